@@ -1,0 +1,45 @@
+"""One architecture on trial: what the objectives share, each part made once and only when asked."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from protege.objectives.stopwatch import Stopwatch
+from protege.spaces import Architecture, Blueprint, Cache, Calibration, Student, Teacher
+
+
+@dataclass
+class Candidate:
+    """What an objective is given to measure.
+
+    Attributes:
+        teacher: The teacher that students are cut from.
+        architecture: The sizes and policies of this student.
+        cache: Where results that outlive the trial are kept.
+        calibration: What is known of the teacher's units, where a policy asks for it.
+        seed: Fixes data order and initialisation; the same for all candidates of a study, so that
+            students differ by their architecture alone.
+        stopwatch: Where time spent is booked.
+    """
+
+    teacher: Teacher
+    architecture: Architecture
+    cache: Cache
+    calibration: Calibration | None = None
+    seed: int = 0
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    @cached_property
+    def blueprint(self) -> Blueprint:
+        """Class and configuration of the student."""
+        return self.teacher.blueprint(self.architecture)
+
+    @cached_property
+    def student(self) -> Student:
+        """The student as cut from the teacher; distillation trains it in place."""
+        with self.stopwatch.phase("build"):
+            return self.teacher.student(self.architecture, self.calibration)
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether this is the teacher itself, at ratio 1.0 in everything."""
+        return self.architecture == self.teacher.architecture

@@ -1,0 +1,59 @@
+"""What a teacher teaches and how an answer is judged; one implementation for each kind of task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from protege.objectives.distillation.sequences import Batch, Sequences
+from protege.spaces import Teacher
+
+Targets = Mapping[str, Tensor]
+"""The teacher's answers by name, each tensor one row an answer."""
+
+Scores = Mapping[str, Tensor]
+"""What a student's answers are worth, each tensor one row an answer."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a student retains of its teacher.
+
+    Attributes:
+        value: Its quality divided by the teacher's.
+        spread: Standard error of the value over the held-out data.
+        figures: The figures behind it, by name.
+    """
+
+    value: float
+    spread: float
+    figures: dict[str, float]
+
+
+class Lesson(Protocol):
+    """A kind of task: what is asked, what is remembered of the teacher, what is learnt and judged."""
+
+    @property
+    def name(self) -> str:
+        """What its cached targets are named by; changes whenever they would."""
+
+    def sequences(
+        self, teacher: Teacher, texts: Sequence[str], labels: Sequence[int], max_tokens: int
+    ) -> Sequences:
+        """The texts as token sequences of at most that length, with the rows to answer."""
+
+    def answer(self, module: nn.Module, batch: Batch) -> Tensor:
+        """The module's answers to the batch's rows, ``(rows, width)``."""
+
+    def targets(self, answer: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """What is kept of the teacher's answers."""
+
+    def loss(self, answer: Tensor, targets: Targets) -> Tensor:
+        """How far the answers are from the teacher's; a scalar to minimise."""
+
+    def scores(self, answer: Tensor, targets: Targets, labels: Tensor) -> dict[str, Tensor]:
+        """What each answer is worth; small enough to be kept for all rows."""
+
+    def verdict(self, scores: Scores) -> Verdict:
+        """What the scores of all held-out rows say of the student."""

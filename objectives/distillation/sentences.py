@@ -1,0 +1,76 @@
+"""Sentence vectors: the student's should be where the teacher's are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, normalize
+
+from protege.objectives.distillation.lesson import Scores, Targets, Verdict
+from protege.objectives.distillation.sequences import Batch, Sequences
+from protege.spaces import Teacher
+
+NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class SentenceLesson:
+    """One vector a text; the loss and the quality are its cosine to the teacher's vector.
+
+    The teacher's cosine to itself is 1, so the mean cosine is what a student retains. The share of
+    the teacher's ten nearest neighbours that are the student's too is reported beside it: it tells
+    what a search over the vectors would notice.
+    """
+
+    name: ClassVar[str] = "sentences"
+
+    def sequences(
+        self, teacher: Teacher, texts: Sequence[str], labels: Sequence[int], max_tokens: int
+    ) -> Sequences:
+        limit = min(max_tokens, teacher.pooling.max_tokens) if teacher.pooling else max_tokens
+        ids = teacher.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
+        return Sequences.of(ids, None, labels, teacher.tokenizer.pad_token_id or 0)
+
+    def answer(self, module: nn.Module, batch: Batch) -> Tensor:
+        vectors: Tensor = module(batch.input_ids, batch.attention_mask)
+        return vectors
+
+    def targets(self, answer: Tensor, labels: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - no labels here
+        return {"vector": answer}
+
+    def loss(self, answer: Tensor, targets: Targets) -> Tensor:
+        return (1 - cosine_similarity(answer, targets["vector"])).mean()
+
+    def scores(self, answer: Tensor, targets: Targets, labels: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        return {"student": answer, "teacher": targets["vector"]}
+
+    def verdict(self, scores: Scores) -> Verdict:
+        cosine = cosine_similarity(scores["student"], scores["teacher"]).double()
+        kept = neighbours_kept(scores["student"], scores["teacher"])
+        return Verdict(
+            value=float(cosine.mean()),
+            spread=float(cosine.std() / len(cosine) ** 0.5),
+            figures={"cosine": float(cosine.mean()), "neighbours": kept},
+        )
+
+
+def neighbours_kept(student: Tensor, teacher: Tensor) -> float:
+    """Share of the teacher's nearest neighbours, by cosine, that are the student's too.
+
+    Args:
+        student: ``(texts, width)``.
+        teacher: ``(texts, other width)``.
+    """
+    count = min(NEIGHBOURS, len(teacher) - 1)
+    mine, theirs = _nearest(student, count), _nearest(teacher, count)
+    shared = (mine[:, :, None] == theirs[:, None, :]).any(-1)
+    return float(shared.double().mean())
+
+
+def _nearest(vectors: Tensor, count: int) -> Tensor:
+    unit = normalize(vectors, dim=-1)
+    similarity = unit @ unit.T
+    similarity.fill_diagonal_(-torch.inf)
+    return similarity.topk(count).indices

@@ -1,0 +1,145 @@
+"""Calling a model and reading the clocks; runs in a process of its own, one for each trace."""
+
+import gc
+import inspect
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from protege.objectives.latency.estimator import enough
+from protege.objectives.latency.job import Job, Round, Sample, Trace
+from protege.objectives.latency.models import built
+from protege.objectives.latency.plan import Plan
+from protege.objectives.latency.workload import Workload
+
+Call = Callable[[], Sample]
+
+
+def traced(job: Job) -> Trace:
+    """Build the job's models in this process and time them by turns."""
+    start_s = time.perf_counter()
+    torch.set_num_threads(job.threads)
+    calls = [call_of(built(model), job.workload) for model in job.models]
+    # what is alive now stays alive: a collection in the middle of a call would only walk it
+    gc.freeze()
+    gc.disable()
+    with torch.inference_mode():
+        cold_ms = tuple(call().wall_ms for call in calls)
+        _warm_up(calls, job.plan)
+        return Trace(cold_ms, _rounds(calls, job.plan, start_s))
+
+
+def call_of(model: PreTrainedModel, workload: Workload) -> Call:
+    """One call of the model, on token ids that are the same in every process."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (workload.batch_size, workload.prompt_tokens)
+    vocab_size = model.get_input_embeddings().num_embeddings
+    ids = torch.randint(int(vocab_size), shape, generator=generator, dtype=torch.int64)
+    if model.can_generate():
+        return _Decoder(model, ids, workload.new_tokens)
+    return _Encoder(model, ids)
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """One forward of a whole batch; `ids` is `(batch, tokens)`."""
+
+    model: PreTrainedModel
+    ids: Tensor
+
+    def __call__(self) -> Sample:
+        mask = torch.ones_like(self.ids)
+        start = _Clocks.now()
+        self.model(input_ids=self.ids, attention_mask=mask)
+        end = _Clocks.now()
+        return _sample(start, end, end)
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """A prefill of `ids`, `(batch, tokens)`, and then one greedy step for each new token."""
+
+    model: PreTrainedModel
+    ids: Tensor
+    new_tokens: int
+
+    def __call__(self) -> Sample:
+        batch_size, tokens = self.ids.shape
+        mask = torch.ones(batch_size, tokens + self.new_tokens, dtype=torch.int64)
+        last_only = {"logits_to_keep": 1} if _accepts(self.model, "logits_to_keep") else {}
+        start = _Clocks.now()
+        seen = self.model(
+            input_ids=self.ids, attention_mask=mask[:, :tokens], use_cache=True, **last_only
+        )
+        prefilled = _Clocks.now()
+        for length in range(tokens + 1, tokens + self.new_tokens + 1):
+            seen = self.model(
+                input_ids=seen.logits[:, -1].argmax(-1, keepdim=True),
+                attention_mask=mask[:, :length],
+                past_key_values=seen.past_key_values,
+                use_cache=True,
+            )
+        return _sample(start, prefilled, _Clocks.now())
+
+
+@dataclass(frozen=True)
+class _Clocks:
+    """What the clocks said at one moment."""
+
+    wall_ns: int
+    cpu_ns: int
+    preemptions: int
+
+    @classmethod
+    def now(cls) -> "_Clocks":
+        preemptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        return cls(time.perf_counter_ns(), time.process_time_ns(), preemptions)
+
+
+def _sample(start: _Clocks, prefilled: _Clocks, end: _Clocks) -> Sample:
+    # the resolution of both clocks is far below a microsecond, the digits beyond are noise
+    return Sample(
+        wall_ms=round((end.wall_ns - start.wall_ns) / 1e6, 4),
+        cpu_ms=round((end.cpu_ns - start.cpu_ns) / 1e6, 4),
+        preemptions=end.preemptions - start.preemptions,
+        prefill_wall_ms=round((prefilled.wall_ns - start.wall_ns) / 1e6, 4),
+        prefill_cpu_ms=round((prefilled.cpu_ns - start.cpu_ns) / 1e6, 4),
+    )
+
+
+def _accepts(model: PreTrainedModel, argument: str) -> bool:
+    return argument in inspect.signature(model.forward).parameters
+
+
+def _warm_up(calls: Sequence[Call], plan: Plan) -> None:
+    # the cold call was the first round of warming up
+    start_s, rounds = time.perf_counter(), 1
+    while rounds < plan.warm_up_rounds or time.perf_counter() - start_s < plan.warm_up_s:
+        before_s = time.perf_counter()
+        for call in calls:
+            call()
+        rounds += 1
+        if time.perf_counter() - before_s >= plan.warm_up_s:
+            break
+
+
+def _rounds(calls: Sequence[Call], plan: Plan, start_s: float) -> tuple[Round, ...]:
+    rounds: list[Round] = []
+    first_s = time.perf_counter()
+    while True:
+        rounds.append(_round(calls, flipped=len(rounds) % 2 == 1))
+        now_s = time.perf_counter()
+        if enough(rounds, now_s - first_s, now_s - start_s, plan):
+            return tuple(rounds)
+
+
+def _round(calls: Sequence[Call], *, flipped: bool) -> Round:
+    # whoever goes second finds the cache as the other left it, so that they go second by turns
+    if not flipped:
+        return tuple([call() for call in calls])
+    return tuple(reversed([call() for call in reversed(calls)]))

@@ -1,0 +1,141 @@
+"""From raw samples to a figure: pure functions, all of them robust to stalls and to drift.
+
+Timing two models by turns and taking the median of the ratios of the pairs is what survives a
+machine that is never quiet: whatever slows the one slows the other. Measured on a shared 2-core
+machine, it varied 8-10 times less between sessions than the mean of a hundred consecutive calls.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from itertools import chain
+from statistics import fmean, median
+
+from protege.objectives.latency.job import Round, Sample, Trace
+from protege.objectives.latency.plan import Plan
+
+Figure = Callable[[Sample], float]
+
+# Between processes the ratio of two models varies by 1.4-1.8 % even on a quiet machine.
+LEAST_SPREAD = 0.015
+# The MAD of a normal distribution, times this, is its standard deviation.
+MAD_TO_DEVIATION = 1.4826
+# A call that loses the processor to another process does so every few milliseconds; a quiet
+# machine interrupts a long call only now and then, for the system's own housekeeping.
+QUIET_MS_PER_PREEMPTION = 100.0
+
+
+class Grade(StrEnum):
+    """How far other processes got in the way."""
+
+    A = "A"  # fewer than 20 % of the samples are contaminated
+    B = "B"  # fewer than 60 %
+    C = "C"  # more: the clock on the wall says little of the model
+    UNRELIABLE = "unreliable"  # more, and processor time cannot stand in
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % confidence interval of the median, from order statistics (normal approximation)."""
+    ordered, count = sorted(values), len(values)
+    k = max(0, math.floor(count / 2 - 0.98 * math.sqrt(count)))
+    return ordered[k], ordered[count - 1 - k]
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half the width of the median's 95 % interval, relative to the median."""
+    low, high = median_interval(values)
+    return (high - low) / 2 / median(values)
+
+
+def wall_ms(sample: Sample) -> float:
+    """The whole call on the clock."""
+    return sample.wall_ms
+
+
+def enough(rounds: Sequence[Round], pairs_s: float, process_s: float, plan: Plan) -> bool:
+    """Whether a process has measured enough.
+
+    Args:
+        rounds: The rounds so far.
+        pairs_s: Seconds since the first of them began.
+        process_s: Seconds since the process began, building and warming up included.
+        plan: The policy.
+    """
+    count = len(rounds)
+    if count >= plan.most_pairs:
+        return True
+    if count >= plan.fewest_pairs and process_s + pairs_s / count > plan.process_s:
+        return True
+    if count % plan.check_every or count < plan.least_pairs:
+        return False
+    narrow = count >= plan.usual_pairs and half_width(ratios(rounds)) < plan.half_width
+    return narrow or pairs_s >= plan.pairs_s
+
+
+def ratios(rounds: Sequence[Round], figure: Figure = wall_ms) -> list[float]:
+    """Candidate over reference, pair by pair; the reference's own figures where it is alone."""
+    return [figure(row[-1]) / (figure(row[0]) if len(row) > 1 else 1.0) for row in rounds]
+
+
+def ratio_of_medians(rounds: Sequence[Round], figure: Figure) -> float:
+    """Candidate's median over the reference's; the reference's own where it is alone.
+
+    For processor time, which does not stall with the machine, so that pairs gain nothing.
+    """
+    last = median(figure(row[-1]) for row in rounds)
+    return last / median(figure(row[0]) for row in rounds) if len(rounds[0]) > 1 else last
+
+
+def process_value(trace: Trace, figure: Figure, *, on_cpu: bool) -> float:
+    """What one process says of a figure: a ratio, or milliseconds where the reference is alone."""
+    return ratio_of_medians(trace.rounds, figure) if on_cpu else median(ratios(trace.rounds, figure))
+
+
+def combine(values: Sequence[float]) -> tuple[float, float]:
+    """The median of the processes and its relative spread, which only processes can tell."""
+    value = median(values)
+    deviation = MAD_TO_DEVIATION * median(abs(each - value) for each in values)
+    return value, max(deviation / value, LEAST_SPREAD)
+
+
+def another_process(values: Sequence[float], plan: Plan) -> bool:
+    """Whether the processes so far differ too much to stop: 2 may do, 3 are usual, 5 the most."""
+    if len(values) < 2:
+        return True
+    apart = max(values) / min(values) - 1
+    if len(values) == 2:
+        return apart > plan.agree_within
+    return len(values) < 5 and apart > plan.differ_beyond
+
+
+def contaminated(sample: Sample) -> bool:
+    """Whether another process took the processor more often than a quiet machine would."""
+    return sample.preemptions > sample.wall_ms / QUIET_MS_PER_PREEMPTION
+
+
+def contaminated_share(traces: Sequence[Trace]) -> float:
+    """The share of contaminated samples, 0 to 1, over all models and processes."""
+    return fmean(contaminated(each) for each in chain(*(trace.samples for trace in traces)))
+
+
+def grade(traces: Sequence[Trace], threads: int) -> Grade:
+    """How far to trust the clock on the wall; see `Grade`.
+
+    Processor time stands in for one thread alone: several wait for each other by spinning, which
+    counts as work.
+    """
+    share = contaminated_share(traces)
+    if share < 0.2:
+        return Grade.A
+    if share < 0.6:
+        return Grade.B
+    return Grade.C if threads == 1 else Grade.UNRELIABLE
+
+
+def seed_estimate(wall_ms: Sequence[float]) -> float:
+    """The usual recipe, kept to be compared with: the mean of 100 calls after 10 to warm up.
+
+    Args:
+        wall_ms: Times of consecutive calls of one model, 110 or more.
+    """
+    return fmean(wall_ms[10:110])

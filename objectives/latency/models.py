@@ -1,0 +1,89 @@
+"""The two kinds of model that can be timed: one with random weights, and one from a folder."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+from protege.spaces.blueprint import Blueprint
+from protege.spaces.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with its weights, in a folder as transformers saves it.
+
+    Attributes:
+        model_class: Name of a class that transformers exports, such as ``"BertModel"``.
+        folder: Where ``config.json`` and the weights are.
+    """
+
+    model_class: str
+    folder: str
+
+    @classmethod
+    def at(cls, folder: str | Path) -> "Checkpoint":
+        """The checkpoint of that folder, of the class that its configuration names.
+
+        Raises:
+            BadInput: When the folder has no configuration, or it names no class.
+        """
+        path = Path(folder).resolve()
+        try:
+            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            return cls(config["architectures"][0], str(path))
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise BadInput(f"{path} has no config.json that names its model class") from error
+
+    def build(self) -> PreTrainedModel:
+        """The model with its weights, in float32, ready to be called."""
+        kind = class_named(self.model_class)
+        model: PreTrainedModel = kind.from_pretrained(
+            self.folder, dtype=torch.float32, local_files_only=True
+        )
+        return model.eval()
+
+
+Model = Blueprint | Checkpoint
+
+
+def class_named(model_class: str) -> Any:
+    """The class of that name; its module is imported if it was not.
+
+    Raises:
+        BadInput: When transformers exports no such class.
+    """
+    try:
+        return getattr(transformers, model_class)
+    except AttributeError as error:
+        raise BadInput(f"transformers exports no class {model_class!r}") from error
+
+
+def generates(model: Model) -> bool:
+    """Whether the model's class can produce tokens one by one."""
+    return bool(class_named(model.model_class).can_generate())
+
+
+def described(model: Model) -> dict[str, str]:
+    """The model as JSON values."""
+    return asdict(model)
+
+
+def model_from(fields: Mapping[str, str]) -> Model:
+    """The model that `described` made the fields from."""
+    return Checkpoint(**fields) if "folder" in fields else Blueprint(**fields)
+
+
+def built(model: Model) -> PreTrainedModel:
+    """The module, in float32.
+
+    A blueprint's weights are random numbers that have really been written: pages that never were
+    all map to the same zeros, which would stay in the cache as no real weights do.
+    """
+    module: PreTrainedModel = model.build().float()
+    return module

@@ -1,0 +1,71 @@
+"""What every objective says of itself, and what it says of a candidate."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Literal, Protocol
+
+from protege.objectives.candidate import Candidate
+
+Direction = Literal["minimize", "maximize"]
+
+
+class Cost(IntEnum):
+    """How dear a measurement is; cheap objectives are measured first."""
+
+    FREE = 0
+    SECONDS = 1
+    MINUTES = 2
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one objective found out about one candidate.
+
+    Attributes:
+        value: The figure, in the objective's unit.
+        spread: Its standard error, in the same unit; 0 where the figure is exact.
+        samples: The raw samples behind it.
+        details: Further figures by name, each name carrying its unit.
+    """
+
+    value: float
+    spread: float = 0.0
+    samples: tuple[float, ...] = ()
+    details: Mapping[str, float | str] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """One thing that students are judged by."""
+
+    @property
+    def name(self) -> str:
+        """The column it fills; carries the unit, such as ``latency_ms``."""
+
+    @property
+    def unit(self) -> str:
+        """The unit for axis titles; empty for a plain ratio."""
+
+    @property
+    def direction(self) -> Direction:
+        """Whether less or more of it is better."""
+
+    @property
+    def cost(self) -> Cost:
+        """How dear it is to measure."""
+
+    @property
+    def limit(self) -> float | None:
+        """The worst value that a student may have; one beyond it is not trained."""
+
+    def measure(self, candidate: Candidate) -> Measurement:
+        """The figure for this candidate."""
+
+
+def exceeds(objective: Objective, value: float) -> bool:
+    """Whether the value lies beyond the objective's limit."""
+    if objective.limit is None:
+        return False
+    if objective.direction == "minimize":
+        return value > objective.limit
+    return value < objective.limit

@@ -1,0 +1,1 @@
+"""Which students to try next, and what comes of the ones tried."""

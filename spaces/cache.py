@@ -1,0 +1,121 @@
+"""Files worth keeping between runs, named by what they were computed from."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+Key = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder of results, each under a hash of its key; safe to delete at any time.
+
+    The key is stored beside the result and compared when it is read, so that neither a clash of
+    hashes nor a file renamed by hand is ever taken for another result. A file that is cut short or
+    altered fails its checksum and is computed again.
+    """
+
+    folder: Path
+
+    def tensors(
+        self, kind: str, key: Key, compute: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The named tensors of that key, memory-mapped; computed and written if absent."""
+        path, text = self._path(kind, key, "safetensors"), canonical(key)
+        found = _read_tensors(path, text)
+        if found is not None:
+            return found
+        result = {name: tensor.contiguous() for name, tensor in compute().items()}
+        header = {"key": text, "checksum": _checksum(result)}
+        with atomic(path) as scratch:
+            save_file(result, scratch, metadata=header)
+        return _read_tensors(path, text) or result
+
+    def record(self, kind: str, key: Key, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The JSON record of that key; computed and written if absent."""
+        path, text = self._path(kind, key, "json"), canonical(key)
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["key"] == json.loads(text):
+                return dict(stored["record"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # absent, cut short or altered: computed below
+        result = compute()
+        write_text(path, json.dumps({"key": json.loads(text), "record": result}, indent=1))
+        return result
+
+    def _path(self, kind: str, key: Key, suffix: str) -> Path:
+        return self.folder / f"{kind}-{digest(canonical(key).encode())}.{suffix}"
+
+
+class atomic:  # noqa: N801 - reads as a verb at its call sites
+    """A scratch path that takes the final name when the block ends well, and vanishes otherwise."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.scratch = path.with_name(f".{path.name}.{os.getpid()}")
+
+    def __enter__(self) -> Path:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        return self.scratch
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self.scratch.replace(self.path)
+        else:
+            self.scratch.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file or none of it."""
+    with atomic(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def canonical(key: Key) -> str:
+    """The key as one JSON text, the same for equal keys."""
+    return json.dumps(key, sort_keys=True)
+
+
+def digest(*parts: bytes) -> str:
+    """Sixteen hexadecimal digits that stand for the bytes."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()[:16]
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """The tensor's bytes, whatever its type, without a copy where it is contiguous."""
+    import torch
+
+    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        state.update(name.encode())
+        state.update(tensor_bytes(tensors[name]))
+    return state.hexdigest()
+
+
+def _read_tensors(path: Path, key: str) -> dict[str, Tensor] | None:
+    try:
+        with safe_open(path, framework="pt") as stored:
+            header = stored.metadata()
+            found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+    if header["key"] != key or header["checksum"] != _checksum(found):
+        return None
+    return found

@@ -1,0 +1,21 @@
+"""What can go wrong, in few types; each message says what was given, what was expected, what to do."""
+
+
+class ProtegeError(Exception):
+    """Root of every error that protege raises on purpose; the command line prints it as one line."""
+
+
+class BadInput(ProtegeError):
+    """Something the user gave (a path, a ratio, a file, a budget) cannot be used as it is."""
+
+
+class Infeasible(ProtegeError):
+    """No model of the family has the sizes asked for."""
+
+
+class Unsupported(ProtegeError):
+    """The model type, the task or the platform is not one that protege knows."""
+
+
+class Mismatch(ProtegeError):
+    """A study, a cache or an export belongs to other inputs than the ones given."""

@@ -1,0 +1,133 @@
+"""Which layers and which units of the teacher a student keeps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from protege.spaces.errors import BadInput, Infeasible
+
+
+class LayerPolicy(Protocol):
+    """Picks the teacher layers that a student of a given depth keeps."""
+
+    @property
+    def name(self) -> str:
+        """What the policy is called in studies, keys and reports."""
+
+    def layers(self, total: int, count: int) -> tuple[int, ...]:
+        """Ascending indices of ``count`` of the teacher's ``total`` layers.
+
+        Raises:
+            Infeasible: The policy has no choice of that many layers.
+        """
+
+
+class WidthPolicy(Protocol):
+    """Picks the units (channels, heads, neurons) that a student of a given width keeps."""
+
+    @property
+    def name(self) -> str:
+        """What the policy is called in studies, keys and reports."""
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the choice depends on what a calibration pass found."""
+
+    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
+        """Ascending indices of ``count`` units, given the importance of each, shape ``(units,)``."""
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Every k-th layer, ``int(i * total / count)``: the recipe most distillation guides give."""
+
+    name: ClassVar[str] = "uniform"
+
+    def layers(self, total: int, count: int) -> tuple[int, ...]:
+        return tuple(i * total // count for i in range(count))
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Layers evenly spaced from the first to the last, both kept.
+
+    At 6 of 12 this is the choice of DistilBERT: 0 2 4 7 9 11. A single layer is the first one.
+    """
+
+    name: ClassVar[str] = "ends"
+
+    def layers(self, total: int, count: int) -> tuple[int, ...]:
+        if count == 1:
+            return (0,)
+        gaps = count - 1
+        return tuple((2 * i * (total - 1) + gaps) // (2 * gaps) for i in range(count))
+
+
+@dataclass(frozen=True)
+class First:
+    """The first layers, or the first units: what slicing a checkpoint gives."""
+
+    name: ClassVar[str] = "first"
+    needs_calibration: ClassVar[bool] = False
+
+    def layers(self, total: int, count: int) -> tuple[int, ...]:
+        if count > total:
+            raise Infeasible(f"{count} layers asked of a teacher of {total}; keep at most {total}")
+        return tuple(range(count))
+
+    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
+        return tuple(range(min(count, len(importance))))
+
+
+class LayerMap:
+    """Layers named one by one, one list for each depth that the map covers.
+
+    ``LayerMap([0, 1, 3, 4, 5], [0, 2, 4, 5])`` covers students of five and of four layers.
+    """
+
+    def __init__(self, *choices: Sequence[int]) -> None:
+        self._choices = {len(choice): tuple(choice) for choice in choices}
+        for choice in choices:
+            if not choice or list(choice) != sorted(set(choice)) or choice[0] < 0:
+                given = list(choice)
+                raise BadInput(f"layer map {given}: expected ascending, distinct layer numbers")
+        if not choices or len(self._choices) != len(choices):
+            raise BadInput("a layer map needs one list of layers for each depth, and no depth twice")
+
+    @property
+    def name(self) -> str:
+        """The map itself, such as ``map-0.2.4.5``."""
+        return "map-" + "-".join(".".join(map(str, c)) for c in sorted(self._choices.values()))
+
+    def layers(self, total: int, count: int) -> tuple[int, ...]:
+        choice = self._choices.get(count)
+        if choice is None or choice[-1] >= total:
+            covered = sorted(self._choices)
+            raise Infeasible(
+                f"{count} of {total} layers: the layer map has {self.name}, which covers depths "
+                f"{covered} of a teacher that has every layer it names"
+            )
+        return choice
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LayerMap) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"LayerMap({', '.join(str(list(c)) for c in self._choices.values())})"
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The units most active on calibration text (Minitron, arXiv 2407.14679)."""
+
+    name: ClassVar[str] = "activation"
+    needs_calibration: ClassVar[bool] = True
+
+    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
+        strongest = importance.argsort(descending=True, stable=True)[:count]
+        return tuple(sorted(strongest.tolist()))

@@ -1,0 +1,57 @@
+"""How a user declares the sizes to try: one ratio, a range, a range with a step, or choices."""
+
+from fractions import Fraction
+from typing import TypeAlias
+
+from protege.spaces.architecture import check_ratio
+from protege.spaces.errors import BadInput
+
+Ratios: TypeAlias = float | tuple[float, float] | tuple[float, float, float] | list[float]
+"""A number fixes a knob, ``(low, high)`` spans it, ``(low, high, step)`` too, a list names choices."""
+
+
+def spread(name: str, declared: Ratios, default_step: Fraction) -> list[float]:
+    """The ratios that a declaration stands for, ascending.
+
+    Args:
+        name: The knob, for messages.
+        declared: The declaration.
+        default_step: Step of a range that states none, counted from zero, so that a range over
+            whole layers has every whole number of layers in it.
+
+    Raises:
+        BadInput: A ratio is outside (0, 1], or the declaration has another form.
+    """
+    if isinstance(declared, int | float):
+        check_ratio(name, declared)
+        return [declared]
+    if not isinstance(declared, list | tuple) or not declared:
+        raise BadInput(f"{name}={declared!r}: expected a ratio, (low, high[, step]) or [choices]")
+    if isinstance(declared, list):
+        for ratio in declared:
+            check_ratio(name, ratio)
+        return sorted(set(declared))
+    return _span(name, declared, default_step)
+
+
+def _span(name: str, declared: tuple[float, ...], default_step: Fraction) -> list[float]:
+    if len(declared) not in {2, 3} or declared[0] > declared[1]:
+        raise BadInput(f"{name}={declared!r}: expected (low, high) or (low, high, step), low first")
+    low, high = declared[:2]
+    check_ratio(name, low)
+    check_ratio(name, high)
+    if len(declared) == 3:
+        check_ratio(f"{name} step", declared[2])
+        start, step = exact(low), exact(declared[2])
+    else:
+        # the first multiple of the step that is not below the range
+        start, step = -(-exact(low) // default_step) * default_step, default_step
+    count = (exact(high) - start) // step
+    ratios = {float(start + i * step) for i in range(count + 1)}
+    # a range always has its ends, wherever its steps fall
+    return sorted(ratios | ({low, high} if default_step >= Fraction(1, 8) else set()))
+
+
+def exact(ratio: float) -> Fraction:
+    """The fraction a user meant by a decimal."""
+    return Fraction(ratio).limit_denominator(10_000)

@@ -1,0 +1,325 @@
+"""The declared search space: every student that may be tried, and none that cannot be built."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import product
+from typing import Any, Protocol, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from protege.spaces.architecture import Architecture
+from protege.spaces.errors import BadInput, Infeasible
+from protege.spaces.policies import Activation, Ends, LayerPolicy, WidthPolicy
+from protege.spaces.ratios import Ratios, spread
+from protege.spaces.teacher import Teacher
+
+SIZES = (
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+)
+Value = Union[int, str]  # noqa: UP007 - an alias that is also used at run time
+Params = Mapping[str, Value]
+
+
+class Suggests(Protocol):
+    """What `SearchSpace.sample` needs of a trial; Optuna's have it, live, frozen or fixed."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int: ...
+    def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One dimension of the search, under the name of the configuration field it sets.
+
+    Attributes:
+        name: A size, ``layer_policy`` or ``width_policy``.
+        values: All values that some member of the space has, ascending or as declared.
+    """
+
+    name: str
+    values: tuple[Value, ...]
+
+    @property
+    def is_size(self) -> bool:
+        """Whether the values are whole numbers; otherwise they are names of policies."""
+        return self.name in SIZES
+
+    @property
+    def step(self) -> int:
+        """The widest step that meets every value of a size."""
+        sizes = [int(value) for value in self.values]
+        return math.gcd(*(size - sizes[0] for size in sizes)) or 1
+
+    def suggest(self, trial: Suggests) -> Value:
+        """The trial's value; of a size it may be one between two members."""
+        if not self.is_size:
+            return str(trial.suggest_categorical(self.name, [str(v) for v in self.values]))
+        low, high = int(self.values[0]), int(self.values[-1])
+        return trial.suggest_int(self.name, low, high, step=self.step)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Ratios to the teacher for every knob, and policies; its members are what they make of one.
+
+    A knob takes one ratio (fixed), ``(low, high)``, ``(low, high, step)`` or a list of choices. A
+    range without a step has every whole number of layers, and eighths of the other sizes.
+
+    The teacher is in every space, and so is the naive half: half the layers, every k-th, and half
+    the width, first units: where most people start by hand. Both are the baselines of a study.
+
+    Attributes:
+        layers: Of `num_hidden_layers`.
+        hidden: Of `hidden_size`.
+        heads: Of `num_attention_heads`; evenly out of every key-value group.
+        kv_heads: Of `num_key_value_heads`; whole groups.
+        intermediate: Of `intermediate_size`.
+        layer_policy: One policy or several to choose from.
+        width_policy: One policy or several to choose from.
+        multiple_of: What widths are rounded to; hardware likes 8, 16, 32 or 64.
+        teacher: The architecture that the ratios are of; set by `of`.
+    """
+
+    layers: Ratios = 1.0
+    hidden: Ratios = 1.0
+    heads: Ratios = 1.0
+    kv_heads: Ratios = 1.0
+    intermediate: Ratios = 1.0
+    layer_policy: LayerPolicy | Sequence[LayerPolicy] = Ends()  # noqa: RUF009 - frozen
+    width_policy: WidthPolicy | Sequence[WidthPolicy] = Activation()  # noqa: RUF009 - frozen
+    multiple_of: int = 8
+    teacher: Architecture | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "hidden", "heads", "kv_heads", "intermediate"):
+            spread(name, getattr(self, name), Fraction(1, 8))
+        if not isinstance(self.multiple_of, int) or self.multiple_of < 1:
+            raise BadInput(f"multiple_of={self.multiple_of!r}: expected a whole number above 0")
+
+    def of(self, teacher: Teacher | Architecture) -> "SearchSpace":
+        """This space over the sizes of one teacher.
+
+        Raises:
+            BadInput: It has no student, only the teacher itself.
+        """
+        own = teacher.architecture if isinstance(teacher, Teacher) else teacher
+        bound = replace(self, teacher=own)
+        if not bound._declared:  # noqa: SLF001 - its own
+            raise BadInput(
+                f"{self!r} has no student of {own}: no ratio in it gives sizes that the family "
+                "accepts and that differ from the teacher's; widen a range or add a policy"
+            )
+        return bound
+
+    def declaration(self) -> dict[str, str]:
+        """The declaration as text, knob by knob: what a study is recognised by."""
+        return {f.name: repr(getattr(self, f.name)) for f in fields(self) if f.repr}
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[Architecture]:
+        return iter(self.members)
+
+    def __contains__(self, architecture: object) -> bool:
+        return architecture in self._numbers
+
+    def __repr__(self) -> str:
+        declared = ", ".join(
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)
+            if f.repr and getattr(self, f.name) != f.default
+        )
+        if self.teacher is None:
+            return f"SearchSpace({declared})"
+        knobs = "; ".join(f"{k.name} {' '.join(map(str, k.values))}" for k in self.knobs)
+        return f"SearchSpace({declared}): {len(self)} students of {self.teacher}: {knobs}"
+
+    @cached_property
+    def anchors(self) -> tuple[Architecture, ...]:
+        """The teacher and the naive half."""
+        teacher = self._teacher
+        half: dict[str, float] = dict(layers=0.5, hidden=0.5, intermediate=0.5)
+        choices = [{**half, "heads": 0.5, "kv_heads": 0.5}, half]
+        for ratios in choices:
+            try:
+                naive = teacher.scaled(multiple_of=self.multiple_of, **ratios)  # type: ignore[arg-type]
+            except Infeasible:
+                continue
+            return (teacher, naive)
+        return (teacher,)
+
+    @cached_property
+    def members(self) -> tuple[Architecture, ...]:
+        """Every distinct student, the anchors first."""
+        return tuple(dict.fromkeys((*self.anchors, *self._declared)))
+
+    @cached_property
+    def knobs(self) -> tuple[Knob, ...]:
+        """The dimensions in which members differ; sizes that follow from others are left out."""
+        names = [*SIZES, "layer_policy", "width_policy"]
+        table = [tuple(_value(member, name) for name in names) for member in self.members]
+        for dependent in ("num_attention_heads", "num_key_value_heads"):
+            column = names.index(dependent)
+            rest = {row[:column] + row[column + 1 :] for row in table}
+            if len(rest) == len(table):
+                table = [row[:column] + row[column + 1 :] for row in table]
+                names.pop(column)
+        columns = zip(names, zip(*table, strict=True), strict=True)
+        knobs = (
+            Knob(name, tuple(sorted(set(column)) if name in SIZES else dict.fromkeys(column)))
+            for name, column in columns
+        )
+        return tuple(knob for knob in knobs if len(knob.values) > 1)
+
+    def sample(self, trial: Suggests) -> Architecture:
+        """The member nearest to what the trial suggests; always one that can be built."""
+        return self.nearest({knob.name: knob.suggest(trial) for knob in self.knobs})
+
+    def params(self, architecture: Architecture) -> dict[str, Value]:
+        """The member's value of every knob."""
+        return {knob.name: _value(architecture, knob.name) for knob in self.knobs}
+
+    def at(self, params: Params) -> Architecture:
+        """The member of exactly these values.
+
+        Raises:
+            Infeasible: There is none.
+        """
+        found = self.nearest(params)
+        if self.params(found) != {knob.name: params[knob.name] for knob in self.knobs}:
+            raise Infeasible(f"{dict(params)}: no member of the space; the nearest is {found}")
+        return found
+
+    def nearest(
+        self, params: Params, excluding: Collection[Architecture] = frozenset()
+    ) -> Architecture:
+        """The member nearest to the values, by the sum of their differences.
+
+        A size counts by its difference over the size's range, a policy as a whole range.
+
+        Raises:
+            Infeasible: Every member is excluded.
+        """
+        distance = np.abs(self._points - self._point(params)).sum(1)
+        taken = [self._numbers[member] for member in excluding if member in self._numbers]
+        distance[taken] = np.inf
+        best = int(distance.argmin())
+        if np.isinf(distance[best]):
+            raise Infeasible(f"all {len(self)} members of the space have been tried")
+        return self.members[best]
+
+    def distance(self, one: Architecture, other: Architecture) -> float:
+        """How far apart two members are: the sum over knobs, each between 0 and 1."""
+        apart = self._point(self.params(one)) - self._point(self.params(other))
+        return float(np.abs(apart).sum())
+
+    def neighbours(self, architecture: Architecture) -> list[Architecture]:
+        """Members one step away in one knob."""
+        here = self._point(self.params(architecture))
+        apart = self._points - here
+        one_knob = np.flatnonzero((~np.isclose(apart, 0)).reshape(len(self), -1).any(1))
+        steps: dict[tuple[str, bool], tuple[float, Architecture]] = {}
+        mine = self.params(architecture)
+        found = []
+        for number in one_knob:
+            member = self.members[number]
+            theirs = self.params(member)
+            changed = [name for name in mine if mine[name] != theirs[name]]
+            if len(changed) != 1:
+                continue
+            if changed[0] not in SIZES:
+                found.append(member)
+                continue
+            step = int(theirs[changed[0]]) - int(mine[changed[0]])
+            side = (changed[0], step > 0)
+            if side not in steps or abs(step) < steps[side][0]:
+                steps[side] = (abs(step), member)
+        return found + [member for _, member in steps.values()]
+
+    @property
+    def _teacher(self) -> Architecture:
+        if self.teacher is None:
+            raise BadInput("this space has no teacher yet: use space.of(teacher)")
+        return self.teacher
+
+    @cached_property
+    def _declared(self) -> tuple[Architecture, ...]:
+        """Every distinct student that the declared ratios and policies make, without the teacher."""
+        teacher, eighth = self._teacher, Fraction(1, 8)
+        depths = spread("layers", self.layers, Fraction(1, teacher.num_hidden_layers))
+        widths = [
+            spread(name, getattr(self, name), eighth)
+            for name in ("hidden", "heads", "kv_heads", "intermediate")
+        ]
+        shapes: dict[Architecture, None] = {}
+        for layers, (hidden, heads, kv_heads, intermediate) in product(depths, product(*widths)):
+            try:
+                shape = teacher.scaled(
+                    layers=layers,
+                    hidden=hidden,
+                    heads=heads,
+                    kv_heads=kv_heads,
+                    intermediate=intermediate,
+                    multiple_of=self.multiple_of,
+                )
+            except Infeasible:
+                continue
+            shapes[shape] = None
+        students = (student for shape in shapes for student in self._under_policies(shape))
+        return tuple(dict.fromkeys(s for s in students if s != teacher))
+
+    def _under_policies(self, shape: Architecture) -> Iterator[Architecture]:
+        """The shape under every policy; of layer policies that keep the same, only the first."""
+        teacher = self._teacher
+        kept: set[tuple[int, ...]] = set()
+        for layer_policy in _several(self.layer_policy):
+            try:
+                layers = layer_policy.layers(teacher.num_hidden_layers, shape.num_hidden_layers)
+            except Infeasible:
+                continue
+            if layers in kept:
+                continue
+            kept.add(layers)
+            for width_policy in _several(self.width_policy):
+                yield teacher.with_policies(shape, layer_policy, width_policy)
+
+    @cached_property
+    def _numbers(self) -> dict[Architecture, int]:
+        return {member: number for number, member in enumerate(self.members)}
+
+    @cached_property
+    def _points(self) -> npt.NDArray[np.float64]:
+        """Every member as a point, ``(members, dimensions)``."""
+        return np.stack([self._point(self.params(member)) for member in self.members])
+
+    def _point(self, params: Params) -> npt.NDArray[np.float64]:
+        """Sizes scaled to their range; of each policy knob one dimension a name, halved."""
+        point: list[float] = []
+        for knob in self.knobs:
+            value = params[knob.name]
+            if knob.is_size:
+                low, high = int(knob.values[0]), int(knob.values[-1])
+                point.append((int(value) - low) / (high - low))
+            else:  # two names differ in two dimensions
+                point += [0.5 * (value == name) for name in knob.values]
+        return np.array(point)
+
+
+def _several(policy: Any) -> Sequence[Any]:
+    return policy if isinstance(policy, Sequence) else (policy,)
+
+
+def _value(architecture: Architecture, name: str) -> Value:
+    value = getattr(architecture, name)
+    return value if isinstance(value, int) else str(value.name)
+
+

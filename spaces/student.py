@@ -1,0 +1,67 @@
+"""What is cut out of a teacher: a plain Hugging Face model and the record of how it was made."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from protege.spaces.architecture import Architecture
+from protege.spaces.cache import write_text
+from protege.spaces.kept import Kept
+from protege.spaces.pooling import Embedder, Pooling, write_sentence_transformer
+from protege.spaces.quiet import quiet
+
+MANIFEST = "protege.json"
+
+
+@dataclass(eq=False)
+class Student:
+    """A student, ready to train and to save.
+
+    Attributes:
+        model: The model, of the teacher's own class.
+        tokenizer: The teacher's tokenizer.
+        architecture: Its sizes and policies.
+        kept: The teacher's units it was made of.
+        pooling: The sentence-transformers pooling it is saved with, where the teacher has one.
+        embedder: The model with its pooling, for students that make sentence vectors.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    architecture: Architecture
+    kept: Kept
+    pooling: Pooling | None = None
+    embedder: Embedder | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """All that is trained: the embedder where there is one, else the model."""
+        return self.model if self.embedder is None else self.embedder
+
+    def manifest(self) -> dict[str, Any]:
+        """Sizes, policies and kept units, as JSON values."""
+        return {"architecture": self.architecture.fields(), "kept": self.kept.manifest()}
+
+    def save(self, folder: str | Path, **about: Any) -> Path:
+        """Write the checkpoint: configuration, safetensors, tokenizer and manifest.
+
+        Sentence encoders also get the files that make the folder a SentenceTransformer.
+
+        Args:
+            folder: Where to; made if it does not exist.
+            about: Further entries of the manifest, as JSON values.
+        """
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        with quiet():
+            self.model.save_pretrained(path)
+            self.tokenizer.save_pretrained(path)
+        if self.pooling is not None and self.embedder is not None:
+            projection = self.embedder.projection
+            write_sentence_transformer(path, self.pooling, projection, self.architecture.hidden_size)
+        write_text(path / MANIFEST, json.dumps({**self.manifest(), **about}, indent=1) + "\n")
+        return path

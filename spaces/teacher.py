@@ -1,0 +1,266 @@
+"""The model that students are cut from."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from protege.spaces.architecture import Architecture
+from protege.spaces.blueprint import Blueprint
+from protege.spaces.cache import digest, tensor_bytes
+from protege.spaces.calibration import Calibration
+from protege.spaces.cut import cut
+from protege.spaces.errors import BadInput, ProtegeError, Unsupported
+from protege.spaces.families import Family, family_of
+from protege.spaces.kept import Kept, choose
+from protege.spaces.pooling import Embedder, Pooling, read_pooling
+from protege.spaces.quiet import quiet
+from protege.spaces.student import Student
+
+
+class Task(StrEnum):
+    """What the model is for, by the names of Hugging Face pipelines."""
+
+    FEATURES = "feature-extraction"
+    SENTENCES = "sentence-similarity"
+    FILL_MASK = "fill-mask"
+    GENERATION = "text-generation"
+    TEXTS = "text-classification"
+    TOKENS = "token-classification"
+
+
+_AUTO_CLASSES = {
+    Task.FEATURES: "AutoModel",
+    Task.SENTENCES: "AutoModel",
+    Task.FILL_MASK: "AutoModelForMaskedLM",
+    Task.GENERATION: "AutoModelForCausalLM",
+    Task.TEXTS: "AutoModelForSequenceClassification",
+    Task.TOKENS: "AutoModelForTokenClassification",
+}
+
+_TASKS = {
+    "ForMaskedLM": Task.FILL_MASK,
+    "ForPreTraining": Task.FILL_MASK,
+    "ForCausalLM": Task.GENERATION,
+    "LMHeadModel": Task.GENERATION,
+    "ForSequenceClassification": Task.TEXTS,
+    "ForTokenClassification": Task.TOKENS,
+    "Model": Task.FEATURES,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A loaded model with all that its students inherit.
+
+    Attributes:
+        model: The model, in fp32, in evaluation mode.
+        tokenizer: Its tokenizer.
+        task: What it is for.
+        family: The table it is cut by.
+        source: The folder or hub id it came from.
+        pooling: How it makes sentence vectors; only for `Task.SENTENCES` and `Task.FEATURES`.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    task: Task
+    family: Family
+    source: str
+    pooling: Pooling | None = None
+
+    @classmethod
+    def load(  # noqa: PLR0913 - the names and the order of from_pretrained
+        cls,
+        source: str | Path,
+        *,
+        task: str | None = None,
+        revision: str | None = None,
+        gguf_file: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> "Teacher":
+        """The teacher in a local folder or under a hub id.
+
+        Args:
+            source: A folder with a checkpoint, or the id of one on the Hugging Face hub.
+            task: One of `Task`; read from the checkpoint if not given.
+            revision: Branch, tag or commit on the hub.
+            gguf_file: Name of a GGUF file in the folder; its weights are dequantised.
+            trust_remote_code: Whether code that comes with the checkpoint may run.
+
+        Raises:
+            BadInput: There is no model there, or the task is not one of `Task`.
+            Unsupported: The model type is not one that protege knows.
+        """
+        place = str(source)
+        options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+        if gguf_file is not None:
+            options["gguf_file"] = gguf_file
+        with _as_bad_input(place), quiet():
+            config = AutoConfig.from_pretrained(place, **options)
+            family = family_of(config.model_type)
+            pooling = None if gguf_file else read_pooling(place, revision)
+            kind = _task(task, config, pooling, gguf_file)
+            auto_class = getattr(transformers, _AUTO_CLASSES[kind])
+            model = auto_class.from_pretrained(place, dtype=torch.float32, **options).eval()
+            tokenizer = AutoTokenizer.from_pretrained(place, **options)
+        if kind is Task.FEATURES:
+            pooling = Pooling(max_tokens=min(512, tokenizer.model_max_length))
+        return cls(model, tokenizer, kind, family, place, pooling)
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The model's configuration."""
+        config: PretrainedConfig = self.model.config
+        return config
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The teacher's own sizes: ratio 1.0."""
+        config = self.config
+        heads = config.num_attention_heads
+        return Architecture(
+            model_type=config.model_type,
+            num_hidden_layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            num_attention_heads=heads,
+            num_key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            intermediate_size=config.intermediate_size,
+            vocab_size=config.vocab_size,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the configuration and of every weight; the same wherever the files lie."""
+        fields = self.config.to_dict()
+        for place_or_version in ("_name_or_path", "transformers_version", "quantization_config"):
+            fields.pop(place_or_version, None)
+        parts = [json.dumps(fields, sort_keys=True, default=str).encode()]
+        for name, tensor in sorted(self.model.state_dict().items()):
+            parts += [name.encode(), tensor_bytes(tensor)]
+        if self.pooling is not None and self.pooling.projection is not None:
+            parts += [tensor_bytes(tensor) for tensor in self.pooling.projection]
+        return digest(*parts)
+
+    def blueprint(self, architecture: Architecture) -> Blueprint:
+        """Class and configuration of the student of that architecture.
+
+        Raises:
+            Infeasible: The configuration class refuses the sizes.
+        """
+        return Blueprint.of(type(self.model).__name__, self._configured(architecture))
+
+    def student(
+        self, architecture: Architecture, calibration: Calibration | None = None
+    ) -> Student:
+        """The student of that architecture, cut from this teacher.
+
+        Raises:
+            BadInput: The architecture's width policy needs a calibration and none is given.
+            Infeasible: The configuration class refuses the sizes.
+        """
+        return self.student_of(architecture, choose(self.architecture, architecture, calibration))
+
+    def student_of(self, architecture: Architecture, kept: Kept) -> Student:
+        """The student that keeps exactly these units."""
+        prefix = f"{self.model.base_model_prefix}."
+        tensors = cut(
+            self.model.state_dict(), prefix, self.family, kept, self.architecture.head_dim
+        )
+        # given a configuration and tensors, from_pretrained builds, fills and re-ties in one pass,
+        # and never spends time on random weights
+        with quiet():
+            model = type(self.model).from_pretrained(
+                None, config=self._configured(architecture), state_dict=tensors
+            )
+        return Student(
+            model=model.eval(),
+            tokenizer=self.tokenizer,
+            architecture=architecture,
+            kept=kept,
+            pooling=self.pooling if self.task is Task.SENTENCES else None,
+            embedder=self._embedder(model, kept),
+        )
+
+    def embedder(self) -> Embedder | None:
+        """The teacher with its pooling; none where it is not for sentence vectors."""
+        own = self.architecture
+        return self._embedder(self.model, choose(own, own, None))
+
+    def _configured(self, architecture: Architecture) -> PretrainedConfig:
+        own = self.architecture
+        layers = architecture.layer_policy.layers(
+            own.num_hidden_layers, architecture.num_hidden_layers
+        )
+        return self.family.configure(self.config, architecture.sizes(), layers)
+
+    def _embedder(self, model: PreTrainedModel, kept: Kept) -> Embedder | None:
+        """The model with the teacher's pooling, in the teacher's own space of vectors.
+
+        A narrower student gets a linear layer back to the teacher's dimension; before training it
+        puts each kept channel where the teacher has it.
+        """
+        if self.pooling is None:
+            return None
+        width = self.architecture.hidden_size
+        dense = self.pooling.projection
+        projection = None
+        if dense is not None or len(kept.hidden) < width:
+            weight, bias = dense or (torch.eye(width), torch.zeros(width))
+            projection = nn.Linear(len(kept.hidden), len(weight))
+            with torch.no_grad():
+                projection.weight.copy_(weight[:, list(kept.hidden)])
+                projection.bias.copy_(bias)
+        return Embedder(model, self.pooling, projection).eval()
+
+
+def _task(
+    given: str | None, config: PretrainedConfig, pooling: Pooling | None, gguf_file: str | None
+) -> Task:
+    """The task given, or the one that the checkpoint declares."""
+    if given is not None:
+        try:
+            return Task(given)
+        except ValueError:
+            raise BadInput(f"task {given!r}: expected one of {', '.join(Task)}") from None
+    if pooling is not None:
+        return Task.SENTENCES
+    if gguf_file is not None:
+        return Task.GENERATION
+    declared = (getattr(config, "architectures", None) or ["Model"])[0]
+    for ending, task in _TASKS.items():
+        if declared.endswith(ending):
+            return task
+    raise Unsupported(f"{declared}: this head is not supported; give task=, one of {', '.join(Task)}")
+
+
+@contextlib.contextmanager
+def _as_bad_input(source: str) -> Iterator[None]:
+    """Turn what transformers raises for a path that is no model into one line."""
+    try:
+        yield
+    except ProtegeError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadInput(
+            f"{source}: no teacher can be loaded from there; expected a folder with config.json and "
+            f"weights, or a hub id ({reason})"
+        ) from error
+
