@@ -1,1 +1,28 @@
 """What a student is worth: size, latency, memory, quality after a short distillation."""
+
+from protege.objectives.candidate import Candidate
+from protege.objectives.distillation.distillation import Distillation
+from protege.objectives.latency import Latency, LocalCPU, Workload
+from protege.objectives.objective import Cost, Direction, Measurement, Objective, exceeds
+from protege.objectives.retention import Retention
+from protege.objectives.size import Memory, Parameters
+from protege.objectives.stopwatch import Stopwatch
+from protege.objectives.texts import Texts
+
+__all__ = [
+    "Candidate",
+    "Cost",
+    "Direction",
+    "Distillation",
+    "Latency",
+    "LocalCPU",
+    "Measurement",
+    "Memory",
+    "Objective",
+    "Parameters",
+    "Retention",
+    "Stopwatch",
+    "Texts",
+    "Workload",
+    "exceeds",
+]

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -32,6 +32,17 @@ class Stopwatch:
         finally:
             self._switch()
             self._running.pop()
+
+    def snapshot(self) -> dict[str, float]:
+        """The seconds booked up to now, the running phase's included."""
+        self._switch()
+        return dict(self.seconds)
+
+    def since(self, before: Mapping[str, float]) -> dict[str, float]:
+        """What was booked since a snapshot, by phase; phases without any are left out."""
+        now = self.snapshot()
+        spent = {name: seconds - before.get(name, 0.0) for name, seconds in now.items()}
+        return {name: seconds for name, seconds in spent.items() if seconds > 0}
 
     def _switch(self) -> None:
         now = time.perf_counter()

@@ -28,10 +28,14 @@ class Texts:
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.texts):
-            raise BadInput(f"{len(self.texts)} texts with {len(self.labels)} labels; expected as many")
+            raise BadInput(
+                f"{len(self.texts)} texts with {len(self.labels)} labels; expected as many"
+            )
         first = dict.fromkeys(text for text in self.texts if text.strip())
         if len(first) < 2:
-            raise BadInput(f"{len(first)} texts: expected at least two different ones, none of them blank")
+            raise BadInput(
+                f"{len(first)} texts: expected at least two different ones, none of them blank"
+            )
         if self.labels is not None:
             labelled = dict(zip(reversed(self.texts), reversed(self.labels), strict=True))
             object.__setattr__(self, "labels", tuple(labelled[text] for text in first))
@@ -56,7 +60,9 @@ class Texts:
         try:
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         except OSError as error:
-            raise BadInput(f"{path}: cannot be read ({error.strerror}); expected a text file") from None
+            raise BadInput(
+                f"{path}: cannot be read ({error.strerror}); expected a text file"
+            ) from None
         except UnicodeDecodeError as error:
             raise BadInput(
                 f"{path}: not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); "

@@ -178,7 +178,9 @@ def check_ratio(name: str, ratio: float) -> None:
         BadInput: It is not.
     """
     if not isinstance(ratio, int | float) or not 0 < ratio <= 1:
-        raise BadInput(f"{name}={ratio!r}: expected a ratio above 0 and at most 1 (1 = the teacher)")
+        raise BadInput(
+            f"{name}={ratio!r}: expected a ratio above 0 and at most 1 (1 = the teacher)"
+        )
 
 
 def nearest(full: int, ratio: float) -> int:

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,19 @@ class Cache:
     """
 
     folder: Path
+    _open: dict[Path, dict[str, Tensor]] = field(default_factory=dict, compare=False, repr=False)
 
     def tensors(
         self, kind: str, key: Key, compute: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """The named tensors of that key, memory-mapped; computed and written if absent."""
-        path, text = self._path(kind, key, "safetensors"), canonical(key)
-        found = _read_tensors(path, text)
-        if found is not None:
-            return found
-        result = {name: tensor.contiguous() for name, tensor in compute().items()}
-        header = {"key": text, "checksum": _checksum(result)}
-        with atomic(path) as scratch:
-            save_file(result, scratch, metadata=header)
-        return _read_tensors(path, text) or result
+        """The named tensors of that key, memory-mapped; computed and written if absent.
+
+        A file is read and checked once, then kept open.
+        """
+        path = self._path(kind, key, "safetensors")
+        if path not in self._open:
+            self._open[path] = self._stored(path, canonical(key), compute)
+        return self._open[path]
 
     def record(self, kind: str, key: Key, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The JSON record of that key; computed and written if absent."""
@@ -53,12 +53,23 @@ class Cache:
         write_text(path, json.dumps({"key": json.loads(text), "record": result}, indent=1))
         return result
 
+    def _stored(
+        self, path: Path, key: str, compute: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        found = _read_tensors(path, key)
+        if found is not None:
+            return found
+        result = {name: tensor.contiguous() for name, tensor in compute().items()}
+        with atomic(path) as scratch:
+            save_file(result, scratch, metadata={"key": key, "checksum": _checksum(result)})
+        return _read_tensors(path, key) or result
+
     def _path(self, kind: str, key: Key, suffix: str) -> Path:
         return self.folder / f"{kind}-{digest(canonical(key).encode())}.{suffix}"
 
 
 class atomic:  # noqa: N801 - reads as a verb at its call sites
-    """A scratch path that takes the final name when the block ends well, and vanishes otherwise."""
+    """A scratch file or folder that takes the final name when the block ends well, else vanishes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -72,7 +83,9 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
         if kind is None:
             self.scratch.replace(self.path)
         else:
-            self.scratch.unlink(missing_ok=True)
+            shutil.rmtree(self.scratch) if self.scratch.is_dir() else self.scratch.unlink(
+                missing_ok=True
+            )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -50,9 +50,7 @@ class Kept:
         return units
 
 
-def choose(
-    teacher: Architecture, student: Architecture, calibration: Calibration | None
-) -> Kept:
+def choose(teacher: Architecture, student: Architecture, calibration: Calibration | None) -> Kept:
     """What the student's policies keep of its teacher.
 
     Heads are chosen within their key-value groups, so that every kept group keeps as many query

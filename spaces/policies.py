@@ -94,7 +94,9 @@ class LayerMap:
                 given = list(choice)
                 raise BadInput(f"layer map {given}: expected ascending, distinct layer numbers")
         if not choices or len(self._choices) != len(choices):
-            raise BadInput("a layer map needs one list of layers for each depth, and no depth twice")
+            raise BadInput(
+                "a layer map needs one list of layers for each depth, and no depth twice"
+            )
 
     @property
     def name(self) -> str:

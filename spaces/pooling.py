@@ -165,7 +165,9 @@ def _write_dense(folder: Path, projection: nn.Linear) -> None:
         "activation_function": "torch.nn.modules.linear.Identity",
     }
     _write_json(folder / "config.json", config)
-    tensors = {f"linear.{name}": t.detach().contiguous() for name, t in projection.named_parameters()}
+    tensors = {
+        f"linear.{name}": t.detach().contiguous() for name, t in projection.named_parameters()
+    }
     save_file(tensors, folder / "model.safetensors")
 
 

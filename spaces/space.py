@@ -163,6 +163,18 @@ class SearchSpace:
         return tuple(dict.fromkeys((*self.anchors, *self._declared)))
 
     @cached_property
+    def smallest(self) -> tuple[Architecture, ...]:
+        """The members that no other is smaller than in one size and larger in none."""
+        shapes = {tuple(member.sizes().values()): member for member in reversed(self.members)}
+        sizes = np.array(list(shapes))
+        least = [
+            member
+            for mine, member in zip(sizes, shapes.values(), strict=True)
+            if not ((sizes <= mine).all(1) & (sizes < mine).any(1)).any()
+        ]
+        return tuple(least)
+
+    @cached_property
     def knobs(self) -> tuple[Knob, ...]:
         """The dimensions in which members differ; sizes that follow from others are left out."""
         names = [*SIZES, "layer_policy", "width_policy"]
@@ -321,5 +333,3 @@ def _several(policy: Any) -> Sequence[Any]:
 def _value(architecture: Architecture, name: str) -> Value:
     value = getattr(architecture, name)
     return value if isinstance(value, int) else str(value.name)
-
-

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from protege.spaces.architecture import Architecture
 from protege.spaces.cache import write_text
 from protege.spaces.kept import Kept
-from protege.spaces.pooling import Embedder, Pooling, write_sentence_transformer
+from protege.spaces.pooling import Embedder, write_sentence_transformer
 from protege.spaces.quiet import quiet
 
 MANIFEST = "protege.json"
@@ -26,16 +26,17 @@ class Student:
         tokenizer: The teacher's tokenizer.
         architecture: Its sizes and policies.
         kept: The teacher's units it was made of.
-        pooling: The sentence-transformers pooling it is saved with, where the teacher has one.
         embedder: The model with its pooling, for students that make sentence vectors.
+        is_sentence_transformer: Whether it is saved as one; a narrower student always is, for its
+            projection has no place in a bare transformer.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     architecture: Architecture
     kept: Kept
-    pooling: Pooling | None = None
     embedder: Embedder | None = None
+    is_sentence_transformer: bool = False
 
     @property
     def module(self) -> nn.Module:
@@ -60,8 +61,9 @@ class Student:
         with quiet():
             self.model.save_pretrained(path)
             self.tokenizer.save_pretrained(path)
-        if self.pooling is not None and self.embedder is not None:
-            projection = self.embedder.projection
-            write_sentence_transformer(path, self.pooling, projection, self.architecture.hidden_size)
+        embedder = self.embedder
+        if embedder and (self.is_sentence_transformer or embedder.projection):
+            width = self.architecture.hidden_size
+            write_sentence_transformer(path, embedder.pooling, embedder.projection, width)
         write_text(path / MANIFEST, json.dumps({**self.manifest(), **about}, indent=1) + "\n")
         return path

@@ -43,6 +43,11 @@ class Task(StrEnum):
     TEXTS = "text-classification"
     TOKENS = "token-classification"
 
+    @property
+    def auto_class(self) -> str:
+        """The transformers class that loads a checkpoint for it."""
+        return _AUTO_CLASSES[self]
+
 
 _AUTO_CLASSES = {
     Task.FEATURES: "AutoModel",
@@ -116,7 +121,7 @@ class Teacher:
             family = family_of(config.model_type)
             pooling = None if gguf_file else read_pooling(place, revision)
             kind = _task(task, config, pooling, gguf_file)
-            auto_class = getattr(transformers, _AUTO_CLASSES[kind])
+            auto_class = getattr(transformers, kind.auto_class)
             model = auto_class.from_pretrained(place, dtype=torch.float32, **options).eval()
             tokenizer = AutoTokenizer.from_pretrained(place, **options)
         if kind is Task.FEATURES:
@@ -158,6 +163,21 @@ class Teacher:
             parts += [tensor_bytes(tensor) for tensor in self.pooling.projection]
         return digest(*parts)
 
+    @property
+    def generates(self) -> bool:
+        """Whether it writes text token by token, keeping keys and values."""
+        return self.task is Task.GENERATION
+
+    def projection_size(self, architecture: Architecture) -> int:
+        """Weights of the projection that a sentence encoder of that architecture ends with."""
+        own = self.architecture.hidden_size
+        if self.pooling is None:
+            return 0
+        if self.pooling.projection is None and architecture.hidden_size == own:
+            return 0
+        outputs = own if self.pooling.projection is None else len(self.pooling.projection[0])
+        return outputs * (architecture.hidden_size + 1)
+
     def blueprint(self, architecture: Architecture) -> Blueprint:
         """Class and configuration of the student of that architecture.
 
@@ -194,8 +214,8 @@ class Teacher:
             tokenizer=self.tokenizer,
             architecture=architecture,
             kept=kept,
-            pooling=self.pooling if self.task is Task.SENTENCES else None,
             embedder=self._embedder(model, kept),
+            is_sentence_transformer=self.task is Task.SENTENCES,
         )
 
     def embedder(self) -> Embedder | None:
@@ -247,7 +267,9 @@ def _task(
     for ending, task in _TASKS.items():
         if declared.endswith(ending):
             return task
-    raise Unsupported(f"{declared}: this head is not supported; give task=, one of {', '.join(Task)}")
+    raise Unsupported(
+        f"{declared}: this head is not supported; give task=, one of {', '.join(Task)}"
+    )
 
 
 @contextlib.contextmanager
@@ -263,4 +285,3 @@ def _as_bad_input(source: str) -> Iterator[None]:
             f"{source}: no teacher can be loaded from there; expected a folder with config.json and "
             f"weights, or a hub id ({reason})"
         ) from error
-

@@ -39,7 +39,11 @@ class LanguageLesson:
         return f"{'masked' if self.masked else 'next'}-token-top{TOP}-v{self.version}"
 
     def sequences(
-        self, teacher: Teacher, texts: Sequence[str], labels: Sequence[int], max_tokens: int  # noqa: ARG002
+        self,
+        teacher: Teacher,
+        texts: Sequence[str],
+        labels: Sequence[int],
+        max_tokens: int,  # noqa: ARG002
     ) -> Sequences:
         return (_masked if self.masked else _packed)(teacher, texts, max_tokens)
 
@@ -126,7 +130,9 @@ def _masked(teacher: Teacher, texts: Sequence[str], max_tokens: int) -> Sequence
     """Each text with every seventh or so token masked; the same ones whenever it is asked."""
     tokenizer = teacher.tokenizer
     if tokenizer.mask_token_id is None:
-        raise BadInput(f"{teacher.source}: its tokenizer has no mask token, so no token can be asked")
+        raise BadInput(
+            f"{teacher.source}: its tokenizer has no mask token, so no token can be asked"
+        )
     special = set(tokenizer.all_special_ids)
     generator = np.random.default_rng(0)
     ids, scored, labels = [], [], []

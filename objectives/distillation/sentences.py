@@ -47,7 +47,8 @@ class SentenceLesson:
         return {"student": answer, "teacher": targets["vector"]}
 
     def verdict(self, scores: Scores) -> Verdict:
-        cosine = cosine_similarity(scores["student"], scores["teacher"]).double()
+        # in double: in single precision a vector's cosine to itself may pass 1
+        cosine = cosine_similarity(scores["student"].double(), scores["teacher"].double())
         kept = neighbours_kept(scores["student"], scores["teacher"])
         return Verdict(
             value=float(cosine.mean()),

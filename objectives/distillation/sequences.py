@@ -80,6 +80,23 @@ class Sequences:
         scored = torch.ones(0) if self.scored is None else self.scored
         return digest(*map(tensor_bytes, (self.ids, self.lengths, scored, self.labels)))
 
+    def first(self, count: int) -> "Sequences":
+        """The first sequences, at most that many."""
+        if count >= len(self):
+            return self
+        tokens, rows = int(self._starts[count]), int(self._row_starts[count])
+        return Sequences(
+            ids=self.ids[:tokens],
+            lengths=self.lengths[:count],
+            scored=None if self.scored is None else self.scored[:tokens],
+            labels=self.labels[:rows],
+            pad=self.pad,
+        )
+
+    def up_to(self, tokens: int) -> "Sequences":
+        """The first sequences that have so many tokens in all, at least one."""
+        return self.first(max(1, int((self.lengths.cumsum(0) <= tokens).sum())))
+
     def batch(self, numbers: Sequence[int]) -> Batch:
         """The sequences of these numbers, padded to the longest of them."""
         lengths = self.lengths[list(numbers)]
@@ -92,7 +109,9 @@ class Sequences:
             input_ids[place, : end - begin] = self.ids[begin:end]
             if self.scored is not None:
                 scored[place, : end - begin] = self.scored[begin:end]
-            rows.append(torch.arange(int(self._row_starts[number]), int(self._row_starts[number + 1])))
+            rows.append(
+                torch.arange(int(self._row_starts[number]), int(self._row_starts[number + 1]))
+            )
         mask = torch.arange(shape[1]) < lengths[:, None]
         return Batch(input_ids, mask.long(), scored, torch.cat(rows))
 

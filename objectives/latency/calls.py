@@ -5,7 +5,7 @@ import inspect
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,13 +24,15 @@ def traced(job: Job) -> Trace:
     """Build the job's models in this process and time them by turns."""
     start_s = time.perf_counter()
     torch.set_num_threads(job.threads)
-    calls = [call_of(built(model), job.workload) for model in job.models]
+    models = [built(model) for model in job.models]
     # what is alive now stays alive: a collection in the middle of a call would only walk it
     gc.freeze()
     gc.disable()
+    few_tokens = min(job.workload.new_tokens, job.plan.warm_up_tokens)
+    brief = replace(job.workload, new_tokens=few_tokens)
     with torch.inference_mode():
-        cold_ms = tuple(call().wall_ms for call in calls)
-        _warm_up(calls, job.plan)
+        cold_ms = _warm_up([call_of(model, brief) for model in models], job.plan)
+        calls = [call_of(model, job.workload) for model in models]
         return Trace(cold_ms, _rounds(calls, job.plan, start_s))
 
 
@@ -38,8 +40,8 @@ def call_of(model: PreTrainedModel, workload: Workload) -> Call:
     """One call of the model, on token ids that are the same in every process."""
     generator = torch.Generator().manual_seed(0)
     shape = (workload.batch_size, workload.prompt_tokens)
-    vocab_size = model.get_input_embeddings().num_embeddings
-    ids = torch.randint(int(vocab_size), shape, generator=generator, dtype=torch.int64)
+    vocab_size = model.config.get_text_config().vocab_size
+    ids = torch.randint(vocab_size, shape, generator=generator, dtype=torch.int64)
     if model.can_generate():
         return _Decoder(model, ids, workload.new_tokens)
     return _Encoder(model, ids)
@@ -116,16 +118,16 @@ def _accepts(model: PreTrainedModel, argument: str) -> bool:
     return argument in inspect.signature(model.forward).parameters
 
 
-def _warm_up(calls: Sequence[Call], plan: Plan) -> None:
-    # the cold call was the first round of warming up
+def _warm_up(calls: Sequence[Call], plan: Plan) -> tuple[float, ...]:
     start_s, rounds = time.perf_counter(), 1
-    while rounds < plan.warm_up_rounds or time.perf_counter() - start_s < plan.warm_up_s:
-        before_s = time.perf_counter()
+    cold_ms = tuple([call().prefill_wall_ms for call in calls])
+    while (spent_s := time.perf_counter() - start_s) < 2 * plan.warm_up_s:
+        if rounds >= plan.warm_up_rounds and spent_s >= plan.warm_up_s:
+            break
         for call in calls:
             call()
         rounds += 1
-        if time.perf_counter() - before_s >= plan.warm_up_s:
-            break
+    return cold_ms
 
 
 def _rounds(calls: Sequence[Call], plan: Plan, start_s: float) -> tuple[Round, ...]:

@@ -88,7 +88,9 @@ def ratio_of_medians(rounds: Sequence[Round], figure: Figure) -> float:
 
 def process_value(trace: Trace, figure: Figure, *, on_cpu: bool) -> float:
     """What one process says of a figure: a ratio, or milliseconds where the reference is alone."""
-    return ratio_of_medians(trace.rounds, figure) if on_cpu else median(ratios(trace.rounds, figure))
+    return (
+        ratio_of_medians(trace.rounds, figure) if on_cpu else median(ratios(trace.rounds, figure))
+    )
 
 
 def combine(values: Sequence[float]) -> tuple[float, float]:

@@ -9,6 +9,9 @@ from protege.objectives.latency.models import Model, described, model_from
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.workload import Workload
 
+# Before every answer, so that whatever else is printed is not taken for one.
+FRAME = "@@LAT1@@"
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -37,7 +40,7 @@ class Trace:
     """The raw result of one fresh process.
 
     Attributes:
-        cold_ms: Wall time of each model's very first call.
+        cold_ms: Wall time of each model's very first forward of the prompt.
         rounds: One sample of each model a round, in the order of the models, whichever ran first.
     """
 

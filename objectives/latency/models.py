@@ -46,7 +46,8 @@ class Checkpoint:
         model: PreTrainedModel = kind.from_pretrained(
             self.folder, dtype=torch.float32, local_files_only=True
         )
-        return model.eval()
+        model.eval()
+        return model
 
 
 Model = Blueprint | Checkpoint

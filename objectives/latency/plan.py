@@ -17,7 +17,8 @@ class Plan:
 
     Attributes:
         warm_up_rounds: Calls of each model before the first that counts.
-        warm_up_s: Seconds of warming up, at least, unless one round takes as long by itself.
+        warm_up_s: Seconds of warming up, at least; after twice as long the rounds count no more.
+        warm_up_tokens: New tokens of a warming call, at most: the steps are all alike.
         least_pairs: Pairs of a process whose calls are slow.
         usual_pairs: Pairs before a narrow interval may end a process.
         most_pairs: Pairs after which a process ends.
@@ -35,6 +36,7 @@ class Plan:
 
     warm_up_rounds: int = 3
     warm_up_s: float = 0.5
+    warm_up_tokens: int = 4
     least_pairs: int = 5
     usual_pairs: int = 15
     most_pairs: int = 100

@@ -89,7 +89,9 @@ class Family:
         try:
             return type(config)(**fields)
         except (StrictDataclassError, ValueError) as error:
-            raise Infeasible(f"{config.model_type} of sizes {dict(sizes)}: {_reason(error)}") from error
+            raise Infeasible(
+                f"{config.model_type} of sizes {dict(sizes)}: {_reason(error)}"
+            ) from error
 
     def objection(self, model_type: str, sizes: Mapping[str, int]) -> str:
         """Why the configuration class refuses the sizes; empty if it does not."""

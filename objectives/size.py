@@ -1,0 +1,83 @@
+"""Objectives that need no measuring: they are counted on the meta device, exactly."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from transformers import PreTrainedModel
+
+from protege.objectives.candidate import Candidate
+from protege.objectives.latency.workload import Workload
+from protege.objectives.objective import Cost, Direction, Measurement
+
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
+BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Weights of the student, tied ones once, in millions.
+
+    Attributes:
+        limit: The most a student may have, in millions.
+    """
+
+    limit: float | None = None
+
+    name: ClassVar[str] = "parameters_m"
+    unit: ClassVar[str] = "M"
+    direction: ClassVar[Direction] = "minimize"
+    cost: ClassVar[Cost] = Cost.FREE
+
+    def measure(self, candidate: Candidate) -> Measurement:
+        return Measurement(parameters(candidate) / 1e6)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of weights, and of keys and values at the end of the workload, in MB of 10**6 bytes.
+
+    Attributes:
+        workload: Fixes how many sequences of how many tokens the key-value cache holds; encoders
+            have none.
+        precision: Of weights and cache.
+        limit_mb: The most a student may need.
+    """
+
+    workload: Workload = Workload()
+    precision: Precision = "float32"
+    limit_mb: float | None = None
+
+    name: ClassVar[str] = "memory_mb"
+    unit: ClassVar[str] = "MB"
+    direction: ClassVar[Direction] = "minimize"
+    cost: ClassVar[Cost] = Cost.FREE
+
+    @property
+    def limit(self) -> float | None:
+        return self.limit_mb
+
+    def measure(self, candidate: Candidate) -> Measurement:
+        size = BYTES[self.precision]
+        weights = parameters(candidate) * size / 1e6
+        cache = cached_values(candidate, self.workload) * size / 1e6
+        details: dict[str, float | str] = {"weights_mb": weights, "kv_cache_mb": cache}
+        return Measurement(weights + cache, details=details)
+
+
+def parameters(candidate: Candidate) -> int:
+    """Weights of the student, counted on its skeleton; tied ones once.
+
+    A sentence encoder that is narrower than its teacher has a projection back to the teacher's
+    dimension, which counts too.
+    """
+    skeleton: PreTrainedModel = candidate.blueprint.skeleton()
+    return skeleton.num_parameters() + candidate.teacher.projection_size(candidate.architecture)
+
+
+def cached_values(candidate: Candidate, workload: Workload) -> int:
+    """Keys and values that a decoder holds once all tokens of the workload are read and written."""
+    if not candidate.teacher.generates:
+        return 0
+    own = candidate.architecture
+    tokens = workload.batch_size * (workload.prompt_tokens + workload.new_tokens)
+    return 2 * own.num_hidden_layers * own.num_key_value_heads * own.head_dim * tokens

@@ -1,0 +1,217 @@
+"""The result of a study: who is on the front, which one fits a budget, and how to take it away."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from protege.search.export import artifact, export
+from protege.search.goals import Goal, Goals
+from protege.search.report import write_report
+from protege.search.study import read_study, trials_of
+from protege.search.trial import State, Trial
+from protege.spaces import BadInput
+from protege.spaces.cache import atomic
+
+DATABASE = "study.db"
+
+
+@dataclass(frozen=True)
+class Front:
+    """A study's trials, seen from its Pareto front.
+
+    Attributes:
+        name: The study.
+        folder: The run folder with its artifacts.
+        goals: What trials are judged by.
+        trials: Every trial that was told.
+        about: What the study recorded of itself: teacher, seed, seconds by phase.
+    """
+
+    name: str
+    folder: Path
+    goals: Goals
+    trials: tuple[Trial, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, run: str | Path, name: str | None = None) -> "Front":
+        """The front of a run: its folder, its ``study.db``, or a storage URL.
+
+        Raises:
+            BadInput: There is no study, or it has no finished trial.
+        """
+        place = str(run)
+        if "://" not in place:
+            path = Path(place)
+            path = path / DATABASE if path.is_dir() else path
+            place = f"sqlite:///{path}"
+        study = read_study(place, name)
+        about = study.user_attrs.get("about")
+        if about is None:
+            raise BadInput(f"{run}: the study {study.study_name!r} was not made by protege")
+        trials = tuple(trials_of(study))
+        if not any(trial.state is State.COMPLETE for trial in trials):
+            raise BadInput(f"{run}: no finished trial yet; run the study first, or for longer")
+        goals = Goals.of_records(about["goals"])
+        return cls(study.study_name, Path(about["folder"]), goals, trials, about)
+
+    @cached_property
+    def members(self) -> list[Trial]:
+        """The trials on the front, ordered by the first goal."""
+        return self.goals.front(self.trials)
+
+    @cached_property
+    def teacher(self) -> Trial | None:
+        """The teacher's own trial."""
+        key = self.about.get("teacher", {}).get("key")
+        return next((t for t in self.trials if t.key == key and t.state is State.COMPLETE), None)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The front, one row a student."""
+        return self._frame(self.members)
+
+    @property
+    def candidates(self) -> pd.DataFrame:
+        """Every trial, whatever became of it, in order."""
+        return self._frame(self.trials)
+
+    @property
+    def hypervolume(self) -> float:
+        """Share of the teacher's box that the front dominates; see `Goals.hypervolume`."""
+        return self.goals.hypervolume(self.trials, self.teacher) if self.teacher else 0.0
+
+    def pick(self, **budgets: float) -> "Choice":
+        """The best student within the budgets, such as ``pick(latency_ms=8)``.
+
+        A budget is the most of what is minimised and the least of what is maximised. Of the students
+        within all of them the one wins that has most of the first goal to maximise; without such a
+        goal, least of the first one that no budget is set on.
+
+        Raises:
+            BadInput: A budget is for no goal, or no student on the front is within all of them.
+        """
+        limits = {name: self._goal(name) for name in budgets}
+        within = [
+            trial
+            for trial in self.members
+            if all(
+                goal.sign * trial.measurements[name].value <= goal.sign * budgets[name]
+                for name, goal in limits.items()
+            )
+        ]
+        if not within:
+            raise BadInput(self._nearest_miss(budgets))
+        ranked = sorted(
+            self.goals.goals, key=lambda g: (g.direction == "minimize", g.name in budgets)
+        )
+        best = min(within, key=lambda t: [g.sign * t.measurements[g.name].value for g in ranked])
+        return Choice(best, self)
+
+    def trial(self, number: int) -> Trial:
+        """The trial of that number.
+
+        Raises:
+            BadInput: There is none.
+        """
+        for trial in self.trials:
+            if trial.number == number:
+                return trial
+        raise BadInput(f"no trial {number} in study {self.name!r}; it has {len(self.trials)}")
+
+    def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
+        """Write a trial's student as a Hugging Face checkpoint; see `protege.search.export`.
+
+        Args:
+            trial: The trial or its number.
+            folder: Where to; ``students/<label>`` in the run folder if not given.
+
+        Raises:
+            BadInput: The folder has something in it, or the trial's weights were not kept.
+        """
+        chosen = self.trial(trial) if isinstance(trial, int) else trial
+        target = Path(folder) if folder else self.folder / "students" / chosen.label
+        return export(chosen, artifact(self.folder, chosen.number), target, self.about)
+
+    def report(self, folder: str | Path | None = None) -> Path:
+        """Write the report as one file that needs no network, and the front as CSV beside the run.
+
+        Args:
+            folder: Where ``index.html`` goes; ``report`` in the run folder if not given.
+        """
+        target = Path(folder) if folder else self.folder / "report"
+        self.save()
+        return write_report(self, target / "index.html")
+
+    def save(self) -> Path:
+        """Write the front to ``front.csv`` in the run folder."""
+        path = self.folder / "front.csv"
+        with atomic(path) as scratch:
+            self.table.to_csv(scratch, index=False)
+        return path
+
+    def __str__(self) -> str:
+        shown = self.table.drop(columns=["state", "reason", "on_front"])
+        return shown.to_string(index=False, float_format=lambda value: f"{value:.3f}")
+
+    def _goal(self, name: str) -> Goal:
+        for goal in self.goals.goals:
+            if goal.name == name:
+                return goal
+        raise BadInput(f"no goal {name!r} to budget; this study has {', '.join(self.goals.names)}")
+
+    def _nearest_miss(self, budgets: Mapping[str, float]) -> str:
+        given = ", ".join(f"{name}={value:g}" for name, value in budgets.items())
+        if not self.members:
+            return f"{given}: the front is empty, no trial is within the study's limits"
+        best = ", ".join(
+            f"{name} {min((t.measurements[name].value for t in self.members), key=lambda v, s=self._goal(name).sign: s * v):.4g}"  # noqa: E501
+            for name in budgets
+        )
+        return f"{given}: no student on the front is within that; the best reached: {best}"
+
+    def _frame(self, trials: Iterable[Trial]) -> pd.DataFrame:
+        on_front = {trial.number for trial in self.members}
+        return pd.DataFrame([self._row(trial, trial.number in on_front) for trial in trials])
+
+    def _row(self, trial: Trial, on_front: bool) -> dict[str, Any]:  # noqa: FBT001 - a column
+        own = trial.architecture
+        row: dict[str, Any] = {"trial": trial.number, "student": trial.label}
+        for name in self.goals.names:
+            found = trial.measurements.get(name)
+            row[name] = found.value if found else float("nan")
+            row[f"{name}_spread"] = found.spread if found else float("nan")
+        row |= {
+            name: own[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads")
+        }
+        row |= {
+            name: own[name]
+            for name in ("num_key_value_heads", "intermediate_size", "layer_policy", "width_policy")
+        }
+        return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One student of a front.
+
+    Attributes:
+        trial: Its trial.
+        front: The front it was picked from.
+    """
+
+    trial: Trial
+    front: Front
+
+    def export(self, folder: str | Path | None = None) -> Path:
+        """Write the student as a Hugging Face checkpoint; see `Front.export`."""
+        return self.front.export(self.trial, folder)
+
+    def __str__(self) -> str:
+        figures = json.dumps({n: round(m.value, 4) for n, m in self.trial.measurements.items()})
+        return f"trial {self.trial.number}: {self.trial.label} {figures}"

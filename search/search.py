@@ -1,0 +1,248 @@
+"""The search: teacher, space and objectives in, a front out."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+from protege.objectives import Candidate, Cost, Latency, Objective, Retention, Stopwatch, exceeds
+from protege.search.export import discard, keep
+from protege.search.front import DATABASE, Front
+from protege.search.goals import Goals
+from protege.search.progress import Bar, bar
+from protege.search.study import Ledger, database_path, identify, open_study
+from protege.search.trial import State, Trial, evaluate
+from protege.spaces import Architecture, BadInput, Cache, Calibration, SearchSpace, Teacher
+
+CALIBRATION_TOKENS = 16_384
+"""Real tokens that importance is averaged over; more moved no choice of note."""
+
+
+@dataclass
+class Search:
+    """A study of one teacher's students.
+
+    Attributes:
+        name: Names the study and, by default, its folder ``runs/<name>``.
+        teacher: The teacher.
+        space: The students that may be tried.
+        objectives: What they are judged by.
+        storage: An Optuna storage URL; ``sqlite:///runs/<name>/study.db`` if not given.
+        folder: Where everything but the database goes; beside a SQLite database if not given.
+        seed: Fixes the proposals, the order of the data and all initialisation.
+        sampler: An Optuna sampler in place of the default one.
+    """
+
+    name: str
+    teacher: Teacher
+    space: SearchSpace
+    objectives: Sequence[Objective]
+    storage: str = ""
+    folder: Path | None = None
+    seed: int = 0
+    sampler: Any = None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
+
+    def __post_init__(self) -> None:
+        names = [objective.name for objective in self.objectives]
+        if not names or len(set(names)) < len(names):
+            raise BadInput(f"objectives {names}: expected at least one, and none of a name twice")
+        self.space = self.space.of(self.teacher)
+        self.storage = self.storage or f"sqlite:///runs/{self.name}/{DATABASE}"
+        database = database_path(self.storage)
+        beside = database.parent if database else Path("runs") / self.name
+        self.folder = Path(self.folder) if self.folder else beside
+
+    def run(self, trials: int = 40) -> Front:
+        """Go on until the study has that many trials, and return its front.
+
+        Run again, it takes up where it was: a trial that was cut short is repeated under its number,
+        finished ones are not. Ctrl-C, or any other end, loses at most the trial in flight.
+
+        Raises:
+            BadInput: A limit cannot be met by any student, or another process runs this study.
+            Mismatch: The study was made with another teacher, data, space or objectives.
+        """
+        with self._locked(), self.stopwatch.phase("other"):
+            self._check_limits()
+            with self.stopwatch.phase("study"):
+                ledger = self._open()
+            done = ledger.trials()
+            with bar(self.name, trials, len(done)) as progress:
+                self.stopwatch.announce = progress.doing
+                while len(done) < trials and not ledger.exhausted:
+                    done.append(self._next(ledger, done))
+                    self._show(progress, done)
+            self.stopwatch.announce = _ignore
+            self._describe(ledger)
+        front = Front.read(self.storage, self.name)
+        front.save()
+        return front
+
+    def confirm(self, folder: str | Path) -> dict[str, float]:
+        """Measure an exported student again, from its files.
+
+        Returns:
+            Each objective's figure for the student as it lies in the folder; of a latency the
+            ``speedup`` over the teacher too, both timed in one run with their own weights.
+        """
+        loaded = Teacher.load(folder, task=self.teacher.task)
+        candidate = self._candidate(self.teacher.architecture)
+        figures: dict[str, float] = {}
+        for objective in self.objectives:
+            if isinstance(objective, Retention):
+                verdict = objective.judge(loaded.embedder() or loaded.model, candidate)
+                figures[objective.name] = verdict.value
+            elif isinstance(objective, Latency):
+                figures |= objective.confirm(candidate, Path(folder))
+        return figures
+
+    @cached_property
+    def cache(self) -> Cache:
+        """What outlives a trial and a run: teacher answers, calibration, latencies."""
+        return Cache(self._folder / "cache")
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What is known of the teacher's units, from the data students learn from."""
+        retention = next((o for o in self.objectives if isinstance(o, Retention)), None)
+        if retention is None or not any(m.width_policy.needs_calibration for m in self.space):
+            return None
+        with self.stopwatch.phase("calibrate"):
+            sequences = retention.sequences(self.teacher)[0].up_to(CALIBRATION_TOKENS)
+            key = {"teacher": self.teacher.fingerprint, "sequences": sequences.fingerprint}
+            batches = (
+                {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+                for batch in sequences.in_order(32)
+            )
+            compute = lambda: Calibration.of(self.teacher, batches).tensors()  # noqa: E731
+            return Calibration(**self.cache.tensors("calibration", key, compute))
+
+    @property
+    def _folder(self) -> Path:
+        return self.folder or Path("runs") / self.name
+
+    def _next(self, ledger: Ledger, done: Sequence[Trial]) -> Trial:
+        """One trial, from asking to telling; its weights are kept while it is on the front."""
+        with self.stopwatch.phase("propose"):
+            number, architecture = ledger.ask()
+        candidate = self._candidate(architecture)
+        trial = evaluate(number, candidate, self.objectives)
+        with self.stopwatch.phase("store"):
+            front = ledger.goals.front([*done, trial])
+            if trial in front:
+                keep(self._folder, number, candidate)
+            ledger.tell(trial)
+            on_front = {one.number for one in front}
+            for one in done:
+                if one.number not in on_front:
+                    discard(self._folder, one.number)
+        return trial
+
+    def _candidate(self, architecture: Architecture) -> Candidate:
+        return Candidate(
+            teacher=self.teacher,
+            architecture=architecture,
+            cache=self.cache,
+            calibration=self.calibration if architecture.width_policy.needs_calibration else None,
+            seed=self.seed,
+            stopwatch=self.stopwatch,
+        )
+
+    def _open(self) -> Ledger:
+        goals = Goals.of(self.objectives)
+        ledger = open_study(self.storage, self.name, self.space, goals, self.seed, self.sampler)
+        data = [o.texts.fingerprint for o in self.objectives if isinstance(o, Retention)]
+        identify(
+            ledger.study,
+            {
+                "teacher": self.teacher.fingerprint,
+                "data": data,
+                "space": self.space.declaration(),
+                "objectives": [goal.declared for goal in goals.goals],
+            },
+        )
+        self._describe(ledger)
+        return ledger
+
+    def _describe(self, ledger: Ledger) -> None:
+        """Record what a report needs to know of the study."""
+        own = self.teacher
+        ledger.study.set_user_attr(
+            "about",
+            {
+                "name": self.name,
+                "folder": str(self._folder),
+                "seed": self.seed,
+                "goals": [goal.record() for goal in ledger.goals.goals],
+                "teacher": {
+                    "source": own.source,
+                    "fingerprint": own.fingerprint,
+                    "is_hub_id": not Path(own.source).exists(),
+                    "task": str(own.task),
+                    "auto_class": own.task.auto_class,
+                    "key": own.architecture.key(),
+                    "architecture": own.architecture.fields(),
+                },
+                "anchors": [anchor.key() for anchor in self.space.anchors],
+                "space": repr(self.space),
+                "students": len(self.space),
+                "seconds": dict(self.stopwatch.seconds),
+            },
+        )
+
+    def _check_limits(self) -> None:
+        """Refuse a limit that the smallest students do not meet.
+
+        Raises:
+            BadInput: Names the smallest value that was reached.
+        """
+        for objective in self.objectives:
+            if objective.limit is None or objective.cost is Cost.MINUTES:
+                continue
+            smallest = [
+                (objective.measure(self._candidate(a)).value, a) for a in self.space.smallest
+            ]
+            value, architecture = min(smallest, key=lambda pair: pair[0])
+            if exceeds(objective, value):
+                raise BadInput(
+                    f"{objective.name} limit {objective.limit:g}: no student can meet it; the "
+                    f"smallest in the space, {architecture}, reaches {value:.4g}"
+                )
+
+    def _show(self, progress: Bar, done: Sequence[Trial]) -> None:
+        goals = Goals.of(self.objectives)
+        key = self.teacher.architecture.key()
+        teacher = next((t for t in done if t.key == key and t.state is State.COMPLETE), None)
+        volume = goals.hypervolume(done, teacher) if teacher else 0.0
+        progress.done(len(done), len(goals.front(done)), volume)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the run folder; the system lets go of it however the process ends."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "study.lock").open("a+") as file:
+            _lock(file, self.name)
+            yield
+
+
+def _lock(file: IO[str], name: str) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        raise BadInput(
+            f"study {name!r} is being run by process {holder}; wait for it, or stop it first"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+
+
+def _ignore(_: str) -> None:
+    """Nobody watches."""

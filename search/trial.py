@@ -1,0 +1,101 @@
+"""The record of one candidate, and how it comes about."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from protege.objectives import Candidate, Cost, Measurement, Objective, exceeds
+from protege.spaces import BadInput, ProtegeError
+
+
+class State(StrEnum):
+    """What became of a candidate."""
+
+    COMPLETE = "complete"
+    """Every objective was measured."""
+    SCREENED = "screened"
+    """Over a limit before any training; what is dearer was not measured."""
+    FAILED = "failed"
+    """It could not be built or trained; the reason says why."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is known of one candidate.
+
+    Attributes:
+        number: Its number in the study.
+        key: The identity of its architecture.
+        architecture: Sizes and policies by name.
+        state: What became of it.
+        measurements: By the objectives' names.
+        seconds: Where its time went, by phase.
+        reason: Why it was screened or failed.
+    """
+
+    number: int
+    key: str
+    architecture: Mapping[str, Any]
+    state: State
+    measurements: Mapping[str, Measurement]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def label(self) -> str:
+        """A short name for tables, plots and folders: depth x width, feed-forward, number."""
+        own = self.architecture
+        return (
+            f"{own['num_hidden_layers']}x{own['hidden_size']}"
+            f"-h{own['num_attention_heads']}-f{own['intermediate_size']}-t{self.number}"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """The trial as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> "Trial":
+        """The trial that `record` gave."""
+        measurements = {
+            name: Measurement(**{**found, "samples": tuple(found["samples"])})
+            for name, found in record["measurements"].items()
+        }
+        state = State(record["state"])
+        return cls(**{**record, "state": state, "measurements": measurements})
+
+
+def evaluate(number: int, candidate: Candidate, objectives: Sequence[Objective]) -> Trial:
+    """Measure a candidate, cheap objectives first, and stop at the first limit it is over.
+
+    A limit on what only training tells is judged after the fact: the trial is complete, and the
+    front leaves it out.
+
+    Raises:
+        BadInput: What the user gave cannot be used; no other candidate would fare better.
+    """
+    before = candidate.stopwatch.snapshot()
+    measurements: dict[str, Measurement] = {}
+    state, reason = State.COMPLETE, ""
+    try:
+        for objective in sorted(objectives, key=lambda one: one.cost):
+            found = objective.measure(candidate)
+            measurements[objective.name] = found
+            if objective.cost < Cost.MINUTES and exceeds(objective, found.value):
+                reason = f"{objective.name} {found.value:.4g} is over the limit {objective.limit:g}"
+                state = State.SCREENED
+                break
+    except BadInput:
+        raise
+    except (ProtegeError, RuntimeError, MemoryError) as error:
+        state, reason = State.FAILED, f"{type(error).__name__}: {error}"
+    return Trial(
+        number=number,
+        key=candidate.architecture.key(),
+        architecture=candidate.architecture.fields(),
+        state=state,
+        measurements=measurements,
+        seconds=candidate.stopwatch.since(before),
+        reason=reason,
+    )

@@ -1,0 +1,1 @@
+"""Ready-to-run studies and benchmarks; plain Python, not installed."""

@@ -1,0 +1,68 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models
+from transformers import BertConfig, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
+
+from protege.objectives.candidate import Candidate
+from protege.objectives.latency.plan import Plan
+from protege.spaces.blueprint import Blueprint
+from protege.spaces.cache import Cache
+from protege.spaces.families import family_of
+from protege.spaces.teacher import Task, Teacher
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 32,
+}
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Callable[[int], Blueprint]:
+    """A tiny BERT of so many layers."""
+    return lambda layers: Blueprint.of("BertModel", BertConfig(num_hidden_layers=layers, **SIZES))
+
+
+@pytest.fixture(scope="session")
+def decoder() -> Callable[[int], Blueprint]:
+    """A tiny Llama of so many layers."""
+    return lambda layers: Blueprint.of(
+        "LlamaForCausalLM", LlamaConfig(num_hidden_layers=layers, num_key_value_heads=1, **SIZES)
+    )
+
+
+@pytest.fixture(scope="session")
+def brief() -> Plan:
+    """Enough to see everything work, and too little to trust."""
+    return Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
+
+
+@pytest.fixture(scope="session")
+def endless() -> Plan:
+    """A job that is still running whenever a test looks."""
+    return Plan(most_pairs=10**9, usual_pairs=10**9, pairs_s=600.0, candidate_s=1200.0)
+
+
+@pytest.fixture
+def candidate(tmp_path: Path) -> Callable[[Blueprint, int], Candidate]:
+    """The student of so many layers that is cut from a teacher of that blueprint."""
+
+    def cut(blueprint: Blueprint, layers: int) -> Candidate:
+        config: PretrainedConfig = blueprint.configuration()
+        words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+        teacher = Teacher(
+            model=blueprint.build(),
+            tokenizer=PreTrainedTokenizerFast(tokenizer_object=words),
+            task=Task.GENERATION if config.model_type == "llama" else Task.FEATURES,
+            family=family_of(config.model_type),
+            source="tiny",
+        )
+        ratio = layers / config.num_hidden_layers
+        return Candidate(teacher, teacher.architecture.scaled(layers=ratio), Cache(tmp_path))
+
+    return cut

@@ -1,0 +1,225 @@
+import random
+from itertools import combinations
+from statistics import median
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protege.objectives.latency.estimator import (
+    Grade,
+    another_process,
+    combine,
+    contaminated,
+    contaminated_share,
+    enough,
+    grade,
+    half_width,
+    median_interval,
+    process_value,
+    ratios,
+    seed_estimate,
+    wall_ms,
+)
+from protege.objectives.latency.job import Round, Sample, Trace
+from protege.objectives.latency.plan import Plan
+
+times_ms = st.floats(0.1, 1e4)
+pairs = st.lists(st.tuples(times_ms, times_ms), min_size=1, max_size=60)
+
+
+def sample(wall: float, cpu: float | None = None, preemptions: int = 0) -> Sample:
+    own = wall if cpu is None else cpu
+    return Sample(wall, own, preemptions, wall, own)
+
+
+def rounds(walls: list[tuple[float, float]]) -> tuple[Round, ...]:
+    return tuple((sample(reference), sample(candidate)) for reference, candidate in walls)
+
+
+def trace(walls: list[tuple[float, float]]) -> Trace:
+    return Trace((1.0, 1.0), rounds(walls))
+
+
+def noisy(preempted: int, of: int) -> Trace:
+    samples = [sample(10.0, preemptions=int(number < preempted)) for number in range(of)]
+    return Trace((1.0,), tuple((each,) for each in samples))
+
+
+@given(st.lists(times_ms, min_size=1), st.randoms())
+def test_an_interval_holds_the_median_whatever_the_order(
+    values: list[float], shuffled: random.Random
+) -> None:
+    low, high = median_interval(values)
+    assert low <= median(values) <= high
+    again = list(values)
+    shuffled.shuffle(again)
+    assert median_interval(again) == (low, high)
+
+
+def test_the_interval_of_a_hundred_values_runs_from_the_41st_to_the_60th() -> None:
+    assert median_interval([float(value) for value in range(100)]) == (40.0, 59.0)
+    assert half_width([float(value) for value in range(100)]) == pytest.approx(9.5 / 49.5)
+
+
+@given(pairs, st.randoms())
+def test_the_order_of_pairs_does_not_matter(
+    walls: list[tuple[float, float]], shuffled: random.Random
+) -> None:
+    value = process_value(trace(walls), wall_ms, on_cpu=False)
+    again = list(walls)
+    shuffled.shuffle(again)
+    assert process_value(trace(again), wall_ms, on_cpu=False) == value
+
+
+@given(st.lists(times_ms, min_size=1), st.floats(0.05, 20.0))
+def test_what_slows_both_models_of_a_pair_alike_does_not_show(
+    walls: list[float], ratio: float
+) -> None:
+    drifting = [(wall, wall * ratio) for wall in walls]
+    assert process_value(trace(drifting), wall_ms, on_cpu=False) == pytest.approx(ratio)
+
+
+def test_stalls_of_every_third_pair_do_not_show() -> None:
+    walls = [(10.0, 5.0 * (40 if number % 3 == 0 else 1)) for number in range(30)]
+    assert process_value(trace(walls), wall_ms, on_cpu=False) == 0.5
+
+
+def test_processor_time_is_the_ratio_of_the_medians() -> None:
+    row = (sample(90.0, cpu=10.0), sample(900.0, cpu=4.0))
+    value = process_value(Trace((1.0, 1.0), (row,) * 5), lambda each: each.cpu_ms, on_cpu=True)
+    assert value == 0.4
+
+
+def test_a_reference_alone_is_told_in_milliseconds() -> None:
+    alone = tuple((sample(wall),) for wall in (3.0, 1.0, 2.0))
+    assert ratios(alone) == [3.0, 1.0, 2.0]
+    assert process_value(Trace((1.0,), alone), wall_ms, on_cpu=False) == 2.0
+    assert process_value(Trace((1.0,), alone), wall_ms, on_cpu=True) == 2.0
+
+
+STEADY, JUMPY = [(2.0, 1.0)] * 100, [(2.0, 1.0), (1.0, 2.0)] * 50
+
+
+@pytest.mark.parametrize(
+    ("walls", "pairs_s", "process_s", "stops"),
+    [
+        (STEADY[:10], 0.1, 1.0, False),  # fewer than usual
+        (STEADY[:15], 0.1, 1.0, True),  # narrow
+        (STEADY[:16], 0.1, 1.0, False),  # not the moment to look
+        (JUMPY[:15], 0.1, 1.0, False),  # wide
+        (JUMPY[:15], 1.0, 2.0, True),  # wide, and out of seconds
+        (JUMPY[:100], 0.1, 1.0, True),  # as many as there may be
+        (STEADY[:5], 1.5, 2.0, True),  # slow calls: the least will do
+        (STEADY[:4], 1.5, 2.0, False),  # fewer than the least
+        (STEADY[:3], 9.0, 13.0, True),  # one more would pass the process's share
+        (STEADY[:2], 9.0, 13.0, False),  # too few, whatever they take
+    ],
+)
+def test_a_process_stops_when_it_has_seen_enough(
+    walls: list[tuple[float, float]], pairs_s: float, process_s: float, *, stops: bool
+) -> None:
+    assert enough(rounds(walls), pairs_s, process_s, Plan()) is stops
+
+
+@pytest.mark.parametrize(
+    ("values", "goes_on"),
+    [
+        ([1.0], True),
+        ([1.0, 1.02], False),
+        ([1.0, 1.03], True),
+        ([1.0, 1.03, 1.075], False),
+        ([1.0, 1.03, 1.09], True),
+        ([1.0, 1.03, 1.09, 1.0], True),
+        ([1.0, 1.03, 1.09, 1.0, 2.0], False),
+    ],
+)
+def test_two_processes_do_if_they_agree_and_five_if_they_never_do(
+    values: list[float], *, goes_on: bool
+) -> None:
+    assert another_process(values, Plan()) is goes_on
+
+
+@given(st.lists(times_ms, min_size=2, max_size=5), st.randoms())
+def test_processes_combine_to_their_median_with_a_spread_in_any_order(
+    values: list[float], shuffled: random.Random
+) -> None:
+    value, spread = combine(values)
+    assert value == median(values)
+    assert spread >= 0.015
+    again = list(values)
+    shuffled.shuffle(again)
+    assert combine(again) == (value, spread)
+
+
+def test_the_spread_is_the_scaled_deviation_between_processes() -> None:
+    value, spread = combine([0.9, 1.0, 1.2])
+    assert value == 1.0
+    assert spread == pytest.approx(0.14826)
+    assert combine([1.0, 1.0, 1.0]) == (1.0, 0.015)
+
+
+@pytest.mark.parametrize(
+    ("preempted", "threads", "expected"),
+    [(0, 1, "A"), (2, 1, "B"), (5, 1, "B"), (6, 1, "C"), (5, 2, "B"), (6, 2, "unreliable")],
+)
+def test_grades_tell_how_far_other_processes_got_in_the_way(
+    preempted: int, threads: int, expected: str
+) -> None:
+    traces = [noisy(preempted, of=10)]
+    assert contaminated_share(traces) == preempted / 10
+    assert grade(traces, threads) == Grade(expected)
+
+
+def test_a_long_call_may_be_interrupted_now_and_then() -> None:
+    assert contaminated(sample(20.0, preemptions=1))
+    assert not contaminated(sample(1500.0, preemptions=15))
+    assert contaminated(sample(1500.0, preemptions=16))
+
+
+def test_the_usual_recipe_is_a_mean_that_one_stall_spoils() -> None:
+    calls_ms = [500.0] * 10 + [10.0] * 99 + [1010.0]
+    assert seed_estimate(calls_ms) == 20.0
+
+
+class Machine:
+    """A machine in time: it drifts, steps between two speeds, and stalls."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.speed = self.random.uniform(0.8, 1.3)
+
+    def call(self, true_ms: float) -> float:
+        self.speed *= self.random.gauss(1.0, 0.004)
+        if self.random.random() < 0.01:
+            self.speed = self.random.uniform(0.8, 1.3)
+        stall_ms = self.random.expovariate(1 / 30) if self.random.random() < 0.05 else 0.0
+        return true_ms * self.speed * self.random.gauss(1.0, 0.01) + stall_ms
+
+
+def naive(true_ms: float, seed: int) -> float:
+    machine = Machine(seed)
+    return seed_estimate([machine.call(true_ms) for _ in range(110)])
+
+
+def by_turns(true_ms: float, seed: int) -> float:
+    machine = Machine(seed)
+    walls = [(machine.call(20.0), machine.call(true_ms)) for _ in range(30)]
+    return process_value(trace(walls), wall_ms, on_cpu=False)
+
+
+def inversions(estimates: list[float]) -> int:
+    return sum(low >= high for low, high in combinations(estimates, 2))
+
+
+def test_turns_keep_the_order_that_the_usual_recipe_loses() -> None:
+    truths_ms = [10.0 * 1.06**step for step in range(10)]
+    usual = steady = 0
+    for study in range(20):
+        seeds = [study * 100 + number for number in range(len(truths_ms))]
+        usual += inversions([naive(ms, seed) for ms, seed in zip(truths_ms, seeds, strict=True)])
+        steady += inversions(
+            [by_turns(ms, seed) for ms, seed in zip(truths_ms, seeds, strict=True)]
+        )
+    assert usual > 50  # of 900 pairs: the machine is as bad as it was meant to be
+    assert steady < usual / 5
