@@ -151,9 +151,10 @@ def _label_numbers(texts: Texts, teacher: Teacher) -> list[int]:
     """
     if texts.labels is None or teacher.task is not Task.TEXTS:
         return [NO_LABEL] * len(texts)
-    names: dict[int | str, int] = {**teacher.config.label2id}
-    names |= {number: number for number in teacher.config.label2id.values()}
+    classes: dict[str, int] = dict(teacher.config.label2id or {})  # type: ignore[arg-type]
+    names: dict[int | str, int] = {number: number for number in classes.values()}
+    names.update(classes)
     unknown = next((label for label in texts.labels if label not in names), None)
     if unknown is not None:
-        raise BadInput(f"label {unknown!r}: the teacher's classes are {teacher.config.label2id}")
+        raise BadInput(f"label {unknown!r}: the teacher's classes are {classes}")
     return [names[label] for label in texts.labels]

@@ -11,9 +11,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from protege.objectives import Candidate
-from protege.search.trial import Trial
+from protege.search.trial import State, Trial
 from protege.spaces import BadInput
-from protege.spaces.cache import atomic, write_text
+from protege.spaces.cache import atomic, remove, write_text
 from protege.spaces.student import MANIFEST
 
 ARTIFACTS = "artifacts"
@@ -28,19 +28,20 @@ def keep(folder: Path, number: int, candidate: Candidate) -> None:
     """Store the candidate's student as it is now, whole or not at all."""
     path = artifact(folder, number)
     with atomic(path) as scratch:
-        discard_folder(scratch)
+        remove(scratch)
         candidate.student.save(scratch)
-        discard_folder(path)
+        remove(path)
 
 
 def discard(folder: Path, number: int) -> None:
     """Drop the weights of a trial."""
-    discard_folder(artifact(folder, number))
+    remove(artifact(folder, number))
 
 
-def discard_folder(path: Path) -> None:
-    """Remove a folder and what is in it, if it is there."""
-    shutil.rmtree(path, ignore_errors=True)
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed had begun to store."""
+    for scratch in (folder / ARTIFACTS).glob(".*"):
+        remove(scratch)
 
 
 def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -> Path:
@@ -52,15 +53,16 @@ def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInput(f"{target}: not empty; export into a new folder, or remove this one first")
     if not (stored / MANIFEST).exists():
+        why = "not on the front" if trial.state is State.COMPLETE else trial.state
         raise BadInput(
-            f"trial {trial.number} ({trial.label}): its weights were not kept, because it is "
-            f"{'not on the front' if trial.state == 'complete' else trial.state}; export one that is"
+            f"trial {trial.number} ({trial.label}): its weights were not kept, for it is "
+            f"{why}; export one that is on the front"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         target.rmdir()
     with atomic(target) as scratch:
-        discard_folder(scratch)
+        remove(scratch)
         shutil.copytree(stored, scratch)
         manifest = json.loads((stored / MANIFEST).read_text(encoding="utf-8"))
         manifest |= _provenance(trial, about)
@@ -85,7 +87,7 @@ def _provenance(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
 
 def _card(trial: Trial, manifest: Mapping[str, Any]) -> str:
     template = files("protege.search").joinpath("model_card.md").read_text(encoding="utf-8")
-    environment = Environment(  # noqa: S701 - Markdown, of the user's own figures
+    environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     return environment.from_string(template).render(trial=trial, **manifest)

@@ -89,9 +89,9 @@ class Front:
     def pick(self, **budgets: float) -> "Choice":
         """The best student within the budgets, such as ``pick(latency_ms=8)``.
 
-        A budget is the most of what is minimised and the least of what is maximised. Of the students
-        within all of them the one wins that has most of the first goal to maximise; without such a
-        goal, least of the first one that no budget is set on.
+        A budget is the most of what is minimised and the least of what is maximised. Of the
+        students within all of them the one wins that has most of the first goal to maximise;
+        without such a goal, least of the first one that no budget is set on.
 
         Raises:
             BadInput: A budget is for no goal, or no student on the front is within all of them.
@@ -169,11 +169,12 @@ class Front:
         given = ", ".join(f"{name}={value:g}" for name, value in budgets.items())
         if not self.members:
             return f"{given}: the front is empty, no trial is within the study's limits"
-        best = ", ".join(
-            f"{name} {min((t.measurements[name].value for t in self.members), key=lambda v, s=self._goal(name).sign: s * v):.4g}"  # noqa: E501
-            for name in budgets
-        )
+        best = ", ".join(f"{name} {self._best(self._goal(name)):.4g}" for name in budgets)
         return f"{given}: no student on the front is within that; the best reached: {best}"
+
+    def _best(self, goal: Goal) -> float:
+        values = (trial.measurements[goal.name].value for trial in self.members)
+        return min(values, key=lambda value: goal.sign * value)
 
     def _frame(self, trials: Iterable[Trial]) -> pd.DataFrame:
         on_front = {trial.number for trial in self.members}

@@ -108,4 +108,5 @@ class Goals:
     def _points(self, trials: Sequence[Trial]) -> Points:
         """Values to minimise, ``(trials, goals)``."""
         signs = np.array([goal.sign for goal in self.goals])
-        return np.array([self.values(trial) for trial in trials]) * signs
+        points: Points = np.array([self.values(trial) for trial in trials]) * signs
+        return points

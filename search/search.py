@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from protege.objectives import Candidate, Cost, Latency, Objective, Retention, Stopwatch, exceeds
-from protege.search.export import discard, keep
+from protege.objectives.latency import Checkpoint, compare
+from protege.objectives.latency.models import Model
+from protege.search.export import discard, keep, sweep
 from protege.search.front import DATABASE, Front
 from protege.search.goals import Goals
 from protege.search.progress import Bar, bar
@@ -60,8 +62,8 @@ class Search:
     def run(self, trials: int = 40) -> Front:
         """Go on until the study has that many trials, and return its front.
 
-        Run again, it takes up where it was: a trial that was cut short is repeated under its number,
-        finished ones are not. Ctrl-C, or any other end, loses at most the trial in flight.
+        Run again, it takes up where it was: a trial that was cut short is repeated under its
+        number, finished ones are not. Ctrl-C, or any other end, loses at most that one trial.
 
         Raises:
             BadInput: A limit cannot be met by any student, or another process runs this study.
@@ -76,9 +78,9 @@ class Search:
                 self.stopwatch.announce = progress.doing
                 while len(done) < trials and not ledger.exhausted:
                     done.append(self._next(ledger, done))
+                    self._describe(ledger)
                     self._show(progress, done)
             self.stopwatch.announce = _ignore
-            self._describe(ledger)
         front = Front.read(self.storage, self.name)
         front.save()
         return front
@@ -98,7 +100,10 @@ class Search:
                 verdict = objective.judge(loaded.embedder() or loaded.model, candidate)
                 figures[objective.name] = verdict.value
             elif isinstance(objective, Latency):
-                figures |= objective.confirm(candidate, Path(folder))
+                models: list[Model] = [candidate.blueprint, Checkpoint.at(folder)]
+                _, student = compare(models, objective.workload, objective.target, objective.plan)
+                figures[objective.name] = student.latency_ms
+                figures["speedup"] = 1 / student.ratio
         return figures
 
     @cached_property
@@ -166,6 +171,10 @@ class Search:
                 "objectives": [goal.declared for goal in goals.goals],
             },
         )
+        sweep(self._folder)
+        earlier = ledger.study.user_attrs.get("about", {}).get("seconds", {})
+        for phase, seconds in earlier.items():
+            self.stopwatch.seconds[phase] += seconds
         self._describe(ledger)
         return ledger
 
@@ -191,7 +200,7 @@ class Search:
                 "anchors": [anchor.key() for anchor in self.space.anchors],
                 "space": repr(self.space),
                 "students": len(self.space),
-                "seconds": dict(self.stopwatch.seconds),
+                "seconds": self.stopwatch.snapshot(),
             },
         )
 

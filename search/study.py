@@ -1,4 +1,4 @@
-"""The Optuna study: asking for the next architecture, telling what came of it. Optuna lives here."""
+"""The Optuna study: asking for the next architecture, telling what came of it."""
 
 import json
 import warnings
@@ -24,7 +24,7 @@ from protege.spaces import Architecture, BadInput, Mismatch, SearchSpace
 from protege.spaces.space import Knob
 
 GP_TRIALS = 250
-"""Up to so many trials a Gaussian process proposes best; beyond, its cost grows and TPE's does not."""
+"""Up to so many trials a Gaussian process proposes best; beyond, it costs too much."""
 
 _TOLD = {
     State.COMPLETE: TrialState.COMPLETE,
@@ -110,8 +110,8 @@ class UniqueSampler(BaseSampler):
 
     def infer_relative_search_space(
         self,
-        study: Study,
-        trial: FrozenTrial,  # noqa: ARG002 - the protocol's
+        study: Study,  # noqa: ARG002 - the space is the same for every study and trial
+        trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
         return self._distributions
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from protege.objectives import Candidate, Cost, Measurement, Objective, exceeds
-from protege.spaces import BadInput, ProtegeError
+from protege.spaces import BadInput, DiskFull, ProtegeError
 
 
 class State(StrEnum):
@@ -74,6 +74,7 @@ def evaluate(number: int, candidate: Candidate, objectives: Sequence[Objective])
 
     Raises:
         BadInput: What the user gave cannot be used; no other candidate would fare better.
+        DiskFull: There is no room for what is to be kept.
     """
     before = candidate.stopwatch.snapshot()
     measurements: dict[str, Measurement] = {}
@@ -86,7 +87,7 @@ def evaluate(number: int, candidate: Candidate, objectives: Sequence[Objective])
                 reason = f"{objective.name} {found.value:.4g} is over the limit {objective.limit:g}"
                 state = State.SCREENED
                 break
-    except BadInput:
+    except (BadInput, DiskFull):
         raise
     except (ProtegeError, RuntimeError, MemoryError) as error:
         state, reason = State.FAILED, f"{type(error).__name__}: {error}"

@@ -4,7 +4,14 @@ from protege.spaces.architecture import Architecture
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.cache import Cache
 from protege.spaces.calibration import Calibration
-from protege.spaces.errors import BadInput, Infeasible, Mismatch, ProtegeError, Unsupported
+from protege.spaces.errors import (
+    BadInput,
+    DiskFull,
+    Infeasible,
+    Mismatch,
+    ProtegeError,
+    Unsupported,
+)
 from protege.spaces.families import FAMILIES, Family, family_of
 from protege.spaces.kept import Kept
 from protege.spaces.policies import Activation, Ends, First, LayerMap, Uniform
@@ -21,6 +28,7 @@ __all__ = [
     "Blueprint",
     "Cache",
     "Calibration",
+    "DiskFull",
     "Embedder",
     "Ends",
     "Family",

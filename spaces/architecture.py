@@ -68,24 +68,23 @@ class Architecture:
         kv_heads: float = 1.0,
         intermediate: float = 1.0,
         multiple_of: int = 8,
-        layer_policy: LayerPolicy = Uniform(),  # noqa: B008 - frozen
-        width_policy: WidthPolicy = First(),  # noqa: B008 - frozen
+        layer_policy: LayerPolicy = Uniform(),
+        width_policy: WidthPolicy = First(),
     ) -> "Architecture":
         """The student at these ratios of this architecture, snapped to sizes the family accepts.
 
         Depth is rounded to whole layers. Key-value heads are dropped in whole groups, query heads
         evenly from every group. Widths are the nearest multiple of ``multiple_of`` that the
-        configuration class accepts; a width at ratio 1.0 is left as it is, multiple or not. A family
-        without ``head_dim`` in its configuration (BERT) has ``hidden_size = heads * head_dim``: its
-        heads follow the hidden size.
+        configuration class accepts; a width at ratio 1.0 is left as it is, multiple or not. A
+        family without ``head_dim`` in its configuration (BERT) has ``hidden_size = heads *
+        head_dim``: its heads follow the hidden size.
 
         Raises:
             BadInput: A ratio is outside (0, 1].
             Infeasible: No model of the family has such sizes.
         """
-        for name, ratio in dict(
-            layers=layers, hidden=hidden, heads=heads, kv_heads=kv_heads, intermediate=intermediate
-        ).items():
+        names = ("layers", "hidden", "heads", "kv_heads", "intermediate")
+        for name, ratio in zip(names, (layers, hidden, heads, kv_heads, intermediate), strict=True):
             check_ratio(name, ratio)
         depth = max(1, nearest(self.num_hidden_layers, layers))
         hidden_size, query_heads, kv = self._attention(hidden, heads, kv_heads, multiple_of)
@@ -103,7 +102,7 @@ class Architecture:
     def with_policies(
         self, student: "Architecture", layer_policy: LayerPolicy, width_policy: WidthPolicy
     ) -> "Architecture":
-        """The student under these policies, each left at its default where it has nothing to choose.
+        """The student under these policies, each at its default where it has nothing to choose.
 
         Raises:
             Infeasible: The layer policy has no choice of that many layers.
@@ -155,7 +154,7 @@ class Architecture:
             )
             reasons = family_of(self.model_type).objection(student.model_type, student.sizes())
             if not reasons:
-                return width
+                return int(width)
         raise Infeasible(
             f"{self.model_type} with {heads} heads in {kv} groups: no hidden size near "
             f"{wanted:g} in multiples of {multiple_of} is accepted ({reasons})"
@@ -171,7 +170,7 @@ class Architecture:
         )
 
 
-def check_ratio(name: str, ratio: float) -> None:
+def check_ratio(name: str, ratio: object) -> None:
     """Refuse a ratio that is not in (0, 1].
 
     Raises:

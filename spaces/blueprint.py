@@ -34,7 +34,8 @@ class Blueprint:
     def build(self) -> PreTrainedModel:
         """The model with random weights, as its own class initialises them."""
         model: PreTrainedModel = getattr(transformers, self.model_class)(self.configuration())
-        return model.eval()
+        model.eval()
+        return model
 
     def skeleton(self) -> PreTrainedModel:
         """The model on the meta device: every shape, no storage."""

@@ -7,11 +7,15 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from typing_extensions import Buffer
+
+from protege.spaces.errors import DiskFull
 
 Key = Mapping[str, Any]
 
@@ -69,7 +73,7 @@ class Cache:
 
 
 class atomic:  # noqa: N801 - reads as a verb at its call sites
-    """A scratch file or folder that takes the final name when the block ends well, else vanishes."""
+    """A scratch path that takes the final name when the block ends well, else vanishes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,13 +83,24 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return self.scratch
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
             self.scratch.replace(self.path)
-        else:
-            shutil.rmtree(self.scratch) if self.scratch.is_dir() else self.scratch.unlink(
-                missing_ok=True
-            )
+            return
+        remove(self.scratch)
+        # safetensors and SQLite have exceptions of their own for it, but all of them say so
+        if "No space left" in str(error):
+            raise DiskFull(
+                f"{self.path}: no space left on the device; make room, then run the same line again"
+            ) from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and what is in it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -99,7 +114,7 @@ def canonical(key: Key) -> str:
     return json.dumps(key, sort_keys=True)
 
 
-def digest(*parts: bytes) -> str:
+def digest(*parts: Buffer) -> str:
     """Sixteen hexadecimal digits that stand for the bytes."""
     state = hashlib.sha256()
     for part in parts:
@@ -107,11 +122,10 @@ def digest(*parts: bytes) -> str:
     return state.hexdigest()[:16]
 
 
-def tensor_bytes(tensor: Tensor) -> memoryview:
+def tensor_bytes(tensor: Tensor) -> Buffer:
     """The tensor's bytes, whatever its type, without a copy where it is contiguous."""
-    import torch
-
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return cast(Buffer, flat.numpy())
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -1,8 +1,8 @@
-"""What can go wrong, in few types; each message says what was given, what was expected, what to do."""
+"""What can go wrong; each message says what was given, what was expected and what to do."""
 
 
 class ProtegeError(Exception):
-    """Root of every error that protege raises on purpose; the command line prints it as one line."""
+    """Root of every error raised on purpose; the command line prints it as one line."""
 
 
 class BadInput(ProtegeError):
@@ -15,6 +15,10 @@ class Infeasible(ProtegeError):
 
 class Unsupported(ProtegeError):
     """The model type, the task or the platform is not one that protege knows."""
+
+
+class DiskFull(ProtegeError):
+    """There was no room for a file; what was there before it is untouched."""
 
 
 class Mismatch(ProtegeError):

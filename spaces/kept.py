@@ -80,7 +80,7 @@ def choose(teacher: Architecture, student: Architecture, calibration: Calibratio
 
 
 def _heads(teacher: Architecture, student: Architecture, importance: Tensor) -> tuple[Units, Units]:
-    """Query heads and key-value heads kept in one layer, given the importance of each query head."""
+    """Query and key-value heads kept in one layer, given the importance of each query head."""
     policy = student.width_policy
     by_group = importance.reshape(teacher.num_key_value_heads, -1)
     groups = policy.units(by_group.norm(dim=1), student.num_key_value_heads)

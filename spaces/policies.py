@@ -36,7 +36,7 @@ class WidthPolicy(Protocol):
         """Whether the choice depends on what a calibration pass found."""
 
     def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        """Ascending indices of ``count`` units, given the importance of each, shape ``(units,)``."""
+        """Ascending indices of ``count`` units, given the importance of each, ``(units,)``."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from protege.spaces.cache import write_text
 from protege.spaces.errors import Unsupported
@@ -111,7 +111,7 @@ def write_sentence_transformer(
     kinds = ["Transformer", "Pooling"]
     kinds += ["Dense"] if projection is not None else []
     kinds += ["Normalize"] if pooling.normalize else []
-    modules = [
+    modules: list[dict[str, Any]] = [
         {
             "idx": number,
             "name": str(number),

@@ -7,7 +7,7 @@ from protege.spaces.architecture import check_ratio
 from protege.spaces.errors import BadInput
 
 Ratios: TypeAlias = float | tuple[float, float] | tuple[float, float, float] | list[float]
-"""A number fixes a knob, ``(low, high)`` spans it, ``(low, high, step)`` too, a list names choices."""
+"""A number fixes a knob, ``(low, high[, step])`` spans it, a list names choices."""
 
 
 def spread(name: str, declared: Ratios, default_step: Fraction) -> list[float]:
@@ -22,16 +22,14 @@ def spread(name: str, declared: Ratios, default_step: Fraction) -> list[float]:
     Raises:
         BadInput: A ratio is outside (0, 1], or the declaration has another form.
     """
-    if isinstance(declared, int | float):
-        check_ratio(name, declared)
-        return [declared]
-    if not isinstance(declared, list | tuple) or not declared:
-        raise BadInput(f"{name}={declared!r}: expected a ratio, (low, high[, step]) or [choices]")
-    if isinstance(declared, list):
-        for ratio in declared:
-            check_ratio(name, ratio)
-        return sorted(set(declared))
-    return _span(name, declared, default_step)
+    if isinstance(declared, tuple):
+        return _span(name, declared, default_step)
+    choices = declared if isinstance(declared, list) else [declared]
+    for ratio in choices:
+        check_ratio(name, ratio)
+    if not choices:
+        raise BadInput(f"{name}=[]: expected a ratio, (low, high[, step]) or a list of choices")
+    return sorted(set(choices))
 
 
 def _span(name: str, declared: tuple[float, ...], default_step: Fraction) -> list[float]:

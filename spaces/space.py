@@ -93,15 +93,15 @@ class SearchSpace:
     heads: Ratios = 1.0
     kv_heads: Ratios = 1.0
     intermediate: Ratios = 1.0
-    layer_policy: LayerPolicy | Sequence[LayerPolicy] = Ends()  # noqa: RUF009 - frozen
-    width_policy: WidthPolicy | Sequence[WidthPolicy] = Activation()  # noqa: RUF009 - frozen
+    layer_policy: LayerPolicy | Sequence[LayerPolicy] = Ends()
+    width_policy: WidthPolicy | Sequence[WidthPolicy] = Activation()
     multiple_of: int = 8
     teacher: Architecture | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("layers", "hidden", "heads", "kv_heads", "intermediate"):
             spread(name, getattr(self, name), Fraction(1, 8))
-        if not isinstance(self.multiple_of, int) or self.multiple_of < 1:
+        if not float(self.multiple_of).is_integer() or self.multiple_of < 1:
             raise BadInput(f"multiple_of={self.multiple_of!r}: expected a whole number above 0")
 
     def of(self, teacher: Teacher | Architecture) -> "SearchSpace":
@@ -147,7 +147,7 @@ class SearchSpace:
     def anchors(self) -> tuple[Architecture, ...]:
         """The teacher and the naive half."""
         teacher = self._teacher
-        half: dict[str, float] = dict(layers=0.5, hidden=0.5, intermediate=0.5)
+        half = {"layers": 0.5, "hidden": 0.5, "intermediate": 0.5}
         choices = [{**half, "heads": 0.5, "kv_heads": 0.5}, half]
         for ratios in choices:
             try:
@@ -265,7 +265,7 @@ class SearchSpace:
 
     @cached_property
     def _declared(self) -> tuple[Architecture, ...]:
-        """Every distinct student that the declared ratios and policies make, without the teacher."""
+        """Every distinct student that the declaration makes, without the teacher."""
         teacher, eighth = self._teacher, Fraction(1, 8)
         depths = spread("layers", self.layers, Fraction(1, teacher.num_hidden_layers))
         widths = [

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from typing_extensions import Buffer
 
 from protege.spaces.architecture import Architecture
 from protege.spaces.blueprint import Blueprint
@@ -90,7 +91,7 @@ class Teacher:
     pooling: Pooling | None = None
 
     @classmethod
-    def load(  # noqa: PLR0913 - the names and the order of from_pretrained
+    def load(
         cls,
         source: str | Path,
         *,
@@ -122,8 +123,11 @@ class Teacher:
             pooling = None if gguf_file else read_pooling(place, revision)
             kind = _task(task, config, pooling, gguf_file)
             auto_class = getattr(transformers, kind.auto_class)
-            model = auto_class.from_pretrained(place, dtype=torch.float32, **options).eval()
-            tokenizer = AutoTokenizer.from_pretrained(place, **options)
+            # given the configuration, neither reads it again: from GGUF that takes seconds
+            model = auto_class.from_pretrained(
+                place, config=config, dtype=torch.float32, **options
+            ).eval()
+            tokenizer = AutoTokenizer.from_pretrained(place, config=config, **options)
         if kind is Task.FEATURES:
             pooling = Pooling(max_tokens=min(512, tokenizer.model_max_length))
         return cls(model, tokenizer, kind, family, place, pooling)
@@ -156,7 +160,7 @@ class Teacher:
         fields = self.config.to_dict()
         for place_or_version in ("_name_or_path", "transformers_version", "quantization_config"):
             fields.pop(place_or_version, None)
-        parts = [json.dumps(fields, sort_keys=True, default=str).encode()]
+        parts: list[Buffer] = [json.dumps(fields, sort_keys=True, default=str).encode()]
         for name, tensor in sorted(self.model.state_dict().items()):
             parts += [name.encode(), tensor_bytes(tensor)]
         if self.pooling is not None and self.pooling.projection is not None:
@@ -282,6 +286,6 @@ def _as_bad_input(source: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(
-            f"{source}: no teacher can be loaded from there; expected a folder with config.json and "
-            f"weights, or a hub id ({reason})"
+            f"{source}: no teacher can be loaded from there; expected a folder with config.json "
+            f"and weights, or a hub id ({reason})"
         ) from error

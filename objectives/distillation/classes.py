@@ -18,11 +18,11 @@ NO_LABEL = -100
 class ClassLesson:
     """The class of a text, or of each of its tokens.
 
-    The loss is the squared difference of the logits (Ba and Caruana, 2014, section 2.1). With labels
-    the quality is accuracy, without them agreement with the teacher.
+    The loss is the squared difference of the logits (Ba and Caruana, 2014, section 2.1). With
+    labels the quality is accuracy, without them agreement with the teacher.
 
     Attributes:
-        per_token: Whether each token has a class, or the text as a whole.
+        per_token: Whether each token has a class, or each text.
     """
 
     per_token: bool = False

@@ -42,8 +42,8 @@ class LanguageLesson:
         self,
         teacher: Teacher,
         texts: Sequence[str],
-        labels: Sequence[int],
-        max_tokens: int,  # noqa: ARG002
+        labels: Sequence[int],  # noqa: ARG002 - the text is its own label
+        max_tokens: int,
     ) -> Sequences:
         return (_masked if self.masked else _packed)(teacher, texts, max_tokens)
 

@@ -32,7 +32,7 @@ class Verdict:
 
 
 class Lesson(Protocol):
-    """A kind of task: what is asked, what is remembered of the teacher, what is learnt and judged."""
+    """A kind of task: what is asked, remembered of the teacher, learnt, and judged."""
 
     @property
     def name(self) -> str:

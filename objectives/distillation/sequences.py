@@ -18,8 +18,8 @@ class Batch:
     Attributes:
         input_ids: ``(sequences, tokens)``, padded on the right.
         attention_mask: The same shape; 1 for real tokens.
-        scored: The same shape; true where the model's answer counts. Row-major, its true entries are
-            the batch's rows; all false where a sequence as a whole is one row.
+        scored: The same shape; true where the model's answer counts. Row-major, its true entries
+            are the batch's rows; all false where a sequence as a whole is one row.
         rows: Which rows of the store these are.
     """
 

@@ -20,9 +20,9 @@ Figure = Callable[[Sample], float]
 LEAST_SPREAD = 0.015
 # The MAD of a normal distribution, times this, is its standard deviation.
 MAD_TO_DEVIATION = 1.4826
-# A call that loses the processor to another process does so every few milliseconds; a quiet
-# machine interrupts a long call only now and then, for the system's own housekeeping.
-QUIET_MS_PER_PREEMPTION = 100.0
+# A call that shares its core is interrupted every few milliseconds. Interruptions rarer than this
+# were seen to take 1 % of the time of calls of 1.5 s, which are never without any.
+QUIET_MS_PER_PREEMPTION = 20.0
 
 
 class Grade(StrEnum):

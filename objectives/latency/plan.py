@@ -10,7 +10,7 @@ class Plan:
     A pair is one call of the reference and one of the candidate. Each process warms up, then takes
     pairs until the 95 % interval of their median ratio is narrow or its seconds are spent. What
     calls cost decides which comes first: at 30 ms a call the interval does; at 1.5 s a call the
-    seconds do, and five pairs must be enough, since a call that long averages the noise itself.
+    seconds do, and three to five pairs must be enough, as a call that long averages the noise.
     The interval of one process promises too much (placement in memory differs between processes by
     1.6-4.2 %), so that its width only stops the taking of pairs; the spread that is reported comes
     from comparing processes.

