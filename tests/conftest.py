@@ -1,1 +1,22 @@
-from tests.tiny import X
+import pytest
+from hypothesis import settings
+
+from protege.spaces import Teacher
+from tests.tiny import CASES, Case
+
+# the same examples every time, and no deadline: the machine that runs the tests may be busy
+settings.register_profile("protege", derandomize=True, deadline=None, database=None)
+settings.load_profile("protege")
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES, scope="session")
+def case(request: pytest.FixtureRequest) -> Case:
+    """Every family with every head."""
+    found: Case = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def teacher(case: Case) -> Teacher:
+    """Of every case one; tests leave it as it is."""
+    return case.teacher()

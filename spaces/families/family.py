@@ -27,8 +27,7 @@ class Family:
         tensors: For each module that owns tensors, named relative to the base model, the axes of
             its ``weight`` in order; a ``bias`` has the first of them. ``*`` stands for a layer's
             number, ``{a,b}`` for either name. The cuttable axes are `CUT_AXES`; ``heads`` and
-            ``kv_heads``
-            count heads, each a block of ``head_dim`` rows.
+            ``kv_heads`` count heads, each a block of ``head_dim`` rows.
         knobs: Configuration fields that a student's sizes are written to.
         per_layer: Configuration fields that hold one entry for each layer.
     """
