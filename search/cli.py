@@ -13,11 +13,15 @@ from protege.search.search import Search
 from protege.spaces import BadInput, ProtegeError
 
 INTERRUPTED, REFUSED = 130, 2
+RUN = "the run folder, its study.db, a storage URL, or the study file"
+OPTIONS = ("--debug", "--help", "--to", "--trial")
+"""Options of commands that take budgets; any other is a budget."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for what cannot be done, 130 for Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(_budgets_as_words(words))
     return guarded(lambda: options.command(options), debug=options.debug)
 
 
@@ -58,17 +62,25 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    _say(f"Report: {Front.read(options.run).report(options.folder)}")
+    _say(f"Report: {_front(options.run).report(options.folder)}")
 
 
 def _pick(options: argparse.Namespace) -> None:
-    _say(str(_chosen(Front.read(options.run), options)))
+    _say(str(_chosen(_front(options.run), options)))
 
 
 def _export(options: argparse.Namespace) -> None:
-    front = Front.read(options.run)
+    front = _front(options.run)
     choice = _chosen(front, options)
     _say(f"{choice}\nStudent: {choice.export(options.to)}")
+
+
+def _front(run: str) -> Front:
+    """The front of a run folder, a study.db, a storage URL, or the study file that made them."""
+    if run.endswith(".py"):
+        search = _search_in(Path(run))
+        return Front.read(search.storage, search.name)
+    return Front.read(run)
 
 
 def _chosen(front: Front, options: argparse.Namespace) -> Choice:
@@ -78,15 +90,33 @@ def _chosen(front: Front, options: argparse.Namespace) -> Choice:
     return front.pick(**_budgets(options.budgets))
 
 
+def _budgets_as_words(arguments: Sequence[str]) -> list[str]:
+    """``--latency-ms 8`` as ``latency_ms=8``: goals have names that no parser can know."""
+    words = list(arguments)
+    if not words or words[0] not in {"pick", "export"}:
+        return words
+    rewritten: list[str] = []
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or word.partition("=")[0] in OPTIONS:
+            rewritten.append(word)
+            continue
+        name, _, value = word[2:].partition("=")
+        value = value or (words.pop(0) if words else "")
+        rewritten.append(f"{name.replace('-', '_')}={value}")
+    return rewritten
+
+
 def _budgets(words: Sequence[str]) -> dict[str, float]:
     """Budgets from words such as ``latency_ms=8``."""
     budgets = {}
     for word in words:
         name, _, value = word.partition("=")
         try:
-            budgets[name.lstrip("-").replace("-", "_")] = float(value)
+            budgets[name] = float(value)
         except ValueError:
-            raise BadInput(f"budget {word!r}: expected a goal and a number, latency_ms=8") from None
+            expected = "a goal and a number, such as latency_ms=8 or --latency-ms 8"
+            raise BadInput(f"budget {word!r}: expected {expected}") from None
     return budgets
 
 
@@ -129,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="write the report of a run")
     report.set_defaults(command=_report)
-    report.add_argument("run", help="the run folder, its study.db, or a storage URL")
+    report.add_argument("run", help=RUN)
     report.add_argument("--folder", type=Path, help="where to (default: report in the run folder)")
 
     pick = commands.add_parser("pick", help="name the best student within budgets")
@@ -137,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write a student as a Hugging Face checkpoint")
     export.set_defaults(command=_export)
     for command in (pick, export):
-        command.add_argument("run", help="the run folder, its study.db, or a storage URL")
+        command.add_argument("run", help=RUN)
         command.add_argument("budgets", nargs="*", help="such as latency_ms=8 memory_mb=50")
     export.add_argument("--trial", type=int, help="the trial's number, in place of budgets")
     export.add_argument("--to", type=Path, help="a new folder (default: students/<label>)")

@@ -12,7 +12,7 @@ import pandas as pd
 from protege.search.export import artifact, export
 from protege.search.goals import Goal, Goals
 from protege.search.report import write_report
-from protege.search.study import read_study, trials_of
+from protege.search.study import database_path, read_study, trials_of
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic
@@ -58,7 +58,10 @@ class Front:
         if not any(trial.state is State.COMPLETE for trial in trials):
             raise BadInput(f"{run}: no finished trial yet; run the study first, or for longer")
         goals = Goals.of_records(about["goals"])
-        return cls(study.study_name, Path(about["folder"]), goals, trials, about)
+        database = database_path(place)
+        beside = database.parent if database else Path()
+        folder = Path(about["folder"]) if about["folder"] else beside
+        return cls(study.study_name, folder, goals, trials, about)
 
     @cached_property
     def members(self) -> list[Trial]:

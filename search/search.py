@@ -18,7 +18,15 @@ from protege.search.goals import Goals
 from protege.search.progress import Bar, bar
 from protege.search.study import Ledger, database_path, identify, open_study
 from protege.search.trial import State, Trial, evaluate
-from protege.spaces import Architecture, BadInput, Cache, Calibration, SearchSpace, Teacher
+from protege.spaces import (
+    Architecture,
+    BadInput,
+    Cache,
+    Calibration,
+    ProtegeError,
+    SearchSpace,
+    Teacher,
+)
 
 CALIBRATION_TOKENS = 16_384
 """Real tokens that importance is averaged over; more moved no choice of note."""
@@ -128,6 +136,11 @@ class Search:
             return Calibration(**self.cache.tensors("calibration", key, compute))
 
     @property
+    def _is_beside(self) -> bool:
+        database = database_path(self.storage)
+        return database is not None and database.parent.resolve() == self._folder.resolve()
+
+    @property
     def _folder(self) -> Path:
         return self.folder or Path("runs") / self.name
 
@@ -137,6 +150,8 @@ class Search:
             number, architecture = ledger.ask()
         candidate = self._candidate(architecture)
         trial = evaluate(number, candidate, self.objectives)
+        if candidate.is_teacher and trial.state is State.FAILED:
+            raise ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
         with self.stopwatch.phase("store"):
             front = ledger.goals.front([*done, trial])
             if trial in front:
@@ -185,7 +200,8 @@ class Search:
             "about",
             {
                 "name": self.name,
-                "folder": str(self._folder),
+                # none: wherever the database is, so that a run folder can be moved
+                "folder": None if self._is_beside else str(self._folder.resolve()),
                 "seed": self.seed,
                 "goals": [goal.record() for goal in ledger.goals.goals],
                 "teacher": {

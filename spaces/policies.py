@@ -85,9 +85,12 @@ class LayerMap:
     """Layers named one by one, one list for each depth that the map covers.
 
     ``LayerMap([0, 1, 3, 4, 5], [0, 2, 4, 5])`` covers students of five and of four layers.
+
+    Attributes:
+        name: What the map is called; the map itself, such as ``map-0.2.4.5``, if it is not given.
     """
 
-    def __init__(self, *choices: Sequence[int]) -> None:
+    def __init__(self, *choices: Sequence[int], name: str = "") -> None:
         self._choices = {len(choice): tuple(choice) for choice in choices}
         for choice in choices:
             if not choice or list(choice) != sorted(set(choice)) or choice[0] < 0:
@@ -114,13 +117,14 @@ class LayerMap:
         return choice
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LayerMap) and self.name == other.name
+        return isinstance(other, LayerMap) and repr(self) == repr(other)
 
     def __hash__(self) -> int:
-        return hash(self.name)
+        return hash(repr(self))
 
     def __repr__(self) -> str:
-        return f"LayerMap({', '.join(str(list(c)) for c in self._choices.values())})"
+        choices = ", ".join(str(list(choice)) for choice in self._choices.values())
+        return f"LayerMap({choices}, name={self.name!r})"
 
 
 @dataclass(frozen=True)

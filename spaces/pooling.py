@@ -69,11 +69,8 @@ def pool(tokens: Tensor, mask: Tensor, mode: Mode) -> Tensor:
     if mode == "max":
         return tokens.masked_fill(weights == 0, -torch.inf).max(1).values
     # the outermost real token, on whichever side the padding is
-    order = torch.arange(mask.shape[1], device=mask.device)
-    first, last = (mask * -order).argmax(1), (mask * (order + 1)).argmax(1)
-    if mode == "cls":
-        first = torch.where(mask[:, 0] == 1, 0, first)
-    chosen = first if mode == "cls" else last
+    place = torch.arange(mask.shape[1], device=mask.device)
+    chosen = mask.argmax(1) if mode == "cls" else (mask * place).argmax(1)
     return tokens[torch.arange(len(tokens), device=tokens.device), chosen]
 
 

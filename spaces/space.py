@@ -103,6 +103,10 @@ class SearchSpace:
             spread(name, getattr(self, name), Fraction(1, 8))
         if not float(self.multiple_of).is_integer() or self.multiple_of < 1:
             raise BadInput(f"multiple_of={self.multiple_of!r}: expected a whole number above 0")
+        for policies in (_several(self.layer_policy), _several(self.width_policy)):
+            names = [policy.name for policy in policies]
+            if not names or len(set(names)) < len(names):
+                raise BadInput(f"policies {names}: expected at least one, and none of a name twice")
 
     def of(self, teacher: Teacher | Architecture) -> "SearchSpace":
         """This space over the sizes of one teacher.

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -128,7 +129,9 @@ class Teacher:
                 place, config=config, dtype=torch.float32, **options
             ).eval()
             tokenizer = AutoTokenizer.from_pretrained(place, config=config, **options)
-        if kind is Task.FEATURES:
+        if kind not in {Task.FEATURES, Task.SENTENCES}:
+            pooling = None
+        elif pooling is None:
             pooling = Pooling(max_tokens=min(512, tokenizer.model_max_length))
         return cls(model, tokenizer, kind, family, place, pooling)
 
@@ -213,6 +216,9 @@ class Teacher:
             model = type(self.model).from_pretrained(
                 None, config=self._configured(architecture), state_dict=tensors
             )
+        if model.can_generate():
+            # how text is sampled and where it ends is no part of the configuration
+            model.generation_config = deepcopy(self.model.generation_config)
         return Student(
             model=model.eval(),
             tokenizer=self.tokenizer,

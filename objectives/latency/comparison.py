@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from protege.objectives.latency.estimator import Grade, another_process
-from protege.objectives.latency.models import Model, generates
+from protege.objectives.latency.models import Model, generates, positions
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.target import Target
 from protege.objectives.latency.timing import Part, Timing
@@ -66,6 +66,12 @@ def timed(models: Sequence[Model], workload: Workload, target: Target, plan: Pla
             raise BadInput(
                 f"{model.model_class} generates no tokens: new_tokens must be 0,"
                 f" not {workload.new_tokens}"
+            )
+        bound, asked = positions(model), workload.prompt_tokens + workload.new_tokens
+        if bound is not None and asked > bound:
+            raise BadInput(
+                f"{model.model_class} has positions for {bound} tokens: prompt_tokens + new_tokens"
+                f" must be at most that, not {asked}"
             )
     timing = _timed_once(models, workload, target, plan)
     for pause_s in plan.back_off_s:

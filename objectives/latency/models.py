@@ -70,6 +70,17 @@ def generates(model: Model) -> bool:
     return bool(class_named(model.model_class).can_generate())
 
 
+def positions(model: Model) -> int | None:
+    """How many tokens the model can have before it; none where it knows no such bound."""
+    if isinstance(model, Blueprint):
+        fields = json.loads(model.config)
+    else:
+        path = Path(model.folder) / "config.json"
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    bound = fields.get("max_position_embeddings")
+    return None if bound is None else int(bound)
+
+
 def described(model: Model) -> dict[str, str]:
     """The model as JSON values."""
     return asdict(model)

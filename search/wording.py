@@ -1,0 +1,52 @@
+"""Numbers and names as people read them."""
+
+from collections.abc import Sequence
+from math import floor, isfinite, log10
+
+from protege.search.goals import Goal
+
+SIZES = {
+    "num_hidden_layers": "layers",
+    "hidden_size": "hidden size",
+    "num_attention_heads": "heads",
+    "num_key_value_heads": "KV heads",
+    "intermediate_size": "feed-forward",
+    "layer_policy": "layer policy",
+    "width_policy": "width policy",
+}
+"""What may differ between students."""
+
+
+def decimals(values: Sequence[float], digits: int = 3) -> int:
+    """Decimals that show the least of the values to so many digits, and none to over two more."""
+    sizes = [floor(log10(abs(value))) for value in values if value and isfinite(value)]
+    if not sizes:
+        return 0
+    return max(0, min(digits - 1 - min(sizes), digits + 1 - max(sizes)))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """The value to so many digits; a dash where there is none."""
+    if not isfinite(value):
+        return "–"
+    if value and not 1e-4 <= abs(value) < 1e9:
+        return f"{value:.{digits}g}"
+    return f"{value:,.{decimals([value], digits)}f}"
+
+
+def titled(goal: Goal) -> str:
+    """The goal's name with its unit in brackets: ``Latency (ms)`` for ``latency_ms``."""
+    words = goal.name.removesuffix(f"_{goal.unit.lower()}") if goal.unit else goal.name
+    words = words.replace("_", " ")
+    unit = f" ({goal.unit})" if goal.unit else ""
+    return words[:1].upper() + words[1:] + unit
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest of hours, minutes and seconds."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
