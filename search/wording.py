@@ -28,7 +28,7 @@ def decimals(values: Sequence[float], digits: int = 3) -> int:
 def significant(value: float, digits: int = 3) -> str:
     """The value to so many digits; a dash where there is none."""
     if not isfinite(value):
-        return "–"
+        return "-"
     if value and not 1e-4 <= abs(value) < 1e9:
         return f"{value:.{digits}g}"
     return f"{value:,.{decimals([value], digits)}f}"

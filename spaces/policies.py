@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from protege.spaces.cache import digest
 from protege.spaces.errors import BadInput, Infeasible
 
 
@@ -100,31 +101,29 @@ class LayerMap:
             raise BadInput(
                 "a layer map needs one list of layers for each depth, and no depth twice"
             )
-
-    @property
-    def name(self) -> str:
-        """The map itself, such as ``map-0.2.4.5``."""
-        return "map-" + "-".join(".".join(map(str, c)) for c in sorted(self._choices.values()))
+        itself = "-".join(".".join(map(str, choice)) for choice in self._choices.values())
+        self.name = name or f"map-{itself}"
+        self._identity = (self.name, tuple(self._choices.values()))
 
     def layers(self, total: int, count: int) -> tuple[int, ...]:
         choice = self._choices.get(count)
         if choice is None or choice[-1] >= total:
             covered = sorted(self._choices)
             raise Infeasible(
-                f"{count} of {total} layers: the layer map has {self.name}, which covers depths "
-                f"{covered} of a teacher that has every layer it names"
+                f"{count} of {total} layers: the layer map {self.name!r} covers depths {covered}, "
+                "of a teacher that has every layer it names"
             )
         return choice
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, LayerMap) and repr(self) == repr(other)
+        return isinstance(other, LayerMap) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(repr(self))
+        return hash(self._identity)
 
     def __repr__(self) -> str:
-        choices = ", ".join(str(list(choice)) for choice in self._choices.values())
-        return f"LayerMap({choices}, name={self.name!r})"
+        choices = digest(repr(self._identity).encode())
+        return f"LayerMap({self.name!r}, depths {sorted(self._choices)}, {choices})"
 
 
 @dataclass(frozen=True)
