@@ -30,8 +30,8 @@ LIGHT = Palette("#ffffff", "#1b1f27", "#565e6c", "#a1a8b4", "#e4e7ec", "#2158d0"
 DARK = Palette("#15181d", "#e6e9ee", "#a3abb8", "#6a7280", "#2c323b", "#6d9dff")
 """What the page puts in place of `LIGHT`, colour by colour, for readers who prefer dark."""
 
-PANEL_PX = 110
-"""Height of each panel of sizes."""
+PANEL_PX, GAP_PX = 80, 44
+"""Height of each panel of sizes, and the room for a title between two."""
 
 
 def scatter(frame: pd.DataFrame, x: Goal, y: Goal, height_px: int) -> go.Figure:
@@ -72,28 +72,25 @@ def growth(frame: pd.DataFrame) -> go.Figure:
 def composition(frame: pd.DataFrame, x: Goal) -> go.Figure:
     """The sizes along a goal, from `sizes`: one panel for each, over one axis."""
     names = list(frame.columns[3:])
-    figure = make_subplots(rows=len(names), cols=1, shared_xaxes=True, vertical_spacing=0.04)
-    figure.update_layout(_layout(PANEL_PX * len(names) + 90), showlegend=True)
-    _style_axes(figure)
-    on_front = {"mode": "lines+markers", "line": {"width": 1.5, "color": LIGHT.accent}}
-    beaten = {"mode": "markers", "marker": {"size": 6, "color": LIGHT.faint}}
+    figure = _panels([SIZES[name] for name in names])
+    best = {"size": 8, "color": LIGHT.accent, "line": {"width": 1, "color": LIGHT.paper}}
+    beaten = {"size": 6, "color": LIGHT.faint}
     for row, name in enumerate(names, start=1):
-        words = SIZES[name]
-        for kind, style in (("Other trials", beaten), (FRONT, on_front)):
+        for kind, marker in (("Other trials", beaten), (FRONT, best)):
             part = frame[frame["on_front"] == (kind == FRONT)]
             figure.add_scatter(
                 x=part["x"].tolist(),
-                y=part[name].tolist(),
+                y=part[name].map(_plain).tolist(),
                 customdata=part["trial"].tolist(),
-                hovertemplate=f"trial %{{customdata}}: {words} %{{y}}<extra></extra>",
+                hovertemplate=f"trial %{{customdata}}: {SIZES[name]} %{{y}}<extra></extra>",
+                mode="markers",
+                marker=marker,
                 name=kind,
                 legendgroup=kind,
                 showlegend=row == 1,
                 row=row,
                 col=1,
-                **style,
             )
-        figure.update_yaxes(title_text=words, row=row, col=1)
     figure.update_xaxes(title_text=_axis_title(x), row=len(names), col=1)
     return figure
 
@@ -105,13 +102,14 @@ def bars(frame: pd.DataFrame) -> go.Figure:
     figure.add_bar(
         y=frame["phase"].tolist(),
         x=frame["seconds"].tolist(),
-        text=[f"{duration(seconds)} ({share:.0%})" for seconds, share in rows],
+        text=[f"{duration(spent)} ({_percent(share)})" for spent, share in rows],
         textposition="outside",
         orientation="h",
         hoverinfo="skip",
         marker={"color": LIGHT.accent},
     )
-    figure.update_xaxes(visible=False)
+    # room for the text of the longest bar, on a phone too
+    figure.update_xaxes(visible=False, range=[0, 1.5 * frame["seconds"].max()])
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     return figure
 
@@ -137,10 +135,36 @@ def _empty(height_px: int) -> go.Figure:
     return figure
 
 
+def _panels(titles: list[str]) -> go.Figure:
+    """Empty panels over one axis, their titles above them on the left."""
+    drawn_px = PANEL_PX * len(titles) + GAP_PX * (len(titles) - 1)
+    figure = make_subplots(
+        rows=len(titles),
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=GAP_PX / drawn_px,
+        subplot_titles=titles,
+    )
+    figure.update_layout(_layout(drawn_px + 130))
+    figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": LIGHT.soft})
+    figure.update_layout(showlegend=True, legend={"y": 1 + 28 / drawn_px})
+    _style_axes(figure)
+    return figure
+
+
 def _style_axes(figure: go.Figure) -> None:
     lines = {"gridcolor": LIGHT.grid, "linecolor": LIGHT.faint, "tickcolor": LIGHT.faint}
     figure.update_xaxes(automargin=True, zeroline=False, showline=True, ticks="outside", **lines)
     figure.update_yaxes(automargin=True, zeroline=False, ticks="outside", **lines)
+
+
+def _plain(value: int | str) -> int | str:
+    """A value whose text Plotly will not take for markup."""
+    return escape(value, quote=False) if isinstance(value, str) else value
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else "&lt;1%"
 
 
 def _axis_title(goal: Goal) -> str:
@@ -190,7 +214,8 @@ def _numbers(figure: go.Figure, part: pd.DataFrame, x: Goal, y: Goal) -> None:
         x=part["x"].tolist(),
         y=part["y"].tolist(),
         text=[f"t{number}" for number in part["trial"]],
-        mode="text",
+        mode="markers+text",
+        marker={"size": 16, "opacity": 0},  # unseen, but it keeps the text off the star
         textposition=f"{'bottom' if y.direction == 'minimize' else 'top'} {side}",
         textfont={"color": LIGHT.soft, "size": 12},
         hoverinfo="skip",

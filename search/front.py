@@ -16,6 +16,7 @@ from protege.search.study import database_path, read_study, trials_of
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic
+from protege.spaces.knobs import SIZES
 
 DATABASE = "study.db"
 
@@ -159,8 +160,7 @@ class Front:
         return path
 
     def __str__(self) -> str:
-        shown = self.table.drop(columns=["state", "reason", "on_front"])
-        return shown.to_string(index=False, float_format=lambda value: f"{value:.3f}")
+        return pd.DataFrame([self._line(trial) for trial in self.members]).to_string(index=False)
 
     def _goal(self, name: str) -> Goal:
         for goal in self.goals.goals:
@@ -179,6 +179,15 @@ class Front:
         values = (trial.measurements[goal.name].value for trial in self.members)
         return min(values, key=lambda value: goal.sign * value)
 
+    def _line(self, trial: Trial) -> dict[str, Any]:
+        """The trial for a terminal: one column a goal, the error beside the value."""
+        figures = {name: trial.measurements[name] for name in self.goals.names}
+        # what is exact, or is so but for rounding, has no error worth a digit
+        errors = {name: f.spread if f.spread > 1e-9 else 0.0 for name, f in figures.items()}
+        shown = {name: f"{f.value:.4g} ± {errors[name]:.2g}" for name, f in figures.items()}
+        policies = {name: trial.architecture[name] for name in ("layer_policy", "width_policy")}
+        return {"trial": trial.number, "student": trial.label, **shown, **policies}
+
     def _frame(self, trials: Iterable[Trial]) -> pd.DataFrame:
         on_front = {trial.number for trial in self.members}
         return pd.DataFrame([self._row(trial, trial.number in on_front) for trial in trials])
@@ -190,13 +199,7 @@ class Front:
             found = trial.measurements.get(name)
             row[name] = found.value if found else float("nan")
             row[f"{name}_spread"] = found.spread if found else float("nan")
-        row |= {
-            name: own[name] for name in ("num_hidden_layers", "hidden_size", "num_attention_heads")
-        }
-        row |= {
-            name: own[name]
-            for name in ("num_key_value_heads", "intermediate_size", "layer_policy", "width_policy")
-        }
+        row |= {name: own[name] for name in (*SIZES, "layer_policy", "width_policy")}
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}
 
 

@@ -2,12 +2,13 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import pandas as pd
 import plotly.graph_objects as go
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs
@@ -16,7 +17,7 @@ from protege.search import figures, views
 from protege.search.accounting import Accounting
 from protege.search.goals import Goal
 from protege.search.trial import State, Trial
-from protege.search.wording import decimals, duration, significant, titled
+from protege.search.wording import SIZES, decimals, duration, significant, titled
 from protege.spaces.cache import write_text
 
 if TYPE_CHECKING:
@@ -29,18 +30,17 @@ HYPERVOLUME = (
 
 
 class Column(NamedTuple):
-    """A column of a table; numbers are set to the right."""
+    """A column of a table: its heading, and what it holds."""
 
     title: str
-    is_number: bool = True
+    holds: Literal["number", "text", "sentence"] = "number"
 
 
 class Cell(NamedTuple):
-    """One value as it is read, and its standard error if it has one; code is for copying."""
+    """One value as it is read, and its standard error if it has one."""
 
     text: str
     spread: str = ""
-    is_code: bool = False
 
 
 class Table(NamedTuple):
@@ -82,7 +82,7 @@ def page(front: "Front") -> str:
         facts=facts(front),
         trade_offs=trade_offs(front),
         students=students(front),
-        pick=pick_command(front),
+        commands=commands(front),
         growth=growth(front),
         composition=composition(front),
         accounting=accounting,
@@ -107,7 +107,11 @@ def facts(front: "Front") -> list[tuple[str, str, str]]:
     return [
         ("Teacher", teacher.get("source", "unknown"), _teacher_sizes(teacher)),
         ("Trials", str(len(front.trials)), became + of_all),
-        ("Students on the front", str(len(front.members)), "no other trial beats them in every goal"),
+        (
+            "Students on the front",
+            str(len(front.members)),
+            "no other trial beats them in every goal",
+        ),
         ("Hypervolume", volume, HYPERVOLUME if front.teacher else _no_teacher(front)),
         ("Time spent", spent, "on the clock, over all runs of the study"),
     ]
@@ -115,37 +119,172 @@ def facts(front: "Front") -> list[tuple[str, str, str]]:
 
 def trade_offs(front: "Front") -> list[Plot]:
     """Every pair of goals, the first one large."""
-    plots = []
+    plots: list[Plot] = []
     for x, y in views.pairs(front.goals.goals):
         frame = views.points(front, x, y)
-        height = 400 if plots else 540
-        title = f"{titled(y)} against {titled(x).lower() if x is views.TRIAL else titled(x)}"
-        best = frame[frame["kind"] == views.FRONT].sort_values("x")
-        says = f"Scatter plot of {len(frame)} trials, {len(best)} of them on the front."
-        if len(best):
-            ends = (best.iloc[0], best.iloc[-1])
-            said = [f"{titled(y)} {significant(at['y'])} at {titled(x)} {significant(at['x'])}" for at in ends]
-            says += f" The front runs from {said[0]} to {said[1]}."
-        plots.append(_plot(f"pair-{len(plots)}", title, says, figures.scatter(frame, x, y, height)))
+        height_px = 400 if plots else 540
+        figure = figures.scatter(frame, x, y, height_px)
+        title = f"{titled(y)} by trial" if x is views.TRIAL else f"{titled(y)} against {titled(x)}"
+        plots.append(_plot(f"pair-{len(plots)}", title, _said(frame, x, y), figure))
     return plots
 
 
+def growth(front: "Front") -> Plot | None:
+    """The hypervolume over trials, if the teacher gives it a scale."""
+    frame = views.progress(front)
+    if frame.empty:
+        return None
+    volumes = frame["hypervolume"]
+    reached = frame.iloc[int(volumes.argmax())]
+    says = (
+        f"Line plot: the hypervolume reaches {significant(reached['hypervolume'])} with trial "
+        f"{reached['trial']:g} and is flat from there to trial {frame['trial'].iloc[-1]}."
+    )
+    return _plot("growth", "Hypervolume over trials", says, figures.growth(frame))
+
+
+def composition(front: "Front") -> Plot | None:
+    """The sizes along the first goal to minimise, if trials differ in any."""
+    goals = front.goals.goals
+    x = next((goal for goal in goals if goal.direction == "minimize"), goals[0])
+    frame = views.sizes(front, x)
+    names = list(frame.columns[3:])
+    if not names:
+        return None
+    words = ", ".join(SIZES[name] for name in names)
+    says = f"One scatter plot each for {words}, over {titled(x)}; the table holds the same sizes."
+    title = f"Sizes along {titled(x)}"
+    return _plot("sizes", title, says, figures.composition(frame, x))
+
+
+def bars(accounting: Accounting) -> Plot | None:
+    """Where the time went, if it was recorded."""
+    frame = views.times(accounting.seconds)
+    if not accounting.total:
+        return None
+    rows = zip(frame["phase"], frame["seconds"], strict=True)
+    says = "Bar chart: " + ", ".join(f"{phase} {duration(spent)}" for phase, spent in rows) + "."
+    return _plot("time", "Time by phase", says, figures.bars(frame))
+
+
 def students(front: "Front") -> Table:
-    """The front, one row a student, with the line that exports it."""
-    folder = shlex.quote(str(front.folder))
+    """The front, one row a student."""
     goals, members = front.goals.goals, front.members
     speedups = [_speedup(trial) for trial in members]
     timed = any(map(isfinite, speedups))
-    columns = [Column("Trial"), Column("Student", is_number=False)]
+    columns = [Column("Trial"), Column("Student", "text")]
     columns += [Column(titled(goal)) for goal in goals]
-    columns += [Column("Speed-up")] if timed else []
+    columns += [Column("Times faster")] if timed else []
     columns += [Column(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
-    columns += [Column("Policies", is_number=False), Column("To export", is_number=False)]
+    columns += [Column("Policies", "text")]
     measured = [_measured(members, goal) for goal in goals]
     rows = []
     for index, trial in enumerate(members):
         row = [Cell(str(trial.number)), Cell(trial.label), *(cells[index] for cells in measured)]
-        row += [Cell(f"{speedups[index]:.2f}×")] if timed else []
-        row += [Cell(text) for text in _sizes(trial)]
-        rows.append([*row, Cell(f"protege export {folder} --trial {trial.number}", is_code=True)])
+        row += [Cell(f"{speedups[index]:.2f}")] if timed else []
+        rows.append([*row, *map(Cell, _sizes(trial))])
     return Table(columns, rows)
+
+
+def all_trials(front: "Front") -> Table:
+    """Every trial in order, with what became of it."""
+    goals = front.goals.goals
+    columns = [Column("Trial"), Column("Student", "text"), Column("State", "text")]
+    columns += [Column(titled(goal)) for goal in goals] + [Column("Why", "sentence")]
+    measured = [_measured(front.trials, goal) for goal in goals]
+    rows = [
+        [
+            Cell(str(trial.number)),
+            Cell(trial.label),
+            Cell(str(trial.state)),
+            *cells,
+            Cell(trial.reason),
+        ]
+        for trial, *cells in zip(front.trials, *measured, strict=True)
+    ]
+    return Table(columns, rows)
+
+
+def commands(front: "Front") -> dict[str, str]:
+    """Lines that ``export`` the middle student of the front, and ``pick`` it by a budget."""
+    if not front.members:
+        return {}
+    middle = front.members[len(front.members) // 2]
+    goal, folder = front.goals.goals[0], shlex.quote(str(front.folder))
+    value = middle.measurements[goal.name].value
+    budget = value + goal.sign * 0.02 * abs(value)  # rounding must not put it out of reach
+    return {
+        "export": f"protege export {folder} --trial {middle.number}",
+        "pick": f"protege pick {folder} {goal.name}={budget:.3g}",
+    }
+
+
+def _plot(name: str, title: str, says: str, figure: go.Figure) -> Plot:
+    # to_json writes < and / as escapes, so that no text can end the script it is put in
+    return Plot(name, title, says, figure.to_json(), figure.layout.height)
+
+
+def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
+    """What a scatter shows, in words."""
+    best = frame[frame["kind"] == views.FRONT].sort_values("x")
+    says = f"Scatter plot of {len(frame)} trials, {len(best)} of them on the front."
+    if best.empty:
+        return says
+    first, last = (
+        f"{titled(y)} {significant(at.y)} at {titled(x)} {significant(at.x)}"
+        for at in (best.iloc[0], best.iloc[-1])
+    )
+    return f"{says} The front runs from {first} to {last}."
+
+
+def _measured(trials: Sequence[Trial], goal: Goal) -> list[Cell]:
+    """A goal's column: all values to the same decimals, errors too small for them left out."""
+    found = [trial.measurements.get(goal.name) for trial in trials]
+    places = decimals([one.value for one in found if one])
+    cells = []
+    for one in found:
+        spread = f"{one.spread:,.{places}f}" if one else ""
+        shown = any(digit in spread for digit in "123456789")
+        text = f"{one.value:,.{places}f}" if one and isfinite(one.value) else "-"
+        cells.append(Cell(text, spread if shown else ""))
+    return cells
+
+
+def _speedup(trial: Trial) -> float:
+    """How many times faster than the teacher a latency found the student; NaN if none did."""
+    details = [found.details.get("speedup") for found in trial.measurements.values()]
+    return next((float(value) for value in details if value is not None), nan)
+
+
+def _sizes(trial: Trial) -> list[str]:
+    own = trial.architecture
+    heads = str(own["num_attention_heads"])
+    if own.get("num_key_value_heads", own["num_attention_heads"]) != own["num_attention_heads"]:
+        heads += f" / {own['num_key_value_heads']} KV"
+    policies = f"{own.get('layer_policy', '-')}, {own.get('width_policy', '-')}"
+    sizes = (own["num_hidden_layers"], own["hidden_size"], heads, own["intermediate_size"])
+    return [*map(str, sizes), policies]
+
+
+def _teacher_sizes(teacher: Mapping[str, Any]) -> str:
+    own = teacher.get("architecture")
+    if own is None:
+        return "the study recorded nothing of it"
+    return ", ".join(
+        [
+            own["model_type"],
+            f"{own['num_hidden_layers']} layers of {own['hidden_size']}",
+            f"{own['num_attention_heads']} heads",
+            f"feed-forward {own['intermediate_size']}",
+            f"vocabulary {own['vocab_size']:,}",
+        ]
+    )
+
+
+def _no_teacher(front: "Front") -> str:
+    """Why there is no hypervolume."""
+    key = front.about.get("teacher", {}).get("key")
+    trial = next((trial for trial in front.trials if trial.key == key), None)
+    if trial is None:
+        return "it is measured against the teacher, which has no trial in this study"
+    return f"it is measured against the teacher, whose trial was {trial.state}: {trial.reason}"

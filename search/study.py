@@ -21,7 +21,7 @@ from sqlalchemy.exc import ArgumentError
 from protege.search.goals import Goals
 from protege.search.trial import State, Trial
 from protege.spaces import Architecture, BadInput, Mismatch, SearchSpace
-from protege.spaces.space import Knob
+from protege.spaces.knobs import Knob
 
 GP_TRIALS = 250
 """Up to so many trials a Gaussian process proposes best; beyond, it costs too much."""
@@ -47,20 +47,22 @@ class Ledger:
     space: SearchSpace
     goals: Goals
     _members: dict[str, Architecture] = field(init=False, repr=False)
+    _open: dict[int, optuna.trial.Trial] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._members = {member.key(): member for member in self.space}
+        for trial in self._unfinished():
+            if "protege" in trial.user_attrs:  # measured and recorded, but not told
+                self.tell(Trial.of_record(trial.user_attrs["protege"]))
 
     def ask(self) -> tuple[int, Architecture]:
         """The number and the architecture of the next trial: one that was never asked for before.
 
         A trial that an earlier process left unfinished comes first.
         """
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if waiting:
-            trial = optuna.trial.Trial(self.study, waiting[0]._trial_id)  # noqa: SLF001 - no public way to take over a trial of a process that died
-        else:
-            trial = self.study.ask()
+        waiting = self._unfinished()
+        trial = self._open[waiting[0].number] if waiting else self.study.ask()
+        self._open[trial.number] = trial
         known = trial.user_attrs.get("key")
         if known:
             return trial.number, self._members[known]
@@ -73,18 +75,19 @@ class Ledger:
 
     def tell(self, result: Trial) -> None:
         """Store all that is known of a trial, then tell the study."""
-        trial_id = self.study.trials[result.number]._trial_id  # noqa: SLF001 - as above
-        trial = optuna.trial.Trial(self.study, trial_id)
+        trial = self._open.pop(result.number)
         trial.set_user_attr("protege", result.record())
         trial.set_user_attr("state", str(result.state))
         if result.reason:
             trial.set_user_attr("reason", result.reason)
-        complete = result.state is State.COMPLETE
+        known = trial.constraints
         # sorted, and all of them: the Gaussian process reads them by position
         for goal in sorted(self.goals.goals, key=lambda one: one.name):
-            if goal.limit is not None and goal.name in result.measurements:
+            measured = goal.limit is not None and goal.name in result.measurements
+            if measured and goal.name not in known:
                 value = result.measurements[goal.name].value
                 trial.set_constraint(goal.name, goal.violation(value))
+        complete = result.state is State.COMPLETE
         values = self.goals.values(result) if complete else None
         self.study.tell(trial, values, state=_TOLD[result.state])
 
@@ -92,10 +95,21 @@ class Ledger:
         """Every trial that was told, in order."""
         return trials_of(self.study)
 
+    def _unfinished(self) -> list[FrozenTrial]:
+        """Trials asked for and not told, by this process or one that died; open for telling."""
+        left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for trial in left:
+            if trial.number not in self._open:
+                # there is no public way to take over a trial whose process died
+                taken_over = optuna.trial.Trial(self.study, trial._trial_id)  # noqa: SLF001
+                self._open[trial.number] = taken_over
+        return left
+
     @property
     def exhausted(self) -> bool:
-        """Whether every member of the space has been asked for."""
-        return len(_asked(self.study)) >= len(self.space)
+        """Whether every member of the space has been asked for, and told of."""
+        under_way = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return not under_way and len(_asked(self.study)) >= len(self.space)
 
 
 class UniqueSampler(BaseSampler):
@@ -125,8 +139,10 @@ class UniqueSampler(BaseSampler):
         for name, distribution in search_space.items():
             if name not in params:
                 params[name] = base.sample_independent(study, trial, name, distribution)
-        asked = [self._members[key] for key in _asked(study) if key in self._members]
-        return dict(self._space.params(self._space.nearest(params, excluding=asked)))
+        excluded = [self._members[key] for key in _asked(study) if key in self._members]
+        if trial.params:  # a process that died had stored some of them already
+            excluded += [m for m in self._space if not self._has(m, trial.params)]
+        return dict(self._space.params(self._space.nearest(params, excluding=excluded)))
 
     def sample_independent(
         self,
@@ -137,9 +153,24 @@ class UniqueSampler(BaseSampler):
     ) -> Any:
         return self._base(study).sample_independent(study, trial, param_name, param_distribution)
 
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._base(study).before_trial(study, trial)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        self._base(study).after_trial(study, trial, state, values)
+
     def reseed_rng(self) -> None:
         self._early.reseed_rng()
         self._late.reseed_rng()
+
+    def _has(self, member: Architecture, params: Mapping[str, Any]) -> bool:
+        return params.items() <= self._space.params(member).items()
 
     def _base(self, study: Study) -> BaseSampler:
         return self._early if len(study.get_trials(deepcopy=False)) < GP_TRIALS else self._late
@@ -161,12 +192,14 @@ def open_study(
             directions=[goal.direction for goal in goals.goals],
             load_if_exists=True,
         )
-        study.set_metric_names(goals.names)
+        if study.metric_names is None:
+            study.set_metric_names(goals.names)
     done = len(study.trials)
     # a resumed sampler must not propose again what it proposed first
     state = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
     study.sampler = UniqueSampler(space, state, sampler)
-    for anchor in space.anchors if done == 0 else ():
+    # a process may have died between two of them
+    for anchor in space.anchors if done < len(space.anchors) else ():
         study.enqueue_trial(dict(space.params(anchor)), {"anchor": True}, skip_if_exists=True)
     return Ledger(study, space, goals)
 
@@ -193,7 +226,9 @@ def read_study(storage: str, name: str | None = None) -> Study:
 def trials_of(study: Study) -> list[Trial]:
     """Every trial that was told, in order."""
     stored = study.get_trials(deepcopy=False)
-    return [Trial.of_record(t.user_attrs["protege"]) for t in stored if "protege" in t.user_attrs]
+    # a process may die between the record and the telling: such a trial is done again
+    told = (t.user_attrs for t in stored if t.state.is_finished() and "protege" in t.user_attrs)
+    return [Trial.of_record(attributes["protege"]) for attributes in told]
 
 
 def identify(study: Study, identity: Mapping[str, Any]) -> None:

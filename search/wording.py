@@ -18,11 +18,11 @@ SIZES = {
 
 
 def decimals(values: Sequence[float], digits: int = 3) -> int:
-    """Decimals that show the least of the values to so many digits, and none to over two more."""
+    """Decimals that show the least of the values to so many digits, and none to over one more."""
     sizes = [floor(log10(abs(value))) for value in values if value and isfinite(value)]
     if not sizes:
         return 0
-    return max(0, min(digits - 1 - min(sizes), digits + 1 - max(sizes)))
+    return max(0, min(digits - 1 - min(sizes), digits - max(sizes)))
 
 
 def significant(value: float, digits: int = 3) -> str:

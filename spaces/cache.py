@@ -49,12 +49,14 @@ class Cache:
         path, text = self._path(kind, key, "json"), canonical(key)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored["key"] == json.loads(text):
-                return dict(stored["record"])
+            found: dict[str, Any] = stored["record"]
+            if stored["key"] == json.loads(text) and stored["checksum"] == _text_checksum(found):
+                return found
         except (OSError, ValueError, KeyError, TypeError):
             pass  # absent, cut short or altered: computed below
         result = compute()
-        write_text(path, json.dumps({"key": json.loads(text), "record": result}, indent=1))
+        content = {"key": json.loads(text), "record": result, "checksum": _text_checksum(result)}
+        write_text(path, json.dumps(content, indent=1))
         return result
 
     def _stored(
@@ -131,18 +133,23 @@ def tensor_bytes(tensor: Tensor) -> Buffer:
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
     state = hashlib.sha256()
     for name in sorted(tensors):
-        state.update(name.encode())
-        state.update(tensor_bytes(tensors[name]))
+        tensor = tensors[name]
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        state.update(tensor_bytes(tensor))
     return state.hexdigest()
+
+
+def _text_checksum(record: Key) -> str:
+    return digest(canonical(record).encode())
 
 
 def _read_tensors(path: Path, key: str) -> dict[str, Tensor] | None:
     try:
         with safe_open(path, framework="pt") as stored:
-            header = stored.metadata()
+            header = stored.metadata() or {}
             found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     except (OSError, SafetensorError):
         return None
-    if header["key"] != key or header["checksum"] != _checksum(found):
+    if header.get("key") != key or header.get("checksum") != _checksum(found):
         return None
     return found

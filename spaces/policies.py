@@ -47,6 +47,7 @@ class Uniform:
     name: ClassVar[str] = "uniform"
 
     def layers(self, total: int, count: int) -> tuple[int, ...]:
+        _check_depth(total, count)
         return tuple(i * total // count for i in range(count))
 
 
@@ -60,6 +61,7 @@ class Ends:
     name: ClassVar[str] = "ends"
 
     def layers(self, total: int, count: int) -> tuple[int, ...]:
+        _check_depth(total, count)
         if count == 1:
             return (0,)
         gaps = count - 1
@@ -74,8 +76,7 @@ class First:
     needs_calibration: ClassVar[bool] = False
 
     def layers(self, total: int, count: int) -> tuple[int, ...]:
-        if count > total:
-            raise Infeasible(f"{count} layers asked of a teacher of {total}; keep at most {total}")
+        _check_depth(total, count)
         return tuple(range(count))
 
     def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
@@ -136,3 +137,8 @@ class Activation:
     def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
         strongest = importance.argsort(descending=True, stable=True)[:count]
         return tuple(sorted(strongest.tolist()))
+
+
+def _check_depth(total: int, count: int) -> None:
+    if count > total:
+        raise Infeasible(f"{count} layers asked of a teacher of {total}; keep at most {total}")

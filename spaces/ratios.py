@@ -33,21 +33,21 @@ def spread(name: str, declared: Ratios, default_step: Fraction) -> list[float]:
 
 
 def _span(name: str, declared: tuple[float, ...], default_step: Fraction) -> list[float]:
+    for ratio in declared[:2]:
+        check_ratio(name, ratio)
     if len(declared) not in {2, 3} or declared[0] > declared[1]:
         raise BadInput(f"{name}={declared!r}: expected (low, high) or (low, high, step), low first")
-    low, high = declared[:2]
-    check_ratio(name, low)
-    check_ratio(name, high)
+    low, high = exact(declared[0]), exact(declared[1])
     if len(declared) == 3:
         check_ratio(f"{name} step", declared[2])
-        start, step = exact(low), exact(declared[2])
+        start, step = low, exact(declared[2])
     else:
         # the first multiple of the step that is not below the range
-        start, step = -(-exact(low) // default_step) * default_step, default_step
-    count = (exact(high) - start) // step
-    ratios = {float(start + i * step) for i in range(count + 1)}
-    # a range always has its ends, wherever its steps fall
-    return sorted(ratios | ({low, high} if default_step >= Fraction(1, 8) else set()))
+        start, step = -(-low // default_step) * default_step, default_step
+    ratios = {float(start + i * step) for i in range((high - start) // step + 1)}
+    # a range has its ends, wherever its steps fall; but no layer is ever cut in two
+    whole = name == "layers" and len(declared) == 2
+    return sorted(ratios if whole else ratios | {float(low), float(high)})
 
 
 def exact(ratio: float) -> Fraction:

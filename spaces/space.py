@@ -1,69 +1,21 @@
 """The declared search space: every student that may be tried, and none that cannot be built."""
 
-import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import product
-from typing import Any, Protocol, Union
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from protege.spaces.architecture import Architecture
 from protege.spaces.errors import BadInput, Infeasible
+from protege.spaces.knobs import SIZES, Knob, Params, Suggests, Value, value_of
 from protege.spaces.policies import Activation, Ends, LayerPolicy, WidthPolicy
 from protege.spaces.ratios import Ratios, spread
 from protege.spaces.teacher import Teacher
-
-SIZES = (
-    "num_hidden_layers",
-    "hidden_size",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "intermediate_size",
-)
-Value = Union[int, str]  # noqa: UP007 - an alias that is also used at run time
-Params = Mapping[str, Value]
-
-
-class Suggests(Protocol):
-    """What `SearchSpace.sample` needs of a trial; Optuna's have it, live, frozen or fixed."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int: ...
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One dimension of the search, under the name of the configuration field it sets.
-
-    Attributes:
-        name: A size, ``layer_policy`` or ``width_policy``.
-        values: All values that some member of the space has, ascending or as declared.
-    """
-
-    name: str
-    values: tuple[Value, ...]
-
-    @property
-    def is_size(self) -> bool:
-        """Whether the values are whole numbers; otherwise they are names of policies."""
-        return self.name in SIZES
-
-    @property
-    def step(self) -> int:
-        """The widest step that meets every value of a size."""
-        sizes = [int(value) for value in self.values]
-        return math.gcd(*(size - sizes[0] for size in sizes)) or 1
-
-    def suggest(self, trial: Suggests) -> Value:
-        """The trial's value; of a size it may be one between two members."""
-        if not self.is_size:
-            return str(trial.suggest_categorical(self.name, [str(v) for v in self.values]))
-        low, high = int(self.values[0]), int(self.values[-1])
-        return trial.suggest_int(self.name, low, high, step=self.step)
 
 
 @dataclass(frozen=True)
@@ -101,8 +53,9 @@ class SearchSpace:
     def __post_init__(self) -> None:
         for name in ("layers", "hidden", "heads", "kv_heads", "intermediate"):
             spread(name, getattr(self, name), Fraction(1, 8))
-        if not float(self.multiple_of).is_integer() or self.multiple_of < 1:
-            raise BadInput(f"multiple_of={self.multiple_of!r}: expected a whole number above 0")
+        width: object = self.multiple_of
+        if not isinstance(width, int) or width < 1:
+            raise BadInput(f"multiple_of={width!r}: expected a whole number above 0")
         for policies in (_several(self.layer_policy), _several(self.width_policy)):
             names = [policy.name for policy in policies]
             if not names or len(set(names)) < len(names):
@@ -182,7 +135,7 @@ class SearchSpace:
     def knobs(self) -> tuple[Knob, ...]:
         """The dimensions in which members differ; sizes that follow from others are left out."""
         names = [*SIZES, "layer_policy", "width_policy"]
-        table = [tuple(_value(member, name) for name in names) for member in self.members]
+        table = [tuple(value_of(member, name) for name in names) for member in self.members]
         for dependent in ("num_attention_heads", "num_key_value_heads"):
             column = names.index(dependent)
             rest = {row[:column] + row[column + 1 :] for row in table}
@@ -202,7 +155,7 @@ class SearchSpace:
 
     def params(self, architecture: Architecture) -> dict[str, Value]:
         """The member's value of every knob."""
-        return {knob.name: _value(architecture, knob.name) for knob in self.knobs}
+        return {knob.name: value_of(architecture, knob.name) for knob in self.knobs}
 
     def at(self, params: Params) -> Architecture:
         """The member of exactly these values.
@@ -332,8 +285,3 @@ class SearchSpace:
 
 def _several(policy: Any) -> Sequence[Any]:
     return policy if isinstance(policy, Sequence) else (policy,)
-
-
-def _value(architecture: Architecture, name: str) -> Value:
-    value = getattr(architecture, name)
-    return value if isinstance(value, int) else str(value.name)

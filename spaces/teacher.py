@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -30,6 +31,7 @@ from protege.spaces.cut import cut
 from protege.spaces.errors import BadInput, ProtegeError, Unsupported
 from protege.spaces.families import Family, family_of
 from protege.spaces.kept import Kept, choose
+from protege.spaces.missing import settle
 from protege.spaces.pooling import Embedder, Pooling, read_pooling
 from protege.spaces.quiet import quiet
 from protege.spaces.student import Student
@@ -111,7 +113,7 @@ class Teacher:
             trust_remote_code: Whether code that comes with the checkpoint may run.
 
         Raises:
-            BadInput: There is no model there, or the task is not one of `Task`.
+            BadInput: There is no model there, or none for the task, or no such task.
             Unsupported: The model type is not one that protege knows.
         """
         place = str(source)
@@ -125,9 +127,10 @@ class Teacher:
             kind = _task(task, config, pooling, gguf_file)
             auto_class = getattr(transformers, kind.auto_class)
             # given the configuration, neither reads it again: from GGUF that takes seconds
-            model = auto_class.from_pretrained(
-                place, config=config, dtype=torch.float32, **options
-            ).eval()
+            model, loading = auto_class.from_pretrained(
+                place, config=config, dtype=torch.float32, output_loading_info=True, **options
+            )
+            settle(model.eval(), loading["missing_keys"], kind)
             tokenizer = AutoTokenizer.from_pretrained(place, config=config, **options)
         if kind not in {Task.FEATURES, Task.SENTENCES}:
             pooling = None
@@ -289,7 +292,7 @@ def _as_bad_input(source: str) -> Iterator[None]:
         yield
     except ProtegeError:
         raise
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise BadInput(
             f"{source}: no teacher can be loaded from there; expected a folder with config.json "

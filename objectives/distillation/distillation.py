@@ -68,7 +68,9 @@ class Distillation:
         Raises:
             ProtegeError: The loss is no longer a finite number.
         """
-        optimizer = torch.optim.AdamW(_groups(module, self.weight_decay), lr=self.learning_rate)
+        optimizer = torch.optim.AdamW(
+            _groups(module, self.weight_decay), lr=self.learning_rate, fused=True
+        )
         schedule = LambdaLR(optimizer, self._pace)
         losses: list[float] = []
         batches: Iterator[Batch] = islice(sequences.shuffled(self.batch_size, seed), self.steps)

@@ -1,0 +1,44 @@
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from protege.search import Front
+from protege.spaces import Teacher
+from tests.search import toys
+from tests.tiny import save
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder, in memory where the machine has such a place: SQLite waits for disks."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as made:
+        yield Path(made)
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny sentence encoder as its authors would have published it."""
+    return save(toys.teacher(), tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="session")
+def teacher(teacher_folder: Path) -> Teacher:
+    """That encoder, loaded; tests leave it as it is."""
+    return Teacher.load(teacher_folder)
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, teacher: Teacher) -> Path:
+    """The folder of a study of the whole narrow space; tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("runs") / "toy"
+    toys.toy(folder, teacher=teacher).run(trials=9)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def front(run_folder: Path) -> Front:
+    """The front of that study."""
+    return Front.read(run_folder)

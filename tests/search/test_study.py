@@ -1,0 +1,312 @@
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import optuna
+import pytest
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+from optuna_dashboard import wsgi
+
+from protege.search import State, Trial
+from protege.search.goals import Goal, Goals
+from protege.search.study import Ledger, database_path, identify, open_study, read_study, trials_of
+from protege.spaces import BadInput, Ends, Mismatch, SearchSpace, Uniform
+from tests.search.toys import GOALS, OWN, WIDE, worth
+
+SPACE = WIDE.of(OWN)
+MIXED = SearchSpace(
+    layers=(0.25, 1.0), intermediate=(0.2, 1.0), multiple_of=4, layer_policy=[Ends(), Uniform()]
+).of(OWN)
+
+SAMPLERS: dict[str, Callable[[], BaseSampler | None]] = {
+    "default": lambda: None,
+    "random": lambda: RandomSampler(seed=1),
+    "tpe": lambda: TPESampler(seed=1),
+    "nsga-ii": lambda: NSGAIISampler(population_size=4, seed=1),
+}
+
+
+@pytest.fixture
+def storage(folder: Path) -> str:
+    return f"sqlite:///{folder}/study.db"
+
+
+@pytest.fixture(params=SAMPLERS)
+def sampler(request: pytest.FixtureRequest) -> BaseSampler | None:
+    return SAMPLERS[request.param]()
+
+
+def opened(
+    storage: str, space: SearchSpace = SPACE, goals: Goals = GOALS, **options: Any
+) -> Ledger:
+    return open_study(storage, "toy", space, goals, **({"seed": 0} | options))
+
+
+def go_on(ledger: Ledger, trials: int) -> list[Trial]:
+    """Ask and tell so many more trials, or until there is none left."""
+    told = []
+    while len(told) < trials and not ledger.exhausted:
+        trial = worth(*ledger.ask())
+        ledger.tell(trial)
+        told.append(trial)
+    return told
+
+
+def keys(trials: list[Trial]) -> list[str]:
+    return [trial.key for trial in trials]
+
+
+@pytest.mark.parametrize("space", [SPACE, MIXED], ids=["sizes", "policies"])
+def test_every_ask_is_a_new_member_stored_under_its_own_parameters(
+    storage: str, space: SearchSpace, sampler: BaseSampler | None
+) -> None:
+    ledger = opened(storage, space, sampler=sampler)
+    told = go_on(ledger, 12)
+    assert len(set(keys(told))) == 12
+    members = {member.key(): member for member in space}
+    for stored in ledger.study.trials:
+        assert stored.params == space.params(members[stored.user_attrs["key"]])
+
+
+def test_the_teacher_and_the_naive_half_come_first(
+    storage: str, sampler: BaseSampler | None
+) -> None:
+    told = go_on(opened(storage, sampler=sampler), 3)
+    assert keys(told)[:2] == [anchor.key() for anchor in SPACE.anchors]
+    assert told[0].key == OWN.key()
+
+
+def test_the_anchors_come_first_even_if_the_process_died_between_noting_them(storage: str) -> None:
+    # what is there when the process dies after the study and its first anchor were stored
+    study = optuna.create_study(
+        study_name="toy", storage=storage, directions=["minimize", "maximize"]
+    )
+    study.enqueue_trial(dict(SPACE.params(SPACE.anchors[0])), {"anchor": True})
+    told = go_on(opened(storage), 3)
+    assert keys(told)[:2] == [anchor.key() for anchor in SPACE.anchors]
+
+
+def test_one_seed_gives_one_sequence_of_proposals(folder: Path) -> None:
+    sequences = [
+        keys(go_on(opened(f"sqlite:///{folder}/{run}.db", seed=seed), 12))
+        for run, seed in enumerate((3, 3, 4))
+    ]
+    assert sequences[0] == sequences[1] != sequences[2]
+
+
+def test_a_study_that_is_gone_on_with_proposes_what_is_new(
+    storage: str, sampler: BaseSampler | None
+) -> None:
+    first = go_on(opened(storage, sampler=sampler), 5)
+    second = go_on(opened(storage, sampler=sampler), 5)
+    assert not {*keys(first)} & {*keys(second)}
+    assert [trial.number for trial in second] == [5, 6, 7, 8, 9]
+
+
+def test_proposals_after_a_resumption_are_no_neighbours_of_the_first_ones(folder: Path) -> None:
+    # a sampler that starts from its seed again would propose the first ones again, and be moved
+    # to members beside them: the two sequences would be the same but for small steps
+    together = go_on(opened(f"sqlite:///{folder}/one.db", SPACE), 8)[2:5]
+    apart = f"sqlite:///{folder}/two.db"
+    go_on(opened(apart), 5)
+    resumed = go_on(opened(apart), 3)
+    members = {member.key(): member for member in SPACE}
+    steps = [
+        SPACE.distance(members[one.key], members[other.key])
+        for one, other in zip(together, resumed, strict=True)
+    ]
+    assert max(steps) > 0.5
+
+
+def test_a_space_is_tried_to_its_last_member_and_no_further(
+    storage: str, sampler: BaseSampler | None
+) -> None:
+    small = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0]).of(OWN)
+    ledger = opened(storage, small, sampler=sampler)
+    told = go_on(ledger, 1000)
+    assert {*keys(told)} == {member.key() for member in small}
+    assert ledger.exhausted
+    assert opened(storage, small).exhausted
+
+
+def test_the_search_finds_the_front_that_enumeration_finds(storage: str) -> None:
+    everyone = [worth(number, member) for number, member in enumerate(SPACE)]
+    true = {trial.key for trial in GOALS.front(everyone)}
+    told = go_on(opened(storage, sampler=RandomSampler(seed=0)), 1000)
+    assert 1 < len(true) < len(SPACE)
+    assert {trial.key for trial in GOALS.front(told)} == true
+
+
+def test_what_was_told_comes_back_as_it_was(storage: str) -> None:
+    told = go_on(opened(storage), 4)
+    assert opened(storage).trials() == told
+    assert trials_of(read_study(storage)) == told
+
+
+@pytest.mark.parametrize(
+    ("state", "stored"),
+    [
+        (State.COMPLETE, TrialState.COMPLETE),
+        (State.SCREENED, TrialState.PRUNED),
+        (State.FAILED, TrialState.FAIL),
+    ],
+)
+def test_optuna_is_told_what_became_of_a_trial(
+    storage: str, state: State, stored: TrialState
+) -> None:
+    ledger = opened(storage)
+    trial = worth(*ledger.ask())
+    halted = Trial(
+        trial.number, trial.key, trial.architecture, state, trial.measurements, {}, "why"
+    )
+    ledger.tell(halted)
+    frozen = ledger.study.trials[0]
+    complete = state is State.COMPLETE
+    assert frozen.state is stored
+    assert frozen.values == (GOALS.values(trial) if complete else None)
+    assert frozen.user_attrs["state"] == str(state)
+    assert frozen.user_attrs["reason"] == "why"
+
+
+def test_limits_are_constraints_that_optuna_s_own_front_respects(storage: str) -> None:
+    limit = worth(0, OWN).measurements["size"].value / 2
+    goals = Goals((Goal("size", "", "minimize", limit, "size"), GOALS.goals[1]))
+    ledger = opened(storage, goals=goals)
+    told = go_on(ledger, 8)
+    for trial, stored in zip(told, ledger.study.trials, strict=True):
+        violation = trial.measurements["size"].value / limit - 1
+        assert stored.constraints == pytest.approx({"size": violation})
+    best = sorted(stored.number for stored in ledger.study.best_trials)
+    assert best == sorted(trial.number for trial in goals.front(told))
+    assert 0 not in best  # the teacher, twice as large as allowed
+
+
+def left_behind(storage: str, *, known: bool, told: bool) -> Trial:
+    """Die after asking, or while telling; the trial that was under way."""
+    ledger = opened(storage)
+    go_on(ledger, 4)
+    if not known:
+        SPACE.knobs[0].suggest(ledger.study.ask())
+        return worth(4, OWN)
+    trial = worth(*ledger.ask())
+    if told:
+        frozen = ledger.study.trials[-1]
+        live = optuna.trial.Trial(ledger.study, frozen._trial_id)
+        live.set_user_attr("protege", trial.record())
+    return trial
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["asked", "half told"])
+def test_a_trial_that_a_dead_process_left_is_asked_again_under_its_number(
+    storage: str, *, told: bool
+) -> None:
+    left = left_behind(storage, known=True, told=told)
+    ledger = opened(storage)
+    assert len(ledger.trials()) == 4
+    again = go_on(ledger, 1)
+    assert again == [left]
+    assert ledger.trials()[-1] == left
+    assert [trial.state for trial in ledger.study.trials] == [TrialState.COMPLETE] * 5
+
+
+@pytest.mark.filterwarnings("error")
+def test_constraints_that_a_dead_process_had_stored_are_no_cause_for_a_warning(
+    storage: str,
+) -> None:
+    goals = Goals((Goal("size", "", "minimize", 1e9, "size"), GOALS.goals[1]))
+    ledger = opened(storage, goals=goals)
+    trial = worth(*ledger.ask())
+    live = optuna.trial.Trial(ledger.study, ledger.study.trials[0]._trial_id)
+    live.set_constraint("size", goals.goals[0].violation(trial.measurements["size"].value))
+    assert go_on(opened(storage, goals=goals), 1) == [trial]
+
+
+def test_a_trial_with_half_of_its_parameters_stored_becomes_a_member_that_has_them(
+    storage: str,
+) -> None:
+    left_behind(storage, known=False, told=False)
+    before = read_study(storage).trials[-1].params
+    ledger = opened(storage, seed=99)  # another proposal than the first process had in mind
+    number, architecture = ledger.ask()
+    stored = ledger.study.trials[number]
+    assert stored.params == SPACE.params(architecture)
+    assert stored.params.items() >= before.items()
+    assert number == 4
+
+
+def test_a_space_is_not_exhausted_while_its_last_member_is_under_way(storage: str) -> None:
+    small = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0]).of(OWN)
+    ledger = opened(storage, small)
+    go_on(ledger, len(small) - 1)
+    ledger.ask()
+    resumed = opened(storage, small)
+    assert not resumed.exhausted
+    go_on(resumed, 1)
+    assert resumed.exhausted
+    assert len(resumed.trials()) == len(small)
+
+
+@pytest.mark.parametrize("part", ["teacher", "data", "space", "objectives"])
+def test_a_study_is_gone_on_with_only_as_what_it_is(storage: str, part: str) -> None:
+    study = opened(storage).study
+    identity = {"teacher": "a", "data": ["b"], "space": {"layers": "(0.5, 1.0)"}, "objectives": []}
+    identify(study, identity)
+    identify(study, identity)
+    with pytest.raises(Mismatch, match=f"made with another {part}: recorded .*, given other"):
+        identify(study, identity | {part: "other"})
+
+
+def test_a_study_of_other_goals_is_left_as_it_was(storage: str) -> None:
+    opened(storage)
+    other = Goals((*GOALS.goals, Goal("third", "", "minimize", None, "third")))
+    opened(storage, goals=other)
+    assert read_study(storage).metric_names == ["size", "quality"]
+
+
+def test_reading_needs_one_study_or_the_name_of_one(storage: str) -> None:
+    with pytest.raises(BadInput, match="no study there; expected a study.db or the run folder"):
+        read_study(storage)
+    for name in ("one", "two"):
+        open_study(storage, name, SPACE, GOALS, 0)
+    with pytest.raises(BadInput, match="expected one study, found 2: one, two"):
+        read_study(storage)
+    with pytest.raises(BadInput, match="no study 'three'; it has: one, two"):
+        read_study(storage, "three")
+    assert read_study(storage, "two").study_name == "two"
+
+
+def test_only_a_sqlite_storage_has_a_file() -> None:
+    assert database_path("sqlite:///runs/toy/study.db") == Path("runs/toy/study.db")
+    assert database_path("sqlite://") is None
+    assert database_path("postgresql://host/name") is None
+    with pytest.raises(BadInput, match="storage 'study.db': expected a URL such as sqlite:///"):
+        database_path("study.db")
+
+
+def asked_of(app: Any, path: str) -> Any:
+    """What the application answers to a GET request, read from its JSON."""
+    environ: dict[str, Any] = {"PATH_INFO": path, "wsgi.input": io.BytesIO()}
+    setup_testing_defaults(environ)
+    seen: list[str] = []
+    body: Iterator[bytes] = app(environ, lambda status, *_: seen.append(status))
+    answer = b"".join(body)
+    assert seen == ["200 OK"], answer
+    return json.loads(answer)
+
+
+def test_optuna_dashboard_shows_the_study_its_goals_and_its_trials(storage: str) -> None:
+    told = go_on(opened(storage), 5)
+    app = wsgi(storage)
+    studies = asked_of(app, "/api/studies")["study_summaries"]
+    assert [study["study_name"] for study in studies] == ["toy"]
+    detail = asked_of(app, f"/api/studies/{studies[0]['study_id']}")
+    assert detail["metric_names"] == ["size", "quality"]
+    assert detail["directions"] == ["minimize", "maximize"]
+    assert [trial["values"] for trial in detail["trials"]] == [GOALS.values(t) for t in told]
+    assert {param["name"] for param in detail["trials"][0]["params"]} == {
+        knob.name for knob in SPACE.knobs
+    }

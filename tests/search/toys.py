@@ -1,0 +1,78 @@
+"""Studies so small that one runs in a second, and trials that need no model at all."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from protege.objectives import Distillation, Measurement, Memory, Retention, Texts
+from protege.search import Search, State, Trial
+from protege.search.goals import Goal, Goals
+from protege.spaces import Architecture, SearchSpace, Teacher
+from tests.tiny import CASES, texts
+
+OWN = Architecture(
+    model_type="bert",
+    num_hidden_layers=4,
+    hidden_size=24,
+    num_attention_heads=6,
+    num_key_value_heads=6,
+    head_dim=4,
+    intermediate_size=40,
+    vocab_size=96,
+)
+"""The sizes of the tiny teachers."""
+
+WIDE = SearchSpace(
+    layers=(0.25, 1.0),
+    hidden=[1 / 3, 2 / 3, 1.0],
+    intermediate=[0.2, 0.4, 0.6, 0.8, 1.0],
+    multiple_of=4,
+)
+"""Sixty-one students."""
+
+NARROW = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0])
+"""Nine students: the teacher, the naive half and seven more."""
+
+GOALS = Goals(
+    (
+        Goal("size", "", "minimize", None, "size"),
+        Goal("quality", "", "maximize", None, "quality"),
+    )
+)
+
+
+def record(number: int, values: Iterable[float], state: State = State.COMPLETE) -> Trial:
+    """A trial of unnamed goals ``g0 g1 ...`` with these values."""
+    found = {f"g{index}": Measurement(float(value)) for index, value in enumerate(values)}
+    return Trial(number, f"key-{number}", OWN.fields(), state, found)
+
+
+def worth(number: int, architecture: Architecture) -> Trial:
+    """A trial of `GOALS` whose values follow from the sizes: depth and width pay unevenly."""
+    layers, width = architecture.num_hidden_layers, architecture.hidden_size
+    size = layers * width * (width + architecture.intermediate_size)
+    quality = layers**0.3 * width**0.5 + 0.02 * architecture.intermediate_size
+    found = {"size": Measurement(float(size)), "quality": Measurement(quality)}
+    return Trial(number, architecture.key(), architecture.fields(), State.COMPLETE, found)
+
+
+def retention(**changes: Any) -> Retention:
+    """Two steps on forty texts, unless changes to `Distillation` say otherwise."""
+    settings = {"steps": 2, "batch_size": 8, "learning_rate": 1e-2, "max_tokens": 16}
+    return Retention(Texts.of(texts()), Distillation(**(settings | changes)), held_out=16)
+
+
+def toy(folder: Path, **changes: Any) -> Search:
+    """A search in that folder, of students of a tiny sentence encoder unless changes say so."""
+    given: dict[str, Any] = {
+        "name": "toy",
+        "space": NARROW,
+        "objectives": [Memory(), retention()],
+        "storage": f"sqlite:///{folder}/study.db",
+    }
+    return Search(**(given | {"teacher": teacher()} | changes))
+
+
+def teacher(kind: str = "bert-sentences", seed: int = 0) -> Teacher:
+    """A tiny teacher; of one kind and seed always the same weights."""
+    return CASES[kind].teacher(seed)

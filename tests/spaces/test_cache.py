@@ -1,0 +1,161 @@
+"""A cache gives back what was computed, or computes it; never anything else."""
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from protege.spaces import Cache
+from protege.spaces.cache import atomic, write_text
+
+KEY = {"teacher": "abc", "steps": 3}
+
+
+class Counted:
+    """A computation that counts how often it is done."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        self.times += 1
+        return {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2], dtype=torch.int8)}
+
+    def record(self) -> dict[str, Any]:
+        self.times += 1
+        return {"latency_ms": 1.25, "samples": [1, 2]}
+
+
+@pytest.fixture
+def work() -> Counted:
+    return Counted()
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(
+        torch.equal(one[name], other[name]) and one[name].dtype == other[name].dtype for name in one
+    )
+
+
+def test_what_was_computed_once_is_read_ever_after(tmp_path: Path, work: Counted) -> None:
+    for _ in range(3):
+        assert equal(Cache(tmp_path).tensors("kind", KEY, work.tensors), Counted().tensors())
+    assert work.times == 1
+
+
+def test_records_are_read_ever_after_too(tmp_path: Path, work: Counted) -> None:
+    for _ in range(3):
+        assert Cache(tmp_path).record("kind", KEY, work.record) == Counted().record()
+    assert work.times == 1
+
+
+def test_a_file_is_read_once_and_then_kept_open(tmp_path: Path, work: Counted) -> None:
+    cache = Cache(tmp_path)
+    first = cache.tensors("kind", KEY, work.tensors)
+    next(tmp_path.iterdir()).unlink()
+    assert cache.tensors("kind", dict(reversed(KEY.items())), work.tensors) is first
+    assert work.times == 1
+
+
+@pytest.mark.parametrize("other", [{**KEY, "steps": 4}, {"teacher": "abc"}, {**KEY, "more": None}])
+def test_another_key_is_another_result(
+    tmp_path: Path, work: Counted, other: dict[str, Any]
+) -> None:
+    cache = Cache(tmp_path)
+    for key in (KEY, other):
+        cache.tensors("kind", key, work.tensors)
+        cache.record("kind", key, work.record)
+    assert work.times == 4
+
+
+def test_a_file_under_the_name_of_another_key_is_not_believed(
+    tmp_path: Path, work: Counted
+) -> None:
+    other = {**KEY, "steps": 4}
+    cache = Cache(tmp_path)
+    for suffix in ("safetensors", "json"):
+        compute: Any = work.tensors if suffix == "safetensors" else work.record
+        find: Any = cache.tensors if suffix == "safetensors" else cache.record
+        find("kind", KEY, compute)
+        Cache(tmp_path)._path("kind", KEY, suffix).rename(cache._path("kind", other, suffix))
+        find("kind", other, compute)
+    assert work.times == 4
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "json"])
+def test_a_file_with_any_one_byte_altered_is_computed_again(tmp_path: Path, suffix: str) -> None:
+    work, expected = Counted(), _find(tmp_path / "another", suffix, Counted())
+    path = Cache(tmp_path)._path("kind", KEY, suffix)
+    _find(tmp_path, suffix, work)
+    good = path.read_bytes()
+    for place, flip in product(range(len(good)), (0x01, 0x20)):
+        path.write_bytes(good[:place] + bytes([good[place] ^ flip]) + good[place + 1 :])
+        assert _same(_find(tmp_path, suffix, work), expected), (place, good[place])
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "json"])
+def test_a_file_cut_short_anywhere_is_computed_again(tmp_path: Path, suffix: str) -> None:
+    work = Counted()
+    path = Cache(tmp_path)._path("kind", KEY, suffix)
+    _find(tmp_path, suffix, work)
+    good = path.read_bytes()
+    for size in range(len(good)):
+        path.write_bytes(good[:size])
+        before = work.times
+        _find(tmp_path, suffix, work)
+        # losing no more than the line's end loses nothing
+        assert work.times == before + 1 or good[size:].isspace()
+
+
+def _find(folder: Path, suffix: str, work: Counted) -> dict[str, Any]:
+    if suffix == "json":
+        return Cache(folder).record("kind", KEY, work.record)
+    return dict(Cache(folder).tensors("kind", KEY, work.tensors))
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return equal(one, other) if isinstance(one.get("a"), Tensor) else one == other
+
+
+def test_tensors_that_are_views_are_stored_whole(tmp_path: Path) -> None:
+    square = torch.arange(9.0).reshape(3, 3)
+    stored = Cache(tmp_path).tensors("kind", KEY, lambda: {"t": square.T, "all": square})
+    assert torch.equal(stored["t"], square.T)
+    assert torch.equal(Cache(tmp_path).tensors("kind", KEY, dict)["t"], square.T)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file.json"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError, match="division"), atomic(path) as scratch:
+        scratch.write_text("half", encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == "old"
+        _ = 1 / 0
+    assert [found.name for found in path.parent.iterdir()] == ["file.json"]
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_a_folder_that_fails_vanishes_too(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError, match="division"), atomic(tmp_path / "new") as scratch:
+        scratch.mkdir()
+        (scratch / "part").touch()
+        _ = 1 / 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_computation_that_fails_stores_nothing(tmp_path: Path) -> None:
+    def fail() -> dict[str, Tensor]:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        Cache(tmp_path).tensors("kind", KEY, fail)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stored_record_says_what_it_was_computed_from(tmp_path: Path, work: Counted) -> None:
+    Cache(tmp_path).record("kind", KEY, work.record)
+    assert json.loads(next(tmp_path.iterdir()).read_text(encoding="utf-8"))["key"] == KEY
