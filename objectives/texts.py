@@ -1,7 +1,7 @@
 """The user's data: texts, with labels or without, split once and for all."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +58,8 @@ class Texts:
         """
         path = Path(path)
         try:
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            # only the line's end ends a line: JSON strings may hold the other separators of Unicode
+            lines = path.read_text(encoding="utf-8").split("\n")
         except OSError as error:
             raise BadInput(
                 f"{path}: cannot be read ({error.strerror}); expected a text file"
@@ -68,18 +69,21 @@ class Texts:
                 f"{path}: not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); "
                 "convert it, for example with iconv -t UTF-8"
             ) from None
-        if not lines:
+        numbered = {number: line for number, line in enumerate(lines, 1) if line.strip()}
+        if not numbered:
             raise BadInput(f"{path}: empty; expected one text a line")
-        return cls._from_objects(path, lines) if path.suffix == ".jsonl" else cls.of(lines)
+        if path.suffix == ".jsonl":
+            return cls._from_objects(path, numbered)
+        return cls.of(numbered.values())
 
     @classmethod
-    def _from_objects(cls, path: Path, lines: Sequence[str]) -> "Texts":
-        records = [_record(path, number, line) for number, line in enumerate(lines, 1)]
+    def _from_objects(cls, path: Path, lines: Mapping[int, str]) -> "Texts":
+        records = [_record(path, number, line) for number, line in lines.items()]
         labels = [record["label"] for record in records if "label" in record]
         if labels and len(labels) != len(records):
             given = f"{len(labels)} of {len(records)} lines have a label"
             raise BadInput(f"{path}: {given}; expected all or none")
-        return cls.of((str(record["text"]) for record in records), labels or None)
+        return cls.of((record["text"] for record in records), labels or None)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -106,6 +110,8 @@ def _record(path: Path, number: int, line: str) -> dict[str, Any]:
         record = json.loads(line)
     except ValueError as error:
         raise BadInput(f"{path}, line {number}: not JSON ({error})") from None
-    if not isinstance(record, dict) or "text" not in record:
-        raise BadInput(f'{path}, line {number}: expected an object with "text"')
+    if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+        raise BadInput(f'{path}, line {number}: expected an object with "text", a string')
+    if not isinstance(record.get("label", 0), int | str):
+        raise BadInput(f"{path}, line {number}: expected a label that is a number or a name")
     return record

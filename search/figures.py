@@ -30,6 +30,8 @@ LIGHT = Palette("#ffffff", "#1b1f27", "#565e6c", "#a1a8b4", "#e4e7ec", "#2158d0"
 DARK = Palette("#15181d", "#e6e9ee", "#a3abb8", "#6a7280", "#2c323b", "#6d9dff")
 """What the page puts in place of `LIGHT`, colour by colour, for readers who prefer dark."""
 
+FONT = "system-ui, sans-serif"
+
 PANEL_PX, GAP_PX = 80, 44
 """Height of each panel of sizes, and the room for a title between two."""
 
@@ -119,12 +121,16 @@ def _layout(height_px: int) -> dict[str, Any]:
         "template": "none",
         "height": height_px,
         "showlegend": False,
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": LIGHT.ink},
+        "font": {"family": FONT, "size": 13, "color": LIGHT.ink},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "margin": {"l": 10, "r": 14, "t": 14, "b": 10},
         "hovermode": "closest",
-        "hoverlabel": {"align": "left", "bgcolor": LIGHT.paper, "font": {"color": LIGHT.ink}},
+        "hoverlabel": {
+            "align": "left",
+            "bgcolor": LIGHT.paper,
+            "font": {"family": FONT, "color": LIGHT.ink},
+        },
         "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
     }
 
@@ -218,6 +224,7 @@ def _numbers(figure: go.Figure, part: pd.DataFrame, x: Goal, y: Goal) -> None:
         marker={"size": 16, "opacity": 0},  # unseen, but it keeps the text off the star
         textposition=f"{'bottom' if y.direction == 'minimize' else 'top'} {side}",
         textfont={"color": LIGHT.soft, "size": 12},
+        cliponaxis=False,
         hoverinfo="skip",
         showlegend=False,
     )

@@ -87,8 +87,13 @@ class Front:
 
     @property
     def hypervolume(self) -> float:
-        """Share of the teacher's box that the front dominates; see `Goals.hypervolume`."""
-        return self.goals.hypervolume(self.trials, self.teacher) if self.teacher else 0.0
+        """Share of the teacher's box that the front dominates; see `Goals.hypervolume`.
+
+        Not a number as long as the teacher itself was not measured.
+        """
+        if self.teacher is None:
+            return float("nan")
+        return self.goals.hypervolume(self.trials, self.teacher)
 
     def pick(self, **budgets: float) -> "Choice":
         """The best student within the budgets, such as ``pick(latency_ms=8)``.
@@ -190,7 +195,10 @@ class Front:
 
     def _frame(self, trials: Iterable[Trial]) -> pd.DataFrame:
         on_front = {trial.number for trial in self.members}
-        return pd.DataFrame([self._row(trial, trial.number in on_front) for trial in trials])
+        rows = [self._row(trial, trial.number in on_front) for trial in trials]
+        # a front that nobody is on has its columns all the same
+        columns = list(self._row(self.trials[0], on_front=False)) if self.trials else None
+        return pd.DataFrame(rows, columns=columns)
 
     def _row(self, trial: Trial, on_front: bool) -> dict[str, Any]:  # noqa: FBT001 - a column
         own = trial.architecture

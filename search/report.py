@@ -110,7 +110,7 @@ def facts(front: "Front") -> list[tuple[str, str, str]]:
         (
             "Students on the front",
             str(len(front.members)),
-            "no other trial beats them in every goal",
+            "no trial is better in one goal and no worse in the rest",
         ),
         ("Hypervolume", volume, HYPERVOLUME if front.teacher else _no_teacher(front)),
         ("Time spent", spent, "on the clock, over all runs of the study"),

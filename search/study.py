@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from protege.search.goals import Goals
 from protege.search.trial import State, Trial
@@ -271,8 +271,13 @@ def _open_storage(storage: str) -> RDBStorage:
     if path is None:
         return RDBStorage(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # a reader (the dashboard) may hold the file for a moment
-    return RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 60}})
+    try:
+        # a reader (the dashboard) may hold the file for a moment
+        return RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 60}})
+    except DatabaseError as error:
+        if "not a database" in str(error):
+            raise BadInput(f"{path}: not a SQLite database; expected a study.db") from error
+        raise
 
 
 def _asked(study: Study) -> set[str]:

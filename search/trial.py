@@ -1,5 +1,6 @@
 """The record of one candidate, and how it comes about."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -31,7 +32,7 @@ class Trial:
         state: What became of it.
         measurements: By the objectives' names.
         seconds: Where its time went, by phase.
-        reason: Why it was screened or failed.
+        reason: Why it was screened or failed, or which limit it is beyond.
     """
 
     number: int
@@ -83,10 +84,13 @@ def evaluate(number: int, candidate: Candidate, objectives: Sequence[Objective])
     try:
         for objective in sorted(objectives, key=lambda one: one.cost):
             found = objective.measure(candidate)
+            if not math.isfinite(found.value):
+                raise ProtegeError(f"{objective.name} is {found.value}, not a finite number")
             measurements[objective.name] = found
-            over = objective.cost < Cost.MINUTES and exceeds(objective, found.value)
-            if over and not candidate.is_teacher:
-                reason = f"{objective.name} {found.value:.4g} is over the limit {objective.limit:g}"
+            if not exceeds(objective, found.value):
+                continue
+            reason = f"{objective.name} {found.value:.4g} is beyond the limit {objective.limit:g}"
+            if objective.cost < Cost.MINUTES and not candidate.is_teacher:
                 state = State.SCREENED
                 break
     except (BadInput, DiskFull):

@@ -46,7 +46,8 @@ def duration(seconds: float) -> str:
     """Seconds in the two largest of hours, minutes and seconds."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
+    if seconds < 3599.5:
+        minutes, rest = divmod(round(seconds), 60)
         return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"

@@ -1,4 +1,5 @@
 import pytest
+import torch
 from hypothesis import settings
 
 from protege.spaces import Teacher
@@ -8,8 +9,11 @@ from tests.tiny import CASES, Case
 settings.register_profile("protege", derandomize=True, deadline=None, database=None)
 settings.load_profile("protege")
 
+# tiny tensors gain nothing from threads, which only wait for one another on a busy machine
+torch.set_num_threads(1)
 
-@pytest.fixture(params=CASES.values(), ids=CASES, scope="session")
+
+@pytest.fixture(params=list(CASES.values()), ids=list(CASES), scope="session")
 def case(request: pytest.FixtureRequest) -> Case:
     """Every family with every head."""
     found: Case = request.param

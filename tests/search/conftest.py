@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,12 +11,21 @@ from tests.search import toys
 from tests.tiny import save
 
 
+MEMORY = Path("/dev/shm")
+"""SQLite waits for disks, so studies lie in memory where the machine has such a place."""
+
+
+@contextmanager
+def emptied() -> Iterator[Path]:
+    with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as made:
+        yield Path(made)
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """An empty folder, in memory where the machine has such a place: SQLite waits for disks."""
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as made:
-        yield Path(made)
+    """An empty folder."""
+    with emptied() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -31,11 +41,11 @@ def teacher(teacher_folder: Path) -> Teacher:
 
 
 @pytest.fixture(scope="session")
-def run_folder(tmp_path_factory: pytest.TempPathFactory, teacher: Teacher) -> Path:
+def run_folder(teacher: Teacher) -> Iterator[Path]:
     """The folder of a study of the whole narrow space; tests leave it as it is."""
-    folder = tmp_path_factory.mktemp("runs") / "toy"
-    toys.toy(folder, teacher=teacher).run(trials=9)
-    return folder
+    with emptied() as folder:
+        toys.toy(folder, teacher=teacher).run(trials=9)
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,9 +70,10 @@ def test_no_hidden_size_at_all_is_infeasible() -> None:
 
 @pytest.mark.parametrize("knob", ["layers", "hidden", "heads", "kv_heads", "intermediate"])
 @pytest.mark.parametrize("ratio", [0, -0.5, 1.01, float("nan"), "half"])
-def test_a_ratio_outside_zero_to_one_is_refused_by_name(knob: str, ratio: float) -> None:
+def test_a_ratio_outside_zero_to_one_is_refused_by_name(knob: str, ratio: Any) -> None:
     with pytest.raises(BadInput, match=f"^{knob}={ratio!r}: expected a ratio above 0 and at most"):
-        SMOL.scaled(**{knob: ratio})
+        given: Any = {knob: ratio}
+        SMOL.scaled(**given)
 
 
 @given(layers=RATIO, hidden=RATIO, intermediate=RATIO, multiple_of=st.sampled_from([1, 8, 16, 64]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ def test_listening_leaves_no_hook_behind(teacher: Teacher) -> None:
 
 def test_neurons_and_heads_that_do_nothing_have_no_importance() -> None:
     teacher = CASES["llama-causal-grouped"].teacher()
-    layer = teacher.model.base_model.layers[2]
+    layer: Any = teacher.model.base_model.get_submodule("layers.2")
     head = teacher.architecture.head_dim
     with torch.no_grad():
         for projection in (layer.mlp.gate_proj, layer.mlp.up_proj):

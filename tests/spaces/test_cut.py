@@ -32,14 +32,14 @@ def modules(teacher: Teacher, axes: str) -> list[nn.Module]:
 @contextmanager
 def zeroed(layers: list[nn.Module], kept: list[Tensor]) -> Iterator[None]:
     """Projections that read nothing but the kept channels of their input."""
-    weights = [(layer.get_parameter("weight"), rows) for layer, rows in zip(layers, kept)]
+    weights = [(layer.get_parameter("weight"), rows) for layer, rows in zip(layers, kept, strict=True)]
     before = [weight.detach().clone() for weight, _ in weights]
     with torch.no_grad():
         for weight, rows in weights:
             mask = torch.zeros(weight.shape[1]).index_fill(0, rows, 1.0)
             weight.mul_(mask)
         yield
-        for (weight, _), old in zip(weights, before):
+        for (weight, _), old in zip(weights, before, strict=True):
             weight.copy_(old)
 
 

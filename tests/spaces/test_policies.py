@@ -61,7 +61,8 @@ def test_a_layer_map_gives_the_layers_it_was_told() -> None:
 
 @pytest.mark.parametrize(("total", "count"), [(6, 3), (5, 2)])
 def test_a_layer_map_has_no_choice_of_other_depths(total: int, count: int) -> None:
-    with pytest.raises(Infeasible, match=rf"{count} of {total} layers: the layer map 'map-0\.5' covers depths \[2\]"):
+    told = rf"{count} of {total} layers: the layer map 'map-0\.5' covers depths \[2\]"
+    with pytest.raises(Infeasible, match=told):
         LayerMap([0, 5]).layers(total, count)
 
 

@@ -29,7 +29,7 @@ def modules(*types: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_pooling_is_that_of_sentence_transformers(mode: Mode, side: str) -> None:
-    from sentence_transformers.models import Pooling as Theirs
+    from sentence_transformers.sentence_transformer.modules import Pooling as Theirs
 
     tokens = torch.randn(3, 9, 8, generator=torch.Generator().manual_seed(0))
     mask = batch(side=side)["attention_mask"]

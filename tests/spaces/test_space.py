@@ -43,7 +43,7 @@ SPACES = {
 }
 
 
-@pytest.fixture(params=SPACES.values(), ids=SPACES, scope="module")
+@pytest.fixture(params=list(SPACES.values()), ids=list(SPACES), scope="module")
 def space(request: pytest.FixtureRequest) -> SearchSpace:
     found: SearchSpace = request.param
     return found
@@ -148,9 +148,10 @@ def test_distance_is_a_distance(space: SearchSpace) -> None:
 
 def test_no_member_is_smaller_than_the_smallest(space: SearchSpace) -> None:
     for member in space:
+        sizes = member.sizes()
         assert any(
-            all(least <= size for least, size in zip(s.sizes().values(), member.sizes().values()))
-            for s in space.smallest
+            all(size <= sizes[name] for name, size in least.sizes().items())
+            for least in space.smallest
         )
 
 
@@ -236,7 +237,7 @@ def test_policies_are_at_least_one_and_each_named_once(policies: dict[str, Any])
     ],
 )
 def test_a_space_without_students_is_refused(space: SearchSpace, teacher: Architecture) -> None:
-    with pytest.raises(BadInput, match="has no student of .*; widen a range or add a policy"):
+    with pytest.raises(BadInput, match=r"has no student of .*; widen a range or add a policy"):
         space.of(teacher)
 
 

@@ -26,7 +26,7 @@ def test_a_checkpoint_says_what_it_is_for(teacher: Teacher, tmp_path: Path) -> N
 
 def test_half_precision_is_loaded_as_single(tmp_path: Path) -> None:
     teacher = CASES["llama-causal-grouped"].teacher()
-    half = replace(teacher, model=deepcopy(teacher.model).to(torch.bfloat16))
+    half = replace(teacher, model=deepcopy(teacher.model).bfloat16())
     loaded = Teacher.load(save(half, tmp_path))
     assert {tensor.dtype for tensor in loaded.model.state_dict().values()} == {torch.float32}
     assert loaded.student(loaded.architecture).model.dtype == torch.float32

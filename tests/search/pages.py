@@ -1,0 +1,81 @@
+"""How the tests read a page: parsed, by contrast, and as a browser shows it."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+VOID = {"meta", "link", "br"}
+"""Elements that have no end."""
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page before any script runs.
+
+    Attributes:
+        tags: Every element that was opened, with its attributes.
+        text: Everything outside scripts and styles.
+        plots: The JSON of every figure, by its name.
+        left_open: Elements that were not closed.
+    """
+
+    def __init__(self, source: str) -> None:
+        HTMLParser.__init__(self)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.plots: dict[str, str] = {}
+        self.left_open: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.left_open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.left_open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.tags:
+            return
+        plot = self.tags[-1][1].get("data-plot")
+        if "script" in self.left_open and plot:
+            self.plots[plot] = data
+        elif not {"script", "style"} & set(self.left_open):
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """The attributes of every such element."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def browser(profile: Path) -> list[str]:
+    """A command: a browser that resolves no name and says on stderr what its console would."""
+    return [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--enable-logging=stderr",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--virtual-time-budget=8000",
+        f"--user-data-dir={profile}",
+    ]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours (WCAG 2.2), between 1 and 21."""
+    dim, bright = sorted(_luminance(colour) for colour in (one, other))
+    return (bright + 0.05) / (dim + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance of ``#rrggbb``, between 0 and 1."""
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,0 +1,25 @@
+import io
+
+from rich.console import Console
+
+from protege.search.progress import bar
+
+
+def shown(*, terminal: bool) -> str:
+    """What is written while a study of five trials goes from two to three."""
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=160, color_system=None)
+    with bar("toy", 5, 2, console) as line:
+        line.doing("distil 1/2")
+        line.done(3, 2, 0.4321)
+    return output.getvalue()
+
+
+def test_a_terminal_sees_trials_front_hypervolume_and_what_is_going_on() -> None:
+    output = shown(terminal=True)
+    for part in ("toy", "3/5", "front 2", "HV 0.432", "left", "distil 1/2"):
+        assert part in output
+
+
+def test_a_file_gets_no_bar() -> None:
+    assert shown(terminal=False).strip() == ""

@@ -1,0 +1,151 @@
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from protege.objectives import Candidate, Cost, Direction, Measurement, Memory, Objective
+from protege.search import State, Trial
+from protege.search.trial import evaluate
+from protege.spaces import BadInput, Cache, DiskFull, Infeasible, Teacher
+from tests.search.toys import retention
+
+
+@dataclass
+class Noted:
+    """An objective that notes that it was measured, and answers as it is told."""
+
+    name: str
+    cost: Cost
+    notes: list[str]
+    answer: Callable[[], float] = lambda: 1.0
+    limit: float | None = None
+    direction: Direction = "minimize"
+
+    unit: ClassVar[str] = ""
+
+    def measure(self, candidate: Candidate) -> Measurement:
+        with candidate.stopwatch.phase(self.name):
+            self.notes.append(self.name)
+            return Measurement(self.answer())
+
+
+@dataclass
+class Broken:
+    """An objective that cannot be measured."""
+
+    error: Exception
+    name: str = "broken"
+    cost: Cost = Cost.SECONDS
+    limit: float | None = None
+    direction: Direction = "minimize"
+    unit: str = field(default="", repr=False)
+
+    def measure(self, candidate: Candidate) -> Measurement:  # noqa: ARG002 - the protocol's
+        raise self.error
+
+
+@pytest.fixture
+def candidate(teacher: Teacher, folder: Path) -> Candidate:
+    """Half the teacher's layers."""
+    return Candidate(teacher, teacher.architecture.scaled(layers=0.5), Cache(folder))
+
+
+def test_cheap_objectives_are_measured_first_whatever_their_order(candidate: Candidate) -> None:
+    notes: list[str] = []
+    objectives = [Noted(cost.name, cost, notes) for cost in reversed(Cost)]
+    trial = evaluate(3, candidate, objectives)
+    assert notes == ["FREE", "SECONDS", "MINUTES"]
+    assert trial.state is State.COMPLETE
+    assert set(trial.measurements) == set(trial.seconds) == set(notes)
+    assert (trial.number, trial.key) == (3, candidate.architecture.key())
+
+
+@pytest.mark.parametrize(
+    ("direction", "limit"), [("minimize", 0.5), ("maximize", 2.0)], ids=["above", "below"]
+)
+def test_over_a_limit_nothing_dearer_is_measured(
+    candidate: Candidate, direction: Direction, limit: float
+) -> None:
+    notes: list[str] = []
+    objectives: list[Objective] = [
+        Noted("dear", Cost.MINUTES, notes),
+        Noted("cheap", Cost.FREE, notes, limit=limit, direction=direction),
+    ]
+    trial = evaluate(0, candidate, objectives)
+    assert trial.state is State.SCREENED
+    assert trial.reason == f"cheap 1 is over the limit {limit:g}"
+    assert set(trial.measurements) == {"cheap"}
+    assert notes == ["cheap"]
+
+
+def test_a_limit_that_is_just_met_screens_nothing(candidate: Candidate) -> None:
+    trial = evaluate(0, candidate, [Noted("cheap", Cost.FREE, [], limit=1.0)])
+    assert trial.state is State.COMPLETE
+
+
+def test_over_a_limit_on_what_training_tells_a_trial_is_complete(candidate: Candidate) -> None:
+    trial = evaluate(0, candidate, [Noted("dear", Cost.MINUTES, [], limit=0.5)])
+    assert trial.state is State.COMPLETE
+
+
+def test_the_teacher_is_measured_in_full_over_any_limit(teacher: Teacher, folder: Path) -> None:
+    own = Candidate(teacher, teacher.architecture, Cache(folder))
+    trial = evaluate(0, own, [Memory(limit_mb=1e-6), retention()])
+    assert trial.state is State.COMPLETE
+    assert trial.measurements["retention"].value == pytest.approx(1.0)
+    assert "distil" not in trial.seconds
+
+
+@pytest.mark.parametrize(
+    "error", [Infeasible("no such size"), RuntimeError("shape mismatch"), MemoryError("too large")]
+)
+def test_a_candidate_that_cannot_be_measured_fails_with_the_reason(
+    candidate: Candidate, error: Exception
+) -> None:
+    trial = evaluate(0, candidate, [Memory(), Broken(error)])
+    assert trial.state is State.FAILED
+    assert trial.reason == f"{type(error).__name__}: {error}"
+    assert set(trial.measurements) == {"memory_mb"}
+
+
+@pytest.mark.parametrize("error", [BadInput("no such label"), DiskFull("no space left")])
+def test_what_no_other_candidate_would_escape_ends_the_study(
+    candidate: Candidate, error: Exception
+) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        evaluate(0, candidate, [Broken(error)])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_figure_that_is_no_finite_number_fails_the_candidate(
+    candidate: Candidate, value: float
+) -> None:
+    trial = evaluate(0, candidate, [Memory(), Noted("odd", Cost.MINUTES, [], lambda: value)])
+    assert trial.state is State.FAILED
+    assert trial.reason == f"ProtegeError: odd is {value}, not a finite number"
+    assert set(trial.measurements) == {"memory_mb"}
+
+
+def test_training_that_diverges_fails_the_candidate(candidate: Candidate) -> None:
+    trial = evaluate(0, candidate, [retention(learning_rate=1e30)])
+    assert trial.state is State.FAILED
+    assert "diverged at step" in trial.reason
+    assert "lower learning_rate=1e+30" in trial.reason
+
+
+def test_training_that_diverges_in_its_last_step_fails_the_candidate(candidate: Candidate) -> None:
+    trial = evaluate(0, candidate, [retention(learning_rate=1e30, steps=1)])
+    assert trial.state is State.FAILED
+
+
+def test_a_trial_comes_back_from_its_record(candidate: Candidate) -> None:
+    trial = evaluate(0, candidate, [Memory(), retention()])
+    assert Trial.of_record(json.loads(json.dumps(trial.record()))) == trial
+    assert len(trial.measurements["retention"].samples) == 2
+
+
+def test_a_label_says_depth_width_heads_feed_forward_and_number(candidate: Candidate) -> None:
+    assert evaluate(12, candidate, [Memory()]).label == "2x24-h6-f40-t12"
