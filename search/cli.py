@@ -39,10 +39,10 @@ def guarded(command: Callable[[], None], *, debug: bool = False) -> int:
         return INTERRUPTED
     except Exception as error:
         line = _one_line(error)
-        if debug or line is None:
-            traceback.print_exc()
         if line is None:
             raise
+        if debug:
+            traceback.print_exc()
         _complain(f"protege: error: {line}")
         return REFUSED
     return 0
@@ -93,7 +93,7 @@ def _chosen(front: Front, options: argparse.Namespace) -> Choice:
 def _budgets_as_words(arguments: Sequence[str]) -> list[str]:
     """``--latency-ms 8`` as ``latency_ms=8``: goals have names that no parser can know."""
     words = list(arguments)
-    if not words or words[0] not in {"pick", "export"}:
+    if not {"pick", "export"} & {*words[:2]}:  # the second, after --debug
         return words
     rewritten: list[str] = []
     while words:
@@ -173,7 +173,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--to", type=Path, help="a new folder (default: students/<label>)")
 
     for command in (run, report, pick, export):
-        command.add_argument("--debug", action="store_true", help=argparse.SUPPRESS)
+        # no default: it would undo the one before the command
+        command.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
     return parser
 
 
@@ -187,8 +190,11 @@ def _one_line(error: Exception) -> str | None:
     """The error as one line, if it is one that a user can act on."""
     if isinstance(error, ProtegeError):
         return " ".join(str(error).split())
-    if "No space left" in str(error) or "disk is full" in str(error):
-        return "no space left on the device; make room, then run the same line again"
+    cause: BaseException | None = error
+    while cause is not None:  # Optuna speaks of a commit; SQLite, beneath it, of the disk
+        if "No space left" in str(cause) or "disk is full" in str(cause):
+            return "no space left on the device; make room, then run the same line again"
+        cause = cause.__cause__ or cause.__context__
     return None
 
 

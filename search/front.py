@@ -165,6 +165,8 @@ class Front:
         return path
 
     def __str__(self) -> str:
+        if not self.members:
+            return "No student is within the study's limits."
         return pd.DataFrame([self._line(trial) for trial in self.members]).to_string(index=False)
 
     def _goal(self, name: str) -> Goal:

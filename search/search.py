@@ -77,6 +77,7 @@ class Search:
             BadInput: A limit cannot be met by any student, or another process runs this study.
             Mismatch: The study was made with another teacher, data, space or objectives.
         """
+        self.stopwatch.seconds.clear()  # of an earlier run: the study has them already
         with self._locked(), self.stopwatch.phase("other"):
             self._check_limits()
             with self.stopwatch.phase("study"):
@@ -163,12 +164,13 @@ class Search:
                     discard(self._folder, one.number)
         return trial
 
-    def _candidate(self, architecture: Architecture) -> Candidate:
+    def _candidate(self, architecture: Architecture, *, calibrated: bool = True) -> Candidate:
+        needed = calibrated and architecture.width_policy.needs_calibration
         return Candidate(
             teacher=self.teacher,
             architecture=architecture,
             cache=self.cache,
-            calibration=self.calibration if architecture.width_policy.needs_calibration else None,
+            calibration=self.calibration if needed else None,
             seed=self.seed,
             stopwatch=self.stopwatch,
         )
@@ -186,6 +188,7 @@ class Search:
                 "objectives": [goal.declared for goal in goals.goals],
             },
         )
+        ledger.catch_up()
         sweep(self._folder)
         earlier = ledger.study.user_attrs.get("about", {}).get("seconds", {})
         for phase, seconds in earlier.items():
@@ -229,8 +232,11 @@ class Search:
         for objective in self.objectives:
             if objective.limit is None or objective.cost is Cost.MINUTES:
                 continue
+            # what is free is counted without weights: no pass over the data for their choice
+            free = objective.cost is Cost.FREE
             smallest = [
-                (objective.measure(self._candidate(a)).value, a) for a in self.space.smallest
+                (objective.measure(self._candidate(a, calibrated=not free)).value, a)
+                for a in self.space.smallest
             ]
             value, architecture = min(smallest, key=lambda pair: pair[0])
             if exceeds(objective, value):

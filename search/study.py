@@ -51,8 +51,11 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self._members = {member.key(): member for member in self.space}
+
+    def catch_up(self) -> None:
+        """Tell what a process that died had measured and recorded, but not told."""
         for trial in self._unfinished():
-            if "protege" in trial.user_attrs:  # measured and recorded, but not told
+            if "protege" in trial.user_attrs:
                 self.tell(Trial.of_record(trial.user_attrs["protege"]))
 
     def ask(self) -> tuple[int, Architecture]:
@@ -108,8 +111,7 @@ class Ledger:
     @property
     def exhausted(self) -> bool:
         """Whether every member of the space has been asked for, and told of."""
-        under_way = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return not under_way and len(_asked(self.study)) >= len(self.space)
+        return not self._unfinished() and len(_asked(self.study)) >= len(self.space)
 
 
 class UniqueSampler(BaseSampler):
@@ -141,7 +143,8 @@ class UniqueSampler(BaseSampler):
                 params[name] = base.sample_independent(study, trial, name, distribution)
         excluded = [self._members[key] for key in _asked(study) if key in self._members]
         if trial.params:  # a process that died had stored some of them already
-            excluded += [m for m in self._space if not self._has(m, trial.params)]
+            stored = trial.params.items()
+            excluded += [m for m in self._space if not stored <= self._space.params(m).items()]
         return dict(self._space.params(self._space.nearest(params, excluding=excluded)))
 
     def sample_independent(
@@ -157,20 +160,13 @@ class UniqueSampler(BaseSampler):
         self._base(study).before_trial(study, trial)
 
     def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         self._base(study).after_trial(study, trial, state, values)
 
     def reseed_rng(self) -> None:
         self._early.reseed_rng()
         self._late.reseed_rng()
-
-    def _has(self, member: Architecture, params: Mapping[str, Any]) -> bool:
-        return params.items() <= self._space.params(member).items()
 
     def _base(self, study: Study) -> BaseSampler:
         return self._early if len(study.get_trials(deepcopy=False)) < GP_TRIALS else self._late

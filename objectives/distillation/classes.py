@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from protege.objectives.distillation.lesson import Scores, Targets, Verdict
+from protege.objectives.distillation.lesson import Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.sequences import Batch, Sequences
 from protege.spaces import Teacher
 
@@ -68,13 +68,12 @@ class ClassLesson:
         agrees = scores["agrees"]
         agreement = float(agrees.mean())
         if bool(scores["right"].isnan().any()):
-            spread = float(agrees.std() / len(agrees) ** 0.5)
-            return Verdict(agreement, spread, {"agreement": agreement})
+            return Verdict(agreement, standard_error(agrees), {"agreement": agreement})
         accuracy, best = float(scores["right"].mean()), float(scores["teacher_right"].mean())
         # paired: what matters is where the two differ, not how hard the texts are for both
         differ = scores["right"] - scores["teacher_right"] * (accuracy / best if best else 0)
         return Verdict(
             value=accuracy / best if best else 0.0,
-            spread=float(differ.std() / len(differ) ** 0.5) / best if best else 0.0,
+            spread=standard_error(differ) / best if best else 0.0,
             figures={"accuracy": accuracy, "teacher_accuracy": best, "agreement": agreement},
         )

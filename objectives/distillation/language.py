@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from protege.objectives.distillation.lesson import Scores, Targets, Verdict
+from protege.objectives.distillation.lesson import Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.sequences import Batch, Sequences
 from protege.spaces import BadInput, Teacher
 
@@ -78,7 +78,7 @@ class LanguageLesson:
         retained = float(torch.exp(-lost.mean()))
         return Verdict(
             value=retained,
-            spread=retained * float(lost.std() / len(lost) ** 0.5),
+            spread=retained * standard_error(lost),
             figures={
                 "perplexity": float(scores["loss"].double().mean().exp()),
                 "teacher_perplexity": float(scores["teacher_loss"].double().mean().exp()),

@@ -31,6 +31,11 @@ class Verdict:
     figures: dict[str, float]
 
 
+def standard_error(values: Tensor) -> float:
+    """The standard error of the mean; 0 for a single value, which tells nothing of its spread."""
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
 class Lesson(Protocol):
     """A kind of task: what is asked, remembered of the teacher, learnt, and judged."""
 

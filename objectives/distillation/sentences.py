@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
-from protege.objectives.distillation.lesson import Scores, Targets, Verdict
+from protege.objectives.distillation.lesson import Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.sequences import Batch, Sequences
 from protege.spaces import Teacher
 
@@ -52,7 +52,7 @@ class SentenceLesson:
         kept = neighbours_kept(scores["student"], scores["teacher"])
         return Verdict(
             value=float(cosine.mean()),
-            spread=float(cosine.std() / len(cosine) ** 0.5),
+            spread=standard_error(cosine),
             figures={"cosine": float(cosine.mean()), "neighbours": kept},
         )
 
@@ -65,6 +65,8 @@ def neighbours_kept(student: Tensor, teacher: Tensor) -> float:
         teacher: ``(texts, other width)``.
     """
     count = min(NEIGHBOURS, len(teacher) - 1)
+    if count == 0:
+        return 1.0  # a text alone has no neighbours to lose
     mine, theirs = _nearest(student, count), _nearest(teacher, count)
     shared = (mine[:, :, None] == theirs[:, None, :]).any(-1)
     return float(shared.double().mean())

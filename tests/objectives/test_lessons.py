@@ -100,7 +100,7 @@ def test_the_teacher_retains_all_of_itself(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_another_model_retains_less(name: str) -> None:
+def test_another_model_is_not_the_teacher(name: str) -> None:
     teacher, other = CASES[name].teacher(seed=0), CASES[name].teacher(seed=1)
     lesson = lesson_of(teacher)
     sequences = lesson.sequences(teacher, texts(30), [NO_LABEL] * 30, 16)
@@ -108,7 +108,6 @@ def test_another_model_retains_less(name: str) -> None:
     targets = remember(modules[0], lesson, sequences, 8)
     verdict = lesson.verdict(judge(modules[1], lesson, sequences, targets, 8))
     assert verdict.value != pytest.approx(1.0, abs=1e-3)
-    assert verdict.spread > 0
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -10,7 +10,6 @@ from protege.spaces import Teacher
 from tests.search import toys
 from tests.tiny import save
 
-
 MEMORY = Path("/dev/shm")
 """SQLite waits for disks, so studies lie in memory where the machine has such a place."""
 

@@ -116,7 +116,9 @@ def off_front(front: Front) -> Trial:
 
 def test_a_trial_off_the_front_has_no_weights_to_export(front: Front, folder: Path) -> None:
     trial = off_front(front)
-    message = rf"trial {trial.number} \({trial.label}\): its weights were not kept, for it is not on"
+    message = (
+        rf"trial {trial.number} \({trial.label}\): its weights were not kept, for it is not on"
+    )
     with pytest.raises(BadInput, match=message):
         front.export(trial.number, folder / "none")
     assert list(folder.iterdir()) == []

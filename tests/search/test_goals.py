@@ -16,7 +16,7 @@ directions = st.sampled_from(get_args(Direction))
 
 
 @st.composite
-def studies(draw: st.DrawFn, limits: bool = False) -> tuple[Goals, list[Trial]]:
+def studies(draw: st.DrawFn, *, limits: bool = False) -> tuple[Goals, list[Trial]]:
     """One to four goals and up to seven trials; few distinct values, so that many are equal."""
     chosen = draw(st.lists(directions, min_size=1, max_size=4))
     limit = st.one_of(st.none(), st.integers(1, 5)) if limits else st.none()

@@ -1,49 +1,19 @@
-import multiprocessing
-import os
 import runpy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from optuna.samplers import NSGAIISampler, RandomSampler
-from torch import nn
 
-from protege.objectives import Distillation, Latency, LocalCPU, Memory, Texts, Workload
+from protege.objectives import Latency, LocalCPU, Memory, Workload
 from protege.objectives.latency import Plan
 from protege.search import Front, Search, State
-from protege.spaces import BadInput, Mismatch, SearchSpace, Teacher
-from protege.spaces.cache import Cache
+from protege.spaces import BadInput, SearchSpace, Teacher
 from tests.search import toys
-from tests.search.toys import WIDE, retention, toy
+from tests.search.toys import WIDE, forwards, retention, toy
 from tests.tiny import texts
 
 BRIEF = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
-
-
-@contextmanager
-def forwards() -> Iterator[list[nn.Module]]:
-    """Every call of a whole language or sentence model inside the block."""
-    calls: list[nn.Module] = []
-
-    def note(module: nn.Module, _inputs: Any) -> None:
-        if type(module).__name__ == "BertModel":
-            calls.append(module)
-
-    handle = nn.modules.module.register_module_forward_pre_hook(note)
-    try:
-        yield calls
-    finally:
-        handle.remove()
-
-
-def stored(folder: Path) -> dict[Path, int]:
-    """When every file of a run was last written, the lock and the database apart."""
-    apart = {"study.lock", "study.db", "front.csv"}
-    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name not in apart}
 
 
 def artifacts(front: Front) -> set[str]:
@@ -60,35 +30,6 @@ def test_a_search_measures_distils_and_hands_back_a_front(folder: Path, teacher:
     students = [trial for trial in front.trials if trial is not front.teacher]
     assert all("distil" in trial.seconds and "build" in trial.seconds for trial in students)
     assert all(trial.measurements["retention"].details["steps"] == 2 for trial in students)
-
-
-def test_run_again_it_does_nothing_again(folder: Path, teacher: Teacher) -> None:
-    first = toy(folder, teacher=teacher).run(trials=5)
-    before = stored(folder)
-    with forwards() as calls:
-        again = toy(folder, teacher=teacher).run(trials=5)
-    assert calls == []
-    assert again.trials == first.trials
-    assert stored(folder) == before
-
-
-def test_trials_are_counted_in_all_and_finished_ones_are_kept(
-    folder: Path, teacher: Teacher
-) -> None:
-    first = toy(folder, teacher=teacher).run(trials=3)
-    more = toy(folder, teacher=teacher).run(trials=5)
-    assert more.trials[:3] == first.trials
-    assert len(more.trials) == 5
-
-
-def test_time_is_booked_once_however_often_a_study_is_gone_on_with(
-    folder: Path, teacher: Teacher
-) -> None:
-    search = toy(folder, teacher=teacher)
-    for _ in range(3):
-        front = search.run(trials=3)
-    booked = sum(trial.seconds["distil"] for trial in front.trials if "distil" in trial.seconds)
-    assert front.about["seconds"]["distil"] == pytest.approx(booked)
 
 
 def test_a_small_space_is_tried_whole_and_then_the_search_ends(front: Front) -> None:
@@ -132,7 +73,7 @@ def test_over_a_limit_a_student_is_not_trained(folder: Path, teacher: Teacher) -
     for trial in screened:
         assert trial.measurements["memory_mb"].value > 0.06
         assert "distil" not in trial.seconds
-        assert "is over the limit 0.06" in trial.reason
+        assert "is beyond the limit 0.06" in trial.reason
     assert all(trial.measurements["memory_mb"].value <= 0.06 for trial in front.members)
 
 
@@ -167,53 +108,6 @@ def test_training_that_ruins_the_last_step_costs_its_trial_and_not_the_study(
     assert [trial.state for trial in front.trials[1:]] == [State.FAILED, State.FAILED]
 
 
-def hold(folder: Path, held: Any, release: Any) -> None:
-    """Hold the lock of a run from another process."""
-    with toy(folder)._locked():
-        held.put(os.getpid())
-        release.get()
-
-
-def test_a_second_process_is_refused_while_the_first_runs(folder: Path, teacher: Teacher) -> None:
-    context = multiprocessing.get_context("fork")  # spawned, it would import torch for seconds
-    held, release = context.SimpleQueue(), context.SimpleQueue()
-    other = context.Process(target=hold, args=(folder, held, release))
-    other.start()
-    try:
-        message = f"'toy' is being run by process {held.get()}; wait for it, or stop it first"
-        with pytest.raises(BadInput, match=message):
-            toy(folder, teacher=teacher).run(trials=2)
-    finally:
-        release.put(None)
-        other.join()
-    assert len(toy(folder, teacher=teacher, objectives=[Memory()]).run(trials=2).trials) == 2
-
-
-OTHERS = {
-    "teacher": {"teacher": toys.teacher(seed=1)},
-    "data": {"objectives": [Memory(), replace(retention(), texts=Texts.of(texts(30)))]},
-    "space": {"space": SearchSpace(layers=(0.5, 1.0))},
-    "objectives": {"objectives": [Memory(), retention(steps=3)]},
-}
-"""A study's parts, each with another one in its place."""
-
-
-@pytest.mark.parametrize("part", OTHERS)
-def test_a_study_is_not_gone_on_with_as_another(
-    run_folder: Path, teacher: Teacher, part: str
-) -> None:
-    before = Front.read(run_folder).trials
-    with pytest.raises(Mismatch, match=f"'toy' was made with another {part}: recorded"):
-        toy(run_folder, **{"teacher": teacher, **OTHERS[part]}).run(trials=10)
-    assert Front.read(run_folder).trials == before
-
-
-def test_another_number_of_objectives_is_another_study(run_folder: Path, teacher: Teacher) -> None:
-    more = [Memory(), retention(), Latency(LocalCPU(), Workload(prompt_tokens=4), plan=BRIEF)]
-    with pytest.raises(Mismatch, match="'toy' was made with another objectives: recorded"):
-        toy(run_folder, teacher=teacher, objectives=more).run(trials=10)
-
-
 @pytest.mark.parametrize("objectives", [[], [Memory(), Memory(precision="int8")]])
 def test_objectives_are_one_at_least_and_of_different_names(
     folder: Path, teacher: Teacher, objectives: list[Memory]
@@ -222,33 +116,11 @@ def test_objectives_are_one_at_least_and_of_different_names(
         toy(folder, teacher=teacher, objectives=objectives)
 
 
-def test_an_interrupted_trial_is_done_again_and_ends_as_it_would_have(
-    folder: Path, teacher: Teacher
-) -> None:
-    whole = toy(folder / "whole", teacher=teacher).run(trials=4)
-
-    def interrupt(what: str) -> None:
-        if what == "distil":
-            raise KeyboardInterrupt
-
-    search = toy(folder / "cut", teacher=teacher)
-    search.run(trials=3)
-    ledger = search._open()
-    search.stopwatch.announce = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        search._next(ledger, ledger.trials())
-    front = toy(folder / "cut", teacher=teacher).run(trials=4)
-    assert [trial.number for trial in front.trials] == [0, 1, 2, 3]
-    assert len({trial.key for trial in front.trials}) == 4
-    assert front.trials[:2] != whole.trials[:2] or front.trials[1].key == whole.trials[1].key
-
-
 def test_what_a_teacher_answered_is_remembered_for_the_next_study(
     folder: Path, teacher: Teacher
 ) -> None:
     toy(folder, teacher=teacher).run(trials=2)
     assert {path.name.partition("-")[0] for path in (folder / "cache").iterdir()} >= {"targets"}
-    assert Cache(folder / "cache").folder.is_dir()
     with forwards() as calls:
         toy(folder, teacher=teacher, name="second").run(trials=2)
     assert teacher.model not in calls
@@ -269,7 +141,7 @@ def test_confirming_measures_an_exported_student_from_its_files(
     assert figures["retention"] == pytest.approx(retained, abs=1e-6)
 
 
-PAGE = '''
+PAGE = """
 from protege.objectives import Distillation, Latency, LocalCPU, Memory, Retention, Texts, Workload
 from protege.search import Search
 from protege.spaces import SearchSpace, Teacher
@@ -287,7 +159,7 @@ search = Search(
 front = search.run(trials=2)
 front.report("runs/minilm-cpu/report")
 front.pick(latency_ms=1000).export("students/minilm-8ms")
-'''
+"""
 
 
 def test_the_intended_use_runs_as_it_is_written(
@@ -307,8 +179,7 @@ def test_a_run_lives_in_the_folder_of_its_name_unless_told_otherwise(
     monkeypatch.chdir(folder)
     search = Search("mine", teacher, SearchSpace(layers=(0.5, 1.0)), [Memory()])
     front = search.run(trials=2)
-    assert sorted(path.name for path in Path("runs/mine").iterdir()) >= ["front.csv"]
-    assert Path("runs/mine/study.db").exists()
+    assert {"study.db", "front.csv"} <= {path.name for path in Path("runs/mine").iterdir()}
     assert front.folder.resolve() == Path("runs/mine").resolve()
 
 
@@ -318,4 +189,3 @@ def test_a_study_does_not_touch_its_teacher(folder: Path) -> None:
     toy(folder, teacher=own, space=WIDE).run(trials=3)
     after = own.model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    assert Distillation().steps == 200

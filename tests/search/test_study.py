@@ -13,11 +13,10 @@ from optuna_dashboard import wsgi
 
 from protege.search import State, Trial
 from protege.search.goals import Goal, Goals
-from protege.search.study import Ledger, database_path, identify, open_study, read_study, trials_of
+from protege.search.study import database_path, identify, open_study, read_study, trials_of
 from protege.spaces import BadInput, Ends, Mismatch, SearchSpace, Uniform
-from tests.search.toys import GOALS, OWN, WIDE, worth
+from tests.search.toys import GOALS, OWN, SPACE, go_on, keys, opened, worth
 
-SPACE = WIDE.of(OWN)
 MIXED = SearchSpace(
     layers=(0.25, 1.0), intermediate=(0.2, 1.0), multiple_of=4, layer_policy=[Ends(), Uniform()]
 ).of(OWN)
@@ -38,26 +37,6 @@ def storage(folder: Path) -> str:
 @pytest.fixture(params=SAMPLERS)
 def sampler(request: pytest.FixtureRequest) -> BaseSampler | None:
     return SAMPLERS[request.param]()
-
-
-def opened(
-    storage: str, space: SearchSpace = SPACE, goals: Goals = GOALS, **options: Any
-) -> Ledger:
-    return open_study(storage, "toy", space, goals, **({"seed": 0} | options))
-
-
-def go_on(ledger: Ledger, trials: int) -> list[Trial]:
-    """Ask and tell so many more trials, or until there is none left."""
-    told = []
-    while len(told) < trials and not ledger.exhausted:
-        trial = worth(*ledger.ask())
-        ledger.tell(trial)
-        told.append(trial)
-    return told
-
-
-def keys(trials: list[Trial]) -> list[str]:
-    return [trial.key for trial in trials]
 
 
 @pytest.mark.parametrize("space", [SPACE, MIXED], ids=["sizes", "policies"])
@@ -187,76 +166,6 @@ def test_limits_are_constraints_that_optuna_s_own_front_respects(storage: str) -
     assert 0 not in best  # the teacher, twice as large as allowed
 
 
-def left_behind(storage: str, *, known: bool, told: bool) -> Trial:
-    """Die after asking, or while telling; the trial that was under way."""
-    ledger = opened(storage)
-    go_on(ledger, 4)
-    if not known:
-        SPACE.knobs[0].suggest(ledger.study.ask())
-        return worth(4, OWN)
-    trial = worth(*ledger.ask())
-    if told:
-        frozen = ledger.study.trials[-1]
-        live = optuna.trial.Trial(ledger.study, frozen._trial_id)
-        live.set_user_attr("protege", trial.record())
-    return trial
-
-
-def test_a_trial_that_a_dead_process_left_is_asked_again_under_its_number(storage: str) -> None:
-    left = left_behind(storage, known=True, told=False)
-    ledger = opened(storage)
-    assert len(ledger.trials()) == 4
-    assert go_on(ledger, 1) == [left]
-    assert ledger.trials()[-1] == left
-    assert [trial.state for trial in ledger.study.trials] == [TrialState.COMPLETE] * 5
-
-
-def test_a_trial_that_a_dead_process_had_recorded_is_told_as_it_was_recorded(storage: str) -> None:
-    left = left_behind(storage, known=True, told=True)
-    ledger = opened(storage)
-    assert len(ledger.trials()) == 5
-    assert ledger.trials()[-1] == left
-    assert go_on(ledger, 1)[0].number == 5
-    assert [trial.state for trial in ledger.study.trials] == [TrialState.COMPLETE] * 6
-
-
-@pytest.mark.filterwarnings("error")
-def test_constraints_that_a_dead_process_had_stored_are_no_cause_for_a_warning(
-    storage: str,
-) -> None:
-    goals = Goals((Goal("size", "", "minimize", 1e9, "size"), GOALS.goals[1]))
-    ledger = opened(storage, goals=goals)
-    trial = worth(*ledger.ask())
-    live = optuna.trial.Trial(ledger.study, ledger.study.trials[0]._trial_id)
-    live.set_constraint("size", goals.goals[0].violation(trial.measurements["size"].value))
-    assert go_on(opened(storage, goals=goals), 1) == [trial]
-
-
-def test_a_trial_with_half_of_its_parameters_stored_becomes_a_member_that_has_them(
-    storage: str,
-) -> None:
-    left_behind(storage, known=False, told=False)
-    before = read_study(storage).trials[-1].params
-    ledger = opened(storage, seed=99)  # another proposal than the first process had in mind
-    number, architecture = ledger.ask()
-    stored = ledger.study.trials[number]
-    assert stored.params == SPACE.params(architecture)
-    assert stored.params.items() >= before.items()
-    assert number == 4
-
-
-def test_a_space_is_not_exhausted_while_its_last_member_is_under_way(storage: str) -> None:
-    small = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0]).of(OWN)
-    ledger = opened(storage, small)
-    go_on(ledger, len(small) - 1)
-    ledger.ask()
-    resumed = opened(storage, small)
-    assert not resumed.exhausted
-    go_on(resumed, 1)
-    assert resumed.exhausted
-    assert len(resumed.trials()) == len(small)
-
-
 @pytest.mark.parametrize("part", ["teacher", "data", "space", "objectives"])
 def test_a_study_is_gone_on_with_only_as_what_it_is(storage: str, part: str) -> None:
     study = opened(storage).study
@@ -275,7 +184,7 @@ def test_a_study_of_other_goals_is_left_as_it_was(storage: str) -> None:
 
 
 def test_reading_needs_one_study_or_the_name_of_one(storage: str) -> None:
-    with pytest.raises(BadInput, match="no study there; expected a study.db or the run folder"):
+    with pytest.raises(BadInput, match=r"no study there; expected a study.db or the run folder"):
         read_study(storage)
     for name in ("one", "two"):
         open_study(storage, name, SPACE, GOALS, 0)
@@ -290,7 +199,7 @@ def test_only_a_sqlite_storage_has_a_file() -> None:
     assert database_path("sqlite:///runs/toy/study.db") == Path("runs/toy/study.db")
     assert database_path("sqlite://") is None
     assert database_path("postgresql://host/name") is None
-    with pytest.raises(BadInput, match="storage 'study.db': expected a URL such as sqlite:///"):
+    with pytest.raises(BadInput, match=r"storage 'study.db': expected a URL such as sqlite:///"):
         database_path("study.db")
 
 

@@ -76,7 +76,7 @@ def test_over_a_limit_nothing_dearer_is_measured(
     ]
     trial = evaluate(0, candidate, objectives)
     assert trial.state is State.SCREENED
-    assert trial.reason == f"cheap 1 is over the limit {limit:g}"
+    assert trial.reason == f"cheap 1 is beyond the limit {limit:g}"
     assert set(trial.measurements) == {"cheap"}
     assert notes == ["cheap"]
 

@@ -1,12 +1,16 @@
 """Studies so small that one runs in a second, and trials that need no model at all."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from protege.objectives import Distillation, Measurement, Memory, Retention, Texts
 from protege.search import Search, State, Trial
 from protege.search.goals import Goal, Goals
+from protege.search.study import Ledger, open_study
 from protege.spaces import Architecture, SearchSpace, Teacher
 from tests.tiny import CASES, texts
 
@@ -56,6 +60,32 @@ def worth(number: int, architecture: Architecture) -> Trial:
     return Trial(number, architecture.key(), architecture.fields(), State.COMPLETE, found)
 
 
+SPACE = WIDE.of(OWN)
+
+
+def opened(
+    storage: str, space: SearchSpace = SPACE, goals: Goals = GOALS, **options: Any
+) -> Ledger:
+    """The study there, as a process that starts finds it."""
+    ledger = open_study(storage, "toy", space, goals, **({"seed": 0} | options))
+    ledger.catch_up()
+    return ledger
+
+
+def go_on(ledger: Ledger, trials: int) -> list[Trial]:
+    """Ask and tell so many more trials, or until there is none left."""
+    told: list[Trial] = []
+    while len(told) < trials and not ledger.exhausted:
+        trial = worth(*ledger.ask())
+        ledger.tell(trial)
+        told.append(trial)
+    return told
+
+
+def keys(trials: list[Trial]) -> list[str]:
+    return [trial.key for trial in trials]
+
+
 def retention(**changes: Any) -> Retention:
     """Two steps on forty texts, unless changes to `Distillation` say otherwise."""
     settings = {"steps": 2, "batch_size": 8, "learning_rate": 1e-2, "max_tokens": 16}
@@ -71,6 +101,22 @@ def toy(folder: Path, **changes: Any) -> Search:
         "storage": f"sqlite:///{folder}/study.db",
     }
     return Search(**(given | {"teacher": teacher()} | changes))
+
+
+@contextmanager
+def forwards() -> Iterator[list[nn.Module]]:
+    """Every call of a whole language or sentence model inside the block."""
+    calls: list[nn.Module] = []
+
+    def note(module: nn.Module, _inputs: Any) -> None:
+        if type(module).__name__ == "BertModel":
+            calls.append(module)
+
+    handle = nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        yield calls
+    finally:
+        handle.remove()
 
 
 def teacher(kind: str = "bert-sentences", seed: int = 0) -> Teacher:

@@ -1,6 +1,8 @@
 """A cache gives back what was computed, or computes it; never anything else."""
 
+import errno
 import json
+import os
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from protege.spaces import Cache
 from protege.spaces.cache import atomic, write_text
+from protege.spaces.errors import DiskFull
 
 KEY = {"teacher": "abc", "steps": 3}
 
@@ -131,20 +134,42 @@ def test_tensors_that_are_views_are_stored_whole(tmp_path: Path) -> None:
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "file.json"
     write_text(path, "old")
-    with pytest.raises(ZeroDivisionError, match="division"), atomic(path) as scratch:
-        scratch.write_text("half", encoding="utf-8")
-        assert path.read_text(encoding="utf-8") == "old"
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError, match="while writing"):
+        write_half(path)
     assert [found.name for found in path.parent.iterdir()] == ["file.json"]
     assert path.read_text(encoding="utf-8") == "old"
 
 
+def write_half(path: Path) -> None:
+    with atomic(path) as scratch:
+        scratch.write_text("half", encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == "old"
+        raise ZeroDivisionError("while writing")
+
+
 def test_a_folder_that_fails_vanishes_too(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError, match="division"), atomic(tmp_path / "new") as scratch:
+    with pytest.raises(ZeroDivisionError, match="while writing"):
+        fill_half(tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+
+
+def fill_half(folder: Path) -> None:
+    with atomic(folder) as scratch:
         scratch.mkdir()
         (scratch / "part").touch()
-        _ = 1 / 0
+        raise ZeroDivisionError("while writing")
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(DiskFull, match=r"file\.json: no space left on the device; make room"):
+        run_out(tmp_path / "file.json")
     assert not list(tmp_path.iterdir())
+
+
+def run_out(path: Path) -> None:
+    with atomic(path) as scratch:
+        scratch.write_text("half", encoding="utf-8")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_computation_that_fails_stores_nothing(tmp_path: Path) -> None:

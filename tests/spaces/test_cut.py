@@ -32,7 +32,9 @@ def modules(teacher: Teacher, axes: str) -> list[nn.Module]:
 @contextmanager
 def zeroed(layers: list[nn.Module], kept: list[Tensor]) -> Iterator[None]:
     """Projections that read nothing but the kept channels of their input."""
-    weights = [(layer.get_parameter("weight"), rows) for layer, rows in zip(layers, kept, strict=True)]
+    weights = [
+        (layer.get_parameter("weight"), rows) for layer, rows in zip(layers, kept, strict=True)
+    ]
     before = [weight.detach().clone() for weight, _ in weights]
     with torch.no_grad():
         for weight, rows in weights:
@@ -106,9 +108,7 @@ def test_a_student_without_neurons_is_the_teacher_with_them_silenced(teacher: Te
 
 def with_head_sizes() -> dict[str, Case]:
     return {
-        name: case
-        for name, case in CASES.items()
-        if not case.teacher().family.heads_follow_hidden
+        name: case for name, case in CASES.items() if not case.teacher().family.heads_follow_hidden
     }
 
 

@@ -1,0 +1,207 @@
+"""What a study finds when it is taken up again, by the same line or by another."""
+
+import multiprocessing
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from protege.objectives import Latency, LocalCPU, Memory, Texts, Workload
+from protege.objectives.latency import Plan
+from protege.search import Front, Trial
+from protege.search.goals import Goal, Goals
+from protege.search.study import read_study
+from protege.search.trial import evaluate
+from protege.spaces import BadInput, Mismatch, SearchSpace, Teacher
+from tests.search import toys
+from tests.search.toys import GOALS, OWN, SPACE, forwards, go_on, opened, retention, toy, worth
+from tests.tiny import texts
+
+
+def stored(folder: Path) -> dict[Path, int]:
+    """When every file of a run was last written, the lock and the database apart."""
+    apart = {"study.lock", "study.db", "front.csv"}
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name not in apart}
+
+
+def test_run_again_it_does_nothing_again(folder: Path, teacher: Teacher) -> None:
+    first = toy(folder, teacher=teacher).run(trials=5)
+    before = stored(folder)
+    with forwards() as calls:
+        again = toy(folder, teacher=teacher).run(trials=5)
+    assert calls == []
+    assert again.trials == first.trials
+    assert stored(folder) == before
+
+
+def test_trials_are_counted_in_all_and_finished_ones_are_kept(
+    folder: Path, teacher: Teacher
+) -> None:
+    first = toy(folder, teacher=teacher).run(trials=3)
+    more = toy(folder, teacher=teacher).run(trials=5)
+    assert more.trials[:3] == first.trials
+    assert len(more.trials) == 5
+
+
+def test_time_is_booked_once_however_often_a_study_is_gone_on_with(
+    folder: Path, teacher: Teacher
+) -> None:
+    search = toy(folder, teacher=teacher)
+    search.run(trials=2)
+    search.run(trials=3)
+    front = search.run(trials=3)
+    booked = sum(trial.seconds["distil"] for trial in front.trials if "distil" in trial.seconds)
+    assert front.about["seconds"]["distil"] == pytest.approx(booked)
+
+
+def hold(folder: Path, held: Any, release: Any) -> None:
+    """Hold the lock of a run from another process."""
+    with toy(folder)._locked():
+        held.put(os.getpid())
+        release.get()
+
+
+def test_a_second_process_is_refused_while_the_first_runs(folder: Path, teacher: Teacher) -> None:
+    context = multiprocessing.get_context("fork")  # spawned, it would import torch for seconds
+    held, release = context.SimpleQueue(), context.SimpleQueue()
+    other = context.Process(target=hold, args=(folder, held, release))
+    other.start()
+    try:
+        message = f"'toy' is being run by process {held.get()}; wait for it, or stop it first"
+        with pytest.raises(BadInput, match=message):
+            toy(folder, teacher=teacher).run(trials=2)
+    finally:
+        release.put(None)
+        other.join()
+    assert len(toy(folder, teacher=teacher, objectives=[Memory()]).run(trials=2).trials) == 2
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "teacher": {"teacher": toys.teacher(seed=1)},
+    "data": {"objectives": [Memory(), replace(retention(), texts=Texts.of(texts(30)))]},
+    "space": {"space": SearchSpace(layers=(0.5, 1.0))},
+    "objectives": {"objectives": [Memory(), retention(steps=3)]},
+}
+"""A study's parts, each with another one in its place."""
+
+
+@pytest.mark.parametrize("part", OTHERS)
+def test_a_study_is_not_gone_on_with_as_another(
+    run_folder: Path, teacher: Teacher, part: str
+) -> None:
+    before = Front.read(run_folder).trials
+    with pytest.raises(Mismatch, match=f"'toy' was made with another {part}: recorded"):
+        toy(run_folder, **{"teacher": teacher, **OTHERS[part]}).run(trials=10)
+    assert Front.read(run_folder).trials == before
+
+
+def test_another_number_of_objectives_is_another_study(run_folder: Path, teacher: Teacher) -> None:
+    more = [Memory(), retention(), Latency(LocalCPU(), Workload(prompt_tokens=4), plan=Plan())]
+    with pytest.raises(Mismatch, match="'toy' was made with another objectives: recorded"):
+        toy(run_folder, teacher=teacher, objectives=more).run(trials=10)
+
+
+def test_an_interrupted_trial_is_done_again_under_its_number(
+    folder: Path, teacher: Teacher
+) -> None:
+    def interrupt(what: str) -> None:
+        if what == "distil":
+            raise KeyboardInterrupt
+
+    search = toy(folder, teacher=teacher)
+    finished = search.run(trials=3).trials
+    ledger = search._open()
+    search.stopwatch.announce = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        search._next(ledger, ledger.trials())
+    asked = ledger.study.trials[3].user_attrs["key"]
+    trials = toy(folder, teacher=teacher).run(trials=4).trials
+    assert trials[:3] == finished
+    assert (trials[3].number, trials[3].key) == (3, asked)
+
+
+def test_what_was_recorded_is_not_told_to_another_study(folder: Path, teacher: Teacher) -> None:
+    search = toy(folder, teacher=teacher, objectives=[Memory()])
+    search.run(trials=1)
+    ledger = search._open()
+    number, architecture = ledger.ask()
+    recorded = evaluate(number, search._candidate(architecture), search.objectives)
+    live = optuna.trial.Trial(ledger.study, ledger.study.trials[1]._trial_id)
+    live.set_user_attr("protege", recorded.record())
+    with pytest.raises(Mismatch, match="made with another data"):
+        toy(folder, teacher=teacher, objectives=[retention()]).run(trials=3)
+    assert toy(folder, teacher=teacher, objectives=[Memory()]).run(trials=2).trials[1] == recorded
+
+
+def left_behind(storage: str, *, known: bool, told: bool) -> Trial:
+    """Die after asking, or while telling; the trial that was under way."""
+    ledger = opened(storage)
+    go_on(ledger, 4)
+    if not known:
+        SPACE.knobs[0].suggest(ledger.study.ask())
+        return worth(4, OWN)
+    trial = worth(*ledger.ask())
+    if told:
+        frozen = ledger.study.trials[-1]
+        live = optuna.trial.Trial(ledger.study, frozen._trial_id)
+        live.set_user_attr("protege", trial.record())
+    return trial
+
+
+def test_a_trial_that_a_dead_process_left_is_asked_again_under_its_number(storage: str) -> None:
+    left = left_behind(storage, known=True, told=False)
+    ledger = opened(storage)
+    assert len(ledger.trials()) == 4
+    assert go_on(ledger, 1) == [left]
+    assert ledger.trials()[-1] == left
+    assert [trial.state for trial in ledger.study.trials] == [TrialState.COMPLETE] * 5
+
+
+def test_a_trial_that_a_dead_process_had_recorded_is_told_as_it_was_recorded(storage: str) -> None:
+    left = left_behind(storage, known=True, told=True)
+    ledger = opened(storage)
+    assert len(ledger.trials()) == 5
+    assert ledger.trials()[-1] == left
+    assert go_on(ledger, 1)[0].number == 5
+    assert [trial.state for trial in ledger.study.trials] == [TrialState.COMPLETE] * 6
+
+
+@pytest.mark.filterwarnings("error")
+def test_constraints_that_a_dead_process_had_stored_are_no_cause_for_a_warning(
+    storage: str,
+) -> None:
+    goals = Goals((Goal("size", "", "minimize", 1e9, "size"), GOALS.goals[1]))
+    ledger = opened(storage, goals=goals)
+    trial = worth(*ledger.ask())
+    live = optuna.trial.Trial(ledger.study, ledger.study.trials[0]._trial_id)
+    live.set_constraint("size", goals.goals[0].violation(trial.measurements["size"].value))
+    assert go_on(opened(storage, goals=goals), 1) == [trial]
+
+
+def test_a_trial_with_half_of_its_parameters_stored_becomes_a_member_that_has_them(
+    storage: str,
+) -> None:
+    left_behind(storage, known=False, told=False)
+    before = read_study(storage).trials[-1].params
+    ledger = opened(storage, seed=99)  # another proposal than the first process had in mind
+    number, architecture = ledger.ask()
+    stored = ledger.study.trials[number]
+    assert stored.params == SPACE.params(architecture)
+    assert stored.params.items() >= before.items()
+    assert number == 4
+
+
+def test_a_space_is_not_exhausted_while_its_last_member_is_under_way(storage: str) -> None:
+    small = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0]).of(OWN)
+    ledger = opened(storage, small)
+    go_on(ledger, len(small) - 1)
+    ledger.ask()
+    resumed = opened(storage, small)
+    assert not resumed.exhausted
+    go_on(resumed, 1)
+    assert resumed.exhausted
+    assert len(resumed.trials()) == len(small)

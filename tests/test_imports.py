@@ -1,0 +1,115 @@
+"""Who may import whom: the rooms go one way, and each large dependency has one home."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def requirement(declared: str) -> str:
+    """The module that a declared dependency is imported as."""
+    return re.split(r"[^\w-]", declared, maxsplit=1)[0].lower().replace("-", "_")
+
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("spaces", "objectives", "search", "studies")
+"""Each may import the ones before it."""
+
+HOMES = {
+    "optuna": {"search/study.py"},
+    "sqlalchemy": {"search/study.py"},
+    "plotly": {"search/figures.py", "search/report.py"},
+    # tables are made in the first two, drawn and written in the others
+    "pandas": {"search/front.py", "search/views.py", "search/figures.py", "search/report.py"},
+}
+"""The only modules of the library that may import each of the large dependencies."""
+
+with (ROOT / "pyproject.toml").open("rb") as _file:
+    _declared = tomllib.load(_file)["project"]
+EXTRAS = [one for extra in _declared["optional-dependencies"].values() for one in extra]
+REQUIRED = {requirement(one) for one in _declared["dependencies"]}
+DEPENDENCIES = REQUIRED | {requirement(one) for one in EXTRAS}
+COME_WITH = {"huggingface_hub": "transformers", "typing_extensions": "torch"}
+
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+LIBRARY = [path for path in FILES if path.relative_to(ROOT).parts[0] != "studies"]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules that the file imports anywhere, as dotted names."""
+    return imported(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+def room_of(module: str) -> str | None:
+    """The room that an imported module belongs to, if it is one of ours."""
+    parts = module.split(".")
+    if parts[0] == "protege":
+        return parts[1]
+    return "studies" if parts[0] == "studies" else None
+
+
+def test_there_are_files_to_look_at() -> None:
+    assert {name_of(path).split("/")[0] for path in FILES} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_go_one_way(path: Path) -> None:
+    mine = ROOMS.index(path.relative_to(ROOT).parts[0])
+    rooms = {room for module in imports(path) if (room := room_of(module))}
+    assert rooms <= set(ROOMS[: mine + 1])
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_are_absolute_and_never_of_a_bare_folder(path: Path) -> None:
+    for module in imports(path):
+        assert not module.startswith(".")
+        assert module.split(".")[0] not in {"search", "objectives", "spaces", "tests"}
+
+
+@pytest.mark.parametrize("dependency", HOMES)
+def test_each_large_dependency_has_one_home(dependency: str) -> None:
+    users = {
+        name_of(path)
+        for path in LIBRARY
+        for module in imports(path)
+        if module.split(".")[0] == dependency
+    }
+    assert users <= HOMES[dependency]
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
+def test_what_is_imported_at_the_top_is_a_declared_dependency(path: Path) -> None:
+    top = ast.parse(path.read_text(encoding="utf-8")).body
+    module = ast.Module(
+        body=[n for n in top if isinstance(n, ast.Import | ast.ImportFrom)], type_ignores=[]
+    )
+    outside = {name.split(".")[0] for name in imported(module)} - set(sys.stdlib_module_names)
+    assert outside - {"protege"} <= REQUIRED | set(COME_WITH)
+    assert set(COME_WITH.values()) <= REQUIRED
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_module_hides_the_standard_library_or_a_dependency(path: Path) -> None:
+    # a script puts its own folder first on the path: its neighbours would be found instead
+    assert path.stem not in {*sys.stdlib_module_names, *DEPENDENCIES, *COME_WITH} - {"__main__"}
+
+
+def test_every_package_says_what_it_is() -> None:
+    for path in LIBRARY:
+        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), name_of(path)

@@ -1,0 +1,180 @@
+"""A study that is killed again and again, and started again by the same line, until it is done."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from protege.search import Front
+from protege.search.cli import main
+from protege.search.study import read_study, trials_of
+from protege.spaces import BadInput
+from tests.study_files import write_study
+
+TRIALS = 10
+KILLS = 10
+PHASES = ["study", "propose", "build", "distil", "evaluate", "store", "other"]
+"""What a process is at when it dies; each is entered once or more in the life of a trial."""
+
+NURSERY = """
+import os, sys
+from protege.search.cli import main
+from protege.search.progress import Bar
+from protege.objectives.stopwatch import Stopwatch
+import optuna.samplers, torch, transformers.models.bert.modeling_bert
+
+def say(what):
+    os.write(1, f"{what}\\n".encode())
+
+switch = Stopwatch._switch
+
+def told(self):
+    switch(self)
+    if self._running:
+        say(self._running[-1])
+
+Stopwatch._switch = told
+torch.set_num_threads(1)
+say("ready")
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        say(f"child {os.getpid()}")
+        code = main(line.split())
+        say(f"exit {code}")
+        os._exit(code)
+    os.waitpid(child, 0)
+    say("gone")
+"""
+"""Imports once, then lives once for every line: a fork starts in milliseconds, an import takes
+seconds. Each life is a process of its own, says what it is at, and is killed as any other is."""
+
+
+class Nursery:
+    """Lives of one command, one after the other."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def live(self, words: list[str]) -> Iterator[str]:
+        """What a new life says, from its process id on to its exit code, if it comes to that."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(*words, file=self._process.stdin, flush=True)
+        for line in self._process.stdout:
+            if line == "gone\n":
+                return
+            yield line.strip()
+
+
+@contextmanager
+def nursery(folder: Path) -> Iterator[Nursery]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", NURSERY],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield Nursery(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def killed_at(nursery: Nursery, words: list[str], phase: str, chance: random.Random) -> bool:
+    """Live until the phase is entered for the n-th time and a moment longer; whether it died."""
+    left = chance.randint(1, 2)
+    pid, code = 0, None
+    for word in nursery.live(words):
+        kind, _, value = word.partition(" ")
+        if kind == "child":
+            pid = int(value)
+        elif kind == "exit":
+            code = int(value)
+        elif kind == phase:
+            left -= 1
+            if left == 0:
+                time.sleep(chance.uniform(0, 0.02))
+                os.kill(pid, signal.SIGKILL)
+    assert code in {None, 0}
+    return code is None
+
+
+def finished(run: Path) -> dict[int, object]:
+    """Every trial that was told, by number: what must never change again."""
+    try:
+        return {trial.number: trial for trial in trials_of(read_study(f"sqlite:///{run}/study.db"))}
+    except BadInput:  # killed before there was a study
+        return {}
+
+
+@pytest.fixture(scope="module")
+def survivor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a study whose process was killed over and over before it was done."""
+    folder = tmp_path_factory.mktemp("survival")
+    chance = random.Random(0)
+    words = ["run", str(write_study(folder)), "--trials", str(TRIALS)]
+    kills, before = 0, finished(folder / "run")
+    with nursery(folder) as lives:
+        while kills < KILLS:
+            phase = PHASES[kills % len(PHASES)]
+            assert killed_at(lives, words, phase, chance), "done before it was killed often enough"
+            kills += 1
+            now = finished(folder / "run")
+            assert {number: now[number] for number in before} == before
+            before = now
+        assert [word for word in lives.live(words) if word.startswith("exit")] == ["exit 0"]
+    after = finished(folder / "run")
+    assert {number: after[number] for number in before} == before
+    return folder / "run"
+
+
+def test_exactly_the_trials_asked_for_are_there_each_of_another_student(survivor: Path) -> None:
+    trials = Front.read(survivor).trials
+    assert [trial.number for trial in trials] == list(range(TRIALS))
+    assert len({trial.key for trial in trials}) == TRIALS
+
+
+def test_optuna_knows_every_trial_as_finished_under_its_own_parameters(survivor: Path) -> None:
+    stored = read_study(f"sqlite:///{survivor}/study.db").trials
+    assert {str(trial.state.name) for trial in stored} == {"COMPLETE"}
+    assert len({tuple(sorted(trial.params.items())) for trial in stored}) == TRIALS
+
+
+def test_the_weights_of_the_front_are_there_and_whole(survivor: Path) -> None:
+    front = Front.read(survivor)
+    names = {f"trial-{trial.number:05d}" for trial in front.members}
+    assert {path.name for path in (survivor / "artifacts").iterdir()} == names
+    for trial in front.members:
+        model = transformers.AutoModel.from_pretrained(
+            survivor / "artifacts" / f"trial-{trial.number:05d}"
+        )
+        assert model.config.num_hidden_layers == trial.architecture["num_hidden_layers"]
+
+
+def test_nothing_half_written_is_left(survivor: Path) -> None:
+    assert list(survivor.rglob(".*")) == []
+
+
+def test_what_was_measured_is_what_a_study_that_was_never_killed_measures(
+    survivor: Path, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)  # as every life above
+    assert main(["run", str(write_study(tmp_path)), "--trials", "2"]) == 0
+    anchors = Front.read(tmp_path / "run").trials
+    for one, other in zip(anchors, Front.read(survivor).trials[:2], strict=True):
+        assert one.key == other.key
+        assert one.measurements == other.measurements
