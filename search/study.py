@@ -122,7 +122,8 @@ class UniqueSampler(BaseSampler):
         self._distributions = {knob.name: _distribution(knob) for knob in space.knobs}
         self._members = {member.key(): member for member in space}
         self._early = base or GPSampler(seed=seed)
-        self._late = base or _quietly(lambda: TPESampler(seed=seed, multivariate=True))
+        with _calm():
+            self._late = base or TPESampler(seed=seed, multivariate=True)
 
     def infer_relative_search_space(
         self,
@@ -286,11 +287,6 @@ def _distribution(knob: Knob) -> BaseDistribution:
     if not knob.is_size:
         return CategoricalDistribution([str(value) for value in knob.values])
     return IntDistribution(int(knob.values[0]), int(knob.values[-1]), step=knob.step)
-
-
-def _quietly(make: Any) -> Any:
-    with _calm():
-        return make()
 
 
 @contextmanager

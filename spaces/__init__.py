@@ -18,7 +18,8 @@ from protege.spaces.policies import Activation, Ends, First, LayerMap, Uniform
 from protege.spaces.pooling import Embedder, Pooling
 from protege.spaces.space import SearchSpace
 from protege.spaces.student import Student
-from protege.spaces.teacher import Task, Teacher
+from protege.spaces.tasks import Task
+from protege.spaces.teacher import Teacher
 
 __all__ = [
     "FAMILIES",

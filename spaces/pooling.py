@@ -1,7 +1,8 @@
 """From token vectors to one sentence vector, as sentence-transformers checkpoints declare it."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,12 +34,16 @@ class Pooling:
         normalize: Whether the vector is scaled to length one.
         max_tokens: Where longer texts are cut.
         projection: Weight and bias of a last linear layer, where the checkpoint has one.
+        lower_case: Whether sentence-transformers lowers texts before its tokenizer sees them.
+        settings: What else the checkpoint tells sentence-transformers: prompts, similarity.
     """
 
     mode: Mode = "mean"
     normalize: bool = False
     max_tokens: int = 512
     projection: tuple[Tensor, Tensor] | None = None
+    lower_case: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Embedder(nn.Module):
@@ -84,7 +89,11 @@ def read_pooling(source: str, revision: str | None) -> Pooling | None:
     if modules is None:
         return None
     limits = _read_json(source, "sentence_bert_config.json", revision) or {}
-    found: dict[str, Any] = {"max_tokens": int(limits.get("max_seq_length") or 512)}
+    found: dict[str, Any] = {
+        "max_tokens": int(limits.get("max_seq_length") or 512),
+        "lower_case": bool(limits.get("do_lower_case")),
+        "settings": _read_json(source, "config_sentence_transformers.json", revision) or {},
+    }
     for module in modules:
         kind = module["type"].rpartition(".")[2]
         if kind == "Pooling":
@@ -118,7 +127,9 @@ def write_sentence_transformer(
         for number, kind in enumerate(kinds)
     ]
     _write_json(folder / "modules.json", modules)
-    limits = {"max_seq_length": pooling.max_tokens, "do_lower_case": False}
+    limits = {"max_seq_length": pooling.max_tokens, "do_lower_case": pooling.lower_case}
+    if pooling.settings:
+        _write_json(folder / "config_sentence_transformers.json", dict(pooling.settings))
     _write_json(folder / "sentence_bert_config.json", limits)
     modes = {name: mode == pooling.mode for name, mode in _OLD_NAMES.items()}
     _write_json(folder / "1_Pooling/config.json", {"word_embedding_dimension": width, **modes})

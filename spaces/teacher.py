@@ -2,10 +2,9 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -28,49 +27,14 @@ from protege.spaces.blueprint import Blueprint
 from protege.spaces.cache import digest, tensor_bytes
 from protege.spaces.calibration import Calibration
 from protege.spaces.cut import cut
-from protege.spaces.errors import BadInput, ProtegeError, Unsupported
+from protege.spaces.errors import BadInput, Mismatch, ProtegeError
 from protege.spaces.families import Family, family_of
 from protege.spaces.kept import Kept, choose
 from protege.spaces.missing import settle
 from protege.spaces.pooling import Embedder, Pooling, read_pooling
 from protege.spaces.quiet import quiet
 from protege.spaces.student import Student
-
-
-class Task(StrEnum):
-    """What the model is for, by the names of Hugging Face pipelines."""
-
-    FEATURES = "feature-extraction"
-    SENTENCES = "sentence-similarity"
-    FILL_MASK = "fill-mask"
-    GENERATION = "text-generation"
-    TEXTS = "text-classification"
-    TOKENS = "token-classification"
-
-    @property
-    def auto_class(self) -> str:
-        """The transformers class that loads a checkpoint for it."""
-        return _AUTO_CLASSES[self]
-
-
-_AUTO_CLASSES = {
-    Task.FEATURES: "AutoModel",
-    Task.SENTENCES: "AutoModel",
-    Task.FILL_MASK: "AutoModelForMaskedLM",
-    Task.GENERATION: "AutoModelForCausalLM",
-    Task.TEXTS: "AutoModelForSequenceClassification",
-    Task.TOKENS: "AutoModelForTokenClassification",
-}
-
-_TASKS = {
-    "ForMaskedLM": Task.FILL_MASK,
-    "ForPreTraining": Task.FILL_MASK,
-    "ForCausalLM": Task.GENERATION,
-    "LMHeadModel": Task.GENERATION,
-    "ForSequenceClassification": Task.TEXTS,
-    "ForTokenClassification": Task.TOKENS,
-    "Model": Task.FEATURES,
-}
+from protege.spaces.tasks import Task, task_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +80,7 @@ class Teacher:
             BadInput: There is no model there, or none for the task, or no such task.
             Unsupported: The model type is not one that protege knows.
         """
-        place = str(source)
+        place = _place(source)
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         if gguf_file is not None:
             options["gguf_file"] = gguf_file
@@ -124,7 +88,7 @@ class Teacher:
             config = AutoConfig.from_pretrained(place, **options)
             family = family_of(config.model_type)
             pooling = None if gguf_file else read_pooling(place, revision)
-            kind = _task(task, config, pooling, gguf_file)
+            kind = task_of(task, config, pooling, gguf_file)
             auto_class = getattr(transformers, kind.auto_class)
             # given the configuration, neither reads it again: from GGUF that takes seconds
             model, loading = auto_class.from_pretrained(
@@ -208,17 +172,16 @@ class Teacher:
         return self.student_of(architecture, choose(self.architecture, architecture, calibration))
 
     def student_of(self, architecture: Architecture, kept: Kept) -> Student:
-        """The student that keeps exactly these units."""
+        """The student that keeps exactly these units.
+
+        Raises:
+            Mismatch: The units are not as many as the architecture has.
+        """
         prefix = f"{self.model.base_model_prefix}."
         tensors = cut(
             self.model.state_dict(), prefix, self.family, kept, self.architecture.head_dim
         )
-        # given a configuration and tensors, from_pretrained builds, fills and re-ties in one pass,
-        # and never spends time on random weights
-        with quiet():
-            model = type(self.model).from_pretrained(
-                None, config=self._configured(architecture), state_dict=tensors
-            )
+        model = self._filled(self._configured(architecture), tensors)
         if model.can_generate():
             # how text is sampled and where it ends is no part of the configuration
             model.generation_config = deepcopy(self.model.generation_config)
@@ -235,6 +198,29 @@ class Teacher:
         """The teacher with its pooling; none where it is not for sentence vectors."""
         own = self.architecture
         return self._embedder(self.model, choose(own, own, None))
+
+    def _filled(self, config: PretrainedConfig, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
+        """A model of the teacher's class with these tensors, ties renewed.
+
+        Raises:
+            Mismatch: The tensors are not the ones that the configuration asks for.
+        """
+        # given both, from_pretrained builds, fills and re-ties in one pass, and spends no time on
+        # random weights
+        with quiet():
+            loaded: Any = type(self.model).from_pretrained(
+                None,
+                config=config,
+                state_dict=tensors,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        model: PreTrainedModel = loaded[0]
+        unfit = loaded[1]["missing_keys"] | {name for name, *_ in loaded[1]["mismatched_keys"]}
+        if unfit:
+            first = ", ".join(sorted(unfit)[:3])
+            raise Mismatch(f"the units kept do not fit the student's sizes: see {first}")
+        return model
 
     def _configured(self, architecture: Architecture) -> PretrainedConfig:
         own = self.architecture
@@ -263,26 +249,13 @@ class Teacher:
         return Embedder(model, self.pooling, projection).eval()
 
 
-def _task(
-    given: str | None, config: PretrainedConfig, pooling: Pooling | None, gguf_file: str | None
-) -> Task:
-    """The task given, or the one that the checkpoint declares."""
-    if given is not None:
-        try:
-            return Task(given)
-        except ValueError:
-            raise BadInput(f"task {given!r}: expected one of {', '.join(Task)}") from None
-    if pooling is not None:
-        return Task.SENTENCES
-    if gguf_file is not None:
-        return Task.GENERATION
-    declared = (getattr(config, "architectures", None) or ["Model"])[0]
-    for ending, task in _TASKS.items():
-        if declared.endswith(ending):
-            return task
-    raise Unsupported(
-        f"{declared}: this head is not supported; give task=, one of {', '.join(Task)}"
-    )
+def _place(source: str | Path) -> str:
+    """The source as transformers takes it; what is written as a path must be there."""
+    place = Path(source).expanduser()
+    written_as_path = isinstance(source, Path) or str(source).startswith((".", "/", "~"))
+    if written_as_path and not place.is_dir():
+        raise BadInput(f"{source}: no such folder; expected one with a checkpoint, or a hub id")
+    return str(place)
 
 
 @contextlib.contextmanager

@@ -27,6 +27,12 @@ def folder() -> Iterator[Path]:
         yield made
 
 
+@pytest.fixture
+def storage(folder: Path) -> str:
+    """Where a study that is not there yet will be."""
+    return f"sqlite:///{folder}/study.db"
+
+
 @pytest.fixture(scope="session")
 def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny sentence encoder as its authors would have published it."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-import yaml
+import yaml  # type: ignore[import-untyped]
 from sentence_transformers import SentenceTransformer
 
 from protege.objectives import Memory

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
-from optuna_dashboard import wsgi
+from optuna_dashboard import wsgi  # type: ignore[import-untyped]
 
 from protege.search import State, Trial
 from protege.search.goals import Goal, Goals
@@ -27,11 +27,6 @@ SAMPLERS: dict[str, Callable[[], BaseSampler | None]] = {
     "tpe": lambda: TPESampler(seed=1),
     "nsga-ii": lambda: NSGAIISampler(population_size=4, seed=1),
 }
-
-
-@pytest.fixture
-def storage(folder: Path) -> str:
-    return f"sqlite:///{folder}/study.db"
 
 
 @pytest.fixture(params=SAMPLERS)

@@ -203,6 +203,13 @@ def test_a_tensor_that_no_rule_names_is_an_error_that_names_it(case: Case, kind:
         teacher.student(teacher.architecture.scaled(layers=0.5))
 
 
+def test_units_that_do_not_fit_the_architecture_are_refused(teacher: Teacher) -> None:
+    own = teacher.architecture
+    smaller = replace(own, intermediate_size=own.intermediate_size - 2)
+    with pytest.raises(Mismatch, match=r"do not fit the student's sizes: see \S+"):
+        teacher.student_of(smaller, everything(own))
+
+
 def test_training_a_student_leaves_the_teacher_as_it_was(teacher: Teacher) -> None:
     before = deepcopy(teacher.model.state_dict())
     for architecture in (teacher.architecture, teacher.architecture.scaled(layers=0.5)):

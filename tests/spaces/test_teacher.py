@@ -111,7 +111,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=f"^{tmp_path / 'nowhere'}: no teacher can be loaded"):
+    with pytest.raises(BadInput, match=f"^{tmp_path / 'nowhere'}: no such folder"):
         Teacher.load(tmp_path / "nowhere")
 
 

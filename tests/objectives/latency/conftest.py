@@ -11,7 +11,7 @@ from protege.objectives.latency.plan import Plan
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.cache import Cache
 from protege.spaces.families import family_of
-from protege.spaces.teacher import Task, Teacher
+from protege.spaces import Task, Teacher
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40,
