@@ -11,7 +11,7 @@ import pandas as pd
 
 from protege.search.export import artifact, export
 from protege.search.goals import Goal, Goals
-from protege.search.report import write_report
+from protege.search.reporting import write_report
 from protege.search.study import database_path, read_study, trials_of
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput

@@ -20,8 +20,10 @@ from protege.search.study import read_study, trials_of
 from protege.spaces import BadInput
 from tests.study_files import write_study
 
-TRIALS = 10
-KILLS = 10
+TRIALS = 13
+KILLS = 12
+FEWEST_KILLS = 8
+"""Of a machine so fast that the study is done before the last ones."""
 PHASES = ["study", "propose", "build", "distil", "evaluate", "store", "other"]
 """What a process is at when it dies; each is entered once or more in the life of a trial."""
 
@@ -107,7 +109,7 @@ def killed_at(nursery: Nursery, words: list[str], phase: str, chance: random.Ran
         elif kind == phase:
             left -= 1
             if left == 0:
-                time.sleep(chance.uniform(0, 0.02))
+                time.sleep(chance.uniform(0, 0.05))
                 os.kill(pid, signal.SIGKILL)
     assert code in {None, 0}
     return code is None
@@ -129,14 +131,13 @@ def survivor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["run", str(write_study(folder)), "--trials", str(TRIALS)]
     kills, before = 0, finished(folder / "run")
     with nursery(folder) as lives:
-        while kills < KILLS:
-            phase = PHASES[kills % len(PHASES)]
-            assert killed_at(lives, words, phase, chance), "done before it was killed often enough"
+        while kills < KILLS and killed_at(lives, words, PHASES[kills % len(PHASES)], chance):
             kills += 1
             now = finished(folder / "run")
             assert {number: now[number] for number in before} == before
             before = now
         assert [word for word in lives.live(words) if word.startswith("exit")] == ["exit 0"]
+    assert kills >= FEWEST_KILLS
     after = finished(folder / "run")
     assert {number: after[number] for number in before} == before
     return folder / "run"

@@ -8,10 +8,10 @@ from transformers import BertConfig, LlamaConfig, PretrainedConfig, PreTrainedTo
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.plan import Plan
+from protege.spaces import Task, Teacher
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.cache import Cache
 from protege.spaces.families import family_of
-from protege.spaces import Task, Teacher
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40,

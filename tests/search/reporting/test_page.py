@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from protege.objectives import Measurement
-from protege.search import Front, State, figures, report
+from protege.search import Front, State
 from protege.search.accounting import Accounting
 from protege.search.cli import main
-from protege.search.report import Table, write_report
-from tests.search.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, goal, student
-from tests.search.pages import Page, browser, contrast
+from protege.search.reporting import figures, write_report
+from protege.search.reporting import page as report
+from protege.search.reporting.page import Table
+from tests.search.reporting.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, goal, student
+from tests.search.reporting.pages import Page, browser, contrast
 from tests.search.toys import OWN
 
 MEMORY = goal("memory_mb")

@@ -13,11 +13,11 @@ import plotly.graph_objects as go
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from protege.search import figures, views
 from protege.search.accounting import Accounting
 from protege.search.goals import Goal
+from protege.search.reporting import figures, views
+from protege.search.reporting.wording import SIZES, decimals, duration, significant, titled
 from protege.search.trial import State, Trial
-from protege.search.wording import SIZES, decimals, duration, significant, titled
 from protege.spaces.cache import write_text
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def page(front: "Front") -> str:
     environment = Environment(
         undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    template = files("protege.search").joinpath("report.html").read_text(encoding="utf-8")
+    template = files("protege.search.reporting").joinpath("page.html").read_text(encoding="utf-8")
     accounting = Accounting(front.about.get("seconds", {}))
     return environment.from_string(template).render(
         name=front.name,

@@ -1,4 +1,4 @@
-"""The figures of the report, drawn from the frames of `protege.search.views`."""
+"""The figures of the report, drawn from the frames of `protege.search.reporting.views`."""
 
 from collections.abc import Mapping
 from html import escape
@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from protege.search.goals import Goal
-from protege.search.views import DOMINATED, FRONT, NAIVE, OVER, TEACHER, TRIAL
-from protege.search.wording import SIZES, duration, titled
+from protege.search.reporting.views import DOMINATED, FRONT, NAIVE, OVER, TEACHER, TRIAL
+from protege.search.reporting.wording import SIZES, duration, titled
 
 
 class Palette(NamedTuple):

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protege.search import State, figures, views
+from protege.search import State
 from protege.search.goals import Goal
-from protege.search.wording import decimals, duration, significant, titled
-from tests.search.drawn import LATENCY, RETENTION, classic, drawn, goal, student
+from protege.search.reporting import figures, views
+from protege.search.reporting.wording import decimals, duration, significant, titled
+from tests.search.reporting.drawn import LATENCY, RETENTION, classic, drawn, goal, student
 from tests.search.toys import OWN
 
 MEMORY = goal("memory_mb")

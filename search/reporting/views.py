@@ -10,8 +10,8 @@ import pandas as pd
 
 from protege.objectives import Measurement
 from protege.search.goals import Goal
+from protege.search.reporting.wording import SIZES, significant, titled
 from protege.search.trial import State, Trial
-from protege.search.wording import SIZES, significant, titled
 
 if TYPE_CHECKING:
     from protege.search.front import Front
