@@ -52,7 +52,9 @@ def finish(front: Front) -> None:
     """Print what a person wants to see when a study ends: front, report, time."""
     report = front.report()
     _say(f"\n{front.name}: {len(front.members)} of {len(front.trials)} students are on the front")
-    _say(f"{front}\n\nHypervolume {front.hypervolume:.4f} (0 = the teacher alone, 1 = ideal)")
+    _say(
+        f"{front}\n\nHypervolume {front.hypervolume:.4f} (0 = the teacher alone, 1 = its quality at no cost)"
+    )
     _say(f"{Accounting(front.about['seconds'])}\nReport: {report}")
 
 
@@ -131,11 +133,10 @@ def _search_in(path: Path) -> Search:
     # beside the study, and from the folder it is run in, its own modules can be imported
     sys.path[:0] = [str(path.resolve().parent), str(Path.cwd())]
     try:
-        defined = runpy.run_path(str(path), run_name="study")
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, ProtegeError):
-            raise
+        compile(path.read_bytes(), str(path), "exec")
+    except (SyntaxError, ValueError) as error:
         raise BadInput(f"{path}: not a Python file that can be run ({error})") from error
+    defined = runpy.run_path(str(path), run_name="study")
     searches = [value for value in defined.values() if isinstance(value, Search)]
     if len(searches) != 1:
         raise BadInput(

@@ -92,10 +92,12 @@ class Goals:
         return sorted(front, key=lambda trial: self._points([trial])[0].tolist())
 
     def hypervolume(self, trials: Sequence[Trial], teacher: Trial) -> float:
-        """Share of the worst-to-ideal box that the trials dominate, between 0 and 1.
+        """Share of the box between the teacher and the ideal that the trials dominate.
 
         What is minimised is divided by the teacher's value and counts from 1, the teacher's own;
-        what is maximised is divided likewise and counts from 0. So the teacher alone has none.
+        what is maximised is divided likewise and counts from 0. So where anything is minimised
+        the teacher alone has none, and 1 is all of its quality at no cost; students that are
+        better than their teacher may pass it.
         """
         front = self.front(trials)
         if not front:

@@ -43,7 +43,10 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 BAD_STUDIES: dict[str, tuple[dict[str, object], str]] = {
-    "no teacher there": ({"teacher": "/nowhere"}, "/nowhere: no teacher can be loaded from there"),
+    "no teacher there": (
+        {"teacher": "/nowhere"},
+        "/nowhere: no such folder; expected one with a checkpoint",
+    ),
     "a teacher that is no model": ({"teacher": "{folder}"}, "no teacher can be loaded from there"),
     "a ratio of zero": (
         {"space": "SearchSpace(layers=(0.0, 1.0))"},

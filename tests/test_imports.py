@@ -20,8 +20,8 @@ ROOMS = ("spaces", "objectives", "search", "studies")
 """Each may import the ones before it."""
 
 HOMES = {
-    "optuna": {"search/study.py"},
-    "sqlalchemy": {"search/study.py"},
+    "optuna": {"search/study/"},
+    "sqlalchemy": {"search/study/"},
     "plotly": {"search/reporting/"},
     "pandas": {"search/front.py", "search/reporting/"},
 }

@@ -12,6 +12,7 @@ from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
 
 Blueprints = Callable[[int], Blueprint]
+SHORT = Workload(prompt_tokens=16)
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Simulator:
 
 
 def test_models_are_told_on_the_scale_of_the_first(encoder: Blueprints) -> None:
-    first, second, third = compare([encoder(4), encoder(2), encoder(1)], Workload(), Simulator())
+    first, second, third = compare([encoder(4), encoder(2), encoder(1)], SHORT, Simulator())
     assert (first.latency_ms, first.ratio, first.spread_ms) == (4.0, 1.0, 0.0)
     assert (second.latency_ms, second.ratio) == (2.0, 0.5)
     assert (third.latency_ms, third.ratio) == (1.0, 0.25)
@@ -59,22 +60,22 @@ def test_prefill_and_steps_are_told_apart(decoder: Blueprints) -> None:
 
 def test_two_processes_do_where_they_agree(encoder: Blueprints) -> None:
     simulator = Simulator()
-    timed([encoder(2), encoder(1)], Workload(), simulator, Plan())
+    timed([encoder(2), encoder(1)], SHORT, simulator, Plan())
     assert len(simulator.asked) == 2
 
 
 def test_no_process_begins_that_would_pass_the_seconds(encoder: Blueprints) -> None:
     simulator = Simulator()
     never_agree = Plan(agree_within=-1.0, differ_beyond=-1.0)
-    timed([encoder(2)], Workload(), simulator, never_agree)
+    timed([encoder(2)], SHORT, simulator, never_agree)
     assert len(simulator.asked) == 5
-    timed([encoder(2)], Workload(), simulator, replace(never_agree, candidate_s=0.0))
+    timed([encoder(2)], SHORT, simulator, replace(never_agree, candidate_s=0.0))
     assert len(simulator.asked) == 5 + 2
 
 
 def test_one_thread_among_noise_is_told_by_its_processor_time(encoder: Blueprints) -> None:
     simulator = Simulator(preemptions=(9,), wall_factor=7.0)
-    timing = timed([encoder(4), encoder(1)], Workload(), simulator, Plan())
+    timing = timed([encoder(4), encoder(1)], SHORT, simulator, Plan())
     assert (timing.grade, timing.on_cpu) == (Grade.C, True)
     assert timing.reference_ms() == 4.0
     assert timing.ratio() == 0.25
@@ -83,14 +84,14 @@ def test_one_thread_among_noise_is_told_by_its_processor_time(encoder: Blueprint
 def test_threads_among_noise_are_measured_again_until_it_passes(encoder: Blueprints) -> None:
     plan = Plan(back_off_s=(0.0, 0.0))
     passing = Simulator(threads=2, preemptions=(9, 9, 0))
-    assert timed([encoder(2)], Workload(), passing, plan).grade is Grade.A
+    assert timed([encoder(2)], SHORT, passing, plan).grade is Grade.A
     assert len(passing.asked) == 4
 
 
 def test_threads_among_lasting_noise_are_unreliable_after_three_tries(encoder: Blueprints) -> None:
     plan = Plan(back_off_s=(0.0, 0.0))
     lasting = Simulator(threads=2, preemptions=(9,))
-    timing = timed([encoder(2)], Workload(), lasting, plan)
+    timing = timed([encoder(2)], SHORT, lasting, plan)
     assert (timing.grade, timing.on_cpu) == (Grade.UNRELIABLE, False)
     assert len(lasting.asked) == 3 * 2
 
@@ -103,7 +104,7 @@ def test_an_encoder_cannot_be_asked_for_new_tokens(encoder: Blueprints) -> None:
 
 def test_one_model_is_no_comparison(encoder: Blueprints) -> None:
     with pytest.raises(BadInput, match="a comparison needs two models or more, not 1"):
-        compare([encoder(1)], Workload(), Simulator())
+        compare([encoder(1)], SHORT, Simulator())
 
 
 def test_a_checkpoint_is_compared_with_a_blueprint_on_this_machine(

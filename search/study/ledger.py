@@ -1,0 +1,161 @@
+"""Asking for the next architecture, telling what came of it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from protege.search.goals import Goals
+from protege.search.study.sampler import UniqueSampler
+from protege.search.study.storage import asked_for, calm, open_storage
+from protege.search.trial import State, Trial
+from protege.spaces import Architecture, Mismatch, SearchSpace
+
+_TOLD = {
+    State.COMPLETE: TrialState.COMPLETE,
+    State.SCREENED: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+}
+
+
+@dataclass
+class Ledger:
+    """The study's storage: what was asked, what was told, and by what it is recognised.
+
+    Attributes:
+        study: The Optuna study.
+        space: The members that can be asked for.
+        goals: What they are judged by.
+    """
+
+    study: Study
+    space: SearchSpace
+    goals: Goals
+    _members: dict[str, Architecture] = field(init=False, repr=False)
+    _open: dict[int, optuna.trial.Trial] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._members = {member.key(): member for member in self.space}
+
+    def catch_up(self) -> None:
+        """Tell what a process that died had measured and recorded, but not told."""
+        for trial in self._unfinished():
+            if "protege" in trial.user_attrs:
+                self.tell(Trial.of_record(trial.user_attrs["protege"]))
+
+    def ask(self) -> tuple[int, Architecture]:
+        """The number and the architecture of the next trial: one that was never asked for before.
+
+        A trial that an earlier process left unfinished comes first.
+        """
+        waiting = self._unfinished()
+        trial = self._open[waiting[0].number] if waiting else self.study.ask()
+        self._open[trial.number] = trial
+        known = trial.user_attrs.get("key")
+        if known:
+            return trial.number, self._members[known]
+        params = {knob.name: knob.suggest(trial) for knob in self.space.knobs}
+        asked = [self._members[key] for key in asked_for(self.study)]
+        architecture = self.space.nearest(params, excluding=asked)
+        trial.set_user_attr("key", architecture.key())
+        trial.set_user_attr("architecture", str(architecture))
+        return trial.number, architecture
+
+    def tell(self, result: Trial) -> None:
+        """Store all that is known of a trial, then tell the study."""
+        trial = self._open.pop(result.number)
+        trial.set_user_attr("protege", result.record())
+        trial.set_user_attr("state", str(result.state))
+        if result.reason:
+            trial.set_user_attr("reason", result.reason)
+        known = trial.constraints
+        # sorted, and all of them: the Gaussian process reads them by position
+        for goal in sorted(self.goals.goals, key=lambda one: one.name):
+            measured = goal.limit is not None and goal.name in result.measurements
+            if measured and goal.name not in known:
+                value = result.measurements[goal.name].value
+                trial.set_constraint(goal.name, goal.violation(value))
+        complete = result.state is State.COMPLETE
+        values = self.goals.values(result) if complete else None
+        self.study.tell(trial, values, state=_TOLD[result.state])
+
+    def trials(self) -> list[Trial]:
+        """Every trial that was told, in order."""
+        return trials_of(self.study)
+
+    def _unfinished(self) -> list[FrozenTrial]:
+        """Trials asked for and not told, by this process or one that died; open for telling."""
+        left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for trial in left:
+            if trial.number not in self._open:
+                # there is no public way to take over a trial whose process died
+                taken_over = optuna.trial.Trial(self.study, trial._trial_id)  # noqa: SLF001
+                self._open[trial.number] = taken_over
+        return left
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every member of the space has been asked for, and told of."""
+        return not self._unfinished() and len(asked_for(self.study)) >= len(self.space)
+
+
+def open_study(
+    storage: str,
+    name: str,
+    space: SearchSpace,
+    goals: Goals,
+    seed: int,
+    sampler: BaseSampler | None = None,
+) -> Ledger:
+    """The study of that name, created with its anchors enqueued if it is new."""
+    with calm():
+        study = optuna.create_study(
+            study_name=name,
+            storage=open_storage(storage),
+            directions=[goal.direction for goal in goals.goals],
+            load_if_exists=True,
+        )
+        if study.metric_names is None:
+            study.set_metric_names(goals.names)
+    done = len(study.trials)
+    # a resumed sampler must not propose again what it proposed first
+    state = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
+    study.sampler = UniqueSampler(space, state, sampler)
+    # a process may have died between two of them
+    for anchor in space.anchors if done < len(space.anchors) else ():
+        study.enqueue_trial(dict(space.params(anchor)), {"anchor": True}, skip_if_exists=True)
+    return Ledger(study, space, goals)
+
+
+def trials_of(study: Study) -> list[Trial]:
+    """Every trial that was told, in order."""
+    stored = study.get_trials(deepcopy=False)
+    # a process may die between the record and the telling: such a trial is done again
+    told = (t.user_attrs for t in stored if t.state.is_finished() and "protege" in t.user_attrs)
+    return [Trial.of_record(attributes["protege"]) for attributes in told]
+
+
+def identify(study: Study, identity: Mapping[str, Any]) -> None:
+    """Record what the study is about, or compare it with what was recorded.
+
+    Raises:
+        Mismatch: The study was made with another teacher, data, space or objectives.
+    """
+    recorded = study.user_attrs.get("identity")
+    if recorded is None:
+        study.set_user_attr("identity", dict(identity))
+        return
+    given = json.loads(json.dumps(identity))
+    for part, value in given.items():
+        if recorded.get(part) != value:
+            raise Mismatch(
+                f"study {study.study_name!r} was made with another {part}: "
+                f"recorded {recorded.get(part)}, given {value}; "
+                "give the study another name, or resume it with what it was made with"
+            )

@@ -1,0 +1,81 @@
+"""Proposals: another sampler's, moved to members that were not asked for yet."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from protege.search.study.storage import asked_for, calm
+from protege.spaces import SearchSpace
+from protege.spaces.knobs import Knob
+
+GP_TRIALS = 250
+"""Up to so many trials a Gaussian process proposes best; beyond, it costs too much."""
+
+
+class UniqueSampler(BaseSampler):
+    """Another sampler, its proposals moved to the nearest member not asked for yet."""
+
+    def __init__(self, space: SearchSpace, seed: int, base: BaseSampler | None = None) -> None:
+        self._space = space
+        self._distributions = {knob.name: _distribution(knob) for knob in space.knobs}
+        self._members = {member.key(): member for member in space}
+        self._early = base or GPSampler(seed=seed)
+        with calm():
+            self._late = base or TPESampler(seed=seed, multivariate=True)
+
+    def infer_relative_search_space(
+        self,
+        study: Study,  # noqa: ARG002 - the space is the same for every study and trial
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
+        return self._distributions
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if trial.system_attrs.get("fixed_params"):
+            return {}  # enqueued: nothing to propose
+        base = self._base(study)
+        params = base.sample_relative(study, trial, search_space)
+        for name, distribution in search_space.items():
+            if name not in params:
+                params[name] = base.sample_independent(study, trial, name, distribution)
+        excluded = [self._members[key] for key in asked_for(study) if key in self._members]
+        if trial.params:  # a process that died had stored some of them already
+            stored = trial.params.items()
+            excluded += [m for m in self._space if not stored <= self._space.params(m).items()]
+        return dict(self._space.params(self._space.nearest(params, excluding=excluded)))
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return self._base(study).sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._base(study).before_trial(study, trial)
+
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._base(study).after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        self._early.reseed_rng()
+        self._late.reseed_rng()
+
+    def _base(self, study: Study) -> BaseSampler:
+        return self._early if len(study.get_trials(deepcopy=False)) < GP_TRIALS else self._late
+
+
+def _distribution(knob: Knob) -> BaseDistribution:
+    if not knob.is_size:
+        return CategoricalDistribution([str(value) for value in knob.values])
+    return IntDistribution(int(knob.values[0]), int(knob.values[-1]), step=knob.step)
