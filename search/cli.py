@@ -52,9 +52,8 @@ def finish(front: Front) -> None:
     """Print what a person wants to see when a study ends: front, report, time."""
     report = front.report()
     _say(f"\n{front.name}: {len(front.members)} of {len(front.trials)} students are on the front")
-    _say(
-        f"{front}\n\nHypervolume {front.hypervolume:.4f} (0 = the teacher alone, 1 = its quality at no cost)"
-    )
+    scale = "0 = the teacher alone, 1 = its quality at no cost"
+    _say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
     _say(f"{Accounting(front.about['seconds'])}\nReport: {report}")
 
 
