@@ -1,6 +1,7 @@
 """How a study that is run as a script ends: front, report, one exported student, confirmed."""
 
 import shutil
+from collections.abc import Mapping
 
 from protege.search import Choice, Front, Search
 from protege.search.cli import finish
@@ -17,11 +18,17 @@ def conclude(search: Search, trials: int) -> None:
     folder = front.folder / "students" / choice.trial.label
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier run of this very study
     print(f"\nStudent: {choice.export(folder)}")
-    measured = {name: found.value for name, found in choice.trial.measurements.items()}
-    again = search.confirm(folder)
-    for name, value in again.items():
-        before = f"{measured[name]:10.4f} in the study," if name in measured else " " * 24
-        print(f"  {name:<12}{before}{value:10.4f} from the folder")
+    print(_compared(choice, search.confirm(folder)))
+
+
+def _compared(choice: Choice, again: Mapping[str, float]) -> str:
+    """What the study measured beside what was measured again from the exported folder."""
+    found = choice.trial.measurements
+    before = {name: measurement.value for name, measurement in found.items()}
+    before["speedup"] = float(found["latency_ms"].details["speedup"])
+    rows = [f"  {'':<12}{'in the study':>16}{'from the folder':>18}"]
+    rows += [f"  {name:<12}{before[name]:>16.4f}{value:>18.4f}" for name, value in again.items()]
+    return "\n".join(rows)
 
 
 def _fast_enough(front: Front) -> Choice:

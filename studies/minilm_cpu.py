@@ -34,4 +34,4 @@ search = Search(
 )
 
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: conclude(search, trials=28)))
+    sys.exit(guarded(lambda: conclude(search, trials=26)))

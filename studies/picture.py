@@ -1,0 +1,41 @@
+"""The front of a run as a picture: ``python -m studies.picture RUN FILE.png`` (needs Chromium)."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from protege.search import Front
+from protege.search.cli import guarded
+from protege.search.reporting import figures, views
+from protege.spaces import BadInput
+
+WIDTH_PX, HEIGHT_PX = 1000, 560
+
+
+def draw(front: Front, path: Path) -> None:
+    """Draw the first pair of goals of a front, as its report does, into a PNG file.
+
+    Raises:
+        BadInput: Chromium is not installed.
+    """
+    x, y = views.pairs(front.goals.goals)[0]
+    figure = figures.scatter(views.points(front, x, y), x, y, HEIGHT_PX)
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "front.html"
+        figure.write_html(page, config={"displayModeBar": False})
+        command = [
+            *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            *("--no-first-run", "--disable-background-networking", f"--user-data-dir={folder}"),
+            *(f"--window-size={WIDTH_PX},{HEIGHT_PX + 16}", "--virtual-time-budget=5000"),
+            *(f"--screenshot={path.resolve()}", page.as_uri()),
+        ]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except FileNotFoundError:
+            raise BadInput("chromium is not installed; it is what draws the picture") from None
+
+
+if __name__ == "__main__":
+    run, target = sys.argv[1:]
+    sys.exit(guarded(lambda: draw(Front.read(run), Path(target))))
