@@ -14,14 +14,14 @@ def conclude(search: Search, trials: int) -> None:
     """Run the study, print its front, export a student and measure it again from its folder."""
     front = search.run(trials=trials)
     finish(front)
-    choice = _fast_enough(front)
+    choice = fast_enough(front)
     folder = front.folder / "students" / choice.trial.label
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier run of this very study
     print(f"\nStudent: {choice.export(folder)}")
-    print(_compared(choice, search.confirm(folder)))
+    print(compared(choice, search.confirm(folder)))
 
 
-def _compared(choice: Choice, again: Mapping[str, float]) -> str:
+def compared(choice: Choice, again: Mapping[str, float]) -> str:
     """What the study measured beside what was measured again from the exported folder."""
     found = choice.trial.measurements
     before = {name: measurement.value for name, measurement in found.items()}
@@ -31,7 +31,7 @@ def _compared(choice: Choice, again: Mapping[str, float]) -> str:
     return "\n".join(rows)
 
 
-def _fast_enough(front: Front) -> Choice:
+def fast_enough(front: Front) -> Choice:
     """The best student that is clearly faster; the fastest one where none is."""
     if front.teacher is None:
         return Choice(front.members[0], front)
