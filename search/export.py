@@ -14,7 +14,7 @@ from protege.objectives import Candidate
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic, remove, write_text
-from protege.spaces.student import MANIFEST
+from protege.spaces.student import MANIFEST, write_manifest
 
 ARTIFACTS = "artifacts"
 
@@ -66,7 +66,7 @@ def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -
         shutil.copytree(stored, scratch)
         manifest = json.loads((stored / MANIFEST).read_text(encoding="utf-8"))
         manifest |= _provenance(trial, about)
-        write_text(scratch / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        write_manifest(scratch, manifest)
         write_text(scratch / "README.md", _card(trial, manifest))
     return target
 

@@ -1,6 +1,7 @@
 """What is cut out of a teacher: a plain Hugging Face model and the record of how it was made."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,5 +66,11 @@ class Student:
         if embedder and (self.is_sentence_transformer or embedder.projection):
             width = self.architecture.hidden_size
             write_sentence_transformer(path, embedder.pooling, embedder.projection, width)
-        write_text(path / MANIFEST, json.dumps({**self.manifest(), **about}, indent=1) + "\n")
+        write_manifest(path, {**self.manifest(), **about})
         return path
+
+
+def write_manifest(folder: Path, entries: Mapping[str, Any]) -> None:
+    """Write ``protege.json``, one entry a line: thousands of kept units are no lines to read."""
+    lines = (f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
+    write_text(folder / MANIFEST, "{\n" + ",\n".join(lines) + "\n}\n")
