@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from protege.search import Choice, Front, Search
 from protege.search.cli import finish
 
-FASTER = 2.0
-"""The exported student is the best one that is at least so many times faster than its teacher."""
 
+def conclude(search: Search, trials: int, times_faster: float) -> None:
+    """Run the study, print its front, export a student and measure it again from its folder.
 
-def conclude(search: Search, trials: int) -> None:
-    """Run the study, print its front, export a student and measure it again from its folder."""
+    Args:
+        search: The study.
+        trials: Trials in all.
+        times_faster: What the exported student must be; of those that are, it is the best.
+    """
     front = search.run(trials=trials)
     finish(front)
-    choice = fast_enough(front)
+    choice = fast_enough(front, times_faster)
     folder = front.folder / "students" / choice.trial.label
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier run of this very study
     print(f"\nStudent: {choice.export(folder)}")
@@ -31,11 +34,11 @@ def compared(choice: Choice, again: Mapping[str, float]) -> str:
     return "\n".join(rows)
 
 
-def fast_enough(front: Front) -> Choice:
+def fast_enough(front: Front, times_faster: float) -> Choice:
     """The best student that is clearly faster; the fastest one where none is."""
     if front.teacher is None:
         return Choice(front.members[0], front)
-    budget_ms = front.teacher.measurements["latency_ms"].value / FASTER
+    budget_ms = front.teacher.measurements["latency_ms"].value / times_faster
     # two standard errors inside the budget, so that another measurement agrees
     fast = [
         trial
