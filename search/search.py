@@ -85,6 +85,7 @@ class Search:
             done = ledger.trials()
             with bar(self.name, trials, len(done)) as progress:
                 self.stopwatch.announce = progress.doing
+                self._show(progress, done)
                 while len(done) < trials and not ledger.exhausted:
                     done.append(self._next(ledger, done))
                     self._describe(ledger)
