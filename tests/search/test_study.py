@@ -192,10 +192,15 @@ def test_reading_needs_one_study_or_the_name_of_one(storage: str) -> None:
 
 def test_only_a_sqlite_storage_has_a_file() -> None:
     assert database_path("sqlite:///runs/toy/study.db") == Path("runs/toy/study.db")
-    assert database_path("sqlite://") is None
     assert database_path("postgresql://host/name") is None
     with pytest.raises(BadInput, match=r"storage 'study.db': expected a URL such as sqlite:///"):
         database_path("study.db")
+
+
+@pytest.mark.parametrize("storage", ["sqlite://", "sqlite:///:memory:"])
+def test_a_storage_that_keeps_nothing_is_refused(storage: str) -> None:
+    with pytest.raises(BadInput, match="in memory nothing is kept; expected a file or a server"):
+        database_path(storage)
 
 
 def asked_of(app: Any, path: str) -> Any:
