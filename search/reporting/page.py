@@ -215,7 +215,7 @@ def commands(front: "Front") -> dict[str, str]:
     budget = value + goal.sign * 0.02 * abs(value)  # rounding must not put it out of reach
     return {
         "export": f"protege export {folder} --trial {middle.number}",
-        "pick": f"protege pick {folder} {goal.name}={budget:.3g}",
+        "pick": f"protege pick {folder} {goal.name}={significant(budget).replace(',', '')}",
     }
 
 

@@ -146,6 +146,11 @@ def test_a_folder_with_spaces_is_quoted_in_the_commands() -> None:
     assert commands["pick"] == "protege pick 'my runs/toy' latency_ms=30.6"
 
 
+def test_a_budget_in_thousands_is_written_as_one_types_it() -> None:
+    slow = drawn([LATENCY, RETENTION], [(1669.0, 1.0), (1238.0, 0.5), (436.0, 0.1)])
+    assert report.commands(slow)["pick"].endswith("latency_ms=1263")
+
+
 def test_the_first_plot_is_large_and_every_pair_has_one() -> None:
     plots = report.trade_offs(mixed())
     titles = ["Retention against Latency (ms)", "Retention against Memory (MB)"]
