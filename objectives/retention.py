@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.distillation.classes import NO_LABEL, ClassLesson
@@ -101,14 +101,17 @@ class Retention:
             "pooling": teacher.pooling and [teacher.pooling.mode, teacher.pooling.normalize],
         }
         with candidate.stopwatch.phase("teacher answers"):
-            module = teacher.embedder() or teacher.model
             return candidate.cache.tensors(
-                "targets", key, lambda: dict(remember(module, lesson, sequences, JUDGING_BATCH))
+                "targets", key, lambda: _answers(teacher, lesson, sequences)
             )
 
     def sequences(self, teacher: Teacher) -> tuple[Sequences, Sequences]:
         """What students learn from, and what they are judged on; tokenised once."""
         return _split(self, teacher)
+
+
+def _answers(teacher: Teacher, lesson: Lesson, sequences: Sequences) -> dict[str, Tensor]:
+    return dict(remember(teacher.embedder() or teacher.model, lesson, sequences, JUDGING_BATCH))
 
 
 def lesson_of(teacher: Teacher) -> Lesson:

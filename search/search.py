@@ -29,7 +29,7 @@ from protege.spaces import (
 )
 
 CALIBRATION_TOKENS = 16_384
-"""Real tokens that importance is averaged over; more moved no choice of note."""
+"""Real tokens that importance is averaged over, at most: one pass over them is short."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Search:
     space: SearchSpace
     objectives: Sequence[Objective]
     storage: str = ""
-    folder: Path | None = None
+    folder: str | Path = ""
     seed: int = 0
     sampler: Any = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
@@ -62,6 +62,12 @@ class Search:
         if not names or len(set(names)) < len(names):
             raise BadInput(f"objectives {names}: expected at least one, and none of a name twice")
         self.space = self.space.of(self.teacher)
+        asking = {m.width_policy.name for m in self.space if m.width_policy.needs_calibration}
+        if asking and self._retention is None:
+            raise BadInput(
+                f"width policy {', '.join(sorted(asking))!r} looks at data and no objective has "
+                "any: add Retention(texts), or declare width_policy=First()"
+            )
         self.storage = self.storage or f"sqlite:///runs/{self.name}/{DATABASE}"
         database = database_path(self.storage)
         beside = database.parent if database else Path("runs") / self.name
@@ -75,7 +81,7 @@ class Search:
 
         Raises:
             BadInput: A limit cannot be met by any student, or another process runs this study.
-            Mismatch: The study was made with another teacher, data, space or objectives.
+            Mismatch: The study was made with another teacher, data, seed, space or objectives.
         """
         self.stopwatch.seconds.clear()  # of an earlier run: the study has them already
         with self._locked(), self.stopwatch.phase("other"):
@@ -126,8 +132,8 @@ class Search:
     @cached_property
     def calibration(self) -> Calibration | None:
         """What is known of the teacher's units, from the data students learn from."""
-        retention = next((o for o in self.objectives if isinstance(o, Retention)), None)
-        if retention is None or not any(m.width_policy.needs_calibration for m in self.space):
+        retention = self._retention
+        if retention is None:
             return None
         with self.stopwatch.phase("calibrate"):
             sequences = retention.sequences(self.teacher)[0].up_to(CALIBRATION_TOKENS)
@@ -140,13 +146,17 @@ class Search:
             return Calibration(**self.cache.tensors("calibration", key, compute))
 
     @property
+    def _retention(self) -> Retention | None:
+        return next((o for o in self.objectives if isinstance(o, Retention)), None)
+
+    @property
     def _is_beside(self) -> bool:
         database = database_path(self.storage)
         return database is not None and database.parent.resolve() == self._folder.resolve()
 
     @property
     def _folder(self) -> Path:
-        return self.folder or Path("runs") / self.name
+        return Path(self.folder)
 
     def _next(self, ledger: Ledger, done: Sequence[Trial]) -> Trial:
         """One trial, from asking to telling; its weights are kept while it is on the front."""
@@ -187,6 +197,7 @@ class Search:
             {
                 "teacher": self.teacher.fingerprint,
                 "data": data,
+                "seed": self.seed,
                 "space": self.space.declaration(),
                 "objectives": [goal.declared for goal in goals.goals],
             },

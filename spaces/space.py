@@ -120,6 +120,11 @@ class SearchSpace:
         return tuple(dict.fromkeys((*self.anchors, *self._declared)))
 
     @cached_property
+    def by_key(self) -> dict[str, Architecture]:
+        """The members by their keys."""
+        return {member.key(): member for member in self.members}
+
+    @cached_property
     def smallest(self) -> tuple[Architecture, ...]:
         """The members that no other is smaller than in one size and larger in none."""
         shapes = {tuple(member.sizes().values()): member for member in reversed(self.members)}

@@ -37,11 +37,7 @@ class Ledger:
     study: Study
     space: SearchSpace
     goals: Goals
-    _members: dict[str, Architecture] = field(init=False, repr=False)
     _open: dict[int, optuna.trial.Trial] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        self._members = {member.key(): member for member in self.space}
 
     def catch_up(self) -> None:
         """Tell what a process that died had measured and recorded, but not told."""
@@ -59,9 +55,9 @@ class Ledger:
         self._open[trial.number] = trial
         known = trial.user_attrs.get("key")
         if known:
-            return trial.number, self._members[known]
+            return trial.number, self.space.by_key[known]
         params = {knob.name: knob.suggest(trial) for knob in self.space.knobs}
-        asked = [self._members[key] for key in asked_for(self.study)]
+        asked = [self.space.by_key[key] for key in asked_for(self.study)]
         architecture = self.space.nearest(params, excluding=asked)
         trial.set_user_attr("key", architecture.key())
         trial.set_user_attr("architecture", str(architecture))

@@ -22,7 +22,6 @@ class UniqueSampler(BaseSampler):
     def __init__(self, space: SearchSpace, seed: int, base: BaseSampler | None = None) -> None:
         self._space = space
         self._distributions = {knob.name: _distribution(knob) for knob in space.knobs}
-        self._members = {member.key(): member for member in space}
         self._early = base or GPSampler(seed=seed)
         with calm():
             self._late = base or TPESampler(seed=seed, multivariate=True)
@@ -44,7 +43,7 @@ class UniqueSampler(BaseSampler):
         for name, distribution in search_space.items():
             if name not in params:
                 params[name] = base.sample_independent(study, trial, name, distribution)
-        excluded = [self._members[key] for key in asked_for(study) if key in self._members]
+        excluded = [self._space.by_key[key] for key in asked_for(study)]
         if trial.params:  # a process that died had stored some of them already
             stored = trial.params.items()
             excluded += [m for m in self._space if not stored <= self._space.params(m).items()]

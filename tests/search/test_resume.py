@@ -18,7 +18,18 @@ from protege.search.study import read_study
 from protege.search.trial import evaluate
 from protege.spaces import BadInput, Mismatch, SearchSpace, Teacher
 from tests.search import toys
-from tests.search.toys import GOALS, OWN, SPACE, forwards, go_on, opened, retention, toy, worth
+from tests.search.toys import (
+    GOALS,
+    OWN,
+    PLAIN,
+    SPACE,
+    forwards,
+    go_on,
+    opened,
+    retention,
+    toy,
+    worth,
+)
 from tests.tiny import texts
 
 
@@ -77,11 +88,12 @@ def test_a_second_process_is_refused_while_the_first_runs(folder: Path, teacher:
     finally:
         release.put(None)
         other.join()
-    assert len(toy(folder, teacher=teacher, objectives=[Memory()]).run(trials=2).trials) == 2
+    assert len(toy(folder, teacher=teacher).run(trials=2).trials) == 2
 
 
 OTHERS: dict[str, dict[str, Any]] = {
     "teacher": {"teacher": toys.teacher(seed=1)},
+    "seed": {"seed": 7},
     "data": {"objectives": [Memory(), replace(retention(), texts=Texts.of(texts(30)))]},
     "space": {"space": SearchSpace(layers=(0.5, 1.0))},
     "objectives": {"objectives": [Memory(), retention(steps=3)]},
@@ -125,7 +137,8 @@ def test_an_interrupted_trial_is_done_again_under_its_number(
 
 
 def test_what_was_recorded_is_not_told_to_another_study(folder: Path, teacher: Teacher) -> None:
-    search = toy(folder, teacher=teacher, objectives=[Memory()])
+    plain: dict[str, Any] = {"space": PLAIN, "objectives": [Memory()]}
+    search = toy(folder, teacher=teacher, **plain)
     search.run(trials=1)
     ledger = search._open()
     number, architecture = ledger.ask()
@@ -134,7 +147,7 @@ def test_what_was_recorded_is_not_told_to_another_study(folder: Path, teacher: T
     live.set_user_attr("protege", recorded.record())
     with pytest.raises(Mismatch, match="made with another data"):
         toy(folder, teacher=teacher, objectives=[retention()]).run(trials=3)
-    assert toy(folder, teacher=teacher, objectives=[Memory()]).run(trials=2).trials[1] == recorded
+    assert toy(folder, teacher=teacher, **plain).run(trials=2).trials[1] == recorded
 
 
 def left_behind(storage: str, *, known: bool, told: bool) -> Trial:

@@ -1,5 +1,6 @@
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from protege.objectives.latency import Plan
 from protege.search import Front, Search, State
 from protege.spaces import BadInput, SearchSpace, Teacher
 from tests.search import toys
-from tests.search.toys import WIDE, forwards, retention, toy
+from tests.search.toys import NARROW, PLAIN, WIDE, forwards, retention, toy
 from tests.tiny import texts
 
 BRIEF = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
@@ -57,8 +58,16 @@ def test_one_seed_gives_one_study(folder: Path, teacher: Teacher) -> None:
 def test_another_sampler_is_taken_at_its_word(
     folder: Path, teacher: Teacher, sampler: object
 ) -> None:
-    search = toy(folder, teacher=teacher, objectives=[Memory()], sampler=sampler)
+    plain: dict[str, Any] = {"space": PLAIN, "objectives": [Memory()]}
+    search = toy(folder, teacher=teacher, sampler=sampler, **plain)
     assert len({trial.key for trial in search.run(trials=7).trials}) == 7
+
+
+def test_a_policy_that_looks_at_data_needs_some(folder: Path, teacher: Teacher) -> None:
+    message = r"width policy 'activation' looks at data and no objective has any: add Retention"
+    with pytest.raises(BadInput, match=message):
+        toy(folder, teacher=teacher, space=NARROW, objectives=[Memory()])
+    assert not any(folder.iterdir())
 
 
 def test_weights_are_kept_of_the_front_and_of_nobody_else(front: Front) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from protege.objectives import Distillation, Measurement, Memory, Retention, Tex
 from protege.search import Search, State, Trial
 from protege.search.goals import Goal, Goals
 from protege.search.study import Ledger, open_study
-from protege.spaces import Architecture, SearchSpace, Teacher
+from protege.spaces import Architecture, First, SearchSpace, Teacher
 from tests.tiny import CASES, texts
 
 OWN = Architecture(
@@ -36,6 +37,9 @@ WIDE = SearchSpace(
 
 NARROW = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0])
 """Nine students: the teacher, the naive half and seven more."""
+
+PLAIN = replace(NARROW, width_policy=First())
+"""The same without a look at data, for studies that have none."""
 
 GOALS = Goals(
     (
