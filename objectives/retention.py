@@ -15,7 +15,7 @@ from protege.objectives.distillation.sentences import SentenceLesson
 from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.objective import Cost, Direction, Measurement
 from protege.objectives.texts import Texts
-from protege.spaces import BadInput, Task, Teacher
+from protege.spaces import BadInput, Task, Teacher, Unsupported
 
 _LESSONS: dict[Task, Lesson] = {
     Task.FEATURES: SentenceLesson(),
@@ -115,7 +115,16 @@ def _answers(teacher: Teacher, lesson: Lesson, sequences: Sequences) -> dict[str
 
 
 def lesson_of(teacher: Teacher) -> Lesson:
-    """The lesson for the teacher's task."""
+    """The lesson for the teacher's task.
+
+    Raises:
+        Unsupported: There is none.
+    """
+    if teacher.task not in _LESSONS:
+        raise Unsupported(
+            f"retention of a model for {teacher.task} cannot be measured; "
+            f"it can for {', '.join(_LESSONS)}"
+        )
     return _LESSONS[teacher.task]
 
 

@@ -1,13 +1,15 @@
 """Objectives that need no measuring: they are counted on the meta device, exactly."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.workload import Workload
 from protege.objectives.objective import Cost, Direction, Measurement
+from protege.spaces import Architecture
 
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
@@ -78,6 +80,25 @@ def cached_values(candidate: Candidate, workload: Workload) -> int:
     """Keys and values that a decoder holds once all tokens of the workload are read and written."""
     if not candidate.teacher.generates:
         return 0
-    own = candidate.architecture
-    tokens = workload.batch_size * (workload.prompt_tokens + workload.new_tokens)
-    return 2 * own.num_hidden_layers * own.num_key_value_heads * own.head_dim * tokens
+    own, config = candidate.architecture, candidate.blueprint.configuration()
+    read, written = workload.prompt_tokens, workload.new_tokens
+    if own.num_decoder_layers:
+        # a pair keeps what the decoder wrote, and what it attends to of the encoder's output
+        read = getattr(config, "max_source_positions", read)
+        tokens = own.num_decoder_layers * (read + written)
+    else:
+        tokens = int(sum(min(read + written, window) for window in windows(own, config)))
+    return 2 * tokens * own.num_key_value_heads * own.head_dim * workload.batch_size
+
+
+def windows(own: Architecture, config: PretrainedConfig) -> list[float]:
+    """How many tokens each layer's cache can hold; endless where it slides over none.
+
+    Between two steps a layer with a sliding window keeps what the window covers beside the token
+    to come (`transformers.cache_utils.DynamicSlidingWindowLayer`).
+    """
+    window = (getattr(config, "sliding_window", None) or math.inf) - 1
+    types = getattr(config, "layer_types", None)
+    if types is None:
+        return [window] * own.num_hidden_layers
+    return [window if kind == "sliding_attention" else math.inf for kind in types]

@@ -209,7 +209,7 @@ class Front:
             found = trial.measurements.get(name)
             row[name] = found.value if found else float("nan")
             row[f"{name}_spread"] = found.spread if found else float("nan")
-        row |= {name: own[name] for name in (*SIZES, "layer_policy", "width_policy")}
+        row |= {name: own[name] for name in (*SIZES, "layer_policy", "width_policy") if name in own}
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}
 
 

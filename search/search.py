@@ -137,13 +137,18 @@ class Search:
             return None
         with self.stopwatch.phase("calibrate"):
             sequences = retention.sequences(self.teacher)[0].up_to(CALIBRATION_TOKENS)
-            key = {"teacher": self.teacher.fingerprint, "sequences": sequences.fingerprint}
+            heads_by = sorted({member.width_policy.heads_by for member in self.space})
+            key = {
+                "teacher": self.teacher.fingerprint,
+                "sequences": sequences.fingerprint,
+                "heads_by": heads_by,
+            }
             batches = (
                 {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
                 for batch in sequences.in_order(32)
             )
-            compute = lambda: Calibration.of(self.teacher, batches).tensors()  # noqa: E731
-            return Calibration(**self.cache.tensors("calibration", key, compute))
+            compute = lambda: Calibration.of(self.teacher, batches, heads_by).tensors()  # noqa: E731
+            return Calibration(self.cache.tensors("calibration", key, compute))
 
     @property
     def _retention(self) -> Retention | None:
@@ -227,6 +232,7 @@ class Search:
                     "is_hub_id": not Path(own.source).exists(),
                     "task": str(own.task),
                     "auto_class": own.task.auto_class,
+                    "auto_processor": own.task.auto_processor,
                     "key": own.architecture.key(),
                     "architecture": own.architecture.fields(),
                 },

@@ -47,10 +47,15 @@ class Trial:
     def label(self) -> str:
         """A short name for tables, plots and folders: depth x width, feed-forward, number."""
         own = self.architecture
-        return (
-            f"{own['num_hidden_layers']}x{own['hidden_size']}"
-            f"-h{own['num_attention_heads']}-f{own['intermediate_size']}-t{self.number}"
-        )
+        depth = f"{own['num_hidden_layers']}"
+        if own.get("num_decoder_layers"):
+            depth += f"+{own['num_decoder_layers']}"
+        parts = [f"{depth}x{own['hidden_size']}", f"h{own['num_attention_heads']}"]
+        if own.get("intermediate_size"):
+            parts.append(f"f{own['intermediate_size']}")
+        if own.get("num_experts"):
+            parts.append(f"e{own['num_experts']}x{own['moe_intermediate_size']}")
+        return "-".join([*parts, f"t{self.number}"])
 
     def record(self) -> dict[str, Any]:
         """The trial as JSON values."""

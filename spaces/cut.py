@@ -1,51 +1,101 @@
 """Cutting: the student's tensors, taken from the teacher's by the family's table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
-from protege.spaces.families import Family
 from protege.spaces.families.family import CUT_AXES
 from protege.spaces.kept import Kept
+from protege.spaces.layout import Layout, Part, Slot
 
 
-def cut(
-    tensors: Mapping[str, Tensor], prefix: str, family: Family, kept: Kept, head_dim: int
-) -> dict[str, Tensor]:
+def cut(tensors: Mapping[str, Tensor], layout: Layout, kept: Kept) -> dict[str, Tensor]:
     """The student's state dict; every tensor is a copy, so that training it leaves the teacher be.
+
+    Tensors that share their storage are cut once and share it again.
 
     Args:
         tensors: The teacher's state dict.
-        prefix: What names of the base model's tensors begin with, such as ``"bert."``.
-        family: The table that names the axes of every tensor.
+        layout: What each of them is made of.
         kept: The units to keep.
-        head_dim: Rows of one head.
-
-    Raises:
-        Mismatch: A tensor that no rule of the table names.
     """
-    positions = {layer: position for position, layer in enumerate(kept.layers)}
+    rows = _Rows(kept)
+    width = layout.architecture.hidden_size / len(kept.hidden)
     student: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        relative = name.removeprefix(prefix)
-        axes = family.axes(relative)
-        layer = family.layer(relative)
-        if layer is not None and layer not in positions:
-            continue
-        position = None if layer is None else positions[layer]
-        new_name = name if position is None else family.in_layer(name, position)
-        student[new_name] = _narrow(tensor, axes, kept, position, head_dim)
+    shared: dict[tuple[int, torch.Size], Tensor] = {}
+    for slot in layout.slots:
+        tensor = tensors[slot.name]
+        same = (tensor.data_ptr(), tensor.shape)
+        for name, position in kept.names(slot):
+            if same not in shared:
+                shared[same] = _scaled(rows.narrowed(tensor, slot, position), slot, width)
+            student[name] = shared[same]
     return student
 
 
-def _narrow(
-    tensor: Tensor, axes: tuple[str, ...], kept: Kept, position: int | None, head_dim: int
-) -> Tensor:
-    narrowed = tensor.detach()
-    for dimension, axis in enumerate(axes):
-        if axis in CUT_AXES:
-            rows = kept.rows(axis, position, head_dim)
-            if not torch.equal(rows, torch.arange(tensor.shape[dimension])):
-                narrowed = narrowed.index_select(dimension, rows)
-    return narrowed.clone() if narrowed.data_ptr() == tensor.data_ptr() else narrowed
+def _scaled(tensor: Tensor, slot: Slot, width: float) -> Tensor:
+    """The tensor with what the forward pass will lack, or have too much of, made up for."""
+    if slot.factor is None or width == 1:
+        return tensor
+    power, offset = slot.factor
+    if not offset:
+        return tensor.mul_(width**power)
+    return tensor.copy_((tensor.double() + offset) * width**power - offset)
+
+
+class _Rows:
+    """The rows to take along each dimension, worked out once for all tensors that share them."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
+        self._known: dict[tuple[object, ...], Tensor | None] = {}
+
+    def narrowed(self, tensor: Tensor, slot: Slot, position: int | None) -> Tensor:
+        """A copy of what is kept of the tensor, for the student's layer at that position."""
+        narrowed = tensor.detach()
+        # the outermost dimension first: whole rows are the cheapest to leave out
+        for dimension, parts in enumerate(slot.dimensions):
+            index = self._index(parts, position)
+            if index is not None:
+                narrowed = _taken(narrowed, dimension, index)
+        shared = narrowed.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+        return narrowed.clone(memory_format=torch.contiguous_format) if shared else narrowed
+
+    def _index(self, parts: tuple[Part, ...], position: int | None) -> Tensor | None:
+        """Rows along one dimension; none where all of them stay."""
+        if not any(part.unit in CUT_AXES for part in parts):
+            return None
+        key = (parts, position)
+        if key not in self._known:
+            self._known[key] = self._worked_out(parts, position)
+        return self._known[key]
+
+    def _worked_out(self, parts: Iterable[Part], position: int | None) -> Tensor | None:
+        begin, found = 0, []
+        for part in parts:
+            units = self.kept.units(part.unit, part.stack, position)
+            rows = torch.arange(part.size) if units is None else _spread(units, part.rows)
+            found.append(rows + begin)
+            begin += part.size
+        index = torch.cat(found, dim=-1)
+        return None if torch.equal(index, torch.arange(begin)) else index
+
+
+def _spread(units: object, rows: int) -> Tensor:
+    """The rows of these units, each of so many."""
+    chosen = torch.tensor(units, dtype=torch.long)
+    return (chosen.unsqueeze(-1) * rows + torch.arange(rows)).flatten(-2)
+
+
+def _taken(tensor: Tensor, dimension: int, index: Tensor) -> Tensor:
+    if index.ndim == 2:  # of each expert its own neurons
+        shape = [len(index), *(1 for _ in tensor.shape[1:])]
+        shape[dimension] = index.shape[1]
+        return tensor.take_along_dim(index.reshape(shape), dimension)
+    first, count = int(index[0]), len(index)
+    if int(index[-1]) - first == count - 1 and torch.equal(
+        index, torch.arange(first, first + count)
+    ):
+        return tensor.narrow(dimension, first, count)
+    return tensor.index_select(dimension, index)

@@ -1,5 +1,6 @@
 """Which units of the teacher a student keeps, decided once and carried in its manifest."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +9,25 @@ from torch import Tensor
 
 from protege.spaces.architecture import Architecture
 from protege.spaces.calibration import Calibration
+from protege.spaces.configuring import layers_of
 from protege.spaces.errors import BadInput
+from protege.spaces.layout import Layout, Slot
 
 Units = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class KeptLayer:
+    """One layer of the student.
+
+    Attributes:
+        number: Of the teacher's layer that it comes from.
+        units: Indices of the teacher's units, by axis: ``heads``, ``kv_heads``, ``cross_heads``,
+            ``ffn``, ``experts``; of ``expert_ffn`` one tuple for each kept expert.
+    """
+
+    number: int
+    units: Mapping[str, Units | tuple[Units, ...]]
 
 
 @dataclass(frozen=True)
@@ -18,43 +35,72 @@ class Kept:
     """Indices into the teacher, ascending.
 
     Attributes:
-        layers: Layers.
         hidden: Channels of the residual stream, one choice for the whole model.
-        heads: Query heads of each kept layer.
-        kv_heads: Key-value heads of each kept layer.
-        ffn: Feed-forward neurons of each kept layer.
+        stacks: The layers of each stack.
+        vocab: Tokens; none where all of them stay.
     """
 
-    layers: Units
     hidden: Units
-    heads: tuple[Units, ...]
-    kv_heads: tuple[Units, ...]
-    ffn: tuple[Units, ...]
+    stacks: Mapping[str, tuple[KeptLayer, ...]]
+    vocab: Units | None = None
 
-    def rows(self, axis: str, position: int | None, head_dim: int) -> Tensor:
-        """Teacher rows along one cuttable axis, for the student's layer at that position."""
-        units: Units = getattr(self, axis) if position is None else self._in_layer(axis, position)
-        rows = torch.tensor(units, dtype=torch.long)
-        if axis in {"heads", "kv_heads"}:
-            rows = (rows[:, None] * head_dim + torch.arange(head_dim)).reshape(-1)
-        return rows
+    def layers(self, stack: str) -> Units:
+        """The teacher's layers that a stack keeps."""
+        return tuple(layer.number for layer in self.stacks.get(stack, ()))
+
+    def units(
+        self, unit: str, stack: str, position: int | None
+    ) -> Units | tuple[Units, ...] | None:
+        """The units kept along one axis, in the student's layer at that position; none for all.
+
+        What stands outside the layers has the units that all of them share.
+        """
+        if unit in {"hidden", "vocab"}:
+            return self.hidden if unit == "hidden" else self.vocab
+        return self.stacks[stack][position or 0].units[unit]
+
+    def names(self, slot: Slot) -> Iterator[tuple[str, int | None]]:
+        """What the student calls a tensor, with the position of its layer; nothing if it is cut."""
+        if slot.layer is None:
+            yield slot.name, None
+            return
+        layers = self.layers(slot.stack)
+        if slot.layer in layers:
+            position = layers.index(slot.layer)
+            single = slot.number_at == (0, 0)
+            yield slot.name if single else slot.named(position), position
 
     def manifest(self) -> dict[str, Any]:
         """The indices as JSON values."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        stacks = {
+            stack: [{"layer": layer.number, **layer.units} for layer in layers]
+            for stack, layers in self.stacks.items()
+        }
+        layers = {stack: self.layers(stack) for stack in self.stacks}
+        return {"layers": layers, "hidden": self.hidden, "stacks": stacks, "vocab": self.vocab}
 
-    def _in_layer(self, axis: str, position: int) -> Units:
-        if axis == "hidden":
-            return self.hidden
-        units: Units = getattr(self, axis)[position]
-        return units
+
+def everything(layout: Layout) -> Kept:
+    """All units, in their order: the teacher itself."""
+    return choose(layout, layout.architecture, None)
 
 
-def choose(teacher: Architecture, student: Architecture, calibration: Calibration | None) -> Kept:
+def choose(
+    layout: Layout,
+    student: Architecture,
+    calibration: Calibration | None,
+    vocab: Units | None = None,
+) -> Kept:
     """What the student's policies keep of its teacher.
 
     Heads are chosen within their key-value groups, so that every kept group keeps as many query
     heads as any other and each head still reads its own keys and values.
+
+    Args:
+        layout: What the teacher is made of.
+        student: The sizes and policies.
+        calibration: The importance of the teacher's units, where a policy asks for it.
+        vocab: The tokens to keep, if not all.
 
     Raises:
         BadInput: The width policy needs a calibration and none is given.
@@ -66,28 +112,59 @@ def choose(teacher: Architecture, student: Architecture, calibration: Calibratio
             f"width policy {policy.name!r} needs a calibration: "
             "pass calibration=Calibration.of(teacher, batches), or use First()"
         )
-    importance = calibration or Calibration.flat(teacher)
-    layers = student.layer_policy.layers(teacher.num_hidden_layers, student.num_hidden_layers)
-    attention = [_heads(teacher, student, importance.heads[layer]) for layer in layers]
-    ffn = [policy.units(importance.ffn[layer], student.intermediate_size) for layer in layers]
+    choice = _Choice(layout, student, calibration or Calibration.flat(layout))
     return Kept(
-        layers=layers,
-        hidden=policy.units(importance.hidden, student.hidden_size),
-        heads=tuple(query for query, _ in attention),
-        kv_heads=tuple(groups for _, groups in attention),
-        ffn=tuple(ffn),
+        hidden=policy.units(choice.importance.hidden, student.hidden_size),
+        stacks={stack: choice.layers(stack) for stack in layout.depths},
+        vocab=vocab,
     )
 
 
-def _heads(teacher: Architecture, student: Architecture, importance: Tensor) -> tuple[Units, Units]:
-    """Query and key-value heads kept in one layer, given the importance of each query head."""
-    policy = student.width_policy
-    by_group = importance.reshape(teacher.num_key_value_heads, -1)
-    groups = policy.units(by_group.norm(dim=1), student.num_key_value_heads)
-    size = student.num_attention_heads // student.num_key_value_heads
-    query = (
-        group * by_group.shape[1] + head
-        for group in groups
-        for head in policy.units(by_group[group], size)
-    )
-    return tuple(query), groups
+@dataclass(frozen=True)
+class _Choice:
+    layout: Layout
+    student: Architecture
+    importance: Calibration
+
+    def layers(self, stack: str) -> tuple[KeptLayer, ...]:
+        numbers = layers_of(self.layout, self.student, stack)
+        return tuple(KeptLayer(n, self._units(stack, n, numbers)) for n in numbers)
+
+    def _units(self, stack: str, layer: int, kept: Units) -> dict[str, Units | tuple[Units, ...]]:
+        """The units kept in one layer, by axis."""
+        policy, student = self.student.width_policy, self.student
+        sites, found = self.layout.sites[stack, layer], dict[str, Any]()
+        if "heads" in sites:
+            found |= self._heads(self._of("heads", stack, layer, kept), grouped="kv_heads" in sites)
+        for unit in ("cross_heads", "ffn", "experts"):
+            if unit in sites:
+                found[unit] = policy.units(self._of(unit, stack, layer, kept), student.units(unit))
+        if "expert_ffn" in sites:
+            importance = self._of("expert_ffn", stack, layer, kept)
+            count = student.units("expert_ffn")
+            found["expert_ffn"] = tuple(
+                policy.units(importance[e], count) for e in found["experts"]
+            )
+        return found
+
+    def _of(self, unit: str, stack: str, layer: int, kept: Units) -> Tensor:
+        """Importance of a layer's units; where all layers keep the same ones, in all of them."""
+        by_layer = self.importance.units(unit, stack, self.student.width_policy.heads_by)
+        shared = unit in self.layout.family.shared
+        over_all: Tensor = torch.linalg.vector_norm(by_layer[list(kept)], dim=0)
+        return over_all if shared else by_layer[layer]
+
+    def _heads(self, importance: Tensor, *, grouped: bool) -> dict[str, Units]:
+        """Query and key-value heads kept in one layer, given the importance of each query head."""
+        policy, student, own = self.student.width_policy, self.student, self.layout.architecture
+        if not grouped:
+            return {"heads": policy.units(importance, student.num_attention_heads)}
+        by_group = importance.reshape(own.num_key_value_heads, -1)
+        groups = policy.units(by_group.norm(dim=1), student.num_key_value_heads)
+        size = student.num_attention_heads // student.num_key_value_heads
+        query = (
+            group * by_group.shape[1] + head
+            for group in groups
+            for head in policy.units(by_group[group], size)
+        )
+        return {"heads": tuple(query), "kv_heads": groups}

@@ -5,15 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
-from protege.spaces.architecture import Architecture
+from protege.spaces.architecture import RATIOS, Architecture
 
-SIZES = (
-    "num_hidden_layers",
-    "hidden_size",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "intermediate_size",
-)
+SIZES = tuple(RATIOS.values())
 Value = Union[int, str]  # noqa: UP007 - an alias that is also used at run time
 Params = Mapping[str, Value]
 

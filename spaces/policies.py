@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol, get_args
 
 from torch import Tensor
 
 from protege.spaces.cache import digest
 from protege.spaces.errors import BadInput, Infeasible
+
+HeadsBy = Literal["activation", "gradient", "ablation"]
+"""By how active a head is, by the loss's gradient, or by what the model loses without it."""
 
 
 class LayerPolicy(Protocol):
@@ -35,6 +38,10 @@ class WidthPolicy(Protocol):
     @property
     def needs_calibration(self) -> bool:
         """Whether the choice depends on what a calibration pass found."""
+
+    @property
+    def heads_by(self) -> HeadsBy:
+        """The criterion that attention heads are ranked by."""
 
     def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
         """Ascending indices of ``count`` units, given the importance of each, ``(units,)``."""
@@ -74,6 +81,7 @@ class First:
 
     name: ClassVar[str] = "first"
     needs_calibration: ClassVar[bool] = False
+    heads_by: ClassVar[HeadsBy] = "activation"
 
     def layers(self, total: int, count: int) -> tuple[int, ...]:
         _check_depth(total, count)
@@ -129,10 +137,24 @@ class LayerMap:
 
 @dataclass(frozen=True)
 class Activation:
-    """The units most active on calibration text (Minitron, arXiv 2407.14679)."""
+    """The units most active on calibration data (Minitron, arXiv 2407.14679).
 
-    name: ClassVar[str] = "activation"
+    Attributes:
+        heads_by: What attention heads are ranked by instead, if not by how active they are: the
+            loss's gradient, or what the model loses without them (see `head_importance`).
+    """
+
+    heads_by: HeadsBy = "activation"
     needs_calibration: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.heads_by not in get_args(HeadsBy):
+            known = ", ".join(get_args(HeadsBy))
+            raise BadInput(f"heads_by={self.heads_by!r}: expected one of {known}")
+
+    @property
+    def name(self) -> str:
+        return "activation" if self.heads_by == "activation" else f"heads-by-{self.heads_by}"
 
     def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
         strongest = importance.argsort(descending=True, stable=True)[:count]

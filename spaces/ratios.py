@@ -46,7 +46,7 @@ def _span(name: str, declared: tuple[float, ...], default_step: Fraction) -> lis
         start, step = -(-low // default_step) * default_step, default_step
     ratios = {float(start + i * step) for i in range((high - start) // step + 1)}
     # a range has its ends, wherever its steps fall; but no layer is ever cut in two
-    whole = name == "layers" and len(declared) == 2
+    whole = name in {"layers", "decoder_layers", "experts"} and len(declared) == 2
     return sorted(ratios if whole else ratios | {float(low), float(high)})
 
 

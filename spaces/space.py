@@ -1,6 +1,6 @@
 """The declared search space: every student that may be tried, and none that cannot be built."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import cached_property
@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from protege.spaces.architecture import Architecture
+from protege.spaces.architecture import RATIOS, Architecture
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.knobs import SIZES, Knob, Params, Suggests, Value, value_of
 from protege.spaces.policies import Activation, Ends, LayerPolicy, WidthPolicy
 from protege.spaces.ratios import Ratios, spread
 from protege.spaces.teacher import Teacher
+
+
+def _any(_: Architecture) -> bool:
+    """Whatever the family takes, an unknown teacher of it can be cut to."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -29,29 +34,39 @@ class SearchSpace:
     the width, first units: where most people start by hand. Both are the baselines of a study.
 
     Attributes:
-        layers: Of `num_hidden_layers`.
+        layers: Of `num_hidden_layers`; of a pair, the encoder's.
+        decoder_layers: Of `num_decoder_layers`, where an encoder stands before the decoder.
         hidden: Of `hidden_size`.
         heads: Of `num_attention_heads`; evenly out of every key-value group.
         kv_heads: Of `num_key_value_heads`; whole groups.
         intermediate: Of `intermediate_size`.
+        experts: Of `num_experts`; never fewer than a token is sent to.
+        moe_intermediate: Of `moe_intermediate_size`, the width of each expert.
+        vocab: Of `vocab_size`; special tokens, bytes and characters stay.
         layer_policy: One policy or several to choose from.
         width_policy: One policy or several to choose from.
         multiple_of: What widths are rounded to; hardware likes 8, 16, 32 or 64.
         teacher: The architecture that the ratios are of; set by `of`.
+        fits: What says of a student whether the teacher at hand can be cut to it; set by `of`.
     """
 
     layers: Ratios = 1.0
+    decoder_layers: Ratios = 1.0
     hidden: Ratios = 1.0
     heads: Ratios = 1.0
     kv_heads: Ratios = 1.0
     intermediate: Ratios = 1.0
+    experts: Ratios = 1.0
+    moe_intermediate: Ratios = 1.0
+    vocab: Ratios = 1.0
     layer_policy: LayerPolicy | Sequence[LayerPolicy] = Ends()
     width_policy: WidthPolicy | Sequence[WidthPolicy] = Activation()
     multiple_of: int = 8
     teacher: Architecture | None = field(default=None, repr=False)
+    fits: Callable[[Architecture], bool] = field(default=_any, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("layers", "hidden", "heads", "kv_heads", "intermediate"):
+        for name in RATIOS:
             spread(name, getattr(self, name), Fraction(1, 8))
         width: object = self.multiple_of
         if not isinstance(width, int) or width < 1:
@@ -67,12 +82,14 @@ class SearchSpace:
         Raises:
             BadInput: It has no student, only the teacher itself.
         """
-        own = teacher.architecture if isinstance(teacher, Teacher) else teacher
-        bound = replace(self, teacher=own)
+        if isinstance(teacher, Teacher):
+            bound = replace(self, teacher=teacher.architecture, fits=teacher.can_be)
+        else:
+            bound = replace(self, teacher=teacher)
         if not bound._declared:  # noqa: SLF001 - its own
             raise BadInput(
-                f"{self!r} has no student of {own}: no ratio in it gives sizes that the family "
-                "accepts and that differ from the teacher's; widen a range or add a policy"
+                f"{self!r} has no student of {bound.teacher}: no ratio in it gives sizes that the "
+                "family accepts and that differ from the teacher's; widen a range or add a policy"
             )
         return bound
 
@@ -104,14 +121,16 @@ class SearchSpace:
     def anchors(self) -> tuple[Architecture, ...]:
         """The teacher and the naive half."""
         teacher = self._teacher
-        half = {"layers": 0.5, "hidden": 0.5, "intermediate": 0.5}
+        named = ("layers", "decoder_layers", "hidden", "intermediate", "moe_intermediate")
+        half = {name: 0.5 for name in named if getattr(teacher, RATIOS[name])}
         choices = [{**half, "heads": 0.5, "kv_heads": 0.5}, half]
         for ratios in choices:
             try:
                 naive = teacher.scaled(multiple_of=self.multiple_of, **ratios)  # type: ignore[arg-type]
             except Infeasible:
                 continue
-            return (teacher, naive)
+            if self.fits(naive):
+                return (teacher, naive)
         return (teacher,)
 
     @cached_property
@@ -228,36 +247,31 @@ class SearchSpace:
     @cached_property
     def _declared(self) -> tuple[Architecture, ...]:
         """Every distinct student that the declaration makes, without the teacher."""
-        teacher, eighth = self._teacher, Fraction(1, 8)
-        depths = spread("layers", self.layers, Fraction(1, teacher.num_hidden_layers))
-        widths = [
-            spread(name, getattr(self, name), eighth)
-            for name in ("hidden", "heads", "kv_heads", "intermediate")
-        ]
+        teacher = self._teacher
+        declared = [spread(n, getattr(self, n), self._step(n)) for n in RATIOS]
         shapes: dict[Architecture, None] = {}
-        for layers, (hidden, heads, kv_heads, intermediate) in product(depths, product(*widths)):
+        for ratios in product(*declared):
             try:
-                shape = teacher.scaled(
-                    layers=layers,
-                    hidden=hidden,
-                    heads=heads,
-                    kv_heads=kv_heads,
-                    intermediate=intermediate,
-                    multiple_of=self.multiple_of,
-                )
+                chosen: dict[str, Any] = dict(zip(RATIOS, ratios, strict=True))
+                shape = teacher.scaled(multiple_of=self.multiple_of, **chosen)
             except Infeasible:
                 continue
             shapes[shape] = None
         students = (student for shape in shapes for student in self._under_policies(shape))
-        return tuple(dict.fromkeys(s for s in students if s != teacher))
+        return tuple(dict.fromkeys(s for s in students if s != teacher and self.fits(s)))
+
+    def _step(self, name: str) -> Fraction:
+        """The step of a range that states none: one layer, one expert, an eighth of a width."""
+        whole = name in {"layers", "decoder_layers", "experts"}
+        return Fraction(1, getattr(self._teacher, RATIOS[name]) or 1) if whole else Fraction(1, 8)
 
     def _under_policies(self, shape: Architecture) -> Iterator[Architecture]:
         """The shape under every policy; of layer policies that keep the same, only the first."""
         teacher = self._teacher
-        kept: set[tuple[int, ...]] = set()
+        kept: set[tuple[tuple[int, ...], ...]] = set()
         for layer_policy in _several(self.layer_policy):
             try:
-                layers = layer_policy.layers(teacher.num_hidden_layers, shape.num_hidden_layers)
+                layers = teacher.layers_kept(shape, layer_policy)
             except Infeasible:
                 continue
             if layers in kept:

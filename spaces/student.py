@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from protege.spaces.architecture import Architecture
 from protege.spaces.cache import write_text
@@ -24,7 +24,7 @@ class Student:
 
     Attributes:
         model: The model, of the teacher's own class.
-        tokenizer: The teacher's tokenizer.
+        processor: The teacher's tokenizer or image processor; of fewer tokens where some were cut.
         architecture: Its sizes and policies.
         kept: The teacher's units it was made of.
         embedder: The model with its pooling, for students that make sentence vectors.
@@ -33,7 +33,7 @@ class Student:
     """
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    processor: Any
     architecture: Architecture
     kept: Kept
     embedder: Embedder | None = None
@@ -61,7 +61,8 @@ class Student:
         path.mkdir(parents=True, exist_ok=True)
         with quiet():
             self.model.save_pretrained(path)
-            self.tokenizer.save_pretrained(path)
+            if self.processor is not None:
+                self.processor.save_pretrained(path)
         embedder = self.embedder
         if embedder and (self.is_sentence_transformer or embedder.projection):
             width = self.architecture.hidden_size

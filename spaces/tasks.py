@@ -15,13 +15,30 @@ class Task(StrEnum):
     SENTENCES = "sentence-similarity"
     FILL_MASK = "fill-mask"
     GENERATION = "text-generation"
+    TEXT_TO_TEXT = "text2text-generation"
     TEXTS = "text-classification"
     TOKENS = "token-classification"
+    QUESTIONS = "question-answering"
+    IMAGE_FEATURES = "image-feature-extraction"
+    IMAGES = "image-classification"
+    SPEECH = "automatic-speech-recognition"
 
     @property
     def auto_class(self) -> str:
         """The transformers class that loads a checkpoint for it."""
         return _AUTO_CLASSES[self]
+
+    @property
+    def auto_processor(self) -> str:
+        """The transformers class that loads what makes the model's inputs."""
+        if self in {Task.IMAGES, Task.IMAGE_FEATURES}:
+            return "AutoImageProcessor"
+        return "AutoProcessor" if self is Task.SPEECH else "AutoTokenizer"
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether the model answers with logits; otherwise with states."""
+        return self.auto_class != "AutoModel"
 
 
 _AUTO_CLASSES = {
@@ -29,17 +46,31 @@ _AUTO_CLASSES = {
     Task.SENTENCES: "AutoModel",
     Task.FILL_MASK: "AutoModelForMaskedLM",
     Task.GENERATION: "AutoModelForCausalLM",
+    Task.TEXT_TO_TEXT: "AutoModelForSeq2SeqLM",
     Task.TEXTS: "AutoModelForSequenceClassification",
     Task.TOKENS: "AutoModelForTokenClassification",
+    Task.QUESTIONS: "AutoModelForQuestionAnswering",
+    Task.IMAGE_FEATURES: "AutoModel",
+    Task.IMAGES: "AutoModelForImageClassification",
+    Task.SPEECH: "AutoModelForSpeechSeq2Seq",
 }
 
 _TASKS = {
+    "WhisperForConditionalGeneration": Task.SPEECH,
+    "ForConditionalGeneration": Task.TEXT_TO_TEXT,
     "ForMaskedLM": Task.FILL_MASK,
     "ForPreTraining": Task.FILL_MASK,
     "ForCausalLM": Task.GENERATION,
     "LMHeadModel": Task.GENERATION,
     "ForSequenceClassification": Task.TEXTS,
     "ForTokenClassification": Task.TOKENS,
+    "ForQuestionAnswering": Task.QUESTIONS,
+    "ForImageClassification": Task.IMAGES,
+    "ForImageClassificationWithTeacher": Task.IMAGES,
+    "VisionModel": Task.IMAGE_FEATURES,
+    "ViTModel": Task.IMAGE_FEATURES,
+    "DeiTModel": Task.IMAGE_FEATURES,
+    "Dinov2Model": Task.IMAGE_FEATURES,
     "Model": Task.FEATURES,
 }
 
@@ -64,3 +95,11 @@ def task_of(
     raise Unsupported(
         f"{declared}: this head is not supported; give task=, one of {', '.join(Task)}"
     )
+
+
+def makes_vectors(task: Task, config: PretrainedConfig) -> bool:
+    """Whether a model for the task makes one vector of a text, by pooling."""
+    paired = getattr(config, "is_encoder_decoder", False)
+    # the smallest OPT but one answers in the width of its embedding, which is no stream of its own
+    narrow = getattr(config, "word_embed_proj_dim", config.hidden_size) != config.hidden_size
+    return task is Task.SENTENCES or (task is Task.FEATURES and not paired and not narrow)

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +12,9 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     AutoConfig,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -26,15 +25,20 @@ from protege.spaces.architecture import Architecture
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.cache import digest, tensor_bytes
 from protege.spaces.calibration import Calibration
+from protege.spaces.configuring import configured
 from protege.spaces.cut import cut
-from protege.spaces.errors import BadInput, Mismatch, ProtegeError
+from protege.spaces.errors import BadInput, Infeasible, ProtegeError, Unsupported
 from protege.spaces.families import Family, family_of
-from protege.spaces.kept import Kept, choose
+from protege.spaces.filling import filled
+from protege.spaces.kept import Kept, Units, choose
+from protege.spaces.layout import Layout
 from protege.spaces.missing import settle
 from protege.spaces.pooling import Embedder, Pooling, read_pooling
+from protege.spaces.processors import read_processor, tokenizer_in, with_tokenizer
 from protege.spaces.quiet import quiet
 from protege.spaces.student import Student
-from protege.spaces.tasks import Task, task_of
+from protege.spaces.tasks import Task, makes_vectors, task_of
+from protege.spaces.vocabulary import choose_tokens, must_keep, renumbered, shrunk
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +47,8 @@ class Teacher:
 
     Attributes:
         model: The model, in fp32, in evaluation mode.
-        tokenizer: Its tokenizer.
+        processor: What turns the user's data into its inputs: a tokenizer, an image processor, a
+            feature extractor with a tokenizer.
         task: What it is for.
         family: The table it is cut by.
         source: The folder or hub id it came from.
@@ -51,7 +56,7 @@ class Teacher:
     """
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    processor: Any
     task: Task
     family: Family
     source: str
@@ -78,7 +83,7 @@ class Teacher:
 
         Raises:
             BadInput: There is no model there, or none for the task, or no such task.
-            Unsupported: The model type is not one that protege knows.
+            Unsupported: The model type is not one that protege knows, or not one it can cut.
         """
         place = _place(source)
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -95,12 +100,24 @@ class Teacher:
                 place, config=config, dtype=torch.float32, output_loading_info=True, **options
             )
             settle(model.eval(), loading["missing_keys"], kind)
-            tokenizer = AutoTokenizer.from_pretrained(place, config=config, **options)
-        if kind not in {Task.FEATURES, Task.SENTENCES}:
+            processor = read_processor(place, config, kind, options)
+        if not makes_vectors(kind, config):
             pooling = None
         elif pooling is None:
-            pooling = Pooling(max_tokens=min(512, tokenizer.model_max_length))
-        return cls(model, tokenizer, kind, family, place, pooling)
+            pooling = Pooling(max_tokens=min(512, processor.model_max_length))
+        return cls(model, processor, kind, family, place, pooling)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer.
+
+        Raises:
+            Unsupported: It reads images alone.
+        """
+        found = tokenizer_in(self.processor)
+        if found is None:
+            raise Unsupported(f"{self.source}: a model for {self.task} has no tokenizer")
+        return found
 
     @property
     def config(self) -> PretrainedConfig:
@@ -109,20 +126,25 @@ class Teacher:
         return config
 
     @cached_property
+    def layout(self) -> Layout:
+        """What each of its tensors is made of.
+
+        Raises:
+            Mismatch: A tensor that the family's table does not name, or names otherwise.
+            Unsupported: The configuration makes a model that cannot be cut.
+        """
+        return Layout.of(self.family, self.model)
+
+    @property
     def architecture(self) -> Architecture:
         """The teacher's own sizes: ratio 1.0."""
-        config = self.config
-        heads = config.num_attention_heads
-        return Architecture(
-            model_type=config.model_type,
-            num_hidden_layers=config.num_hidden_layers,
-            hidden_size=config.hidden_size,
-            num_attention_heads=heads,
-            num_key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
-            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-            intermediate_size=config.intermediate_size,
-            vocab_size=config.vocab_size,
-        )
+        return self.layout.architecture
+
+    @cached_property
+    def least_vocab_size(self) -> int:
+        """Tokens that every student keeps: special ones, bytes and characters; 0 without any."""
+        tokenizer = tokenizer_in(self.processor)
+        return 0 if tokenizer is None else len(must_keep(tokenizer))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -140,7 +162,7 @@ class Teacher:
     @property
     def generates(self) -> bool:
         """Whether it writes text token by token, keeping keys and values."""
-        return self.task is Task.GENERATION
+        return self.task in {Task.GENERATION, Task.TEXT_TO_TEXT, Task.SPEECH}
 
     def projection_size(self, architecture: Architecture) -> int:
         """Weights of the projection that a sentence encoder of that architecture ends with."""
@@ -152,13 +174,24 @@ class Teacher:
         outputs = own if self.pooling.projection is None else len(self.pooling.projection[0])
         return outputs * (architecture.hidden_size + 1)
 
+    def can_be(self, architecture: Architecture) -> bool:
+        """Whether a student of that architecture, which the family takes, can be cut from it."""
+        if architecture.vocab_size < min(self.least_vocab_size, self.architecture.vocab_size):
+            return False
+        try:
+            configured(self.layout, self.config, architecture)
+        except Infeasible:
+            return False
+        return True
+
     def blueprint(self, architecture: Architecture) -> Blueprint:
         """Class and configuration of the student of that architecture.
 
         Raises:
             Infeasible: The configuration class refuses the sizes.
         """
-        return Blueprint.of(type(self.model).__name__, self._configured(architecture))
+        config = configured(self.layout, self.config, architecture)
+        return Blueprint.of(type(self.model).__name__, config)
 
     def student(
         self, architecture: Architecture, calibration: Calibration | None = None
@@ -167,9 +200,14 @@ class Teacher:
 
         Raises:
             BadInput: The architecture's width policy needs a calibration and none is given.
-            Infeasible: The configuration class refuses the sizes.
+            Infeasible: The configuration class refuses the sizes, or the vocabulary is too small.
         """
-        return self.student_of(architecture, choose(self.architecture, architecture, calibration))
+        vocab = None
+        if architecture.vocab_size < self.architecture.vocab_size:
+            known = calibration if architecture.width_policy.needs_calibration else None
+            frequency = (known or Calibration.flat(self.layout)).vocab
+            vocab = choose_tokens(self.tokenizer, frequency, architecture.vocab_size)
+        return self.student_of(architecture, choose(self.layout, architecture, calibration, vocab))
 
     def student_of(self, architecture: Architecture, kept: Kept) -> Student:
         """The student that keeps exactly these units.
@@ -177,59 +215,34 @@ class Teacher:
         Raises:
             Mismatch: The units are not as many as the architecture has.
         """
-        prefix = f"{self.model.base_model_prefix}."
-        tensors = cut(
-            self.model.state_dict(), prefix, self.family, kept, self.architecture.head_dim
-        )
-        model = self._filled(self._configured(architecture), tensors)
+        config = configured(self.layout, self.config, architecture)
+        processor = self.processor
+        if kept.vocab is not None:
+            config = type(config)(**renumbered(config.to_dict(), kept.vocab))
+            processor = with_tokenizer(processor, shrunk(self.tokenizer, kept.vocab))
+        tensors = cut(self.model.state_dict(), self.layout, kept)
+        model = filled(type(self.model), config, tensors)
         if model.can_generate():
             # how text is sampled and where it ends is no part of the configuration
-            model.generation_config = deepcopy(self.model.generation_config)
+            model.generation_config = self._generation_config(kept.vocab)
         return Student(
-            model=model.eval(),
-            tokenizer=self.tokenizer,
+            model=model,
+            processor=processor,
             architecture=architecture,
             kept=kept,
-            embedder=self._embedder(model, kept),
+            embedder=self._embedder(model, kept.hidden),
             is_sentence_transformer=self.task is Task.SENTENCES,
         )
 
+    def _generation_config(self, vocab: Units | None) -> Any:
+        own: Any = deepcopy(self.model.generation_config)
+        return own if vocab is None else type(own)(**renumbered(own.to_dict(), vocab))
+
     def embedder(self) -> Embedder | None:
         """The teacher with its pooling; none where it is not for sentence vectors."""
-        own = self.architecture
-        return self._embedder(self.model, choose(own, own, None))
+        return self._embedder(self.model, tuple(range(self.architecture.hidden_size)))
 
-    def _filled(self, config: PretrainedConfig, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
-        """A model of the teacher's class with these tensors, ties renewed.
-
-        Raises:
-            Mismatch: The tensors are not the ones that the configuration asks for.
-        """
-        # given both, from_pretrained builds, fills and re-ties in one pass, and spends no time on
-        # random weights
-        with quiet():
-            loaded: Any = type(self.model).from_pretrained(
-                None,
-                config=config,
-                state_dict=tensors,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-        model: PreTrainedModel = loaded[0]
-        unfit = loaded[1]["missing_keys"] | {name for name, *_ in loaded[1]["mismatched_keys"]}
-        if unfit:
-            first = ", ".join(sorted(unfit)[:3])
-            raise Mismatch(f"the units kept do not fit the student's sizes: see {first}")
-        return model
-
-    def _configured(self, architecture: Architecture) -> PretrainedConfig:
-        own = self.architecture
-        layers = architecture.layer_policy.layers(
-            own.num_hidden_layers, architecture.num_hidden_layers
-        )
-        return self.family.configure(self.config, architecture.sizes(), layers)
-
-    def _embedder(self, model: PreTrainedModel, kept: Kept) -> Embedder | None:
+    def _embedder(self, model: PreTrainedModel, hidden: Units) -> Embedder | None:
         """The model with the teacher's pooling, in the teacher's own space of vectors.
 
         A narrower student gets a linear layer back to the teacher's dimension; before training it
@@ -240,11 +253,11 @@ class Teacher:
         width = self.architecture.hidden_size
         dense = self.pooling.projection
         projection = None
-        if dense is not None or len(kept.hidden) < width:
+        if dense is not None or len(hidden) < width:
             weight, bias = dense or (torch.eye(width), torch.zeros(width))
-            projection = nn.Linear(len(kept.hidden), len(weight))
+            projection = nn.Linear(len(hidden), len(weight))
             with torch.no_grad():
-                projection.weight.copy_(weight[:, list(kept.hidden)])
+                projection.weight.copy_(weight[:, list(hidden)])
                 projection.bias.copy_(bias)
         return Embedder(model, self.pooling, projection).eval()
 

@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(params=list(CASES.values()), ids=list(CASES), scope="session")
 def case(request: pytest.FixtureRequest) -> Case:
-    """Every family with every head."""
+    """An encoder and a decoder with every head that students are distilled for."""
     found: Case = request.param
     return found
 

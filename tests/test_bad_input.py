@@ -95,9 +95,9 @@ def test_an_unsupported_model_type_is_refused_with_the_supported_ones(
     study = write_study(tmp_path)
     config = tmp_path / "teacher" / "config.json"
     fields = json.loads(config.read_text(encoding="utf-8"))
-    config.write_text(json.dumps(fields | {"model_type": "gpt2"}), encoding="utf-8")
+    config.write_text(json.dumps(fields | {"model_type": "gptj"}), encoding="utf-8")
     message = refused(capsys, "run", study)
-    assert "gpt2" in message
+    assert "gptj" in message
     assert "bert" in message
     assert "llama" in message
     assert not (tmp_path / "run").exists()

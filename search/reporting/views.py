@@ -25,6 +25,14 @@ TRIAL = Goal("trial", "", "minimize", None, "")
 HOUSEKEEPING = {"ratio_to_teacher", "clock", "pairs", "processes", "cold_ms", "steps"}
 """Details of measurements that say how they were made; hovers leave them out."""
 
+HOVER_LINES = (
+    ("num_hidden_layers", "num_decoder_layers", "hidden_size"),
+    ("num_attention_heads", "num_key_value_heads", "intermediate_size"),
+    ("num_experts", "moe_intermediate_size", "vocab_size"),
+    ("layer_policy", "width_policy"),
+)
+"""What of a student stands on one line of a hover."""
+
 APART = (0.07, 0.05)
 """Two labels nearer than these shares of a plot's width and height would overlap."""
 
@@ -132,8 +140,10 @@ def _role(front: "Front", trial: Trial) -> str:
 def _hover(front: "Front", trial: Trial) -> str:
     """The student's label, sizes, policies and measurements, a line each."""
     own = trial.architecture
-    named = [f"{words} {own[name]}" for name, words in SIZES.items() if name in own]
-    lines = [" · ".join(named[start:end]) for start, end in ((0, 2), (2, 5), (5, 7))]
+    lines = [
+        " · ".join(f"{SIZES[name]} {own[name]}" for name in group if name in own)
+        for group in HOVER_LINES
+    ]
     for goal in front.goals.goals:
         found = trial.measurements.get(goal.name)
         if found is not None:

@@ -7,10 +7,14 @@ from protege.search.goals import Goal
 
 SIZES = {
     "num_hidden_layers": "layers",
+    "num_decoder_layers": "decoder layers",
     "hidden_size": "hidden size",
     "num_attention_heads": "heads",
     "num_key_value_heads": "KV heads",
     "intermediate_size": "feed-forward",
+    "num_experts": "experts",
+    "moe_intermediate_size": "expert width",
+    "vocab_size": "vocabulary",
     "layer_policy": "layer policy",
     "width_policy": "width policy",
 }

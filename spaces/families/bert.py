@@ -1,14 +1,14 @@
-"""BERT and the encoders built like it: post-LN, learned positions, heads tied to the width."""
+"""BERT: post-LN, learned positions, heads tied to the width."""
 
 from protege.spaces.families.family import Family
+from protege.spaces.families.heads import BERT_SIZES, CLASSIFIERS
 
 BERT = Family(
     name="BERT",
     model_types=("bert",),
     tensors={
         "embeddings.word_embeddings": "vocab hidden",
-        "embeddings.position_embeddings": "position hidden",
-        "embeddings.token_type_embeddings": "type hidden",
+        "embeddings.{position,token_type}_embeddings": "place hidden",
         "embeddings.LayerNorm": "hidden",
         "encoder.layer.*.attention.self.{query,key,value}": "heads hidden",
         "encoder.layer.*.attention.output.dense": "hidden heads",
@@ -20,8 +20,10 @@ BERT = Family(
         "cls.predictions.transform.dense": "hidden hidden",
         "cls.predictions.transform.LayerNorm": "hidden",
         "cls.predictions.decoder": "vocab hidden",
-        "cls.predictions": "vocab",
-        "classifier": "label hidden",
+        "cls.predictions.bias": "vocab",
+        **CLASSIFIERS,
     },
-    knobs=("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
+    sizes=BERT_SIZES,
+    stacks={"encoder": "encoder.layer.*"},
+    refused={"add_cross_attention": "a BERT that attends to another model is half of a pair"},
 )

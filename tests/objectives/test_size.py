@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 
 from protege.objectives import Candidate, Memory, Objective, Parameters, Workload, exceeds
 from protege.objectives.size import BYTES, Precision
-from protege.spaces import Cache, Task, Teacher
-from tests.tiny import CASES, VOCABULARY
+from protege.spaces import Architecture, Cache, Task, Teacher
+from protege.spaces.architecture import RATIOS as SIZE_OF_RATIO
+from tests.tiny import CASES, ZOO, inputs_of
 
 RATIOS = st.sampled_from([0.25, 0.5, 0.75, 1.0])
-DECODERS = [name for name, case in CASES.items() if case.task is Task.GENERATION]
+WRITERS = [
+    name
+    for name, case in ZOO.items()
+    if case.task in {Task.GENERATION, Task.TEXT_TO_TEXT, Task.SPEECH}
+]
+TEACHERS: dict[str, Teacher] = {}
 
 
 def candidate(teacher: Teacher, **ratios: float) -> Candidate:
@@ -22,32 +28,53 @@ def candidate(teacher: Teacher, **ratios: float) -> Candidate:
     return Candidate(teacher, teacher.architecture.scaled(**given), Cache(Path("unused")))
 
 
-@given(layers=RATIOS, hidden=RATIOS, intermediate=RATIOS)
-@settings(max_examples=15)
-def test_parameters_are_those_of_the_built_student(
-    teacher: Teacher, layers: float, hidden: float, intermediate: float
+@pytest.mark.parametrize("name", ZOO)
+@given(ratio=RATIOS, data=st.data())
+@settings(max_examples=3)
+def test_parameters_and_bytes_are_those_of_the_built_student(
+    name: str, ratio: float, data: st.DataObject
 ) -> None:
-    given = candidate(teacher, layers=layers, hidden=hidden, intermediate=intermediate)
+    teacher = TEACHERS.get(name) or TEACHERS.setdefault(name, ZOO[name].teacher())
+    own = teacher.architecture
+    knobs = [n for n, size in SIZE_OF_RATIO.items() if size in teacher.family.knobs]
+    chosen = data.draw(st.sets(st.sampled_from([n for n in knobs if n in present(own)])))
+    given = candidate(teacher, **dict.fromkeys(chosen, ratio))
     built = {p.data_ptr(): p.numel() for p in given.student.module.parameters()}
     counted = Parameters().measure(given)
     assert round(counted.value * 1e6) == sum(built.values())
     assert Memory().measure(given).details["weights_mb"] == pytest.approx(counted.value * 4)
 
 
-@pytest.mark.parametrize("name", DECODERS)
-@pytest.mark.parametrize("ratios", [{}, {"layers": 0.5}, {"kv_heads": 0.5}, {"heads": 0.5}])
-def test_cache_bytes_are_those_of_a_real_cache(name: str, ratios: dict[str, float]) -> None:
-    given = candidate(CASES[name].teacher(), **ratios)
-    ids = torch.randint(5, VOCABULARY, (3, 11), generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("ratio", ["", "layers", "decoder_layers", "kv_heads", "heads", "hidden"])
+def test_cache_bytes_are_those_of_a_real_cache(name: str, ratio: str) -> None:
+    teacher = ZOO[name].teacher()
+    if ratio and (
+        SIZE_OF_RATIO[ratio] not in teacher.family.knobs
+        or ratio not in present(teacher.architecture)
+    ):
+        return
+    given = candidate(teacher, **({ratio: 0.5} if ratio else {}))
+    read = inputs_of(teacher)
+    written = 7 if "decoder_input_ids" in read else 0
     with torch.inference_mode():
-        cache = given.student.model(input_ids=ids, use_cache=True).past_key_values
+        cache = given.student.model(**read, use_cache=True).past_key_values
+    both = [cache.self_attention_cache, cache.cross_attention_cache] if written else [cache]
     held = sum(
         tensor.numel() * tensor.element_size()
-        for layer in cache.layers
+        for side in both
+        for layer in side.layers
         for tensor in (layer.keys, layer.values)
     )
-    for workload in (Workload(3, 11), Workload(3, 4, new_tokens=7)):
+    splits = [(9, 7)] if written else [(9, 0), (4, 5)]
+    for prompt, new in splits:
+        workload = Workload(3, prompt, new_tokens=new)
         assert Memory(workload).measure(given).details["kv_cache_mb"] == pytest.approx(held / 1e6)
+
+
+def present(own: Architecture) -> set[str]:
+    """The ratios that the teacher has something to take of."""
+    return {name for name, size in SIZE_OF_RATIO.items() if getattr(own, size)}
 
 
 @pytest.mark.parametrize("precision", BYTES)

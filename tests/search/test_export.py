@@ -37,7 +37,7 @@ def test_the_record_says_all_that_is_needed_to_make_the_student_again(
     assert record["architecture"] == trial.architecture
     assert record["teacher"]["fingerprint"] == teacher.fingerprint
     assert record["study"] == {"name": "toy", "seed": 0, "trial": trial.number}
-    assert len(record["kept"]["layers"]) == trial.architecture["num_hidden_layers"]
+    assert len(record["kept"]["layers"]["encoder"]) == trial.architecture["num_hidden_layers"]
     assert record["measurements"]["retention"]["value"] == trial.measurements["retention"].value
     assert record["measurements"]["retention"]["steps"] == 2
     assert [goal["name"] for goal in record["goals"]] == ["memory_mb", "retention"]

@@ -1,7 +1,7 @@
 """Whatever the family and the head, a student computes what its teacher would with less."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -11,42 +11,50 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from protege.spaces import FAMILIES, Kept, Mismatch, Teacher
-from protege.spaces.architecture import Architecture
+from protege.spaces import FAMILIES, Architecture, Infeasible, Kept, Mismatch, Teacher
+from protege.spaces.cut import cut
 from protege.spaces.families.family import CUT_AXES
-from protege.spaces.kept import choose
-from tests.tiny import CASES, Case, answer
+from protege.spaces.filling import filled
+from protege.spaces.kept import KeptLayer, everything
+from protege.spaces.vocabulary import renumbered
+from tests.spaces.choices import AXES, halved, has, shuffled
+from tests.tiny import CASES, ZOO, Case, answer, inputs_of
 
 
-def everything(own: Architecture) -> Kept:
-    return choose(own, own, None)
+def sized(own: Architecture, kept: Kept) -> Architecture:
+    """The architecture of a student that keeps these units."""
+    sizes: dict[str, Any] = {"hidden_size": len(kept.hidden)}
+    if kept.vocab is not None:
+        sizes["vocab_size"] = len(kept.vocab)
+    names = {
+        "heads": "num_attention_heads",
+        "cross_heads": "num_attention_heads",
+        "kv_heads": "num_key_value_heads",
+        "ffn": "intermediate_size",
+        "experts": "num_experts",
+    }
+    for layers in kept.stacks.values():
+        for layer in layers:
+            sizes |= {names[unit]: len(layer.units[unit]) for unit in names if unit in layer.units}
+            for neurons in layer.units.get("expert_ffn", ()):
+                assert isinstance(neurons, tuple)
+                sizes["moe_intermediate_size"] = len(neurons)
+    if not any("kv_heads" in layer.units for layers in kept.stacks.values() for layer in layers):
+        sizes["num_key_value_heads"] = sizes["num_attention_heads"]
+    depths = {"num_hidden_layers": len(next(iter(kept.stacks.values())))}
+    if own.num_decoder_layers:
+        depths["num_decoder_layers"] = len(kept.stacks["decoder"])
+    sizes |= depths
+    return replace(own, **sizes)
 
 
-def modules(teacher: Teacher, axes: str) -> list[nn.Module]:
-    """The base model's modules of these axes, first layer first."""
-    patterns = teacher.family.modules(axes)
-    named = teacher.model.base_model.named_modules()
-    return [module for name, module in named if any(p.fullmatch(name) for p in patterns)]
-
-
-@contextmanager
-def zeroed(layers: list[nn.Module], kept: list[Tensor]) -> Iterator[None]:
-    """Projections that read nothing but the kept channels of their input."""
-    weights = [
-        (layer.get_parameter("weight"), rows) for layer, rows in zip(layers, kept, strict=True)
-    ]
-    before = [weight.detach().clone() for weight, _ in weights]
-    with torch.no_grad():
-        for weight, rows in weights:
-            mask = torch.zeros(weight.shape[1]).index_fill(0, rows, 1.0)
-            weight.mul_(mask)
-        yield
-        for (weight, _), old in zip(weights, before, strict=True):
-            weight.copy_(old)
+def assert_near(found: Tensor, expected: Tensor) -> None:
+    """Equal to 1e-5 of the largest figure, or of one: sums were only taken in another order."""
+    assert_close(found, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.abs().max())))
 
 
 def test_every_supported_model_type_has_tiny_teachers() -> None:
-    covered = {case.model_type for case in CASES.values()}
+    covered = {case.model_type for case in ZOO.values()}
     assert covered == {name for family in FAMILIES for name in family.model_types}
 
 
@@ -56,119 +64,221 @@ def test_at_ratio_one_the_student_is_the_teacher_bit_for_bit(teacher: Teacher) -
     assert list(mine) == list(theirs)
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
     assert torch.equal(answer(student), answer(teacher))
-    assert student.model.config.to_dict().items() >= architecture_fields(teacher).items()
-
-
-def architecture_fields(teacher: Teacher) -> dict[str, Any]:
-    config = teacher.config.to_dict()
-    return {name: config[name] for name in teacher.family.knobs}
-
-
-def shuffled(own: Architecture, axis: str) -> Kept:
-    """Every unit kept, those of one axis in another order, which differs from layer to layer."""
-    generator = torch.Generator().manual_seed(0)
-
-    def order(count: int) -> list[int]:
-        found: list[int] = torch.randperm(count, generator=generator).tolist()
-        return found
-
-    kept = everything(own)
-    depth, group = own.num_hidden_layers, own.num_attention_heads // own.num_key_value_heads
-    if axis == "hidden":
-        return replace(kept, hidden=tuple(order(own.hidden_size)))
-    if axis == "ffn":
-        return replace(kept, ffn=tuple(tuple(order(own.intermediate_size)) for _ in range(depth)))
-    groups = [order(own.num_key_value_heads) for _ in range(depth)]
-    heads = [[g * group + head for g in layer for head in order(group)] for layer in groups]
-    return replace(kept, heads=tuple(map(tuple, heads)), kv_heads=tuple(map(tuple, groups)))
-
-
-@pytest.mark.parametrize("axis", ["hidden", "heads", "ffn"])
-def test_the_order_of_units_does_not_matter(teacher: Teacher, axis: str) -> None:
-    kept = shuffled(teacher.architecture, axis)
-    assert kept != everything(teacher.architecture)
-    given, expected = answer(teacher.student_of(teacher.architecture, kept)), answer(teacher)
-    if axis == "hidden" and expected.shape[1] == teacher.architecture.hidden_size:
-        expected = expected[:, list(kept.hidden)]
-    assert_close(given, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_a_student_without_neurons_is_the_teacher_with_them_silenced(teacher: Teacher) -> None:
-    own = teacher.architecture
-    kept = everything(own)
-    picked = [units[layer % 2 :: 2] for layer, units in enumerate(kept.ffn)]
-    smaller = replace(own, intermediate_size=len(picked[0]))
-    rows = [torch.tensor(units) for units in picked]
-    with zeroed(modules(teacher, "hidden ffn"), rows):
-        expected = answer(teacher)
-    assert not torch.equal(expected, answer(teacher))
-    given = answer(teacher.student_of(smaller, replace(kept, ffn=tuple(picked))))
-    assert_close(given, expected, rtol=1e-5, atol=1e-5)
-
-
-def with_head_sizes() -> dict[str, Case]:
-    return {
-        name: case for name, case in CASES.items() if not case.teacher().family.heads_follow_hidden
+    teachers, students = teacher.config.to_dict(), student.model.config.to_dict()
+    family = teacher.family
+    # these say by name what the teacher's may leave to its class's defaults
+    stated = {*family.written(teacher.architecture.sizes()), *family.reset, family.dense_layers}
+    assert {n: students[n] for n in students if n not in stated} == {
+        n: teachers[n] for n in teachers if n not in stated
     }
 
 
-@pytest.mark.parametrize("case", with_head_sizes().values(), ids=with_head_sizes())
-@pytest.mark.parametrize("knob", ["heads", "kv_heads"])
-def test_a_student_without_heads_is_the_teacher_with_them_silenced(case: Case, knob: str) -> None:
-    teacher = case.teacher()
-    own = teacher.architecture
-    # the second half of each group, or of the groups: not what slicing would give
-    group = own.num_attention_heads // own.num_key_value_heads
-    groups = range(own.num_key_value_heads)
-    queries: range = range(group)
-    if knob == "kv_heads" or group == 1:
-        groups = groups[len(groups) // 2 :]
-    else:
-        queries = queries[1:]
-    heads = tuple(g * group + q for g in groups for q in queries)
-    sizes = replace(own, num_attention_heads=len(heads), num_key_value_heads=len(groups))
-    depth = own.num_hidden_layers
-    kept = replace(everything(own), heads=(heads,) * depth, kv_heads=(tuple(groups),) * depth)
-    rows = (torch.tensor(heads)[:, None] * own.head_dim + torch.arange(own.head_dim)).reshape(-1)
-    with zeroed(modules(teacher, "hidden heads"), [rows] * depth):
-        expected = answer(teacher)
-    assert not torch.equal(expected, answer(teacher))
-    assert_close(answer(teacher.student_of(sizes, kept)), expected, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("axis", AXES)
+def test_the_order_of_units_does_not_matter(teacher: Teacher, axis: str) -> None:
+    if not has(teacher, axis) or axis == "vocab":
+        return
+    kept = shuffled(teacher, axis)
+    assert kept != everything(teacher.layout)
+    expected = answer(teacher)
+    found = answer(teacher.student_of(teacher.architecture, kept))
+    if axis == "hidden" and expected.shape[-1] == teacher.architecture.hidden_size:
+        expected = expected[..., list(kept.hidden)]
+    assert_near(found, expected)
 
 
-@pytest.mark.parametrize("layers", [(0, 3), (1, 2, 3), (2,)])
-def test_a_shallower_student_is_the_teacher_with_layers_bypassed(
-    teacher: Teacher, layers: tuple[int, ...]
-) -> None:
-    own = teacher.architecture
-    whole = everything(own)
-    kept = Kept(
-        layers, whole.hidden, *(tuple(units[i] for i in layers) for units in per_layer(whole))
+def test_the_order_of_tokens_does_not_matter(teacher: Teacher) -> None:
+    if not has(teacher, "vocab"):
+        return
+    kept, given = shuffled(teacher, "vocab"), inputs_of(teacher)
+    tokens = kept.vocab or ()
+    expected = answer(teacher, **given)
+    # the model alone: no tokenizer has its tokens in any but their own order
+    config = type(teacher.config)(**renumbered(teacher.config.to_dict(), tokens))
+    model = filled(
+        type(teacher.model), config, cut(teacher.model.state_dict(), teacher.layout, kept)
     )
-    student = teacher.student_of(replace(own, num_hidden_layers=len(layers)), kept)
-    with bypassed(teacher, set(range(own.num_hidden_layers)) - set(layers)):
-        expected = answer(teacher)
-    assert torch.equal(answer(student), expected)
-    assert not torch.equal(answer(teacher), expected)
-
-
-def per_layer(kept: Kept) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    return kept.heads, kept.kv_heads, kept.ffn
+    place = torch.tensor(tokens).argsort()
+    moved = {name: place[ids] if "input_ids" in name else ids for name, ids in given.items()}
+    found = answer(replace(teacher, model=model), **moved)
+    if teacher.task.has_logits and expected.shape[-1] == len(tokens):
+        expected = expected[..., list(tokens)]
+    assert_near(found, expected)
 
 
 @contextmanager
-def bypassed(teacher: Teacher, layers: set[int]) -> Iterator[None]:
-    """Layers that pass on what they are given."""
-    stacks = [
-        module
-        for module in teacher.model.base_model.modules()
-        if isinstance(module, nn.ModuleList)
-        and len(module) == teacher.architecture.num_hidden_layers
-    ]
-    assert len(stacks) == 1
+def silenced(teacher: Teacher, axis: str, kept: Kept) -> Iterator[None]:
+    """The teacher with nothing of the units that are not kept reaching what reads them."""
+    model, own = teacher.model, teacher.architecture
+    with ExitStack() as stack:
+        for slot in teacher.layout.slots:
+            if axis not in "+".join(slot.axes).split("+") or slot.layer is None:
+                continue
+            layers = {layer.number: layer for layer in kept.stacks[slot.stack]}
+            units: Any = layers[slot.layer].units[axis]
+            tensor = model.state_dict()[slot.name]
+            before = tensor.clone()
+            stack.callback(tensor.copy_, before)
+            if axis == "experts":
+                _silence_router(stack, model, slot.name, units)
+            elif axis == "expert_ffn":
+                if slot.axes[-1] == axis:
+                    mask = torch.zeros(tensor.shape[0], tensor.shape[2])
+                    mask[torch.arange(len(units))[:, None], torch.tensor(units)] = 1
+                    tensor.mul_(mask[:, None])
+            elif "hidden" in slot.axes and len(slot.axes) == 2:
+                _silence_readers(teacher, slot.name, slot.axes, axis, units)
+        yield
+    assert own == teacher.architecture
+
+
+def _silence_readers(
+    teacher: Teacher, name: str, axes: tuple[str, ...], axis: str, units: Any
+) -> None:
+    """Zero what a projection into the residual stream would read of the units left out."""
+    module = teacher.model.get_submodule(name.rpartition(".")[0]) if "." in name else None
+    conv = type(module).__name__ == "Conv1D"
+    dimension = 0 if conv else 1
+    if axes[dimension] != axis:
+        return
+    tensor = teacher.model.state_dict()[name]
+    rows = teacher.architecture.head_dim if axis.endswith("heads") else 1
+    kept = (torch.tensor(units)[:, None] * rows + torch.arange(rows)).reshape(-1)
+    mask = torch.zeros(tensor.shape[dimension]).index_fill(0, kept, 1.0)
+    tensor.mul_(mask[:, None] if conv else mask)
+
+
+def _silence_router(stack: ExitStack, model: nn.Module, name: str, units: Any) -> None:
+    """A router that never chooses an expert left out: its logit is as low as can be."""
+    if not name.endswith("mlp.gate.weight"):
+        return
+    router: Any = model.get_submodule(name.removesuffix(".weight"))
+
+    def hook(module: Any, given: tuple[Tensor, ...], _output: object) -> tuple[Tensor, ...]:
+        logits = nn.functional.linear(given[0].reshape(-1, given[0].shape[-1]), module.weight)
+        out = torch.full_like(logits, -torch.inf).index_fill(1, torch.tensor(units), 0.0)
+        probabilities = (logits + out).float().softmax(-1)
+        top, chosen = probabilities.topk(module.top_k, dim=-1)
+        if getattr(module, "norm_topk_prob", True):
+            top = top / top.sum(-1, keepdim=True)
+        return logits, top, chosen
+
+    stack.callback(router.register_forward_hook(hook).remove)
+
+
+@pytest.mark.parametrize("axis", ["heads", "cross_heads", "ffn", "experts", "expert_ffn"])
+def test_a_student_without_units_is_the_teacher_with_them_silenced(case: Case, axis: str) -> None:
+    teacher = case.teacher()
+    if not has(teacher, axis) or not _is_cut(teacher, axis):
+        return
+    kept = halved(teacher, axis)
+    if axis in {"heads", "cross_heads"}:  # one size counts both
+        kept = _with_other_heads(teacher, kept)
+    with silenced(teacher, "heads", kept), silenced(teacher, "cross_heads", kept):
+        pass
+    with ExitStack() as stack:
+        for silent in {axis, *_paired(teacher, axis)}:
+            stack.enter_context(silenced(teacher, silent, kept))
+        expected = answer(teacher)
+    assert not torch.equal(expected, answer(teacher))
+    found = answer(teacher.student_of(sized(teacher.architecture, kept), kept))
+    assert_near(found, expected)
+
+
+def _is_cut(teacher: Teacher, axis: str) -> bool:
+    """Whether a student of the family can have fewer of these units without a narrower stream."""
+    heads = axis.endswith("heads")
+    if heads and (teacher.family.heads_follow_hidden or teacher.family.whole):
+        return False
+    return not (axis == "ffn" and teacher.family.ffn_multiple)
+
+
+def _paired(teacher: Teacher, axis: str) -> set[str]:
+    return (
+        {"heads", "cross_heads"}
+        if axis.endswith("heads") and has(teacher, "cross_heads")
+        else set()
+    )
+
+
+def _with_other_heads(teacher: Teacher, kept: Kept) -> Kept:
+    """The same with as many heads of the other kind, where a layer has two attentions."""
+    own = teacher.architecture.num_attention_heads
+    stacks = {}
+    for stack, layers in kept.stacks.items():
+        changed = []
+        for layer in layers:
+            units = dict(layer.units)
+            for axis in ("heads", "cross_heads"):
+                if axis in units and len(units[axis]) == own and "kv_heads" not in units:
+                    units[axis] = tuple(range(own // 2))
+            changed.append(KeptLayer(layer.number, units))
+        stacks[stack] = tuple(changed)
+    return replace(kept, stacks=stacks)
+
+
+def without_layers(teacher: Teacher, layers: dict[str, tuple[int, ...]]) -> Kept:
+    """All units of these layers, and all layers of the stacks not named."""
+    whole = everything(teacher.layout)
+    stacks = {
+        stack: tuple(one for one in found if one.number in layers.get(stack, (one.number,)))
+        for stack, found in whole.stacks.items()
+    }
+    return replace(whole, stacks=stacks)
+
+
+@pytest.mark.parametrize("layers", [(0, 2), (1, 2), (2,)], ids=str)
+def test_a_shallower_student_is_the_teacher_with_layers_bypassed(
+    teacher: Teacher, layers: tuple[int, ...]
+) -> None:
+    for stack in teacher.family.depths:
+        if stack not in teacher.layout.depths:
+            continue
+        kept = without_layers(teacher, {stack: layers})
+        student = sized(teacher.architecture, kept)
+        student = replace(student, layer_policy=_Layers(layers))
+        if teacher.family.first_layer_stays and 0 not in layers and _stays(teacher):
+            with pytest.raises(
+                Infeasible, match="layer 0 is built unlike the others and must stay"
+            ):
+                teacher.student_of(student, kept)
+            continue
+        with bypassed(teacher, stack, layers):
+            expected = answer(teacher)
+        assert_close(answer(teacher.student_of(student, kept)), expected, rtol=0, atol=1e-6)
+        assert not torch.equal(answer(teacher), expected)
+
+
+def _stays(teacher: Teacher) -> bool:
+    return any(getattr(teacher.config, name, None) for name in teacher.family.first_layer_stays)
+
+
+class _Layers:
+    """These layers of any stack that has fewer than all of them to keep."""
+
+    name = "these"
+
+    def __init__(self, layers: tuple[int, ...]) -> None:
+        self._layers = layers
+
+    def layers(self, total: int, count: int) -> tuple[int, ...]:
+        assert count == len(self._layers) < total
+        return self._layers
+
+
+@contextmanager
+def bypassed(teacher: Teacher, stack: str, kept: tuple[int, ...]) -> Iterator[None]:
+    """Layers that pass on what they are given; T5's first one still tells distances."""
+    place = teacher.family.stacks[stack].removesuffix(".*")
+    layers: Any = teacher.model.base_model.get_submodule(place)
+
+    def hook(_layer: nn.Module, given: Any, named: Any, output: Any) -> Any:
+        states = given[0] if given else named["hidden_states"]
+        return (states, *output[1:]) if isinstance(output, tuple) else states
+
     handles = [
-        stacks[0][number].register_forward_hook(lambda _layer, inputs, _output: inputs[0])
-        for number in layers
+        layer.register_forward_hook(hook, with_kwargs=True)
+        for number, layer in enumerate(layers)
+        if number not in kept
     ]
     yield
     for handle in handles:
@@ -176,38 +286,43 @@ def bypassed(teacher: Teacher, layers: set[int]) -> Iterator[None]:
 
 
 def test_every_tensor_is_named_by_one_rule_that_fits_its_shape(teacher: Teacher) -> None:
-    own, prefix = teacher.architecture, f"{teacher.model.base_model_prefix}."
-    sizes = {
-        "hidden": own.hidden_size,
-        "heads": own.num_attention_heads * own.head_dim,
-        "kv_heads": own.num_key_value_heads * own.head_dim,
-        "ffn": own.intermediate_size,
-        "vocab": own.vocab_size,
-        "label": 3,
-    }
-    for name, tensor in teacher.model.state_dict().items():
-        axes = teacher.family.axes(name.removeprefix(prefix))
-        assert len(axes) == tensor.ndim, name
-        named = zip(axes, tensor.shape, strict=True)
-        assert all(sizes.get(axis, size) == size for axis, size in named), name
-        assert set(axes) - set(CUT_AXES) <= {"vocab", "label", "position", "type"}, name
+    whole = {"place", "label", "bucket", "channel", "one", "kernel", "mel", "colour", "height"}
+    whole |= {"width", *teacher.family.as_hidden}
+    assert [slot.name for slot in teacher.layout.slots] == list(teacher.model.state_dict())
+    for slot in teacher.layout.slots:
+        shape = teacher.model.state_dict()[slot.name].shape
+        assert [sum(part.size for part in parts) for parts in slot.dimensions] == list(shape)
+        units = {part.unit for parts in slot.dimensions for part in parts}
+        assert units - set(CUT_AXES) <= whole, slot.name
 
 
 @pytest.mark.parametrize("kind", ["weight", "bias", "gate"])
 def test_a_tensor_that_no_rule_names_is_an_error_that_names_it(case: Case, kind: str) -> None:
     teacher = case.teacher()
     planted = nn.Module()
-    planted.register_parameter(kind, nn.Parameter(torch.zeros(teacher.architecture.hidden_size)))
+    planted.register_parameter(kind, nn.Parameter(torch.zeros(24)))
     teacher.model.base_model.add_module("planted", planted)
     with pytest.raises(Mismatch, match=rf"'planted\.{kind}': expected one rule .* found 0"):
         teacher.student(teacher.architecture.scaled(layers=0.5))
 
 
+def test_a_tensor_of_another_shape_than_its_rule_says_is_an_error_that_names_it() -> None:
+    teacher = CASES["llama"].teacher()
+    layer: Any = teacher.model.get_submodule("layers.2.mlp")
+    layer.up_proj = nn.Linear(24, 41, bias=False)
+    with pytest.raises(Mismatch, match=r"'layers.2.mlp.up_proj.weight' of shape .* ffn x hidden"):
+        teacher.student(teacher.architecture)
+
+
 def test_units_that_do_not_fit_the_architecture_are_refused(teacher: Teacher) -> None:
     own = teacher.architecture
-    smaller = replace(own, intermediate_size=own.intermediate_size - 2)
+    wrong = "num_experts" if own.num_experts else "intermediate_size"
+    fewer: dict[str, Any] = {wrong: own.units("experts" if own.num_experts else "ffn") - 2}
+    smaller = replace(own, **fewer)
+    if teacher.family.ffn_multiple:
+        smaller = replace(own, intermediate_size=own.hidden_size)
     with pytest.raises(Mismatch, match=r"do not fit the student's sizes: see \S+"):
-        teacher.student_of(smaller, everything(own))
+        teacher.student_of(smaller, everything(teacher.layout))
 
 
 def test_training_a_student_leaves_the_teacher_as_it_was(teacher: Teacher) -> None:

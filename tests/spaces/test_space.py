@@ -64,7 +64,7 @@ def test_the_baselines_come_first_and_the_teacher_before_all(space: SearchSpace)
 
 def test_the_naive_half_is_half_of_everything_by_slicing() -> None:
     naive = SPACES["bert"].anchors[1]
-    assert str(naive) == "3x192 heads 6 ffn 768 (uniform, first)"
+    assert str(naive) == "3x192 heads 6 ffn 768 vocab 30522 (uniform, first)"
     assert str(SPACES["depth only"].anchors[1]).startswith("15x")
 
 

@@ -12,19 +12,25 @@ from torch.testing import assert_close
 from transformers import PreTrainedModel
 
 from protege.spaces import Activation, Calibration, Ends, Pooling, Student, Task, Teacher
+from protege.spaces.architecture import RATIOS
 from protege.spaces.student import MANIFEST
-from tests.tiny import CASES, Case, answer, batch, save, texts
+from tests.tiny import CASES, ZOO, Case, answer, batch, inputs_of, save, texts
 
 SENTENCES = {name: case for name, case in CASES.items() if case.task is Task.SENTENCES}
-DECODERS = {name: case for name, case in CASES.items() if case.task is Task.GENERATION}
+WRITERS = {
+    name: case
+    for name, case in ZOO.items()
+    if case.task in {Task.GENERATION, Task.TEXT_TO_TEXT, Task.SPEECH}
+}
 
 
 def smaller(teacher: Teacher) -> Student:
-    """A student that is smaller in every way."""
-    heads = 1.0 if teacher.family.heads_follow_hidden else 0.5
-    architecture = teacher.architecture.scaled(
-        layers=0.5, hidden=0.5, heads=heads, intermediate=0.5, multiple_of=4, layer_policy=Ends()
-    )
+    """A student that is smaller in every way that its family knows."""
+    own = teacher.architecture
+    knobs = [r for r, size in RATIOS.items() if size in teacher.family.knobs and getattr(own, size)]
+    ratios: Any = dict.fromkeys(knobs, 0.5)
+    architecture = own.scaled(**ratios, multiple_of=4, layer_policy=Ends())
+    assert all(getattr(architecture, RATIOS[r]) < getattr(own, RATIOS[r]) for r in knobs)
     student = teacher.student(architecture)
     with torch.no_grad():  # as if trained: nothing that is saved can come from the teacher
         for parameter in student.module.parameters():
@@ -35,8 +41,7 @@ def smaller(teacher: Teacher) -> Student:
 def test_what_is_loaded_again_is_what_was_saved(teacher: Teacher, tmp_path: Path) -> None:
     student = smaller(teacher)
     student.save(tmp_path)
-    loaded = getattr(transformers, teacher.task.auto_class).from_pretrained(tmp_path)
-    assert type(loaded) is type(teacher.model)
+    loaded = type(teacher.model).from_pretrained(tmp_path)
     mine, theirs = student.model.state_dict(), loaded.state_dict()
     assert list(mine) == list(theirs)
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -45,19 +50,32 @@ def test_what_is_loaded_again_is_what_was_saved(teacher: Teacher, tmp_path: Path
 def test_a_saved_student_can_be_a_teacher(teacher: Teacher, tmp_path: Path) -> None:
     student = smaller(teacher)
     loaded = Teacher.load(student.save(tmp_path), task=teacher.task)
+    assert type(loaded.model) is type(teacher.model)
     assert torch.equal(answer(loaded), answer(student))
-    assert loaded.architecture.sizes() == student.architecture.sizes()
-    assert loaded.tokenizer("w1 w2")["input_ids"] == teacher.tokenizer("w1 w2")["input_ids"]
+    # a mixture that keeps no dense layer has no dense width any more
+    assert loaded.architecture.sizes().items() <= student.architecture.sizes().items()
+    # transformers makes a tokenizer of Qwen's own kind of whatever lies beside its models
+    if student.architecture.vocab_size and type(loaded.tokenizer) is type(teacher.tokenizer):
+        kept = student.kept.vocab or ()
+        text = " ".join(teacher.tokenizer.convert_ids_to_tokens(list(kept[6:9])))
+        mine, theirs = loaded.tokenizer(text)["input_ids"], teacher.tokenizer(text)["input_ids"]
+        assert [kept[token] for token in mine] == theirs
 
 
-@pytest.mark.parametrize("name", ["bert-masked", "llama-causal-tied"])
-def test_tied_weights_share_their_storage(name: str, tmp_path: Path) -> None:
-    teacher = CASES[name].teacher()
+def test_tied_weights_share_their_storage_and_no_others_do(
+    teacher: Teacher, tmp_path: Path
+) -> None:
     student = smaller(teacher)
-    auto_class = getattr(transformers, teacher.task.auto_class)
-    for model in (student.model, auto_class.from_pretrained(student.save(tmp_path))):
-        inputs, outputs = embeddings(model)
-        assert inputs.data_ptr() == outputs.data_ptr()
+    loaded = type(teacher.model).from_pretrained(student.save(tmp_path))
+    assert tied(student.model) == tied(loaded) == tied(teacher.model)
+
+
+def tied(model: PreTrainedModel) -> set[frozenset[str]]:
+    """The groups of tensors that share their storage."""
+    by_place: dict[int, set[str]] = {}
+    for name, tensor in model.state_dict().items():
+        by_place.setdefault(tensor.data_ptr(), set()).add(name)
+    return {frozenset(names) for names in by_place.values() if len(names) > 1}
 
 
 def test_untied_weights_stay_apart() -> None:
@@ -70,16 +88,22 @@ def embeddings(model: PreTrainedModel) -> list[Tensor]:
     return [end.weight for end in ends]
 
 
-@pytest.mark.parametrize("case", DECODERS.values(), ids=DECODERS)
-def test_a_decoder_writes_the_same_with_its_cache_and_without(case: Case) -> None:
-    model: Any = smaller(case.teacher()).model
-    prompt = batch(sequences=1)["input_ids"]
+@pytest.mark.parametrize("case", WRITERS.values(), ids=WRITERS)
+def test_a_student_writes_the_same_with_its_cache_and_without(case: Case) -> None:
+    student = smaller(case.teacher())
+    given: Any = inputs_of(student)
+    prompt = next(value for name, value in given.items() if name in PROMPTS)[:1]
     written = [
-        model.generate(prompt, max_new_tokens=8, do_sample=False, use_cache=use_cache)
+        student.model.generate(  # type: ignore[operator]
+            prompt, max_new_tokens=8, min_new_tokens=8, do_sample=False, use_cache=use_cache
+        )
         for use_cache in (True, False)
     ]
-    assert written[0].shape[1] > prompt.shape[1]
+    assert written[0].shape[1] >= 8
     assert torch.equal(*written)
+
+
+PROMPTS = ("input_ids", "input_features")
 
 
 def test_a_decoder_keeps_how_its_teacher_ends_and_samples(tmp_path: Path) -> None:
@@ -147,9 +171,11 @@ def test_the_manifest_names_every_unit_kept_and_what_it_is_told(tmp_path: Path) 
     assert manifest["trial"] == 7
     assert manifest["architecture"]["layer_policy"] == "ends"
     assert manifest["architecture"]["num_hidden_layers"] == 2
-    assert manifest["kept"]["layers"] == [0, 3]
+    assert manifest["kept"]["layers"] == {"decoder": [0, 3]}
     assert len(manifest["kept"]["hidden"]) == student.architecture.hidden_size
-    assert [len(heads) for heads in manifest["kept"]["heads"]] == [4, 4]
+    assert len(manifest["kept"]["vocab"]) == student.architecture.vocab_size == 48
+    layers = manifest["kept"]["stacks"]["decoder"]
+    assert [(layer["layer"], len(layer["heads"])) for layer in layers] == [(0, 3), (3, 3)]
 
 
 def test_a_student_of_a_student_declares_the_pooling_it_had(tmp_path: Path) -> None:

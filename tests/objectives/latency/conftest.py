@@ -57,7 +57,7 @@ def candidate(tmp_path: Path) -> Callable[[Blueprint, int], Candidate]:
         words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
         teacher = Teacher(
             model=blueprint.build(),
-            tokenizer=PreTrainedTokenizerFast(tokenizer_object=words),
+            processor=PreTrainedTokenizerFast(tokenizer_object=words),
             task=Task.GENERATION if config.model_type == "llama" else Task.FEATURES,
             family=family_of(config.model_type),
             source="tiny",

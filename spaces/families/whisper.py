@@ -1,0 +1,22 @@
+"""Whisper: convolutions over a spectrogram, then BART's layers."""
+
+from protege.spaces.families.bart import LAYERS, SIZES, STACKS
+from protege.spaces.families.family import Family, WidthFactor
+
+WHISPER = Family(
+    name="Whisper",
+    model_types=("whisper",),
+    tensors={
+        "encoder.conv1": "hidden mel kernel",
+        "encoder.conv2": "hidden hidden kernel",
+        "decoder.embed_tokens": "vocab hidden",
+        "proj_out": "vocab hidden",
+        **LAYERS,
+    },
+    sizes=SIZES,
+    stacks=STACKS,
+    factors=(
+        WidthFactor("decoder.embed_tokens", 0.5, when="scale_embedding"),
+        WidthFactor("decoder.layer_norm", -0.5, when="scale_embedding", tied_only=True),
+    ),
+)

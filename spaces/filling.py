@@ -1,0 +1,59 @@
+"""A model of given tensors, built without the random weights it would begin with."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from protege.spaces.errors import Mismatch
+
+
+def filled(
+    model_class: type[PreTrainedModel], config: PretrainedConfig, tensors: Mapping[str, Tensor]
+) -> PreTrainedModel:
+    """A model of that class that holds these very tensors, ties renewed, in evaluation mode.
+
+    Nothing is copied: what `cut` made is what the model trains.
+
+    Raises:
+        Mismatch: The tensors are not the ones that the configuration asks for.
+    """
+    with no_init_weights(), _weightless():
+        model = model_class(config)
+    unfit = _unfit(model.state_dict(), tensors)
+    if unfit:
+        raise Mismatch(f"the units kept do not fit the student's sizes: see {', '.join(unfit[:3])}")
+    model.load_state_dict(tensors, assign=True)
+    model.tie_weights()
+    model.eval()
+    return model
+
+
+def _unfit(asked: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that are missing, surplus or of another shape."""
+    names = sorted(asked.keys() ^ given.keys())
+    return names + [n for n in asked.keys() & given.keys() if asked[n].shape != given[n].shape]
+
+
+@contextmanager
+def _weightless() -> Iterator[None]:
+    """Modules that are made inside have parameters without storage; buffers are real.
+
+    Buffers hold what configurations imply, such as rotary frequencies, and no checkpoint has them.
+    """
+    module_class: Any = nn.Module  # a method of it is replaced while the block runs
+    register: Callable[..., None] = module_class.register_parameter
+
+    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    module_class.register_parameter = on_meta
+    try:
+        yield
+    finally:
+        module_class.register_parameter = register

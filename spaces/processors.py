@@ -1,0 +1,37 @@
+"""What turns a user's data into a model's inputs, and the tokenizer in it."""
+
+import copy
+from typing import Any
+
+import transformers
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from protege.spaces.tasks import Task
+
+
+def read_processor(
+    place: str, config: PretrainedConfig, task: Task, options: dict[str, Any]
+) -> Any:
+    """The tokenizer, image processor, or both with a feature extractor, that a task calls for."""
+    auto_class = getattr(transformers, task.auto_processor)
+    if task.auto_processor == "AutoTokenizer":
+        # given the configuration, it is not read again: from GGUF that takes seconds
+        return auto_class.from_pretrained(place, config=config, **options)
+    return auto_class.from_pretrained(place, **options)
+
+
+def tokenizer_in(processor: Any) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that a processor is, or has."""
+    if isinstance(processor, PreTrainedTokenizerBase):
+        return processor
+    found: PreTrainedTokenizerBase | None = getattr(processor, "tokenizer", None)
+    return found
+
+
+def with_tokenizer(processor: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The processor with another tokenizer in it."""
+    if isinstance(processor, PreTrainedTokenizerBase):
+        return tokenizer
+    changed = copy.copy(processor)
+    changed.tokenizer = tokenizer
+    return changed
