@@ -23,19 +23,27 @@ def filled(
     """
     with no_init_weights(), _weightless():
         model = model_class(config)
-    unfit = _unfit(model.state_dict(), tensors)
-    if unfit:
-        raise Mismatch(f"the units kept do not fit the student's sizes: see {', '.join(unfit[:3])}")
-    model.load_state_dict(tensors, assign=True)
+    _fill(model, tensors)
     model.tie_weights()
     model.eval()
     return model
 
 
-def _unfit(asked: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """Names of tensors that are missing, surplus or of another shape."""
-    names = sorted(asked.keys() ^ given.keys())
-    return names + [n for n in asked.keys() & given.keys() if asked[n].shape != given[n].shape]
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put the tensors where their names say; what `load_state_dict` does, without its hooks."""
+    asked = model.state_dict()
+    unfit = sorted(asked.keys() ^ tensors.keys())
+    unfit += [
+        name for name in asked.keys() & tensors.keys() if asked[name].shape != tensors[name].shape
+    ]
+    if unfit:
+        raise Mismatch(f"the units kept do not fit the student's sizes: see {', '.join(unfit[:3])}")
+    modules = dict(model.named_modules())
+    for name, tensor in tensors.items():
+        module, _, own = name.rpartition(".")
+        if own in modules[module]._parameters:  # noqa: SLF001 - torch offers no other way in
+            tensor = nn.Parameter(tensor)  # noqa: PLW2901
+        setattr(modules[module], own, tensor)
 
 
 @contextmanager

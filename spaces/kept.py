@@ -150,9 +150,10 @@ class _Choice:
     def _of(self, unit: str, stack: str, layer: int, kept: Units) -> Tensor:
         """Importance of a layer's units; where all layers keep the same ones, in all of them."""
         by_layer = self.importance.units(unit, stack, self.student.width_policy.heads_by)
-        shared = unit in self.layout.family.shared
+        if unit not in self.layout.family.shared:
+            return by_layer[layer]
         over_all: Tensor = torch.linalg.vector_norm(by_layer[list(kept)], dim=0)
-        return over_all if shared else by_layer[layer]
+        return over_all
 
     def _heads(self, importance: Tensor, *, grouped: bool) -> dict[str, Units]:
         """Query and key-value heads kept in one layer, given the importance of each query head."""

@@ -207,6 +207,11 @@ def _depths(family: Family, tensors: Mapping[str, Tensor], prefix: str) -> dict[
         numbers = {int(found[1]) for name in relative if (found := pattern.match(name))}
         if numbers:
             depths[size] = len(numbers)
+    if "num_hidden_layers" not in depths:
+        raise Unsupported(
+            f"a {family.name} without layers in {next(iter(family.stacks.values()))}: it is the "
+            "decoder of a pair by itself; give the checkpoint of the pair, with the task it is for"
+        )
     return depths
 
 

@@ -67,10 +67,6 @@ _TASKS = {
     "ForQuestionAnswering": Task.QUESTIONS,
     "ForImageClassification": Task.IMAGES,
     "ForImageClassificationWithTeacher": Task.IMAGES,
-    "VisionModel": Task.IMAGE_FEATURES,
-    "ViTModel": Task.IMAGE_FEATURES,
-    "DeiTModel": Task.IMAGE_FEATURES,
-    "Dinov2Model": Task.IMAGE_FEATURES,
     "Model": Task.FEATURES,
 }
 
@@ -91,7 +87,8 @@ def task_of(
     declared = (getattr(config, "architectures", None) or ["Model"])[0]
     for ending, task in _TASKS.items():
         if declared.endswith(ending):
-            return task
+            sees = task is Task.FEATURES and hasattr(config, "image_size")
+            return Task.IMAGE_FEATURES if sees else task
     raise Unsupported(
         f"{declared}: this head is not supported; give task=, one of {', '.join(Task)}"
     )

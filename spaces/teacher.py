@@ -28,7 +28,7 @@ from protege.spaces.calibration import Calibration
 from protege.spaces.configuring import configured
 from protege.spaces.cut import cut
 from protege.spaces.errors import BadInput, Infeasible, ProtegeError, Unsupported
-from protege.spaces.families import Family, family_of
+from protege.spaces.families import TOWERS, Family, family_of
 from protege.spaces.filling import filled
 from protege.spaces.kept import Kept, Units, choose
 from protege.spaces.layout import Layout
@@ -91,6 +91,7 @@ class Teacher:
             options["gguf_file"] = gguf_file
         with _as_bad_input(place), quiet():
             config = AutoConfig.from_pretrained(place, **options)
+            config = getattr(config, TOWERS.get(config.model_type, ""), config)
             family = family_of(config.model_type)
             pooling = None if gguf_file else read_pooling(place, revision)
             kind = task_of(task, config, pooling, gguf_file)

@@ -36,9 +36,11 @@ REFUSED = {
     "alone; distil from a BERT or RoBERTa of the same vocabulary",
     "gemma3": "it reads images too; give the checkpoint of its text model (gemma3_text)",
     "gemma3n": "its last layers share keys and values with earlier ones",
-    "siglip": "it is two models; students are cut from its vision tower (siglip_vision_model)",
 }
 """Model types that are asked for and cannot be cut, with the reason."""
+
+TOWERS = {"siglip": "vision_config"}
+"""Model types that are two models, and the field that holds the one that students are cut from."""
 
 
 def family_of(model_type: str) -> Family:
@@ -59,4 +61,4 @@ def family_of(model_type: str) -> Family:
     )
 
 
-__all__ = ["FAMILIES", "REFUSED", "Family", "family_of"]
+__all__ = ["FAMILIES", "REFUSED", "TOWERS", "Family", "family_of"]

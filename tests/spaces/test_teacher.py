@@ -1,5 +1,6 @@
 """Loading a teacher: what is recognised, what is refused, what it is recognised by."""
 
+import json
 import shutil
 from copy import deepcopy
 from dataclasses import replace
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch.testing import assert_close
 
 from protege.spaces import BadInput, Pooling, Task, Teacher, Unsupported
 from protege.spaces.blueprint import Blueprint
-from tests.tiny import CASES, answer, batch, save
+from tests.tiny import CASES, ZOO, Case, answer, batch, save
 
 
 def test_a_checkpoint_says_what_it_is_for(teacher: Teacher, tmp_path: Path) -> None:
@@ -119,6 +121,56 @@ def test_an_unsupported_model_type_is_answered_with_the_supported_ones(tmp_path:
     (tmp_path / "config.json").write_text('{"model_type": "gptj"}', encoding="utf-8")
     with pytest.raises(Unsupported, match=r"'gptj' is not supported; supported are: bert, .*llama"):
         Teacher.load(tmp_path)
+
+
+def test_of_a_pair_of_towers_the_one_that_sees_is_the_teacher(tmp_path: Path) -> None:
+    seeing = ZOO["siglip_vision_model-image-feature-extraction"].teacher()
+    reading = transformers.SiglipTextConfig(
+        vocab_size=96, hidden_size=24, intermediate_size=40, num_hidden_layers=2
+    )
+    config = transformers.SiglipConfig(
+        text_config=reading.to_dict(), vision_config=seeing.config.to_dict()
+    )
+    both = transformers.SiglipModel(config)
+    both.vision_model.load_state_dict(seeing.model.state_dict())
+    both.save_pretrained(tmp_path)
+    seeing.processor.save_pretrained(tmp_path)
+    loaded = Teacher.load(tmp_path)
+    assert loaded.task is Task.IMAGE_FEATURES
+    assert torch.equal(answer(loaded), answer(seeing))
+
+
+def test_the_decoder_of_a_pair_by_itself_is_refused() -> None:
+    model = transformers.BartForCausalLM(ZOO["bart-text2text-generation"].config)
+    teacher = replace(ZOO["bart-text2text-generation"].teacher(), model=model)
+    with pytest.raises(Unsupported, match="decoder of a pair by itself; give the checkpoint of"):
+        teacher.student(teacher.architecture)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "why"),
+    [("albert", "layers share one set of weights"), ("gemma3", "reads images too")],
+)
+def test_a_model_that_makes_no_students_is_refused_with_the_reason(
+    model_type: str, why: str, tmp_path: Path
+) -> None:
+    config = json.dumps({"model_type": model_type})
+    (tmp_path / "config.json").write_text(config, encoding="utf-8")
+    with pytest.raises(Unsupported, match=f"'{model_type}' cannot be cut: .*{why}"):
+        Teacher.load(tmp_path)
+
+
+def test_a_configuration_that_cannot_be_cut_is_refused_with_the_reason() -> None:
+    fields = {"scale_attn_by_inverse_layer_idx": True}
+    teacher = Case("gpt2", Task.GENERATION, fields).teacher()
+    with pytest.raises(Unsupported, match="gpt2 of this configuration: each layer's attention dep"):
+        teacher.student(teacher.architecture)
+
+
+def test_two_stacks_of_different_widths_are_refused() -> None:
+    teacher = Case("bart", Task.TEXT_TO_TEXT, {"decoder_attention_heads": 3}).teacher()
+    with pytest.raises(Unsupported, match=r"that differ \(3, 6\): expected one num_attention"):
+        teacher.student(teacher.architecture)
 
 
 def test_a_head_that_no_lesson_fits_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""The table of families in the README, made of the families' own tables.
+
+``python -m studies.families`` writes it there; a test holds the README to it.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import CONFIG_MAPPING
+
+from protege.search.cli import guarded
+from protege.spaces import FAMILIES, Family, Task
+from protege.spaces.cache import write_text
+
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- families: python -m studies.families -->", "<!-- end of families -->"
+
+AXES = {
+    "layers": ("num_hidden_layers", "num_decoder_layers"),
+    "width": ("hidden_size",),
+    "heads": ("num_attention_heads",),
+    "KV heads": ("num_key_value_heads",),
+    "FFN": ("intermediate_size",),
+    "experts": ("num_experts",),
+    "expert FFN": ("moe_intermediate_size",),
+    "vocab": ("vocab_size",),
+}
+"""Columns of the table, and the sizes that each stands for."""
+
+HEADS = {
+    Task.FILL_MASK: "masked LM",
+    Task.GENERATION: "causal LM",
+    Task.TEXT_TO_TEXT: "seq2seq LM",
+    Task.TEXTS: "sequence",
+    Task.TOKENS: "token",
+    Task.QUESTIONS: "QA",
+    Task.IMAGES: "image",
+    Task.SPEECH: "speech",
+}
+"""Heads beside the base model, in the order of the table."""
+
+
+def table() -> str:
+    """The families as Markdown: what can be cut of each, and under which heads."""
+    titles = ["family", "`model_type`", *AXES, "heads beside the base model"]
+    rows = [titles, ["---"] * len(titles), *map(_row, FAMILIES)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(family: Family) -> list[str]:
+    types = ", ".join(f"`{name}`" for name in family.model_types)
+    cells = [_cell(family, sizes) for sizes in AXES.values()]
+    heads = ", ".join(HEADS[task] for task in heads_of(family))
+    return [family.name, types, *cells, heads or "-"]
+
+
+def _cell(family: Family, sizes: tuple[str, ...]) -> str:
+    """How a student has less of it: freely, with the width, for both stacks apart, or never."""
+    free = [size for size in sizes if size in family.knobs]
+    if len(free) == 2:
+        return "yes, each stack"
+    if free:
+        return "in multiples" if family.ffn_multiple and "intermediate_size" in sizes else "yes"
+    follows = family.heads_follow_hidden and sizes == ("num_attention_heads",)
+    return "with width" if follows else "-"
+
+
+def heads_of(family: Family) -> list[Task]:
+    """The heads that transformers has for any model type of the family, whole as it is.
+
+    An encoder that is made to write, or the decoder of a pair by itself, is another model.
+    """
+    writes = {"encoder": Task.FILL_MASK, "decoder": Task.GENERATION}
+    pair = len(family.depths) == 2
+    own = {Task.TEXT_TO_TEXT, Task.SPEECH} if pair else {writes[stack] for stack in family.depths}
+    others = {*writes.values(), Task.TEXT_TO_TEXT, Task.SPEECH} - own
+    return [
+        task
+        for task in HEADS
+        if task not in others
+        and any(CONFIG_MAPPING[name] in _mapping(task) for name in family.model_types)
+    ]
+
+
+def _mapping(task: Task) -> Any:
+    """From configuration class to the model class with that head."""
+    return getattr(transformers, task.auto_class)._model_mapping  # noqa: SLF001 - it has no other
+
+
+def main() -> None:
+    """Write the table into the README."""
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_text(README, f"{before}{BEGIN}\n{table()}\n{END}{after}")
+    print(f"{README}: {len(FAMILIES)} families")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
