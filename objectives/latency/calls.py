@@ -4,7 +4,7 @@ import gc
 import inspect
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from protege.objectives.latency.estimator import enough
+from protege.objectives.latency.inputs import example_inputs
 from protege.objectives.latency.job import Job, Round, Sample, Trace
 from protege.objectives.latency.models import built
 from protege.objectives.latency.plan import Plan
@@ -37,29 +38,54 @@ def traced(job: Job) -> Trace:
 
 
 def call_of(model: PreTrainedModel, workload: Workload) -> Call:
-    """One call of the model, on token ids that are the same in every process."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (workload.batch_size, workload.prompt_tokens)
-    vocab_size = model.config.get_text_config().vocab_size
-    ids = torch.randint(vocab_size, shape, generator=generator, dtype=torch.int64)
-    if model.can_generate():
-        return _Decoder(model, ids, workload.new_tokens)
-    return _Encoder(model, ids)
+    """One call of the model, on inputs that are the same in every process."""
+    inputs = example_inputs(model, workload)
+    if not model.can_generate():
+        return _Forward(model, inputs)
+    if model.config.is_encoder_decoder:
+        return _Pair(model, inputs, workload.new_tokens)
+    return _Decoder(model, inputs["input_ids"], workload.new_tokens)
 
 
 @dataclass(frozen=True)
-class _Encoder:
-    """One forward of a whole batch; `ids` is `(batch, tokens)`."""
+class _Forward:
+    """One forward of a whole batch of texts or images."""
 
     model: PreTrainedModel
-    ids: Tensor
+    inputs: Mapping[str, Tensor]
 
     def __call__(self) -> Sample:
-        mask = torch.ones_like(self.ids)
         start = _Clocks.now()
-        self.model(input_ids=self.ids, attention_mask=mask)
+        self.model(**self.inputs)
         end = _Clocks.now()
         return _sample(start, end, end)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """An encoding of the whole batch and a first token, then one greedy step for each new token."""
+
+    model: PreTrainedModel
+    inputs: Mapping[str, Tensor]
+    new_tokens: int
+
+    def __call__(self) -> Sample:
+        rows = len(next(iter(self.inputs.values())))
+        begin = self.model.config.decoder_start_token_id or 0
+        token = torch.full((rows, 1), begin, dtype=torch.int64)
+        start = _Clocks.now()
+        seen = self.model(**self.inputs, decoder_input_ids=token, use_cache=True)
+        prefilled = _Clocks.now()
+        mask = {name: m for name, m in self.inputs.items() if name == "attention_mask"}
+        for _ in range(self.new_tokens):
+            seen = self.model(
+                encoder_outputs=(seen.encoder_last_hidden_state,),
+                decoder_input_ids=seen.logits[:, -1].argmax(-1, keepdim=True),
+                past_key_values=seen.past_key_values,
+                use_cache=True,
+                **mask,
+            )
+        return _sample(start, prefilled, _Clocks.now())
 
 
 @dataclass(frozen=True)

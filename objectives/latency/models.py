@@ -10,6 +10,7 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from protege.objectives.latency.inputs import positions_in
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
 
@@ -77,8 +78,7 @@ def positions(model: Model) -> int | None:
     else:
         path = Path(model.folder) / "config.json"
         fields = json.loads(path.read_text(encoding="utf-8"))
-    bound = fields.get("max_position_embeddings")
-    return None if bound is None else int(bound)
+    return positions_in(fields)
 
 
 def described(model: Model) -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from protege.spaces import FAMILIES, Architecture, Infeasible, Kept, Mismatch, Teacher
+from protege.spaces import FAMILIES, Architecture, Infeasible, Kept, Mismatch, Student, Teacher
 from protege.spaces.cut import cut
 from protege.spaces.families.family import CUT_AXES
 from protege.spaces.filling import filled
@@ -103,6 +103,28 @@ def test_the_order_of_tokens_does_not_matter(teacher: Teacher) -> None:
     if teacher.task.has_logits and expected.shape[-1] == len(tokens):
         expected = expected[..., list(tokens)]
     assert_near(found, expected)
+
+
+def test_a_student_of_fewer_tokens_answers_as_its_teacher_where_none_is_missing(
+    teacher: Teacher,
+) -> None:
+    if not has(teacher, "vocab"):
+        return
+    student = teacher.student(teacher.architecture.scaled(vocab=0.5))
+    kept = torch.tensor(student.kept.vocab)
+    assert len(kept) == student.architecture.vocab_size == 48
+    given = inputs_of(student)  # ids of the student's own
+    theirs = {n: kept[ids] if n.endswith("input_ids") else ids for n, ids in given.items()}
+    expected = answer(teacher, **theirs)
+    if teacher.task.has_logits and expected.shape[-1] == teacher.architecture.vocab_size:
+        expected = expected[..., kept]
+    assert torch.equal(answer(student, **given), expected) or _nearly(student, given, expected)
+
+
+def _nearly(student: Student, given: dict[str, Tensor], expected: Tensor) -> bool:
+    """Whether only the order of sums differs: over fewer rows a product is cut up otherwise."""
+    assert_close(answer(student, **given), expected, rtol=0, atol=1e-6)
+    return True
 
 
 @contextmanager
