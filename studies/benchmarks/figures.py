@@ -1,6 +1,7 @@
 """How a benchmark ends: a table for people, and the same figures for programs."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,7 +49,8 @@ def conclude(topic: str, figures: Sequence[Figure]) -> None:
     for one in figures:
         spread = "" if one.low == one.high else f"{one.low:.4g} - {one.high:.4g}"
         table.add_row(one.figure, f"{one.value:.4g}", spread, one.unit, one.compared_with)
-    Console().print(table)
+    # as wide as it needs to be where nobody's window bounds it
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
     path = FOLDER / f"{topic}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps([asdict(one) for one in figures], indent=1) + "\n")
