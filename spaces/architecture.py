@@ -107,13 +107,21 @@ class Architecture:
         policies = {"layer_policy": self.layer_policy.name, "width_policy": self.width_policy.name}
         return {"model_type": self.model_type, **self.sizes(), **policies}
 
-    def scaled(
+    def scaled(  # noqa: PLR0913 - one keyword a knob
         self,
         *,
+        layers: float = 1.0,
+        decoder_layers: float = 1.0,
+        hidden: float = 1.0,
+        heads: float = 1.0,
+        kv_heads: float = 1.0,
+        intermediate: float = 1.0,
+        experts: float = 1.0,
+        moe_intermediate: float = 1.0,
+        vocab: float = 1.0,
         multiple_of: int = 8,
         layer_policy: LayerPolicy = Uniform(),
         width_policy: WidthPolicy = First(),
-        **ratios: float,
     ) -> "Architecture":
         """The student at these ratios of this architecture, snapped to sizes the family accepts.
 
@@ -124,34 +132,25 @@ class Architecture:
         head_dim``: its heads follow the hidden size. No layer has fewer experts than a token is
         sent to.
 
-        Args:
-            multiple_of: What widths are rounded to.
-            layer_policy: Which layers are kept.
-            width_policy: Which units are kept.
-            ratios: By the names of `RATIOS`: ``layers``, ``hidden``, ``vocab`` and so on.
-
         Raises:
-            BadInput: A ratio is outside (0, 1], or no such ratio is known.
-            Infeasible: No model of the family has such sizes.
+            BadInput: A ratio is outside (0, 1].
+            Infeasible: No model of the family has such sizes, or it has nothing to take a ratio of.
         """
-        for name, ratio in ratios.items():
-            check_ratio(name, ratio)
-        of = {**dict.fromkeys(RATIOS, 1.0), **ratios}
-        self._check_knobs(of)
-        hidden_size, query_heads, kv = self._attention(of, multiple_of)
+        given = (layers, decoder_layers, hidden, heads, kv_heads, intermediate)
+        ratios = dict(zip(RATIOS, (*given, experts, moe_intermediate, vocab), strict=True))
+        self._check(ratios)
+        hidden_size, query_heads, kv = self._attention(ratios, multiple_of)
         student = replace(
             self,
-            num_hidden_layers=_whole(self.num_hidden_layers, of["layers"]),
-            num_decoder_layers=_whole(self.num_decoder_layers, of["decoder_layers"]),
+            num_hidden_layers=_whole(self.num_hidden_layers, layers),
+            num_decoder_layers=_whole(self.num_decoder_layers, decoder_layers),
             hidden_size=hidden_size,
             num_attention_heads=query_heads,
             num_key_value_heads=kv,
-            intermediate_size=self._feed_forward(hidden_size, of["intermediate"], multiple_of),
-            num_experts=max(self.num_experts_per_tok, _whole(self.num_experts, of["experts"])),
-            moe_intermediate_size=_snap(
-                self.moe_intermediate_size, of["moe_intermediate"], multiple_of
-            ),
-            vocab_size=_snap(self.vocab_size, of["vocab"], multiple_of),
+            intermediate_size=self._feed_forward(hidden_size, intermediate, multiple_of),
+            num_experts=max(self.num_experts_per_tok, _whole(self.num_experts, experts)),
+            moe_intermediate_size=_snap(self.moe_intermediate_size, moe_intermediate, multiple_of),
+            vocab_size=_snap(self.vocab_size, vocab, multiple_of),
         )
         return self.with_policies(student, layer_policy, width_policy)
 
@@ -187,10 +186,11 @@ class Architecture:
             for total, count in depths
         )
 
-    def _check_knobs(self, ratios: Mapping[str, float]) -> None:
-        """Refuse a ratio of what the family has none of, or never less of."""
+    def _check(self, ratios: Mapping[str, float]) -> None:
+        """Refuse a ratio that is none, and one of what the family has none or never less of."""
         family = family_of(self.model_type)
         for name, ratio in ratios.items():
+            check_ratio(name, ratio)
             size = RATIOS[name]
             if ratio == 1.0:
                 continue

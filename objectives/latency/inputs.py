@@ -34,8 +34,8 @@ def _read(model: PreTrainedModel, config: Any, workload: Workload) -> dict[str, 
         return {"pixel_values": torch.randn(shape, generator=generator)}
     if model.main_input_name == "input_features":
         frames = 2 * config.max_source_positions  # the second convolution leaves every other one
-        shape = (workload.batch_size, config.num_mel_bins, frames)
-        return {"input_features": torch.randn(shape, generator=generator)}
+        sounds = (workload.batch_size, config.num_mel_bins, frames)
+        return {"input_features": torch.randn(sounds, generator=generator)}
     size = (workload.batch_size, workload.prompt_tokens)
     vocabulary = config.get_text_config().vocab_size
     ids = torch.randint(vocabulary, size, generator=generator, dtype=torch.int64)

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -50,7 +51,7 @@ def tinyllama() -> Teacher:
     )
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
-    model = model.to(torch.bfloat16).to_empty(device="cpu").eval()
+    model.bfloat16().to_empty(device="cpu").eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(0.01)  # written, so that its pages are there
@@ -85,7 +86,7 @@ def measured(number: int) -> list[Figure]:
     subject = SUBJECTS[number]
     teacher = subject.load()
     # memory first: what an earlier student gave back would be taken again without being seen
-    peaks = [peak_over_both(teacher, ratios) for ratios in reversed(subject.shapes.values())]
+    peaks = [peak_over_both(teacher, ratios) for ratios in reversed(list(subject.shapes.values()))]
     figures = [
         Figure.of(
             f"build over copy ({subject.name}, {shape})",
@@ -101,9 +102,8 @@ def measured(number: int) -> list[Figure]:
 def build_over_copy(teacher: Teacher, ratios: Mapping[str, float]) -> list[float]:
     """Seconds to build the student over seconds to copy its tensors, pair by pair."""
     architecture, calibration = _chosen(teacher, ratios)
-    build = lambda: teacher.student(architecture, calibration)  # noqa: E731
-    tensors = _own(build())
-    copy = lambda: [tensor.clone() for tensor in tensors]  # noqa: E731
+    build = partial(teacher.student, architecture, calibration)
+    copy = partial(_copied, _own(build()))
     found = []
     for pair in range(PAIRS + 1):
         first, second = (build, copy) if pair % 2 else (copy, build)
@@ -142,6 +142,10 @@ def _distinct(tensors: Mapping[str, Tensor]) -> list[Tensor]:
     return list({tensor.data_ptr(): tensor for tensor in tensors.values()}.values())
 
 
+def _copied(tensors: list[Tensor]) -> list[Tensor]:
+    return [tensor.clone() for tensor in tensors]
+
+
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
@@ -163,7 +167,7 @@ def _resident(name: str) -> int:
 
 def _give_back(student: Student) -> None:
     """Return a student's memory to the system, so that the next one's is seen to be taken."""
-    student.model.to("meta")
+    student.module.to("meta")
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
 

@@ -25,7 +25,7 @@ from protege.spaces import (
 )
 from protege.spaces.architecture import RATIOS as SIZE_OF
 from protege.spaces.kept import choose
-from tests.tiny import CASES, ZOO, answer, inputs_of
+from tests.tiny import ZOO, answer, inputs_of
 
 TYPES = sorted({case.model_type for case in ZOO.values()})
 TEACHERS: dict[str, Teacher] = {}
@@ -158,11 +158,3 @@ def test_a_knob_that_a_teacher_lacks_is_infeasible_and_any_other_works(
         Infeasible, match=f"^{teacher.architecture.model_type}:? ({why}|this model)"
     ):
         teacher.architecture.scaled(**ratio)
-
-
-def test_a_ratio_of_nothing_known_is_refused_with_the_known_ones() -> None:
-    own = CASES["bert"].teacher().architecture
-    with pytest.raises(
-        BadInput, match="ratio 'depth': expected one of layers, decoder_layers, hid"
-    ):
-        own.scaled(depth=0.5)

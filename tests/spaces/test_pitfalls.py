@@ -140,7 +140,7 @@ def test_key_value_heads_need_not_divide_the_teachers() -> None:
 
 def test_a_single_layer_is_the_first_one() -> None:
     teacher = ZOO["whisper-automatic-speech-recognition"].teacher()
-    ratios = {"layers": 0.1, "decoder_layers": 0.1}
+    ratios: Any = {"layers": 0.1, "decoder_layers": 0.1}
     student = teacher.student(teacher.architecture.scaled(**ratios, layer_policy=Ends()))
     assert student.kept.layers("encoder") == student.kept.layers("decoder") == (0,)
 
@@ -169,7 +169,7 @@ def test_axes_of_one_size_are_told_apart_by_name_and_never_by_size() -> None:
     fields = {"intermediate_size": 24, "vocab_size": 24, "pad_token_id": None}
     case = replace(ZOO["llama-causal-tied"], fields={**fields, "tie_word_embeddings": False})
     teacher = case.teacher()
-    ratios = {"intermediate": 2 / 3, "heads": 1 / 3, "hidden": 5 / 6}
+    ratios: Any = {"intermediate": 2 / 3, "heads": 1 / 3, "hidden": 5 / 6}
     student = teacher.student(teacher.architecture.scaled(**ratios, multiple_of=2))
     weight = part(student, "model.layers.0.mlp.down_proj").weight
     assert weight.shape == (20, 16)

@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -141,7 +142,8 @@ def test_of_a_pair_of_towers_the_one_that_sees_is_the_teacher(tmp_path: Path) ->
 
 
 def test_the_decoder_of_a_pair_by_itself_is_refused() -> None:
-    model = transformers.BartForCausalLM(ZOO["bart-text2text-generation"].config)
+    config: Any = ZOO["bart-text2text-generation"].config
+    model = transformers.BartForCausalLM(config)
     teacher = replace(ZOO["bart-text2text-generation"].teacher(), model=model)
     with pytest.raises(Unsupported, match="decoder of a pair by itself; give the checkpoint of"):
         teacher.student(teacher.architecture)
