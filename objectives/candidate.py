@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.stopwatch import Stopwatch
 from protege.spaces import Architecture, Blueprint, Cache, Calibration, Student, Teacher
 
@@ -38,6 +39,15 @@ class Candidate:
         """The student as cut from the teacher; distillation trains it in place."""
         with self.stopwatch.phase("build"):
             return self.teacher.student(self.architecture, self.calibration)
+
+    @cached_property
+    def spelling(self) -> Spelling | None:
+        """How the student writes its teacher's tokens; none where it has all of them."""
+        student, kept = self.student, self.student.kept.vocab
+        if kept is None:
+            return None
+        with self.stopwatch.phase("respell"):
+            return Spelling.of(self.teacher, student.model, student.tokenizer, kept)
 
     @property
     def is_teacher(self) -> bool:

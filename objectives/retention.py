@@ -13,6 +13,7 @@ from protege.objectives.distillation.language import LanguageLesson
 from protege.objectives.distillation.lesson import Lesson, Targets, Verdict
 from protege.objectives.distillation.sentences import SentenceLesson
 from protege.objectives.distillation.sequences import Sequences
+from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.objective import Cost, Direction, Measurement
 from protege.objectives.texts import Texts
 from protege.spaces import BadInput, Task, Teacher, Unsupported
@@ -36,7 +37,8 @@ class Retention:
 
     Sentence encoders: mean cosine to the teacher's vectors. Language models: the teacher's
     perplexity divided by the student's. Classifiers: accuracy divided by the teacher's, or, without
-    labels, agreement with it.
+    labels, agreement with it. A student with fewer tokens reads and answers the same text in its
+    own spelling of it.
 
     Attributes:
         texts: What students learn from and are judged on; never the same texts for both.
@@ -70,25 +72,45 @@ class Retention:
                 losses = self.distillation.teach(
                     student, lesson, sequences, targets, seed, announce
                 )
-        verdict = self.judge(student, candidate)
+        verdict = self.judge(student, candidate, candidate.spelling)
         details: dict[str, float | str] = {**verdict.figures, "steps": len(losses)}
         if losses:
             details |= {"first_loss": losses[0], "last_loss": losses[-1]}
         return Measurement(verdict.value, verdict.spread, tuple(losses), details)
 
-    def judge(self, module: nn.Module, candidate: Candidate) -> Verdict:
-        """What a trained module retains on the held-out data of the candidate's teacher."""
+    def judge(
+        self, module: nn.Module, candidate: Candidate, spelling: Spelling | None = None
+    ) -> Verdict:
+        """What a trained module retains on the held-out data of the candidate's teacher.
+
+        Args:
+            module: The student's.
+            candidate: Of the teacher.
+            spelling: How the student writes the teacher's tokens; none where it has all of them.
+        """
         lesson = lesson_of(candidate.teacher)
-        sequences = self.sequences(candidate.teacher)[1]
-        targets = self._remembered(sequences, candidate)
+        asked = self.sequences(candidate.teacher)[1]
+        sequences, targets = self._questions(asked, candidate, spelling)
         with candidate.stopwatch.phase("evaluate"):
-            scores = judge(module, lesson, sequences, targets, JUDGING_BATCH)
-            return lesson.verdict(scores)
+            verdict = lesson.verdict(judge(module, lesson, sequences, targets, JUDGING_BATCH))
+        if spelling is not None:
+            verdict.figures["pieces_per_token"] = len(sequences.ids) / len(asked.ids)
+        return verdict
 
     def training(self, candidate: Candidate) -> tuple[Sequences, Targets]:
-        """The sequences that students learn from, with the teacher's answers to them."""
+        """The sequences that the student learns from, with the teacher's answers to them."""
         sequences = self.sequences(candidate.teacher)[0]
-        return sequences, self._remembered(sequences, candidate)
+        return self._questions(sequences, candidate, candidate.spelling)
+
+    def _questions(
+        self, sequences: Sequences, candidate: Candidate, spelling: Spelling | None
+    ) -> tuple[Sequences, Targets]:
+        """The sequences and the teacher's answers to them, as the student spells them."""
+        targets = self._remembered(sequences, candidate)
+        if spelling is None:
+            return sequences, targets
+        with candidate.stopwatch.phase("respell"):
+            return lesson_of(candidate.teacher).respelt(sequences, targets, spelling)
 
     def _remembered(self, sequences: Sequences, candidate: Candidate) -> Targets:
         """The teacher's answers to the sequences: computed once, then read from the cache."""

@@ -1,7 +1,8 @@
 """Which students to try next, and what comes of the ones tried."""
 
 from protege.search.front import Choice, Front
+from protege.search.heads import head_table
 from protege.search.search import Search
 from protege.search.trial import State, Trial
 
-__all__ = ["Choice", "Front", "Search", "State", "Trial"]
+__all__ = ["Choice", "Front", "Search", "State", "Trial", "head_table"]

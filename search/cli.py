@@ -6,11 +6,18 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
+from protege.objectives import Texts
+from protege.objectives.distillation.sequences import Sequences
 from protege.search.accounting import Accounting
 from protege.search.front import Choice, Front
+from protege.search.heads import TOKENS, measure_heads, read_in
+from protege.search.progress import watching
+from protege.search.reporting import least, write_heads
 from protege.search.search import Search
-from protege.spaces import BadInput, ProtegeError
+from protege.spaces import BadInput, ProtegeError, Teacher
+from protege.spaces.policies import HeadsBy
 
 INTERRUPTED, REFUSED = 130, 2
 RUN = "the run folder, its study.db, a storage URL, or the study file"
@@ -74,6 +81,32 @@ def _export(options: argparse.Namespace) -> None:
     front = _front(options.run)
     choice = _chosen(front, options)
     _say(f"{choice}\nStudent: {choice.export(options.to)}")
+
+
+def _heads(options: argparse.Namespace) -> None:
+    if options.to and options.to.exists() and not options.to.is_dir():
+        raise BadInput(f"{options.to}: not a folder; the page and the table go into one")
+    teacher, data, beside = _teacher_and_data(options.teacher, options.texts)
+    with watching("heads") as announce:
+        scores = measure_heads(teacher, data, options.by, options.tokens, announce)
+    page, table = write_heads(scores, teacher.source, (options.to or beside).expanduser())
+    _say(f"Least important by {options.by}:\n{least(scores).to_string(index=False)}")
+    _say(f"\nHeat-map: {page}\nTable: {table}")
+
+
+def _teacher_and_data(given: str, file: Path | None) -> tuple[Teacher, Texts | Sequences, Path]:
+    """A teacher, what it reads, and where to put what is found; a study file has all three."""
+    texts = Texts.from_file(file) if file else None
+    if given.endswith(".py"):
+        search = _search_in(Path(given))
+        data = texts or read_in(search.objectives, search.teacher)
+        return search.teacher, data, Path(search.folder)
+    if texts is None:
+        raise BadInput(
+            f"{given}: a teacher alone says nothing of its heads; give --texts FILE, one text a "
+            "line, or a study file"
+        )
+    return Teacher.load(given), texts, Path()
 
 
 def _front(run: str) -> Front:
@@ -172,7 +205,24 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--trial", type=int, help="the trial's number, in place of budgets")
     export.add_argument("--to", type=Path, help="a new folder (default: students/<label>)")
 
-    for command in (run, report, pick, export):
+    heads = commands.add_parser("heads", help="rank a teacher's attention heads")
+    heads.set_defaults(command=_heads)
+    heads.add_argument("teacher", help="a folder, a hub id, or a study file: its teacher and texts")
+    heads.add_argument("--texts", type=Path, help="a file with one text a line, or .jsonl")
+    heads.add_argument(
+        "--by", choices=get_args(HeadsBy), default="ablation", help="criterion (default ablation)"
+    )
+    heads.add_argument(
+        "--tokens",
+        type=_count,
+        help=f"tokens to read, at most (default {TOKENS['ablation']}, "
+        f"or {TOKENS['gradient']} where they are read but once)",
+    )
+    heads.add_argument(
+        "--to", type=Path, help="a folder (default: the study's, else the current one)"
+    )
+
+    for command in (run, report, pick, export, heads):
         # no default: it would undo the one before the command
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS

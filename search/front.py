@@ -11,6 +11,7 @@ import pandas as pd
 
 from protege.search.export import artifact, export
 from protege.search.goals import Goal, Goals
+from protege.search.heads import HeadScores
 from protege.search.reporting import write_report
 from protege.search.study import database_path, read_study, trials_of
 from protege.search.trial import State, Trial
@@ -74,6 +75,11 @@ class Front:
         """The teacher's own trial."""
         key = self.about.get("teacher", {}).get("key")
         return next((t for t in self.trials if t.key == key and t.state is State.COMPLETE), None)
+
+    @property
+    def heads(self) -> list[HeadScores]:
+        """The importance of the teacher's heads, of each criterion that they were cut by."""
+        return [HeadScores(**record) for record in self.about.get("heads", ())]
 
     @property
     def table(self) -> pd.DataFrame:

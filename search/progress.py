@@ -1,6 +1,6 @@
 """What a person at a terminal sees while a study runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -54,3 +55,14 @@ def bar(name: str, trials: int, done: int, console: Console | None = None) -> It
             name, total=trials, completed=done, front="", volume="", doing="starting"
         )
         yield Bar(progress, task)
+
+
+@contextmanager
+def watching(what: str, console: Console | None = None) -> Iterator[Callable[[str], None]]:
+    """A line that says what is going on, gone when it ends; none where nobody watches."""
+    console = console or Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
+        task = progress.add_task(what)
+        yield lambda doing: progress.update(task, description=doing)

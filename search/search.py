@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from protege.objectives import Candidate, Cost, Latency, Objective, Retention, Stopwatch, exceeds
+from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.latency import Checkpoint, compare
 from protege.objectives.latency.models import Model
 from protege.search.export import discard, keep, sweep
 from protege.search.front import DATABASE, Front
 from protege.search.goals import Goals
+from protege.search.heads import TOKENS, HeadScores, calibrate, criteria, cuts_heads
 from protege.search.progress import Bar, bar
 from protege.search.study import Ledger, database_path, identify, open_study
 from protege.search.trial import State, Trial, evaluate
@@ -27,8 +29,9 @@ from protege.spaces import (
     SearchSpace,
     Teacher,
 )
+from protege.spaces.student import kept_tokens
 
-CALIBRATION_TOKENS = 16_384
+CALIBRATION_TOKENS = TOKENS["activation"]
 """Real tokens that importance is averaged over, at most: one pass over them is short."""
 
 
@@ -56,6 +59,7 @@ class Search:
     seed: int = 0
     sampler: Any = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
+    _heads: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         names = [objective.name for objective in self.objectives]
@@ -111,10 +115,17 @@ class Search:
         """
         loaded = Teacher.load(folder, task=self.teacher.task)
         candidate = self._candidate(self.teacher.architecture)
+        kept = kept_tokens(Path(folder).expanduser())
+        spelling = (
+            None
+            if kept is None
+            else Spelling.of(self.teacher, loaded.model, loaded.tokenizer, kept)
+        )
         figures: dict[str, float] = {}
         for objective in self.objectives:
             if isinstance(objective, Retention):
-                verdict = objective.judge(loaded.embedder() or loaded.model, candidate)
+                module = loaded.embedder() or loaded.model
+                verdict = objective.judge(module, candidate, spelling)
                 figures[objective.name] = verdict.value
             elif isinstance(objective, Latency):
                 models: list[Model] = [candidate.blueprint, Checkpoint.at(folder)]
@@ -136,19 +147,22 @@ class Search:
         if retention is None:
             return None
         with self.stopwatch.phase("calibrate"):
-            sequences = retention.sequences(self.teacher)[0].up_to(CALIBRATION_TOKENS)
-            heads_by = sorted({member.width_policy.heads_by for member in self.space})
+            learnt = retention.sequences(self.teacher)[0]
+            sequences = learnt.up_to(CALIBRATION_TOKENS)
+            heads_by = criteria(self.space)
             key = {
                 "teacher": self.teacher.fingerprint,
                 "sequences": sequences.fingerprint,
                 "heads_by": heads_by,
             }
-            batches = (
-                {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-                for batch in sequences.in_order(32)
-            )
-            compute = lambda: Calibration.of(self.teacher, batches, heads_by).tensors()  # noqa: E731
-            return Calibration(self.cache.tensors("calibration", key, compute))
+            announce = self.stopwatch.announce
+            compute = lambda: calibrate(self.teacher, sequences, heads_by, announce).tensors()  # noqa: E731
+            found = Calibration(self.cache.tensors("calibration", key, compute))
+            # tokens are counted in all there is: rare ones hardly show in what one pass may read
+            found = found.counting(learnt.ids)
+            if cuts_heads(self.space, self.teacher):
+                self._heads = [HeadScores.of(self.teacher, found, by).record() for by in heads_by]
+            return found
 
     @property
     def _retention(self) -> Retention | None:
@@ -209,8 +223,9 @@ class Search:
         )
         ledger.catch_up()
         sweep(self._folder)
-        earlier = ledger.study.user_attrs.get("about", {}).get("seconds", {})
-        for phase, seconds in earlier.items():
+        earlier = ledger.study.user_attrs.get("about", {})
+        self._heads = self._heads or earlier.get("heads", [])
+        for phase, seconds in earlier.get("seconds", {}).items():
             self.stopwatch.seconds[phase] += seconds
         self._describe(ledger)
         return ledger
@@ -239,6 +254,7 @@ class Search:
                 "anchors": [anchor.key() for anchor in self.space.anchors],
                 "space": repr(self.space),
                 "students": len(self.space),
+                "heads": self._heads,
                 "seconds": self.stopwatch.snapshot(),
             },
         )

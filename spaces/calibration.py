@@ -45,6 +45,7 @@ class Calibration:
         teacher: "Teacher",
         batches: Iterable[Batch],
         heads_by: Collection[HeadsBy] = (),
+        announce: Callable[[str], None] = lambda _: None,
     ) -> "Calibration":
         """The calibration of a teacher on batches of its own inputs.
 
@@ -53,6 +54,7 @@ class Calibration:
             batches: What its forward takes: ``input_ids`` and ``attention_mask``, ``pixel_values``,
                 ``input_features``, and ``decoder_input_ids`` where there is a decoder.
             heads_by: The criteria to rank attention heads by; see `head_importance`.
+            announce: Told how far those are.
         """
         others = [criterion for criterion in heads_by if criterion != "activation"]
         kept = list(batches) if others else batches
@@ -66,11 +68,27 @@ class Calibration:
                 sites.masks = _masks(batch)
                 tokens += _occurrences(batch, len(tokens))
                 model(**{name: value for name, value in batch.items() if name != "labels"})
-        found = {**cls.flat(teacher.layout).importance, **sites.activity(), "vocab": tokens}
+        found = cls({**cls.flat(teacher.layout).importance, **sites.activity(), "vocab": tokens})
         for criterion in others:
-            for site, values in head_importance(teacher, kept, criterion).items():
-                found[f"{site}.{criterion}"] = values
-        return cls(found)
+            found = found.with_heads(teacher, kept, criterion, announce)
+        return found
+
+    def with_heads(
+        self,
+        teacher: "Teacher",
+        batches: Iterable[Batch],
+        criterion: HeadsBy,
+        announce: Callable[[str], None] = lambda _: None,
+    ) -> "Calibration":
+        """The same with heads measured by one more criterion, on batches of their own."""
+        found = head_importance(teacher, batches, criterion, announce)
+        named = {f"{site}.{criterion}": values for site, values in found.items()}
+        return Calibration({**self.importance, **named})
+
+    def counting(self, ids: Tensor) -> "Calibration":
+        """The same with each token as important as it is frequent among these ids."""
+        counts = ids.long().bincount(minlength=len(self.vocab))
+        return Calibration({**self.importance, "vocab": counts.float()})
 
     @classmethod
     def flat(cls, layout: Layout) -> "Calibration":

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from protege.spaces.architecture import Architecture
 from protege.spaces.cache import write_text
-from protege.spaces.kept import Kept
+from protege.spaces.errors import Unsupported
+from protege.spaces.kept import Kept, Units
 from protege.spaces.pooling import Embedder, write_sentence_transformer
+from protege.spaces.processors import tokenizer_in
 from protege.spaces.quiet import quiet
 
 MANIFEST = "protege.json"
@@ -44,6 +46,18 @@ class Student:
         """All that is trained: the embedder where there is one, else the model."""
         return self.model if self.embedder is None else self.embedder
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer.
+
+        Raises:
+            Unsupported: It reads images alone.
+        """
+        found = tokenizer_in(self.processor)
+        if found is None:
+            raise Unsupported(f"{type(self.model).__name__}: this student has no tokenizer")
+        return found
+
     def manifest(self) -> dict[str, Any]:
         """Sizes, policies and kept units, as JSON values."""
         return {"architecture": self.architecture.fields(), "kept": self.kept.manifest()}
@@ -69,6 +83,17 @@ class Student:
             write_sentence_transformer(path, embedder.pooling, embedder.projection, width)
         write_manifest(path, {**self.manifest(), **about})
         return path
+
+
+def kept_tokens(folder: Path) -> Units | None:
+    """The teacher's tokens that the student in a folder keeps; none where its manifest names none.
+
+    A folder without a manifest holds no student of protege's, and all tokens as far as is known.
+    """
+    manifest = folder / MANIFEST
+    entries = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
+    vocab = entries.get("kept", {}).get("vocab")
+    return None if vocab is None else tuple(vocab)
 
 
 def write_manifest(folder: Path, entries: Mapping[str, Any]) -> None:

@@ -179,6 +179,8 @@ class Teacher:
         """Whether a student of that architecture, which the family takes, can be cut from it."""
         if architecture.vocab_size < min(self.least_vocab_size, self.architecture.vocab_size):
             return False
+        if not (self.family.first_layer_stays or self.family.as_hidden):
+            return True  # nothing that the family itself has not judged already
         try:
             configured(self.layout, self.config, architecture)
         except Infeasible:

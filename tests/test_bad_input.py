@@ -189,6 +189,40 @@ def test_nothing_is_exported_over_what_is_there(
     assert contents(tmp_path) == {"mine.txt": b"mine"}
 
 
+BAD_HEADS: dict[str, tuple[list[str], str]] = {
+    "no texts": (["{folder}/teacher"], "a teacher alone says nothing of its heads; give --texts"),
+    "no file of texts": (["{folder}/teacher", "--texts", "{folder}/no.txt"], "cannot be read"),
+    "no teacher there": (
+        ["{folder}/nobody", "--texts", "{folder}/corpus.txt"],
+        "nobody: no such folder; expected one with a checkpoint",
+    ),
+    "one text": (["{folder}/teacher", "--texts", "{folder}/one.txt"], "1 texts: expected at least"),
+    "no study": (["{folder}/nothing.py"], "expected a Python file that defines a Search"),
+    "a study without data": (["{folder}/study.py"], "none of the study's objectives has data"),
+    "a file where the folder should be": (
+        ["{folder}/teacher", "--texts", "{folder}/corpus.txt", "--to", "{folder}/one.txt"],
+        "one.txt: not a folder",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_HEADS)
+def test_heads_that_cannot_be_ranked_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    words, message = BAD_HEADS[kind]
+    study = write_study(tmp_path, space="SearchSpace(layers=(0.25, 1.0), width_policy=First())")
+    text = study.read_text(encoding="utf-8").replace(
+        "import SearchSpace", "import First, SearchSpace"
+    )
+    begin, end = text.index("        Retention("), text.index("    ],\n")
+    study.write_text(text[:begin] + text[end:], encoding="utf-8")
+    (tmp_path / "one.txt").write_text("w1 w2\n", encoding="utf-8")
+    before = contents(tmp_path)
+    assert message in refused(capsys, "heads", *(word.format(folder=tmp_path) for word in words))
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_the_traceback_is_there_for_who_asks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str

@@ -9,6 +9,7 @@ from torch.nn.functional import mse_loss
 
 from protege.objectives.distillation.lesson import Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.sequences import Batch, Sequences
+from protege.objectives.distillation.spelling import Spelling
 from protege.spaces import Teacher
 
 NO_LABEL = -100
@@ -43,6 +44,11 @@ class ClassLesson:
         scored = [[token not in special for token in one] for one in ids]
         unlabelled = [NO_LABEL] * sum(map(sum, scored))
         return Sequences.of(ids, scored, unlabelled, pad)
+
+    def respelt(
+        self, sequences: Sequences, targets: Targets, spelling: Spelling
+    ) -> tuple[Sequences, Targets]:
+        return spelling.respelt(sequences), targets
 
     def answer(self, module: nn.Module, batch: Batch) -> Tensor:
         output = module(input_ids=batch.input_ids, attention_mask=batch.attention_mask)

@@ -1,7 +1,7 @@
 """Language models: the student's distribution over the next, or the masked, token."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,12 +11,16 @@ from torch.nn.functional import log_softmax
 
 from protege.objectives.distillation.lesson import Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.sequences import Batch, Sequences
+from protege.objectives.distillation.spelling import Spelling
 from protege.spaces import BadInput, Teacher
 
 TOP = 48
 """Tokens of the teacher's distribution that are kept by name; 292 bytes a row with their ids."""
 
 MASKED_SHARE = 0.15
+
+NEVER = -1e4
+"""Logarithm of a probability that is none; finite in half precision, so that 0 times it is 0."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,14 @@ class LanguageLesson:
     Of the teacher's distribution the likeliest tokens are kept, and the mass of all others as one
     more outcome, so that a student is not asked to put everything on the kept ones. The Kullback-
     Leibler divergence over these outcomes is the loss; it never exceeds the one over all tokens.
+
+    A student with fewer tokens spells some of the teacher's in several pieces. It is asked for the
+    first piece with the teacher's distribution, in which tokens that begin with the same piece are
+    one outcome, and for every further piece of the true token with that piece for certain: there
+    the teacher has said all it had to say. Its loss of a token is the sum over the pieces, so the
+    perplexity is, as the teacher's, that of the teacher's tokens. Of a masked token each piece is a
+    mask, all asked at once, as in whole-word masking; the student is told their number. A token
+    that it cannot spell is one of all those that its unknown token stands for, each as likely.
 
     Attributes:
         masked: Whether tokens are masked (BERT) or follow (Llama).
@@ -47,6 +59,32 @@ class LanguageLesson:
     ) -> Sequences:
         return (_masked if self.masked else _packed)(teacher, texts, max_tokens)
 
+    def respelt(
+        self, sequences: Sequences, targets: Targets, spelling: Spelling
+    ) -> tuple[Sequences, Targets]:
+        # the place of each row's token in the text, and that text without masks
+        at = sequences.positions + (0 if self.masked else 1)
+        ids = sequences.ids.index_put((at,), sequences.labels.int())
+        spelt = spelling.spelt(ids, sequences.lengths)
+        spelling.check(sequences, spelt)
+        row_of = torch.full((len(ids),), -1).index_put((at,), torch.arange(len(at)))
+        row = row_of[spelt.token]
+        asked, row = row >= 0, row[row >= 0]
+        labels = spelt.ids[asked]
+        masks = spelling.first[sequences.ids[at].long()][row]
+        changed = replace(
+            sequences,
+            ids=spelt.ids.masked_scatter(asked, masks) if self.masked else spelt.ids,
+            lengths=spelt.lengths,
+            # what follows is asked where the piece before it stands
+            scored=asked if self.masked else asked.roll(-1),
+            labels=labels.long(),
+            pad=int(spelling.first[sequences.pad]),
+        )
+        untold = spelling.untold[sequences.labels]
+        first = spelling.first[targets["token"].long()]
+        return changed, _by_piece({**targets, "token": first, "untold": untold}, row, labels)
+
     def answer(self, module: nn.Module, batch: Batch) -> Tensor:
         output = module(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
         logits: Tensor = output.logits[batch.scored]
@@ -66,14 +104,18 @@ class LanguageLesson:
 
     def scores(self, answer: Tensor, targets: Targets, labels: Tensor) -> dict[str, Tensor]:
         logs = log_softmax(answer, dim=-1)
-        return {
+        scores = {
             "loss": -logs.gather(1, labels[:, None]).squeeze(1),
             "teacher_loss": targets["teacher_loss"],
             "kl": divergence(logs, targets),
-            "agrees": (logs.argmax(-1) == targets["token"][:, 0]).float(),
+            "misses": (logs.argmax(-1) != targets["token"][:, 0]).float(),
         }
+        if "row" in targets:
+            scores |= {"loss": scores["loss"] + targets["untold"], "row": targets["row"]}
+        return scores
 
     def verdict(self, scores: Scores) -> Verdict:
+        scores = _by_token(scores)
         lost = (scores["loss"] - scores["teacher_loss"]).double()
         retained = float(torch.exp(-lost.mean()))
         return Verdict(
@@ -83,7 +125,7 @@ class LanguageLesson:
                 "perplexity": float(scores["loss"].double().mean().exp()),
                 "teacher_perplexity": float(scores["teacher_loss"].double().mean().exp()),
                 "kl": float(scores["kl"].mean()),
-                "top1_agreement": float(scores["agrees"].mean()),
+                "top1_agreement": float((scores["misses"] == 0).float().mean()),
             },
         )
 
@@ -91,12 +133,18 @@ class LanguageLesson:
 def divergence(logs: Tensor, targets: Targets) -> Tensor:
     """KL(teacher, student) in nats for each row, over the kept tokens and one outcome for the rest.
 
+    Outcomes of the teacher that are one to the student are merged: each is given the part of the
+    student's probability that it has of the teacher's, which by the chain rule is the same.
+
     Args:
         logs: The student's log-probabilities, ``(rows, vocabulary)``.
-        targets: ``token`` and ``log_probability`` of the teacher, ``(rows, kept)``.
+        targets: ``token`` and ``log_probability`` of the teacher, ``(rows, kept)``; where several
+            of its tokens may be one to the student, ``log_part`` of each in its outcome.
     """
     theirs = targets["log_probability"].to(logs.dtype)
     mine = logs.gather(1, targets["token"].long())
+    if "log_part" in targets:
+        mine = mine + targets["log_part"]
     kept = (theirs.exp() * (theirs - mine)).sum(-1)
     their_rest, my_rest = _rest(theirs), _rest(mine)
     return kept + their_rest * (their_rest.log() - my_rest.log())
@@ -105,6 +153,51 @@ def divergence(logs: Tensor, targets: Targets) -> Tensor:
 def _rest(logs: Tensor) -> Tensor:
     """Probability left by the named outcomes; kept above zero, where rounding may take it."""
     return (1 - logs.exp().sum(-1)).clamp(min=1e-6)
+
+
+def _by_piece(targets: Targets, row: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Answers to each piece of a token, of the answers to the token.
+
+    Args:
+        targets: Of each token, with the first pieces of the teacher's tokens.
+        row: Ascending; the row of the token that each piece is of.
+        labels: The pieces.
+    """
+    found = {name: tensor[row] for name, tensor in targets.items()}
+    later = row.diff(prepend=row.new_tensor([-1])) == 0
+    found["token"][later] = labels[later, None]
+    found["log_probability"][later] = NEVER
+    found["log_probability"][later, 0] = 0
+    for loss in ("teacher_loss", "untold"):
+        found[loss][later] = 0
+    return {**found, **_merged(found["token"], found["log_probability"]), "row": row}
+
+
+def _merged(token: Tensor, log_probability: Tensor) -> dict[str, Tensor]:
+    """The teacher's outcomes, likeliest first, with the part that each has of all alike.
+
+    Args:
+        token: ``(rows, kept)``, the same id where outcomes are alike.
+        log_probability: The same shape.
+    """
+    rows = torch.arange(len(token))[:, None] * (int(token.max()) + 1)
+    _, alike = (token + rows).unique(return_inverse=True)
+    logs = log_probability.double()
+    mass = alike.flatten().bincount(weights=logs.exp().flatten())[alike]
+    order = mass.argsort(dim=1, descending=True, stable=True)
+    log_part = logs - mass.clamp(min=torch.finfo(mass.dtype).tiny).log()
+    found = {"token": token, "log_probability": log_probability, "log_part": log_part.float()}
+    return {name: tensor.gather(1, order) for name, tensor in found.items()}
+
+
+def _by_token(scores: Scores) -> Scores:
+    """Scores of the pieces of a token as one, where there are pieces."""
+    if "row" not in scores:
+        return scores
+    row = scores["row"]
+    nothing = torch.zeros(int(row.max()) + 1)
+    summed = (name for name in scores if name != "row")
+    return {name: nothing.index_add(0, row, scores[name]) for name in summed}
 
 
 def _packed(teacher: Teacher, texts: Sequence[str], max_tokens: int) -> Sequences:

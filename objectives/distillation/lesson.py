@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from protege.objectives.distillation.sequences import Batch, Sequences
+from protege.objectives.distillation.spelling import Spelling
 from protege.spaces import Teacher
 
 Targets = Mapping[str, Tensor]
@@ -47,6 +48,11 @@ class Lesson(Protocol):
         self, teacher: Teacher, texts: Sequence[str], labels: Sequence[int], max_tokens: int
     ) -> Sequences:
         """The texts as token sequences of at most that length, with the rows to answer."""
+
+    def respelt(
+        self, sequences: Sequences, targets: Targets, spelling: Spelling
+    ) -> tuple[Sequences, Targets]:
+        """The same questions, and the teacher's answers, for a student with fewer tokens."""
 
     def answer(self, module: nn.Module, batch: Batch) -> Tensor:
         """The module's answers to the batch's rows, ``(rows, width)``."""

@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from protege.objectives.distillation.lesson import Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.sequences import Batch, Sequences
+from protege.objectives.distillation.spelling import Spelling
 from protege.spaces import Teacher
 
 NEIGHBOURS = 10
@@ -32,6 +33,11 @@ class SentenceLesson:
         limit = min(max_tokens, teacher.pooling.max_tokens) if teacher.pooling else max_tokens
         ids = teacher.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
         return Sequences.of(ids, None, labels, teacher.tokenizer.pad_token_id or 0)
+
+    def respelt(
+        self, sequences: Sequences, targets: Targets, spelling: Spelling
+    ) -> tuple[Sequences, Targets]:
+        return spelling.respelt(sequences), targets
 
     def answer(self, module: nn.Module, batch: Batch) -> Tensor:
         vectors: Tensor = module(batch.input_ids, batch.attention_mask)

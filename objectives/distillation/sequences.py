@@ -74,6 +74,11 @@ class Sequences:
         """Answers in all."""
         return len(self) if self.scored is None else int(self.scored.sum())
 
+    @property
+    def positions(self) -> Tensor:
+        """Where in all ids the scored ones stand; none where each sequence is one row."""
+        return torch.arange(0) if self.scored is None else self.scored.nonzero().squeeze(1)
+
     @cached_property
     def fingerprint(self) -> str:
         """Hash of ids, lengths, scored positions and labels."""

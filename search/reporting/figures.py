@@ -116,7 +116,8 @@ def bars(frame: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def _layout(height_px: int) -> dict[str, Any]:
+def layout(height_px: int) -> dict[str, Any]:
+    """What all figures have in common."""
     return {
         "template": "none",
         "height": height_px,
@@ -136,8 +137,8 @@ def _layout(height_px: int) -> dict[str, Any]:
 
 
 def _empty(height_px: int) -> go.Figure:
-    figure = go.Figure(layout=_layout(height_px))
-    _style_axes(figure)
+    figure = go.Figure(layout=layout(height_px))
+    style_axes(figure)
     return figure
 
 
@@ -151,14 +152,15 @@ def _panels(titles: list[str]) -> go.Figure:
         vertical_spacing=GAP_PX / drawn_px,
         subplot_titles=titles,
     )
-    figure.update_layout(_layout(drawn_px + 130))
+    figure.update_layout(layout(drawn_px + 130))
     figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": LIGHT.soft})
     figure.update_layout(showlegend=True, legend={"y": 1 + 28 / drawn_px})
-    _style_axes(figure)
+    style_axes(figure)
     return figure
 
 
-def _style_axes(figure: go.Figure) -> None:
+def style_axes(figure: go.Figure) -> None:
+    """Quiet axes, in the colours of the page."""
     lines = {"gridcolor": LIGHT.grid, "linecolor": LIGHT.faint, "tickcolor": LIGHT.faint}
     figure.update_xaxes(automargin=True, zeroline=False, showline=True, ticks="outside", **lines)
     figure.update_yaxes(automargin=True, zeroline=False, ticks="outside", **lines)

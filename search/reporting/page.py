@@ -3,19 +3,17 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import plotly.graph_objects as go
-from jinja2 import Environment, StrictUndefined
-from plotly.offline import get_plotlyjs
 
 from protege.search.accounting import Accounting
 from protege.search.goals import Goal
 from protege.search.reporting import figures, views
+from protege.search.reporting.heads import heat_map
+from protege.search.reporting.parts import Cell, Column, Plot, Table, plot, render
 from protege.search.reporting.wording import SIZES, decimals, duration, significant, titled
 from protege.search.trial import State, Trial
 from protege.spaces.cache import write_text
@@ -27,37 +25,6 @@ HYPERVOLUME = (
     "the share of the room between the teacher and the ideal that the front covers: 0 is the "
     "teacher alone, 1 a student that costs nothing and loses nothing"
 )
-
-
-class Column(NamedTuple):
-    """A column of a table: its heading, and what it holds."""
-
-    title: str
-    holds: Literal["number", "text", "sentence"] = "number"
-
-
-class Cell(NamedTuple):
-    """One value as it is read, and its standard error if it has one."""
-
-    text: str
-    spread: str = ""
-
-
-class Table(NamedTuple):
-    """What a table says, row by row; the first cell of a row names it."""
-
-    columns: list[Column]
-    rows: list[list[Cell]]
-
-
-class Plot(NamedTuple):
-    """A figure as JSON, what it is called, and what it says to those who cannot see it."""
-
-    name: str
-    title: str
-    says: str
-    spec: str
-    height_px: int
 
 
 def write_report(front: "Front", path: Path) -> Path:
@@ -72,12 +39,9 @@ def write_report(front: "Front", path: Path) -> Path:
 
 def page(front: "Front") -> str:
     """The report as HTML; all that comes from the study is escaped."""
-    environment = Environment(
-        undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    template = files("protege.search.reporting").joinpath("page.html").read_text(encoding="utf-8")
     accounting = Accounting(front.about.get("seconds", {}))
-    return environment.from_string(template).render(
+    return render(
+        "page.html",
         name=front.name,
         facts=facts(front),
         trade_offs=trade_offs(front),
@@ -89,9 +53,7 @@ def page(front: "Front") -> str:
         spent=duration(accounting.total),
         bars=bars(accounting),
         trials=all_trials(front),
-        light=figures.LIGHT._asdict(),
-        dark=figures.DARK._asdict(),
-        plotly_js=get_plotlyjs(),
+        heat_maps=[heat_map(scores) for scores in front.heads],
     )
 
 
@@ -125,7 +87,7 @@ def trade_offs(front: "Front") -> list[Plot]:
         height_px = 400 if plots else 540
         figure = figures.scatter(frame, x, y, height_px)
         title = f"{titled(y)} by trial" if x is views.TRIAL else f"{titled(y)} against {titled(x)}"
-        plots.append(_plot(f"pair-{len(plots)}", title, _said(frame, x, y), figure))
+        plots.append(plot(f"pair-{len(plots)}", title, _said(frame, x, y), figure))
     return plots
 
 
@@ -140,7 +102,7 @@ def growth(front: "Front") -> Plot | None:
         f"Line plot: the hypervolume reaches {significant(reached['hypervolume'])} with trial "
         f"{reached['trial']:g} and is flat from there to trial {frame['trial'].iloc[-1]}."
     )
-    return _plot("growth", "Hypervolume over trials", says, figures.growth(frame))
+    return plot("growth", "Hypervolume over trials", says, figures.growth(frame))
 
 
 def composition(front: "Front") -> Plot | None:
@@ -154,7 +116,7 @@ def composition(front: "Front") -> Plot | None:
     words = ", ".join(SIZES[name] for name in names)
     says = f"One scatter plot each for {words}, over {titled(x)}; the table holds the same sizes."
     title = f"Sizes along {titled(x)}"
-    return _plot("sizes", title, says, figures.composition(frame, x))
+    return plot("sizes", title, says, figures.composition(frame, x))
 
 
 def bars(accounting: Accounting) -> Plot | None:
@@ -164,7 +126,7 @@ def bars(accounting: Accounting) -> Plot | None:
         return None
     rows = zip(frame["phase"], frame["seconds"], strict=True)
     says = "Bar chart: " + ", ".join(f"{phase} {duration(spent)}" for phase, spent in rows) + "."
-    return _plot("time", "Time by phase", says, figures.bars(frame))
+    return plot("time", "Time by phase", says, figures.bars(frame))
 
 
 def students(front: "Front") -> Table:
@@ -217,11 +179,6 @@ def commands(front: "Front") -> dict[str, str]:
         "export": f"protege export {folder} --trial {middle.number}",
         "pick": f"protege pick {folder} {goal.name}={significant(budget).replace(',', '')}",
     }
-
-
-def _plot(name: str, title: str, says: str, figure: go.Figure) -> Plot:
-    # to_json writes < and / as escapes, so that no text can end the script it is put in
-    return Plot(name, title, says, figure.to_json(), figure.layout.height)
 
 
 def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:

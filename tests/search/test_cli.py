@@ -75,6 +75,27 @@ def test_a_study_file_stands_for_its_run(folder: Path, capsys: pytest.CaptureFix
     assert said(capsys, "pick", study) == said(capsys, "pick", folder / "run")
 
 
+@pytest.mark.parametrize("by", ["activation", "gradient", "ablation"])
+def test_heads_writes_a_page_and_a_table_and_names_the_least(
+    folder: Path, capsys: pytest.CaptureFixture[str], by: str
+) -> None:
+    write_study(folder)
+    given = [folder / "teacher", "--texts", folder / "corpus.txt", "--by", by, "--tokens", 200]
+    output = said(capsys, "heads", *given, "--to", folder / "out")
+    assert output.splitlines()[0] == f"Least important by {by}:"
+    assert output.count("encoder.heads") == 5
+    for name in ("heads.html", "heads.csv"):
+        assert str(folder / "out" / name) in output
+        assert (folder / "out" / name).is_file()
+
+
+def test_heads_of_a_study_are_those_of_its_teacher_on_its_texts(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(capsys, "heads", write_study(folder))
+    assert len((folder / "run" / "heads.csv").read_text().splitlines()) == 1 + 4 * 6
+
+
 def test_ctrl_c_ends_a_command_with_its_own_code_and_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

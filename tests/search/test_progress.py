@@ -1,8 +1,9 @@
 import io
 
+import pytest
 from rich.console import Console
 
-from protege.search.progress import bar
+from protege.search.progress import bar, watching
 
 
 def shown(*, terminal: bool) -> str:
@@ -23,3 +24,12 @@ def test_a_terminal_sees_trials_front_hypervolume_and_what_is_going_on() -> None
 
 def test_a_file_gets_no_bar() -> None:
     assert shown(terminal=False).strip() == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_alone_sees_what_is_going_on(*, terminal: bool) -> None:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=80, color_system=None)
+    with watching("heads", console) as announce:
+        announce("heads by ablation 50%")
+    assert ("heads by ablation 50%" in output.getvalue()) == terminal

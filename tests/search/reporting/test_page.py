@@ -13,7 +13,7 @@ from protege.search.accounting import Accounting
 from protege.search.cli import main
 from protege.search.reporting import figures, write_report
 from protege.search.reporting import page as report
-from protege.search.reporting.page import Table
+from protege.search.reporting.parts import Table
 from tests.search.reporting.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, goal, student
 from tests.search.reporting.pages import Page, browser, contrast
 from tests.search.toys import OWN

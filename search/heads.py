@@ -1,0 +1,184 @@
+"""How much each attention head of a teacher matters, as a table and as what a study records."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from protege.objectives import Distillation, Objective, Retention, Texts
+from protege.objectives.distillation.sequences import Sequences
+from protege.objectives.retention import lesson_of
+from protege.spaces import Architecture, BadInput, Calibration, SearchSpace, Teacher, Unsupported
+from protege.spaces.policies import HeadsBy
+
+TOKENS: dict[HeadsBy, int] = {"activation": 16_384, "gradient": 16_384, "ablation": 2048}
+"""Real tokens that heads are measured on unless told otherwise: by ablation each costs a pass."""
+
+BATCH = 32
+"""Sequences of a calibration that are read at a time."""
+
+Data = Texts | Sequences | Iterable[str] | Iterable[Mapping[str, Tensor]]
+"""Texts, or what the teacher's forward takes, batch by batch."""
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """The importance of a teacher's attention heads by one criterion.
+
+    Attributes:
+        by: The criterion; see `head_importance`.
+        kv_heads: Key-value heads of each layer; as many query heads share each of them.
+        sites: For every site, such as ``decoder.cross_heads``, its layers' heads in order.
+    """
+
+    by: HeadsBy
+    kv_heads: int
+    sites: Mapping[str, Sequence[Sequence[float]]]
+
+    @classmethod
+    def of(cls, teacher: Teacher, calibration: Calibration, by: HeadsBy) -> "HeadScores":
+        """What a calibration knows of a teacher's heads by one criterion."""
+        ending = "" if by == "activation" else f".{by}"
+        sites = {
+            f"{stack}.{unit}": values.tolist()
+            for stack in teacher.layout.depths
+            for unit in ("heads", "cross_heads")
+            if (values := calibration.importance.get(f"{stack}.{unit}{ending}")) is not None
+        }
+        return cls(by, teacher.architecture.num_key_value_heads, sites)
+
+    def record(self) -> dict[str, Any]:
+        """The scores as JSON values, to five digits: a study stores them with every trial."""
+        short = {
+            site: [[float(f"{value:.5g}") for value in row] for row in rows]
+            for site, rows in self.sites.items()
+        }
+        return asdict(self) | {"sites": short}
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row a head: ``site``, ``layer``, ``head``, ``kv_group``, ``importance``."""
+        rows = [
+            (site, layer, head, self.group(site, head, len(values)), value)
+            for site, layers in self.sites.items()
+            for layer, values in enumerate(layers)
+            for head, value in enumerate(values)
+        ]
+        return pd.DataFrame(rows, columns=["site", "layer", "head", "kv_group", "importance"])
+
+    def group(self, site: str, head: int, heads: int) -> int:
+        """The key-value head that a head reads; in cross-attention every head has its own."""
+        return head if site.endswith("cross_heads") else head * self.kv_heads // heads
+
+
+def head_table(
+    teacher: Teacher, data: Data, by: HeadsBy = "ablation", tokens: int | None = None
+) -> pd.DataFrame:
+    """The importance of every attention head, one row a head.
+
+    Args:
+        teacher: The teacher.
+        data: Texts, or batches of what the teacher's forward takes, each a mapping of tensors.
+        by: ``activation``, ``gradient`` or ``ablation``; see `head_importance`.
+        tokens: Real tokens of the texts to read, at most, if not `TOKENS`; batches are read whole.
+
+    Returns:
+        ``site``, ``layer``, ``head``, ``kv_group`` and ``importance``. Within a group only some
+        query heads can be dropped, or the group as a whole.
+
+    Raises:
+        BadInput: There is no such criterion, or nothing to read.
+        Unsupported: Texts alone are no input of the teacher's.
+    """
+    return measure_heads(teacher, data, by, tokens).table
+
+
+def measure_heads(
+    teacher: Teacher,
+    data: Data,
+    by: HeadsBy = "ablation",
+    tokens: int | None = None,
+    announce: Callable[[str], None] = lambda _: None,
+) -> HeadScores:
+    """The scores of every attention head; see `head_table`."""
+    if by not in TOKENS:
+        raise BadInput(f"by={by!r}: expected one of {', '.join(TOKENS)}")
+    given = _batches(teacher, data, tokens or TOKENS[by])
+    return HeadScores.of(teacher, Calibration.of(teacher, given, [by], announce), by)
+
+
+def calibrate(
+    teacher: Teacher,
+    sequences: Sequences,
+    heads_by: Collection[HeadsBy],
+    announce: Callable[[str], None],
+) -> Calibration:
+    """What students are cut by; heads by ablation on the first of them alone, for its passes."""
+    quick = [criterion for criterion in heads_by if criterion != "ablation"]
+    found = Calibration.of(teacher, _read(sequences), quick, announce)
+    if "ablation" not in heads_by:
+        return found
+    return found.with_heads(
+        teacher, _read(sequences.up_to(TOKENS["ablation"])), "ablation", announce
+    )
+
+
+def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Sequences:
+    """What a study's students learn from, tokenised.
+
+    Raises:
+        BadInput: None of the objectives has data.
+    """
+    for objective in objectives:
+        if isinstance(objective, Retention):
+            return objective.sequences(teacher)[0]
+    raise BadInput("none of the study's objectives has data; give --texts FILE, one text a line")
+
+
+def criteria(space: SearchSpace) -> list[HeadsBy]:
+    """What the members of a space that look at data rank heads by."""
+    return sorted({member.width_policy.heads_by for member in _looking(space)})
+
+
+def cuts_heads(space: SearchSpace, teacher: Teacher) -> bool:
+    """Whether any of them has fewer heads than the teacher; the naive half looks at nothing."""
+    own = teacher.architecture.num_attention_heads
+    return any(member.num_attention_heads < own for member in _looking(space))
+
+
+def _looking(space: SearchSpace) -> Iterator[Architecture]:
+    return (member for member in space if member.width_policy.needs_calibration)
+
+
+def _read(sequences: Sequences) -> Iterator[dict[str, Tensor]]:
+    """What a model that reads text takes of each batch."""
+    for batch in sequences.in_order(BATCH):
+        yield {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+
+
+def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str, Tensor]]:
+    if isinstance(data, Sequences):
+        return _read(data.up_to(tokens))
+    given: list[Any] = [] if isinstance(data, Texts) else list(data)
+    if given and all(isinstance(one, Mapping) for one in given):
+        return given
+    texts = data if isinstance(data, Texts) else Texts.of(given)
+    return _read(_sequences(teacher, texts, tokens))
+
+
+def _sequences(teacher: Teacher, texts: Texts, tokens: int) -> Sequences:
+    """Texts in a shuffled order, as the teacher is asked about them in a study."""
+    try:
+        lesson = lesson_of(teacher)
+    except Unsupported:
+        raise Unsupported(
+            f"{teacher.source}: a model for {teacher.task} needs more than texts; "
+            "give protege.search.head_table batches of its own inputs"
+        ) from None
+    some = [texts.texts[number] for number in texts.order()[:tokens]]
+    labels = [-100] * len(some)
+    found = lesson.sequences(teacher, some, labels, Distillation().max_tokens)
+    return found.up_to(tokens)
