@@ -159,8 +159,7 @@ class _Sites:
         layout, model = self._teacher.layout, self._teacher.model
         for number, (module, in_decoder) in enumerate(layout.norms(model)):
             self._listen_to_output(module, ("hidden", number), in_decoder=in_decoder)
-        for module, slot in layout.reading(model):
-            unit = next(axis for axis in slot.axes if axis != "hidden")
+        for module, slot, unit in layout.reading(model):
             place = (f"{slot.stack}.{unit}", slot.layer or 0)
             self._listen_to_input(module, place, in_decoder=slot.stack == "decoder")
         for module, slot in layout.experts(model):

@@ -12,7 +12,6 @@ from protege.spaces.answers import Batch, answers, distance, next_token_loss, re
 from protege.spaces.policies import HeadsBy
 
 if TYPE_CHECKING:
-    from protege.spaces.layout import Slot
     from protege.spaces.teacher import Teacher
 
 Place = tuple[str, int]
@@ -77,14 +76,9 @@ def _pieces(batch: Batch) -> Iterator[Batch]:
 
 def _sites(teacher: "Teacher") -> Iterator[tuple[nn.Module, Place]]:
     """The output projections of all attentions, with where they are."""
-    for module, slot in teacher.layout.reading(teacher.model):
-        unit = _unit(slot)
+    for module, slot, unit in teacher.layout.reading(teacher.model):
         if unit != "ffn":
             yield module, (f"{slot.stack}.{unit}", slot.layer or 0)
-
-
-def _unit(slot: "Slot") -> str:
-    return next(axis for axis in slot.axes if axis != "hidden")
 
 
 Found = tuple[int, dict[Place, Tensor]]

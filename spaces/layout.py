@@ -124,8 +124,12 @@ class Layout:
         size = self.family.depths.get(stack)
         return student.sizes().get(size, 0) if size else self.depths[stack]
 
-    def reading(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot]]:
-        """The projections into the residual stream that read heads or neurons, in order."""
+    def reading(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot, str]]:
+        """The projections into the residual stream that read heads or neurons, in order.
+
+        Yields:
+            The module, its weight's place, and what it reads: ``heads cross_heads ffn``.
+        """
         modules = dict(model.named_modules())
         for slot in self.slots:
             module = modules.get(slot.name.removesuffix(".weight"))
@@ -133,7 +137,7 @@ class Layout:
                 continue
             read, written = slot.axes if isinstance(module, Conv1D) else reversed(slot.axes)
             if read in {"heads", "cross_heads", "ffn"} and written == "hidden":
-                yield module, slot
+                yield module, slot, read
 
     def norms(self, model: nn.Module) -> Iterator[tuple[nn.Module, bool]]:
         """The norms of the base model's residual stream, and whether they are a decoder's."""

@@ -6,6 +6,7 @@ from typing import Any
 import transformers
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+from protege.spaces.errors import Unsupported
 from protege.spaces.tasks import Task
 
 
@@ -25,6 +26,18 @@ def tokenizer_in(processor: Any) -> PreTrainedTokenizerBase | None:
     if isinstance(processor, PreTrainedTokenizerBase):
         return processor
     found: PreTrainedTokenizerBase | None = getattr(processor, "tokenizer", None)
+    return found
+
+
+def tokenizer_of(processor: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer that a processor is, or has.
+
+    Raises:
+        Unsupported: It reads images alone.
+    """
+    found = tokenizer_in(processor)
+    if found is None:
+        raise Unsupported(f"{type(processor).__name__}: it reads no text and has no tokenizer")
     return found
 
 

@@ -11,10 +11,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from protege.spaces.architecture import Architecture
 from protege.spaces.cache import write_text
-from protege.spaces.errors import Unsupported
 from protege.spaces.kept import Kept, Units
 from protege.spaces.pooling import Embedder, write_sentence_transformer
-from protege.spaces.processors import tokenizer_in
+from protege.spaces.processors import tokenizer_of
 from protege.spaces.quiet import quiet
 
 MANIFEST = "protege.json"
@@ -53,10 +52,7 @@ class Student:
         Raises:
             Unsupported: It reads images alone.
         """
-        found = tokenizer_in(self.processor)
-        if found is None:
-            raise Unsupported(f"{type(self.model).__name__}: this student has no tokenizer")
-        return found
+        return tokenizer_of(self.processor)
 
     def manifest(self) -> dict[str, Any]:
         """Sizes, policies and kept units, as JSON values."""

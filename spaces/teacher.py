@@ -27,14 +27,14 @@ from protege.spaces.cache import digest, tensor_bytes
 from protege.spaces.calibration import Calibration
 from protege.spaces.configuring import configured
 from protege.spaces.cut import cut
-from protege.spaces.errors import BadInput, Infeasible, ProtegeError, Unsupported
+from protege.spaces.errors import BadInput, Infeasible, ProtegeError
 from protege.spaces.families import TOWERS, Family, family_of
 from protege.spaces.filling import filled
 from protege.spaces.kept import Kept, Units, choose
 from protege.spaces.layout import Layout
 from protege.spaces.missing import settle
 from protege.spaces.pooling import Embedder, Pooling, read_pooling
-from protege.spaces.processors import read_processor, tokenizer_in, with_tokenizer
+from protege.spaces.processors import read_processor, tokenizer_in, tokenizer_of, with_tokenizer
 from protege.spaces.quiet import quiet
 from protege.spaces.student import Student
 from protege.spaces.tasks import Task, makes_vectors, task_of
@@ -115,10 +115,7 @@ class Teacher:
         Raises:
             Unsupported: It reads images alone.
         """
-        found = tokenizer_in(self.processor)
-        if found is None:
-            raise Unsupported(f"{self.source}: a model for {self.task} has no tokenizer")
-        return found
+        return tokenizer_of(self.processor)
 
     @property
     def config(self) -> PretrainedConfig:
