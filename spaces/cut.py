@@ -1,6 +1,7 @@
 """Cutting: the student's tensors, taken from the teacher's by the family's table."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,15 +72,24 @@ class _Rows:
             self._known[key] = self._worked_out(parts, position)
         return self._known[key]
 
-    def _worked_out(self, parts: Iterable[Part], position: int | None) -> Tensor | None:
+    def _worked_out(self, parts: tuple[Part, ...], position: int | None) -> Tensor | None:
+        units = [self.kept.units(part.unit, part.stack, position) for part in parts]
+        if all(_is_whole(one, part) for one, part in zip(units, parts, strict=True)):
+            return None
         begin, found = 0, []
-        for part in parts:
-            units = self.kept.units(part.unit, part.stack, position)
-            rows = torch.arange(part.size) if units is None else _spread(units, part.rows)
+        for part, one in zip(parts, units, strict=True):
+            rows = torch.arange(part.size) if one is None else _spread(one, part.rows)
             found.append(rows + begin)
             begin += part.size
-        index = torch.cat(found, dim=-1)
-        return None if torch.equal(index, torch.arange(begin)) else index
+        return torch.cat(found, dim=-1)
+
+
+def _is_whole(units: tuple[Any, ...] | None, part: Part) -> bool:
+    """Whether these are all units, in their own order."""
+    count = part.size // part.rows
+    if units is None or isinstance(units[0], int):
+        return units is None or units == tuple(range(count))
+    return all(one == tuple(range(count)) for one in units)
 
 
 def _spread(units: object, rows: int) -> Tensor:

@@ -157,8 +157,10 @@ class Activation:
         return "activation" if self.heads_by == "activation" else f"heads-by-{self.heads_by}"
 
     def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
+        if count >= len(importance):
+            return tuple(range(len(importance)))
         strongest = importance.argsort(descending=True, stable=True)[:count]
-        return tuple(sorted(strongest.tolist()))
+        return tuple(strongest.sort().values.tolist())
 
 
 def _check_depth(total: int, count: int) -> None:

@@ -31,6 +31,10 @@ class Spelt:
 class Spelling:
     """The pieces that a student writes each of its teacher's tokens with, at least one.
 
+    Token by token: the student's tokenizer, given the text, may join the end of a dropped token
+    with the start of the next one. Of all-MiniLM-L6-v2 with half of its tokens it did so in 2 to 11
+    of 100 texts, and retention on what it made of them was lower by 0.0005 to 0.003.
+
     Attributes:
         pieces: Of all tokens, one token after another.
         starts: Where the pieces of each token begin, and where those of the last end.
