@@ -54,10 +54,11 @@ class _Rows:
 
     def narrowed(self, tensor: Tensor, slot: Slot, position: int | None) -> Tensor:
         """A copy of what is kept of the tensor, for the student's layer at that position."""
+        indices = [self._index(parts, position) for parts in slot.dimensions]
         narrowed = tensor.detach()
-        # the outermost dimension first: whole rows are the cheapest to leave out
-        for dimension, parts in enumerate(slot.dimensions):
-            index = self._index(parts, position)
+        if len(indices) == 2 and indices[0] is not None and indices[1] is not None:
+            return _crossed(narrowed, indices[0], indices[1])
+        for dimension, index in enumerate(indices):
             if index is not None:
                 narrowed = _taken(narrowed, dimension, index)
         shared = narrowed.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
@@ -100,6 +101,22 @@ def _spread(units: object, rows: int) -> Tensor:
 
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Whole numbers as wide as a tensor's elements: torch gathers them many times faster than bf16."""
+
+
+def _crossed(tensor: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Rows and columns of a matrix, a block of rows at a time.
+
+    What lies between the two steps so never leaves the processor's cache, nor does the memory of a
+    large model fill with the gaps that whole matrices in between would leave.
+    """
+    bits = tensor.view(_BITS[tensor.element_size()])
+    made = bits.new_empty(len(rows), len(columns))
+    step = max(1, 2**20 // (bits.shape[1] * bits.element_size()))
+    for begin in range(0, len(rows), step):
+        block = bits.index_select(0, rows[begin : begin + step])
+        index = columns.expand(len(block), -1)
+        torch.gather(block, 1, index, out=made[begin : begin + step])
+    return made.view(tensor.dtype)
 
 
 def _taken(tensor: Tensor, dimension: int, index: Tensor) -> Tensor:
