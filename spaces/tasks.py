@@ -87,8 +87,7 @@ def task_of(
     declared = (getattr(config, "architectures", None) or ["Model"])[0]
     for ending, task in _TASKS.items():
         if declared.endswith(ending):
-            sees = task is Task.FEATURES and hasattr(config, "image_size")
-            return Task.IMAGE_FEATURES if sees else task
+            return task
     raise Unsupported(
         f"{declared}: this head is not supported; give task=, one of {', '.join(Task)}"
     )

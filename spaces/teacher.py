@@ -95,6 +95,8 @@ class Teacher:
             family = family_of(config.model_type)
             pooling = None if gguf_file else read_pooling(place, revision)
             kind = task_of(task, config, pooling, gguf_file)
+            if kind is Task.FEATURES and "vocab_size" not in family.sizes:
+                kind = Task.IMAGE_FEATURES  # their classes are named alike
             auto_class = getattr(transformers, kind.auto_class)
             # given the configuration, neither reads it again: from GGUF that takes seconds
             model, loading = auto_class.from_pretrained(
