@@ -13,6 +13,8 @@ from protege.search.export import artifact, export
 from protege.search.goals import Goal, Goals
 from protege.search.heads import HeadScores
 from protege.search.reporting import write_report
+from protege.search.reporting.wording import SIZES as WORDS
+from protege.search.reporting.wording import rarely_cut
 from protege.search.study import database_path, read_study, trials_of
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
@@ -199,7 +201,8 @@ class Front:
         errors = {name: f.spread if f.spread > 1e-9 else 0.0 for name, f in figures.items()}
         shown = {name: f"{f.value:.4g} ± {errors[name]:.2g}" for name, f in figures.items()}
         policies = {name: trial.architecture[name] for name in ("layer_policy", "width_policy")}
-        return {"trial": trial.number, "student": trial.label, **shown, **policies}
+        more = {WORDS[name]: trial.architecture.get(name) for name in rarely_cut(self.trials)}
+        return {"trial": trial.number, "student": trial.label, **shown, **more, **policies}
 
     def _frame(self, trials: Iterable[Trial]) -> pd.DataFrame:
         on_front = {trial.number for trial in self.members}

@@ -14,7 +14,15 @@ from protege.search.goals import Goal
 from protege.search.reporting import figures, views
 from protege.search.reporting.heads import heat_map
 from protege.search.reporting.parts import Cell, Column, Plot, Table, plot, render
-from protege.search.reporting.wording import SIZES, decimals, duration, significant, titled
+from protege.search.reporting.wording import (
+    RARELY_CUT,
+    SIZES,
+    decimals,
+    duration,
+    rarely_cut,
+    significant,
+    titled,
+)
 from protege.search.trial import State, Trial
 from protege.spaces.cache import write_text
 
@@ -138,13 +146,15 @@ def students(front: "Front") -> Table:
     columns += [Column(titled(goal)) for goal in goals]
     columns += [Column("Times faster")] if timed else []
     columns += [Column(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
+    more = rarely_cut(front.trials)
+    columns += [Column(SIZES[name].capitalize()) for name in more]
     columns += [Column("Policies", "text")]
     measured = [_measured(members, goal) for goal in goals]
     rows = []
     for index, trial in enumerate(members):
         row = [Cell(str(trial.number)), Cell(trial.label), *(cells[index] for cells in measured)]
         row += [Cell(f"{speedups[index]:.2f}")] if timed else []
-        rows.append([*row, *map(Cell, _sizes(trial))])
+        rows.append([*row, *map(Cell, _sizes(trial, more))])
     return Table(columns, rows)
 
 
@@ -213,27 +223,27 @@ def _speedup(trial: Trial) -> float:
     return next((float(value) for value in details if value is not None), nan)
 
 
-def _sizes(trial: Trial) -> list[str]:
+def _sizes(trial: Trial, more: Sequence[str]) -> list[str]:
     own = trial.architecture
     heads = str(own["num_attention_heads"])
     if own.get("num_key_value_heads", own["num_attention_heads"]) != own["num_attention_heads"]:
         heads += f" / {own['num_key_value_heads']} KV"
     policies = f"{own.get('layer_policy', '-')}, {own.get('width_policy', '-')}"
-    sizes = (own["num_hidden_layers"], own["hidden_size"], heads, own["intermediate_size"])
-    return [*map(str, sizes), policies]
+    sizes = [own["num_hidden_layers"], own["hidden_size"], heads, own.get("intermediate_size", "-")]
+    return [*map(str, sizes), *(f"{own.get(name, 0):,}" for name in more), policies]
 
 
 def _teacher_sizes(teacher: Mapping[str, Any]) -> str:
     own = teacher.get("architecture")
     if own is None:
         return "the study recorded nothing of it"
+    named = ("num_decoder_layers", "intermediate_size", *RARELY_CUT[1:])
     return ", ".join(
         [
             own["model_type"],
             f"{own['num_hidden_layers']} layers of {own['hidden_size']}",
             f"{own['num_attention_heads']} heads",
-            f"feed-forward {own['intermediate_size']}",
-            f"vocabulary {own['vocab_size']:,}",
+            *(f"{SIZES[name]} {own[name]:,}" for name in named if own.get(name)),
         ]
     )
 

@@ -1,9 +1,10 @@
 """Numbers and names as people read them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import floor, isfinite, log10
 
 from protege.search.goals import Goal
+from protege.search.trial import Trial
 
 SIZES = {
     "num_hidden_layers": "layers",
@@ -19,6 +20,15 @@ SIZES = {
     "width_policy": "width policy",
 }
 """What may differ between students."""
+
+RARELY_CUT = ("num_decoder_layers", "num_experts", "moe_intermediate_size", "vocab_size")
+"""Sizes that few studies search: a table has them where its trials differ in them."""
+
+
+def rarely_cut(trials: Iterable[Trial]) -> list[str]:
+    """Those of the sizes that few studies search in which these trials differ."""
+    sizes = [trial.architecture for trial in trials]
+    return [name for name in RARELY_CUT if len({own.get(name) for own in sizes}) > 1]
 
 
 def decimals(values: Sequence[float], digits: int = 3) -> int:

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -279,3 +280,31 @@ def test_a_browser_without_network_draws_every_plot_and_has_nothing_to_say(
     assert len(re.findall(r'class="plot js-plotly-plot"', shown.stdout)) == plots
     assert shown.stdout.count('<svg class="main-svg"') >= plots
     assert "CONSOLE" not in shown.stderr
+
+
+def test_sizes_that_few_studies_search_are_columns_where_trials_differ_in_them() -> None:
+    usual = classic()
+    assert "Vocabulary" not in texts(report.students(usual))[0]
+    assert "vocabulary" not in str(usual)
+    trials = [
+        replace(trial, architecture={**trial.architecture, "vocab_size": 48 + trial.number})
+        for trial in usual.trials
+    ]
+    front = replace(usual, trials=tuple(trials))
+    shown = [row["Vocabulary"] for row in texts(report.students(front))]
+    assert shown == [str(48 + trial.number) for trial in front.members]
+    assert "vocabulary" in str(front)
+
+
+def test_a_study_of_a_model_without_tokens_or_dense_layers_has_a_page(tmp_path: Path) -> None:
+    lacking = ("vocab_size", "intermediate_size")
+    trials = [
+        replace(t, architecture={n: v for n, v in t.architecture.items() if n not in lacking})
+        for t in classic().trials
+    ]
+    front = replace(classic(), trials=tuple(trials))
+    own = {name: v for name, v in OWN.fields().items() if name not in lacking}
+    about = {**front.about, "teacher": {**front.about["teacher"], "architecture": own}}
+    page = write_report(replace(front, about=about), tmp_path / "index.html")
+    assert "<td" in page.read_text(encoding="utf-8")
+    assert texts(report.students(front))[0]["Feed-forward"] == "-"
