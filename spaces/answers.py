@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
 
 Batch = Mapping[str, Tensor]
+"""Keyword arguments of the model's forward, padded on either side."""
 
 
 def answers(teacher: "Teacher", batch: Batch) -> list[Tensor]:

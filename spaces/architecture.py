@@ -8,7 +8,7 @@ from typing import Any
 
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.families import family_of
-from protege.spaces.policies import First, LayerPolicy, Uniform, WidthPolicy
+from protege.spaces.policies import First, LayerPolicy, Uniform, WidthPolicy, kept_layers
 
 RATIOS = {
     "layers": "num_hidden_layers",
@@ -180,10 +180,8 @@ class Architecture:
         Raises:
             Infeasible: The policy has no choice of that many layers.
         """
-        depths = [(getattr(self, name), getattr(student, name)) for name in DEPTHS]
         return tuple(
-            policy.layers(total, count) if count < total else tuple(range(total))
-            for total, count in depths
+            kept_layers(policy, getattr(self, name), getattr(student, name)) for name in DEPTHS
         )
 
     def _check(self, ratios: Mapping[str, float]) -> None:

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from protege.spaces.answers import Batch
 from protege.spaces.importance import head_importance
 from protege.spaces.layout import Layout
 from protege.spaces.policies import HeadsBy
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
-
-Batch = Mapping[str, Tensor]
-"""Keyword arguments of the model's forward, padded on either side."""
 
 
 @dataclass(frozen=True)

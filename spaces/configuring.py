@@ -9,6 +9,7 @@ from protege.spaces.architecture import Architecture
 from protege.spaces.errors import Infeasible
 from protege.spaces.families.family import Family, positions
 from protege.spaces.layout import Layout
+from protege.spaces.policies import kept_layers
 
 Layers = tuple[int, ...]
 
@@ -19,10 +20,8 @@ def layers_of(layout: Layout, student: Architecture, stack: str) -> Layers:
     Raises:
         Infeasible: The policy has no choice of that many layers.
     """
-    total, count = layout.depths[stack], layout.depth_of(stack, student)
-    if count >= total:
-        return tuple(range(total))
-    return student.layer_policy.layers(total, count)
+    depth = layout.depth_of(stack, student)
+    return kept_layers(student.layer_policy, layout.depths[stack], depth)
 
 
 def configured(layout: Layout, config: PretrainedConfig, student: Architecture) -> PretrainedConfig:

@@ -95,7 +95,7 @@ class Layout:
         prefix = f"{model.base_model_prefix}."
         rules = {name: _rule(family, model.config, name.removeprefix(prefix)) for name in tensors}
         own = _architecture(family, model.config, tensors, rules, _depths(family, tensors, prefix))
-        tied = _has_tied_head(tensors, rules)
+        tied = _has_tied_head(model)
         slots = (_slot(family, own, rules[name], prefix, name, t) for name, t in tensors.items())
         scaled = (_with_factor(family, model.config, slot, prefix, tied=tied) for slot in slots)
         return cls(family, own, tuple(scaled))
@@ -219,16 +219,11 @@ def _depths(family: Family, tensors: Mapping[str, Tensor], prefix: str) -> dict[
     return depths
 
 
-def _has_tied_head(tensors: Mapping[str, Tensor], rules: Mapping[str, Rule]) -> bool:
+def _has_tied_head(model: PreTrainedModel) -> bool:
     """Whether the embedding's rows are those of a head too."""
-    rows = [n for n in tensors if rules[n][1] == ("vocab", "hidden") and n.endswith(".weight")]
-    heads = {n for n in rows if "embed" not in n and "shared" not in n and "wte" not in n}
-    return any(
-        tensors[n].data_ptr() == tensors[head].data_ptr()
-        for head in heads
-        for n in rows
-        if n not in heads
-    )
+    head: Any = model.get_output_embeddings()
+    rows: Any = model.get_input_embeddings()
+    return head is not None and bool(head.weight.data_ptr() == rows.weight.data_ptr())
 
 
 def _slot(

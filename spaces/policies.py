@@ -163,6 +163,15 @@ class Activation:
         return tuple(strongest.sort().values.tolist())
 
 
+def kept_layers(policy: LayerPolicy, total: int, count: int) -> tuple[int, ...]:
+    """The layers that a policy keeps of a stack; all, whatever it says, where none is cut.
+
+    Raises:
+        Infeasible: The policy has no choice of that many layers.
+    """
+    return policy.layers(total, count) if count < total else tuple(range(total))
+
+
 def _check_depth(total: int, count: int) -> None:
     if count > total:
         raise Infeasible(f"{count} layers asked of a teacher of {total}; keep at most {total}")

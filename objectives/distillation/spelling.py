@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from protege.objectives.distillation.sequences import Sequences
 from protege.spaces import Infeasible, Teacher
+from protege.spaces.positions import positions_in
 from protege.spaces.vocabulary import expansions
 
 
@@ -74,7 +75,10 @@ class Spelling:
         unknown = torch.tensor(
             [id_ in named and one == [tokenizer.unk_token_id] for id_, one in enumerate(spelt)]
         )
-        bounds = [_positions(model), teacher.pooling.max_tokens if teacher.pooling else None]
+        bounds = [
+            positions_in(model.config.to_dict()),
+            teacher.pooling.max_tokens if teacher.pooling else None,
+        ]
         return cls(
             pieces=torch.tensor([piece for one in spelt for piece in one], dtype=torch.int32),
             starts=torch.tensor([0, *map(len, spelt)]).cumsum(0),
@@ -151,16 +155,3 @@ class Spelling:
         stays = (place < self.reads - 1) | (left == 1)
         lengths = spelt.lengths.clamp(max=self.reads)
         return Spelt(spelt.ids[stays], lengths, spelt.token[stays])
-
-
-def _positions(model: PreTrainedModel) -> int | None:
-    """How many tokens a model has positions for; none where it counts distances alone.
-
-    RoBERTa and its kin number them on from the row of the padding token.
-    """
-    positions: int | None = getattr(model.config, "max_position_embeddings", None)
-    for name, module in model.named_modules():
-        table = name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
-        if table and positions is not None and module.padding_idx is not None:
-            return positions - int(module.padding_idx) - 1
-    return positions

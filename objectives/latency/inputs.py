@@ -1,6 +1,5 @@
 """What a model is given while it is timed: the right kind and size, the same in every process."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -40,19 +39,6 @@ def _read(model: PreTrainedModel, config: Any, workload: Workload) -> dict[str, 
     vocabulary = config.get_text_config().vocab_size
     ids = torch.randint(vocabulary, size, generator=generator, dtype=torch.int64)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-
-def positions_in(fields: Mapping[str, Any]) -> int | None:
-    """How many tokens a model of that configuration can have before it; none without a bound.
-
-    RoBERTa and those built like it count positions from the padding id on.
-    """
-    bound = fields.get("max_position_embeddings", fields.get("n_positions"))
-    if bound is None:
-        return None
-    from_padding = {"roberta", "xlm-roberta", "camembert", "mpnet"}
-    lost = fields["pad_token_id"] + 1 if fields.get("model_type") in from_padding else 0
-    return int(bound) - lost
 
 
 def _sides(image_size: int | list[int]) -> tuple[int, int]:

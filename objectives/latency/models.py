@@ -10,9 +10,9 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
-from protege.objectives.latency.inputs import positions_in
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
+from protege.spaces.positions import positions_in
 
 
 @dataclass(frozen=True)

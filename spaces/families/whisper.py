@@ -1,7 +1,7 @@
 """Whisper: convolutions over a spectrogram, then BART's layers."""
 
-from protege.spaces.families.bart import LAYERS, SIZES, STACKS
-from protege.spaces.families.family import Family, WidthFactor
+from protege.spaces.families.bart import BART, LAYERS, SIZES, STACKS
+from protege.spaces.families.family import Family
 
 WHISPER = Family(
     name="Whisper",
@@ -15,8 +15,5 @@ WHISPER = Family(
     },
     sizes=SIZES,
     stacks=STACKS,
-    factors=(
-        WidthFactor("decoder.embed_tokens", 0.5, when="scale_embedding"),
-        WidthFactor("decoder.layer_norm", -0.5, when="scale_embedding", tied_only=True),
-    ),
+    factors=BART.factors,
 )

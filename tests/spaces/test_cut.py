@@ -130,7 +130,7 @@ def _nearly(student: Student, given: dict[str, Tensor], expected: Tensor) -> boo
 @contextmanager
 def silenced(teacher: Teacher, axis: str, kept: Kept) -> Iterator[None]:
     """The teacher with nothing of the units that are not kept reaching what reads them."""
-    model, own = teacher.model, teacher.architecture
+    model = teacher.model
     with ExitStack() as stack:
         for slot in teacher.layout.slots:
             if axis not in "+".join(slot.axes).split("+") or slot.layer is None:
@@ -150,7 +150,6 @@ def silenced(teacher: Teacher, axis: str, kept: Kept) -> Iterator[None]:
             elif "hidden" in slot.axes and len(slot.axes) == 2:
                 _silence_readers(teacher, slot.name, slot.axes, axis, units)
         yield
-    assert own == teacher.architecture
 
 
 def _silence_readers(
@@ -195,8 +194,6 @@ def test_a_student_without_units_is_the_teacher_with_them_silenced(case: Case, a
     kept = halved(teacher, axis)
     if axis in {"heads", "cross_heads"}:  # one size counts both
         kept = _with_other_heads(teacher, kept)
-    with silenced(teacher, "heads", kept), silenced(teacher, "cross_heads", kept):
-        pass
     with ExitStack() as stack:
         for silent in {axis, *_paired(teacher, axis)}:
             stack.enter_context(silenced(teacher, silent, kept))
