@@ -1,6 +1,6 @@
 """The student's configuration: the teacher's, with its sizes and its layers' entries."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -10,6 +10,7 @@ from protege.spaces.errors import Infeasible
 from protege.spaces.families.family import Family, positions
 from protege.spaces.layout import Layout
 from protege.spaces.policies import kept_layers
+from protege.spaces.vocabulary import renumbered
 
 Layers = tuple[int, ...]
 
@@ -24,8 +25,19 @@ def layers_of(layout: Layout, student: Architecture, stack: str) -> Layers:
     return kept_layers(student.layer_policy, layout.depths[stack], depth)
 
 
-def configured(layout: Layout, config: PretrainedConfig, student: Architecture) -> PretrainedConfig:
+def configured(
+    layout: Layout,
+    config: PretrainedConfig,
+    student: Architecture,
+    vocab: Sequence[int] | None = None,
+) -> PretrainedConfig:
     """The configuration of the student.
+
+    Args:
+        layout: What the teacher is made of.
+        config: The teacher's configuration.
+        student: The sizes and policies.
+        vocab: The tokens that are kept, once they are chosen.
 
     Raises:
         Infeasible: The configuration class refuses the sizes, or the first layer may not go.
@@ -43,7 +55,9 @@ def configured(layout: Layout, config: PretrainedConfig, student: Architecture) 
         dense = [n for n in layers if "experts" not in layout.sites[first, n]]
         fields[family.dense_layers] = positions(dense, layers)
     fields.update(family.reset)
-    if student.vocab_size < layout.architecture.vocab_size:
+    if vocab is not None:
+        fields = renumbered(fields, vocab)
+    elif student.vocab_size < layout.architecture.vocab_size:
         _bound_token_ids(fields, student.vocab_size)
     return family.built(config, fields)
 

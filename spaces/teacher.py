@@ -217,10 +217,9 @@ class Teacher:
         Raises:
             Mismatch: The units are not as many as the architecture has.
         """
-        config = configured(self.layout, self.config, architecture)
+        config = configured(self.layout, self.config, architecture, kept.vocab)
         processor = self.processor
         if kept.vocab is not None:
-            config = type(config)(**renumbered(config.to_dict(), kept.vocab))
             processor = with_tokenizer(processor, shrunk(self.tokenizer, kept.vocab))
         tensors = cut(self.model.state_dict(), self.layout, kept)
         model = filled(type(self.model), config, tensors)

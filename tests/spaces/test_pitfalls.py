@@ -8,7 +8,15 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from protege.spaces import Ends, Infeasible, LayerMap, Student, Teacher
+from protege.spaces import (
+    Activation,
+    Calibration,
+    Ends,
+    Infeasible,
+    LayerMap,
+    Student,
+    Teacher,
+)
 from tests.tiny import ZOO, answer, inputs_of
 
 GEMMAS = ["gemma2-text-generation", "gemma3_text-text-generation"]
@@ -157,6 +165,23 @@ def test_a_student_as_narrow_as_its_embedding_would_lose_the_projection_between_
     teacher = case.teacher()
     with pytest.raises(Infeasible, match="leaves out the projection from embedding_size=12"):
         teacher.student(teacher.architecture.scaled(hidden=0.5, multiple_of=4))
+
+
+def test_a_token_from_the_end_of_the_vocabulary_keeps_its_meaning_in_a_smaller_one() -> None:
+    # GPT-2's and Whisper's special tokens come last
+    ends = {"n_inner": None, "eos_token_id": 95, "bos_token_id": 93}
+    teacher = replace(ZOO["gpt2-text-generation"], fields=ends).teacher()
+    teacher.model.generation_config.update(eos_token_id=[95, 94], bos_token_id=93)
+    flat = Calibration.flat(teacher.layout).importance
+    calibration = Calibration({**flat, "vocab": torch.arange(96.0)})
+    architecture = teacher.architecture.scaled(vocab=0.5, width_policy=Activation())
+    student = teacher.student(architecture, calibration)
+    kept: Any = student.kept.vocab
+    config, writing = student.model.config, student.model.generation_config
+    assert (kept[config.eos_token_id], kept[config.bos_token_id]) == (95, 93)
+    assert [kept[token] for token in writing.eos_token_id] == [95, 94]
+    # what is only counted or timed has ids that exist
+    assert teacher.blueprint(architecture).configuration().eos_token_id == 47
 
 
 def test_no_mixture_has_fewer_experts_than_a_token_is_sent_to() -> None:
