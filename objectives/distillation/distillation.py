@@ -7,10 +7,18 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
 
 from protege.objectives.distillation.lesson import Lesson, Targets
 from protege.objectives.distillation.sequences import Batch, Sequences
-from protege.spaces import BadInput, ProtegeError
+from protege.spaces import (
+    BadInput,
+    Embedder,
+    ProtegeError,
+    Unsupported,
+    family_of,
+    layers_above,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,11 @@ class Distillation:
         weight_decay: Of AdamW, on matrices only.
         max_tokens: Longest sequence; longer texts are cut, language models' text is packed to it.
         max_gradient: Norm to which gradients are clipped.
+        layer_decay: What each layer's learning rate is of the one above it, so that what serves
+            all inputs alike changes least (discriminative fine-tuning: Howard and Ruder,
+            arXiv 1801.06146; with a fixed factor: BEiT, arXiv 2106.08254). The last layer of a
+            stack has the full rate, as have heads, final norms and projections; embeddings have it
+            times ``layer_decay ** n`` in a model of n layers. At 1 all rates are the same.
     """
 
     steps: int = 200
@@ -38,6 +51,7 @@ class Distillation:
     weight_decay: float = 0.01
     max_tokens: int = 128
     max_gradient: float = 1.0
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         whole = {"steps": 0, "batch_size": 1, "max_tokens": 2}
@@ -48,6 +62,10 @@ class Distillation:
         if not self.learning_rate > 0 or not 0 <= self.warmup <= 1:
             given = f"learning_rate={self.learning_rate!r}, warmup={self.warmup!r}"
             raise BadInput(f"{given}: expected a rate above 0 and a warm-up share from 0 to 1")
+        if not 0 < self.layer_decay <= 1:
+            raise BadInput(
+                f"layer_decay={self.layer_decay!r}: expected a factor above 0 and at most 1"
+            )
 
     @property
     def sequences_seen(self) -> int:
@@ -67,10 +85,9 @@ class Distillation:
 
         Raises:
             ProtegeError: The loss is no longer a finite number.
+            Unsupported: Rates differ by layer and the module is no model with known layers.
         """
-        optimizer = torch.optim.AdamW(
-            _groups(module, self.weight_decay), lr=self.learning_rate, fused=True
-        )
+        optimizer = torch.optim.AdamW(_groups(module, self), lr=self.learning_rate, fused=True)
         schedule = LambdaLR(optimizer, self._pace)
         losses: list[float] = []
         batches: Iterator[Batch] = islice(sequences.shuffled(self.batch_size, seed), self.steps)
@@ -142,10 +159,35 @@ def _by_row(parts: list[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
     return {name: torch.cat([found[name] for _, found in parts])[order] for name in names}
 
 
-def _groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Parameters for AdamW: matrices decay, norms and biases do not."""
-    trained = [p for p in module.parameters() if p.requires_grad]
+def _groups(module: nn.Module, distillation: Distillation) -> list[dict[str, object]]:
+    """Parameters for AdamW: matrices decay, norms and biases do not; rates follow the layers."""
+    decay, peak = distillation.layer_decay, distillation.learning_rate
+    above = {} if decay == 1 else _layers_above(module)
+    trained = [(above.get(n, 0), p) for n, p in module.named_parameters() if p.requires_grad]
     return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for at, p in trained if at == layers and (p.ndim > 1) == matrices],
+            "weight_decay": distillation.weight_decay if matrices else 0.0,
+            "lr": peak * decay**layers,
+        }
+        for layers in sorted({at for at, _ in trained})
+        for matrices in (True, False)
     ]
+
+
+def _layers_above(module: nn.Module) -> dict[str, int]:
+    """How many layers stand above each parameter; what an embedder adds to its model is not in it.
+
+    Raises:
+        Unsupported: There is no model in it.
+    """
+    prefix, model = "", module
+    if isinstance(module, Embedder):
+        prefix, model = "transformer.", module.transformer
+    if not isinstance(model, PreTrainedModel):
+        raise Unsupported(
+            f"learning rates by layer of a {type(model).__name__}: expected a transformers model, "
+            "or an Embedder of one; leave layer_decay at 1"
+        )
+    found = layers_above(family_of(model.config.model_type), model)
+    return {f"{prefix}{name}": layers for name, layers in found.items()}
