@@ -36,8 +36,9 @@ class Candidate:
 
     @cached_property
     def student(self) -> Student:
-        """The student as cut from the teacher; distillation trains it in place."""
-        with self.stopwatch.phase("build"):
+        """The student as cut from the teacher and healed; distillation trains it in place."""
+        heals = self.architecture.healing != "none"
+        with self.stopwatch.phase("heal" if heals else "build"):
             return self.teacher.student(self.architecture, self.calibration)
 
     @cached_property

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-USEFUL = ("latency", "calibrate", "teacher answers", "distil", "evaluate")
-"""Phases that measure, train or evaluate; all others are overhead."""
+USEFUL = ("latency", "calibrate", "heal", "teacher answers", "distil", "evaluate")
+"""Phases that measure, heal, train or evaluate; all others are overhead."""
 
 
 @dataclass(frozen=True)

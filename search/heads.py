@@ -12,9 +12,15 @@ from protege.objectives import Distillation, Objective, Retention, Texts
 from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.retention import lesson_of
 from protege.spaces import Architecture, BadInput, Calibration, SearchSpace, Teacher, Unsupported
-from protege.spaces.policies import HeadsBy
+from protege.spaces.families.family import CUT_AXES
+from protege.spaces.policies import Criterion, HeadsBy
 
-TOKENS: dict[HeadsBy, int] = {"activation": 16_384, "gradient": 16_384, "ablation": 2048}
+TOKENS: dict[HeadsBy, int] = {
+    "activation": 16_384,
+    "gradient": 16_384,
+    "ablation": 2048,
+    "wanda": 16_384,
+}
 """Real tokens that heads are measured on unless told otherwise: by ablation each costs a pass."""
 
 BATCH = 32
@@ -82,7 +88,7 @@ def head_table(
     Args:
         teacher: The teacher.
         data: Texts, or batches of what the teacher's forward takes, each a mapping of tensors.
-        by: ``activation``, ``gradient`` or ``ablation``; see `head_importance`.
+        by: ``activation``, ``gradient``, ``ablation`` or ``wanda``; see `head_importance`.
         tokens: Real tokens of the texts to read, at most, if not `TOKENS`; batches are read whole.
 
     Returns:
@@ -110,19 +116,27 @@ def measure_heads(
     return HeadScores.of(teacher, Calibration.of(teacher, given, [by], announce), by)
 
 
-def calibrate(
+def calibrate(  # noqa: PLR0913 - what it hands on
     teacher: Teacher,
     sequences: Sequences,
     heads_by: Collection[HeadsBy],
     announce: Callable[[str], None],
+    criteria: Collection[Criterion] = (),
+    layers: Collection[str] = (),
+    *,
+    grams: bool = False,
 ) -> Calibration:
-    """What students are cut by; heads by ablation on the first of them alone, for its passes."""
+    """What students are cut by, with second moments where they are healed by them.
+
+    Heads by ablation are measured on the first of the sequences alone, for the passes it takes.
+    """
     quick = [criterion for criterion in heads_by if criterion != "ablation"]
-    found = Calibration.of(teacher, _read(sequences), quick, announce)
+    batches = read(sequences)
+    found = Calibration.of(teacher, batches, quick, announce, criteria, grams=grams, layers=layers)
     if "ablation" not in heads_by:
         return found
     return found.with_heads(
-        teacher, _read(sequences.up_to(TOKENS["ablation"])), "ablation", announce
+        teacher, read(sequences.up_to(TOKENS["ablation"])), "ablation", announce
     )
 
 
@@ -140,7 +154,14 @@ def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Sequences:
 
 def criteria(space: SearchSpace) -> list[HeadsBy]:
     """What the members of a space that look at data rank heads by."""
-    return sorted({member.width_policy.heads_by for member in _looking(space)})
+    asked = {member.width_policy.criterion("heads") for member in _looking(space)}
+    return sorted(criterion for criterion in TOKENS if criterion in asked)
+
+
+def unit_criteria(space: SearchSpace) -> list[Criterion]:
+    """What they rank units of any kind by: the ``criteria`` of a calibration."""
+    policies = {member.width_policy for member in _looking(space)}
+    return sorted({policy.criterion(unit) for policy in policies for unit in CUT_AXES})
 
 
 def cuts_heads(space: SearchSpace, teacher: Teacher) -> bool:
@@ -153,20 +174,20 @@ def _looking(space: SearchSpace) -> Iterator[Architecture]:
     return (member for member in space if member.width_policy.needs_calibration)
 
 
-def _read(sequences: Sequences) -> Iterator[dict[str, Tensor]]:
+def read(sequences: Sequences, size: int = BATCH) -> Iterator[dict[str, Tensor]]:
     """What a model that reads text takes of each batch."""
-    for batch in sequences.in_order(BATCH):
+    for batch in sequences.in_order(size):
         yield {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
 
 
 def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str, Tensor]]:
     if isinstance(data, Sequences):
-        return _read(data.up_to(tokens))
+        return read(data.up_to(tokens))
     given: list[Any] = [] if isinstance(data, Texts) else list(data)
     if given and all(isinstance(one, Mapping) for one in given):
         return given
     texts = data if isinstance(data, Texts) else Texts.of(given)
-    return _read(_sequences(teacher, texts, tokens))
+    return read(_sequences(teacher, texts, tokens))
 
 
 def _sequences(teacher: Teacher, texts: Texts, tokens: int) -> Sequences:

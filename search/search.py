@@ -13,12 +13,20 @@ from protege.objectives import Candidate, Cost, Latency, Objective, Retention, S
 from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.latency import Checkpoint, compare
 from protege.objectives.latency.models import Model
+from protege.search.calibrating import Needs, calibrated, needs_streams
 from protege.search.export import discard, keep, sweep
 from protege.search.front import DATABASE, Front
 from protege.search.goals import Goals
-from protege.search.heads import TOKENS, HeadScores, calibrate, criteria, cuts_heads
+from protege.search.heads import HeadScores, cuts_heads
 from protege.search.progress import Bar, bar
-from protege.search.study import Ledger, database_path, identify, open_study
+from protege.search.study import (
+    Ledger,
+    Study,
+    database_path,
+    identify,
+    open_ledger,
+    open_study,
+)
 from protege.search.trial import State, Trial, evaluate
 from protege.spaces import (
     Architecture,
@@ -30,9 +38,6 @@ from protege.spaces import (
     Teacher,
 )
 from protege.spaces.student import kept_tokens
-
-CALIBRATION_TOKENS = TOKENS["activation"]
-"""Real tokens that importance is averaged over, at most: one pass over them is short."""
 
 
 @dataclass
@@ -65,13 +70,9 @@ class Search:
         names = [objective.name for objective in self.objectives]
         if not names or len(set(names)) < len(names):
             raise BadInput(f"objectives {names}: expected at least one, and none of a name twice")
-        self.space = self.space.of(self.teacher)
-        asking = {m.width_policy.name for m in self.space if m.width_policy.needs_calibration}
-        if asking and self._retention is None:
-            raise BadInput(
-                f"width policy {', '.join(sorted(asking))!r} looks at data and no objective has "
-                "any: add Retention(texts), or declare width_policy=First()"
-            )
+        self.space = self.space.of(self.teacher, has_data=self._retention is not None)
+        if self._retention is None:
+            self._check_needs_no_data()
         self.storage = self.storage or f"sqlite:///runs/{self.name}/{DATABASE}"
         database = database_path(self.storage)
         beside = database.parent if database else Path("runs") / self.name
@@ -147,22 +148,32 @@ class Search:
         if retention is None:
             return None
         with self.stopwatch.phase("calibrate"):
-            learnt = retention.sequences(self.teacher)[0]
-            sequences = learnt.up_to(CALIBRATION_TOKENS)
-            heads_by = criteria(self.space)
-            key = {
-                "teacher": self.teacher.fingerprint,
-                "sequences": sequences.fingerprint,
-                "heads_by": heads_by,
-            }
-            announce = self.stopwatch.announce
-            compute = lambda: calibrate(self.teacher, sequences, heads_by, announce).tensors()  # noqa: E731
-            found = Calibration(self.cache.tensors("calibration", key, compute))
-            # tokens are counted in all there is: rare ones hardly show in what one pass may read
-            found = found.counting(learnt.ids)
+            learnt, needs = retention.sequences(self.teacher)[0], Needs.of(self.space)
+            found = calibrated(self.teacher, learnt, needs, self.cache, self.stopwatch.announce)
             if cuts_heads(self.space, self.teacher):
-                self._heads = [HeadScores.of(self.teacher, found, by).record() for by in heads_by]
+                scores = [HeadScores.of(self.teacher, found, by) for by in needs.heads_by]
+                self._heads = [score.record() for score in scores]
             return found
+
+    def _check_needs_no_data(self) -> None:
+        """Refuse policies that look at data where there is none.
+
+        Raises:
+            BadInput: Names them.
+        """
+        asking = {
+            f"{kind.replace('_', ' ')} {policy.name!r}"
+            for member in self.space
+            for kind in ("layer_policy", "width_policy")
+            if (policy := getattr(member, kind)).needs_calibration
+        }
+        asking |= {f"healing {m.healing!r}" for m in self.space if m.healing != "none"}
+        if asking:
+            raise BadInput(
+                f"{', '.join(sorted(asking))} looks at data and no objective has any: add "
+                "Retention(texts), or declare layer_policy=Ends(), width_policy=First() and "
+                'healing="none"'
+            )
 
     @property
     def _retention(self) -> Retention | None:
@@ -196,8 +207,9 @@ class Search:
                     discard(self._folder, one.number)
         return trial
 
-    def _candidate(self, architecture: Architecture, *, calibrated: bool = True) -> Candidate:
-        needed = calibrated and architecture.width_policy.needs_calibration
+    def _candidate(self, architecture: Architecture, *, with_calibration: bool = True) -> Candidate:
+        looks = architecture.width_policy.needs_calibration or needs_streams(architecture)
+        needed = with_calibration and looks
         return Candidate(
             teacher=self.teacher,
             architecture=architecture,
@@ -208,11 +220,27 @@ class Search:
         )
 
     def _open(self) -> Ledger:
+        """The study, known for this one before anything is measured, and caught up with."""
         goals = Goals.of(self.objectives)
-        ledger = open_study(self.storage, self.name, self.space, goals, self.seed, self.sampler)
+        study = open_study(self.storage, self.name, goals)
+        self._identify(study, goals)
+        if not self.space.is_resolved:
+            self.space = self.space.resolved(self.calibration)
+        ledger = open_ledger(study, self.space, goals, self.seed, self.sampler)
+        ledger.catch_up()
+        sweep(self._folder)
+        earlier = study.user_attrs.get("about", {})
+        self._heads = self._heads or earlier.get("heads", [])
+        for phase, seconds in earlier.get("seconds", {}).items():
+            self.stopwatch.seconds[phase] += seconds
+        self._describe(ledger)
+        return ledger
+
+    def _identify(self, study: Study, goals: Goals) -> None:
+        """Refuse to go on with a study that was made with anything else."""
         data = [o.texts.fingerprint for o in self.objectives if isinstance(o, Retention)]
         identify(
-            ledger.study,
+            study,
             {
                 "teacher": self.teacher.fingerprint,
                 "data": data,
@@ -221,14 +249,6 @@ class Search:
                 "objectives": [goal.declared for goal in goals.goals],
             },
         )
-        ledger.catch_up()
-        sweep(self._folder)
-        earlier = ledger.study.user_attrs.get("about", {})
-        self._heads = self._heads or earlier.get("heads", [])
-        for phase, seconds in earlier.get("seconds", {}).items():
-            self.stopwatch.seconds[phase] += seconds
-        self._describe(ledger)
-        return ledger
 
     def _describe(self, ledger: Ledger) -> None:
         """Record what a report needs to know of the study."""
@@ -268,10 +288,9 @@ class Search:
         for objective in self.objectives:
             if objective.limit is None or objective.cost is Cost.MINUTES:
                 continue
-            # what is free is counted without weights: no pass over the data for their choice
-            free = objective.cost is Cost.FREE
+            # sizes and times are those of any weights: no pass over the data for their choice
             smallest = [
-                (objective.measure(self._candidate(a, calibrated=not free)).value, a)
+                (objective.measure(self._candidate(a, with_calibration=False)).value, a)
                 for a in self.space.smallest
             ]
             value, architecture = min(smallest, key=lambda pair: pair[0])

@@ -4,6 +4,7 @@ from protege.spaces.architecture import Architecture
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.cache import Cache
 from protege.spaces.calibration import Calibration
+from protege.spaces.depth import layers_above
 from protege.spaces.errors import (
     BadInput,
     DiskFull,
@@ -14,10 +15,22 @@ from protege.spaces.errors import (
 )
 from protege.spaces.families import FAMILIES, Family, family_of
 from protege.spaces.kept import Kept
-from protege.spaces.policies import Activation, Ends, First, LayerMap, Uniform
+from protege.spaces.measured import Contiguous, Greedy, Influence
+from protege.spaces.policies import (
+    Activation,
+    Ends,
+    First,
+    Healing,
+    LayerMap,
+    Magnitude,
+    Rotation,
+    Taylor,
+    Uniform,
+    Wanda,
+)
 from protege.spaces.pooling import Embedder, Pooling
 from protege.spaces.space import SearchSpace
-from protege.spaces.student import Student
+from protege.spaces.student import Initialisation, Student
 from protege.spaces.tasks import Task
 from protege.spaces.teacher import Teacher
 
@@ -29,22 +42,32 @@ __all__ = [
     "Blueprint",
     "Cache",
     "Calibration",
+    "Contiguous",
     "DiskFull",
     "Embedder",
     "Ends",
     "Family",
     "First",
+    "Greedy",
+    "Healing",
     "Infeasible",
+    "Influence",
+    "Initialisation",
     "Kept",
     "LayerMap",
+    "Magnitude",
     "Mismatch",
     "Pooling",
     "ProtegeError",
+    "Rotation",
     "SearchSpace",
     "Student",
     "Task",
+    "Taylor",
     "Teacher",
     "Uniform",
     "Unsupported",
+    "Wanda",
     "family_of",
+    "layers_above",
 ]

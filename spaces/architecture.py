@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from math import lcm
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.families import family_of
-from protege.spaces.policies import First, LayerPolicy, Uniform, WidthPolicy, kept_layers
+from protege.spaces.policies import First, Healing, LayerPolicy, Uniform, WidthPolicy, kept_layers
+
+if TYPE_CHECKING:
+    from protege.spaces.calibration import Calibration
 
 RATIOS = {
     "layers": "num_hidden_layers",
@@ -61,6 +64,7 @@ class Architecture:
         num_experts_per_tok: Experts that a token is sent to; always the teacher's.
         layer_policy: Which layers are kept.
         width_policy: Which channels, heads and neurons are kept.
+        healing: How the student is repaired once it is cut; see `Healer`.
     """
 
     model_type: str
@@ -77,6 +81,7 @@ class Architecture:
     num_experts_per_tok: int = 0
     layer_policy: LayerPolicy = Uniform()
     width_policy: WidthPolicy = First()
+    healing: Healing = "none"
 
     def key(self) -> str:
         """The identity of the student: in studies, caches and file names."""
@@ -91,6 +96,7 @@ class Architecture:
             f"-h{self.num_attention_heads}-kv{self.num_key_value_heads}x{self.head_dim}"
             f"-f{self.intermediate_size}-v{self.vocab_size}{more}"
             f"-{self.layer_policy.name}-{self.width_policy.name}"
+            f"{'' if self.healing == 'none' else f'-{self.healing}'}"
         )
 
     def sizes(self) -> dict[str, int]:
@@ -105,7 +111,8 @@ class Architecture:
     def fields(self) -> dict[str, Any]:
         """All that it has as JSON values, the policies by name."""
         policies = {"layer_policy": self.layer_policy.name, "width_policy": self.width_policy.name}
-        return {"model_type": self.model_type, **self.sizes(), **policies}
+        chosen = {**policies, "healing": self.healing}
+        return {"model_type": self.model_type, **self.sizes(), **chosen}
 
     def scaled(  # noqa: PLR0913 - one keyword a knob
         self,
@@ -122,6 +129,7 @@ class Architecture:
         multiple_of: int = 8,
         layer_policy: LayerPolicy = Uniform(),
         width_policy: WidthPolicy = First(),
+        healing: Healing = "none",
     ) -> "Architecture":
         """The student at these ratios of this architecture, snapped to sizes the family accepts.
 
@@ -152,10 +160,14 @@ class Architecture:
             moe_intermediate_size=_snap(self.moe_intermediate_size, moe_intermediate, multiple_of),
             vocab_size=_snap(self.vocab_size, vocab, multiple_of),
         )
-        return self.with_policies(student, layer_policy, width_policy)
+        return self.with_policies(student, layer_policy, width_policy, healing)
 
     def with_policies(
-        self, student: "Architecture", layer_policy: LayerPolicy, width_policy: WidthPolicy
+        self,
+        student: "Architecture",
+        layer_policy: LayerPolicy,
+        width_policy: WidthPolicy,
+        healing: Healing = "none",
     ) -> "Architecture":
         """The student under these policies, each at its default where it has nothing to choose.
 
@@ -170,6 +182,7 @@ class Architecture:
             student,
             layer_policy=self.layer_policy if deep else layer_policy,
             width_policy=self.width_policy if wide else width_policy,
+            healing=self.healing if deep and wide else healing,
         )
 
     def layers_kept(
@@ -181,8 +194,17 @@ class Architecture:
             Infeasible: The policy has no choice of that many layers.
         """
         return tuple(
-            kept_layers(policy, getattr(self, name), getattr(student, name)) for name in DEPTHS
+            kept_layers(policy, getattr(self, size), getattr(student, size), stack)
+            for stack, size in family_of(self.model_type).depths.items()
         )
+
+    def resolved(self, calibration: "Calibration | None") -> "Architecture":
+        """This architecture with its layer policy resolved: it says which layers are kept.
+
+        Raises:
+            BadInput: The policy looks at data, and the calibration has nothing for it.
+        """
+        return replace(self, layer_policy=self.layer_policy.resolved(calibration))
 
     def _check(self, ratios: Mapping[str, float]) -> None:
         """Refuse a ratio that is none, and one of what the family has none or never less of."""
@@ -258,7 +280,9 @@ class Architecture:
             parts.append(f"experts {self.num_experts}x{self.moe_intermediate_size}")
         if self.vocab_size:
             parts.append(f"vocab {self.vocab_size}")
-        return f"{' '.join(parts)} ({self.layer_policy.name}, {self.width_policy.name})"
+        chosen = [self.layer_policy.name, self.width_policy.name]
+        chosen += [] if self.healing == "none" else [f"{self.healing} healing"]
+        return f"{' '.join(parts)} ({', '.join(chosen)})"
 
 
 def check_ratio(name: str, ratio: object) -> None:

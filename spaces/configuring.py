@@ -9,7 +9,7 @@ from protege.spaces.architecture import Architecture
 from protege.spaces.errors import Infeasible
 from protege.spaces.families.family import Family, positions
 from protege.spaces.layout import Layout
-from protege.spaces.policies import kept_layers
+from protege.spaces.policies import Rotation, kept_layers
 from protege.spaces.vocabulary import renumbered
 
 Layers = tuple[int, ...]
@@ -22,7 +22,7 @@ def layers_of(layout: Layout, student: Architecture, stack: str) -> Layers:
         Infeasible: The policy has no choice of that many layers.
     """
     depth = layout.depth_of(stack, student)
-    return kept_layers(student.layer_policy, layout.depths[stack], depth)
+    return kept_layers(student.layer_policy, layout.depths[stack], depth, stack)
 
 
 def configured(
@@ -55,6 +55,9 @@ def configured(
         dense = [n for n in layers if "experts" not in layout.sites[first, n]]
         fields[family.dense_layers] = positions(dense, layers)
     fields.update(family.reset)
+    policy, narrower = student.width_policy, student.hidden_size < layout.architecture.hidden_size
+    if isinstance(policy, Rotation) and narrower and not policy.tied:
+        fields["tie_word_embeddings"] = False
     if vocab is not None:
         fields = renumbered(fields, vocab)
     elif student.vocab_size < layout.architecture.vocab_size:

@@ -21,7 +21,7 @@ def cut(tensors: Mapping[str, Tensor], layout: Layout, kept: Kept) -> dict[str, 
         layout: What each of them is made of.
         kept: The units to keep.
     """
-    rows = _Rows(kept)
+    rows = Rows(kept)
     width = layout.architecture.hidden_size / len(kept.hidden)
     student: dict[str, Tensor] = {}
     shared: dict[tuple[int, torch.Size], Tensor] = {}
@@ -45,7 +45,7 @@ def _scaled(tensor: Tensor, slot: Slot, width: float) -> Tensor:
     return tensor.copy_((tensor.double() + offset) * width**power - offset)
 
 
-class _Rows:
+class Rows:
     """The rows to take along each dimension, worked out once for all tensors that share them."""
 
     def __init__(self, kept: Kept) -> None:
@@ -54,7 +54,7 @@ class _Rows:
 
     def narrowed(self, tensor: Tensor, slot: Slot, position: int | None) -> Tensor:
         """A copy of what is kept of the tensor, for the student's layer at that position."""
-        indices = [self._index(parts, position) for parts in slot.dimensions]
+        indices = [self.index(parts, position) for parts in slot.dimensions]
         narrowed = tensor.detach()
         if len(indices) == 2 and indices[0] is not None and indices[1] is not None:
             return _crossed(narrowed, indices[0], indices[1])
@@ -64,7 +64,7 @@ class _Rows:
         shared = narrowed.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
         return narrowed.clone(memory_format=torch.contiguous_format) if shared else narrowed
 
-    def _index(self, parts: tuple[Part, ...], position: int | None) -> Tensor | None:
+    def index(self, parts: tuple[Part, ...], position: int | None) -> Tensor | None:
         """Rows along one dimension; none where all of them stay."""
         if not any(part.unit in CUT_AXES for part in parts):
             return None

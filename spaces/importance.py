@@ -1,21 +1,20 @@
-"""How much each attention head matters, by criteria that look at what the model puts out."""
+"""How much units matter, heads above all, by criteria that look at what the model puts out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from protege.spaces.answers import Batch, answers, distance, next_token_loss, reading, written
+from protege.spaces.answers import Batch, answers, distance
 from protege.spaces.policies import HeadsBy
+from protege.spaces.slopes import Found, Place, all_gates, head_gates, slopes
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
-
-Place = tuple[str, int]
-"""A site, such as ``decoder.cross_heads``, and the number of the layer."""
 
 AT_ONCE = 1024
 """Tokens at a time: a vocabulary's logits of more of them would fill a small machine."""
@@ -47,31 +46,73 @@ def head_importance(
         criterion: Which of the two; activity is measured by `Calibration` itself.
         announce: Told how far it is.
     """
-    measure = _by_gradient if criterion == "gradient" else _by_ablation
-    depths, heads = teacher.layout.depths, teacher.architecture.num_attention_heads
-    pieces = [piece for batch in batches for piece in _pieces(batch)]
+    measure: Measure = _by_ablation
+    if criterion == "gradient":
+        measure = partial(slopes, gates=list(head_gates(teacher)))
+    return _over_all(teacher, batches, measure, f"heads by {criterion}", announce)
+
+
+def taylor_importance(
+    teacher: "Teacher",
+    batches: Iterable[Batch],
+    announce: Callable[[str], None] = lambda _: None,
+) -> dict[str, Tensor]:
+    """First-order importance of heads, neurons and channels, as `Calibration` names it.
+
+    Molchanov et al. (2019, arXiv 1906.10771), as LLM-Pruner ranks by (arXiv 2305.11627): the mean
+    over sequences of ``|dL/dg|``, g what the unit is multiplied by. L is that of ``gradient`` in
+    `head_importance`, and so are the heads' values: ``decoder.heads.gradient``. Neurons are
+    ``decoder.ffn.taylor``, ``(layers, ffn)``, at the input of the feed-forward's last projection;
+    channels ``hidden.taylor``, ``(hidden_size,)``, at the outputs of the residual stream's norms,
+    summed over those. One backward pass.
+    """
+    measure = partial(slopes, gates=list(all_gates(teacher)))
+    found = _over_all(teacher, batches, measure, "units by taylor", announce)
+    named: dict[str, Tensor] = {}
+    for site, values in found.items():
+        if site == "hidden":
+            named["hidden.taylor"] = values[0]
+        else:
+            named[f"{site}.taylor" if site.endswith(".ffn") else f"{site}.gradient"] = values
+    return named
+
+
+Measure = Callable[["Teacher", Batch, int], Found]
+"""Measures a batch, given the number of its first sequence."""
+
+
+def _over_all(
+    teacher: "Teacher",
+    batches: Iterable[Batch],
+    measure: Measure,
+    doing: str,
+    announce: Callable[[str], None],
+) -> dict[str, Tensor]:
+    """The mean over everything measured, by site, ``(layers, units)``."""
+    parts = [piece for batch in batches for piece in pieces(batch)]
     found: dict[str, Tensor] = {}
     first = count = 0
-    for number, piece in enumerate(pieces, 1):
+    for number, piece in enumerate(parts, 1):
         counted, values = measure(teacher, piece, first)
-        for (site, layer), of_heads in values.items():
-            stack = site.partition(".")[0]
-            found.setdefault(site, torch.zeros(depths[stack], heads))[layer] += of_heads
-        first, count = first + _rows(piece), count + counted
-        announce(f"heads by {criterion} {number / len(pieces):.0%}")
+        for (site, layer), of_units in values.items():
+            depth = teacher.layout.depths.get(site.partition(".")[0], 1)
+            found.setdefault(site, torch.zeros(depth, len(of_units)))[layer] += of_units
+        first, count = first + rows(piece), count + counted
+        announce(f"{doing} {number / len(parts):.0%}")
     return {site: table / count for site, table in found.items()}
 
 
-def _rows(batch: Batch) -> int:
+def rows(batch: Batch) -> int:
+    """How many sequences there are."""
     return len(next(iter(batch.values())))
 
 
-def _pieces(batch: Batch) -> Iterator[Batch]:
+def pieces(batch: Batch) -> Iterator[Batch]:
     """The batch, so many sequences at a time as have `AT_ONCE` tokens, padding counted."""
     longest = max((v.shape[1] for name, v in batch.items() if name.endswith("ids")), default=256)
-    rows = max(1, AT_ONCE // longest)
-    for begin in range(0, _rows(batch), rows):
-        yield {name: value[begin : begin + rows] for name, value in batch.items()}
+    count = max(1, AT_ONCE // longest)
+    for begin in range(0, rows(batch), count):
+        yield {name: value[begin : begin + count] for name, value in batch.items()}
 
 
 def _sites(teacher: "Teacher") -> Iterator[tuple[nn.Module, Place]]:
@@ -81,56 +122,18 @@ def _sites(teacher: "Teacher") -> Iterator[tuple[nn.Module, Place]]:
             yield module, (f"{slot.stack}.{unit}", slot.layer or 0)
 
 
-Found = tuple[int, dict[Place, Tensor]]
-"""How many were measured, and of each place the sum over them, ``(heads,)``."""
-
-
-def _by_gradient(teacher: "Teacher", batch: Batch, first: int) -> Found:
-    """Sensitivities summed over the sequences; the first of them has that number."""
-    heads, gates = teacher.architecture.num_attention_heads, dict[Place, Tensor]()
-
-    def gating(place: Place) -> Callable[..., Any]:
-        def hook(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            by_head = given[0].unflatten(-1, (heads, -1))
-            gates[place] = torch.ones(len(by_head), heads, requires_grad=True)
-            of_tokens = gates[place].reshape(len(by_head), *[1] * (by_head.ndim - 3), heads, 1)
-            return ((by_head * of_tokens).flatten(-2), *given[1:])
-
-        return hook
-
-    with ExitStack() as handles, torch.enable_grad():
-        for module, place in _sites(teacher):
-            handles.callback(module.register_forward_pre_hook(gating(place)).remove)
-        losses = _losses(teacher, batch, first)
-        # of a sequence's loss only its own gates know, so that all can be summed before
-        slopes = torch.autograd.grad(
-            torch.stack(losses).sum(), list(gates.values()), materialize_grads=True
-        )
-    found = {p: slope.abs().sum(0) for p, slope in zip(gates, slopes, strict=True)}
-    return len(losses), found
-
-
-def _losses(teacher: "Teacher", batch: Batch, first: int) -> list[Tensor]:
-    """The next token's loss where text is written, else a random reading, of every sequence."""
-    said, ids = answers(teacher, batch), written(teacher, batch)
-    if ids is not None:
-        return [next_token_loss(logits, own) for logits, own in zip(said, ids, strict=True)]
-    is_logits = teacher.task.has_logits
-    return [reading(one, first + row, is_logits=is_logits) for row, one in enumerate(said)]
-
-
 def _by_ablation(teacher: "Teacher", batch: Batch, _first: int) -> Found:
     """Distances summed over the answers."""
     heads, is_logits = teacher.architecture.num_attention_heads, teacher.task.has_logits
     found: dict[Place, Tensor] = {}
     with torch.inference_mode():
-        with _Course(teacher) as course:
+        with Course(teacher) as course:
             whole = answers(teacher, batch)
         for module, place in _sites(teacher):
             if module not in course.before:
                 continue
             lost = torch.zeros(heads)
-            with _standing_in(course.outputs, course.before[module]):
+            with standing_in(course.outputs, course.before[module]):
                 for head in range(heads):
                     with _silenced(module, head, heads):
                         pairs = zip(whole, answers(teacher, batch), strict=True)
@@ -140,7 +143,7 @@ def _by_ablation(teacher: "Teacher", batch: Batch, _first: int) -> Found:
 
 
 @dataclass
-class _Course:
+class Course:
     """What happens in a pass: every layer's output, and which were done before an attention was.
 
     Attributes:
@@ -154,9 +157,10 @@ class _Course:
     before: dict[nn.Module, int] = field(default_factory=dict)
     _handles: ExitStack = field(default_factory=ExitStack)
 
-    def __enter__(self) -> "_Course":
-        for layer in _layers(self.teacher):
-            self._handles.callback(layer.register_forward_hook(self._layer_ran).remove)
+    def __enter__(self) -> "Course":
+        for layers in layers_by_stack(self.teacher).values():
+            for layer in layers:
+                self._handles.callback(layer.register_forward_hook(self._layer_ran).remove)
         for module, _ in _sites(self.teacher):
             self._handles.callback(module.register_forward_pre_hook(self._site_reached).remove)
         return self
@@ -171,24 +175,34 @@ class _Course:
         self.before[module] = len(self.outputs)
 
 
-def _layers(teacher: "Teacher") -> list[nn.Module]:
-    """The layers of all stacks."""
-    modules = dict(teacher.model.named_modules())
-    numbered = (slot for slot in teacher.layout.slots if slot.number_at != (0, 0))
-    return [modules[name] for name in dict.fromkeys(s.name[: s.number_at[1]] for s in numbered)]
+def layers_by_stack(teacher: "Teacher") -> dict[str, list[nn.Module]]:
+    """The layers of each stack, in order; what is no stack of layers is left out."""
+    modules, found = dict(teacher.model.named_modules()), dict[str, dict[int, nn.Module]]()
+    for slot in teacher.layout.slots:
+        if slot.layer is not None and slot.number_at != (0, 0):
+            module = modules[slot.name[: slot.number_at[1]]]
+            found.setdefault(slot.stack, {})[slot.layer] = module
+    return {stack: [layers[n] for n in sorted(layers)] for stack, layers in found.items()}
 
 
 @contextmanager
-def _standing_in(outputs: Mapping[nn.Module, Any], count: int) -> Iterator[None]:
+def standing_in(outputs: Mapping[nn.Module, Any], count: int) -> Iterator[None]:
     """The first layers that ran answer as they did, without running: nothing changed for them."""
-    first: list[Any] = list(outputs)[:count]
-    for layer in first:
-        layer.forward = lambda *_, known=outputs[layer], **__: known
+    first = list(outputs)[:count]
+    with running({layer: lambda *_, known=outputs[layer], **__: known for layer in first}):
+        yield
+
+
+@contextmanager
+def running(forwards: Mapping[Any, Callable[..., Any]]) -> Iterator[None]:
+    """Each of these modules runs what is given here, not the forward of its class."""
+    for module, forward in forwards.items():
+        module.forward = forward
     try:
         yield
     finally:
-        for layer in first:
-            del layer.forward  # the class's own is there again
+        for module in forwards:
+            del module.forward  # the class's own is there again
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from protege.spaces.calibration import Calibration
 from protege.spaces.configuring import layers_of
 from protege.spaces.errors import BadInput
 from protege.spaces.layout import Layout, Slot
+from protege.spaces.policies import Rotation
 
 Units = tuple[int, ...]
 
@@ -38,11 +39,14 @@ class Kept:
         hidden: Channels of the residual stream, one choice for the whole model.
         stacks: The layers of each stack.
         vocab: Tokens; none where all of them stay.
+        turned: Whether the stream is turned: its channels are not the teacher's, and only their
+            number counts (see `Rotation`).
     """
 
     hidden: Units
     stacks: Mapping[str, tuple[KeptLayer, ...]]
     vocab: Units | None = None
+    turned: bool = False
 
     def layers(self, stack: str) -> Units:
         """The teacher's layers that a stack keeps."""
@@ -77,7 +81,8 @@ class Kept:
             for stack, layers in self.stacks.items()
         }
         layers = {stack: self.layers(stack) for stack in self.stacks}
-        return {"layers": layers, "hidden": self.hidden, "stacks": stacks, "vocab": self.vocab}
+        hidden = "rotated" if self.turned else self.hidden
+        return {"layers": layers, "hidden": hidden, "stacks": stacks, "vocab": self.vocab}
 
 
 def everything(layout: Layout) -> Kept:
@@ -99,22 +104,30 @@ def choose(
     Args:
         layout: What the teacher is made of.
         student: The sizes and policies.
-        calibration: The importance of the teacher's units, where a policy asks for it.
+        calibration: The importance of the teacher's units, where a policy asks for it: on data, or
+            of their weights alone.
         vocab: The tokens to keep, if not all.
 
     Raises:
-        BadInput: The width policy needs a calibration and none is given.
+        BadInput: A policy needs a calibration and none is given, or one without what the policy
+            looks at.
         Infeasible: The layer policy has no choice of that depth.
     """
-    policy = student.width_policy
-    if policy.needs_calibration and calibration is None:
+    student, policy = student.resolved(calibration), student.width_policy
+    if (policy.needs_calibration or policy.needs_weights) and calibration is None:
+        made = "of_weights(teacher)" if policy.needs_weights else "of(teacher, batches)"
         raise BadInput(
             f"width policy {policy.name!r} needs a calibration: "
-            "pass calibration=Calibration.of(teacher, batches), or use First()"
+            f"pass calibration=Calibration.{made}, or use First()"
         )
     choice = _Choice(layout, student, calibration or Calibration.flat(layout))
+    channels = choice.importance.residual(policy.criterion("hidden"))
+    turned = isinstance(policy, Rotation) and student.hidden_size < len(channels)
     return Kept(
-        hidden=policy.units(choice.importance.hidden, student.hidden_size),
+        hidden=tuple(range(student.hidden_size))
+        if turned
+        else policy.units(channels, student.hidden_size),
+        turned=turned,
         stacks={stack: choice.layers(stack) for stack in layout.depths},
         vocab=vocab,
     )
@@ -149,7 +162,8 @@ class _Choice:
 
     def _of(self, unit: str, stack: str, layer: int, kept: Units) -> Tensor:
         """Importance of a layer's units; where all layers keep the same ones, in all of them."""
-        by_layer = self.importance.units(unit, stack, self.student.width_policy.heads_by)
+        criterion = self.student.width_policy.criterion(unit)
+        by_layer = self.importance.units(unit, stack, criterion)
         if unit not in self.layout.family.shared:
             return by_layer[layer]
         over_all: Tensor = torch.linalg.vector_norm(by_layer[list(kept)], dim=0)

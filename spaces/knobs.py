@@ -24,7 +24,7 @@ class Knob:
     """One dimension of the search, under the name of the configuration field it sets.
 
     Attributes:
-        name: A size, ``layer_policy`` or ``width_policy``.
+        name: A size, ``layer_policy``, ``width_policy`` or ``healing``.
         values: All values that some member of the space has, ascending or as declared.
     """
 
@@ -53,4 +53,9 @@ class Knob:
 def value_of(architecture: Architecture, name: str) -> Value:
     """The architecture's value of a knob: a size, or the name of a policy."""
     value = getattr(architecture, name)
-    return value if isinstance(value, int) else str(value.name)
+    return value if isinstance(value, int) else name_of(value)
+
+
+def name_of(policy: Any) -> str:
+    """What a policy is called, or a way of healing."""
+    return policy if isinstance(policy, str) else str(policy.name)

@@ -2,15 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, get_args
 
 from torch import Tensor
 
 from protege.spaces.cache import digest
 from protege.spaces.errors import BadInput, Infeasible
 
-HeadsBy = Literal["activation", "gradient", "ablation"]
-"""By how active a head is, by the loss's gradient, or by what the model loses without it."""
+if TYPE_CHECKING:
+    from protege.spaces.calibration import Calibration
+
+HeadsBy = Literal["activation", "gradient", "ablation", "wanda"]
+"""How active a head is, the loss's gradient, what the model loses without it, what it adds."""
+
+Criterion = HeadsBy | Literal["taylor", "magnitude"]
+"""What units are ranked by: the entry of a `Calibration` that is asked for."""
+
+
+Healing = Literal["none", "one-shot", "sequential"]
+"""How a cut student is repaired: not at all, from second moments alone, on its own inputs too."""
 
 
 class LayerPolicy(Protocol):
@@ -20,8 +30,23 @@ class LayerPolicy(Protocol):
     def name(self) -> str:
         """What the policy is called in studies, keys and reports."""
 
-    def layers(self, total: int, count: int) -> tuple[int, ...]:
-        """Ascending indices of ``count`` of the teacher's ``total`` layers.
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether the choice depends on what a calibration pass found."""
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the choice is known; if not, `layers` are others, to count a space by."""
+
+    def resolved(self, calibration: "Calibration | None", /) -> "LayerPolicy":
+        """This policy with its choice known; itself where it is.
+
+        Raises:
+            BadInput: The choice depends on what no calibration, or this one, does not have.
+        """
+
+    def layers(self, total: int, count: int, stack: str = "", /) -> tuple[int, ...]:
+        """Ascending indices of ``count`` of the ``total`` layers of the teacher's stack.
 
         Raises:
             Infeasible: The policy has no choice of that many layers.
@@ -40,8 +65,11 @@ class WidthPolicy(Protocol):
         """Whether the choice depends on what a calibration pass found."""
 
     @property
-    def heads_by(self) -> HeadsBy:
-        """The criterion that attention heads are ranked by."""
+    def needs_weights(self) -> bool:
+        """Whether the choice depends on the weights alone; see `Calibration.of_weights`."""
+
+    def criterion(self, unit: str) -> Criterion:
+        """What units of an axis are ranked by, ``hidden`` or one of those in layers."""
 
     def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
         """Ascending indices of ``count`` units, given the importance of each, ``(units,)``."""
@@ -52,8 +80,13 @@ class Uniform:
     """Every k-th layer, ``int(i * total / count)``: the recipe most distillation guides give."""
 
     name: ClassVar[str] = "uniform"
+    needs_calibration: ClassVar[bool] = False
+    is_resolved: ClassVar[bool] = True
 
-    def layers(self, total: int, count: int) -> tuple[int, ...]:
+    def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
+        return self
+
+    def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
         _check_depth(total, count)
         return tuple(i * total // count for i in range(count))
 
@@ -66,8 +99,13 @@ class Ends:
     """
 
     name: ClassVar[str] = "ends"
+    needs_calibration: ClassVar[bool] = False
+    is_resolved: ClassVar[bool] = True
 
-    def layers(self, total: int, count: int) -> tuple[int, ...]:
+    def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
+        return self
+
+    def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
         _check_depth(total, count)
         if count == 1:
             return (0,)
@@ -81,9 +119,16 @@ class First:
 
     name: ClassVar[str] = "first"
     needs_calibration: ClassVar[bool] = False
-    heads_by: ClassVar[HeadsBy] = "activation"
+    needs_weights: ClassVar[bool] = False
+    is_resolved: ClassVar[bool] = True
 
-    def layers(self, total: int, count: int) -> tuple[int, ...]:
+    def criterion(self, _unit: str) -> Criterion:
+        return "activation"
+
+    def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
+        return self
+
+    def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
         _check_depth(total, count)
         return tuple(range(count))
 
@@ -100,6 +145,9 @@ class LayerMap:
         name: What the map is called; the map itself, such as ``map-0.2.4.5``, if it is not given.
     """
 
+    needs_calibration: ClassVar[bool] = False
+    is_resolved: ClassVar[bool] = True
+
     def __init__(self, *choices: Sequence[int], name: str = "") -> None:
         self._choices = {len(choice): tuple(choice) for choice in choices}
         for choice in choices:
@@ -114,7 +162,10 @@ class LayerMap:
         self.name = name or f"map-{itself}"
         self._identity = (self.name, tuple(self._choices.values()))
 
-    def layers(self, total: int, count: int) -> tuple[int, ...]:
+    def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
+        return self
+
+    def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
         choice = self._choices.get(count)
         if choice is None or choice[-1] >= total:
             covered = sorted(self._choices)
@@ -141,11 +192,13 @@ class Activation:
 
     Attributes:
         heads_by: What attention heads are ranked by instead, if not by how active they are: the
-            loss's gradient, or what the model loses without them (see `head_importance`).
+            loss's gradient, or what the model loses without them (see `head_importance`), or what
+            they add to it (see `Wanda`).
     """
 
     heads_by: HeadsBy = "activation"
     needs_calibration: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.heads_by not in get_args(HeadsBy):
@@ -156,20 +209,111 @@ class Activation:
     def name(self) -> str:
         return "activation" if self.heads_by == "activation" else f"heads-by-{self.heads_by}"
 
+    def criterion(self, unit: str) -> Criterion:
+        return self.heads_by if unit in {"heads", "cross_heads"} else "activation"
+
     def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        if count >= len(importance):
-            return tuple(range(len(importance)))
-        strongest = importance.argsort(descending=True, stable=True)[:count]
-        return tuple(strongest.sort().values.tolist())
+        return _strongest(importance, count)
 
 
-def kept_layers(policy: LayerPolicy, total: int, count: int) -> tuple[int, ...]:
+@dataclass(frozen=True)
+class Magnitude:
+    """The units with the largest weights, in the root of their sum of squares; looks at no data."""
+
+    name: ClassVar[str] = "magnitude"
+    needs_calibration: ClassVar[bool] = False
+    needs_weights: ClassVar[bool] = True
+
+    def criterion(self, _unit: str) -> Criterion:
+        return "magnitude"
+
+    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
+        return _strongest(importance, count)
+
+
+@dataclass(frozen=True)
+class Wanda:
+    """The heads and neurons that add most to what reads them (Wanda, arXiv 2306.11695).
+
+    How large a unit is on calibration data, times the norm of the weights that read it. Channels of
+    the residual stream, which everything reads, and experts are ranked by activity.
+    """
+
+    name: ClassVar[str] = "wanda"
+    needs_calibration: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = False
+
+    def criterion(self, unit: str) -> Criterion:
+        return "wanda" if unit in {"heads", "cross_heads", "ffn"} else "activation"
+
+    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
+        return _strongest(importance, count)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """The strongest directions of the residual stream, turned into its channels.
+
+    One orthogonal map for the whole model, for families whose stream can be turned: RMSNorm or
+    LayerNorm before each block (see `Directions`). Heads and neurons as by `Wanda`. A teacher whose
+    head shares the embedding's rows makes students with a head of their own, whose weights count;
+    or one that goes on sharing rows fitted to the head, which only healing makes good.
+
+    Attributes:
+        tied: Whether a shared head stays shared.
+    """
+
+    tied: bool = False
+    needs_calibration: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        return "rotation-tied" if self.tied else "rotation"
+
+    def criterion(self, unit: str) -> Criterion:
+        return Wanda().criterion(unit)
+
+    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
+        return _strongest(importance, count)
+
+
+@dataclass(frozen=True)
+class Taylor:
+    """The units that the loss changes fastest with (LLM-Pruner, arXiv 2305.11627).
+
+    The first-order importance of Molchanov et al. (2019, arXiv 1906.10771); see
+    `taylor_importance`. Experts and their neurons are ranked by activity.
+    """
+
+    name: ClassVar[str] = "taylor"
+    needs_calibration: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = False
+
+    def criterion(self, unit: str) -> Criterion:
+        if unit in {"heads", "cross_heads"}:
+            return "gradient"
+        return "taylor" if unit in {"hidden", "ffn"} else "activation"
+
+    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
+        return _strongest(importance, count)
+
+
+def kept_layers(policy: LayerPolicy, total: int, count: int, stack: str) -> tuple[int, ...]:
     """The layers that a policy keeps of a stack; all, whatever it says, where none is cut.
 
     Raises:
         Infeasible: The policy has no choice of that many layers.
     """
-    return policy.layers(total, count) if count < total else tuple(range(total))
+    return policy.layers(total, count, stack) if count < total else tuple(range(total))
+
+
+def _strongest(importance: Tensor, count: int) -> tuple[int, ...]:
+    """Ascending indices of the most important units; the first of those that are equal."""
+    if count >= len(importance):
+        return tuple(range(len(importance)))
+    strongest = importance.argsort(descending=True, stable=True)[:count]
+    return tuple(strongest.sort().values.tolist())
 
 
 def _check_depth(total: int, count: int) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from protege.spaces.architecture import RATIOS, Architecture
+from protege.spaces.calibration import Calibration
+from protege.spaces.defaults import Defaults
 from protege.spaces.errors import BadInput, Infeasible
-from protege.spaces.knobs import SIZES, Knob, Params, Suggests, Value, value_of
-from protege.spaces.policies import Activation, Ends, LayerPolicy, WidthPolicy
+from protege.spaces.knobs import SIZES, Knob, Params, Suggests, Value, name_of, value_of
+from protege.spaces.policies import Healing, LayerPolicy, WidthPolicy
 from protege.spaces.ratios import Ratios, spread
 from protege.spaces.teacher import Teacher
 
@@ -43,8 +45,11 @@ class SearchSpace:
         experts: Of `num_experts`; never fewer than a token is sent to.
         moe_intermediate: Of `moe_intermediate_size`, the width of each expert.
         vocab: Of `vocab_size`; special tokens, bytes and characters stay.
-        layer_policy: One policy or several to choose from.
-        width_policy: One policy or several to choose from.
+        layer_policy: One policy or several to choose from; if not given, what measures best for
+            the teacher's family (see `Defaults`).
+        width_policy: The same.
+        healing: How students are repaired once they are cut, or several ways to choose from; the
+            same.
         multiple_of: What widths are rounded to; hardware likes 8, 16, 32 or 64.
         teacher: The architecture that the ratios are of; set by `of`.
         fits: What says of a student whether the teacher at hand can be cut to it; set by `of`.
@@ -59,8 +64,9 @@ class SearchSpace:
     experts: Ratios = 1.0
     moe_intermediate: Ratios = 1.0
     vocab: Ratios = 1.0
-    layer_policy: LayerPolicy | Sequence[LayerPolicy] = Ends()
-    width_policy: WidthPolicy | Sequence[WidthPolicy] = Activation()
+    layer_policy: LayerPolicy | Sequence[LayerPolicy] | None = None
+    width_policy: WidthPolicy | Sequence[WidthPolicy] | None = None
+    healing: Healing | Sequence[Healing] | None = None
     multiple_of: int = 8
     teacher: Architecture | None = field(default=None, repr=False)
     fits: Callable[[Architecture], bool] = field(default=_any, repr=False, compare=False)
@@ -71,27 +77,60 @@ class SearchSpace:
         width: object = self.multiple_of
         if not isinstance(width, int) or width < 1:
             raise BadInput(f"multiple_of={width!r}: expected a whole number above 0")
-        for policies in (_several(self.layer_policy), _several(self.width_policy)):
-            names = [policy.name for policy in policies]
+        for policies in (self.layer_policy, self.width_policy, self.healing):
+            if policies is None:
+                continue
+            names = [name_of(policy) for policy in _several(policies)]
             if not names or len(set(names)) < len(names):
                 raise BadInput(f"policies {names}: expected at least one, and none of a name twice")
 
-    def of(self, teacher: Teacher | Architecture) -> "SearchSpace":
+    def of(self, teacher: Teacher | Architecture, *, has_data: bool = True) -> "SearchSpace":
         """This space over the sizes of one teacher.
+
+        Args:
+            teacher: The teacher.
+            has_data: Whether policies that are not given may look at data.
 
         Raises:
             BadInput: It has no student, only the teacher itself.
         """
-        if isinstance(teacher, Teacher):
-            bound = replace(self, teacher=teacher.architecture, fits=teacher.can_be)
-        else:
-            bound = replace(self, teacher=teacher)
+        own = teacher.architecture if isinstance(teacher, Teacher) else teacher
+        fits = teacher.can_be if isinstance(teacher, Teacher) else self.fits
+        chosen = Defaults.of(own, has_data=has_data).filling(self)
+        bound = replace(self, teacher=own, fits=fits, **chosen)
         if not bound._declared:  # noqa: SLF001 - its own
             raise BadInput(
                 f"{self!r} has no student of {bound.teacher}: no ratio in it gives sizes that the "
                 "family accepts and that differ from the teacher's; widen a range or add a policy"
             )
         return bound
+
+    def resolved(self, calibration: Calibration | None) -> "SearchSpace":
+        """This space with its layer policies resolved: those that keep the same are one choice.
+
+        The declaration stays the same.
+
+        Raises:
+            BadInput: A policy looks at data, and the calibration has nothing for it.
+        """
+        used = {member.layer_policy for member in self.members}
+        own: Any = self.layer_policy
+        resolved = [p.resolved(calibration) if p in used else p for p in _several(own)]
+        return replace(self, layer_policy=_like(own, resolved))
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether it is known which layers every layer policy keeps."""
+        return all(member.layer_policy.is_resolved for member in self.members)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether a policy of any member looks at data."""
+        return any(
+            policy.needs_calibration
+            for member in self.members
+            for policy in (member.layer_policy, member.width_policy)
+        )
 
     def declaration(self) -> dict[str, str]:
         """The declaration as text, knob by knob: what a study is recognised by."""
@@ -158,7 +197,7 @@ class SearchSpace:
     @cached_property
     def knobs(self) -> tuple[Knob, ...]:
         """The dimensions in which members differ; sizes that follow from others are left out."""
-        names = [*SIZES, "layer_policy", "width_policy"]
+        names = [*SIZES, "layer_policy", "width_policy", "healing"]
         table = [tuple(value_of(member, name) for name in names) for member in self.members]
         for dependent in ("num_attention_heads", "num_key_value_heads"):
             column = names.index(dependent)
@@ -266,7 +305,10 @@ class SearchSpace:
         return Fraction(1, getattr(self._teacher, RATIOS[name]) or 1) if whole else Fraction(1, 8)
 
     def _under_policies(self, shape: Architecture) -> Iterator[Architecture]:
-        """The shape under every policy; of layer policies that keep the same, only the first."""
+        """The shape under every policy; of layer policies that keep the same, only the first.
+
+        What a policy keeps that looks at data is not known until it is resolved.
+        """
         teacher = self._teacher
         kept: set[tuple[tuple[int, ...], ...]] = set()
         for layer_policy in _several(self.layer_policy):
@@ -274,11 +316,14 @@ class SearchSpace:
                 layers = teacher.layers_kept(shape, layer_policy)
             except Infeasible:
                 continue
-            if layers in kept:
+            if layers in kept and layer_policy.is_resolved:
                 continue
-            kept.add(layers)
-            for width_policy in _several(self.width_policy):
-                yield teacher.with_policies(shape, layer_policy, width_policy)
+            if layer_policy.is_resolved:
+                kept.add(layers)
+            for width_policy, healing in product(
+                _several(self.width_policy), _several(self.healing)
+            ):
+                yield teacher.with_policies(shape, layer_policy, width_policy, healing)
 
     @cached_property
     def _numbers(self) -> dict[Architecture, int]:
@@ -303,4 +348,11 @@ class SearchSpace:
 
 
 def _several(policy: Any) -> Sequence[Any]:
-    return policy if isinstance(policy, Sequence) else (policy,)
+    return policy if isinstance(policy, Sequence) and not isinstance(policy, str) else (policy,)
+
+
+def _like(declared: Any, policies: list[Any]) -> Any:
+    """Policies in the form in which they were declared: one, a tuple or a list."""
+    if not isinstance(declared, Sequence):
+        return policies[0]
+    return tuple(policies) if isinstance(declared, tuple) else policies

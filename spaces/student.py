@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +18,17 @@ from protege.spaces.quiet import quiet
 
 MANIFEST = "protege.json"
 
+Initialisation = Literal["random", "xavier"]
+"""How weights are drawn.
+
+``random`` is what the model's class does by itself, mostly normal with ``initializer_range``. With
+``xavier`` matrices are drawn uniformly from ±sqrt(6 / (inputs + outputs)) (Glorot and Bengio 2010,
+"Understanding the difficulty of training deep feedforward neural networks"): those of linear
+layers, of convolutions, of each expert, and fused ones as the one matrix that they are. Embeddings,
+biases and norms stay as the class makes them, for only it knows whether a norm's gain is its weight
+or one more than that.
+"""
+
 
 @dataclass(eq=False)
 class Student:
@@ -27,10 +38,11 @@ class Student:
         model: The model, of the teacher's own class.
         processor: The teacher's tokenizer or image processor; of fewer tokens where some were cut.
         architecture: Its sizes and policies.
-        kept: The teacher's units it was made of.
+        kept: The teacher's units it was made of; no more than tokens where its weights were drawn.
         embedder: The model with its pooling, for students that make sentence vectors.
         is_sentence_transformer: Whether it is saved as one; a narrower student always is, for its
             projection has no place in a bare transformer.
+        initialised: How its weights were drawn, where they are not its teacher's.
     """
 
     model: PreTrainedModel
@@ -39,6 +51,7 @@ class Student:
     kept: Kept
     embedder: Embedder | None = None
     is_sentence_transformer: bool = False
+    initialised: Initialisation | None = None
 
     @property
     def module(self) -> nn.Module:
@@ -55,8 +68,9 @@ class Student:
         return tokenizer_of(self.processor)
 
     def manifest(self) -> dict[str, Any]:
-        """Sizes, policies and kept units, as JSON values."""
-        return {"architecture": self.architecture.fields(), "kept": self.kept.manifest()}
+        """Sizes, policies and kept units, as JSON values; how weights were drawn, if they were."""
+        drawn = {} if self.initialised is None else {"initialised": self.initialised}
+        return {"architecture": self.architecture.fields(), "kept": self.kept.manifest(), **drawn}
 
     def save(self, folder: str | Path, **about: Any) -> Path:
         """Write the checkpoint: configuration, safetensors, tokenizer and manifest.

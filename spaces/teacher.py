@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import nn
 from transformers import (
     AutoConfig,
     PretrainedConfig,
@@ -26,19 +25,22 @@ from protege.spaces.blueprint import Blueprint
 from protege.spaces.cache import digest, tensor_bytes
 from protege.spaces.calibration import Calibration
 from protege.spaces.configuring import configured
-from protege.spaces.cut import cut
 from protege.spaces.errors import BadInput, Infeasible, ProtegeError
 from protege.spaces.families import TOWERS, Family, family_of
-from protege.spaces.filling import filled
+from protege.spaces.fresh import redrawn
 from protege.spaces.kept import Kept, Units, choose
 from protege.spaces.layout import Layout
+from protege.spaces.making import embedder, made
 from protege.spaces.missing import settle
+from protege.spaces.policies import Rotation
 from protege.spaces.pooling import Embedder, Pooling, read_pooling
-from protege.spaces.processors import read_processor, tokenizer_in, tokenizer_of, with_tokenizer
+from protege.spaces.processors import read_processor, tokenizer_in, tokenizer_of
 from protege.spaces.quiet import quiet
-from protege.spaces.student import Student
+from protege.spaces.regression import Fit
+from protege.spaces.rotation import check_turns
+from protege.spaces.student import Initialisation, Student
 from protege.spaces.tasks import Task, makes_vectors, task_of
-from protege.spaces.vocabulary import choose_tokens, must_keep, renumbered, shrunk
+from protege.spaces.vocabulary import choose_tokens, must_keep, renumbered
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +161,11 @@ class Teacher:
             parts += [tensor_bytes(tensor) for tensor in self.pooling.projection]
         return digest(*parts)
 
+    @cached_property
+    def magnitudes(self) -> Calibration:
+        """The importance of its units by their weights alone."""
+        return Calibration.of_weights(self)
+
     @property
     def generates(self) -> bool:
         """Whether it writes text token by token, keeping keys and values."""
@@ -178,9 +185,13 @@ class Teacher:
         """Whether a student of that architecture, which the family takes, can be cut from it."""
         if architecture.vocab_size < min(self.least_vocab_size, self.architecture.vocab_size):
             return False
-        if not (self.family.first_layer_stays or self.family.as_hidden):
+        turned = isinstance(architecture.width_policy, Rotation)
+        turned = turned and architecture.hidden_size < self.architecture.hidden_size
+        if not (turned or self.family.first_layer_stays or self.family.as_hidden):
             return True  # nothing that the family itself has not judged already
         try:
+            if turned:
+                check_turns(self)
             configured(self.layout, self.config, architecture)
         except Infeasible:
             return False
@@ -198,69 +209,66 @@ class Teacher:
     def student(
         self, architecture: Architecture, calibration: Calibration | None = None
     ) -> Student:
-        """The student of that architecture, cut from this teacher.
+        """The student of that architecture, cut from this teacher and healed as it says.
 
         Raises:
-            BadInput: The architecture's width policy needs a calibration and none is given.
-            Infeasible: The configuration class refuses the sizes, or the vocabulary is too small.
+            BadInput: A policy, or the healing, needs of a calibration what is not given.
+            Infeasible: The configuration class refuses the sizes, the vocabulary is too small, or
+                the residual stream is to be rotated and cannot be.
         """
+        architecture = architecture.resolved(calibration)
         vocab = None
         if architecture.vocab_size < self.architecture.vocab_size:
             known = calibration if architecture.width_policy.needs_calibration else None
             frequency = (known or Calibration.flat(self.layout)).vocab
             vocab = choose_tokens(self.tokenizer, frequency, architecture.vocab_size)
-        return self.student_of(architecture, choose(self.layout, architecture, calibration, vocab))
+        ranked = self.magnitudes if architecture.width_policy.needs_weights else calibration
+        kept = choose(self.layout, architecture, ranked, vocab)
+        return self.student_of(architecture, kept, calibration)
 
-    def student_of(self, architecture: Architecture, kept: Kept) -> Student:
-        """The student that keeps exactly these units.
+    def student_of(
+        self, architecture: Architecture, kept: Kept, calibration: Calibration | None = None
+    ) -> Student:
+        """The student that keeps exactly these units, healed as the architecture says.
 
         Raises:
             Mismatch: The units are not as many as the architecture has.
         """
-        config = configured(self.layout, self.config, architecture, kept.vocab)
-        processor = self.processor
-        if kept.vocab is not None:
-            processor = with_tokenizer(processor, shrunk(self.tokenizer, kept.vocab))
-        tensors = cut(self.model.state_dict(), self.layout, kept)
-        model = filled(type(self.model), config, tensors)
-        if model.can_generate():
-            # how text is sampled and where it ends is no part of the configuration
-            model.generation_config = self._generation_config(kept.vocab)
-        return Student(
-            model=model,
-            processor=processor,
-            architecture=architecture,
-            kept=kept,
-            embedder=self._embedder(model, kept.hidden),
-            is_sentence_transformer=self.task is Task.SENTENCES,
-        )
+        return made(self, architecture, kept, calibration)
 
-    def _generation_config(self, vocab: Units | None) -> Any:
+    def fresh(
+        self,
+        architecture: Architecture,
+        how: Initialisation = "xavier",
+        seed: int = 0,
+        calibration: Calibration | None = None,
+    ) -> Student:
+        """The student of that architecture with random weights, to compare a cut one with.
+
+        All but weights is as `student` makes it: configuration, tokens, pooling.
+
+        Args:
+            architecture: The sizes.
+            how: How weights are drawn.
+            seed: Of the draw; the same seed gives the same student.
+            calibration: For a policy that asks for it: it tells which tokens stay.
+
+        Raises:
+            BadInput: No such initialisation, or no calibration where `student` needs one.
+            Infeasible: As `student`.
+        """
+        with torch.random.fork_rng(devices=[]):  # no draw of any step shows outside
+            cut = self.student(replace(architecture, healing="none"), calibration)
+        return redrawn(replace(cut, architecture=architecture), self.family, how, seed)
+
+    def generation_config(self, vocab: Units | None) -> Any:
+        """How students of these tokens sample text and end it; of all tokens if there are none."""
         own: Any = deepcopy(self.model.generation_config)
         return own if vocab is None else type(own)(**renumbered(own.to_dict(), vocab))
 
     def embedder(self) -> Embedder | None:
         """The teacher with its pooling; none where it is not for sentence vectors."""
-        return self._embedder(self.model, tuple(range(self.architecture.hidden_size)))
-
-    def _embedder(self, model: PreTrainedModel, hidden: Units) -> Embedder | None:
-        """The model with the teacher's pooling, in the teacher's own space of vectors.
-
-        A narrower student gets a linear layer back to the teacher's dimension; before training it
-        puts each kept channel where the teacher has it.
-        """
-        if self.pooling is None:
-            return None
-        width = self.architecture.hidden_size
-        dense = self.pooling.projection
-        projection = None
-        if dense is not None or len(hidden) < width:
-            weight, bias = dense or (torch.eye(width), torch.zeros(width))
-            projection = nn.Linear(len(hidden), len(weight))
-            with torch.no_grad():
-                projection.weight.copy_(weight[:, list(hidden)])
-                projection.bias.copy_(bias)
-        return Embedder(model, self.pooling, projection).eval()
+        return embedder(self, self.model, Fit(torch.eye(self.architecture.hidden_size)))
 
 
 def _place(source: str | Path) -> str:

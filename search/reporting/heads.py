@@ -19,6 +19,7 @@ MEANINGS: dict[HeadsBy, str] = {
     "activation": "how active the head is: the norm of what it puts out",
     "gradient": "how fast the model's loss, or its answer, changes with the head",
     "ablation": "how far the model's answer moves when the head alone is silenced",
+    "wanda": "how much the head adds: the size of what it puts out, times the weights that read it",
 }
 """What the figures of each criterion are."""
 

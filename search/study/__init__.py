@@ -1,14 +1,18 @@
 """The Optuna study; Optuna is used nowhere else."""
 
-from protege.search.study.ledger import Ledger, identify, open_study, trials_of
+from optuna.study import Study
+
+from protege.search.study.ledger import Ledger, identify, open_ledger, open_study, trials_of
 from protege.search.study.sampler import UniqueSampler
 from protege.search.study.storage import database_path, read_study
 
 __all__ = [
     "Ledger",
+    "Study",
     "UniqueSampler",
     "database_path",
     "identify",
+    "open_ledger",
     "open_study",
     "read_study",
     "trials_of",

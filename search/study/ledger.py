@@ -101,15 +101,8 @@ class Ledger:
         return not self._unfinished() and len(asked_for(self.study)) >= len(self.space)
 
 
-def open_study(
-    storage: str,
-    name: str,
-    space: SearchSpace,
-    goals: Goals,
-    seed: int,
-    sampler: BaseSampler | None = None,
-) -> Ledger:
-    """The study of that name, created with its anchors enqueued if it is new."""
+def open_study(storage: str, name: str, goals: Goals) -> Study:
+    """The study of that name, created if it is new."""
     with calm():
         study = optuna.create_study(
             study_name=name,
@@ -119,6 +112,17 @@ def open_study(
         )
         if study.metric_names is None:
             study.set_metric_names(goals.names)
+    return study
+
+
+def open_ledger(
+    study: Study,
+    space: SearchSpace,
+    goals: Goals,
+    seed: int,
+    sampler: BaseSampler | None = None,
+) -> Ledger:
+    """The ledger of a study; of a new one, with its anchors enqueued."""
     done = len(study.trials)
     # a resumed sampler must not propose again what it proposed first
     state = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])

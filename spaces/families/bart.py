@@ -1,6 +1,6 @@
 """BART and mBART: an encoder and a decoder with learned positions, heads tied to the width."""
 
-from protege.spaces.families.family import Family, WidthFactor
+from protege.spaces.families.family import STEM, Family, WidthFactor
 from protege.spaces.families.heads import CLASSIFIERS
 
 LAYERS = {
@@ -41,6 +41,7 @@ BART = Family(
     },
     sizes=SIZES,
     stacks=STACKS,
+    stem=(*STEM, "shared"),
     factors=(
         WidthFactor("shared", 0.5, when="scale_embedding"),
         WidthFactor("{encoder,decoder}.embed_tokens", 0.5, when="scale_embedding"),

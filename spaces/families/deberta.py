@@ -1,7 +1,7 @@
 """DeBERTa v2 and v3: attention to content and to distance, which has an embedding of its own."""
 
 from protege.spaces.families.bert import BERT
-from protege.spaces.families.family import Family
+from protege.spaces.families.family import STEM, Family
 from protege.spaces.families.heads import BERT_SIZES
 
 DEBERTA = Family(
@@ -39,4 +39,5 @@ DEBERTA = Family(
     as_hidden=("embedding_size", "pooler_hidden_size"),
     # the convolution of the largest ones reads what the first layer makes of the embedding
     first_layer_stays=("conv_kernel_size",),
+    stem=(*STEM, "encoder.{rel_embeddings,LayerNorm,conv}"),
 )

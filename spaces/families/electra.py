@@ -1,7 +1,7 @@
 """ELECTRA: BERT's layers behind an embedding that may be narrower than they are."""
 
 from protege.spaces.families.bert import BERT
-from protege.spaces.families.family import Family
+from protege.spaces.families.family import STEM, Family
 from protege.spaces.families.heads import BERT_SIZES
 
 ELECTRA = Family(
@@ -26,5 +26,6 @@ ELECTRA = Family(
     sizes=BERT_SIZES,
     stacks=BERT.stacks,
     as_hidden=("embedding_size",),
+    stem=(*STEM, "embeddings_project"),
     refused=BERT.refused,
 )

@@ -28,6 +28,13 @@ ROWS = {
 ALIASES = {"head": "heads"}
 """Words that stand for a unit with a single row for each, such as a bias for each head."""
 
+STEM = (
+    "embeddings",
+    "embed_tokens",
+    "{encoder,decoder}.{embed_tokens,embed_positions,layernorm_embedding}",
+)
+"""Modules that stand before the first layer, as most families call them."""
+
 
 @dataclass(frozen=True)
 class WidthFactor:
@@ -84,6 +91,10 @@ class Family:
         first_layer_stays: Fields that, if set, tie the first layer to its place.
         factors: What follows the width in the forward pass.
         ffn_multiple: Field that holds the feed-forward width as a whole multiple of the hidden one.
+        gain_offset: What norms add to their weights before they multiply by them.
+        turns: Whether the residual stream may be rotated: it is a sum of embeddings and of what
+            projections write, and everything that reads it reads it normed.
+        stem: Modules that stand before or beside the first layer, as in the table.
     """
 
     name: str
@@ -103,6 +114,9 @@ class Family:
     first_layer_stays: tuple[str, ...] = ()
     factors: tuple[WidthFactor, ...] = ()
     ffn_multiple: str = ""
+    gain_offset: float = 0.0
+    turns: bool = False
+    stem: tuple[str, ...] = STEM
 
     @property
     def heads_follow_hidden(self) -> bool:
@@ -145,6 +159,10 @@ class Family:
             )
         entry, axes = found[0]
         return entry, axes if kind == "weight" else axes[:1]
+
+    def is_stem(self, name: str) -> bool:
+        """Whether a tensor, named relative to the base model, stands before the first layer."""
+        return any(compiled(f"{place}.").match(f"{name}.") for place in self.stem)
 
     def refusal(self, config: PretrainedConfig) -> str:
         """Why a model of that configuration cannot be cut; empty if it can."""

@@ -13,6 +13,7 @@ GEMMA = Family(
     sizes=LLAMA.sizes,
     stacks=LLAMA.stacks,
     per_layer=("layer_types",),
+    gain_offset=1.0,
     factors=(
         WidthFactor("embed_tokens", 0.5),
         WidthFactor("norm", -0.5, tied_only=True, offset=1.0),

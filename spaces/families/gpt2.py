@@ -30,6 +30,8 @@ GPT2 = Family(
         "vocab_size": "vocab_size",
     },
     stacks={"decoder": "h.*"},
+    turns=True,
+    stem=("wte", "wpe"),
     refused={
         "add_cross_attention": "a GPT-2 that attends to another model is half of a pair",
         "scale_attn_by_inverse_layer_idx": "each layer's attention depends on its number",

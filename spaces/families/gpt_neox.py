@@ -19,4 +19,6 @@ GPT_NEOX = Family(
     },
     sizes=BERT_SIZES,
     stacks={"decoder": "layers.*"},
+    turns=True,
+    stem=("embed_in",),
 )

@@ -21,6 +21,7 @@ LLAMA = Family(
     },
     sizes=LLAMA_SIZES,
     stacks={"decoder": "layers.*"},
+    turns=True,
     per_layer=("layer_types", "no_rope_layers"),
     layer_bounds=("max_window_layers",),
 )

@@ -1,6 +1,6 @@
 """MPNet: BERT with a bias for each head by distance, which all layers share."""
 
-from protege.spaces.families.family import Family
+from protege.spaces.families.family import STEM, Family
 from protege.spaces.families.heads import BERT_SIZES, CLASSIFIERS, ROBERTA_LM_HEAD
 
 MPNET = Family(
@@ -24,4 +24,5 @@ MPNET = Family(
     sizes=BERT_SIZES,
     stacks={"encoder": "encoder.layer.*"},
     shared=("heads",),
+    stem=(*STEM, "encoder.relative_attention_bias"),
 )

@@ -1,6 +1,6 @@
 """OPT: learned positions, and an embedding that may be narrower than the layers."""
 
-from protege.spaces.families.family import Family
+from protege.spaces.families.family import STEM, Family
 from protege.spaces.families.heads import BERT_SIZES
 
 OPT = Family(
@@ -23,4 +23,5 @@ OPT = Family(
     sizes={**BERT_SIZES, "intermediate_size": "ffn_dim"},
     stacks={"decoder": "decoder.layers.*"},
     as_hidden=("word_embed_proj_dim",),
+    stem=(*STEM, "decoder.project_in"),
 )

@@ -1,6 +1,6 @@
 """T5 and mT5, plain and gated: heads of their own size, distances in a bias of the first block."""
 
-from protege.spaces.families.family import Family, WidthFactor
+from protege.spaces.families.family import STEM, Family, WidthFactor
 from protege.spaces.families.heads import CLASSIFIERS
 
 T5 = Family(
@@ -34,6 +34,11 @@ T5 = Family(
     },
     stacks={"encoder": "encoder.block.*", "decoder": "decoder.block.*"},
     shared=("heads",),
+    stem=(
+        *STEM,
+        "shared",
+        "{encoder,decoder}.block.0.layer.0.SelfAttention.relative_attention_bias",
+    ),
     factors=(
         WidthFactor("decoder.final_layer_norm", -0.5, when="scale_decoder_outputs", tied_only=True),
     ),

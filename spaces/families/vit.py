@@ -29,5 +29,6 @@ VIT = Family(
     },
     sizes=SIZES,
     stacks={"encoder": "layers.*"},
+    turns=True,
     as_hidden=("pooler_output_size",),
 )

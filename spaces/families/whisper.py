@@ -1,7 +1,7 @@
 """Whisper: convolutions over a spectrogram, then BART's layers."""
 
 from protege.spaces.families.bart import BART, LAYERS, SIZES, STACKS
-from protege.spaces.families.family import Family
+from protege.spaces.families.family import STEM, Family
 
 WHISPER = Family(
     name="Whisper",
@@ -15,5 +15,6 @@ WHISPER = Family(
     },
     sizes=SIZES,
     stacks=STACKS,
+    stem=(*STEM, "encoder.{conv1,conv2}"),
     factors=BART.factors,
 )

@@ -7,8 +7,25 @@ from torch.testing import assert_close
 
 from protege.objectives import Memory
 from protege.search import Front, head_table
-from protege.search.heads import HeadScores, criteria, cuts_heads, measure_heads
-from protege.spaces import Activation, BadInput, Calibration, First, SearchSpace, Unsupported
+from protege.search.heads import (
+    HeadScores,
+    calibrate,
+    criteria,
+    cuts_heads,
+    measure_heads,
+    unit_criteria,
+)
+from protege.spaces import (
+    Activation,
+    BadInput,
+    Calibration,
+    First,
+    Magnitude,
+    SearchSpace,
+    Taylor,
+    Unsupported,
+    Wanda,
+)
 from protege.spaces.policies import HeadsBy, WidthPolicy
 from tests.search.toys import NARROW, retention, toy
 from tests.tiny import CASES, ZOO, inputs_of, texts
@@ -94,3 +111,16 @@ def test_a_study_that_cuts_heads_records_their_importance(folder: Path, by: Head
 def test_a_study_that_cuts_no_heads_records_none(front: Front) -> None:
     assert front.heads == []
     assert "Which attention heads matter" not in front.report().read_text(encoding="utf-8")
+
+
+def test_a_calibration_of_a_space_has_what_its_members_ask_for() -> None:
+    teacher = CASES["llama-causal-tied"].teacher()
+    policies: list[WidthPolicy] = [First(), Magnitude(), Wanda(), Taylor()]
+    space = SearchSpace(kv_heads=[0.5, 1.0], width_policy=policies).of(teacher)
+    assert criteria(space) == ["gradient", "wanda"]
+    assert unit_criteria(space) == ["activation", "gradient", "taylor", "wanda"]
+    sequences = retention().sequences(teacher)[0]
+    found = calibrate(
+        teacher, sequences, criteria(space), lambda _: None, unit_criteria(space), grams=True
+    ).tensors()
+    assert {"hidden.taylor", "decoder.heads.gradient", "decoder.ffn.gram"} <= set(found)

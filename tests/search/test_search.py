@@ -1,4 +1,5 @@
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from optuna.samplers import NSGAIISampler, RandomSampler
 from protege.objectives import Latency, LocalCPU, Memory, Workload
 from protege.objectives.latency import Plan
 from protege.search import Front, Search, State
-from protege.spaces import BadInput, SearchSpace, Teacher
+from protege.spaces import Activation, BadInput, Greedy, SearchSpace, Teacher
 from tests.search import toys
 from tests.search.toys import NARROW, PLAIN, WIDE, forwards, retention, toy
 from tests.tiny import texts
@@ -29,7 +30,12 @@ def test_a_search_measures_distils_and_hands_back_a_front(folder: Path, teacher:
     assert front.teacher.measurements["retention"].value == pytest.approx(1.0)
     assert 0 < front.hypervolume < 1
     students = [trial for trial in front.trials if trial is not front.teacher]
-    assert all("distil" in trial.seconds and "build" in trial.seconds for trial in students)
+    naive = next(trial for trial in students if trial.architecture["width_policy"] == "first")
+    assert all("distil" in trial.seconds for trial in students)
+    # the seed recipe is only cut, all others are healed too
+    assert "build" in naive.seconds
+    assert "heal" not in naive.seconds
+    assert all("heal" in trial.seconds for trial in students if trial is not naive)
     assert all(trial.measurements["retention"].details["steps"] == 2 for trial in students)
 
 
@@ -64,10 +70,20 @@ def test_another_sampler_is_taken_at_its_word(
 
 
 def test_a_policy_that_looks_at_data_needs_some(folder: Path, teacher: Teacher) -> None:
-    message = r"width policy 'activation' looks at data and no objective has any: add Retention"
+    asking = replace(NARROW, width_policy=Activation(), layer_policy=Greedy())
+    message = r"layer policy 'greedy', width policy 'activation' looks at data and no objective has"
     with pytest.raises(BadInput, match=message):
-        toy(folder, teacher=teacher, space=NARROW, objectives=[Memory()])
+        toy(folder, teacher=teacher, space=asking, objectives=[Memory()])
     assert not any(folder.iterdir())
+
+
+def test_a_search_without_data_takes_policies_that_look_at_none(
+    folder: Path, teacher: Teacher
+) -> None:
+    front = toy(folder, teacher=teacher, space=NARROW, objectives=[Memory()]).run(trials=9)
+    chosen = {t.architecture["width_policy"] for t in front.trials}
+    assert chosen == {"first", "magnitude"}
+    assert {t.architecture["healing"] for t in front.trials} == {"none"}
 
 
 def test_weights_are_kept_of_the_front_and_of_nobody_else(front: Front) -> None:

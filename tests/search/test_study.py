@@ -182,7 +182,7 @@ def test_reading_needs_one_study_or_the_name_of_one(storage: str) -> None:
     with pytest.raises(BadInput, match=r"no study there; expected a study.db or the run folder"):
         read_study(storage)
     for name in ("one", "two"):
-        open_study(storage, name, SPACE, GOALS, 0)
+        open_study(storage, name, GOALS)
     with pytest.raises(BadInput, match="expected one study, found 2: one, two"):
         read_study(storage)
     with pytest.raises(BadInput, match="no study 'three'; it has: one, two"):

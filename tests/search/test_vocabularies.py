@@ -8,7 +8,6 @@ from transformers import AutoTokenizer
 
 from protege.objectives import Distillation, Parameters, Retention, Texts
 from protege.search import Search, State
-from protege.search.search import CALIBRATION_TOKENS
 from protege.spaces import SearchSpace, Teacher
 from tests import pieces
 
@@ -46,11 +45,14 @@ def test_an_exported_student_is_worth_what_its_trial_was(folder: Path, name: str
     assert figures["retention"] == trial.measurements["retention"].value
 
 
-def test_tokens_are_counted_in_all_that_students_learn_from(folder: Path) -> None:
+def test_tokens_are_counted_in_all_that_students_learn_from(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protege.search.calibrating.CALIBRATION_TOKENS", 4096)
     teacher = pieces.teacher("bert-sentences")
     longer = Retention(Texts.of(pieces.LINES), Distillation(steps=120, batch_size=16))
     ids = longer.sequences(teacher)[0].ids
-    assert len(ids) > CALIBRATION_TOKENS
+    assert len(ids) > 4096
     calibration = study(folder, teacher, longer).calibration
     assert calibration is not None
     assert torch.equal(calibration.vocab, torch.bincount(ids, minlength=pieces.SIZES["wordpiece"]))

@@ -11,8 +11,8 @@ from torch import nn
 from protege.objectives import Distillation, Measurement, Memory, Retention, Texts
 from protege.search import Search, State, Trial
 from protege.search.goals import Goal, Goals
-from protege.search.study import Ledger, open_study
-from protege.spaces import Architecture, First, SearchSpace, Teacher
+from protege.search.study import Ledger, open_ledger, open_study
+from protege.spaces import Architecture, Ends, First, SearchSpace, Teacher
 from tests.tiny import CASES, texts
 
 OWN = Architecture(
@@ -38,7 +38,7 @@ WIDE = SearchSpace(
 NARROW = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0])
 """Nine students: the teacher, the naive half and seven more."""
 
-PLAIN = replace(NARROW, width_policy=First())
+PLAIN = replace(NARROW, layer_policy=Ends(), width_policy=First(), healing="none")
 """The same without a look at data, for studies that have none."""
 
 GOALS = Goals(
@@ -71,7 +71,8 @@ def opened(
     storage: str, space: SearchSpace = SPACE, goals: Goals = GOALS, **options: Any
 ) -> Ledger:
     """The study there, as a process that starts finds it."""
-    ledger = open_study(storage, "toy", space, goals, **({"seed": 0} | options))
+    study = open_study(storage, "toy", goals)
+    ledger = open_ledger(study, space, goals, **({"seed": 0} | options))
     ledger.catch_up()
     return ledger
 

@@ -11,11 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from protege.spaces import FAMILIES, Architecture, Infeasible, Kept, Mismatch, Student, Teacher
+from protege.spaces import (
+    FAMILIES,
+    Architecture,
+    Calibration,
+    Infeasible,
+    Kept,
+    Mismatch,
+    Student,
+    Teacher,
+)
 from protege.spaces.cut import cut
 from protege.spaces.families.family import CUT_AXES
 from protege.spaces.filling import filled
 from protege.spaces.kept import KeptLayer, everything
+from protege.spaces.policies import LayerPolicy
 from protege.spaces.vocabulary import renumbered
 from tests.spaces.choices import AXES, halved, has, shuffled
 from tests.tiny import CASES, ZOO, Case, answer, inputs_of
@@ -275,11 +285,16 @@ class _Layers:
     """These layers of any stack that has fewer than all of them to keep."""
 
     name = "these"
+    needs_calibration = False
+    is_resolved = True
 
     def __init__(self, layers: tuple[int, ...]) -> None:
         self._layers = layers
 
-    def layers(self, total: int, count: int) -> tuple[int, ...]:
+    def resolved(self, _calibration: Calibration | None, /) -> LayerPolicy:
+        return self
+
+    def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
         assert count == len(self._layers) < total
         return self._layers
 

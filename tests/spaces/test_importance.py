@@ -15,8 +15,9 @@ from transformers.pytorch_utils import Conv1D
 
 from protege.spaces import Calibration, Task, Teacher
 from protege.spaces.answers import answers, distance, reading, written
-from protege.spaces.importance import AT_ONCE, Place, _losses, _sites, head_importance
+from protege.spaces.importance import AT_ONCE, _sites, head_importance
 from protege.spaces.policies import HeadsBy
+from protege.spaces.slopes import Place, losses
 from tests.tiny import ZOO, Case, batch, inputs_of
 
 KINDS = {
@@ -180,7 +181,7 @@ def scaled_losses(
             handle = module.register_forward_pre_hook(hook)
             after = answers(teacher, exact)
             if written(teacher, exact) is not None:
-                return torch.stack(_losses(teacher, exact, 0))
+                return torch.stack(losses(teacher, exact, 0))
             is_logits = teacher.task.has_logits
             pairs = enumerate(zip(before, after, strict=True))
             return torch.stack([fixed_reading(*p, n, is_logits=is_logits) for n, p in pairs])

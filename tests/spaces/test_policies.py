@@ -3,10 +3,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protege.spaces import Activation, BadInput, Ends, First, Infeasible, LayerMap, Uniform
+from protege.spaces import (
+    Activation,
+    BadInput,
+    Calibration,
+    Contiguous,
+    Ends,
+    First,
+    Greedy,
+    Infeasible,
+    Influence,
+    LayerMap,
+    Uniform,
+)
 from protege.spaces.policies import LayerPolicy, WidthPolicy
 
-COUNTED: list[LayerPolicy] = [Uniform(), Ends(), First()]
+MEASURED: list[LayerPolicy] = [Contiguous(), Influence(), Greedy()]
+COUNTED: list[LayerPolicy] = [Uniform(), Ends(), First(), *MEASURED]
 DEPTHS = st.integers(1, 60).flatmap(lambda total: st.tuples(st.just(total), st.integers(1, total)))
 
 
@@ -27,6 +40,72 @@ def test_layers_are_distinct_ascending_and_as_many_as_asked(
 def test_no_policy_has_more_layers_than_the_teacher(policy: LayerPolicy) -> None:
     with pytest.raises(Infeasible, match="7 layers asked of a teacher of 6; keep at most 6"):
         policy.layers(6, 7)
+
+
+def found_of(**totals: int) -> Calibration:
+    """What might be measured of stacks of so many layers."""
+    importance = {}
+    for stack, total in totals.items():
+        generator = torch.Generator().manual_seed(total)
+        angles = torch.rand(total + 1, total + 1, generator=generator)
+        importance[f"{stack}.angles"] = angles
+        importance[f"{stack}.influence"] = angles[0, :total]
+        importance[f"{stack}.ladder"] = torch.randperm(total, generator=generator)[: total - 1]
+    return Calibration(importance)
+
+
+@pytest.mark.parametrize("policy", MEASURED, ids=lambda policy: policy.name)
+@given(depths=DEPTHS)
+def test_a_policy_that_has_seen_data_has_a_choice_of_every_depth(
+    policy: LayerPolicy, depths: tuple[int, int]
+) -> None:
+    total, count = depths
+    resolved = policy.resolved(found_of(encoder=3, decoder=total))
+    layers = resolved.layers(total, count, "decoder")
+    assert len(layers) == count
+    assert list(layers) == sorted(set(layers))
+    assert set(layers) <= set(range(total))
+
+
+@pytest.mark.parametrize("policy", MEASURED, ids=lambda policy: policy.name)
+def test_a_policy_sees_data_once(policy: LayerPolicy) -> None:
+    resolved = policy.resolved(found_of(decoder=6))
+    assert resolved.is_resolved
+    assert not policy.is_resolved
+    assert resolved.resolved(None) is resolved.resolved(found_of(decoder=9)) is resolved
+    assert len({resolved, policy.resolved(found_of(decoder=6)), policy}) == 2
+    assert repr(resolved) == repr(policy)
+    assert resolved.name == policy.name
+
+
+def test_a_policy_drops_what_was_found_worth_least() -> None:
+    angles = torch.ones(5, 5)
+    angles[1, 2], angles[2, 4], angles[0, 3] = 0.1, 0.2, 0.3
+    found = {
+        "decoder.angles": angles,
+        "decoder.influence": torch.tensor([0.9, 0.2, 0.7, 0.1]),
+        "decoder.ladder": torch.tensor([2, 0, 1]),
+    }
+    kept = {
+        policy.name: [
+            policy.resolved(Calibration(found)).layers(4, count, "decoder") for count in (3, 2, 1)
+        ]
+        for policy in MEASURED
+    }
+    assert kept == {
+        "contiguous": [(0, 2, 3), (0, 1), (3,)],
+        "influence": [(0, 1, 2), (0, 2), (0,)],
+        "greedy": [(0, 1, 3), (1, 3), (3,)],
+    }
+
+
+@pytest.mark.parametrize("policy", MEASURED, ids=lambda policy: policy.name)
+def test_a_policy_is_of_one_teacher(policy: LayerPolicy) -> None:
+    resolved = policy.resolved(found_of(decoder=6))
+    told = f"{policy.name}' of the .* stack: it was resolved with the calibration of another teach"
+    for total, stack in [(7, "decoder"), (6, "encoder"), (6, "")]:
+        with pytest.raises(BadInput, match=told):
+            resolved.layers(total, 3, stack)
 
 
 def test_ends_are_what_distilbert_keeps_of_bert() -> None:

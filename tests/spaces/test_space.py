@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
@@ -15,12 +16,17 @@ from protege.spaces import (
     Activation,
     Architecture,
     BadInput,
+    Calibration,
+    Contiguous,
     Ends,
     First,
+    Greedy,
     Infeasible,
+    Influence,
     LayerMap,
     SearchSpace,
     Uniform,
+    Wanda,
 )
 from protege.spaces.ratios import Ratios, spread
 
@@ -247,6 +253,62 @@ def test_policies_that_keep_the_same_layers_are_one_choice() -> None:
     assert sum(member.num_hidden_layers == 2 for member in space) == 1
 
 
+MEASURED = SearchSpace(
+    layers=(0.3, 1.0), layer_policy=[Greedy(), Ends(), Influence()], width_policy=First()
+).of(BERT)
+SEEN = Calibration(
+    {
+        "encoder.ladder": torch.tensor([4, 1, 2, 3, 0]),
+        "encoder.influence": torch.tensor([0.6, 0.2, 0.3, 0.4, 0.1, 0.5]),
+    }
+)
+
+
+def test_policies_that_look_at_data_are_choices_of_their_own_before_they_do() -> None:
+    for depth in (2, 3, 4, 5):
+        members = [m for m in MEASURED if m.num_hidden_layers == depth and m.hidden_size == 384]
+        assert [member.layer_policy.name for member in members] == ["greedy", "ends", "influence"]
+
+
+def test_policies_that_have_seen_data_are_one_choice_where_they_keep_the_same() -> None:
+    space = MEASURED.resolved(SEEN)
+    kept = {
+        (member.num_hidden_layers, member.layer_policy.name): BERT.layers_kept(
+            member, member.layer_policy
+        )
+        for member in space
+        if member.hidden_size == 384
+    }
+    assert kept[5, "greedy"] == ((0, 1, 2, 3, 5),)
+    assert kept[2, "greedy"] == ((0, 5),)
+    assert {key for key in kept if key[0] in {2, 5}} == {(2, "greedy"), (5, "greedy"), (5, "ends")}
+    assert space.anchors == MEASURED.anchors
+    assert len(space) == len({member.key() for member in space}) < len(MEASURED)
+
+
+def test_what_data_show_is_no_part_of_a_declaration() -> None:
+    space = MEASURED.resolved(SEEN)
+    assert space.declaration() == MEASURED.declaration()
+    assert space.resolved(None).members == space.members
+    several = SearchSpace(layers=0.5, layer_policy=(Greedy(), Ends())).of(BERT)
+    assert several.resolved(SEEN).declaration() == several.declaration()
+    single = SearchSpace(layers=0.5, layer_policy=Greedy()).of(BERT)
+    assert single.resolved(SEEN).declaration() == single.declaration()
+
+
+def test_a_space_of_policies_that_look_at_data_asks_for_them() -> None:
+    assert MEASURED.needs_calibration
+    assert MEASURED.resolved(SEEN).needs_calibration
+    assert SPACES["bert"].needs_calibration
+    plain = SearchSpace(layers=(0.3, 1.0)).of(BERT, has_data=False)
+    assert not plain.needs_calibration
+    assert plain.resolved(None).members == plain.members
+    with pytest.raises(BadInput, match=r"'greedy': needs a calibration; pass calibration="):
+        MEASURED.resolved(None)
+    with pytest.raises(BadInput, match="'contiguous': a calibration without angles; pass"):
+        SearchSpace(layers=0.5, layer_policy=Contiguous()).of(BERT).resolved(SEEN)
+
+
 def test_an_unbound_space_asks_for_a_teacher() -> None:
     with pytest.raises(BadInput, match=r"no teacher yet: use space\.of\(teacher\)"):
         len(WIDE)
@@ -255,11 +317,12 @@ def test_an_unbound_space_asks_for_a_teacher() -> None:
 def test_a_space_says_what_was_declared_and_what_that_means() -> None:
     assert repr(SearchSpace(layers=(0.3, 1.0))) == "SearchSpace(layers=(0.3, 1.0))"
     bound = repr(SearchSpace(layers=[0.5]).of(BERT))
-    assert bound.startswith("SearchSpace(layers=[0.5]): 3 students of 6x384 heads 12 ffn 1536")
+    chosen = "layer_policy=Greedy(), width_policy=Wanda(), healing='sequential'"
+    assert bound.startswith(f"SearchSpace(layers=[0.5], {chosen}): 3 students of 6x384 heads 12")
     assert "num_hidden_layers 3 6" in bound
 
 
 def test_equal_declarations_are_recognised_as_equal() -> None:
-    first, second = SearchSpace(layers=(0.3, 1)), SearchSpace(layers=(0.3, 1))
+    first, second = (SearchSpace(layers=(0.3, 1), width_policy=Wanda()) for _ in range(2))
     assert first.of(BERT).declaration() == second.of(SMOL).declaration()
     assert first.declaration() != WIDE.declaration()

@@ -1,0 +1,106 @@
+"""What a study knows of its teacher before the first student is cut: measured once, then cached."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from protege.objectives.distillation.sequences import Sequences
+from protege.search.heads import calibrate, criteria, read, unit_criteria
+from protege.spaces import Architecture, Cache, Calibration, SearchSpace, Teacher
+from protege.spaces.layers import FINDINGS
+from protege.spaces.policies import Criterion, HeadsBy, Rotation
+from protege.spaces.streams import TOKENS as STREAM_TOKENS
+from protege.spaces.streams import Streams
+from protege.spaces.wiring import Wiring
+
+CALIBRATION_TOKENS = 65_536
+"""Real tokens of the calibration, at most: one pass over them."""
+
+VERSION = 2
+"""Of what is cached; one more whenever the same call would find something else."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the members of a space ask of a calibration.
+
+    Attributes:
+        heads_by: What attention heads are ranked by.
+        criteria: What units of any kind are ranked by.
+        layers: The layer policies that look at data.
+        streams: Whether students are healed or rotated.
+    """
+
+    heads_by: list[HeadsBy]
+    criteria: list[Criterion]
+    layers: list[str]
+    streams: bool
+
+    @classmethod
+    def of(cls, space: SearchSpace) -> "Needs":
+        """What the members of the space need, whether or not it is resolved."""
+        policies = {member.layer_policy.name for member in space.members}
+        return cls(
+            heads_by=criteria(space),
+            criteria=unit_criteria(space),
+            layers=sorted(policies & FINDINGS.keys()),
+            streams=any(map(needs_streams, space.members)),
+        )
+
+
+def needs_streams(architecture: Architecture) -> bool:
+    """Whether a student of that architecture is healed or rotated."""
+    return architecture.healing != "none" or isinstance(architecture.width_policy, Rotation)
+
+
+def calibrated(
+    teacher: Teacher,
+    learnt: Sequences,
+    needs: Needs,
+    cache: Cache,
+    announce: Callable[[str], None],
+) -> Calibration:
+    """The calibration of a study, from what its students learn from.
+
+    Tokens are counted in all there is: rare ones hardly show in what one pass may read.
+    """
+    sequences = learnt.up_to(CALIBRATION_TOKENS)
+    known: dict[str, Any] = {"teacher": teacher.fingerprint, "version": VERSION}
+    key = {**known, "sequences": sequences.fingerprint, **asdict(needs)}
+    found = Calibration(
+        cache.tensors(
+            "calibration",
+            key,
+            lambda: calibrate(
+                teacher,
+                sequences,
+                needs.heads_by,
+                announce,
+                needs.criteria,
+                needs.layers,
+                grams=needs.streams,
+            ).tensors(),
+        )
+    ).counting(learnt.ids)
+    if not needs.streams:
+        return found
+    return replace(found, streams=_streams(teacher, learnt.up_to(STREAM_TOKENS), cache, announce))
+
+
+def _streams(
+    teacher: Teacher, few: Sequences, cache: Cache, announce: Callable[[str], None]
+) -> Streams:
+    """What runs through the teacher on a few sequences, as one batch."""
+    key = {"teacher": teacher.fingerprint, "version": VERSION, "sequences": few.fingerprint}
+
+    def remember() -> dict[str, Tensor]:
+        announce("teacher's streams")
+        return Streams.of(teacher, next(read(few, len(few)))).tensors()
+
+    stored = cache.tensors("streams", key, remember)
+    wiring = cache.record(
+        "wiring", key, lambda: Wiring.of(teacher, next(read(few.first(1)))).record()
+    )
+    return Streams.of_tensors(Wiring.of_record(wiring), stored)
