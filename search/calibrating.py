@@ -10,9 +10,10 @@ from protege.objectives.distillation.sequences import Sequences
 from protege.search.heads import calibrate, criteria, read, unit_criteria
 from protege.spaces import Architecture, Cache, Calibration, SearchSpace, Teacher
 from protege.spaces.layers import FINDINGS
-from protege.spaces.policies import Criterion, HeadsBy, Rotation
+from protege.spaces.policies import Criterion, HeadsBy
 from protege.spaces.streams import TOKENS as STREAM_TOKENS
 from protege.spaces.streams import Streams
+from protege.spaces.widths import Rotation
 from protege.spaces.wiring import Wiring
 
 CALIBRATION_TOKENS = 65_536

@@ -36,7 +36,7 @@ class Bar:
 
 
 @contextmanager
-def bar(name: str, trials: int, done: int, console: Console | None = None) -> Iterator[Bar]:
+def bar(name: str, trials: int, console: Console | None = None) -> Iterator[Bar]:
     """A bar over the trials of a study; nothing at all where the output is not a terminal."""
     console = console or Console(stderr=True)
     columns = (
@@ -51,9 +51,7 @@ def bar(name: str, trials: int, done: int, console: Console | None = None) -> It
         TextColumn("[dim]{task.fields[doing]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(
-            name, total=trials, completed=done, front="", volume="", doing="starting"
-        )
+        task = progress.add_task(name, total=trials, front="", volume="", doing="starting")
         yield Bar(progress, task)
 
 

@@ -1,13 +1,10 @@
 """The search: teacher, space and objectives in, a front out."""
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from protege.objectives import Candidate, Cost, Latency, Objective, Retention, Stopwatch, exceeds
 from protege.objectives.distillation.spelling import Spelling
@@ -18,6 +15,7 @@ from protege.search.export import discard, keep, sweep
 from protege.search.front import DATABASE, Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
+from protege.search.lock import held
 from protege.search.progress import Bar, bar
 from protege.search.study import (
     Ledger,
@@ -89,13 +87,13 @@ class Search:
             Mismatch: The study was made with another teacher, data, seed, space or objectives.
         """
         self.stopwatch.seconds.clear()  # of an earlier run: the study has them already
-        with self._locked(), self.stopwatch.phase("other"):
+        with held(self._folder, self.name), self.stopwatch.phase("other"):
             self._check_limits()
-            with self.stopwatch.phase("study"):
-                ledger = self._open()
-            done = ledger.trials()
-            with bar(self.name, trials, len(done)) as progress:
+            with bar(self.name, trials) as progress:
                 self.stopwatch.announce = progress.doing
+                with self.stopwatch.phase("study"):
+                    ledger = self._open()
+                done = ledger.trials()
                 self._show(progress, done)
                 while len(done) < trials and not ledger.exhausted:
                     done.append(self._next(ledger, done))
@@ -306,28 +304,6 @@ class Search:
         teacher = next((t for t in done if t.key == key and t.state is State.COMPLETE), None)
         volume = goals.hypervolume(done, teacher) if teacher else 0.0
         progress.done(len(done), len(goals.front(done)), volume)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the run folder; the system lets go of it however the process ends."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "study.lock").open("a+") as file:
-            _lock(file, self.name)
-            yield
-
-
-def _lock(file: IO[str], name: str) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        raise BadInput(
-            f"study {name!r} is being run by process {holder}; wait for it, or stop it first"
-        ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
 
 
 def _ignore(_: str) -> None:

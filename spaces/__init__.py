@@ -16,23 +16,13 @@ from protege.spaces.errors import (
 from protege.spaces.families import FAMILIES, Family, family_of
 from protege.spaces.kept import Kept
 from protege.spaces.measured import Contiguous, Greedy, Influence
-from protege.spaces.policies import (
-    Activation,
-    Ends,
-    First,
-    Healing,
-    LayerMap,
-    Magnitude,
-    Rotation,
-    Taylor,
-    Uniform,
-    Wanda,
-)
+from protege.spaces.policies import Ends, First, Healing, LayerMap, Uniform
 from protege.spaces.pooling import Embedder, Pooling
 from protege.spaces.space import SearchSpace
 from protege.spaces.student import Initialisation, Student
 from protege.spaces.tasks import Task
 from protege.spaces.teacher import Teacher
+from protege.spaces.widths import Activation, Magnitude, Rotation, Taylor, Wanda
 
 __all__ = [
     "FAMILIES",

@@ -9,8 +9,9 @@ from protege.spaces.architecture import Architecture
 from protege.spaces.errors import Infeasible
 from protege.spaces.families.family import Family, positions
 from protege.spaces.layout import Layout
-from protege.spaces.policies import Rotation, kept_layers
+from protege.spaces.policies import kept_layers
 from protege.spaces.vocabulary import renumbered
+from protege.spaces.widths import Rotation
 
 Layers = tuple[int, ...]
 

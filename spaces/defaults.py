@@ -1,20 +1,11 @@
-"""The policies of a search that names none: what measures best for the teacher's family."""
+"""The policies of a search that names none: what measures best."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from protege.spaces.architecture import Architecture
-from protege.spaces.families import family_of
 from protege.spaces.measured import Greedy
-from protege.spaces.policies import (
-    Ends,
-    Healing,
-    LayerPolicy,
-    Magnitude,
-    Rotation,
-    Wanda,
-    WidthPolicy,
-)
+from protege.spaces.policies import Ends, Healing, LayerPolicy, WidthPolicy
+from protege.spaces.widths import Magnitude, Wanda
 
 if TYPE_CHECKING:
     from protege.spaces.space import SearchSpace
@@ -24,10 +15,9 @@ if TYPE_CHECKING:
 class Defaults:
     """Policies where none is given.
 
-    Measured by ``python -m studies.benchmarks.start``: on data, layers go greedily and students are
-    healed on their own inputs; a residual stream that can be turned is, its head kept tied, and
-    others lose the channels that are least active. Without data both ends are kept evenly, and the
-    units of the largest weights.
+    Measured by ``python -m studies.benchmarks.start``: on data, layers go greedily, units by what
+    they add, and students are healed on their own inputs. Without data both ends are kept evenly,
+    and the units of the largest weights.
     """
 
     layer_policy: LayerPolicy
@@ -35,12 +25,11 @@ class Defaults:
     healing: Healing
 
     @classmethod
-    def of(cls, teacher: Architecture, *, has_data: bool) -> "Defaults":
-        """Those for a teacher, with data to look at or without."""
+    def of(cls, *, has_data: bool) -> "Defaults":
+        """Those for a search with data to look at, or without."""
         if not has_data:
             return cls(Ends(), Magnitude(), "none")
-        turns = family_of(teacher.model_type).turns
-        return cls(Greedy(), Rotation(tied=True) if turns else Wanda(), "sequential")
+        return cls(Greedy(), Wanda(), "sequential")
 
     def filling(self, space: "SearchSpace") -> dict[str, Any]:
         """What a space declares of policies, with these where it declares none."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
@@ -21,7 +22,8 @@ def filled(
     Raises:
         Mismatch: The tensors are not the ones that the configuration asks for.
     """
-    with no_init_weights(), _weightless():
+    # some classes draw a token or two by themselves, whatever they are told
+    with torch.random.fork_rng(devices=[]), no_init_weights(), _weightless():
         model = model_class(config)
     _fill(model, tensors)
     model.tie_weights()

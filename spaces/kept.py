@@ -12,7 +12,7 @@ from protege.spaces.calibration import Calibration
 from protege.spaces.configuring import layers_of
 from protege.spaces.errors import BadInput
 from protege.spaces.layout import Layout, Slot
-from protege.spaces.policies import Rotation
+from protege.spaces.widths import Rotation
 
 Units = tuple[int, ...]
 

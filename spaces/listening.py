@@ -179,7 +179,9 @@ class Sites:
 
     def _mask(self, shape: torch.Size, *, in_decoder: bool) -> Tensor | None:
         """Which tokens are real; none where all are, or the model has no mask for that side."""
-        side = "decoder_" if in_decoder and self._teacher.config.is_encoder_decoder else ""
+        # a decoder that is given no tokens of its own reads its encoder's, one place further
+        has_own = any(name.startswith("decoder_") for name in self.batch)
+        side = "decoder_" if in_decoder and has_own else ""
         mask = self.batch.get(f"{side}attention_mask")
         if mask is None or mask.shape != shape or bool(mask.all()):
             return None

@@ -19,7 +19,6 @@ from protege.spaces.filling import filled
 from protege.spaces.healing import Healer
 from protege.spaces.kept import Kept, everything
 from protege.spaces.moments import refit_from_moments
-from protege.spaces.policies import Rotation
 from protege.spaces.pooling import Embedder
 from protege.spaces.processors import with_tokenizer
 from protege.spaces.regression import Fit
@@ -27,6 +26,7 @@ from protege.spaces.rotation import read_off, turned
 from protege.spaces.student import Student
 from protege.spaces.tasks import Task
 from protege.spaces.vocabulary import shrunk
+from protege.spaces.widths import Rotation
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher

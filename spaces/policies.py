@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
@@ -186,119 +186,6 @@ class LayerMap:
         return f"LayerMap({self.name!r}, depths {sorted(self._choices)}, {choices})"
 
 
-@dataclass(frozen=True)
-class Activation:
-    """The units most active on calibration data (Minitron, arXiv 2407.14679).
-
-    Attributes:
-        heads_by: What attention heads are ranked by instead, if not by how active they are: the
-            loss's gradient, or what the model loses without them (see `head_importance`), or what
-            they add to it (see `Wanda`).
-    """
-
-    heads_by: HeadsBy = "activation"
-    needs_calibration: ClassVar[bool] = True
-    needs_weights: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if self.heads_by not in get_args(HeadsBy):
-            known = ", ".join(get_args(HeadsBy))
-            raise BadInput(f"heads_by={self.heads_by!r}: expected one of {known}")
-
-    @property
-    def name(self) -> str:
-        return "activation" if self.heads_by == "activation" else f"heads-by-{self.heads_by}"
-
-    def criterion(self, unit: str) -> Criterion:
-        return self.heads_by if unit in {"heads", "cross_heads"} else "activation"
-
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return _strongest(importance, count)
-
-
-@dataclass(frozen=True)
-class Magnitude:
-    """The units with the largest weights, in the root of their sum of squares; looks at no data."""
-
-    name: ClassVar[str] = "magnitude"
-    needs_calibration: ClassVar[bool] = False
-    needs_weights: ClassVar[bool] = True
-
-    def criterion(self, _unit: str) -> Criterion:
-        return "magnitude"
-
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return _strongest(importance, count)
-
-
-@dataclass(frozen=True)
-class Wanda:
-    """The heads and neurons that add most to what reads them (Wanda, arXiv 2306.11695).
-
-    How large a unit is on calibration data, times the norm of the weights that read it. Channels of
-    the residual stream, which everything reads, and experts are ranked by activity.
-    """
-
-    name: ClassVar[str] = "wanda"
-    needs_calibration: ClassVar[bool] = True
-    needs_weights: ClassVar[bool] = False
-
-    def criterion(self, unit: str) -> Criterion:
-        return "wanda" if unit in {"heads", "cross_heads", "ffn"} else "activation"
-
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return _strongest(importance, count)
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """The strongest directions of the residual stream, turned into its channels.
-
-    One orthogonal map for the whole model, for families whose stream can be turned: RMSNorm or
-    LayerNorm before each block (see `Directions`). Heads and neurons as by `Wanda`. A teacher whose
-    head shares the embedding's rows makes students with a head of their own, whose weights count;
-    or one that goes on sharing rows fitted to the head, which only healing makes good.
-
-    Attributes:
-        tied: Whether a shared head stays shared.
-    """
-
-    tied: bool = False
-    needs_calibration: ClassVar[bool] = True
-    needs_weights: ClassVar[bool] = False
-
-    @property
-    def name(self) -> str:
-        return "rotation-tied" if self.tied else "rotation"
-
-    def criterion(self, unit: str) -> Criterion:
-        return Wanda().criterion(unit)
-
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return _strongest(importance, count)
-
-
-@dataclass(frozen=True)
-class Taylor:
-    """The units that the loss changes fastest with (LLM-Pruner, arXiv 2305.11627).
-
-    The first-order importance of Molchanov et al. (2019, arXiv 1906.10771); see
-    `taylor_importance`. Experts and their neurons are ranked by activity.
-    """
-
-    name: ClassVar[str] = "taylor"
-    needs_calibration: ClassVar[bool] = True
-    needs_weights: ClassVar[bool] = False
-
-    def criterion(self, unit: str) -> Criterion:
-        if unit in {"heads", "cross_heads"}:
-            return "gradient"
-        return "taylor" if unit in {"hidden", "ffn"} else "activation"
-
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return _strongest(importance, count)
-
-
 def kept_layers(policy: LayerPolicy, total: int, count: int, stack: str) -> tuple[int, ...]:
     """The layers that a policy keeps of a stack; all, whatever it says, where none is cut.
 
@@ -306,14 +193,6 @@ def kept_layers(policy: LayerPolicy, total: int, count: int, stack: str) -> tupl
         Infeasible: The policy has no choice of that many layers.
     """
     return policy.layers(total, count, stack) if count < total else tuple(range(total))
-
-
-def _strongest(importance: Tensor, count: int) -> tuple[int, ...]:
-    """Ascending indices of the most important units; the first of those that are equal."""
-    if count >= len(importance):
-        return tuple(range(len(importance)))
-    strongest = importance.argsort(descending=True, stable=True)[:count]
-    return tuple(strongest.sort().values.tolist())
 
 
 def _check_depth(total: int, count: int) -> None:

@@ -45,15 +45,14 @@ def refitted(start: Fit, inputs: Tensor, outputs: Tensor, weights: Tensor | None
         missing = missing - start.bias
     if _energy(missing, weights) <= 1e-9 * _energy(outputs, weights):
         return start
-    middle, goal = _mean(inputs, weights), _mean(missing, weights)
-    if start.bias is not None:
-        inputs, missing = inputs - middle, missing - goal
-    if weights is not None:
-        roots = (weights / weights.mean()).sqrt().unsqueeze(1)
-        inputs, missing = inputs * roots, missing * roots
-    change = step(inputs.T @ inputs, missing.T @ inputs, len(inputs))
+    # one weighted copy and two products: the rest of a fit is small beside them
+    weighted = inputs if weights is None else inputs * (weights / weights.mean()).unsqueeze(1)
+    gram, cross = weighted.T @ inputs, missing.T @ weighted
     if start.bias is None:
-        return Fit(start.weight + change)
+        return Fit(start.weight + step(gram, cross, len(inputs)))
+    middle, goal = weighted.mean(0), _mean(missing, weights)
+    gram -= len(inputs) * torch.outer(middle, middle)
+    change = step(gram, cross - len(inputs) * torch.outer(goal, middle), len(inputs))
     return Fit(start.weight + change, start.bias + goal - change @ middle)
 
 

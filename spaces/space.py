@@ -45,8 +45,8 @@ class SearchSpace:
         experts: Of `num_experts`; never fewer than a token is sent to.
         moe_intermediate: Of `moe_intermediate_size`, the width of each expert.
         vocab: Of `vocab_size`; special tokens, bytes and characters stay.
-        layer_policy: One policy or several to choose from; if not given, what measures best for
-            the teacher's family (see `Defaults`).
+        layer_policy: One policy or several to choose from; what measures best if not given
+            (see `Defaults`).
         width_policy: The same.
         healing: How students are repaired once they are cut, or several ways to choose from; the
             same.
@@ -96,7 +96,7 @@ class SearchSpace:
         """
         own = teacher.architecture if isinstance(teacher, Teacher) else teacher
         fits = teacher.can_be if isinstance(teacher, Teacher) else self.fits
-        chosen = Defaults.of(own, has_data=has_data).filling(self)
+        chosen = Defaults.of(has_data=has_data).filling(self)
         bound = replace(self, teacher=own, fits=fits, **chosen)
         if not bound._declared:  # noqa: SLF001 - its own
             raise BadInput(

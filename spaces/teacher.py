@@ -32,7 +32,6 @@ from protege.spaces.kept import Kept, Units, choose
 from protege.spaces.layout import Layout
 from protege.spaces.making import embedder, made
 from protege.spaces.missing import settle
-from protege.spaces.policies import Rotation
 from protege.spaces.pooling import Embedder, Pooling, read_pooling
 from protege.spaces.processors import read_processor, tokenizer_in, tokenizer_of
 from protege.spaces.quiet import quiet
@@ -41,6 +40,7 @@ from protege.spaces.rotation import check_turns
 from protege.spaces.student import Initialisation, Student
 from protege.spaces.tasks import Task, makes_vectors, task_of
 from protege.spaces.vocabulary import choose_tokens, must_keep, renumbered
+from protege.spaces.widths import Rotation
 
 
 @dataclass(frozen=True, eq=False)

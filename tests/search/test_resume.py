@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from protege.objectives import Latency, LocalCPU, Memory, Texts, Workload
 from protege.objectives.latency import Plan
-from protege.search import Front, Trial
+from protege.search import Front, Trial, lock
 from protege.search.goals import Goal, Goals
 from protege.search.study import read_study
 from protege.search.trial import evaluate
@@ -71,7 +71,7 @@ def test_time_is_booked_once_however_often_a_study_is_gone_on_with(
 
 def hold(folder: Path, held: Any, release: Any) -> None:
     """Hold the lock of a run from another process."""
-    with toy(folder)._locked():
+    with lock.held(folder, "toy"):
         held.put(os.getpid())
         release.get()
 
