@@ -22,7 +22,7 @@ from protege.spaces.space import SearchSpace
 from protege.spaces.student import Initialisation, Student
 from protege.spaces.tasks import Task
 from protege.spaces.teacher import Teacher
-from protege.spaces.widths import Activation, Magnitude, Rotation, Taylor, Wanda
+from protege.spaces.widths import Activation, Magnitude, Rotation, Surgeon, Taylor, Wanda
 
 __all__ = [
     "FAMILIES",
@@ -52,6 +52,7 @@ __all__ = [
     "Rotation",
     "SearchSpace",
     "Student",
+    "Surgeon",
     "Task",
     "Taylor",
     "Teacher",

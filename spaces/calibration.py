@@ -16,6 +16,7 @@ from protege.spaces.listening import Sites
 from protege.spaces.magnitude import magnitudes
 from protege.spaces.policies import Criterion, HeadsBy
 from protege.spaces.streams import Streams
+from protege.spaces.surgeon import removal_orders
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
@@ -78,7 +79,8 @@ class Calibration:
             heads_by: The criteria to rank attention heads by; see `head_importance`.
             announce: Told how far those are.
             criteria: What else to rank units by: ``taylor`` takes a backward pass, and measures
-                heads by ``gradient`` too; see `taylor_importance`. All others come by themselves.
+                heads by ``gradient`` too; see `taylor_importance`. ``surgeon`` is worked out of
+                second moments; see `removal_orders`. All others come by themselves.
             grams: Whether to collect second moments.
             layers: The layer policies to measure layers for: ``influence``, ``contiguous``,
                 ``greedy``; see `layer_findings`.
@@ -87,7 +89,7 @@ class Calibration:
         known = {"activation", "wanda", *(["gradient"] if by_slope else [])}
         others = [criterion for criterion in heads_by if criterion not in known]
         kept = list(batches) if others or by_slope or layers else batches
-        sites = Sites(teacher, grams=grams)
+        sites = Sites(teacher, grams=grams or "surgeon" in criteria)
         tokens = torch.zeros(teacher.architecture.vocab_size)
         # the head is left out, but where it is the head that says what the decoder is given
         paired = teacher.config.is_encoder_decoder
@@ -100,6 +102,8 @@ class Calibration:
         found = cls({**cls.flat(teacher.layout).importance, **sites.found(), "vocab": tokens})
         if by_slope:
             found = cls({**found.importance, **taylor_importance(teacher, kept, announce)})
+        if "surgeon" in criteria:
+            found = cls({**found.importance, **removal_orders(teacher, found.importance, announce)})
         for criterion in others:
             found = found.with_heads(teacher, kept, criterion, announce)
         return cls({**found.importance, **layer_findings(teacher, list(kept), layers, announce)})

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from protege.spaces.measured import Greedy
 from protege.spaces.policies import Ends, Healing, LayerPolicy, WidthPolicy
-from protege.spaces.widths import Magnitude, Wanda
+from protege.spaces.widths import Magnitude, Surgeon
 
 if TYPE_CHECKING:
     from protege.spaces.space import SearchSpace
@@ -16,8 +16,8 @@ class Defaults:
     """Policies where none is given.
 
     Measured by ``python -m studies.benchmarks.start``: on data, layers go greedily, units by what
-    they add, and students are healed on their own inputs. Without data both ends are kept evenly,
-    and the units of the largest weights.
+    the others cannot make up for, and students are healed on their own inputs. Without data both
+    ends are kept evenly, and the units of the largest weights.
     """
 
     layer_policy: LayerPolicy
@@ -29,7 +29,7 @@ class Defaults:
         """Those for a search with data to look at, or without."""
         if not has_data:
             return cls(Ends(), Magnitude(), "none")
-        return cls(Greedy(), Wanda(), "sequential")
+        return cls(Greedy(), Surgeon(), "sequential")
 
     def filling(self, space: "SearchSpace") -> dict[str, Any]:
         """What a space declares of policies, with these where it declares none."""

@@ -15,6 +15,7 @@ from protege.spaces.basis import Basis
 from protege.spaces.directions import normed
 from protege.spaces.kept import Kept
 from protege.spaces.layout import Slot
+from protege.spaces.listening import columns
 from protege.spaces.regression import Fit, gains_refitted, refitted
 from protege.spaces.rotation import read_off
 from protege.spaces.streams import Streams, real_rows, run_through
@@ -228,7 +229,7 @@ class Healer:
         bias = self.wide.get(f"{name}.bias")
         if bias is not None and fit.bias is not None:
             bias = bias + wide @ fit.bias
-        mine = weight_of(module)
+        mine = columns(module)
         if len(weight) != len(mine):  # it writes vectors of the stream's width
             weight = self.basis.project(weight.T).T
             bias = None if bias is None else self.basis.project(bias)
@@ -280,16 +281,10 @@ def _refit(
     module: nn.Module, inputs: Tensor, wanted: Tensor, weights: Tensor | None = None
 ) -> None:
     bias: Any = module.bias
-    fit = refitted(Fit(weight_of(module), bias), inputs, wanted, weights)
-    weight_of(module).copy_(fit.weight)
+    fit = refitted(Fit(columns(module), bias), inputs, wanted, weights)
+    columns(module).copy_(fit.weight)
     if bias is not None and fit.bias is not None:
         bias.copy_(fit.bias)
-
-
-def weight_of(module: nn.Module) -> Tensor:
-    """The weight as ``(outputs, inputs)``; a view, so that it can be written through."""
-    weight: Tensor = module.weight  # type: ignore[assignment]
-    return weight.T if isinstance(module, Conv1D) else weight
 
 
 def _module(tensor: str) -> str:

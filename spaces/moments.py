@@ -7,7 +7,8 @@ from torch import Tensor
 
 from protege.spaces.calibration import Calibration
 from protege.spaces.cut import Rows
-from protege.spaces.healing import Healer, weight_of
+from protege.spaces.healing import Healer
+from protege.spaces.listening import columns
 from protege.spaces.regression import Fit, step
 from protege.spaces.wiring import reading_dimension
 
@@ -43,8 +44,8 @@ def _refit_writers(healer: Healer, found: Any) -> None:
             if gram is None or index is None:
                 continue
             mine = modules[name.removesuffix(".weight")]
-            wanted = healer.basis.project(weight_of(module).T).T
-            moment, weight = gram[slot.layer or 0], weight_of(mine)
+            wanted = healer.basis.project(columns(module).T).T
+            moment, weight = gram[slot.layer or 0], columns(mine)
             mean = found[f"{slot.stack}.{unit}.mean"][slot.layer or 0]
             if mine.bias is not None:
                 moment = moment - torch.outer(mean, mean)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HeadsBy = Literal["activation", "gradient", "ablation", "wanda"]
 """How active a head is, the loss's gradient, what the model loses without it, what it adds."""
 
-Criterion = HeadsBy | Literal["taylor", "magnitude"]
+Criterion = HeadsBy | Literal["taylor", "magnitude", "surgeon"]
 """What units are ranked by: the entry of a `Calibration` that is asked for."""
 
 

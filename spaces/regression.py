@@ -64,13 +64,18 @@ def step(gram: Tensor, missing: Tensor, tokens: float) -> Tensor:
         missing: Sum of ``(y - W x) x^T``, ``(outputs, inputs)``.
         tokens: How many those are.
     """
-    damped = gram.clone()
-    mean = float(gram.diagonal().mean())
-    damped.diagonal().add_(PRIOR / tokens * mean + 1e-6 * mean)
-    factor, failed = torch.linalg.cholesky_ex(damped)
+    factor, failed = torch.linalg.cholesky_ex(damped(gram, tokens))
     if int(failed):
         return torch.zeros_like(missing)
     return torch.cholesky_solve(missing.T, factor).T
+
+
+def damped(gram: Tensor, tokens: float) -> Tensor:
+    """A second moment with the prior on its diagonal: `PRIOR` tokens of the mean energy."""
+    found = gram.clone()
+    mean = float(gram.diagonal().mean())
+    found.diagonal().add_(PRIOR / tokens * mean + 1e-6 * mean)
+    return found
 
 
 def _energy(values: Tensor, weights: Tensor | None) -> Tensor:

@@ -74,13 +74,33 @@ class Wanda:
 
 
 @dataclass(frozen=True)
+class Surgeon:
+    """The neurons that the others could least make up for (OBS; ZipLM, arXiv 2302.04089).
+
+    The last in the order in which they are best removed, all others refitted at each step (see
+    `removal_ranks`); those of a feed-forward too wide for its second moment go by activity. Heads
+    as by `Wanda`, channels of the residual stream and experts by activity.
+    """
+
+    name: ClassVar[str] = "surgeon"
+    needs_calibration: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = False
+
+    def criterion(self, unit: str) -> Criterion:
+        return "surgeon" if unit == "ffn" else Wanda().criterion(unit)
+
+    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
+        return _strongest(importance, count)
+
+
+@dataclass(frozen=True)
 class Rotation:
     """The strongest directions of the residual stream, turned into its channels.
 
     One orthogonal map for the whole model, for families whose stream can be turned: RMSNorm or
-    LayerNorm before each block (see `Directions`). Heads and neurons as by `Wanda`. A teacher whose
-    head shares the embedding's rows makes students with a head of their own, whose weights count;
-    or one that goes on sharing rows fitted to the head, which only healing makes good.
+    LayerNorm before each block (see `Directions`). Heads and neurons as by `Surgeon`. A teacher
+    whose head shares the embedding's rows makes students with a head of their own, whose weights
+    count; or one that goes on sharing rows fitted to the head, which only healing makes good.
 
     Attributes:
         tied: Whether a shared head stays shared.
@@ -95,7 +115,7 @@ class Rotation:
         return "rotation-tied" if self.tied else "rotation"
 
     def criterion(self, unit: str) -> Criterion:
-        return Wanda().criterion(unit)
+        return Surgeon().criterion(unit)
 
     def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
         return _strongest(importance, count)

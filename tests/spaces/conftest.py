@@ -1,6 +1,7 @@
 import pytest
 
 from protege.spaces import Teacher
+from tests.spaces.healed import Flow, flows, plenty
 from tests.tiny import ZOO, Case
 
 
@@ -15,3 +16,10 @@ def case(request: pytest.FixtureRequest) -> Case:
 def teacher(case: Case) -> Teacher:
     """Of every case one; tests leave it as it is."""
     return case.teacher()
+
+
+@pytest.fixture(params=list(flows()), scope="session")
+def flow(request: pytest.FixtureRequest) -> Flow:
+    """Of every way a residual stream runs a teacher, and what it was calibrated on."""
+    teacher = ZOO[request.param].teacher()
+    return Flow.of(teacher, plenty(teacher))

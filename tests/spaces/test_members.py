@@ -60,11 +60,12 @@ def drawn_from(names: list[str], data: st.DataObject) -> Drawn:
     declared: dict[str, Any] = {knob: data.draw(RATIOS) for knob in sorted(knobs)}
     declared["layer_policy"] = data.draw(st.sampled_from([Ends(), (Uniform(), First())]))
     declared["width_policy"] = data.draw(st.sampled_from([Activation(), (Activation(), First())]))
-    space = SearchSpace(**declared, multiple_of=data.draw(st.sampled_from([1, 2, 4, 8, 16])))
+    multiple_of = data.draw(st.sampled_from([1, 2, 4, 8, 16]))
+    space = SearchSpace(**declared, healing="none", multiple_of=multiple_of)
     try:
         bound = space.of(teacher)
     except BadInput:  # nothing but the teacher itself
-        bound = SearchSpace(layers=[0.5]).of(teacher)
+        bound = SearchSpace(layers=[0.5]).of(teacher, has_data=False)
     return name, bound, data.draw(st.sampled_from(bound.members))
 
 

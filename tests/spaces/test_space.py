@@ -317,7 +317,7 @@ def test_an_unbound_space_asks_for_a_teacher() -> None:
 def test_a_space_says_what_was_declared_and_what_that_means() -> None:
     assert repr(SearchSpace(layers=(0.3, 1.0))) == "SearchSpace(layers=(0.3, 1.0))"
     bound = repr(SearchSpace(layers=[0.5]).of(BERT))
-    chosen = "layer_policy=Greedy(), width_policy=Wanda(), healing='sequential'"
+    chosen = "layer_policy=Greedy(), width_policy=Surgeon(), healing='sequential'"
     assert bound.startswith(f"SearchSpace(layers=[0.5], {chosen}): 3 students of 6x384 heads 12")
     assert "num_hidden_layers 3 6" in bound
 

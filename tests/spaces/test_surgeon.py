@@ -1,0 +1,84 @@
+"""In which order neurons go, against trying them all."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from protege.spaces import BadInput, Calibration, Surgeon
+from protege.spaces.regression import damped
+from protege.spaces.surgeon import removal_ranks
+from tests.tiny import CASES, inputs_of
+
+
+def lost(gram: Tensor, weight: Tensor, kept: list[int]) -> float:
+    """What the projection's output loses of its energy when these units are refitted to be all."""
+    right = weight @ gram[:, kept]
+    explained = torch.linalg.solve(gram[kept][:, kept], right.T)
+    return float((weight @ gram * weight).sum() - (right * explained.T).sum())
+
+
+def problem(units: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Inputs that are correlated, and a projection of them: second moment and weight."""
+    generator = torch.Generator().manual_seed(seed)
+    mixed = torch.randn(200, units, generator=generator) @ torch.randn(
+        units, units, generator=generator
+    )
+    weight = torch.randn(5, units, generator=generator)
+    return (mixed.T @ mixed / 200).double(), weight.double()
+
+
+@given(units=st.integers(2, 8), seed=st.integers(0, 1000))
+def test_the_first_to_go_is_the_one_that_costs_least(units: int, seed: int) -> None:
+    gram, weight = problem(units, seed)
+    ranks = removal_ranks(gram, weight, 1, 10_000)
+    assert ranks.sort().values.tolist() == list(range(units))
+    whole = damped(gram, 10_000)
+    costs = {
+        kept: lost(whole, weight, list(kept)) for kept in combinations(range(units), units - 1)
+    }
+    chosen = tuple(unit for unit in range(units) if ranks[unit] > 0)
+    assert costs[chosen] == pytest.approx(min(costs.values()), rel=1e-6, abs=1e-9)
+
+
+@given(seed=st.integers(0, 1000))
+def test_units_of_several_channels_go_as_a_whole(seed: int) -> None:
+    gram, weight = problem(8, seed)
+    ranks = removal_ranks(gram, weight, 2, 10_000)
+    whole = damped(gram, 10_000)
+    costs = [lost(whole, weight, [c for c in range(8) if c // 2 != unit]) for unit in range(4)]
+    assert costs[int(ranks.argmin())] == pytest.approx(min(costs), rel=1e-6, abs=1e-9)
+
+
+def test_a_copy_goes_before_anything_of_its_own() -> None:
+    """What another neuron says as well is made up for whole."""
+    gram, weight = problem(6, 0)
+    index = torch.tensor([0, 1, 2, 3, 4, 5, 2])
+    ranks = removal_ranks(gram[index][:, index], weight[:, index], 1, 1e9)
+    assert int(ranks.argmin()) in {2, 6}
+
+
+@pytest.mark.parametrize("name", ["bert-sentences", "llama-causal-grouped"])
+def test_a_student_keeps_the_neurons_that_go_last(name: str) -> None:
+    teacher = CASES[name].teacher()
+    calibration = Calibration.of(teacher, [inputs_of(teacher)], criteria=["surgeon"])
+    stack = next(iter(teacher.layout.depths))
+    ranks = calibration.importance[f"{stack}.ffn.surgeon"]
+    student = teacher.student(
+        teacher.architecture.scaled(intermediate=0.4, width_policy=Surgeon()), calibration
+    )
+    for layer in student.kept.stacks[stack]:
+        count = student.architecture.intermediate_size
+        last = ranks[layer.number].topk(count).indices.sort().values.tolist()
+        assert list(layer.units["ffn"]) == last
+
+
+def test_it_asks_for_its_order() -> None:
+    teacher = CASES["llama-causal-grouped"].teacher()
+    calibration = Calibration.of(teacher, [inputs_of(teacher)])
+    architecture = teacher.architecture.scaled(intermediate=0.4, width_policy=Surgeon())
+    with pytest.raises(BadInput, match="a calibration without surgeon"):
+        teacher.student(architecture, calibration)
