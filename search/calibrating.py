@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from protege.objectives.distillation.sequences import Sequences
-from protege.search.heads import calibrate, criteria, read, unit_criteria
+from protege.search.heads import calibrate, criteria, unit_criteria
 from protege.spaces import Architecture, Cache, Calibration, SearchSpace, Teacher
+from protege.spaces.cache import digest, tensor_bytes
 from protege.spaces.layers import FINDINGS
 from protege.spaces.policies import Criterion, HeadsBy
 from protege.spaces.streams import TOKENS as STREAM_TOKENS
@@ -87,21 +88,25 @@ def calibrated(
     ).counting(learnt.ids)
     if not needs.streams:
         return found
-    return replace(found, streams=_streams(teacher, learnt.up_to(STREAM_TOKENS), cache, announce))
+    return replace(found, streams=_streams(teacher, learnt, cache, announce))
 
 
 def _streams(
-    teacher: Teacher, few: Sequences, cache: Cache, announce: Callable[[str], None]
+    teacher: Teacher, learnt: Sequences, cache: Cache, announce: Callable[[str], None]
 ) -> Streams:
     """What runs through the teacher on a few sequences, as one batch."""
-    key = {"teacher": teacher.fingerprint, "version": VERSION, "sequences": few.fingerprint}
+    few = learnt.batch(learnt.alike(STREAM_TOKENS))
+    batch = {"input_ids": few.input_ids, "attention_mask": few.attention_mask}
+    key = {
+        "teacher": teacher.fingerprint,
+        "version": VERSION,
+        "batch": digest(*map(tensor_bytes, batch.values())),
+    }
 
     def remember() -> dict[str, Tensor]:
         announce("teacher's streams")
-        return Streams.of(teacher, next(read(few, len(few)))).tensors()
+        return Streams.of(teacher, batch).tensors()
 
     stored = cache.tensors("streams", key, remember)
-    wiring = cache.record(
-        "wiring", key, lambda: Wiring.of(teacher, next(read(few.first(1)))).record()
-    )
+    wiring = cache.record("wiring", key, lambda: Wiring.of(teacher, batch).record())
     return Streams.of_tensors(Wiring.of_record(wiring), stored)

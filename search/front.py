@@ -13,8 +13,8 @@ from protege.search.export import artifact, export
 from protege.search.goals import Goal, Goals
 from protege.search.heads import HeadScores
 from protege.search.reporting import write_report
+from protege.search.reporting.wording import CHOSEN, rarely_cut
 from protege.search.reporting.wording import SIZES as WORDS
-from protege.search.reporting.wording import rarely_cut
 from protege.search.study import database_path, read_study, trials_of
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
@@ -200,7 +200,7 @@ class Front:
         # what is exact, or is so but for rounding, has no error worth a digit
         errors = {name: f.spread if f.spread > 1e-9 else 0.0 for name, f in figures.items()}
         shown = {name: f"{f.value:.4g} ± {errors[name]:.2g}" for name, f in figures.items()}
-        policies = {name: trial.architecture[name] for name in ("layer_policy", "width_policy")}
+        policies = {name: trial.architecture.get(name, "none") for name in CHOSEN}
         more = {WORDS[name]: trial.architecture.get(name) for name in rarely_cut(self.trials)}
         return {"trial": trial.number, "student": trial.label, **shown, **more, **policies}
 
@@ -218,7 +218,7 @@ class Front:
             found = trial.measurements.get(name)
             row[name] = found.value if found else float("nan")
             row[f"{name}_spread"] = found.spread if found else float("nan")
-        row |= {name: own[name] for name in (*SIZES, "layer_policy", "width_policy") if name in own}
+        row |= {name: own[name] for name in (*SIZES, *CHOSEN) if name in own}
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}
 
 

@@ -1,6 +1,6 @@
 """What one pass over calibration data tells about the teacher's units."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,10 @@ from protege.spaces.surgeon import removal_orders
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
+
+
+FEW = 16_384
+"""Tokens, padding counted, that slopes, heads by other criteria and layers are measured on."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +104,15 @@ class Calibration:
                 tokens += _occurrences(batch, len(tokens))
                 model(**{name: value for name, value in batch.items() if name != "labels"})
         found = cls({**cls.flat(teacher.layout).importance, **sites.found(), "vocab": tokens})
+        # what takes more than one plain pass is measured on fewer tokens
+        few = list(_up_to(kept, FEW)) if others or by_slope or layers else []
         if by_slope:
-            found = cls({**found.importance, **taylor_importance(teacher, kept, announce)})
+            found = cls({**found.importance, **taylor_importance(teacher, few, announce)})
         if "surgeon" in criteria:
             found = cls({**found.importance, **removal_orders(teacher, found.importance, announce)})
         for criterion in others:
-            found = found.with_heads(teacher, kept, criterion, announce)
-        return cls({**found.importance, **layer_findings(teacher, list(kept), layers, announce)})
+            found = found.with_heads(teacher, few, criterion, announce)
+        return cls({**found.importance, **layer_findings(teacher, few, layers, announce)})
 
     def with_heads(
         self,
@@ -184,6 +190,15 @@ class Calibration:
             )
         # a head that no layer of a stack has, such as a pooler's, is ranked by what there is
         return self.importance.get(f"{name}.{criterion}", self.importance[name])
+
+
+def _up_to(batches: Iterable[Batch], tokens: int) -> Iterator[Batch]:
+    """The first batches that have so many tokens, padding counted, at least one."""
+    for batch in batches:
+        yield batch
+        tokens -= max(value.shape[0] * value.shape[1] for value in batch.values())
+        if tokens <= 0:
+            return
 
 
 def _occurrences(batch: Batch, vocabulary: int) -> Tensor:

@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from protege.spaces.basis import Basis
-from protege.spaces.directions import normed
 from protege.spaces.kept import Kept
 from protege.spaces.layout import Slot
 from protege.spaces.listening import columns
@@ -159,7 +158,7 @@ class Healer:
                 # turned, its gains are in what reads it, and it has but the one left
                 if self.basis.channels is not None and not has_factor:
                     offset = self.teacher.family.gain_offset
-                    target = self._target(place, wanted)
+                    target = self.basis.project(wanted)
                     gains_refitted(norm, self._rows(gave, place), target, offset)
                     gave = norm.forward(given[0])
                 self._refit_readers(place, self._rows(gave, place), wanted)
@@ -168,15 +167,6 @@ class Healer:
             return gave
 
         return hook
-
-    def _target(self, place: _Place, wanted: Tensor) -> Tensor:
-        """What a norm of the student's should give, where the teacher's gives what is wanted."""
-        if self.basis.channels is not None:
-            return self.basis.project(wanted)
-        centred = self.streams.wiring.centred
-        turned = self.basis.project(normed(self.streams.states[place.until], centred=centred))
-        has_bias = getattr(self._theirs[place.until], "bias", None) is not None
-        return turned + 1 if has_bias else turned
 
     def _refit_readers(self, place: _Place, inputs: Tensor, wanted: Tensor) -> None:
         """Fit what reads a norm: the teacher's state read off the student's, then theirs of that.

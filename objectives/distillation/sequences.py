@@ -102,6 +102,17 @@ class Sequences:
         """The first sequences that have so many tokens in all, at least one."""
         return self.first(max(1, int((self.lengths.cumsum(0) <= tokens).sum())))
 
+    def alike(self, tokens: int) -> list[int]:
+        """Numbers of the sequences around the median length that have so many tokens, about.
+
+        In one batch they need little padding; where there are fewer tokens, all of them.
+        """
+        order = self.lengths.argsort(stable=True)
+        middle = len(order) // 2
+        count = max(1, tokens // int(self.lengths[order[middle]]))
+        begin = max(0, min(middle - count // 2, len(order) - count))
+        return sorted(order[begin : begin + count].tolist())
+
     def batch(self, numbers: Sequence[int]) -> Batch:
         """The sequences of these numbers, padded to the longest of them."""
         lengths = self.lengths[list(numbers)]

@@ -15,6 +15,7 @@ from protege.search.reporting import figures, views
 from protege.search.reporting.heads import heat_map
 from protege.search.reporting.parts import Cell, Column, Plot, Table, plot, render
 from protege.search.reporting.wording import (
+    CHOSEN,
     RARELY_CUT,
     SIZES,
     decimals,
@@ -228,7 +229,7 @@ def _sizes(trial: Trial, more: Sequence[str]) -> list[str]:
     heads = str(own["num_attention_heads"])
     if own.get("num_key_value_heads", own["num_attention_heads"]) != own["num_attention_heads"]:
         heads += f" / {own['num_key_value_heads']} KV"
-    policies = f"{own.get('layer_policy', '-')}, {own.get('width_policy', '-')}"
+    policies = ", ".join(own.get(name, "none") for name in CHOSEN)
     sizes = [own["num_hidden_layers"], own["hidden_size"], heads, own.get("intermediate_size", "-")]
     return [*map(str, sizes), *(f"{own.get(name, 0):,}" for name in more), policies]
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from protege.objectives import Measurement
 from protege.search.goals import Goal
-from protege.search.reporting.wording import SIZES, significant, titled
+from protege.search.reporting.wording import CHOSEN, SIZES, significant, titled
 from protege.search.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ HOVER_LINES = (
     ("num_hidden_layers", "num_decoder_layers", "hidden_size"),
     ("num_attention_heads", "num_key_value_heads", "intermediate_size"),
     ("num_experts", "moe_intermediate_size", "vocab_size"),
-    ("layer_policy", "width_policy"),
+    CHOSEN,
 )
 """What of a student stands on one line of a hover."""
 

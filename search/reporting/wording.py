@@ -18,8 +18,12 @@ SIZES = {
     "vocab_size": "vocabulary",
     "layer_policy": "layer policy",
     "width_policy": "width policy",
+    "healing": "healing",
 }
 """What may differ between students."""
+
+CHOSEN = ("layer_policy", "width_policy", "healing")
+"""How a student of given sizes is made."""
 
 RARELY_CUT = ("num_decoder_layers", "num_experts", "moe_intermediate_size", "vocab_size")
 """Sizes that few studies search: a table has them where its trials differ in them."""

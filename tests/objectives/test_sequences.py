@@ -135,3 +135,16 @@ def changed(field: str) -> Sequences:
 def test_everything_in_the_store_is_in_its_fingerprint(field: str) -> None:
     assert changed(field).fingerprint != changed("").fingerprint
     assert changed("").fingerprint == changed("").fingerprint
+
+
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30), tokens=st.integers(1, 200))
+def test_sequences_alike_stand_next_to_one_another_by_length(
+    lengths: list[int], tokens: int
+) -> None:
+    sequences = Sequences.of([[1] * n for n in lengths], None, [0] * len(lengths), 0)
+    chosen = sequences.alike(tokens)
+    median = sorted(lengths)[len(lengths) // 2]
+    assert len(chosen) == min(len(lengths), max(1, tokens // median))
+    window, rest = sorted(lengths[n] for n in chosen), sorted(lengths)
+    at = [begin for begin in range(len(rest)) if rest[begin : begin + len(window)] == window]
+    assert at

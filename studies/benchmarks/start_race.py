@@ -1,0 +1,130 @@
+"""How many steps of distillation a good start saves: three starts, one race, for two teachers.
+
+Random weights as the model's class draws them; the seed recipe, which is every k-th layer and the
+first units; and ours, greedy layers, neurons by `Surgeon`, healed in sequence. All see the same
+batches in the same order, with the loss, lesson and remembered answers that a trial has. Every
+start runs at the same few rates from beginning to end, and the best run counts.
+
+A rival is beaten at the first step at which our held-out loss is at most the least that the rival
+had on its way to the end.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from protege.objectives import Distillation
+from protege.objectives.retention import lesson_of
+from protege.spaces import Greedy, Surgeon, Teacher
+from studies.benchmarks import start_decoder, start_encoder
+from studies.benchmarks.figures import Figure
+from studies.benchmarks.start_cuts import calibrated
+from studies.benchmarks.start_running import OURS, RANDOM, SEED, Answered, Race
+from studies.smollm2_cpu import smollm2
+from studies.snippets import snippets
+
+
+def minilm(*, quick: bool) -> Race:
+    """MiniLM on film reviews: 3 of 6 layers, half the FFN."""
+    teacher, texts = start_encoder.minilm(), start_encoder.reviews()
+    judged = start_encoder.JUDGED
+    seen = texts[judged : judged + (256 if quick else start_encoder.CALIBRATING)]
+    starts, seconds = started(
+        teacher,
+        {"layers": 3 / 6, "intermediate": 1 / 2},
+        start_encoder.batches_of(teacher, seen),
+        start_encoder.healing_of(teacher, seen),
+    )
+    return Race(
+        "minilm",
+        lesson_of(teacher),
+        Answered.of(teacher, texts[judged:], 128, 320 if quick else 8000),
+        Answered.of(teacher, texts[:judged], 128, 128),
+        starts,
+        rates=(3e-4, 1e-3),
+        batch_size=16,
+        steps=30 if quick else 1000,
+        seconds=seconds,
+    )
+
+
+def decoder(*, quick: bool) -> Race:
+    """SmolLM2-135M on editorials: 10 of 30 layers, half the FFN."""
+    teacher = smollm2()
+    texts = [one.text for one in snippets("nytEditorialSnippets")]
+    blocks = start_decoder.blocks_of(teacher)[start_decoder.JUDGED :]
+    seen = blocks[: 64 if quick else 256]
+    starts, seconds = started(
+        teacher,
+        {"layers": 10 / 30, "intermediate": 1 / 2},
+        [start_decoder.batch_of(part) for part in seen.split(16)],
+        start_decoder.batch_of(seen[: start_decoder.HEALING]),
+    )
+    return Race(
+        "smollm2",
+        lesson_of(teacher),
+        Answered.of(teacher, texts[:-200], 64, 40 if quick else 1000),
+        Answered.of(teacher, texts[-200:], 64, 32),
+        starts,
+        rates=(1e-3,),
+        batch_size=2,
+        steps=10 if quick else 1000,
+        seconds=seconds,
+    )
+
+
+def started(
+    teacher: Teacher,
+    ratios: Mapping[str, float],
+    batches: list[Mapping[str, Any]],
+    streams: Mapping[str, Any],
+) -> tuple[dict[str, nn.Module], float]:
+    """The three starts, and what ours took in seconds."""
+    sizes: Any = ratios
+    begin = time.perf_counter()
+    calibration = calibrated(teacher, batches, streams, layers=["greedy"], criteria=["surgeon"])
+    ours = teacher.architecture.scaled(
+        **sizes, layer_policy=Greedy(), width_policy=Surgeon(), healing="sequential"
+    )
+    student = teacher.student(ours, calibration)
+    seconds = time.perf_counter() - begin
+    seed = teacher.architecture.scaled(**sizes)
+    return {
+        OURS: student.module,
+        SEED: teacher.student(seed).module,
+        RANDOM: teacher.fresh(seed, how="random").module,
+    }, seconds
+
+
+def by_layer(race: Race, *, quick: bool) -> Iterator[Figure]:
+    """The loss of our start after a short distillation with rates that fall towards the input."""
+    plain = Distillation(steps=5 if quick else 100, batch_size=race.batch_size)
+    losses = {
+        decay: [_taught(race, replace(plain, layer_decay=decay), seed) for seed in range(2)]
+        for decay in (1.0, 0.9, 0.7)
+    }
+    for decay in (0.9, 0.7):
+        ratios = [one / other for one, other in zip(losses[decay], losses[1.0], strict=True)]
+        name = f"{race.name} loss at layer_decay {decay} over 1.0"
+        yield Figure.of(name, ratios, "", f"after {plain.steps} steps, in two orders of the data")
+
+
+def _taught(race: Race, distillation: Distillation, seed: int) -> float:
+    module = deepcopy(race.starts[OURS])
+    learnt = race.learnt
+    distillation.teach(module, race.lesson, learnt.sequences, learnt.targets, seed)
+    loss = race.loss(module)
+    print(f"{race.name}: layer_decay {distillation.layer_decay}: {loss:.4g}", flush=True)
+    return loss
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """All figures of both races."""
+    race = minilm(quick=quick)
+    yield from race.figures()
+    yield from by_layer(race, quick=quick)
+    yield from decoder(quick=quick).figures()
