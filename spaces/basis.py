@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -34,4 +35,8 @@ class Basis:
         """Vectors of the teacher's stream, ``(…, teacher's)``, as the student has them."""
         if self.channels is None:
             return vectors @ self.matrix
-        return vectors[..., list(self.channels)] if self.is_narrower else vectors
+        return vectors.index_select(-1, self._index) if self.is_narrower else vectors
+
+    @cached_property
+    def _index(self) -> Tensor:
+        return torch.tensor(self.channels)
