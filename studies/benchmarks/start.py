@@ -18,7 +18,8 @@ from studies.benchmarks.figures import FOLDER, Figure, conclude
 PARTS = {
     "encoder": start_encoder.figures,
     "decoder": start_decoder.figures,
-    "race": start_race.figures,
+    "minilm-race": start_race.minilm_figures,
+    "smollm2-race": start_race.smollm2_figures,
 }
 
 

@@ -52,7 +52,7 @@ def minilm(*, quick: bool) -> Race:
     )
 
 
-def decoder(*, quick: bool) -> Race:
+def smollm2_race(*, quick: bool) -> Race:
     """SmolLM2-135M on editorials: 10 of 30 layers, half the FFN."""
     teacher = smollm2()
     texts = [one.text for one in snippets("nytEditorialSnippets")]
@@ -122,9 +122,13 @@ def _taught(race: Race, distillation: Distillation, seed: int) -> float:
     return loss
 
 
-def figures(*, quick: bool) -> Iterator[Figure]:
-    """All figures of both races."""
+def minilm_figures(*, quick: bool) -> Iterator[Figure]:
+    """All figures of MiniLM's race."""
     race = minilm(quick=quick)
     yield from race.figures()
     yield from by_layer(race, quick=quick)
-    yield from decoder(quick=quick).figures()
+
+
+def smollm2_figures(*, quick: bool) -> Iterator[Figure]:
+    """All figures of SmolLM2's race."""
+    yield from smollm2_race(quick=quick).figures()
