@@ -186,7 +186,7 @@ class Calibration:
         if not any(known.endswith(f".{criterion}") for known in self.importance):
             raise BadInput(
                 f"a calibration without {criterion}, which the width policy ranks units by: pass "
-                f'Calibration.of heads_by=["{criterion}"] for heads, criteria=["taylor"] for all'
+                f'Calibration.of heads_by=["{criterion}"] for heads, else criteria=["{criterion}"]'
             )
         # a head that no layer of a stack has, such as a pooler's, is ranked by what there is
         return self.importance.get(f"{name}.{criterion}", self.importance[name])

@@ -98,7 +98,7 @@ class Rotation:
     """The strongest directions of the residual stream, turned into its channels.
 
     One orthogonal map for the whole model, for families whose stream can be turned: RMSNorm or
-    LayerNorm before each block (see `Directions`). Heads and neurons as by `Surgeon`. A teacher
+    LayerNorm before each block (see `Directions`). Heads and neurons as by `Wanda`. A teacher
     whose head shares the embedding's rows makes students with a head of their own, whose weights
     count; or one that goes on sharing rows fitted to the head, which only healing makes good.
 
@@ -115,7 +115,7 @@ class Rotation:
         return "rotation-tied" if self.tied else "rotation"
 
     def criterion(self, unit: str) -> Criterion:
-        return Surgeon().criterion(unit)
+        return Wanda().criterion(unit)
 
     def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
         return _strongest(importance, count)

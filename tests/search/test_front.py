@@ -43,7 +43,7 @@ def test_the_table_has_one_row_a_student_and_names_every_unit(front: Front) -> N
     assert list(table.columns) == [
         *("trial", "student", "memory_mb", "memory_mb_spread", "retention", "retention_spread"),
         *(name for name in SIZES if name in front.trials[0].architecture),
-        *("layer_policy", "width_policy", "on_front", "state", "reason"),
+        *("layer_policy", "width_policy", "healing", "on_front", "state", "reason"),
     ]
     assert list(table["trial"]) == [trial.number for trial in front.members]
     assert table["memory_mb"].is_monotonic_increasing

@@ -131,7 +131,7 @@ def test_a_hover_tells_label_sizes_policies_and_figures() -> None:
     assert frame.loc[2, "hover"] == (
         "<b>3x24-h6-f40-t2</b><br>layers 3 · hidden size 24<br>"
         "heads 6 · KV heads 6 · feed-forward 40<br>vocabulary 96<br>"
-        "layer policy uniform · width policy first<br>"
+        "layer policy uniform · width policy first · healing none<br>"
         "Latency (ms): 20.0 ± 0.20<br>\xa0\xa0\xa0\xa0speedup 2.00, grade A<br>"
         "Retention: 0.800 ± 0.0080"
     )

@@ -91,7 +91,7 @@ def test_the_table_of_students_is_the_front_to_the_number() -> None:
         "Hidden": "24",
         "Heads": "6",
         "Feed-forward": "40",
-        "Policies": "uniform, first",
+        "Policies": "uniform, first, none",
     }
 
 
