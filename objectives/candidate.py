@@ -1,5 +1,6 @@
 """One architecture on trial: what the objectives share, each part made once and only when asked."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,7 +17,8 @@ class Candidate:
         teacher: The teacher that students are cut from.
         architecture: The sizes and policies of this student.
         cache: Where results that outlive the trial are kept.
-        calibration: What is known of the teacher's units, where a policy asks for it.
+        calibrate: Gives what is known of the teacher's units; asked only where the student is made
+            by it.
         seed: Fixes data order and initialisation; the same for all candidates of a study, so that
             students differ by their architecture alone.
         stopwatch: Where time spent is booked.
@@ -25,7 +27,7 @@ class Candidate:
     teacher: Teacher
     architecture: Architecture
     cache: Cache
-    calibration: Calibration | None = None
+    calibrate: Callable[[], Calibration | None] = lambda: None
     seed: int = 0
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
@@ -37,9 +39,10 @@ class Candidate:
     @cached_property
     def student(self) -> Student:
         """The student as cut from the teacher and healed; distillation trains it in place."""
-        heals = self.architecture.healing != "none"
-        with self.stopwatch.phase("heal" if heals else "build"):
-            return self.teacher.student(self.architecture, self.calibration)
+        own = self.architecture
+        known = self.calibrate() if own.looks_at_data else None
+        with self.stopwatch.phase("build" if own.healing == "none" else "heal"):
+            return self.teacher.student(own, known)
 
     @cached_property
     def spelling(self) -> Spelling | None:

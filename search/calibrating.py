@@ -8,7 +8,7 @@ from torch import Tensor
 
 from protege.objectives.distillation.sequences import Sequences
 from protege.search.heads import calibrate, criteria, unit_criteria
-from protege.spaces import Architecture, Cache, Calibration, SearchSpace, Teacher
+from protege.spaces import Cache, Calibration, SearchSpace, Teacher
 from protege.spaces.cache import digest, tensor_bytes
 from protege.spaces.layers import FINDINGS
 from protege.spaces.policies import Criterion, HeadsBy
@@ -48,13 +48,11 @@ class Needs:
             heads_by=criteria(space),
             criteria=unit_criteria(space),
             layers=sorted(policies & FINDINGS.keys()),
-            streams=any(map(needs_streams, space.members)),
+            streams=any(
+                member.healing != "none" or isinstance(member.width_policy, Rotation)
+                for member in space.members
+            ),
         )
-
-
-def needs_streams(architecture: Architecture) -> bool:
-    """Whether a student of that architecture is healed or rotated."""
-    return architecture.healing != "none" or isinstance(architecture.width_policy, Rotation)
 
 
 def calibrated(
@@ -103,10 +101,11 @@ def _streams(
         "batch": digest(*map(tensor_bytes, batch.values())),
     }
 
+    wired = cache.record("wiring", key, lambda: Wiring.of(teacher, batch).record())
+    wiring = Wiring.of_record(wired)
+
     def remember() -> dict[str, Tensor]:
         announce("teacher's streams")
-        return Streams.of(teacher, batch).tensors()
+        return Streams.of(teacher, batch, wiring).tensors()
 
-    stored = cache.tensors("streams", key, remember)
-    wiring = cache.record("wiring", key, lambda: Wiring.of(teacher, batch).record())
-    return Streams.of_tensors(Wiring.of_record(wiring), stored)
+    return Streams.of_tensors(wiring, cache.tensors("streams", key, remember))

@@ -10,7 +10,7 @@ from protege.objectives import Candidate, Cost, Latency, Objective, Retention, S
 from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.latency import Checkpoint, compare
 from protege.objectives.latency.models import Model
-from protege.search.calibrating import Needs, calibrated, needs_streams
+from protege.search.calibrating import Needs, calibrated
 from protege.search.export import discard, keep, sweep
 from protege.search.front import DATABASE, Front
 from protege.search.goals import Goals
@@ -205,14 +205,12 @@ class Search:
                     discard(self._folder, one.number)
         return trial
 
-    def _candidate(self, architecture: Architecture, *, with_calibration: bool = True) -> Candidate:
-        looks = architecture.width_policy.needs_calibration or needs_streams(architecture)
-        needed = with_calibration and looks
+    def _candidate(self, architecture: Architecture) -> Candidate:
         return Candidate(
             teacher=self.teacher,
             architecture=architecture,
             cache=self.cache,
-            calibration=self.calibration if needed else None,
+            calibrate=lambda: self.calibration,
             seed=self.seed,
             stopwatch=self.stopwatch,
         )
@@ -286,10 +284,8 @@ class Search:
         for objective in self.objectives:
             if objective.limit is None or objective.cost is Cost.MINUTES:
                 continue
-            # sizes and times are those of any weights: no pass over the data for their choice
             smallest = [
-                (objective.measure(self._candidate(a, with_calibration=False)).value, a)
-                for a in self.space.smallest
+                (objective.measure(self._candidate(a)).value, a) for a in self.space.smallest
             ]
             value, architecture = min(smallest, key=lambda pair: pair[0])
             if exceeds(objective, value):

@@ -1,6 +1,5 @@
 """What a model says of a batch, sequence by sequence, and how far it is from saying the same."""
 
-from collections.abc import Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -8,13 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, nll_loss
 
+from protege.spaces.batches import Batch, given, real_tokens
 from protege.spaces.tasks import Task
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
-
-Batch = Mapping[str, Tensor]
-"""Keyword arguments of the model's forward, padded on either side."""
 
 
 def answers(teacher: "Teacher", batch: Batch) -> list[Tensor]:
@@ -23,10 +20,10 @@ def answers(teacher: "Teacher", batch: Batch) -> list[Tensor]:
     Logits where it has a head, states where it has none: of every real token, or of the sequence.
     Of a span the answers are two, start and end, each over the sequence's real tokens.
     """
-    given: dict[str, Any] = {name: value for name, value in batch.items() if name != "labels"}
+    inputs = given(batch)
     if "use_cache" in signature(teacher.model.forward).parameters:
-        given["use_cache"] = False
-    output: Any = teacher.model(**given)
+        inputs["use_cache"] = False
+    output: Any = teacher.model(**inputs)
     if teacher.task is Task.QUESTIONS:
         spans = torch.stack([output.start_logits, output.end_logits], dim=-1)
         return [one.T for one in _real(spans, batch)]
@@ -36,11 +33,8 @@ def answers(teacher: "Teacher", batch: Batch) -> list[Tensor]:
 
 def _real(answer: Tensor, batch: Batch) -> list[Tensor]:
     """What is said of real tokens: of the decoder's, where the batch says what those are."""
-    side = "decoder_" if "decoder_input_ids" in batch else ""
-    mask = batch.get(f"{side}attention_mask")
-    if mask is None or mask.shape != answer.shape[:2]:
-        return list(answer)
-    return [row[real] for row, real in zip(answer, mask == 1, strict=True)]
+    real = real_tokens(batch, answer.shape[:2], in_decoder=True)
+    return list(answer) if real is None else [a[mask] for a, mask in zip(answer, real, strict=True)]
 
 
 def written(teacher: "Teacher", batch: Batch) -> list[Tensor] | None:

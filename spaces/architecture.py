@@ -206,6 +206,12 @@ class Architecture:
         """
         return replace(self, layer_policy=self.layer_policy.resolved(calibration))
 
+    @property
+    def looks_at_data(self) -> bool:
+        """Whether a student of it is made by what a calibration knows."""
+        resolved = self.layer_policy.is_resolved
+        return self.width_policy.needs_calibration or self.healing != "none" or not resolved
+
     def _check(self, ratios: Mapping[str, float]) -> None:
         """Refuse a ratio that is none, and one of what the family has none or never less of."""
         family = family_of(self.model_type)

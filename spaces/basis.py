@@ -1,6 +1,5 @@
 """How the teacher's residual stream becomes a narrower one: some channels, or a turn of it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,31 +9,33 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """The student's channels in terms of the teacher's.
+    """The student's channels in terms of the teacher's: some of those, or a turn of all of them.
 
     Attributes:
-        matrix: ``(teacher's, student's)``, of orthonormal columns.
-        channels: The teacher's channels that the columns stand for; none where they are turned.
+        width: The teacher's.
+        channels: The teacher's channels that are kept as they are; none where they are turned.
+        turn: ``(teacher's, student's)``, of orthonormal columns, where they are turned.
     """
 
-    matrix: Tensor
+    width: int
     channels: tuple[int, ...] | None = None
+    turn: Tensor | None = None
 
-    @classmethod
-    def of_channels(cls, channels: Sequence[int], width: int) -> "Basis":
-        """The basis that keeps some of the teacher's channels as they are."""
-        matrix = torch.eye(width)[:, list(channels)]
-        return cls(matrix, tuple(channels))
+    @cached_property
+    def matrix(self) -> Tensor:
+        """``(teacher's, student's)``, of orthonormal columns."""
+        return torch.eye(self.width)[:, self._index] if self.turn is None else self.turn
 
     @property
     def is_narrower(self) -> bool:
         """Whether the student has fewer channels than its teacher."""
-        return self.matrix.shape[1] < self.matrix.shape[0]
+        kept = len(self.channels or ()) if self.turn is None else self.turn.shape[1]
+        return kept < self.width
 
     def project(self, vectors: Tensor) -> Tensor:
         """Vectors of the teacher's stream, ``(…, teacher's)``, as the student has them."""
-        if self.channels is None:
-            return vectors @ self.matrix
+        if self.turn is not None:
+            return vectors @ self.turn
         return vectors.index_select(-1, self._index) if self.is_narrower else vectors
 
     @cached_property

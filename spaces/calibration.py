@@ -1,13 +1,13 @@
 """What one pass over calibration data tells about the teacher's units."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from protege.spaces.answers import Batch
+from protege.spaces.batches import Batch, given, headless, lengths
 from protege.spaces.errors import BadInput
 from protege.spaces.importance import head_importance, taylor_importance
 from protege.spaces.layers import layer_findings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 FEW = 16_384
-"""Tokens, padding counted, that slopes, heads by other criteria and layers are measured on."""
+"""Real tokens that slopes, heads by other criteria and layers are measured on: whole batches."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Calibration:
             at the input of the attention's output projection, the norm taken over the head's
             channels; ``decoder.ffn``, ``(layers, ffn)``, at the input of the feed-forward's last
             projection; ``decoder.experts`` and ``decoder.expert_ffn``, ``(layers, experts, ffn)``.
-            By another criterion than activity the name ends with it: ``decoder.heads.gradient``.
+            By another criterion than activity the name ends with it: ``decoder.heads.gradient``,
+            ``decoder.ffn.taylor``, ``hidden.taylor``, ``decoder.ffn.surgeon``.
             ``decoder.heads.wanda``, ``decoder.cross_heads.wanda`` and ``decoder.ffn.wanda`` are how
             much of its projection's output a unit carries: ``sqrt(mean_t x[t, j]**2)`` times the
             norm of its column there (Wanda, arXiv 2306.11695), over a head's channels the root of
@@ -92,20 +93,21 @@ class Calibration:
         by_slope = "taylor" in criteria
         known = {"activation", "wanda", *(["gradient"] if by_slope else [])}
         others = [criterion for criterion in heads_by if criterion not in known]
-        kept = list(batches) if others or by_slope or layers else batches
         sites = Sites(teacher, grams=grams or "surgeon" in criteria)
         tokens = torch.zeros(teacher.architecture.vocab_size)
-        # the head is left out, but where it is the head that says what the decoder is given
-        paired = teacher.config.is_encoder_decoder
-        model: Any = teacher.model if paired else teacher.model.base_model
-        with torch.inference_mode(), sites:
-            for batch in kept:
+        # what takes more than one plain pass is measured on the first of them alone
+        few, left = list[Batch](), FEW if others or by_slope or layers else 0
+        model = headless(teacher.model)
+        with sites:
+            for batch in batches:
                 sites.batch = batch
                 tokens += _occurrences(batch, len(tokens))
-                model(**{name: value for name, value in batch.items() if name != "labels"})
+                with torch.inference_mode():
+                    model(**given(batch))
+                if left > 0:
+                    few.append(batch)
+                    left -= int(lengths(batch).sum())
         found = cls({**cls.flat(teacher.layout).importance, **sites.found(), "vocab": tokens})
-        # what takes more than one plain pass is measured on fewer tokens
-        few = list(_up_to(kept, FEW)) if others or by_slope or layers else []
         if by_slope:
             found = cls({**found.importance, **taylor_importance(teacher, few, announce)})
         if "surgeon" in criteria:
@@ -183,6 +185,8 @@ class Calibration:
         """
         if criterion in {"activation", "magnitude"}:  # what the calibration is of
             return self.importance[name]
+        if criterion == "position":
+            return torch.ones_like(self.importance[name])
         if not any(known.endswith(f".{criterion}") for known in self.importance):
             raise BadInput(
                 f"a calibration without {criterion}, which the width policy ranks units by: pass "
@@ -190,15 +194,6 @@ class Calibration:
             )
         # a head that no layer of a stack has, such as a pooler's, is ranked by what there is
         return self.importance.get(f"{name}.{criterion}", self.importance[name])
-
-
-def _up_to(batches: Iterable[Batch], tokens: int) -> Iterator[Batch]:
-    """The first batches that have so many tokens, padding counted, at least one."""
-    for batch in batches:
-        yield batch
-        tokens -= max(value.shape[0] * value.shape[1] for value in batch.values())
-        if tokens <= 0:
-            return
 
 
 def _occurrences(batch: Batch, vocabulary: int) -> Tensor:

@@ -11,7 +11,7 @@ from protege.spaces.families.family import Family, positions
 from protege.spaces.layout import Layout
 from protege.spaces.policies import kept_layers
 from protege.spaces.vocabulary import renumbered
-from protege.spaces.widths import Rotation
+from protege.spaces.widths import rotation_of
 
 Layers = tuple[int, ...]
 
@@ -56,8 +56,8 @@ def configured(
         dense = [n for n in layers if "experts" not in layout.sites[first, n]]
         fields[family.dense_layers] = positions(dense, layers)
     fields.update(family.reset)
-    policy, narrower = student.width_policy, student.hidden_size < layout.architecture.hidden_size
-    if isinstance(policy, Rotation) and narrower and not policy.tied:
+    rotation = rotation_of(student, layout.architecture)
+    if rotation and not rotation.tied:
         fields["tie_word_embeddings"] = False
     if vocab is not None:
         fields = renumbered(fields, vocab)

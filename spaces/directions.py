@@ -51,9 +51,10 @@ class Directions:
         Where norms take a mean, one of its channels' dimensions is what they take it along, and
         one direction less is kept.
         """
-        if not self.centred:
-            return Basis(self.vectors[:, :width].contiguous())
-        return Basis(self.vectors[:, : width - 1] @ _without_mean(width))
+        turn = self.vectors[:, :width].contiguous()
+        if self.centred:
+            turn = self.vectors[:, : width - 1] @ _without_mean(width)
+        return Basis(len(turn), turn=turn)
 
     def gain(self, norm: str, width: int) -> float:
         """What a norm over the kept directions alone is multiplied by to give what it gave."""

@@ -63,8 +63,7 @@ class Healer:
         basis: Its residual stream in terms of the teacher's.
         wide: Its tensors with the whole width of the stream, by its own names.
         streams: What ran through the teacher.
-        readout: How the teacher's last state is read off the student's; found where that is
-            narrower.
+        reads: By norm, how the teacher's state is read off the student's narrower one.
     """
 
     model: PreTrainedModel
@@ -73,8 +72,7 @@ class Healer:
     basis: Basis
     wide: Mapping[str, Tensor]
     streams: Streams
-    readout: Fit | None = None
-    _reads: dict[str, Fit] = field(default_factory=dict, init=False, repr=False)
+    reads: dict[str, Fit] = field(default_factory=dict, init=False, repr=False)
     _read: set[str] = field(default_factory=set, init=False, repr=False)
     _given: Tensor = field(init=False, repr=False)
     _gave: Tensor = field(init=False, repr=False)
@@ -115,6 +113,15 @@ class Healer:
         ]
 
     @cached_property
+    def _last_writers(self) -> dict[tuple[str, int | None], str]:
+        return self.streams.wiring.last_writers(self.teacher.layout)
+
+    @cached_property
+    def _scaled(self) -> set[str]:
+        """The teacher's modules that make up for what follows the width (see `WidthFactor`)."""
+        return {_module(slot.name) for slot in self.teacher.layout.slots if slot.factor}
+
+    @cached_property
     def _joined(self) -> set[str]:
         """The teacher's norms that saw the stream which something is added to next."""
         return {join.before for join in self.streams.wiring.joins.values()}
@@ -132,7 +139,7 @@ class Healer:
         layers = self.kept.layers(slot.stack)
         following = layers[position + 1 :] or (layout.depths[slot.stack],)
         until = _module(slot.named(following[0] - 1))
-        last = wiring.last_writer(layout, slot.stack, slot.layer)
+        last = self._last_writers.get((slot.stack, slot.layer), "")
         join, theirs = wiring.joins.get(last, Join("")), wiring.joins.get(until)
         ends_layer = own == last and join.before and theirs is not None
         norms_it = own == join.after and join.normed and until in wiring.norms
@@ -148,15 +155,12 @@ class Healer:
 
     def _at_norm(self, place: _Place) -> Hook:
         norm, theirs = self._modules[place.name], self._theirs[place.until]
-        has_factor = any(
-            slot.factor for slot in self.teacher.layout.slots if _module(slot.name) == place.own
-        )
 
         def hook(_module: nn.Module, given: tuple[Any, ...], gave: Tensor) -> Tensor:
             if self.basis.is_narrower:
                 wanted: Tensor = theirs(self.streams.states[place.until])
                 # turned, its gains are in what reads it, and it has but the one left
-                if self.basis.channels is not None and not has_factor:
+                if self.basis.channels is not None and place.own not in self._scaled:
                     offset = self.teacher.family.gain_offset
                     target = self.basis.project(wanted)
                     gains_refitted(norm, self._rows(gave, place), target, offset)
@@ -176,9 +180,10 @@ class Healer:
             inputs: What the student's gives, ``(tokens, narrow)``.
             wanted: What the teacher's gives, ``(tokens, wide)``.
         """
-        start = self._reads.get(place.until) or self.expected(place.until)
+        start = self.reads.get(place.until) or self.expected(place.until)
         if start is not None:
-            self.read(place.until, refitted(start, inputs, wanted))
+            self.reads[place.until] = refitted(start, inputs, wanted)
+            self.read(place.until)
 
     def expected(self, norm: str) -> Fit | None:
         """The map from the student's normed state to the teacher's, as the cut weights take it.
@@ -195,13 +200,16 @@ class Healer:
         free = all(self._modules[name].bias is not None for name in readers)
         return Fit(matrix, matrix.new_zeros(len(matrix)) if free else None)
 
-    def read(self, norm: str, fit: Fit) -> None:
+    @torch.no_grad()
+    def read(self, norm: str) -> None:
         """Have everything that reads a norm read the teacher's state off the student's."""
         for name in self._readers(norm):
-            self._set_reader(name, fit)
-        self._reads[norm] = fit
-        if norm == self.streams.wiring.norms[-1]:
-            self.readout = fit
+            self._set_reader(name, self.reads[norm])
+
+    @property
+    def readout(self) -> Fit | None:
+        """How the teacher's last state is read off the student's; none where that was not asked."""
+        return self.reads.get(self.streams.wiring.norms[-1])
 
     def _readers(self, norm: str) -> list[str]:
         """The student's projections that read the norm that stands for one of the teacher's."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from protege.spaces.answers import Batch, answers, distance
+from protege.spaces.answers import answers, distance
+from protege.spaces.batches import Batch, rows
 from protege.spaces.policies import HeadsBy
 from protege.spaces.slopes import Found, Place, all_gates, head_gates, slopes
 
@@ -100,11 +101,6 @@ def _over_all(
         first, count = first + rows(piece), count + counted
         announce(f"{doing} {number / len(parts):.0%}")
     return {site: table / count for site, table in found.items()}
-
-
-def rows(batch: Batch) -> int:
-    """How many sequences there are."""
-    return len(next(iter(batch.values())))
 
 
 def pieces(batch: Batch) -> Iterator[Batch]:

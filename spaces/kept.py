@@ -12,7 +12,7 @@ from protege.spaces.calibration import Calibration
 from protege.spaces.configuring import layers_of
 from protege.spaces.errors import BadInput
 from protege.spaces.layout import Layout, Slot
-from protege.spaces.widths import Rotation
+from protege.spaces.widths import rotation_of
 
 Units = tuple[int, ...]
 
@@ -121,12 +121,10 @@ def choose(
             f"pass calibration=Calibration.{made}, or use First()"
         )
     choice = _Choice(layout, student, calibration or Calibration.flat(layout))
-    channels = choice.importance.residual(policy.criterion("hidden"))
-    turned = isinstance(policy, Rotation) and student.hidden_size < len(channels)
+    turned = rotation_of(student, layout.architecture) is not None
+    channels = choice.importance.residual("position" if turned else policy.criterion("hidden"))
     return Kept(
-        hidden=tuple(range(student.hidden_size))
-        if turned
-        else policy.units(channels, student.hidden_size),
+        hidden=strongest(channels, student.hidden_size),
         turned=turned,
         stacks={stack: choice.layers(stack) for stack in layout.depths},
         vocab=vocab,
@@ -145,19 +143,17 @@ class _Choice:
 
     def _units(self, stack: str, layer: int, kept: Units) -> dict[str, Units | tuple[Units, ...]]:
         """The units kept in one layer, by axis."""
-        policy, student = self.student.width_policy, self.student
+        student = self.student
         sites, found = self.layout.sites[stack, layer], dict[str, Any]()
         if "heads" in sites:
             found |= self._heads(self._of("heads", stack, layer, kept), grouped="kv_heads" in sites)
         for unit in ("cross_heads", "ffn", "experts"):
             if unit in sites:
-                found[unit] = policy.units(self._of(unit, stack, layer, kept), student.units(unit))
+                found[unit] = strongest(self._of(unit, stack, layer, kept), student.units(unit))
         if "expert_ffn" in sites:
             importance = self._of("expert_ffn", stack, layer, kept)
             count = student.units("expert_ffn")
-            found["expert_ffn"] = tuple(
-                policy.units(importance[e], count) for e in found["experts"]
-            )
+            found["expert_ffn"] = tuple(strongest(importance[e], count) for e in found["experts"])
         return found
 
     def _of(self, unit: str, stack: str, layer: int, kept: Units) -> Tensor:
@@ -171,15 +167,23 @@ class _Choice:
 
     def _heads(self, importance: Tensor, *, grouped: bool) -> dict[str, Units]:
         """Query and key-value heads kept in one layer, given the importance of each query head."""
-        policy, student, own = self.student.width_policy, self.student, self.layout.architecture
+        student, own = self.student, self.layout.architecture
         if not grouped:
-            return {"heads": policy.units(importance, student.num_attention_heads)}
+            return {"heads": strongest(importance, student.num_attention_heads)}
         by_group = importance.reshape(own.num_key_value_heads, -1)
-        groups = policy.units(by_group.norm(dim=1), student.num_key_value_heads)
+        groups = strongest(by_group.norm(dim=1), student.num_key_value_heads)
         size = student.num_attention_heads // student.num_key_value_heads
         query = (
             group * by_group.shape[1] + head
             for group in groups
-            for head in policy.units(by_group[group], size)
+            for head in strongest(by_group[group], size)
         )
         return {"heads": tuple(query), "kv_heads": groups}
+
+
+def strongest(importance: Tensor, count: int) -> Units:
+    """Ascending indices of the most important units; the first of those that are equal."""
+    if count >= len(importance):
+        return tuple(range(len(importance)))
+    found = importance.argsort(descending=True, stable=True)[:count]
+    return tuple(found.sort().values.tolist())

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from protege.spaces.answers import Batch, answers, distance
+from protege.spaces.answers import answers, distance
+from protege.spaces.batches import Batch, given, headless, lengths, real_tokens
 from protege.spaces.errors import BadInput
 from protege.spaces.importance import (
     Course,
     layers_by_stack,
     pieces,
-    rows,
     running,
     standing_in,
 )
@@ -30,9 +30,6 @@ FINDINGS = {"influence": "influence", "contiguous": "angles", "greedy": "ladder"
 
 TOKENS = 1024
 """Real tokens that a ladder is climbed on: whole sequences, from the first on."""
-
-IMAGE = 64
-"""Real tokens that an image or a sound counts as, at least."""
 
 TRIED = 8
 """Layers tried at most at every rung of a ladder but the first, which tries all."""
@@ -88,13 +85,11 @@ def layer_geometry(teacher: "Teacher", batches: Iterable[Batch]) -> Geometry:
         teacher: The teacher.
         batches: What its forward takes.
     """
-    # the head is left out, but where it is the head that says what the decoder is given
-    paired = teacher.config.is_encoder_decoder
-    model: Any = teacher.model if paired else teacher.model.base_model
+    model = headless(teacher.model)
     turns, cosines, counts = dict[str, Tensor](), dict[str, Tensor](), dict[str, int]()
     for piece in (piece for batch in batches for piece in pieces(batch)):
         with torch.inference_mode(), _Boundaries(teacher) as boundaries:
-            model(**{name: value for name, value in piece.items() if name != "labels"})
+            model(**given(piece))
         for stack, states in boundaries.states.items():
             real = torch.stack([_real(state, piece, stack) for state in states])
             directions = normalize(real.double(), dim=-1).transpose(0, 1)
@@ -146,11 +141,8 @@ def _input(given: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
 
 def _real(states: Tensor, batch: Batch, stack: str) -> Tensor:
     """States of real tokens, ``(tokens, hidden)``; of all where no mask says which those are."""
-    side = "decoder_" if stack == "decoder" and "decoder_input_ids" in batch else ""
-    mask = batch.get(f"{side}attention_mask")
-    if mask is None or mask.shape != states.shape[:2]:
-        return states.flatten(0, 1)
-    return states[mask == 1]
+    real = real_tokens(batch, states.shape[:2], in_decoder=stack == "decoder")
+    return states.flatten(0, 1) if real is None else states[real]
 
 
 def greedy_ladder(
@@ -276,7 +268,7 @@ def _sample(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The first sequences that have `TOKENS` real tokens between them, at least one; in pieces."""
     taken = 0
     for batch in batches:
-        ends = taken + _lengths(batch).cumsum(0)
+        ends = taken + lengths(batch).cumsum(0)
         count = max(int((ends <= TOKENS).sum()), int(taken == 0))
         if not count:
             return
@@ -284,15 +276,3 @@ def _sample(batches: Iterable[Batch]) -> Iterator[Batch]:
         if count < len(ends):
             return
         taken = int(ends[-1])
-
-
-def _lengths(batch: Batch) -> Tensor:
-    """Real tokens of each sequence, of the longer side of a pair, ``(sequences,)``."""
-    counts = [
-        batch.get(name.replace("input_ids", "attention_mask"), torch.ones_like(ids)).sum(1)
-        for name, ids in batch.items()
-        if name.endswith("input_ids")
-    ]
-    if "input_ids" not in batch:
-        counts.append(torch.full((rows(batch),), IMAGE))
-    return torch.stack(counts).amax(0)

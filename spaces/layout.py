@@ -130,14 +130,23 @@ class Layout:
         Yields:
             The module, its weight's place, and what it reads: ``heads cross_heads ffn``.
         """
+        for module, slot in self._linear(model):
+            read, written = _read_and_written(module, slot)
+            if read in {"heads", "cross_heads", "ffn"} and written == "hidden":
+                yield module, slot, read
+
+    def readers(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot]]:
+        """The projections that read vectors of the residual stream's width, in order."""
+        for module, slot in self._linear(model):
+            if _read_and_written(module, slot)[0] == "hidden":
+                yield module, slot
+
+    def _linear(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot]]:
         modules = dict(model.named_modules())
         for slot in self.slots:
             module = modules.get(slot.name.removesuffix(".weight"))
-            if not isinstance(module, nn.Linear | Conv1D):
-                continue
-            read, written = slot.axes if isinstance(module, Conv1D) else reversed(slot.axes)
-            if read in {"heads", "cross_heads", "ffn"} and written == "hidden":
-                yield module, slot, read
+            if isinstance(module, nn.Linear | Conv1D):
+                yield module, slot
 
     def norms(self, model: nn.Module) -> Iterator[tuple[nn.Module, bool]]:
         """The norms of the base model's residual stream, and whether they are a decoder's."""
@@ -155,6 +164,17 @@ class Layout:
         for slot in self.slots:
             if slot.axes == ("experts", "hidden", "expert_ffn"):
                 yield modules[slot.name.rpartition(".")[0]], slot
+
+
+def reading_dimension(module: nn.Module) -> int:
+    """Which dimension of a linear layer's weight is what it reads."""
+    return 0 if isinstance(module, Conv1D) else 1
+
+
+def _read_and_written(module: nn.Module, slot: Slot) -> tuple[str, str]:
+    """The axes that a linear layer reads and writes."""
+    at = reading_dimension(module)
+    return slot.axes[at], slot.axes[1 - at]
 
 
 Rule = tuple[str, tuple[str, ...]]

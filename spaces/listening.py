@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.linalg import vector_norm
 from transformers.pytorch_utils import Conv1D
 
-from protege.spaces.answers import Batch
+from protege.spaces.batches import Batch, real_tokens
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
@@ -174,19 +174,8 @@ class Sites:
     def _add(self, place: tuple[str, int], values: Tensor, *, in_decoder: bool) -> None:
         by_text = by_sequence(values, self.batch)
         if by_text is not None:
-            mask = self._mask(by_text.shape[:2], in_decoder=in_decoder)
+            mask = real_tokens(self.batch, by_text.shape[:2], in_decoder=in_decoder)
             self._moments[place[0]].add(place[1], by_text, mask)
-
-    def _mask(self, shape: torch.Size, *, in_decoder: bool) -> Tensor | None:
-        """Which tokens are real; none where all are, or the model has no mask for that side."""
-        # a decoder that is given no tokens of its own reads its encoder's, one place further
-        has_own = any(name.startswith("decoder_") for name in self.batch)
-        side = "decoder_" if in_decoder and has_own else ""
-        mask = self.batch.get(f"{side}attention_mask")
-        if mask is None or mask.shape != shape or bool(mask.all()):
-            return None
-        real: Tensor = mask == 1
-        return real
 
 
 def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:
@@ -196,10 +185,10 @@ def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:
     """
     if values.ndim != 2:
         return values
-    ids = batch.get("input_ids")
-    if ids is None or len(values) != ids.numel():
+    tokens = batch.get("input_ids", batch.get("attention_mask"))
+    if tokens is None or len(values) != tokens.numel():
         return None
-    by_text: Tensor = values.unflatten(0, ids.shape)
+    by_text: Tensor = values.unflatten(0, tokens.shape)
     return by_text
 
 

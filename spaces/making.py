@@ -23,6 +23,7 @@ from protege.spaces.pooling import Embedder
 from protege.spaces.processors import with_tokenizer
 from protege.spaces.regression import Fit
 from protege.spaces.rotation import read_off, turned
+from protege.spaces.streams import Streams
 from protege.spaces.student import Student
 from protege.spaces.tasks import Task
 from protege.spaces.vocabulary import shrunk
@@ -52,13 +53,14 @@ def made(
     processor = teacher.processor
     if kept.vocab is not None:
         processor = with_tokenizer(processor, shrunk(teacher.tokenizer, kept.vocab))
-    tensors = _Tensors.of(teacher, architecture, kept, calibration)
+    streams = None if calibration is None else calibration.streams
+    tensors = _Tensors.of(teacher, architecture, kept, streams)
     if tensors.unties:
         config.tie_word_embeddings = False
     model = filled(type(teacher.model), config, tensors.narrow)
-    readout = tensors.readout
+    readout = None
     if heals:
-        readout = _healed(model, teacher, architecture, kept, tensors, calibration) or readout
+        readout = _healed(model, teacher, architecture, kept, tensors, calibration)
     if model.can_generate():
         # how text is sampled and where it ends is no part of the configuration
         model.generation_config = teacher.generation_config(kept.vocab)
@@ -67,32 +69,42 @@ def made(
         processor=processor,
         architecture=architecture,
         kept=kept,
-        embedder=embedder(teacher, model, readout, turns=kept.turned),
+        embedder=embedder(teacher, model, readout or tensors.readout(teacher, streams)),
         is_sentence_transformer=teacher.task is Task.SENTENCES,
     )
 
 
 def embedder(
-    teacher: "Teacher", model: PreTrainedModel, readout: Fit, *, turns: bool = False
+    teacher: "Teacher", model: PreTrainedModel, readout: Fit | None = None
 ) -> Embedder | None:
     """The model with the teacher's pooling, in the teacher's own space of vectors.
 
     A narrower student, or a turned one, gets a linear layer back to the teacher's dimension: the
     teacher's state as it is read off the student's, followed by the teacher's own last layer where
     it has one.
+
+    Args:
+        teacher: The teacher.
+        model: The student, or the teacher itself.
+        readout: How the teacher's last state is read off the model's; none where it is the same.
     """
     if teacher.pooling is None:
         return None
-    dense, (outputs, inputs) = teacher.pooling.projection, readout.weight.shape
-    projection = None
-    if dense is not None or inputs < outputs or turns:
-        weight, bias = dense or (torch.eye(outputs), torch.zeros(outputs))
+    last = teacher.pooling.projection
+    if readout is not None:
+        weight, bias = last or (torch.eye(len(readout.weight)), torch.zeros(len(readout.weight)))
         shift = 0 if readout.bias is None else weight @ readout.bias
-        projection = skip_init(nn.Linear, inputs, len(weight))  # draws nothing
-        with torch.no_grad():
-            projection.weight.copy_(weight @ readout.weight)
-            projection.bias.copy_(bias + shift)
-    return Embedder(model, teacher.pooling, projection).eval()
+        last = weight @ readout.weight, bias + shift
+    return Embedder(model, teacher.pooling, None if last is None else _linear(*last)).eval()
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """A linear layer of its own; nothing is drawn for it."""
+    layer: nn.Linear = skip_init(nn.Linear, weight.shape[1], len(weight))
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,14 +115,12 @@ class _Tensors:
         narrow: By the student's names.
         wide: The same with the teacher's whole residual stream; empty where that is not cut.
         basis: The student's stream in terms of the teacher's.
-        readout: How the teacher's last state is read off the student's.
         unties: Whether a head that shared the embedding's rows has its own.
     """
 
     narrow: Mapping[str, Tensor]
     wide: Mapping[str, Tensor]
     basis: Basis
-    readout: Fit
     unties: bool = False
 
     @classmethod
@@ -119,23 +129,27 @@ class _Tensors:
         teacher: "Teacher",
         architecture: Architecture,
         kept: Kept,
-        calibration: Calibration | None,
+        streams: Streams | None,
     ) -> "_Tensors":
         own, width = teacher.model.state_dict(), teacher.architecture.hidden_size
-        basis = Basis.of_channels(kept.hidden, width)
+        basis = Basis(width, channels=kept.hidden)
         needs_wide = kept.turned or (architecture.healing != "none" and basis.is_narrower)
         whole = replace(kept, hidden=tuple(range(width)))
         wide = cut(own, teacher.layout, whole) if needs_wide else {}
         if not kept.turned:
-            return cls(cut(own, teacher.layout, kept), wide, basis, Fit(basis.matrix))
-        streams = None if calibration is None else calibration.streams
+            return cls(cut(own, teacher.layout, kept), wide, basis)
         if streams is None:
             raise _missing("a rotation", "streams: calibration.with_streams(teacher, batch)")
         basis, policy = streams.directions.basis(len(kept.hidden)), architecture.width_policy
         tied = isinstance(policy, Rotation) and policy.tied
         narrow = turned(wide, teacher, kept, streams, tied=tied)
-        readout = Fit(read_off(teacher, streams.wiring.norms[-1], basis))
-        return cls(narrow, wide, basis, readout, unties=not tied)
+        return cls(narrow, wide, basis, unties=not tied)
+
+    def readout(self, teacher: "Teacher", streams: Streams | None) -> Fit | None:
+        """How the teacher's last state is read off the cut student's; none where it is the same."""
+        if streams is not None and self.basis.channels is None:
+            return Fit(read_off(teacher, streams.wiring.norms[-1], self.basis))
+        return Fit(self.basis.matrix) if self.basis.is_narrower else None
 
 
 def _healed(
@@ -158,7 +172,10 @@ def _healed(
     healer = Healer(model, teacher, kept, tensors.basis, tensors.wide, calibration.streams)
     refit_from_moments(healer, calibration)
     if architecture.healing == "sequential":
-        healer.heal()
+        healer.heal()  # starts from what the moments say
+    else:
+        for norm in healer.reads:
+            healer.read(norm)
     return healer.readout
 
 

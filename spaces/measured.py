@@ -1,6 +1,7 @@
 """Layer policies that look at data: what they keep is known once a calibration is."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
@@ -11,8 +12,7 @@ from protege.spaces.policies import Ends, LayerPolicy
 if TYPE_CHECKING:
     from protege.spaces.calibration import Calibration
 
-Found = tuple[tuple[str, tuple[int, ...]], ...]
-"""For each stack, by name, what was found of its layers."""
+Layers = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -21,31 +21,17 @@ class Contiguous:
 
     The pruning of Gromov et al. (arXiv 2403.17887). The first and the last layer may be in the
     block as any other. Until it is resolved, both ends kept evenly stand for its choice.
-
-    Attributes:
-        found: For each stack, where the block of one layer begins, of two layers, and so on.
     """
 
-    found: Found = field(default=(), repr=False)
     name: ClassVar[str] = "contiguous"
     needs_calibration: ClassVar[bool] = True
-
-    @property
-    def is_resolved(self) -> bool:
-        return bool(self.found)
+    is_resolved: ClassVar[bool] = False
 
     def resolved(self, calibration: "Calibration | None", /) -> LayerPolicy:
-        if self.found:
-            return self
-        angles = _measured(self.name, "angles", calibration)
-        return replace(self, found=tuple((stack, _starts(table)) for stack, table in angles))
+        return Chosen.of(self, "angles", calibration, _without_closest_block)
 
-    def layers(self, total: int, count: int, stack: str = "", /) -> tuple[int, ...]:
-        if not self.found or count >= total:
-            return Ends().layers(total, count)
-        dropped = total - count
-        start = _of(self, stack, total - 1)[dropped - 1]
-        return (*range(start), *range(start + dropped, total))
+    def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
+        return Ends().layers(total, count, stack)
 
 
 @dataclass(frozen=True)
@@ -53,30 +39,17 @@ class Influence:
     """All but the layers that turn the residual stream least (ShortGPT, arXiv 2403.03853).
 
     Until it is resolved, both ends kept evenly stand for its choice.
-
-    Attributes:
-        found: For each stack, its layers, the least influential first.
     """
 
-    found: Found = field(default=(), repr=False)
     name: ClassVar[str] = "influence"
     needs_calibration: ClassVar[bool] = True
-
-    @property
-    def is_resolved(self) -> bool:
-        return bool(self.found)
+    is_resolved: ClassVar[bool] = False
 
     def resolved(self, calibration: "Calibration | None", /) -> LayerPolicy:
-        if self.found:
-            return self
-        influence = _measured(self.name, "influence", calibration)
-        orders = ((stack, values.argsort(stable=True)) for stack, values in influence)
-        return replace(self, found=tuple((stack, tuple(o.tolist())) for stack, o in orders))
+        return Chosen.of(self, "influence", calibration, _most_influential)
 
-    def layers(self, total: int, count: int, stack: str = "", /) -> tuple[int, ...]:
-        if not self.found or count >= total:
-            return Ends().layers(total, count)
-        return tuple(sorted(_of(self, stack, total)[-count:]))
+    def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
+        return Ends().layers(total, count, stack)
 
 
 @dataclass(frozen=True)
@@ -84,77 +57,101 @@ class Greedy:
     """All but the layers that the answers miss least, taken away one by one (`greedy_ladder`).
 
     Until it is resolved, both ends kept evenly stand for its choice.
-
-    Attributes:
-        found: For each stack, its layers in the order in which they go.
     """
 
-    found: Found = field(default=(), repr=False)
     name: ClassVar[str] = "greedy"
     needs_calibration: ClassVar[bool] = True
-
-    @property
-    def is_resolved(self) -> bool:
-        return bool(self.found)
+    is_resolved: ClassVar[bool] = False
 
     def resolved(self, calibration: "Calibration | None", /) -> LayerPolicy:
-        if self.found:
-            return self
-        ladders = _measured(self.name, "ladder", calibration)
-        return replace(self, found=tuple((stack, _order(rungs)) for stack, rungs in ladders))
+        return Chosen.of(self, "ladder", calibration, _left_on_ladder)
 
-    def layers(self, total: int, count: int, stack: str = "", /) -> tuple[int, ...]:
-        if not self.found or count >= total:
+    def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
+        return Ends().layers(total, count, stack)
+
+
+@dataclass(frozen=True, repr=False)
+class Chosen:
+    """What a policy that looks at data keeps of one teacher, at every depth.
+
+    It is told of as the policy is: a study is declared by that, not by what the data show.
+
+    Attributes:
+        policy: The policy.
+        choices: For each stack, the layers kept where one is left, where two are, and so on.
+    """
+
+    policy: LayerPolicy
+    choices: tuple[tuple[str, tuple[Layers, ...]], ...]
+    needs_calibration: ClassVar[bool] = True
+    is_resolved: ClassVar[bool] = True
+
+    @classmethod
+    def of(
+        cls,
+        policy: LayerPolicy,
+        what: str,
+        calibration: "Calibration | None",
+        choices: Callable[[Tensor], Iterable[Layers]],
+    ) -> "Chosen":
+        """A policy's choices.
+
+        Args:
+            policy: The policy.
+            what: What it looks at: the ending of names in a calibration, one for each stack.
+            calibration: Of the teacher.
+            choices: The layers kept of a stack by what was found of it: of one, of two, and so on.
+
+        Raises:
+            BadInput: There is no calibration, or it has nothing of the kind.
+        """
+        given = calibration.importance if calibration is not None else {}
+        found = {n.removesuffix(f".{what}"): t for n, t in given.items() if n.endswith(f".{what}")}
+        if not found:
+            fault = f"a calibration without {what}" if given else "needs a calibration"
+            raise BadInput(
+                f"layer policy {policy.name!r}: {fault}; "
+                f"pass calibration=Calibration.of(teacher, batches, layers=[{policy.name!r}])"
+            )
+        return cls(policy, tuple((stack, tuple(choices(t))) for stack, t in found.items()))
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+    def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
+        return self
+
+    def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
+        if count >= total:
             return Ends().layers(total, count)
-        return tuple(sorted(_of(self, stack, total)[-count:]))
+        choices = dict(self.choices).get(stack, ())
+        if len(choices) != total - 1:
+            known = ", ".join(name for name, _ in self.choices)
+            raise BadInput(
+                f"layer policy {self.name!r} of the {stack or 'only'} stack: it was resolved with "
+                f"the calibration of another teacher, of {known}; resolve it with this one's"
+            )
+        return choices[count - 1]
+
+    def __repr__(self) -> str:
+        return repr(self.policy)
 
 
-def _measured(
-    policy: str, what: str, calibration: "Calibration | None"
-) -> list[tuple[str, Tensor]]:
-    """What the calibration has of every stack's layers, for the policy of that name.
-
-    Raises:
-        BadInput: There is no calibration, or it has nothing of the kind.
-    """
-    given = calibration.importance if calibration is not None else {}
-    found = [
-        (name.removesuffix(f".{what}"), values)
-        for name, values in given.items()
-        if name.endswith(f".{what}")
-    ]
-    if not found:
-        fault = "needs a calibration" if calibration is None else f"a calibration without {what}"
-        raise BadInput(
-            f"layer policy {policy!r}: {fault}; "
-            f"pass calibration=Calibration.of(teacher, batches, layers=[{policy!r}])"
-        )
-    return found
+def _without_closest_block(angles: Tensor) -> Iterator[Layers]:
+    total = len(angles) - 1
+    for count in range(1, total):
+        start = int(angles.diagonal(total - count).argmin())
+        yield (*range(start), *range(start + total - count, total))
 
 
-def _starts(angles: Tensor) -> tuple[int, ...]:
-    """Where the block of one layer begins whose ends are closest, of two, and so on to the last."""
-    return tuple(int(angles.diagonal(size).argmin()) for size in range(1, len(angles) - 1))
+def _most_influential(influence: Tensor) -> Iterator[Layers]:
+    order = influence.argsort(stable=True).tolist()
+    for count in range(1, len(order)):
+        yield tuple(sorted(order[-count:]))
 
 
-def _order(ladder: Tensor) -> tuple[int, ...]:
-    """The layers in the order in which they go, and the one that never does."""
-    rungs = ladder.tolist()
-    (last,) = set(range(len(rungs) + 1)) - set(rungs)
-    return (*rungs, last)
-
-
-def _of(policy: Contiguous | Influence | Greedy, stack: str, expected: int) -> tuple[int, ...]:
-    """What the policy found of a stack.
-
-    Raises:
-        BadInput: It was found of another teacher, without such a stack or with other layers.
-    """
-    found = dict(policy.found).get(stack, ())
-    if len(found) != expected:
-        known = ", ".join(name for name, _ in policy.found)
-        raise BadInput(
-            f"layer policy {policy.name!r} of the {stack or 'only'} stack: it was resolved with "
-            f"the calibration of another teacher, of {known}; resolve it with this one's"
-        )
-    return found
+def _left_on_ladder(ladder: Tensor) -> Iterator[Layers]:
+    left = {*range(len(ladder) + 1)}
+    for gone in range(len(ladder), 0, -1):
+        yield tuple(sorted(left - {*ladder[:gone].tolist()}))

@@ -8,21 +8,21 @@ from torch import Tensor
 from protege.spaces.calibration import Calibration
 from protege.spaces.cut import Rows
 from protege.spaces.healing import Healer
+from protege.spaces.layout import reading_dimension
 from protege.spaces.listening import columns
 from protege.spaces.regression import Fit, step
-from protege.spaces.wiring import reading_dimension
 
 
 def refit_from_moments(healer: Healer, calibration: Calibration) -> None:
-    """Refit what reads fewer heads, neurons or channels than its teacher's does, in place.
+    """Refit what reads fewer heads or neurons than its teacher's does, in place.
 
     With G the second moment of all units over the calibration's tokens and S the kept ones,
     ``W' = W G[:, S] (G[S, S] + λI)^-1`` loses least of what the projection wrote, were the kept
     units to stay what they are; λ draws it towards the cut weights as in `refitted`, and moments
     are taken about the mean where there is an intercept to make up for that. Norms over
-    fewer channels have their gains scaled to the energy of those. A site whose moments were too
-    large to collect is left as it was cut; so is what reads a turned stream, whose directions are
-    uncorrelated as they are.
+    fewer channels have their gains scaled to the energy of those, and ``healer.reads`` is told how
+    to read the teacher's states off them. A site whose moments were too large to collect is left as
+    it was cut; so is what reads a turned stream, whose directions are uncorrelated as they are.
     """
     found = calibration.importance
     if "tokens" not in found:
@@ -59,7 +59,7 @@ def _refit_writers(healer: Healer, found: Any) -> None:
 
 
 def _refit_readers(healer: Healer, found: Any) -> None:
-    """Norms over fewer channels, and what reads them."""
+    """Norms over fewer channels, and how what reads them reads the teacher's off them."""
     channels = torch.tensor(healer.basis.channels)
     theirs = {id(module): name for name, module in healer.teacher.model.named_modules()}
     mine = dict(healer.model.named_modules())
@@ -76,7 +76,7 @@ def _refit_readers(healer: Healer, found: Any) -> None:
         start = healer.expected(name)
         if start is not None and "hidden.gram" in found:
             moments = found["hidden.gram"][number], found["hidden.mean"][number]
-            healer.read(name, _refitted(start, channels, *moments, float(found["tokens"])))
+            healer.reads[name] = _refitted(start, channels, *moments, float(found["tokens"]))
 
 
 def _refitted(start: Fit, channels: Tensor, gram: Tensor, mean: Tensor, tokens: float) -> Fit:

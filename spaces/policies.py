@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
-from torch import Tensor
-
 from protege.spaces.cache import digest
 from protege.spaces.errors import BadInput, Infeasible
 
@@ -15,8 +13,9 @@ if TYPE_CHECKING:
 HeadsBy = Literal["activation", "gradient", "ablation", "wanda"]
 """How active a head is, the loss's gradient, what the model loses without it, what it adds."""
 
-Criterion = HeadsBy | Literal["taylor", "magnitude", "surgeon"]
-"""What units are ranked by: the entry of a `Calibration` that is asked for."""
+Criterion = HeadsBy | Literal["taylor", "magnitude", "surgeon", "position"]
+"""What units are ranked by: the entry of a `Calibration` that is asked for; or all alike, so that
+the first of them stay."""
 
 
 Healing = Literal["none", "one-shot", "sequential"]
@@ -71,9 +70,6 @@ class WidthPolicy(Protocol):
     def criterion(self, unit: str) -> Criterion:
         """What units of an axis are ranked by, ``hidden`` or one of those in layers."""
 
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        """Ascending indices of ``count`` units, given the importance of each, ``(units,)``."""
-
 
 @dataclass(frozen=True)
 class Uniform:
@@ -123,7 +119,7 @@ class First:
     is_resolved: ClassVar[bool] = True
 
     def criterion(self, _unit: str) -> Criterion:
-        return "activation"
+        return "position"
 
     def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
         return self
@@ -131,9 +127,6 @@ class First:
     def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
         _check_depth(total, count)
         return tuple(range(count))
-
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return tuple(range(min(count, len(importance))))
 
 
 class LayerMap:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from protege.spaces.answers import Batch, answers, next_token_loss, reading, written
+from protege.spaces.answers import answers, next_token_loss, reading, written
+from protege.spaces.batches import Batch
 from protege.spaces.listening import HEADS, by_sequence, columns
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from protege.spaces.architecture import RATIOS, Architecture
 from protege.spaces.calibration import Calibration
-from protege.spaces.defaults import Defaults
+from protege.spaces.defaults import WITH_DATA, WITHOUT_DATA
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.knobs import SIZES, Knob, Params, Suggests, Value, name_of, value_of
 from protege.spaces.policies import Healing, LayerPolicy, WidthPolicy
@@ -46,7 +46,7 @@ class SearchSpace:
         moe_intermediate: Of `moe_intermediate_size`, the width of each expert.
         vocab: Of `vocab_size`; special tokens, bytes and characters stay.
         layer_policy: One policy or several to choose from; what measures best if not given
-            (see `Defaults`).
+            (see `WITH_DATA`).
         width_policy: The same.
         healing: How students are repaired once they are cut, or several ways to choose from; the
             same.
@@ -96,7 +96,8 @@ class SearchSpace:
         """
         own = teacher.architecture if isinstance(teacher, Teacher) else teacher
         fits = teacher.can_be if isinstance(teacher, Teacher) else self.fits
-        chosen = Defaults.of(has_data=has_data).filling(self)
+        usual = WITH_DATA if has_data else WITHOUT_DATA
+        chosen = {name: one for name, one in usual.items() if getattr(self, name) is None}
         bound = replace(self, teacher=own, fits=fits, **chosen)
         if not bound._declared:  # noqa: SLF001 - its own
             raise BadInput(
@@ -122,15 +123,6 @@ class SearchSpace:
     def is_resolved(self) -> bool:
         """Whether it is known which layers every layer policy keeps."""
         return all(member.layer_policy.is_resolved for member in self.members)
-
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether a policy of any member looks at data."""
-        return any(
-            policy.needs_calibration
-            for member in self.members
-            for policy in (member.layer_policy, member.width_policy)
-        )
 
     def declaration(self) -> dict[str, str]:
         """The declaration as text, knob by knob: what a study is recognised by."""

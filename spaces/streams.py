@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from protege.spaces.answers import Batch
+from protege.spaces.batches import Batch, given, headless, real_tokens
 from protege.spaces.directions import Directions
+from protege.spaces.listening import by_sequence
 from protege.spaces.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -42,19 +43,18 @@ class Streams:
     states: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, teacher: "Teacher", batch: Batch) -> "Streams":
-        """The streams of a teacher on a batch of its own inputs."""
-        given = {name: values for name, values in batch.items() if name != "labels"}
-        wiring = Wiring.of(teacher, given)
+    def of(cls, teacher: "Teacher", batch: Batch, wiring: Wiring | None = None) -> "Streams":
+        """The streams of a teacher on a batch of its own inputs; its wiring, where it is known."""
+        inputs, wiring = given(batch), wiring or Wiring.of(teacher, batch)
         states: dict[str, Tensor] = {}
         modules = dict(teacher.model.named_modules())
         unjoined = [name for name in wiring.writers if name not in wiring.joins]
         with ExitStack() as handles, torch.inference_mode():
             for name in (*wiring.norms, *wiring.loose, *unjoined):
-                hook = _remembering(states, given, wiring, name, output=name in unjoined)
+                hook = _remembering(states, inputs, wiring, name, output=name in unjoined)
                 handles.callback(modules[name].register_forward_hook(hook).remove)
-            run_through(teacher.model, wiring, given)
-        return cls(wiring, given, states)
+            run_through(teacher.model, wiring, inputs)
+        return cls(wiring, inputs, states)
 
     @classmethod
     def of_tensors(cls, wiring: Wiring, tensors: Mapping[str, Tensor]) -> "Streams":
@@ -73,42 +73,31 @@ class Streams:
         states = {name: self.states[name] for name in self.wiring.norms}
         return Directions.of(states, centred=self.wiring.centred)
 
-    @cached_property
-    def tokens(self) -> int:
-        """Real tokens of the longest side."""
-        return max(len(states) for states in self.states.values())
-
 
 def run_through(model: Any, wiring: Wiring, batch: Batch) -> None:
-    """One pass; without the head where it only writes, since a vocabulary's logits are many."""
-    base = model.base_model
-    inside = {name for name, _ in model.named_modules() if name.startswith(model.base_model_prefix)}
-    outside = [name for name in wiring.loose if name not in inside]
-    paired = model.config.is_encoder_decoder
-    (model if paired or outside else base)(**batch)
+    """One pass; without the head, but where that has states of its own to be remembered."""
+    base = f"{model.base_model_prefix}."
+    outside = any(not name.startswith(base) for name in wiring.loose)
+    (model if outside else headless(model))(**batch)
 
 
 def real_rows(values: Tensor, batch: Batch, *, in_decoder: bool) -> Tensor:
-    """What belongs to real tokens, ``(tokens, width)``; all of it where no mask says otherwise.
-
-    A decoder that is given no tokens of its own reads those of its encoder, one place further.
-    """
-    has_own = in_decoder and any(name.startswith("decoder_") for name in batch)
-    mask = batch.get("decoder_attention_mask" if has_own else "attention_mask")
+    """What belongs to real tokens, ``(tokens, width)``; all of it where no mask says otherwise."""
+    by_text = by_sequence(values, batch)
     flat = values.reshape(-1, values.shape[-1])
-    if mask is None or values.shape[:-1] not in {mask.shape, (mask.numel(),)}:
+    if by_text is None:
         return flat
-    real = mask.reshape(-1).bool()
-    return flat if bool(real.all()) else flat[real]
+    real = real_tokens(batch, by_text.shape[:-1], in_decoder=in_decoder)
+    return flat if real is None else flat[real.flatten()]
 
 
 def _remembering(
     states: dict[str, Tensor], batch: Batch, wiring: Wiring, name: str, *, output: bool
 ) -> Callable[..., None]:
-    def hook(_module: nn.Module, given: tuple[Any, ...], gave: Any) -> None:
+    def hook(_module: nn.Module, read: tuple[Any, ...], gave: Any) -> None:
         if name in states:  # DeBERTa's projections read tokens first, then distances
             return
-        values: Tensor = gave if output else given[0]
+        values: Tensor = gave if output else read[0]
         in_decoder = name in wiring.in_decoder
         rows = real_rows(values, batch, in_decoder=in_decoder)
         states[name] = rows.detach().float().clone()

@@ -1,4 +1,4 @@
-"""In which order units are best removed, the others making up for each of them."""
+"""In which order neurons are best removed, the others making up for each of them."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -38,57 +38,39 @@ def removal_orders(
         gram, mean = found[f"{name}.gram"][layer], found[f"{name}.mean"][layer]
         if getattr(module, "bias", None) is not None:  # it makes up for means by itself
             gram = gram - torch.outer(mean, mean)
-        own = removal_ranks(gram, columns(module), 1, float(found["tokens"]))
+        own = removal_ranks(gram, columns(module), float(found["tokens"]))
         depth = teacher.layout.depths[slot.stack]
         ranks.setdefault(f"{name}.surgeon", torch.zeros(depth, len(own)))[layer] = own
         announce(f"order of neurons {layer + 1}/{depth}")
     return ranks
 
 
-def removal_ranks(gram: Tensor, weight: Tensor, size: int, tokens: float) -> Tensor:
-    """How late each unit is removed, ``(units,)``: the last one, which matters most, ranks highest.
+def removal_ranks(gram: Tensor, weight: Tensor, tokens: float) -> Tensor:
+    """How late each neuron is removed, ``(neurons,)``: the one that matters most ranks highest.
 
-    Optimal Brain Surgeon for whole columns (ZipLM, arXiv 2302.04089): of all units the one goes
+    Optimal Brain Surgeon for whole columns (ZipLM, arXiv 2302.04089): of all neurons the one goes
     whose removal costs the projection's output least once the others are refitted to make up for
-    it, ``tr(W_u (H^-1_uu)^-1 W_u^T)`` with H the damped second moment; then the rest are refitted.
-    One order serves every width: the units of a narrower student are among those of a wider one.
+    it, ``|W_j|^2 / (H^-1)_jj`` with H the damped second moment; then the rest are refitted. One
+    order serves every width: the neurons of a narrower student are among those of a wider one.
 
     Args:
-        gram: Second moment of what the projection reads, ``(units * size, units * size)``.
-        weight: ``(outputs, units * size)``.
-        size: Channels of a unit: 1 of a neuron, ``head_dim`` of a head.
+        gram: Second moment of what the projection reads, ``(neurons, neurons)``.
+        weight: ``(outputs, neurons)``.
         tokens: How many the moment is the mean over.
     """
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(gram.double(), tokens)))
     weight = weight.double()
-    units = len(gram) // size
-    left, ranks = torch.arange(units), torch.zeros(units)
-    at_once = max(1, units // STEPS)
-    for rank in range(0, units, at_once):
-        costs = _costs(inverse, weight, size)
+    left, ranks = torch.arange(len(gram)), torch.zeros(len(gram))
+    at_once = max(1, len(gram) // STEPS)
+    for rank in range(0, len(gram), at_once):
+        costs = weight.square().sum(0) / inverse.diagonal()
         going = costs.topk(min(at_once, len(left)), largest=False).indices
         ranks[left[going]] = rank + torch.arange(len(going), dtype=ranks.dtype)
-        staying = torch.ones(len(left), dtype=torch.bool)
-        staying[going] = False
-        gone, kept = _channels(going, size), _channels(staying.nonzero().flatten(), size)
-        across = inverse[gone][:, kept]
-        share = torch.linalg.solve(inverse[gone][:, gone], across)
-        weight = weight[:, kept] - weight[:, gone] @ share
-        inverse = inverse[kept][:, kept].addmm_(across.T, share, alpha=-1)
-        left = left[staying]
+        stays = torch.ones(len(left), dtype=torch.bool)
+        stays[going] = False
+        across = inverse[going][:, stays]
+        share = torch.linalg.solve(inverse[going][:, going], across)
+        weight = weight[:, stays] - weight[:, going] @ share
+        inverse = inverse[stays][:, stays].addmm_(across.T, share, alpha=-1)
+        left = left[stays]
     return ranks
-
-
-def _costs(inverse: Tensor, weight: Tensor, size: int) -> Tensor:
-    """What removing each unit alone adds to the squared error of the output."""
-    if size == 1:
-        return weight.square().sum(0) / inverse.diagonal()
-    by_unit = weight.unflatten(1, (-1, size)).transpose(0, 1)
-    own = inverse.unflatten(0, (-1, size)).unflatten(2, (-1, size)).diagonal(dim1=0, dim2=2)
-    solved = torch.linalg.solve(own.permute(2, 0, 1), by_unit.mT)
-    costs: Tensor = (by_unit.mT * solved).sum((1, 2))
-    return costs
-
-
-def _channels(units: Tensor, size: int) -> Tensor:
-    return (units[:, None] * size + torch.arange(size)).flatten()

@@ -35,12 +35,11 @@ from protege.spaces.missing import settle
 from protege.spaces.pooling import Embedder, Pooling, read_pooling
 from protege.spaces.processors import read_processor, tokenizer_in, tokenizer_of
 from protege.spaces.quiet import quiet
-from protege.spaces.regression import Fit
 from protege.spaces.rotation import check_turns
 from protege.spaces.student import Initialisation, Student
 from protege.spaces.tasks import Task, makes_vectors, task_of
 from protege.spaces.vocabulary import choose_tokens, must_keep, renumbered
-from protege.spaces.widths import Rotation
+from protege.spaces.widths import rotation_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +184,7 @@ class Teacher:
         """Whether a student of that architecture, which the family takes, can be cut from it."""
         if architecture.vocab_size < min(self.least_vocab_size, self.architecture.vocab_size):
             return False
-        turned = isinstance(architecture.width_policy, Rotation)
-        turned = turned and architecture.hidden_size < self.architecture.hidden_size
+        turned = rotation_of(architecture, self.architecture) is not None
         if not (turned or self.family.first_layer_stays or self.family.as_hidden):
             return True  # nothing that the family itself has not judged already
         try:
@@ -268,7 +266,7 @@ class Teacher:
 
     def embedder(self) -> Embedder | None:
         """The teacher with its pooling; none where it is not for sentence vectors."""
-        return embedder(self, self.model, Fit(torch.eye(self.architecture.hidden_size)))
+        return embedder(self, self.model)
 
 
 def _place(source: str | Path) -> str:

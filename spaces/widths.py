@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
-from torch import Tensor
-
+from protege.spaces.architecture import Architecture
 from protege.spaces.errors import BadInput
 from protege.spaces.policies import Criterion, HeadsBy
 
@@ -35,9 +34,6 @@ class Activation:
     def criterion(self, unit: str) -> Criterion:
         return self.heads_by if unit in {"heads", "cross_heads"} else "activation"
 
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return _strongest(importance, count)
-
 
 @dataclass(frozen=True)
 class Magnitude:
@@ -49,9 +45,6 @@ class Magnitude:
 
     def criterion(self, _unit: str) -> Criterion:
         return "magnitude"
-
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return _strongest(importance, count)
 
 
 @dataclass(frozen=True)
@@ -69,9 +62,6 @@ class Wanda:
     def criterion(self, unit: str) -> Criterion:
         return "wanda" if unit in {"heads", "cross_heads", "ffn"} else "activation"
 
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return _strongest(importance, count)
-
 
 @dataclass(frozen=True)
 class Surgeon:
@@ -88,9 +78,6 @@ class Surgeon:
 
     def criterion(self, unit: str) -> Criterion:
         return "surgeon" if unit == "ffn" else Wanda().criterion(unit)
-
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return _strongest(importance, count)
 
 
 @dataclass(frozen=True)
@@ -117,9 +104,6 @@ class Rotation:
     def criterion(self, unit: str) -> Criterion:
         return Wanda().criterion(unit)
 
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return _strongest(importance, count)
-
 
 @dataclass(frozen=True)
 class Taylor:
@@ -138,13 +122,9 @@ class Taylor:
             return "gradient"
         return "taylor" if unit in {"hidden", "ffn"} else "activation"
 
-    def units(self, importance: Tensor, count: int) -> tuple[int, ...]:
-        return _strongest(importance, count)
 
-
-def _strongest(importance: Tensor, count: int) -> tuple[int, ...]:
-    """Ascending indices of the most important units; the first of those that are equal."""
-    if count >= len(importance):
-        return tuple(range(len(importance)))
-    strongest = importance.argsort(descending=True, stable=True)[:count]
-    return tuple(strongest.sort().values.tolist())
+def rotation_of(student: Architecture, teacher: Architecture) -> Rotation | None:
+    """How the residual stream is turned; none where its channels are kept, or none is dropped."""
+    policy = student.width_policy
+    narrower = student.hidden_size < teacher.hidden_size
+    return policy if isinstance(policy, Rotation) and narrower else None

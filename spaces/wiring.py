@@ -1,16 +1,15 @@
 """How a model's residual stream is wired, read off one pass of the model itself."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
-from protege.spaces.answers import Batch
-from protege.spaces.layout import Layout, Slot
+from protege.spaces.batches import Batch, given
+from protege.spaces.layout import Layout
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
@@ -59,7 +58,7 @@ class Wiring:
     def of(cls, teacher: "Teacher", batch: Batch) -> "Wiring":
         """The wiring of a teacher, as one sequence of the batch runs through it."""
         layout = teacher.layout
-        one = {name: values[:1] for name, values in batch.items() if name != "labels"}
+        one = {name: values[:1] for name, values in given(batch).items()}
         # padding is read as text: DeBERTa would set its states to zero behind the first norm
         one |= {name: torch.ones_like(one[name]) for name in one if name.endswith("_mask")}
         events = _events(teacher, one)
@@ -93,11 +92,10 @@ class Wiring:
             centred=record["centred"],
         )
 
-    def last_writer(self, layout: Layout, stack: str, layer: int) -> str:
-        """The last projection that a layer runs; empty where it has none."""
+    def last_writers(self, layout: Layout) -> dict[tuple[str, int | None], str]:
+        """The last projection into the stream that each layer runs, by stack and number."""
         places = {slot.name.rpartition(".")[0]: slot for slot in layout.slots}
-        own = (n for n in self.writers if (places[n].stack, places[n].layer) == (stack, layer))
-        return next(reversed(list(own)), "")
+        return {(places[name].stack, places[name].layer): name for name in self.writers}
 
 
 @dataclass(frozen=True)
@@ -109,31 +107,6 @@ class _Event:
     given: Tensor
     gave: Tensor
     in_decoder: bool
-
-
-def projections(layout: Layout, model: nn.Module) -> Iterator[tuple[str, nn.Module, Slot, str]]:
-    """The linear layers at the residual stream: name, module, weight's place, and what they are.
-
-    ``reader`` is one that reads the stream, whatever it writes; ``writer`` one that writes into it
-    what it reads of heads or neurons.
-    """
-    modules = dict(model.named_modules())
-    for slot in layout.slots:
-        name = slot.name.removesuffix(".weight")
-        module = modules.get(name)
-        if not isinstance(module, nn.Linear | Conv1D) or not name:
-            continue
-        at = reading_dimension(module)
-        read, written = slot.axes[at], slot.axes[1 - at]
-        if read == "hidden":
-            yield name, module, slot, "reader"
-        elif written == "hidden" and read in {"heads", "cross_heads", "ffn"}:
-            yield name, module, slot, "writer"
-
-
-def reading_dimension(module: nn.Module) -> int:
-    """Which dimension of a linear layer's weight is what it reads."""
-    return 0 if isinstance(module, Conv1D) else 1
 
 
 def _events(teacher: "Teacher", batch: Batch) -> list[_Event]:
@@ -149,12 +122,14 @@ def _events(teacher: "Teacher", batch: Batch) -> list[_Event]:
 
         return hook
 
+    readers = (("reader", module, slot.stack) for module, slot in layout.readers(model))
+    writers = (("writer", module, slot.stack) for module, slot, _ in layout.reading(model))
     with ExitStack() as handles, torch.inference_mode():
         for norm, in_decoder in layout.norms(model):
             hook = listening("norm", names[norm], in_decoder=in_decoder)
             handles.callback(norm.register_forward_hook(hook).remove)
-        for name, module, slot, kind in projections(layout, model):
-            hook = listening(kind, name, in_decoder=slot.stack == "decoder")
+        for kind, module, stack in (*readers, *writers):
+            hook = listening(kind, names[module], in_decoder=stack == "decoder")
             handles.callback(module.register_forward_hook(hook).remove)
         run: Any = model
         run(**batch)

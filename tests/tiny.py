@@ -317,6 +317,15 @@ def batch(
     return {"input_ids": ids.masked_fill(~mask, 0), "attention_mask": mask.long()}
 
 
+def padded_left(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same sequences with their padding before them."""
+    pads = (given["attention_mask"] == 0).sum(1).tolist()
+    return {
+        name: torch.stack([row.roll(by) for row, by in zip(value, pads, strict=True)])
+        for name, value in given.items()
+    }
+
+
 def inputs_of(model: Teacher | Student) -> dict[str, Tensor]:
     """What the forward of a model takes: of its own kind, decoder's share and all."""
     config, name = model.model.config, type(model.model).__name__

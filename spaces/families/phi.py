@@ -17,4 +17,5 @@ PHI = Family(
     },
     sizes=LLAMA.sizes,
     stacks=LLAMA.stacks,
+    turns=True,
 )

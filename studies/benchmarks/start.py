@@ -1,9 +1,10 @@
 """How close students start to their teacher without training, and how many steps that saves.
 
-Three parts: SmolLM2-135M (``start_decoder``), all-MiniLM-L6-v2 (``start_encoder``), and a race of
-three ways to start through the same distillation (``start_race``). Needs the texts and the package
-that ``make smollm2`` installs. One part alone renews its own figures and leaves the others' in the
-file as they are; a quick run, which is there to see that all works, has a file of its own.
+Four parts: SmolLM2-135M (``start_decoder``), all-MiniLM-L6-v2 (``start_encoder``), and for each of
+the two a race of three ways to start through the same distillation (``start_race``). Needs the
+texts and the package that ``make smollm2`` installs. One part alone renews its own figures and
+leaves the others' in the file as they are; a quick run, which is there to see that all works, has a
+file of its own.
 """
 
 import argparse

@@ -138,7 +138,7 @@ def basis_of(flow: Flow, student: Student) -> Basis:
     """The student's channels in terms of the teacher's."""
     if student.kept.turned:
         return flow.streams.directions.basis(len(student.kept.hidden))
-    return Basis.of_channels(student.kept.hidden, flow.teacher.architecture.hidden_size)
+    return Basis(flow.teacher.architecture.hidden_size, student.kept.hidden)
 
 
 def passed(model: Any, streams: Streams, names: list[str]) -> dict[str, tuple[Tensor, Tensor]]:

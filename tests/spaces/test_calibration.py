@@ -1,5 +1,6 @@
 """Importance is what the calibration texts show, however they are batched."""
 
+import weakref
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -197,3 +198,19 @@ def test_a_policy_that_needs_a_calibration_says_so() -> None:
     architecture = teacher.architecture.scaled(hidden=0.5, width_policy=Activation())
     with pytest.raises(BadInput, match="'activation' needs a calibration"):
         teacher.student(architecture)
+
+
+def test_batches_are_read_one_by_one_and_let_go() -> None:
+    """There may be more of them than memory has room for."""
+    teacher = CASES["llama-causal-grouped"].teacher()
+    alive: list[weakref.ref[Tensor]] = []
+
+    def batches() -> Iterator[dict[str, Tensor]]:
+        for _ in range(4):
+            assert sum(one() is not None for one in alive) <= 1
+            made = {name: values.clone() for name, values in inputs_of(teacher).items()}
+            alive.append(weakref.ref(made["input_ids"]))
+            yield made
+
+    Calibration.of(teacher, batches(), grams=True)
+    assert len(alive) == 4

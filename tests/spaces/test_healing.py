@@ -51,7 +51,7 @@ def test_a_healer_finds_nothing_to_repair_in_the_teacher(known: Flow) -> None:
     """Every fit begins with what is right, and leaves it so, to the bit."""
     teacher, model = known.teacher, deepcopy(known.teacher.model)
     width = teacher.architecture.hidden_size
-    basis = Basis.of_channels(range(width), width)
+    basis = Basis(width, tuple(range(width)))
     Healer(model, teacher, everything(teacher.layout), basis, {}, known.streams).heal()
     assert same(dict(model.state_dict()), dict(teacher.model.state_dict()))
 

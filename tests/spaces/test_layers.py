@@ -21,10 +21,11 @@ from protege.spaces import (
     Teacher,
 )
 from protege.spaces.answers import distance
+from protege.spaces.batches import IMAGE
 from protege.spaces.kept import choose
-from protege.spaces.layers import IMAGE, TOKENS, TRIED, _sample, greedy_ladder, layer_geometry
+from protege.spaces.layers import TOKENS, TRIED, _sample, greedy_ladder, layer_geometry
 from protege.spaces.policies import LayerPolicy
-from tests.tiny import ZOO, answer, batch, inputs_of
+from tests.tiny import ZOO, answer, batch, inputs_of, padded_left
 
 KINDS = {
     "encoder": "bert-masked",
@@ -195,11 +196,7 @@ def test_padding_and_batches_change_nothing(teacher: Teacher) -> None:
 def test_padding_on_the_left_changes_no_ladder() -> None:
     teacher = ZOO["llama-causal-grouped"].teacher()  # its positions are relative
     right = batch()
-    pads = (right["attention_mask"] == 0).sum(1).tolist()
-    left = {
-        name: torch.stack([row.roll(by) for row, by in zip(value, pads, strict=True)])
-        for name, value in right.items()
-    }
+    left = padded_left(right)
     assert_close(layer_geometry(teacher, [left]), layer_geometry(teacher, [right]))
     assert_close(greedy_ladder(teacher, [left]), greedy_ladder(teacher, [right]))
 

@@ -9,10 +9,10 @@ from torch.testing import assert_close
 
 from protege.spaces import Student
 from protege.spaces.cut import Rows
+from protege.spaces.layout import reading_dimension
 from protege.spaces.listening import columns
 from protege.spaces.regression import Fit, refitted
 from protege.spaces.streams import real_rows, run_through
-from protege.spaces.wiring import reading_dimension
 from tests.spaces.healed import Flow, halved_along, passed, plenty
 from tests.tiny import ZOO
 

@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protege.spaces import (
-    Activation,
     BadInput,
     Calibration,
     Contiguous,
@@ -16,7 +15,8 @@ from protege.spaces import (
     LayerMap,
     Uniform,
 )
-from protege.spaces.policies import LayerPolicy, WidthPolicy
+from protege.spaces.kept import strongest
+from protege.spaces.policies import LayerPolicy
 
 MEASURED: list[LayerPolicy] = [Contiguous(), Influence(), Greedy()]
 COUNTED: list[LayerPolicy] = [Uniform(), Ends(), First(), *MEASURED]
@@ -161,11 +161,11 @@ def test_a_layer_map_has_one_choice_a_depth(choices: list[list[int]]) -> None:
     importance=st.lists(st.integers(0, 5), min_size=1, max_size=20),
     share=st.floats(0.01, 1.0),
 )
-def test_activation_keeps_nothing_weaker_than_what_it_drops(
+def test_nothing_is_kept_that_is_weaker_than_what_is_dropped(
     importance: list[int], share: float
 ) -> None:
     count = max(1, int(share * len(importance)))
-    kept = Activation().units(torch.tensor(importance).float(), count)
+    kept = strongest(torch.tensor(importance).float(), count)
     dropped = set(range(len(importance))) - set(kept)
     assert len(kept) == count
     assert list(kept) == sorted(set(kept))
@@ -173,6 +173,10 @@ def test_activation_keeps_nothing_weaker_than_what_it_drops(
     assert all(importance[unit] <= weakest for unit in dropped)
 
 
-@pytest.mark.parametrize("policy", [First(), Activation()])
-def test_equal_importance_keeps_the_first_units(policy: WidthPolicy) -> None:
-    assert policy.units(torch.ones(8), 3) == (0, 1, 2)
+def test_equal_importance_keeps_the_first_units() -> None:
+    assert strongest(torch.ones(8), 3) == (0, 1, 2)
+
+
+def test_by_position_the_first_units_stay_whatever_was_measured() -> None:
+    found = Calibration({"hidden": torch.arange(8.0)})
+    assert strongest(found.residual(First().criterion("hidden")), 3) == (0, 1, 2)

@@ -21,7 +21,7 @@ TURNING = {
     name: case
     for name, case in ZOO.items()
     if case.model_type
-    in {"llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "gpt2", "gpt_neox"}
+    in {"llama", "mistral", "qwen2", "qwen3", "smollm3", "granite", "phi3", "gpt2", "gpt_neox"}
     or (case.model_type in {"vit", "deit"} and case.task == "image-classification")
 }
 """The cases whose stream is a sum that is only ever read normed."""
