@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -33,15 +33,12 @@ def keep(folder: Path, number: int, candidate: Candidate) -> None:
         remove(path)
 
 
-def discard(folder: Path, number: int) -> None:
-    """Drop the weights of a trial."""
-    remove(artifact(folder, number))
-
-
-def sweep(folder: Path) -> None:
-    """Remove what a process that was killed had begun to store."""
-    for scratch in (folder / ARTIFACTS).glob(".*"):
-        remove(scratch)
+def sweep(folder: Path, front: Iterable[int]) -> None:
+    """Remove all weights but the front's, and what a process that was killed had begun to store."""
+    kept = {artifact(folder, number) for number in front}
+    for path in (folder / ARTIFACTS).glob("*"):
+        if path not in kept:
+            remove(path)
 
 
 def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -> Path:

@@ -11,7 +11,7 @@ from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.latency import Checkpoint, compare
 from protege.objectives.latency.models import Model
 from protege.search.calibrating import Needs, calibrated
-from protege.search.export import discard, keep, sweep
+from protege.search.export import keep, sweep
 from protege.search.front import DATABASE, Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
@@ -199,10 +199,7 @@ class Search:
             if trial in front:
                 keep(self._folder, number, candidate)
             ledger.tell(trial)
-            on_front = {one.number for one in front}
-            for one in done:
-                if one.number not in on_front:
-                    discard(self._folder, one.number)
+            sweep(self._folder, (one.number for one in front))
         return trial
 
     def _candidate(self, architecture: Architecture) -> Candidate:
@@ -224,7 +221,8 @@ class Search:
             self.space = self.space.resolved(self.calibration)
         ledger = open_ledger(study, self.space, goals, self.seed, self.sampler)
         ledger.catch_up()
-        sweep(self._folder)
+        # a process may have died between telling of a trial and sweeping after it
+        sweep(self._folder, (one.number for one in ledger.goals.front(ledger.trials())))
         earlier = study.user_attrs.get("about", {})
         self._heads = self._heads or earlier.get("heads", [])
         for phase, seconds in earlier.get("seconds", {}).items():

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.families import family_of
-from protege.spaces.policies import First, Healing, LayerPolicy, Uniform, WidthPolicy, kept_layers
+from protege.spaces.policies import (
+    First,
+    Healing,
+    LayerPolicy,
+    Uniform,
+    WidthPolicy,
+    check_healing,
+    kept_layers,
+)
 
 if TYPE_CHECKING:
     from protege.spaces.calibration import Calibration
@@ -147,6 +155,7 @@ class Architecture:
         given = (layers, decoder_layers, hidden, heads, kv_heads, intermediate)
         ratios = dict(zip(RATIOS, (*given, experts, moe_intermediate, vocab), strict=True))
         self._check(ratios)
+        check_healing(healing)
         hidden_size, query_heads, kv = self._attention(ratios, multiple_of)
         student = replace(
             self,

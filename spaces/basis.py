@@ -27,6 +27,11 @@ class Basis:
         return torch.eye(self.width)[:, self._index] if self.turn is None else self.turn
 
     @property
+    def is_same(self) -> bool:
+        """Whether every channel is the teacher's own, in its place."""
+        return self.channels == tuple(range(self.width))
+
+    @property
     def is_narrower(self) -> bool:
         """Whether the student has fewer channels than its teacher."""
         kept = len(self.channels or ()) if self.turn is None else self.turn.shape[1]
@@ -36,7 +41,7 @@ class Basis:
         """Vectors of the teacher's stream, ``(…, teacher's)``, as the student has them."""
         if self.turn is not None:
             return vectors @ self.turn
-        return vectors.index_select(-1, self._index) if self.is_narrower else vectors
+        return vectors.index_select(-1, self._index) if not self.is_same else vectors
 
     @cached_property
     def _index(self) -> Tensor:

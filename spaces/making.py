@@ -149,7 +149,7 @@ class _Tensors:
         """How the teacher's last state is read off the cut student's; none where it is the same."""
         if streams is not None and self.basis.channels is None:
             return Fit(read_off(teacher, streams.wiring.norms[-1], self.basis))
-        return Fit(self.basis.matrix) if self.basis.is_narrower else None
+        return None if self.basis.is_same else Fit(self.basis.matrix)
 
 
 def _healed(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, get_args
 
 from protege.spaces.cache import digest
 from protege.spaces.errors import BadInput, Infeasible
@@ -20,6 +20,16 @@ the first of them stay."""
 
 Healing = Literal["none", "one-shot", "sequential"]
 """How a cut student is repaired: not at all, from second moments alone, on its own inputs too."""
+
+
+def check_healing(given: object) -> None:
+    """Refuse a way of healing that there is none of.
+
+    Raises:
+        BadInput: Names those that there are.
+    """
+    if given not in get_args(Healing):
+        raise BadInput(f"healing={given!r}: expected one of {', '.join(get_args(Healing))}")
 
 
 class LayerPolicy(Protocol):

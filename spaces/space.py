@@ -15,7 +15,7 @@ from protege.spaces.calibration import Calibration
 from protege.spaces.defaults import WITH_DATA, WITHOUT_DATA
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.knobs import SIZES, Knob, Params, Suggests, Value, name_of, value_of
-from protege.spaces.policies import Healing, LayerPolicy, WidthPolicy
+from protege.spaces.policies import Healing, LayerPolicy, WidthPolicy, check_healing
 from protege.spaces.ratios import Ratios, spread
 from protege.spaces.teacher import Teacher
 
@@ -83,6 +83,8 @@ class SearchSpace:
             names = [name_of(policy) for policy in _several(policies)]
             if not names or len(set(names)) < len(names):
                 raise BadInput(f"policies {names}: expected at least one, and none of a name twice")
+        for healing in _several(self.healing or "none"):
+            check_healing(healing)
 
     def of(self, teacher: Teacher | Architecture, *, has_data: bool = True) -> "SearchSpace":
         """This space over the sizes of one teacher.

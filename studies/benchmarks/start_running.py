@@ -111,7 +111,7 @@ class Race:
             yield Figure.of(f"{self.name} steps over {name}", [share], "", f"{losses}; {bar}")
         for name, run in {**runs, OURS: ours}.items():
             yield Figure.of(f"{self.name} loss before training ({name})", [run.losses[0]])
-        step = f"a step takes {ours.seconds_a_step:.2f} s"
+        step = f"a step takes {runs[SEED].seconds_a_step:.2f} s"
         yield Figure.of(f"{self.name} seconds before the first step", [self.seconds], "s", step)
 
 

@@ -124,11 +124,16 @@ def test_a_trial_off_the_front_has_no_weights_to_export(front: Front, folder: Pa
     assert list(folder.iterdir()) == []
 
 
-def test_what_a_dead_process_had_begun_to_store_is_swept_away(folder: Path) -> None:
-    whole = artifact(folder, 3)
+def test_all_but_the_weights_of_the_front_is_swept_away(folder: Path) -> None:
+    whole, passed = artifact(folder, 3), artifact(folder, 2)
     begun = whole.with_name(f".{whole.name}.4711")
-    for path in (whole, begun):
+    for path in (whole, passed, begun):
         path.mkdir(parents=True)
         (path / "model.safetensors").write_bytes(b"")
-    sweep(folder)
+    sweep(folder, [3])
     assert list((folder / "artifacts").iterdir()) == [whole]
+
+
+def test_there_may_be_nothing_to_sweep(folder: Path) -> None:
+    sweep(folder, [3])
+    assert not (folder / "artifacts").exists()

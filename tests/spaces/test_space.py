@@ -233,6 +233,22 @@ def test_policies_are_at_least_one_and_each_named_once(policies: dict[str, Any])
         SearchSpace(**policies)
 
 
+@pytest.mark.parametrize("healing", ["sequentail", ["none", "twice"]])
+def test_a_way_of_healing_that_there_is_none_of_is_refused(healing: Any) -> None:
+    told = r"healing='(sequentail|twice)': expected one of none, one-shot, sequential"
+    with pytest.raises(BadInput, match=told):
+        SearchSpace(healing=healing)
+    with pytest.raises(BadInput, match=told):
+        BERT.scaled(layers=0.5, healing="sequentail" if isinstance(healing, str) else "twice")  # type: ignore[arg-type]
+
+
+def test_ways_of_healing_are_a_choice_of_the_search() -> None:
+    space = SearchSpace(layers=[0.5], healing=["none", "one-shot", "sequential"]).of(BERT)
+    knob = next(knob for knob in space.knobs if knob.name == "healing")
+    assert set(knob.values) == {"none", "one-shot", "sequential"}
+    assert len({member.key() for member in space}) == len(space)
+
+
 @pytest.mark.parametrize(
     ("space", "teacher"),
     [
