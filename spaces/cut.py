@@ -1,6 +1,6 @@
 """Cutting: the student's tensors, taken from the teacher's by the family's table."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +11,12 @@ from protege.spaces.kept import Kept
 from protege.spaces.layout import Layout, Part, Slot
 
 
-def cut(tensors: Mapping[str, Tensor], layout: Layout, kept: Kept) -> dict[str, Tensor]:
+def cut(
+    tensors: Mapping[str, Tensor],
+    layout: Layout,
+    kept: Kept,
+    slots: Iterable[Slot] | None = None,
+) -> dict[str, Tensor]:
     """The student's state dict; every tensor is a copy, so that training it leaves the teacher be.
 
     Tensors that share their storage are cut once and share it again.
@@ -20,12 +25,13 @@ def cut(tensors: Mapping[str, Tensor], layout: Layout, kept: Kept) -> dict[str, 
         tensors: The teacher's state dict.
         layout: What each of them is made of.
         kept: The units to keep.
+        slots: Of what to cut; of everything if not given.
     """
     rows = Rows(kept)
     width = layout.architecture.hidden_size / len(kept.hidden)
     student: dict[str, Tensor] = {}
     shared: dict[tuple[int, torch.Size], Tensor] = {}
-    for slot in layout.slots:
+    for slot in layout.slots if slots is None else slots:
         tensor = tensors[slot.name]
         same = (tensor.data_ptr(), tensor.shape)
         for name, position in kept.names(slot):

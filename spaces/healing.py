@@ -1,6 +1,6 @@
 """Healing: a student's linear layers refitted in closed form, in the order in which they run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +23,8 @@ from protege.spaces.wiring import Join
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
 
-Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
+Repair = Callable[[nn.Module, tuple[Any, ...]], None]
+"""What is done to a projection before it runs, with what it is given."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,20 @@ class Healer:
     def heal(self) -> None:
         """Repair the student in place."""
         wiring = self.streams.wiring
+        loose = self._own(wiring.loose) if self.basis.is_narrower else []
         with ExitStack() as handles, torch.no_grad():
             for place in self._places:
+                module = self._modules[place.name]
                 if place.own in wiring.norms:
                     self._take_over(place)
-                    hook = self._at_norm(place)
+                    handle = module.register_forward_hook(self._at_norm(place))
                 elif place.own in wiring.writers:
-                    hook = self._at_writer(place)
-                elif place.own in wiring.loose and self.basis.is_narrower:
-                    hook = self._at_loose(place)
+                    handle = module.register_forward_pre_hook(self._at_writer(place))
+                elif place.own in loose:
+                    handle = module.register_forward_pre_hook(self._at_loose(place))
                 else:
                     continue
-                module = self._modules[place.name]
-                handles.callback(module.register_forward_hook(hook).remove)
+                handles.callback(handle.remove)
             run_through(self.model, wiring, self.streams.batch)
 
     @cached_property
@@ -153,7 +155,7 @@ class Healer:
             mine = self._modules[place.name].get_parameter(name)
             mine.copy_(self.basis.project(values))
 
-    def _at_norm(self, place: _Place) -> Hook:
+    def _at_norm(self, place: _Place) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
         norm, theirs = self._modules[place.name], self._theirs[place.until]
 
         def hook(_module: nn.Module, given: tuple[Any, ...], gave: Tensor) -> Tensor:
@@ -213,11 +215,12 @@ class Healer:
 
     def _readers(self, norm: str) -> list[str]:
         """The student's projections that read the norm that stands for one of the teacher's."""
-        rows: Any = self.model.get_input_embeddings()
-        tied = rows.weight.data_ptr() if hasattr(rows, "weight") else 0
-        named = [self.names[n] for n in self.streams.wiring.sources[norm] if n in self.names]
-        weights = {name: self._modules[name].get_parameter("weight") for name in named}
-        return [name for name, weight in weights.items() if weight.data_ptr() != tied]
+        return [self.names[name] for name in self._own(self.streams.wiring.sources[norm])]
+
+    def _own(self, theirs: Iterable[str]) -> list[str]:
+        """Those of the teacher's modules that the student has, with weights for nothing else."""
+        found = [name for name in theirs if name in self.names]
+        return [n for n in found if not is_tied(self.model, self._modules[self.names[n]])]
 
     def _set_reader(self, name: str, fit: Fit) -> None:
         module = self._modules[name]
@@ -235,10 +238,10 @@ class Healer:
         if bias is not None:
             module.get_parameter("bias").copy_(bias)
 
-    def _at_writer(self, place: _Place) -> Hook:
+    def _at_writer(self, place: _Place) -> Repair:
         states, join = self.streams.states, self.streams.wiring.joins.get(place.until)
 
-        def hook(module: nn.Module, given: tuple[Any, ...], _gave: Tensor) -> Tensor:
+        def repair(module: nn.Module, given: tuple[Any, ...]) -> None:
             wanted = self.basis.project(states[join.after if join else place.own])
             # what follows norms it: a token's error counts by its share of the token's energy
             energy = wanted.square().mean(1)
@@ -246,33 +249,36 @@ class Healer:
             if join and join.before:
                 wanted = wanted - (self._gave if join.normed else self._given)
             _refit(module, self._rows(given[0], place), wanted, weights)
-            gave: Tensor = module.forward(given[0])
-            return gave
 
-        return hook
+        return repair
 
-    def _at_loose(self, place: _Place) -> Hook:
+    def _at_loose(self, place: _Place) -> Repair:
         wide = self.wide[f"{place.name}.weight"]
 
-        def hook(module: nn.Module, given: tuple[Any, ...], gave: Tensor) -> Tensor:
+        def repair(module: nn.Module, given: tuple[Any, ...]) -> None:
             if place.name in self._read:  # DeBERTa's read tokens first, then distances
-                return gave
+                return
             self._read.add(place.name)
             theirs = wide if isinstance(module, Conv1D) else wide.T
             wanted = self.streams.states[place.own] @ theirs
-            if wanted.shape[1] != gave.shape[-1]:
+            if wanted.shape[1] != len(columns(module)):  # it writes vectors of the stream's width
                 wanted = self.basis.project(wanted)
             bias: Any = module.bias
             wanted = wanted if bias is None else wanted + bias
             _refit(module, self._rows(given[0], place), wanted)
-            again: Tensor = module.forward(given[0])
-            return again
 
-        return hook
+        return repair
 
     def _rows(self, values: Tensor, place: _Place) -> Tensor:
         in_decoder = place.own in self.streams.wiring.in_decoder
         return real_rows(values, self.streams.batch, in_decoder=in_decoder)
+
+
+def is_tied(model: PreTrainedModel, module: nn.Module) -> bool:
+    """Whether a head shares the rows of the model's embedding."""
+    rows: Any = model.get_input_embeddings()
+    own = getattr(rows, "weight", None)
+    return own is not None and module.get_parameter("weight").data_ptr() == own.data_ptr()
 
 
 def _refit(

@@ -16,8 +16,9 @@ from protege.spaces.configuring import configured
 from protege.spaces.cut import cut
 from protege.spaces.errors import BadInput
 from protege.spaces.filling import filled
-from protege.spaces.healing import Healer
+from protege.spaces.healing import Healer, is_tied
 from protege.spaces.kept import Kept, everything
+from protege.spaces.layout import Slot
 from protege.spaces.moments import refit_from_moments
 from protege.spaces.pooling import Embedder
 from protege.spaces.processors import with_tokenizer
@@ -113,7 +114,8 @@ class _Tensors:
 
     Attributes:
         narrow: By the student's names.
-        wide: The same with the teacher's whole residual stream; empty where that is not cut.
+        wide: The same with the teacher's whole residual stream; where that is not turned, of what
+            reads it alone, and nothing where it is not cut.
         basis: The student's stream in terms of the teacher's.
         unties: Whether a head that shared the embedding's rows has its own.
     """
@@ -133,11 +135,12 @@ class _Tensors:
     ) -> "_Tensors":
         own, width = teacher.model.state_dict(), teacher.architecture.hidden_size
         basis = Basis(width, channels=kept.hidden)
-        needs_wide = kept.turned or (architecture.healing != "none" and basis.is_narrower)
         whole = replace(kept, hidden=tuple(range(width)))
-        wide = cut(own, teacher.layout, whole) if needs_wide else {}
         if not kept.turned:
+            heals = architecture.healing != "none" and basis.is_narrower
+            wide = cut(own, teacher.layout, whole, _read(teacher)) if heals else {}
             return cls(cut(own, teacher.layout, kept), wide, basis)
+        wide = cut(own, teacher.layout, whole)
         if streams is None:
             raise _missing("a rotation", "streams: calibration.with_streams(teacher, batch)")
         basis, policy = streams.directions.basis(len(kept.hidden)), architecture.width_policy
@@ -150,6 +153,16 @@ class _Tensors:
         if streams is not None and self.basis.channels is None:
             return Fit(read_off(teacher, streams.wiring.norms[-1], self.basis))
         return None if self.basis.is_same else Fit(self.basis.matrix)
+
+
+def _read(teacher: "Teacher") -> list[Slot]:
+    """The tensors of what reads the stream, but for a head that shares the embedding's rows."""
+    names = {
+        slot.name.removesuffix(".weight")
+        for module, slot in teacher.layout.readers(teacher.model)
+        if not is_tied(teacher.model, module)
+    }
+    return [slot for slot in teacher.layout.slots if slot.name.rpartition(".")[0] in names]
 
 
 def _healed(
