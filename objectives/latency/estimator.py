@@ -5,13 +5,13 @@ machine that is never quiet: whatever slows the one slows the other. Measured on
 machine, it varied 8-10 times less between sessions than the mean of a hundred consecutive calls.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from itertools import chain
 from statistics import fmean, median
 
-from protege.objectives.latency.job import Round, Sample, Trace
+from protege.objectives.latency.device.loop import Sample, ratios
+from protege.objectives.latency.job import Round, Trace
 from protege.objectives.latency.plan import Plan
 
 Figure = Callable[[Sample], float]
@@ -32,49 +32,6 @@ class Grade(StrEnum):
     B = "B"  # fewer than 60 %
     C = "C"  # more: the clock on the wall says little of the model
     UNRELIABLE = "unreliable"  # more, and processor time cannot stand in
-
-
-def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % confidence interval of the median, from order statistics (normal approximation)."""
-    ordered, count = sorted(values), len(values)
-    k = max(0, math.floor(count / 2 - 0.98 * math.sqrt(count)))
-    return ordered[k], ordered[count - 1 - k]
-
-
-def half_width(values: Sequence[float]) -> float:
-    """Half the width of the median's 95 % interval, relative to the median."""
-    low, high = median_interval(values)
-    return (high - low) / 2 / median(values)
-
-
-def wall_ms(sample: Sample) -> float:
-    """The whole call on the clock."""
-    return sample.wall_ms
-
-
-def enough(rounds: Sequence[Round], pairs_s: float, process_s: float, plan: Plan) -> bool:
-    """Whether a process has measured enough.
-
-    Args:
-        rounds: The rounds so far.
-        pairs_s: Seconds since the first of them began.
-        process_s: Seconds since the process began, building and warming up included.
-        plan: The policy.
-    """
-    count = len(rounds)
-    if count >= plan.most_pairs:
-        return True
-    if count >= plan.fewest_pairs and process_s + pairs_s / count > plan.process_s:
-        return True
-    if count % plan.check_every or count < plan.least_pairs:
-        return False
-    narrow = count >= plan.usual_pairs and half_width(ratios(rounds)) < plan.half_width
-    return narrow or pairs_s >= plan.pairs_s
-
-
-def ratios(rounds: Sequence[Round], figure: Figure = wall_ms) -> list[float]:
-    """Candidate over reference, pair by pair; the reference's own figures where it is alone."""
-    return [figure(row[-1]) / (figure(row[0]) if len(row) > 1 else 1.0) for row in rounds]
 
 
 def ratio_of_medians(rounds: Sequence[Round], figure: Figure) -> float:

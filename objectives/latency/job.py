@@ -1,36 +1,14 @@
 """What a runner is asked, and what it answers: JSON both ways, the same on every device."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.models import Model, described, model_from
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.workload import Workload
-
-# Before every answer, so that whatever else is printed is not taken for one.
-FRAME = "@@LAT1@@"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One call of one model.
-
-    Attributes:
-        wall_ms: Time on the clock.
-        cpu_ms: Time on the processor, over all threads.
-        preemptions: How often the call was interrupted for another process (`ru_nivcsw`).
-        prefill_wall_ms: The part of `wall_ms` that the prompt took.
-        prefill_cpu_ms: The part of `cpu_ms` that the prompt took.
-    """
-
-    wall_ms: float
-    cpu_ms: float
-    preemptions: int
-    prefill_wall_ms: float
-    prefill_cpu_ms: float
-
 
 Round = tuple[Sample, ...]
 
@@ -42,26 +20,60 @@ class Trace:
     Attributes:
         cold_ms: Wall time of each model's very first forward of the prompt.
         rounds: One sample of each model a round, in the order of the models, whichever ran first.
+        environment: Of the machine ``before`` and ``after``, as far as it tells.
+        arranged: Which cores and which priority took effect, in words.
     """
 
     cold_ms: tuple[float, ...]
     rounds: tuple[Round, ...]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    arranged: str = ""
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Trace":
         """The trace that `record` was made from."""
         rounds = tuple(tuple(Sample(*sample) for sample in row) for row in record["rounds"])
-        return cls(tuple(record["cold_ms"]), rounds)
+        return cls(
+            tuple(record["cold_ms"]),
+            rounds,
+            record.get("environment", {}),
+            record.get("arranged", ""),
+        )
 
     def record(self) -> dict[str, Any]:
         """The trace as JSON values; a sample is a list, as a long run has thousands of them."""
-        rounds = [[list(astuple(sample)) for sample in row] for row in self.rounds]
-        return {"cold_ms": list(self.cold_ms), "rounds": rounds}
+        return {
+            "cold_ms": list(self.cold_ms),
+            "rounds": [[list(sample) for sample in row] for row in self.rounds],
+            "environment": dict(self.environment),
+            "arranged": self.arranged,
+        }
 
     @cached_property
     def samples(self) -> tuple[Sample, ...]:
         """All samples of all models."""
         return tuple(sample for row in self.rounds for sample in row)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How PyTorch runs a model.
+
+    Attributes:
+        threads: Threads that a model may use.
+        runtime: ``"eager"``, or ``"compile"`` through `torch.compile`.
+        precision: What it calculates in.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        cores: The processor cores that it keeps to; all there are if empty.
+        priority: ``"high"`` to ask the system for more than is usual.
+    """
+
+    threads: int = 1
+    runtime: str = "eager"
+    precision: str = "float32"
+    device: str = "cpu"
+    cores: tuple[int, ...] = ()
+    priority: str = "normal"
 
 
 @dataclass(frozen=True)
@@ -71,13 +83,13 @@ class Job:
     Attributes:
         models: The reference, and the candidate where there is one.
         workload: What every model is asked to do.
-        threads: Threads that a model may use.
+        setting: How they are run.
         plan: When enough has been seen.
     """
 
     models: tuple[Model, ...]
     workload: Workload
-    threads: int
+    setting: Setting
     plan: Plan
 
     @classmethod
@@ -85,13 +97,14 @@ class Job:
         """The job that `record` was made from."""
         plan = record["plan"] | {"back_off_s": tuple(record["plan"]["back_off_s"])}
         models = tuple(model_from(fields) for fields in record["models"])
-        return cls(models, Workload(**record["workload"]), record["threads"], Plan(**plan))
+        setting = Setting(**record["setting"] | {"cores": tuple(record["setting"]["cores"])})
+        return cls(models, Workload(**record["workload"]), setting, Plan(**plan))
 
     def record(self) -> dict[str, Any]:
         """The job as JSON values."""
         return {
             "models": [described(model) for model in self.models],
             "workload": asdict(self.workload),
-            "threads": self.threads,
+            "setting": asdict(self.setting) | {"cores": list(self.setting.cores)},
             "plan": asdict(self.plan) | {"back_off_s": list(self.plan.back_off_s)},
         }

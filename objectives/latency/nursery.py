@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from protege.objectives.latency.job import FRAME, Job
+from protege.objectives.latency.device.main import FRAME
+from protege.objectives.latency.job import Job
 from protege.spaces.errors import Unsupported
 
 
@@ -110,7 +111,7 @@ def exchange(job: Job) -> dict[str, Any]:
     """
     if not hasattr(os, "fork"):
         raise Unsupported("latency is measured in forked processes, which this platform lacks")
-    with _SHARED.lock, _device_lock():
+    with _SHARED.lock, device_lock():
         try:
             answer = _SHARED.ready().exchange(job)
         except BaseException:
@@ -123,7 +124,8 @@ def exchange(job: Job) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _device_lock() -> Iterator[None]:
+def device_lock() -> Iterator[None]:
+    """One measurement at a time on this machine, whoever wants one; waits for its turn."""
     import fcntl
 
     path = Path(tempfile.gettempdir()) / f"protege-latency-{os.getuid()}.lock"

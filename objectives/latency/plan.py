@@ -32,6 +32,8 @@ class Plan:
         fewest_pairs: Pairs of a process whose calls are so slow that it would pass its share.
         back_off_s: Pauses before measuring again what noise has spoilt.
         deadline_s: Seconds after which a process counts as hung and is killed.
+        sustained_s: Seconds of load that a process takes pairs for, whatever the interval, to see
+            what a device does once it is hot; 0 for as few as will do.
     """
 
     warm_up_rounds: int = 3
@@ -49,6 +51,7 @@ class Plan:
     fewest_pairs: int = 3
     back_off_s: tuple[float, ...] = (2.0, 8.0)
     deadline_s: float = 900.0
+    sustained_s: float = 0.0
 
     @property
     def process_s(self) -> float:

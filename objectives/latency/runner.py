@@ -23,7 +23,8 @@ from typing import Any
 from transformers.utils import logging
 
 from protege.objectives.latency.calls import traced
-from protege.objectives.latency.job import FRAME, Job
+from protege.objectives.latency.device.main import FRAME
+from protege.objectives.latency.job import Job
 from protege.objectives.latency.models import class_named
 from protege.spaces.errors import ProtegeError
 

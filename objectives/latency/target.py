@@ -2,18 +2,30 @@
 
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from protege.objectives.latency import nursery
-from protege.objectives.latency.job import Job, Trace
+from protege.objectives.latency.conversation import Broken, converse
+from protege.objectives.latency.job import Job, Setting, Trace
 from protege.objectives.latency.models import Model
+from protege.objectives.latency.packing import runner, runner_name
 from protege.objectives.latency.plan import Plan
+from protege.objectives.latency.programs import Programs
+from protege.objectives.latency.runtimes import (
+    Name,
+    Precision,
+    Runtime,
+    check_hardware,
+    runtime_named,
+)
 from protege.objectives.latency.workload import Workload
+from protege.spaces.cache import atomic
 from protege.spaces.errors import BadInput, ProtegeError
 
 _TRIES = 3
@@ -30,7 +42,11 @@ class Target(Protocol):
     def threads(self) -> int:
         """Threads that a model may use there."""
 
-    def description(self) -> dict[str, str | int]:
+    @property
+    def label(self) -> str:
+        """A few words for tables and plots, such as ``onnxruntime int8, 1 thread``."""
+
+    def description(self) -> Mapping[str, Any]:
         """All that a time depends on besides model and workload; the key of what is cached."""
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
@@ -43,62 +59,166 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class LocalCPU:
-    """This machine's processor, with PyTorch as transformers runs it: eager, in float32.
+    """This machine's processor.
 
     Attributes:
         threads: Threads that a model may use. With more than one, figures can be trusted on an
             otherwise idle machine alone, and say so where it was not.
+        runtime: What runs the model: PyTorch as transformers runs it (``"eager"``), through
+            `torch.compile` (``"compile"``), or a runtime that it is exported for.
+        precision: What is calculated in; ``"int8"`` is ONNX Runtime's dynamic quantisation.
+        cores: The cores that a model keeps to, by the system's numbers; all of them if empty.
+        priority: ``"high"`` asks the system for more than is usual, as far as it allows.
 
     Raises:
-        BadInput: When there are fewer cores than threads.
+        BadInput: There are fewer cores than threads, or the runtime is not here, or the precision
+            is not for it or not for this processor.
     """
 
     threads: int = 1
+    runtime: Name = "eager"
+    precision: Precision = "float32"
+    cores: tuple[int, ...] = ()
+    priority: Literal["normal", "high"] = "normal"
+    programs: Programs = field(default_factory=Programs, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        cores = _cores()
-        if not 1 <= self.threads <= cores:
-            raise BadInput(f"threads must be 1 to {cores}, the cores available, not {self.threads}")
+        there = available_cores()
+        if not 1 <= self.threads <= len(there):
+            raise BadInput(
+                f"threads must be 1 to {len(there)}, the cores available, not {self.threads}"
+            )
+        if set(self.cores) - there or (self.cores and len(self.cores) < self.threads):
+            raise BadInput(
+                f"cores={self.cores}: expected {self.threads} or more of "
+                f"{', '.join(map(str, sorted(there)))}"
+            )
+        if self.priority not in {"normal", "high"}:
+            raise BadInput(f"priority={self.priority!r}: expected normal or high")
+        runtime_named(self.runtime, self.precision)
+        check_hardware(self.precision)
 
-    def description(self) -> dict[str, str | int]:
+    @cached_property
+    def _runtime(self) -> Runtime:
+        return runtime_named(self.runtime, self.precision)
+
+    @property
+    def label(self) -> str:
+        precision = "" if self.precision == "float32" else f" {self.precision}"
+        return f"{self.runtime}{precision}, {self.threads} thread{'s' * (self.threads > 1)}"
+
+    def description(self) -> dict[str, Any]:
         return {
-            "runtime": "eager",
-            "dtype": "float32",
+            "runtime": self.runtime,
+            "precision": self.precision,
             "threads": self.threads,
-            "cpu": _cpu_model(),
-            "torch": version("torch"),
-            "transformers": version("transformers"),
+            "cores": list(self.cores),
+            "priority": self.priority,
+            "cpu": cpu_model(),
+            "versions": self._runtime.versions(),
         }
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
-        job = Job(tuple(models), workload, self.threads, plan)
+        if self._runtime.exports:
+            return self._of_programs(models, workload, plan)
+        return trace_eagerly(models, workload, self._setting, plan)
+
+    @property
+    def _setting(self) -> Setting:
+        return Setting(
+            threads=self.threads,
+            runtime=self.runtime,
+            precision=self.precision,
+            cores=self.cores,
+            priority=self.priority,
+        )
+
+    def _of_programs(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
+        folders = [self.programs.of(m, workload, self._runtime, self.precision) for m in models]
+        job = {
+            **program_job(workload, plan, self.threads, self._kept_cores, self.priority),
+            "programs": [str(folder) for folder in folders],
+        }
         cause = ""
         for _ in range(_TRIES):
-            answer = nursery.exchange(job)
+            with nursery.device_lock():
+                answer = converse([sys.executable, str(runner_here())], job, plan.deadline_s)
+            if isinstance(answer, Broken):
+                cause = answer.cause
+                continue
             if "trace" in answer:
                 return Trace.of(answer["trace"])
-            if "failed" in answer:  # and would again
-                raise Unmeasured(f"{_names(models)} could not be timed: {answer['failed']}")
-            cause = answer["interrupted"]
-        raise Unmeasured(f"{_names(models)} could not be timed in {_TRIES} tries: {cause}")
+            raise Unmeasured(f"{names(models)} could not be timed: {answer['failed']}")
+        raise Unmeasured(f"{names(models)} could not be timed in {_TRIES} tries: {cause}")
+
+    @property
+    def _kept_cores(self) -> tuple[int, ...]:
+        # ExecuTorch has no setting for threads in Python: it takes as many as it may run on
+        if self.runtime == "executorch" and not self.cores:
+            return tuple(sorted(available_cores())[: self.threads])
+        return self.cores
 
 
-def _names(models: Sequence[Model]) -> str:
+def trace_eagerly(
+    models: Sequence[Model], workload: Workload, setting: Setting, plan: Plan
+) -> Trace:
+    """Time models by turns in a fresh process of this machine, run by PyTorch.
+
+    Raises:
+        Unmeasured: When a model cannot run.
+    """
+    job = Job(tuple(models), workload, setting, plan)
+    cause = ""
+    for _ in range(_TRIES):
+        answer = nursery.exchange(job)
+        if "trace" in answer:
+            return Trace.of(answer["trace"])
+        if "failed" in answer:  # and would again
+            raise Unmeasured(f"{names(models)} could not be timed: {answer['failed']}")
+        cause = answer["interrupted"]
+    raise Unmeasured(f"{names(models)} could not be timed in {_TRIES} tries: {cause}")
+
+
+def program_job(
+    workload: Workload, plan: Plan, threads: int, cores: Sequence[int], priority: str
+) -> dict[str, Any]:
+    """What a runner is told, all but where the programs are."""
+    return {
+        "new_tokens": workload.new_tokens,
+        "threads": threads,
+        "cores": list(cores),
+        "priority": priority,
+        "plan": asdict(plan) | {"process_s": plan.process_s},
+    }
+
+
+def runner_here() -> Path:
+    """The runner's file on this machine; written if it is not there."""
+    path = Path(tempfile.gettempdir()) / f"protege-{os.getuid()}" / runner_name()
+    if not path.exists():
+        with atomic(path) as scratch:
+            scratch.write_bytes(runner())
+    return path
+
+
+def names(models: Sequence[Model]) -> str:
+    """The models as an error tells of them, the candidate first."""
     return " beside ".join(model.model_class for model in reversed(models))
 
 
-def _cores() -> int:
-    # what this process may use, where the platform tells: a container's share is not the machine
+def available_cores() -> frozenset[int]:
+    """The cores that this process may use; a container's share is not the machine."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
 
 
 @cache
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor's name, as far as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.processor() or platform.machine()

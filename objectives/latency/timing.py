@@ -7,8 +7,9 @@ from itertools import chain
 from statistics import median
 from typing import Literal
 
-from protege.objectives.latency.estimator import Grade, combine, grade, process_value, ratios
-from protege.objectives.latency.job import Sample, Trace
+from protege.objectives.latency.device.loop import Sample, ratios
+from protege.objectives.latency.estimator import Grade, combine, grade, process_value
+from protege.objectives.latency.job import Trace
 
 Part = Literal["total", "prefill", "per_token"]
 

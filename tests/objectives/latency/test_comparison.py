@@ -6,7 +6,8 @@ import pytest
 
 from protege.objectives.latency import Checkpoint, Grade, LocalCPU, Plan, Workload, compare
 from protege.objectives.latency.comparison import timed
-from protege.objectives.latency.job import Sample, Trace
+from protege.objectives.latency.device.loop import Sample
+from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
@@ -27,7 +28,11 @@ class Simulator:
     wall_factor: float = 1.0
     asked: list[Sequence[Model]] = field(default_factory=list)
 
-    def description(self) -> dict[str, str | int]:
+    @property
+    def label(self) -> str:
+        return "simulated"
+
+    def description(self) -> dict[str, str]:
         return {"simulated": "yes"}
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:

@@ -6,22 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protege.objectives.latency.device.loop import (
+    Sample,
+    enough,
+    half_width,
+    median_interval,
+    ratios,
+    wall_ms,
+)
 from protege.objectives.latency.estimator import (
     Grade,
     another_process,
     combine,
     contaminated,
     contaminated_share,
-    enough,
     grade,
-    half_width,
-    median_interval,
     process_value,
-    ratios,
     seed_estimate,
-    wall_ms,
 )
-from protege.objectives.latency.job import Round, Sample, Trace
+from protege.objectives.latency.job import Round, Trace
 from protege.objectives.latency.plan import Plan
 
 times_ms = st.floats(0.1, 1e4)

@@ -7,22 +7,22 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from protege.objectives.latency import Plan, Workload, nursery
-from protege.objectives.latency.job import Job
+from protege.objectives.latency.job import Job, Setting
 from protege.spaces.blueprint import Blueprint
 
 
 def test_threads_share_one_runner_and_each_gets_its_own_answer(
     encoder: Callable[[int], Blueprint], brief: Plan
 ) -> None:
-    alone = Job((encoder(1),), Workload(1, 4), 1, brief)
-    beside = Job((encoder(1), encoder(2)), Workload(1, 4), 1, brief)
+    alone = Job((encoder(1),), Workload(1, 4), Setting(), brief)
+    beside = Job((encoder(1), encoder(2)), Workload(1, 4), Setting(), brief)
     with ThreadPoolExecutor(2) as threads:
         answers = list(threads.map(nursery.exchange, [alone, beside, alone, beside]))
     assert [len(each["trace"]["cold_ms"]) for each in answers] == [1, 2, 1, 2]
 
 
 def test_a_runner_that_died_is_replaced(encoder: Callable[[int], Blueprint], brief: Plan) -> None:
-    job = Job((encoder(1),), Workload(1, 4), 1, brief)
+    job = Job((encoder(1),), Workload(1, 4), Setting(), brief)
     assert "trace" in nursery.exchange(job)
     os.kill(nursery._SHARED.ready().pid, signal.SIGKILL)
     assert nursery.exchange(job) == {"interrupted": "the runner ended"}

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from protege.objectives.latency import Plan, Workload
-from protege.objectives.latency.job import FRAME, Job
+from protege.objectives.latency.device.main import FRAME
+from protege.objectives.latency.job import Job, Setting
 from protege.spaces.blueprint import Blueprint
 
 Runner = subprocess.Popen[str]
@@ -39,7 +40,7 @@ def lasting() -> Iterator[Runner]:
 
 @pytest.fixture
 def job(encoder: Callable[[int], Blueprint], brief: Plan) -> Job:
-    return Job((encoder(1), encoder(2)), Workload(1, 4), 1, brief)
+    return Job((encoder(1), encoder(2)), Workload(1, 4), Setting(), brief)
 
 
 def send(runner: Runner, job: Job) -> None:

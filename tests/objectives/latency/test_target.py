@@ -21,8 +21,8 @@ def test_the_description_names_all_that_a_time_depends_on() -> None:
     description = target.description()
     assert description["threads"] == 1
     assert description["cpu"]
-    assert str(description["torch"]) in torch.__version__
-    assert description["transformers"] == transformers.__version__
+    assert description["versions"]["torch"] in torch.__version__
+    assert description["versions"]["transformers"] == transformers.__version__
 
 
 def test_a_model_that_cannot_run_is_an_error_that_says_why(

@@ -1,0 +1,130 @@
+"""One measurement: a JSON line in on standard input, a framed JSON line out on standard output.
+
+The input stays open while the answer is awaited: its end, which is also what the death of whoever
+asked looks like, ends this process at once. A line a second on standard error says that it lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from protege.objectives.latency.device.environment import snapshot
+from protege.objectives.latency.device.loop import timed
+from protege.objectives.latency.device.programs import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FRAME = "@@LAT1@@"
+"""Before every answer, so that whatever else is printed is not taken for one."""
+
+ABANDONED = 75
+"""The exit code of a measurement that nobody waits for any more."""
+
+
+def main() -> int:
+    """Answer one job."""
+    start_s = time.perf_counter()
+    job = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_die_with_input, daemon=True).start()
+    threading.Thread(target=_beat, daemon=True).start()
+    answer = answered(job, start_s)
+    # the line break ends what a stray print may have begun
+    sys.stdout.write(f"\n{FRAME}{json.dumps(answer)}\n")
+    sys.stdout.flush()
+    return 0
+
+
+def answered(job: dict[str, Any], start_s: float) -> dict[str, Any]:
+    """The job's ``trace``, or that the device is ``busy``, or why the job ``failed``."""
+    try:
+        with _locked(job.get("lock")):
+            arranged = arrange(job.get("cores", []), job.get("priority", "normal"))
+            return {"trace": {**_trace(job, start_s), "arranged": arranged}}
+    except BlockingIOError as error:
+        return {"busy": str(error)}
+    except Exception as error:  # noqa: BLE001 - whatever a runtime raises is the answer
+        lines = str(error).strip().splitlines() or [""]
+        return {"failed": f"{type(error).__name__}: {lines[0]}"}
+
+
+def _trace(job: dict[str, Any], start_s: float) -> dict[str, Any]:
+    plan, new_tokens = SimpleNamespace(**job["plan"]), int(job["new_tokens"])
+    programs = [Program(folder, job["threads"]) for folder in job["programs"]]
+    brief = [one.call(min(new_tokens, plan.warm_up_tokens)) for one in programs]
+    before = snapshot()
+    cold_ms, rounds = timed(brief, [one.call(new_tokens) for one in programs], plan, start_s)
+    return {
+        "cold_ms": list(cold_ms),
+        "rounds": [[list(sample) for sample in row] for row in rounds],
+        "environment": {"before": before, "after": snapshot()},
+    }
+
+
+def arrange(cores: list[int], priority: str) -> str:
+    """Keep to some cores, and ask for a higher priority; says what took effect."""
+    done = []
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+        done.append(f"cores {','.join(map(str, cores))}")
+    if priority == "high":
+        done.append(_raise_priority())
+    return ", ".join(done)
+
+
+def _raise_priority() -> str:
+    """The first of three ways that the system allows; nice alone is weak beside autogroups."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        return "fifo"
+    with contextlib.suppress(OSError):
+        with open("/proc/self/autogroup", "w", encoding="ascii") as autogroup:  # noqa: PTH123
+            autogroup.write("-10")
+        return "autogroup -10"
+    with contextlib.suppress(OSError, AttributeError):
+        return f"nice {os.nice(-10)}"
+    return "normal priority: a higher one was not allowed"
+
+
+@contextlib.contextmanager
+def _locked(path: str | None) -> Iterator[None]:
+    """The device's lock, which the kernel lets go of however the process ends.
+
+    Raises:
+        BlockingIOError: Somebody else measures; says who.
+    """
+    if not path:
+        yield
+        return
+    import fcntl
+
+    with open(path, "a+", encoding="ascii") as lock:  # noqa: PTH123 - Python 3.8 reads it so too
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise BlockingIOError(f"process {lock.read().strip() or 'unknown'}") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _die_with_input() -> None:
+    while sys.stdin.buffer.read(1):
+        pass
+    os._exit(ABANDONED)
+
+
+def _beat() -> None:
+    while True:
+        time.sleep(1)
+        sys.stderr.write("measuring\n")
+        sys.stderr.flush()
