@@ -70,7 +70,7 @@ def smollm2_race(*, quick: bool) -> Race:
         Answered.of(teacher, texts[:-200], 64, 40 if quick else 1000),
         Answered.of(teacher, texts[-200:], 64, 32),
         starts,
-        rates=(1e-3,),
+        rates=(3e-4, 1e-3),
         batch_size=2,
         steps=10 if quick else 1000,
         seconds=seconds,
