@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo smollm2 test check format clean
+.PHONY: help demo smollm2 executorch test check format clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -14,6 +14,8 @@ demo: $(VENV)/demo ## search students of all-MiniLM-L6-v2 on this machine's CPU
 
 smollm2: $(VENV)/smollm2 ## the same for a decoder, SmolLM2-135M
 	$(BIN)/python -m studies.smollm2_cpu
+
+executorch: $(VENV)/executorch/ready ## build the environment that exports for ExecuTorch
 
 test: $(VENV)/dev ## run the tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
@@ -49,4 +51,14 @@ $(VENV)/smollm2: $(VENV)/demo
 
 $(VENV)/dev: $(VENV)/smollm2
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+# ExecuTorch brings torchao, which has something to say whenever transformers is imported; so it
+# lives beside the rest, which it sees. Of what it asks for, exporting and running need this alone.
+$(VENV)/executorch/ready: $(VENV)/dev
+	$(BIN)/python -m venv $(VENV)/executorch
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(VENV)/executorch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/protege.pth"
+	$(VENV)/executorch/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --no-deps executorch torchao flatbuffers ruamel.yaml tabulate
 	@touch $@

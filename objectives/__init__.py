@@ -2,8 +2,10 @@
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.distillation.distillation import Distillation
+from protege.objectives.energy import Energy
 from protege.objectives.latency import Latency, LocalCPU, Workload
 from protege.objectives.objective import Cost, Direction, Measurement, Objective, exceeds
+from protege.objectives.peak_memory import PeakMemory
 from protege.objectives.retention import Retention
 from protege.objectives.size import Memory, Parameters
 from protege.objectives.stopwatch import Stopwatch
@@ -14,12 +16,14 @@ __all__ = [
     "Cost",
     "Direction",
     "Distillation",
+    "Energy",
     "Latency",
     "LocalCPU",
     "Measurement",
     "Memory",
     "Objective",
     "Parameters",
+    "PeakMemory",
     "Retention",
     "Stopwatch",
     "Texts",

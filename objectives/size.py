@@ -2,16 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from transformers import PretrainedConfig, PreTrainedModel
 
 from protege.objectives.candidate import Candidate
+from protege.objectives.latency.runtimes import Precision
 from protege.objectives.latency.workload import Workload
 from protege.objectives.objective import Cost, Direction, Measurement
 from protege.spaces import Architecture
 
-Precision = Literal["float32", "bfloat16", "float16", "int8"]
 BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 
 

@@ -12,8 +12,7 @@ from protege.spaces import Cache, Calibration, SearchSpace, Teacher
 from protege.spaces.cache import digest, tensor_bytes
 from protege.spaces.layers import FINDINGS
 from protege.spaces.policies import Criterion, HeadsBy
-from protege.spaces.streams import TOKENS as STREAM_TOKENS
-from protege.spaces.streams import Streams
+from protege.spaces.streams import Streams, tokens_for
 from protege.spaces.widths import Rotation
 from protege.spaces.wiring import Wiring
 
@@ -93,7 +92,7 @@ def _streams(
     teacher: Teacher, learnt: Sequences, cache: Cache, announce: Callable[[str], None]
 ) -> Streams:
     """What runs through the teacher on a few sequences, as one batch."""
-    few = learnt.batch(learnt.alike(STREAM_TOKENS))
+    few = learnt.batch(learnt.alike(tokens_for(teacher.architecture.hidden_size)))
     batch = {"input_ids": few.input_ids, "attention_mask": few.attention_mask}
     key = {
         "teacher": teacher.fingerprint,

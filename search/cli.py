@@ -13,7 +13,8 @@ from protege.objectives.distillation.sequences import Sequences
 from protege.search.accounting import Accounting
 from protege.search.front import Choice, Front
 from protege.search.heads import TOKENS, measure_heads, read_in
-from protege.search.progress import watching
+from protege.search.measuring import add_measuring, count
+from protege.search.progress import say, watching
 from protege.search.reporting import least, write_heads
 from protege.search.search import Search
 from protege.spaces import BadInput, ProtegeError, Teacher
@@ -58,10 +59,10 @@ def guarded(command: Callable[[], None], *, debug: bool = False) -> int:
 def finish(front: Front) -> None:
     """Print what a person wants to see when a study ends: front, report, time."""
     report = front.report()
-    _say(f"\n{front.name}: {len(front.members)} of {len(front.trials)} students are on the front")
+    say(f"\n{front.name}: {len(front.members)} of {len(front.trials)} students are on the front")
     scale = "0 = the teacher alone, 1 = its quality at no cost"
-    _say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
-    _say(f"{Accounting(front.about['seconds'])}\nReport: {report}")
+    say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
+    say(f"{Accounting(front.about['seconds'])}\nReport: {report}")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -70,17 +71,17 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    _say(f"Report: {_front(options.run).report(options.folder)}")
+    say(f"Report: {_front(options.run).report(options.folder)}")
 
 
 def _pick(options: argparse.Namespace) -> None:
-    _say(str(_chosen(_front(options.run), options)))
+    say(str(_chosen(_front(options.run), options)))
 
 
 def _export(options: argparse.Namespace) -> None:
     front = _front(options.run)
     choice = _chosen(front, options)
-    _say(f"{choice}\nStudent: {choice.export(options.to)}")
+    say(f"{choice}\nStudent: {choice.export(options.to)}")
 
 
 def _heads(options: argparse.Namespace) -> None:
@@ -90,8 +91,8 @@ def _heads(options: argparse.Namespace) -> None:
     with watching("heads") as announce:
         scores = measure_heads(teacher, data, options.by, options.tokens, announce)
     page, table = write_heads(scores, teacher.source, (options.to or beside).expanduser())
-    _say(f"Least important by {options.by}:\n{least(scores).to_string(index=False)}")
-    _say(f"\nHeat-map: {page}\nTable: {table}")
+    say(f"Least important by {options.by}:\n{least(scores).to_string(index=False)}")
+    say(f"\nHeat-map: {page}\nTable: {table}")
 
 
 def _teacher_and_data(given: str, file: Path | None) -> tuple[Teacher, Texts | Sequences, Path]:
@@ -188,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a study, or go on with it")
     run.set_defaults(command=_run)
     run.add_argument("study", type=Path, help="a Python file that defines a Search")
-    run.add_argument("--trials", type=_count, default=40, help="trials in all (default 40)")
+    run.add_argument("--trials", type=count, default=40, help="trials in all (default 40)")
 
     report = commands.add_parser("report", help="write the report of a run")
     report.set_defaults(command=_report)
@@ -214,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     heads.add_argument(
         "--tokens",
-        type=_count,
+        type=count,
         help=f"tokens to read, at most (default {TOKENS['ablation']}, "
         f"or {TOKENS['gradient']} where they are read but once)",
     )
@@ -222,18 +223,12 @@ def _parser() -> argparse.ArgumentParser:
         "--to", type=Path, help="a folder (default: the study's, else the current one)"
     )
 
-    for command in (run, report, pick, export, heads):
+    for command in (run, report, pick, export, heads, *add_measuring(commands)):
         # no default: it would undo the one before the command
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
     return parser
-
-
-def _count(word: str) -> int:
-    if not word.isdigit() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number above 0")
-    return int(word)
 
 
 def _one_line(error: Exception) -> str | None:
@@ -249,11 +244,7 @@ def _one_line(error: Exception) -> str | None:
 
 
 def _complain(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - beside `_say`, the one place that does
-
-
-def _say(text: str) -> None:
-    print(text)  # noqa: T201 - the one place that talks to a person
+    print(text, file=sys.stderr)  # noqa: T201 - beside `say`, the one place that does
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a person at a terminal sees while a study runs."""
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 
 @dataclass
@@ -64,3 +66,24 @@ def watching(what: str, console: Console | None = None) -> Iterator[Callable[[st
     with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
         task = progress.add_task(what)
         yield lambda doing: progress.update(task, description=doing)
+
+
+def say(text: str) -> None:
+    """Print what a command has found."""
+    print(text)  # noqa: T201 - the one place that talks to a person
+
+
+def say_table(rows: Sequence[Mapping[str, object]]) -> None:
+    """Print rows under the names of their columns; one that no row has anything for is left out."""
+    named = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
+    table = Table(*named, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_told(row.get(name)) for name in named))
+    # as wide as it needs to be where nobody's window bounds it
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _told(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)

@@ -1,7 +1,7 @@
 """The search: teacher, space and objectives in, a front out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
 from protege.search.lock import held
 from protege.search.progress import Bar, bar
+from protege.search.screening import screened
 from protege.search.study import (
     Ledger,
     Study,
@@ -178,6 +179,10 @@ class Search:
         return next((o for o in self.objectives if isinstance(o, Retention)), None)
 
     @property
+    def _latencies(self) -> list[Latency]:
+        return [one for one in self.objectives if isinstance(one, Latency)]
+
+    @property
     def _is_beside(self) -> bool:
         database = database_path(self.storage)
         return database is not None and database.parent.resolve() == self._folder.resolve()
@@ -191,7 +196,8 @@ class Search:
         with self.stopwatch.phase("propose"):
             number, architecture = ledger.ask()
         candidate = self._candidate(architecture)
-        trial = evaluate(number, candidate, self.objectives)
+        trial = screened(number, candidate, self._latencies, done)
+        trial = trial or evaluate(number, candidate, self.objectives)
         if candidate.is_teacher and trial.state is State.FAILED:
             raise ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
         with self.stopwatch.phase("store"):
@@ -255,6 +261,7 @@ class Search:
                 "folder": None if self._is_beside else str(self._folder.resolve()),
                 "seed": self.seed,
                 "goals": [goal.record() for goal in ledger.goals.goals],
+                "workloads": {one.name: asdict(one.workload) for one in self._latencies},
                 "teacher": {
                     "source": own.source,
                     "fingerprint": own.fingerprint,

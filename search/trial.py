@@ -16,7 +16,7 @@ class State(StrEnum):
     COMPLETE = "complete"
     """Every objective was measured."""
     SCREENED = "screened"
-    """Over a limit before any training; what is dearer was not measured."""
+    """Over a limit before any training, or sure to be; what is dearer was not measured."""
     FAILED = "failed"
     """It could not be built or trained; the reason says why."""
 
@@ -33,6 +33,8 @@ class Trial:
         measurements: By the objectives' names.
         seconds: Where its time went, by phase.
         reason: Why it was screened or failed, or which limit it is beyond.
+        predictions: By the objectives' names, what was expected of a candidate that was screened
+            for it; a figure that was not measured is never on a front.
     """
 
     number: int
@@ -42,6 +44,12 @@ class Trial:
     measurements: Mapping[str, Measurement]
     seconds: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+    predictions: Mapping[str, float] = field(default_factory=dict)
+
+    def known(self, name: str) -> float | None:
+        """The value that was measured, or else the one expected; none where there is neither."""
+        found = self.measurements.get(name)
+        return self.predictions.get(name) if found is None else found.value
 
     @property
     def label(self) -> str:

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
 
 TOKENS = 4096
-"""Real tokens that are remembered unless told otherwise: what a short healing has the time for."""
+"""Real tokens that are remembered, at most: what a short healing has the time for."""
+
+TOKENS_A_CHANNEL = 8
+"""As many for each channel of the stream are enough: each is an unknown of what is fitted."""
+
+
+def tokens_for(hidden_size: int) -> int:
+    """How many real tokens a teacher of that width is remembered on, unless told otherwise."""
+    return min(TOKENS, TOKENS_A_CHANNEL * hidden_size)
+
 
 _GIVEN = "given."
 """Begins the names of the batch's own tensors, where all are stored together."""

@@ -1,7 +1,7 @@
 """Timing models side by side on a target, as often as the plan asks."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -25,6 +25,8 @@ class Compared:
         ratio: Over the reference; the reference's own is 1.
         grade: How far other processes got in the way.
         parts_ms: ``prefill`` and ``per_token``, where tokens were generated.
+        tails_ms: Of the percentiles above 50 those that there were calls enough for.
+        timing: What it was read from: the model beside the reference, with every raw sample.
     """
 
     latency_ms: float
@@ -32,26 +34,52 @@ class Compared:
     ratio: float
     grade: Grade
     parts_ms: dict[Part, float]
+    tails_ms: dict[int, float]
+    timing: Timing
 
 
 def compare(
-    models: Sequence[Model], workload: Workload, target: Target, plan: Plan | None = None
+    models: Sequence[Model],
+    workload: Workload,
+    target: Target,
+    plan: Plan | None = None,
+    announce: Callable[[int], None] | None = None,
 ) -> list[Compared]:
     """Time models against the first of them, each beside it; one result a model, in their order.
 
+    Args:
+        models: The first is the reference; alone it is just timed.
+        workload: What a call is.
+        target: Where.
+        plan: How long to measure.
+        announce: Told the place of each model when its turn comes.
+
     Raises:
-        BadInput: When there are fewer than two models, or one cannot generate the tokens asked for.
-        Unmeasured: When a model cannot run on the target.
+        BadInput: There is no model, or one cannot generate the tokens asked for.
+        Unmeasured: A model cannot run on the target.
     """
-    if len(models) < 2:
-        raise BadInput(f"a comparison needs two models or more, not {len(models)}")
+    if not models:
+        raise BadInput("models=[]: expected one or more")
     reference, *others = models
-    timings = [timed((reference, other), workload, target, plan or Plan()) for other in others]
-    parts = parts_of(workload)
-    scale_ms = {part: median(each.reference_ms(part) for each in timings) for part in parts}
-    worst = max(timing.grade for timing in timings)
-    first = Compared(scale_ms["total"], 0.0, 1.0, worst, _without_total(scale_ms))
-    return [first, *(_compared(timing, scale_ms) for timing in timings)]
+    timings = []
+    for number, pair in enumerate([(reference, other) for other in others] or [(reference,)]):
+        if announce is not None:
+            announce(number + 1 if others else 0)
+        timings.append(timed(pair, workload, target, plan or Plan()))
+    scale_ms = {
+        part: median(each.reference_ms(part) for each in timings) for part in parts_of(workload)
+    }
+    alone, total_ms = timings[0].alone, scale_ms["total"]
+    first = Compared(
+        latency_ms=total_ms,
+        spread_ms=0.0 if others else alone.spread * total_ms,
+        ratio=1.0,
+        grade=max(timing.grade for timing in timings),
+        parts_ms=_without_total(scale_ms),
+        tails_ms=alone.tails_ms(total_ms),
+        timing=alone,
+    )
+    return [first, *(_compared(timing, scale_ms) for timing in timings if others)]
 
 
 def timed(models: Sequence[Model], workload: Workload, target: Target, plan: Plan) -> Timing:
@@ -62,17 +90,7 @@ def timed(models: Sequence[Model], workload: Workload, target: Target, plan: Pla
         Unmeasured: When a model cannot run on the target.
     """
     for model in models:
-        if workload.new_tokens and not generates(model):
-            raise BadInput(
-                f"{model.model_class} generates no tokens: new_tokens must be 0,"
-                f" not {workload.new_tokens}"
-            )
-        bound, asked = positions(model), workload.prompt_tokens + workload.new_tokens
-        if bound is not None and asked > bound:
-            raise BadInput(
-                f"{model.model_class} has positions for {bound} tokens: prompt_tokens + new_tokens"
-                f" must be at most that, not {asked}"
-            )
+        check_fits(model, workload)
     timing = _timed_once(models, workload, target, plan)
     for pause_s in plan.back_off_s:
         if timing.grade is not Grade.UNRELIABLE:
@@ -80,6 +98,25 @@ def timed(models: Sequence[Model], workload: Workload, target: Target, plan: Pla
         time.sleep(pause_s)
         timing = _timed_once(models, workload, target, plan)
     return timing
+
+
+def check_fits(model: Model, workload: Workload) -> None:
+    """Refuse a workload that is not one for the model.
+
+    Raises:
+        BadInput: It generates no tokens and is asked for some, or has not so many positions.
+    """
+    if workload.new_tokens and not generates(model):
+        raise BadInput(
+            f"{model.model_class} generates no tokens: new_tokens must be 0,"
+            f" not {workload.new_tokens}"
+        )
+    bound, needed = positions(model), workload.prompt_tokens + workload.new_tokens
+    if bound is not None and needed > bound:
+        raise BadInput(
+            f"{model.model_class} has positions for {bound} tokens: prompt_tokens + new_tokens"
+            f" must be at most that, not {needed}"
+        )
 
 
 def parts_of(workload: Workload) -> tuple[Part, ...]:
@@ -103,9 +140,15 @@ def _timed_once(models: Sequence[Model], workload: Workload, target: Target, pla
 
 def _compared(timing: Timing, scale_ms: dict[Part, float]) -> Compared:
     figures_ms = {part: timing.ratio(part) * unit_ms for part, unit_ms in scale_ms.items()}
-    latency_ms = figures_ms["total"]
-    spread_ms = timing.spread * latency_ms
-    return Compared(latency_ms, spread_ms, timing.ratio(), timing.grade, _without_total(figures_ms))
+    return Compared(
+        latency_ms=figures_ms["total"],
+        spread_ms=timing.spread * figures_ms["total"],
+        ratio=timing.ratio(),
+        grade=timing.grade,
+        parts_ms=_without_total(figures_ms),
+        tails_ms=timing.tails_ms(scale_ms["total"]),
+        timing=timing,
+    )
 
 
 def _without_total(figures: dict[Part, float]) -> dict[Part, float]:

@@ -104,7 +104,7 @@ class _Conversation:
                     selector.unregister(key.fileobj)
                 elif key.fileobj is stdout:
                     self.heard += chunk
-                    found = _framed(bytes(self.heard))
+                    found = framed(bytes(self.heard))
                     if found is not None:
                         return found
                 else:
@@ -117,7 +117,7 @@ class _Conversation:
         return "\n".join(line for line in lines if line != "measuring")[-_MOST_SAID:]
 
 
-def _framed(heard: bytes) -> dict[str, Any] | None:
+def framed(heard: bytes) -> dict[str, Any] | None:
     """The answer, once its line is complete."""
     for line in heard.split(b"\n")[:-1]:
         if line.startswith(FRAME.encode()):

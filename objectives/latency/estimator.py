@@ -5,6 +5,7 @@ machine that is never quiet: whatever slows the one slows the other. Measured on
 machine, it varied 8-10 times less between sessions than the mean of a hundred consecutive calls.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from itertools import chain
@@ -55,6 +56,18 @@ def combine(values: Sequence[float]) -> tuple[float, float]:
     value = median(values)
     deviation = MAD_TO_DEVIATION * median(abs(each - value) for each in values)
     return value, max(deviation / value, LEAST_SPREAD)
+
+
+def tail(traces: Sequence[Trace], figure: Figure, percentile: int) -> float:
+    """A percentile of the last model's calls, over the reference's median in the same process.
+
+    So drift between processes does not pass for a tail. Of a reference alone, over its own median.
+    """
+    shares: list[float] = []
+    for trace in traces:
+        middle = median(figure(row[0]) for row in trace.rounds)
+        shares += [figure(row[-1]) / middle for row in trace.rounds]
+    return sorted(shares)[math.ceil(percentile / 100 * len(shares)) - 1]
 
 
 def another_process(values: Sequence[float], plan: Plan) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.models import Model, described, model_from
@@ -77,20 +77,39 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a process is to find out.
+
+    Attributes:
+        kind: ``"time"`` of models by turns; ``"memory"`` or ``"energy"`` of one model.
+        window_s: Seconds of calls back to back, of energy.
+        windows: How many of those.
+        sysfs: Where the kernel tells of energy.
+    """
+
+    kind: Literal["time", "memory", "energy"] = "time"
+    window_s: float = 5.0
+    windows: int = 3
+    sysfs: str = "/sys"
+
+
+@dataclass(frozen=True)
 class Job:
-    """One fresh process's work: time these models, by turns.
+    """One fresh process's work: time these models, by turns, or see what one of them needs.
 
     Attributes:
         models: The reference, and the candidate where there is one.
         workload: What every model is asked to do.
         setting: How they are run.
         plan: When enough has been seen.
+        question: What is asked.
     """
 
     models: tuple[Model, ...]
     workload: Workload
     setting: Setting
     plan: Plan
+    question: Question = Question()
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Job":
@@ -98,7 +117,8 @@ class Job:
         plan = record["plan"] | {"back_off_s": tuple(record["plan"]["back_off_s"])}
         models = tuple(model_from(fields) for fields in record["models"])
         setting = Setting(**record["setting"] | {"cores": tuple(record["setting"]["cores"])})
-        return cls(models, Workload(**record["workload"]), setting, Plan(**plan))
+        question = Question(**record["question"])
+        return cls(models, Workload(**record["workload"]), setting, Plan(**plan), question)
 
     def record(self) -> dict[str, Any]:
         """The job as JSON values."""
@@ -107,4 +127,5 @@ class Job:
             "workload": asdict(self.workload),
             "setting": asdict(self.setting) | {"cores": list(self.setting.cores)},
             "plan": asdict(self.plan) | {"back_off_s": list(self.plan.back_off_s)},
+            "question": asdict(self.question),
         }

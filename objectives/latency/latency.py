@@ -1,18 +1,25 @@
 """The latency objective: milliseconds a call of the student on the target."""
 
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.comparison import parts_of, timed
+from protege.objectives.latency.estimator import Grade
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import described
-from protege.objectives.latency.plan import Plan
-from protege.objectives.latency.target import Target
+from protege.objectives.latency.plan import SAMPLES, Plan
+from protege.objectives.latency.target import Target, Unmeasured
 from protege.objectives.latency.timing import Part, Timing
 from protege.objectives.latency.workload import Workload
 from protege.objectives.objective import Cost, Direction, Measurement
 from protege.spaces.blueprint import Blueprint
+from protege.spaces.errors import BadInput
+
+DRIFTED, MOVED = 0.10, 0.25
+"""How much slower than its calibration the reference may be before the device is left to cool down
+and measured again; and how far away, either way, before its own time is taken anew."""
 
 
 @dataclass(frozen=True)
@@ -21,23 +28,44 @@ class Latency:
 
     The value is the ratio to the teacher, from pairs of calls, times the teacher's own time, which
     is measured once for a study and kept. So it is steady where the machine is not, and two
-    candidates of one study are always on one scale.
+    candidates of one study are always on one scale. A percentile above 50 is that of the student's
+    calls over the teacher's median in the same process, times the same time of the teacher.
+
+    A device that is throttled, or on which the undisturbed teacher takes 10 % longer than it did,
+    is left to cool down and measured again. Where it is 25 % away the teacher is timed anew: the
+    scale of the study stays the first one, and ``reference_now_ms`` tells the new time beside it.
 
     Attributes:
         target: Where the model runs.
         workload: What a call is.
         limit_ms: The slowest that a student may be.
         plan: How long to measure.
+        percentile: 50, or 90, 95 or 99, which need 64, 130 and 662 calls.
+        label: Sets this latency apart from others of the study: ``"pi5"`` names it
+            ``latency_pi5_ms``.
+
+    Raises:
+        BadInput: Another percentile, or a label that is no plain word.
     """
 
     target: Target
     workload: Workload = field(default_factory=Workload)
     limit_ms: float | None = None
     plan: Plan = field(default_factory=Plan)
+    percentile: int = 50
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if self.percentile not in SAMPLES:
+            known = ", ".join(map(str, SAMPLES))
+            raise BadInput(f"percentile={self.percentile!r}: expected one of {known}")
+        if self.label and not self.label.isidentifier():
+            raise BadInput(f"label={self.label!r}: expected letters, digits and underscores")
 
     @property
     def name(self) -> str:
-        return "latency_ms"
+        parts = ["latency", self.label, "" if self.percentile == 50 else f"p{self.percentile}"]
+        return "_".join([*filter(None, parts), "ms"])
 
     @property
     def unit(self) -> str:
@@ -60,41 +88,79 @@ class Latency:
 
         Raises:
             BadInput: When the workload asks an encoder for new tokens.
-            Unmeasured: When the model cannot run on the target.
+            Unmeasured: When the model cannot run on the target, or noise spoilt every try.
         """
         with candidate.stopwatch.phase("latency"):
             teacher = candidate.teacher.blueprint(candidate.teacher.architecture)
-            reference = self._timing(candidate, "reference", teacher)
+            reference = self._reference(candidate, "reference", teacher)
             if candidate.blueprint == teacher:
-                return self._of_teacher(reference)
-            beside = self._timing(candidate, "latency", teacher, candidate.blueprint)
-            return self._of_student(beside, reference)
+                parts = dict.fromkeys(parts_of(self.workload), 1.0)
+                return self._measurement(candidate, reference, reference, parts, ())
+            beside = self._beside(candidate, teacher, reference)
+            parts = {part: beside.ratio(part) for part in parts_of(self.workload)}
+            return self._measurement(candidate, beside, reference, parts, beside.samples)
 
-    def _timing(self, candidate: Candidate, kind: str, *models: Blueprint) -> Timing:
+    def _reference(self, candidate: Candidate, kind: str, teacher: Blueprint) -> Timing:
+        """The teacher's own time: once for a study, and once more where the device is another."""
+        return self._kept(candidate, kind, (teacher,), lambda: self._timed((teacher,)))
+
+    def _beside(self, candidate: Candidate, teacher: Blueprint, reference: Timing) -> Timing:
+        """The candidate by turns with the teacher, on a device as it was when the study began."""
+        models = (teacher, candidate.blueprint)
+
+        def measured() -> Timing:
+            timing = self._timed(models)
+            if timing.throttled or drift(timing, reference) > DRIFTED:
+                time.sleep(self.plan.cool_down_s)
+                timing = self._timed(models)
+            return timing
+
+        return self._kept(candidate, "latency", models, measured)
+
+    def _timed(self, models: tuple[Blueprint, ...]) -> Timing:
+        plan = self.plan.with_samples(self.percentile)
+        timing = timed(models, self.workload, self.target, plan)
+        spoilt = Grade.C if self.percentile > 50 else Grade.UNRELIABLE
+        if timing.grade >= spoilt:
+            raise Unmeasured(
+                f"{models[-1].model_class} on {self.target.label}: other processes spoilt every "
+                f"try ({timing.contaminated:.0%} of the calls); quiet the machine, or measure the "
+                "median of one thread, which processor time can stand in for"
+            )
+        return timing
+
+    def _kept(
+        self, candidate: Candidate, kind: str, models: tuple[Blueprint, ...], measure: Any
+    ) -> Timing:
         key = {
             "models": [described(model) for model in models],
             "workload": asdict(self.workload),
             "target": self.target.description(),
+            "samples": SAMPLES[self.percentile],
+            "sustained_s": self.plan.sustained_s,
         }
-        record = candidate.cache.record(kind, key, lambda: self._measured(models))
+        record = candidate.cache.record(
+            kind, key, lambda: {"traces": [one.record() for one in measure().traces]}
+        )
         traces = tuple(Trace.of(trace) for trace in record["traces"])
         return Timing(traces, self.target.threads, self.workload.new_tokens)
 
-    def _measured(self, models: tuple[Blueprint, ...]) -> dict[str, Any]:
-        timing = timed(models, self.workload, self.target, self.plan)
-        return {"traces": [trace.record() for trace in timing.traces]}
-
-    def _of_teacher(self, reference: Timing) -> Measurement:
-        value_ms = reference.reference_ms()
-        parts = dict.fromkeys(parts_of(self.workload), 1.0)
-        details = self._details(reference, reference, parts)
-        return Measurement(value_ms, reference.spread * value_ms, (), details)
-
-    def _of_student(self, beside: Timing, reference: Timing) -> Measurement:
-        value_ms = beside.ratio() * reference.reference_ms()
-        parts = {part: beside.ratio(part) for part in parts_of(self.workload)}
-        details = self._details(beside, reference, parts)
-        return Measurement(value_ms, beside.spread * value_ms, beside.samples, details)
+    def _measurement(
+        self,
+        candidate: Candidate,
+        timing: Timing,
+        reference: Timing,
+        ratios: dict[Part, float],
+        samples: tuple[float, ...],
+    ) -> Measurement:
+        share = ratios["total"] if self.percentile == 50 else timing.tail(self.percentile)
+        value_ms = share * reference.reference_ms()
+        details = self._details(timing, reference, ratios)
+        if abs(drift(timing, reference)) > MOVED:
+            teacher = candidate.teacher.blueprint(candidate.teacher.architecture)
+            again = self._reference(candidate, "reference-again", teacher)
+            details["reference_now_ms"] = again.reference_ms()
+        return Measurement(value_ms, timing.spread * value_ms, samples, details)
 
     def _details(
         self, timing: Timing, reference: Timing, ratios: dict[Part, float]
@@ -107,10 +173,24 @@ class Latency:
         return {
             "ratio_to_teacher": ratios["total"],
             "speedup": 1 / ratios["total"],
+            "target": self.target.label,
             "grade": str(timing.grade),
             "clock": "processor" if timing.on_cpu else "wall",
             "pairs": float(sum(len(trace.rounds) for trace in timing.traces)),
             "processes": float(len(timing.traces)),
             "cold_ms": timing.cold_ms,
+            "reference_drift": drift(timing, reference),
+            **({"throttled": timing.throttled} if timing.throttled else {}),
             **parts_ms,
         }
+
+
+def drift(timing: Timing, reference: Timing) -> float:
+    """How much longer the reference took beside a candidate than alone, relatively.
+
+    Told where nothing else ran on the device: a busy machine slows both models of a pair alike,
+    which their ratio does not show, nor is it a matter of cooling down.
+    """
+    if max(timing.grade, reference.grade) > Grade.A:
+        return 0.0
+    return timing.reference_ms() / reference.reference_ms() - 1

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import PreTrainedModel
 
 from protege.spaces.blueprint import Blueprint
@@ -28,13 +30,15 @@ class Checkpoint:
     folder: str
 
     @classmethod
-    def at(cls, folder: str | Path) -> "Checkpoint":
-        """The checkpoint of that folder, of the class that its configuration names.
+    def at(cls, source: str | Path) -> "Checkpoint":
+        """The checkpoint of a folder or a hub id, of the class that its configuration names.
 
         Raises:
-            BadInput: When the folder has no configuration, or it names no class.
+            BadInput: There is no such folder or id, or it has no configuration that names a class.
         """
-        path = Path(folder).resolve()
+        path = Path(source).expanduser().resolve()
+        if not path.exists():
+            path = _downloaded(str(source))
         try:
             config = json.loads((path / "config.json").read_text(encoding="utf-8"))
             return cls(config["architectures"][0], str(path))
@@ -49,6 +53,16 @@ class Checkpoint:
         )
         model.eval()
         return model
+
+
+def _downloaded(repo_id: str) -> Path:
+    """The folder that the hub keeps that checkpoint in on this machine, fetched if need be."""
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=["*.json", "*.safetensors"]))
+    except (HFValidationError, HfHubHTTPError, OSError, ValueError) as error:
+        raise BadInput(
+            f"{repo_id}: no such folder, and no model of that id could be fetched from the hub"
+        ) from error
 
 
 Model = Blueprint | Checkpoint

@@ -1,6 +1,11 @@
 """How long to measure: every number of the policy, in one place."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+
+SAMPLES = {50: 11, 90: 64, 95: 130, 99: 662}
+"""Calls that a percentile needs to be told at all: MLPerf Inference's early-stopping estimate with
+99 % confidence and none above it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Plan:
         fewest_pairs: Pairs of a process whose calls are so slow that it would pass its share.
         back_off_s: Pauses before measuring again what noise has spoilt.
         deadline_s: Seconds after which a process counts as hung and is killed.
+        cool_down_s: Pause before measuring again what a hot or slowed device has spoilt.
         sustained_s: Seconds of load that a process takes pairs for, whatever the interval, to see
             what a device does once it is hot; 0 for as few as will do.
     """
@@ -51,9 +57,23 @@ class Plan:
     fewest_pairs: int = 3
     back_off_s: tuple[float, ...] = (2.0, 8.0)
     deadline_s: float = 900.0
+    cool_down_s: float = 10.0
     sustained_s: float = 0.0
 
     @property
     def process_s(self) -> float:
         """Seconds that one process may take: two of them make a measurement."""
         return self.candidate_s / 2
+
+    def with_samples(self, percentile: int) -> "Plan":
+        """As long as that percentile needs: two processes have the samples for it between them."""
+        if percentile == 50:
+            return self
+        pairs = math.ceil(SAMPLES[percentile] / 2)
+        return replace(
+            self,
+            fewest_pairs=max(self.fewest_pairs, pairs),
+            least_pairs=max(self.least_pairs, pairs),
+            usual_pairs=max(self.usual_pairs, pairs),
+            most_pairs=max(self.most_pairs, pairs),
+        )

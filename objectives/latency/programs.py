@@ -1,12 +1,16 @@
 """Models exported for a runtime: each made once, checked, and kept for every study to come."""
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -52,39 +56,57 @@ class Programs:
             Unexportable: The runtime cannot take the model, or answers otherwise than PyTorch.
         """
         key = {
-            "model": described(model) | _weights(model),
+            "model": described(model) | weights_of(model),
             "workload": _shapes(workload),
             "runtime": runtime.name,
             "precision": precision,
             "versions": runtime.versions(),
+            "exporter": _exporter(),
         }
         path = self.folder / digest(canonical(key).encode())
-        if (path / MANIFEST).exists():
-            os.utime(path)  # used now
-            return path
-        with atomic(path) as scratch:
-            remove(scratch)
-            scratch.mkdir()
+        with _alone(path):
+            if (path / MANIFEST).exists():
+                os.utime(path)  # used now
+                return path
             job = {
                 "model": described(model),
                 "workload": asdict(workload),
                 "runtime": runtime.name,
                 "precision": precision,
-                "folder": str(scratch),
             }
-            _export(job, model.model_class)
-            remove(path)
+            with atomic(path) as scratch:
+                remove(scratch)
+                scratch.mkdir()
+                _export(job | {"folder": str(scratch)}, model.model_class, runtime.interpreter)
+                remove(path)
         self._make_room(path)
         return path
 
     def _make_room(self, newest: Path) -> None:
-        """Drop what was used least recently until the rest fits."""
-        known = [(one.stat().st_mtime, one) for one in self.folder.iterdir() if one != newest]
+        """Drop what was used least recently until the rest fits, and what the dead left behind."""
+        long_ago = time.time() - 2 * EXPORT_S
         left = self.most_bytes - _size(newest)
-        for _, path in sorted(known, reverse=True):
+        known = [(one.stat().st_mtime, one) for one in self.folder.iterdir() if one != newest]
+        for used, path in sorted(known, reverse=True):
+            if not (path / MANIFEST).exists():  # somebody is at work on it, or was
+                if used < long_ago:
+                    remove(path)
+                continue
             left -= _size(path)
             if left < 0:
                 remove(path)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While this process has a program to itself: who comes second finds it exported."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.utime(lock.fileno())  # or what is old would pass for left behind
+        yield
 
 
 def _shapes(workload: Workload) -> dict[str, Any]:
@@ -92,28 +114,43 @@ def _shapes(workload: Workload) -> dict[str, Any]:
     return asdict(workload) | {"new_tokens": min(workload.new_tokens, 1)}
 
 
-def _weights(model: Model) -> dict[str, str]:
+def weights_of(model: Model) -> dict[str, str]:
     """What stands for a checkpoint's files, wherever they are."""
     if not isinstance(model, Checkpoint):
         return {}
     folder = Path(model.folder)
-    files = [*sorted(folder.glob("*.safetensors")), folder / "config.json"]
-    parts = [digest(path.read_bytes()) for path in files if path.exists()]
+    found = [*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("config.json")]
+    states = [(path, path.stat()) for path in sorted(found)]
+    parts = [_content(path, state.st_size, state.st_mtime_ns) for path, state in states]
     return {"folder": digest("".join(parts).encode())}
+
+
+@cache
+def _content(path: Path, _size: int, _changed_ns: int) -> str:
+    """What stands for a file's content, read once for as long as it stays as it is."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _exporter() -> str:
+    """What stands for the code that exports: other code makes other programs."""
+    sources = files("protege.objectives.latency")
+    return digest(*((sources / name).read_bytes() for name in ("exporting.py", "inputs.py")))
 
 
 def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def _export(job: Mapping[str, Any], name: str) -> None:
+def _export(job: Mapping[str, Any], name: str, interpreter: str) -> None:
     """Export in a process of its own: exporters patch what they import, print, and need memory.
 
     Raises:
         DiskFull: There is no room for the program.
         Unexportable: It failed, or hung.
     """
-    command = [sys.executable, "-P", "-m", "protege.objectives.latency.exporting"]
+    command = [interpreter, "-P", "-m", "protege.objectives.latency.exporting"]
     environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}
     what = f"{name} could not be exported for {job['runtime']} in {job['precision']}"
     try:

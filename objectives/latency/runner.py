@@ -24,6 +24,7 @@ from transformers.utils import logging
 
 from protege.objectives.latency.calls import traced
 from protege.objectives.latency.device.main import FRAME
+from protege.objectives.latency.eager import memory, used
 from protege.objectives.latency.job import Job
 from protege.objectives.latency.models import class_named
 from protege.spaces.errors import ProtegeError
@@ -108,6 +109,10 @@ def _be_child(job: Job, writing: int, runner: int) -> None:
 
 def _measured(job: Job) -> dict[str, Any]:
     try:
+        if job.question.kind == "memory":
+            return {"memory": memory(job)}
+        if job.question.kind == "energy":
+            return {"energy": used(job)}
         return {"trace": traced(job).record()}
     except Exception as error:  # noqa: BLE001 - whatever a model raises is the answer
         lines = str(error).strip().splitlines() or [""]

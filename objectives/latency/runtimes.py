@@ -1,9 +1,13 @@
 """What can run a model on a processor, and what each of them needs."""
 
-from dataclasses import dataclass
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,6 +23,19 @@ HALF_PRECISIONS = {
 """What the processor must list among its features to calculate in them."""
 
 
+_ASK = """
+import json, sys
+from importlib.metadata import PackageNotFoundError, version
+found = {}
+for name in sys.argv[1:]:
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
 @dataclass(frozen=True)
 class Runtime:
     """One way to run a model.
@@ -30,6 +47,7 @@ class Runtime:
         precisions: What it can calculate in.
         exports: Whether a model is exported for it; else PyTorch runs it as it is.
         needed: What must be installed where models are timed.
+        python: The interpreter that exports for it and runs it; this one's if empty.
     """
 
     name: Name
@@ -38,10 +56,25 @@ class Runtime:
     precisions: tuple[Precision, ...]
     exports: bool = True
     needed: tuple[str, ...] = ()
+    python: str = ""
+
+    @property
+    def interpreter(self) -> str:
+        """The path of the interpreter that exports for it and runs it."""
+        return self.python or sys.executable
 
     def versions(self) -> dict[str, str]:
         """The installed versions of everything that a time on this runtime depends on."""
-        return {name: _installed(name) for name in ("torch", "transformers", *self.packages)}
+        there = installed(self.interpreter)
+        names = ("torch", "transformers", *self.packages)
+        return {name: there.get(name, "absent") for name in names}
+
+    def missing(self) -> list[str]:
+        """What it lacks where models are exported."""
+        there = installed(self.interpreter)
+        # another interpreter exports by this very package
+        names = (*self.packages, "protege") if self.python else self.packages
+        return [name for name in names if name not in there]
 
 
 RUNTIMES: dict[str, Runtime] = {
@@ -74,8 +107,13 @@ RUNTIMES: dict[str, Runtime] = {
 }
 
 
-def runtime_named(name: str, precision: str = "float32") -> Runtime:
-    """The runtime of that name, which is installed here and calculates in that precision.
+def runtime_named(name: str, precision: str = "float32", python: str = "") -> Runtime:
+    """The runtime of that name, which is installed and calculates in that precision.
+
+    Args:
+        name: What it is called.
+        precision: What it shall calculate in.
+        python: The interpreter of the environment that it lives in; this one's if empty.
 
     Raises:
         BadInput: There is none, it is not installed, or it has no such precision.
@@ -87,13 +125,33 @@ def runtime_named(name: str, precision: str = "float32") -> Runtime:
         raise BadInput(
             f"precision={precision!r} on {name}: expected one of {', '.join(runtime.precisions)}"
         )
-    missing = [package for package in runtime.packages if find_spec(package) is None]
+    if python and not runtime.exports:
+        raise BadInput(f"python={python!r}: {name} runs in this interpreter; leave python empty")
+    runtime = replace(runtime, python=python)
+    missing = runtime.missing()
     if missing:
         raise BadInput(
-            f"runtime {name!r} needs {', '.join(missing)}, not installed here: "
-            f'pip install "protege[{runtime.extra}]"'
+            f"runtime {name!r} needs {', '.join(missing)}, not installed "
+            f"{f'for {python}' if python else 'here'}: "
+            f'{runtime.interpreter} -m pip install "protege[{runtime.extra}]"'
         )
+    if name == "compile":
+        _check_compiler()
     return runtime
+
+
+def _check_compiler() -> None:
+    """Refuse to compile where there is nothing to compile with.
+
+    Raises:
+        BadInput: There is no C++ compiler on the path.
+    """
+    known = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
+    if not any(shutil.which(name) for name in known if name):
+        raise BadInput(
+            "runtime 'compile' needs a C++ compiler, not found here (none of $CXX, c++, g++, "
+            "clang++): apt-get install g++"
+        )
 
 
 def check_hardware(precision: Precision) -> None:
@@ -123,11 +181,31 @@ def processor_features() -> frozenset[str]:
     return frozenset(next(listed, []))
 
 
-def _installed(package: str) -> str:
+@cache
+def installed(python: str) -> Mapping[str, str]:
+    """The versions of all that any runtime needs and an interpreter has; asked of it once.
+
+    Raises:
+        BadInput: The interpreter does not answer.
+    """
+    packages = {package for one in RUNTIMES.values() for package in one.packages}
+    names = sorted({"torch", "transformers", "protege", *packages})
+    # a process even where it is this one's: what was installed since is seen all the same
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
+        said = subprocess.run(
+            [python, "-P", "-c", _ASK, *names],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        found: dict[str, str] = json.loads(said)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise BadInput(
+            f"python={python!r} does not answer ({type(error).__name__}): expected the path of an "
+            "interpreter, of Python 3.11 or newer"
+        ) from error
+    return found
 
 
 PRECISIONS: tuple[str, ...] = get_args(Precision)

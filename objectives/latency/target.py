@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -53,6 +52,7 @@ class Target(Protocol):
         """Time the models by turns in one fresh process there.
 
         Raises:
+            Unexportable: When a model cannot be exported for the runtime.
             Unmeasured: When a model cannot run there.
         """
 
@@ -69,6 +69,9 @@ class LocalCPU:
         precision: What is calculated in; ``"int8"`` is ONNX Runtime's dynamic quantisation.
         cores: The cores that a model keeps to, by the system's numbers; all of them if empty.
         priority: ``"high"`` asks the system for more than is usual, as far as it allows.
+        python: The interpreter that exports and runs, of a runtime that lives in an environment of
+            its own; this one's if empty.
+        programs: Where exported models are kept.
 
     Raises:
         BadInput: There are fewer cores than threads, or the runtime is not here, or the precision
@@ -80,6 +83,7 @@ class LocalCPU:
     precision: Precision = "float32"
     cores: tuple[int, ...] = ()
     priority: Literal["normal", "high"] = "normal"
+    python: str = ""
     programs: Programs = field(default_factory=Programs, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -95,12 +99,12 @@ class LocalCPU:
             )
         if self.priority not in {"normal", "high"}:
             raise BadInput(f"priority={self.priority!r}: expected normal or high")
-        runtime_named(self.runtime, self.precision)
+        runtime_named(self.runtime, self.precision, self.python)
         check_hardware(self.precision)
 
     @cached_property
     def _runtime(self) -> Runtime:
-        return runtime_named(self.runtime, self.precision)
+        return runtime_named(self.runtime, self.precision, self.python)
 
     @property
     def label(self) -> str:
@@ -136,13 +140,14 @@ class LocalCPU:
     def _of_programs(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
         folders = [self.programs.of(m, workload, self._runtime, self.precision) for m in models]
         job = {
-            **program_job(workload, plan, self.threads, self._kept_cores, self.priority),
+            **program_job(workload, plan, self.threads, self.kept_cores, self.priority),
             "programs": [str(folder) for folder in folders],
         }
+        command = [self._runtime.interpreter, str(runner_here())]
         cause = ""
         for _ in range(_TRIES):
             with nursery.device_lock():
-                answer = converse([sys.executable, str(runner_here())], job, plan.deadline_s)
+                answer = converse(command, job, plan.deadline_s)
             if isinstance(answer, Broken):
                 cause = answer.cause
                 continue
@@ -152,7 +157,8 @@ class LocalCPU:
         raise Unmeasured(f"{names(models)} could not be timed in {_TRIES} tries: {cause}")
 
     @property
-    def _kept_cores(self) -> tuple[int, ...]:
+    def kept_cores(self) -> tuple[int, ...]:
+        """The cores that exported programs are kept to."""
         # ExecuTorch has no setting for threads in Python: it takes as many as it may run on
         if self.runtime == "executorch" and not self.cores:
             return tuple(sorted(available_cores())[: self.threads])

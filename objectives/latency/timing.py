@@ -1,15 +1,24 @@
 """Figures of models timed by turns, read from the raw traces."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from statistics import median
 from typing import Literal
 
+from protege.objectives.latency.device.environment import throttled
 from protege.objectives.latency.device.loop import Sample, ratios
-from protege.objectives.latency.estimator import Grade, combine, grade, process_value
-from protege.objectives.latency.job import Trace
+from protege.objectives.latency.estimator import (
+    Grade,
+    combine,
+    contaminated_share,
+    grade,
+    process_value,
+    tail,
+)
+from protege.objectives.latency.job import Round, Trace
+from protege.objectives.latency.plan import SAMPLES
 
 Part = Literal["total", "prefill", "per_token"]
 
@@ -34,6 +43,11 @@ class Timing:
         return grade(self.traces, self.threads)
 
     @property
+    def contaminated(self) -> float:
+        """The share of calls that another process interrupted, 0 to 1."""
+        return contaminated_share(self.traces)
+
+    @property
     def on_cpu(self) -> bool:
         """Whether processor time is read, as the clock on the wall was spoilt."""
         return self.grade is Grade.C
@@ -46,6 +60,28 @@ class Timing:
     def ratio(self, part: Part = "total") -> float:
         """Candidate over reference."""
         return combine(self.process_ratios(part))[0]
+
+    def tail(self, percentile: int) -> float:
+        """A percentile of the last model's calls over the reference's median."""
+        return tail(self.traces, self._figure("total"), percentile)
+
+    def tails_ms(self, reference_ms: float) -> dict[int, float]:
+        """The percentiles above 50 that there are calls enough for, of a reference of that time."""
+        calls = sum(len(trace.rounds) for trace in self.traces)
+        able = [one for one, needed in SAMPLES.items() if one > 50 and calls >= needed]
+        return {one: self.tail(one) * reference_ms for one in able} if not self.on_cpu else {}
+
+    @property
+    def alone(self) -> "Timing":
+        """The reference's calls without the candidate's."""
+        traces = [replace(t, cold_ms=t.cold_ms[:1], rounds=_first(t)) for t in self.traces]
+        return replace(self, traces=tuple(traces))
+
+    @cached_property
+    def throttled(self) -> str:
+        """Why the device was slower than it can be; empty where it does not say that it was."""
+        seen = (trace.environment for trace in self.traces if trace.environment)
+        return next(filter(None, (throttled(one["before"], one["after"]) for one in seen)), "")
 
     @property
     def spread(self) -> float:
@@ -78,3 +114,7 @@ class Timing:
             return (total(sample) - prefill(sample)) / self.new_tokens
 
         return {"total": total, "prefill": prefill, "per_token": per_token}[part]
+
+
+def _first(trace: Trace) -> tuple[Round, ...]:
+    return tuple(row[:1] for row in trace.rounds)

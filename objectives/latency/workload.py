@@ -30,6 +30,10 @@ class Workload:
         _check("prompt_tokens", self.prompt_tokens, least=1)
         _check("new_tokens", self.new_tokens, least=0)
 
+    def __str__(self) -> str:
+        more = f" + {self.new_tokens}" if self.new_tokens else ""
+        return f"{self.batch_size} x {self.prompt_tokens}{more} tokens"
+
 
 def _check(name: str, size: object, *, least: int) -> None:
     # a bool is an int to Python, and never a size that somebody meant

@@ -13,6 +13,7 @@ from protege.search.accounting import Accounting
 from protege.search.goals import Goal
 from protege.search.reporting import figures, views
 from protege.search.reporting.heads import heat_map
+from protege.search.reporting.latency import made_of
 from protege.search.reporting.parts import Cell, Column, Plot, Table, plot, render
 from protege.search.reporting.wording import (
     CHOSEN,
@@ -62,6 +63,7 @@ def page(front: "Front") -> str:
         spent=duration(accounting.total),
         bars=bars(accounting),
         trials=all_trials(front),
+        latencies=made_of(front),
         heat_maps=[heat_map(scores) for scores in front.heads],
     )
 

@@ -73,9 +73,8 @@ class Ledger:
         known = trial.constraints
         # sorted, and all of them: the Gaussian process reads them by position
         for goal in sorted(self.goals.goals, key=lambda one: one.name):
-            measured = goal.limit is not None and goal.name in result.measurements
-            if measured and goal.name not in known:
-                value = result.measurements[goal.name].value
+            value = None if goal.limit is None else result.known(goal.name)
+            if value is not None and goal.name not in known:
                 trial.set_constraint(goal.name, goal.violation(value))
         complete = result.state is State.COMPLETE
         values = self.goals.values(result) if complete else None

@@ -55,3 +55,10 @@ def conclude(topic: str, figures: Sequence[Figure]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps([asdict(one) for one in figures], indent=1) + "\n")
     print(f"Figures: {path}")
+
+
+def known(topic: str) -> dict[str, Figure]:
+    """The figures that a topic's file has, by name."""
+    path = FOLDER / f"{topic}.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return {one["figure"]: Figure(**one) for one in found}

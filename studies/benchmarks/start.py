@@ -8,13 +8,12 @@ file of its own.
 """
 
 import argparse
-import json
 import sys
 import time
 
 from protege.search.cli import guarded
 from studies.benchmarks import start_decoder, start_encoder, start_race
-from studies.benchmarks.figures import FOLDER, Figure, conclude
+from studies.benchmarks.figures import conclude, known
 
 PARTS = {
     "encoder": start_encoder.figures,
@@ -31,19 +30,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a little of everything")
     given = parser.parse_args()
     topic = "start-quick" if given.quick else "start"
-    found = _known(topic) if given.only else {}
+    found = known(topic) if given.only else {}
     for name in [given.only] if given.only else PARTS:
         begin = time.perf_counter()
         found |= {one.figure: one for one in PARTS[name](quick=given.quick)}
         print(f"{name}: {time.perf_counter() - begin:.0f} s", flush=True)
     conclude(topic, list(found.values()))
-
-
-def _known(topic: str) -> dict[str, Figure]:
-    """The figures that are in the file, by name."""
-    path = FOLDER / f"{topic}.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return {one["figure"]: Figure(**one) for one in known}
 
 
 if __name__ == "__main__":

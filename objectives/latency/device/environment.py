@@ -12,6 +12,14 @@ _CPU = Path("/sys/devices/system/cpu")
 _NOW = 0xF
 """The bits of a Raspberry Pi's throttling state that speak of this moment, not of since boot."""
 
+_SLOWED = {
+    "hardware slowdown",
+    "software thermal slowdown",
+    "hardware thermal slowdown",
+    "hardware power brake",
+}
+"""What slows a GPU that is hot or short of power; a power cap is a setting like any other."""
+
 
 def snapshot() -> dict[str, Any]:
     """Temperatures, clocks, governor and throttling counts, as far as the machine tells."""
@@ -37,6 +45,9 @@ def throttled(before: dict[str, Any], after: dict[str, Any]) -> str:
         return f"throttled while it was measured ({', '.join(sorted(risen))})"
     if int(after.get("pi_throttled", 0)) & _NOW:
         return "throttled or short of voltage now (vcgencmd get_throttled)"
+    slowed = _SLOWED & set(after.get("gpu", {}).get("slowed_by", []))
+    if slowed:
+        return f"the GPU was throttled: {', '.join(sorted(slowed))}"
     if "max_mhz" in before and "max_mhz" in after and after["max_mhz"] < before["max_mhz"]:
         return f"its highest clock fell from {before['max_mhz']:g} to {after['max_mhz']:g} MHz"
     return ""

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from protege.objectives.latency.device.environment import snapshot
 from protege.objectives.latency.device.loop import timed
+from protege.objectives.latency.device.meters import energy
 from protege.objectives.latency.device.programs import Program
+from protege.objectives.latency.device.resources import (
+    footprint,
+    import_runtime,
+    program_bytes,
+    resident_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,16 +50,24 @@ def main() -> int:
 
 
 def answered(job: dict[str, Any], start_s: float) -> dict[str, Any]:
-    """The job's ``trace``, or that the device is ``busy``, or why the job ``failed``."""
+    """What the job asks for, or that the device is ``busy``, or why the job ``failed``.
+
+    Of models timed by turns it is their ``trace``, of one model its ``memory`` or its ``energy``.
+    """
     try:
         with _locked(job.get("lock")):
             arranged = arrange(job.get("cores", []), job.get("priority", "normal"))
+            question = job.get("question", {"kind": "time"})
+            if question["kind"] == "memory":
+                return {"memory": _memory(job)}
+            if question["kind"] == "energy":
+                return {"energy": _energy(job, question)}
             return {"trace": {**_trace(job, start_s), "arranged": arranged}}
     except BlockingIOError as error:
         return {"busy": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises is the answer
-        lines = str(error).strip().splitlines() or [""]
-        return {"failed": f"{type(error).__name__}: {lines[0]}"}
+        # all lines as one: the first may only say where in a runtime's own source it went wrong
+        return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"}
 
 
 def _trace(job: dict[str, Any], start_s: float) -> dict[str, Any]:
@@ -66,6 +81,23 @@ def _trace(job: dict[str, Any], start_s: float) -> dict[str, Any]:
         "rounds": [[list(sample) for sample in row] for row in rounds],
         "environment": {"before": before, "after": snapshot()},
     }
+
+
+def _memory(job: dict[str, Any]) -> dict[str, float]:
+    """Peaks of the one program, all of whose steps are alike: a second one needs no more."""
+    (folder,) = job["programs"]
+    import_runtime(folder)
+    imports_mb = resident_bytes() / 1e6
+    steps = min(int(job["new_tokens"]), 1)
+    peaks = footprint(lambda: Program(folder, job["threads"]).call(steps))
+    return {**peaks, "imports_mb": imports_mb, "artifact_mb": program_bytes(folder) / 1e6}
+
+
+def _energy(job: dict[str, Any], question: dict[str, Any]) -> dict[str, Any]:
+    (folder,) = job["programs"]
+    call = Program(folder, job["threads"]).call(int(job["new_tokens"]))
+    call()
+    return energy(call, "cpu", question)
 
 
 def arrange(cores: list[int], priority: str) -> str:

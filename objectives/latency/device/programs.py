@@ -124,4 +124,5 @@ def inputs_of(folder: Path) -> dict[str, Any]:
     import numpy
 
     with numpy.load(folder / "inputs.npz") as stored:
-        return {name: numpy.ascontiguousarray(stored[name]) for name in stored.files}
+        # not `ascontiguousarray`, which makes a row of a single number
+        return {name: numpy.array(stored[name], order="C") for name in stored.files}

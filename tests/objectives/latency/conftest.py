@@ -1,13 +1,17 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 from transformers import BertConfig, LlamaConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from protege.objectives.candidate import Candidate
+from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.plan import Plan
+from protege.objectives.latency.programs import Programs
 from protege.spaces import Task, Teacher
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.cache import Cache
@@ -48,6 +52,12 @@ def endless() -> Plan:
     return Plan(most_pairs=10**9, usual_pairs=10**9, pairs_s=600.0, candidate_s=1200.0)
 
 
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    """Where a test finds what another has exported."""
+    return Programs(tmp_path_factory.mktemp("programs"))
+
+
 @pytest.fixture
 def candidate(tmp_path: Path) -> Callable[[Blueprint, int], Candidate]:
     """The student of so many layers that is cut from a teacher of that blueprint."""
@@ -66,3 +76,40 @@ def candidate(tmp_path: Path) -> Callable[[Blueprint, int], Candidate]:
         return Candidate(teacher, teacher.architecture.scaled(layers=ratio), Cache(tmp_path))
 
     return cut
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[[list[str]], Path]:
+    """A program for ONNX Runtime that adds a number to a row, at each of those stages."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+
+    def made(stages: list[str]) -> Path:
+        graph = helper.make_graph(
+            [helper.make_node("Add", ["row", "number"], ["sum"])],
+            "sum",
+            [
+                helper.make_tensor_value_info("row", kind, [4]),
+                helper.make_tensor_value_info("number", kind, []),
+            ],
+            [helper.make_tensor_value_info("sum", kind, [4])],
+        )
+        model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)])
+        for stage in stages:
+            (tmp_path / stage).mkdir()
+            onnx.save(model, tmp_path / stage / "model.onnx")
+            np.savez(
+                tmp_path / stage / "inputs.npz",
+                row=np.ones(4, np.float32),
+                number=np.array(2, np.float32),
+            )
+        manifest = {
+            "runtime": "onnxruntime",
+            "precision": "float32",
+            "stages": dict.fromkeys(stages, "model.onnx"),
+        }
+        (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+        return tmp_path
+
+    return made

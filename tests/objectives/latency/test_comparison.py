@@ -107,9 +107,25 @@ def test_an_encoder_cannot_be_asked_for_new_tokens(encoder: Blueprints) -> None:
         compare([encoder(1), encoder(1)], Workload(new_tokens=5), Simulator())
 
 
-def test_one_model_is_no_comparison(encoder: Blueprints) -> None:
-    with pytest.raises(BadInput, match="a comparison needs two models or more, not 1"):
-        compare([encoder(1)], SHORT, Simulator())
+def test_one_model_alone_is_timed_and_no_model_is_not(encoder: Blueprints) -> None:
+    told: list[int] = []
+    (alone,) = compare([encoder(3)], SHORT, Simulator(), announce=told.append)
+    assert (alone.latency_ms, alone.ratio, told) == (3.0, 1.0, [0])
+    assert alone.spread_ms > 0
+    with pytest.raises(BadInput, match="expected one or more"):
+        compare([], SHORT, Simulator())
+
+
+def test_each_model_is_announced_and_its_tails_told_where_calls_are_enough(
+    encoder: Blueprints,
+) -> None:
+    told: list[int] = []
+    models = [encoder(4), encoder(2), encoder(1)]
+    found = compare(models, SHORT, Simulator(), Plan().with_samples(90), told.append)
+    assert told == [1, 2]
+    assert [set(one.tails_ms) for one in found] == [{90}] * 3
+    assert [one.tails_ms[90] for one in found] == [4.0, 2.0, 1.0]
+    assert compare(models[:2], SHORT, Simulator())[1].tails_ms == {}
 
 
 def test_a_checkpoint_is_compared_with_a_blueprint_on_this_machine(

@@ -6,14 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protege.objectives.latency.device.loop import (
-    Sample,
-    enough,
-    half_width,
-    median_interval,
-    ratios,
-    wall_ms,
-)
+from protege.objectives.latency.device.loop import Sample, wall_ms
 from protege.objectives.latency.estimator import (
     Grade,
     another_process,
@@ -49,22 +42,6 @@ def noisy(preempted: int, of: int) -> Trace:
     return Trace((1.0,), tuple((each,) for each in samples))
 
 
-@given(st.lists(times_ms, min_size=1), st.randoms())
-def test_an_interval_holds_the_median_whatever_the_order(
-    values: list[float], shuffled: random.Random
-) -> None:
-    low, high = median_interval(values)
-    assert low <= median(values) <= high
-    again = list(values)
-    shuffled.shuffle(again)
-    assert median_interval(again) == (low, high)
-
-
-def test_the_interval_of_a_hundred_values_runs_from_the_41st_to_the_60th() -> None:
-    assert median_interval([float(value) for value in range(100)]) == (40.0, 59.0)
-    assert half_width([float(value) for value in range(100)]) == pytest.approx(9.5 / 49.5)
-
-
 @given(pairs, st.randoms())
 def test_the_order_of_pairs_does_not_matter(
     walls: list[tuple[float, float]], shuffled: random.Random
@@ -96,33 +73,8 @@ def test_processor_time_is_the_ratio_of_the_medians() -> None:
 
 def test_a_reference_alone_is_told_in_milliseconds() -> None:
     alone = tuple((sample(wall),) for wall in (3.0, 1.0, 2.0))
-    assert ratios(alone) == [3.0, 1.0, 2.0]
     assert process_value(Trace((1.0,), alone), wall_ms, on_cpu=False) == 2.0
     assert process_value(Trace((1.0,), alone), wall_ms, on_cpu=True) == 2.0
-
-
-STEADY, JUMPY = [(2.0, 1.0)] * 100, [(2.0, 1.0), (1.0, 2.0)] * 50
-
-
-@pytest.mark.parametrize(
-    ("walls", "pairs_s", "process_s", "stops"),
-    [
-        (STEADY[:10], 0.1, 1.0, False),  # fewer than usual
-        (STEADY[:15], 0.1, 1.0, True),  # narrow
-        (STEADY[:16], 0.1, 1.0, False),  # not the moment to look
-        (JUMPY[:15], 0.1, 1.0, False),  # wide
-        (JUMPY[:15], 1.0, 2.0, True),  # wide, and out of seconds
-        (JUMPY[:100], 0.1, 1.0, True),  # as many as there may be
-        (STEADY[:5], 1.5, 2.0, True),  # slow calls: the least will do
-        (STEADY[:4], 1.5, 2.0, False),  # fewer than the least
-        (STEADY[:3], 9.0, 13.0, True),  # one more would pass the process's share
-        (STEADY[:2], 9.0, 13.0, False),  # too few, whatever they take
-    ],
-)
-def test_a_process_stops_when_it_has_seen_enough(
-    walls: list[tuple[float, float]], pairs_s: float, process_s: float, *, stops: bool
-) -> None:
-    assert enough(rounds(walls), pairs_s, process_s, Plan()) is stops
 
 
 @pytest.mark.parametrize(

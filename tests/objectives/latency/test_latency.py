@@ -1,13 +1,16 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from protege.objectives.candidate import Candidate
-from protege.objectives.latency import Latency, LocalCPU, Plan, Workload
+from protege.objectives.latency import Latency, LocalCPU, Plan, Unmeasured, Workload
 from protege.objectives.objective import Cost, Objective, exceeds
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
+from tests.objectives.latency.scripted import Device
 
 Blueprints = Callable[[int], Blueprint]
 Cut = Callable[[Blueprint, int], Candidate]
@@ -95,3 +98,97 @@ def test_an_encoder_asked_for_new_tokens_is_an_error(
     latency = Latency(LocalCPU(), Workload(1, 8, new_tokens=2), plan=brief)
     with pytest.raises(BadInput, match="BertModel generates no tokens"):
         latency.measure(candidate(encoder(2), 1))
+
+
+SMALL = Workload(1, 8)
+QUICK = Plan(usual_pairs=10, back_off_s=(), cool_down_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("percentile", "label", "name"),
+    [(50, "", "latency_ms"), (90, "", "latency_p90_ms"), (99, "pi5", "latency_pi5_p99_ms")],
+)
+def test_each_latency_of_a_study_has_a_name(percentile: int, label: str, name: str) -> None:
+    assert Latency(Device(), percentile=percentile, label=label).name == name
+
+
+@pytest.mark.parametrize(("field_", "value"), [("percentile", 75), ("label", "pi 5")])
+def test_what_no_latency_can_be_is_refused(field_: str, value: Any) -> None:
+    with pytest.raises(BadInput, match=rf"{field_}={value!r}: expected"):
+        Latency(Device(), **{field_: value})
+
+
+@pytest.mark.parametrize(("percentile", "calls"), [(50, 20), (90, 64), (95, 130), (99, 662)])
+def test_a_percentile_has_the_calls_that_it_needs(
+    candidate: Cut, encoder: Blueprints, percentile: int, calls: int
+) -> None:
+    latency = Latency(Device(), SMALL, plan=QUICK, percentile=percentile)
+    assert latency.measure(candidate(encoder(2), 1)).details["pairs"] >= calls
+
+
+def test_a_percentile_is_the_students_over_the_teachers_median(
+    candidate: Cut, encoder: Blueprints
+) -> None:
+    # calls take 1 to 10 times a layer: half a teacher's median of 11 is 5.5, its 90th of ten is 9
+    found = Latency(Device(), SMALL, plan=QUICK, percentile=90).measure(candidate(encoder(2), 1))
+    assert found.value == pytest.approx(9.0, abs=1.0)
+    assert Latency(Device(), SMALL, plan=QUICK).measure(
+        candidate(encoder(2), 1)
+    ).value == pytest.approx(5.5)
+
+
+def test_what_noise_spoilt_is_never_taken(candidate: Cut, encoder: Blueprints) -> None:
+    noisy = Latency(Device(preemptions=999, threads=2), SMALL, plan=QUICK)
+    student = candidate(encoder(2), 1)
+    with pytest.raises(Unmeasured, match=r"on scripted: .* spoilt every try \(100% of the calls\)"):
+        noisy.measure(student)
+    assert not records(student, "*")
+
+
+def test_a_tail_is_not_read_off_processor_time(candidate: Cut, encoder: Blueprints) -> None:
+    noisy = Device(preemptions=999)
+    assert (
+        Latency(noisy, SMALL, plan=QUICK).measure(candidate(encoder(2), 1)).details["clock"]
+        != "wall"
+    )
+    with pytest.raises(Unmeasured, match="the median of one thread"):
+        Latency(noisy, SMALL, plan=QUICK, percentile=90).measure(candidate(encoder(2), 1))
+
+
+@pytest.mark.parametrize(
+    ("pace", "processes", "told"),
+    [
+        ((1.0, 1.0, 1.05, 1.05), 4, ""),  # as it was
+        ((1.0, 1.0, 1.2, 1.2, 1.0, 1.0), 6, ""),  # hot, and cool again
+        (
+            (1.0, 1.0, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5),
+            8,
+            "reference_now_ms",
+        ),  # it stays slow
+        ((1.0, 1.0, 0.5, 0.5, 0.5, 0.5), 6, "reference_now_ms"),  # it was slow
+    ],
+)
+def test_a_device_that_drifts_cools_down_and_is_timed_anew(
+    candidate: Cut, encoder: Blueprints, pace: Sequence[float], processes: int, told: str
+) -> None:
+    device = Device(pace)
+    found = Latency(device, SMALL, plan=QUICK).measure(candidate(encoder(2), 1))
+    assert found.value == pytest.approx(5.5)  # the ratio, on the study's first scale
+    assert len(device.asked) == processes
+    assert {n for n in found.details if n.startswith("reference_now")} == set(filter(None, [told]))
+    assert found.details.get(told, 11 * pace[-1]) == pytest.approx(11 * pace[-1])
+
+
+def test_throttling_is_told_after_another_try(candidate: Cut, encoder: Blueprints) -> None:
+    hot = Device(after={"throttle_counts": {"cpu0": 2}})
+    found = Latency(hot, SMALL, plan=QUICK).measure(candidate(encoder(2), 1))
+    assert found.details["throttled"] == "throttled while it was measured (cpu0)"
+    assert len(hot.asked) == 6
+
+
+def test_another_percentile_is_another_measurement(candidate: Cut, encoder: Blueprints) -> None:
+    student, device = candidate(encoder(2), 1), Device()
+    Latency(device, SMALL, plan=QUICK).measure(student)
+    Latency(device, SMALL, plan=replace(QUICK, sustained_s=1.0)).measure(student)
+    Latency(device, SMALL, plan=QUICK, percentile=90).measure(student)
+    assert len(records(student, "latency")) == 3

@@ -1,0 +1,73 @@
+"""Runs a bundle where it lies: every model by turns with the first one, in fresh processes.
+
+Run as ``python3 run.py [DEVICE]`` in the bundle's folder; needs Python 3.8 and the runtime alone.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+FRAME = "@@LAT1@@"
+COLUMNS = ("ms", "cpu_ms", "preemptions", "prefill_ms", "prefill_cpu_ms")
+"""What a sample of the runner's consists of, in its order."""
+
+
+def main(device: str = "") -> None:
+    """Write RESULTS.json beside the manifest; says why when a model does not run."""
+    place = Path(__file__).resolve().parent
+    manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
+    reference, *others = [model["name"] for model in manifest["models"]]
+    runs = []
+    for names in [[reference, other] for other in others] or [[reference]]:
+        for _ in range(manifest["run"]["processes"]):
+            sys.stderr.write("timing " + " beside ".join(reversed(names)) + "\n")
+            runs.append(run_of(names, _asked(place, manifest, names)))
+    results = {
+        "format": manifest["results"]["format"],
+        "device": device or platform.node() or platform.machine(),
+        **{name: manifest[name] for name in ("runtime", "precision")},
+        "threads": manifest["run"]["threads"],
+        "runs": runs,
+    }
+    (place / "RESULTS.json").write_text(json.dumps(results), encoding="utf-8")
+
+
+def run_of(names: list[str], trace: dict[str, Any]) -> dict[str, Any]:
+    """One process's figures, model by model and column by column."""
+    models = {}
+    for index, name in enumerate(names):
+        columns = zip(*(row[index] for row in trace["rounds"]))  # noqa: B905 - Python 3.8
+        models[name] = dict(zip(COLUMNS, map(list, columns)))  # noqa: B905
+        models[name]["first_ms"] = trace["cold_ms"][index]
+    return {"models": models, "environment": trace["environment"]}
+
+
+def _asked(place: Path, manifest: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """The runner's trace of models by turns."""
+    job = {**manifest["run"]["job"], "programs": [str(place / "programs" / name) for name in names]}
+    with subprocess.Popen(
+        [sys.executable, str(place / manifest["runner"])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("the runner has no pipes")
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        process.stdin.flush()  # and stays open: its end would end the runner
+        for line in process.stdout:
+            if line.startswith(FRAME.encode()):
+                answer = json.loads(line[len(FRAME) :])
+                if "trace" in answer:
+                    return dict(answer["trace"])
+                sys.exit("{}: {}".format(" beside ".join(names), answer))
+        sys.exit("{}: the runner ended without an answer".format(" beside ".join(names)))
+
+
+if __name__ == "__main__":
+    main(" ".join(sys.argv[1:]))

@@ -1,0 +1,34 @@
+"""A student's latency as a study tells it, and as ``protege measure`` tells it of the export."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from protege.objectives import Candidate
+from protege.objectives.latency import Checkpoint, Latency, LocalCPU, Plan, Workload, compare
+from protege.spaces import Cache
+from studies.benchmarks.figures import Figure
+from studies.benchmarks.start_encoder import minilm
+
+WORKLOAD = Workload(batch_size=1, prompt_tokens=64)
+RATIOS: tuple[dict[str, Any], ...] = ({"layers": 1 / 2}, {"layers": 2 / 3, "intermediate": 1 / 2}, {"intermediate": 1 / 4})
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """How far the two are apart, both on the scale of the teacher's time in the study."""
+    teacher, apart = minilm(), list[float]()
+    with TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        teacher.student(teacher.architecture).save(place / "teacher")
+        for number, ratios in enumerate(RATIOS[: 1 if quick else None]):
+            candidate = Candidate(
+                teacher, teacher.architecture.scaled(**ratios), Cache(place / "cache")
+            )
+            study = Latency(LocalCPU(), WORKLOAD).measure(candidate)
+            candidate.student.save(place / f"{number}")
+            models = [Checkpoint.at(place / "teacher"), Checkpoint.at(place / f"{number}")]
+            _, measured = compare(models, WORKLOAD, LocalCPU(), Plan())
+            apart.append(abs(measured.ratio / float(study.details["ratio_to_teacher"]) - 1))
+    bar = "at most 0.03; random weights against the student's own"
+    yield Figure("study against measure", max(apart), min(apart), max(apart), "", bar)

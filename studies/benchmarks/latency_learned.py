@@ -1,0 +1,49 @@
+"""The latency model: learned from fifteen encoders, asked about ten that it has not seen."""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from protege.objectives.latency import LocalCPU, Plan, Workload
+from protege.objectives.latency.comparison import timed
+from protege.objectives.latency.model import LatencyModel, Sample
+from protege.objectives.latency.terms import Call
+from studies.benchmarks.encoders import REFERENCE, Encoder
+from studies.benchmarks.figures import Figure
+
+WORKLOAD = Workload(batch_size=1, prompt_tokens=64)
+LEARNT, HELD_OUT = 15, 10
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """Errors and order on architectures that were held out."""
+    learnt, held_out = (4, 2) if quick else (LEARNT, HELD_OUT)
+    samples = [_measured(one) for one in drawn(learnt + held_out)]
+    model = LatencyModel.fit(samples[:learnt], Call(WORKLOAD))
+    asked = samples[learnt:]
+    predicted = [model.predict(one.architecture)[0] for one in asked]
+    errors = [abs(mine / one.value - 1) for mine, one in zip(predicted, asked, strict=True)]
+    mean = float(np.mean(errors))
+    bar = f"at most 0.03; {held_out} held out, {learnt} learnt"
+    yield Figure("model error", mean, min(errors), max(errors), "", bar)
+    tau = float(kendalltau(predicted, [one.value for one in asked]).statistic)
+    yield Figure("model kendall", tau, tau, tau, "", "at least 0.9")
+    own = float(np.abs(model.leave_one_out()).mean())
+    yield Figure("model error (its own leave-one-out)", own, own, own)
+
+
+def drawn(count: int) -> list[Encoder]:
+    """So many different encoders."""
+    chance, found = random.Random(0), dict[Encoder, None]()
+    while len(found) < count:
+        hidden = chance.choice([128, 192, 256, 320, 384, 448, 512])
+        one = Encoder(chance.randint(2, 9), hidden, hidden * chance.choice([2, 3, 4]))
+        found[one] = None
+    return list(found)
+
+
+def _measured(one: Encoder) -> Sample:
+    timing = timed((REFERENCE.blueprint, one.blueprint), WORKLOAD, LocalCPU(), Plan())
+    return Sample(one.architecture, timing.ratio())
