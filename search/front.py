@@ -18,10 +18,14 @@ from protege.search.reporting.wording import SIZES as WORDS
 from protege.search.study import database_path, read_study, trials_of
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
-from protege.spaces.cache import atomic
+from protege.spaces.cache import atomic, digest, write_text
 from protege.spaces.knobs import SIZES
 
-DATABASE = "study.db"
+TEACHER = "teacher"
+"""What the teacher is called where students go by their labels."""
+
+DATABASE, MEASURED = "study.db", "measured"
+"""In a run folder: the study, and what its students take elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,22 @@ class Front:
     def heads(self) -> list[HeadScores]:
         """The importance of the teacher's heads, of each criterion that they were cut by."""
         return [HeadScores(**record) for record in self.about.get("heads", ())]
+
+    @cached_property
+    def measured(self) -> dict[str, dict[str, float]]:
+        """Milliseconds of its students elsewhere: by place, then by the student's label."""
+        found = {}
+        for path in sorted((self.folder / MEASURED).glob("*.json")):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            models: Mapping[str, Any] = record["models"]
+            found[str(record["label"])] = {name: float(one["ms"]) for name, one in models.items()}
+        return found
+
+    def keep(self, label: str, record: Mapping[str, Any]) -> Path:
+        """Keep what ``protege measure`` found of its students in a place; tables tell it too."""
+        path = self.folder / MEASURED / f"{digest(label.encode())}.json"
+        write_text(path, json.dumps({"label": label, **record}, indent=1))
+        return path
 
     @property
     def table(self) -> pd.DataFrame:
@@ -202,7 +222,13 @@ class Front:
         shown = {name: f"{f.value:.4g} ± {errors[name]:.2g}" for name, f in figures.items()}
         policies = {name: trial.architecture.get(name, "none") for name in CHOSEN}
         more = {WORDS[name]: trial.architecture.get(name) for name in rarely_cut(self.trials)}
-        return {"trial": trial.number, "student": trial.label, **shown, **more, **policies}
+        there = {f"{place} ms": f"{ms:.4g}" for place, ms in self.elsewhere(trial).items()}
+        return {"trial": trial.number, "student": trial.label, **shown, **there, **more, **policies}
+
+    def elsewhere(self, trial: Trial) -> dict[str, float]:
+        """What the trial's student takes in each other place; not a number where nobody looked."""
+        name = TEACHER if trial is self.teacher else trial.label
+        return {place: known.get(name, float("nan")) for place, known in self.measured.items()}
 
     def _frame(self, trials: Iterable[Trial]) -> pd.DataFrame:
         on_front = {trial.number for trial in self.members}
@@ -218,6 +244,7 @@ class Front:
             found = trial.measurements.get(name)
             row[name] = found.value if found else float("nan")
             row[f"{name}_spread"] = found.spread if found else float("nan")
+        row |= {f"{place}_ms": ms for place, ms in self.elsewhere(trial).items()}
         row |= {name: own[name] for name in (*SIZES, *CHOSEN) if name in own}
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}
 

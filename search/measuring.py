@@ -9,11 +9,23 @@ from pathlib import Path
 from typing import Any, get_args
 
 from protege.objectives import LocalCPU, Workload
-from protege.objectives.latency import Accelerator, Checkpoint, Compared, Plan, Target, compare
+from protege.objectives.latency import (
+    SSH,
+    Accelerator,
+    Android,
+    Checkpoint,
+    Compared,
+    Imported,
+    Plan,
+    Target,
+    compare,
+    write_bundle,
+)
 from protege.objectives.latency.doctor import examine
 from protege.objectives.latency.plan import SAMPLES
 from protege.objectives.latency.runtimes import Name, Precision
-from protege.objectives.latency.ssh import SSH
+from protege.search.export import artifact
+from protege.search.front import DATABASE, TEACHER, Front
 from protege.search.progress import say, say_table, watching
 from protege.spaces import BadInput
 from protege.spaces.cache import write_text
@@ -25,11 +37,19 @@ def add_measuring(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
     """The commands ``measure`` and ``doctor``."""
     measure = commands.add_parser("measure", help="time models side by side")
     measure.set_defaults(command=_measure)
-    measure.add_argument("models", nargs="+", help="folders or hub ids; the first is the reference")
+    measure.add_argument(
+        "models",
+        nargs="+",
+        help="folders or hub ids, the first is the reference; or a run: its teacher and its front",
+    )
     _add_workload(measure)
     measure.add_argument("--target", default="cpu", help=f"{TARGETS} (default cpu)")
     _add_runtime(measure)
     measure.add_argument("--json", type=Path, help="a file for the raw samples")
+    measure.add_argument("--bundle", type=Path, help="a folder to carry to a device; times nothing")
+    measure.add_argument(
+        "--import", type=Path, dest="results", help="the RESULTS.json that came back from a bundle"
+    )
     doctor = commands.add_parser("doctor", help="look a place to measure over")
     doctor.set_defaults(command=_doctor)
     doctor.add_argument("target", nargs="?", default="cpu", help=f"{TARGETS} (default cpu)")
@@ -38,14 +58,43 @@ def add_measuring(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    target, workload = target_of(options.target, options), _workload_of(options)
+    workload, front = _workload_of(options), _front(options.models)
+    models = _of_front(front) if front else {one: Checkpoint.at(one) for one in options.models}
+    if len(models) < len(options.models):
+        raise BadInput(f"models {' '.join(options.models)}: expected each of them once")
+    if options.bundle:
+        runtime, every = options.runtime or "onnxruntime", [*models.values()]
+        folder = write_bundle(every, workload, runtime, options.precision, options.bundle)
+        say(f"Bundle: {folder}\nIts README.md says how to run it and what to bring back.")
+        return
+    target = Imported(options.results) if options.results else target_of(options.target, options)
     with watching("measure") as announce:
-        found = measured(options.models, target, workload, _plan_of(options), announce)
+        found = measured(models, target, workload, _plan_of(options), announce)
     say(f"{target.label}; {workload}")
-    say_table([{"model": source, **_row(one)} for source, one in found.items()])
+    say_table([{"model": name, **_row(one)} for name, one in found.items()])
     if options.json:
-        write_measured(found, target, workload, options.json)
+        write_text(options.json, json.dumps(record_of(found, target, workload), indent=1))
         say(f"Raw samples: {options.json}")
+    if front:
+        say(f"Kept with the run: {front.keep(target.label, record_of(found, target, workload))}")
+
+
+def _front(words: Sequence[str]) -> Front | None:
+    """The front of the run that is named, if it is one."""
+    runs = [word for word in words if (Path(word) / DATABASE).exists()]
+    if not runs:
+        return None
+    if len(words) > 1:
+        raise BadInput(f"models {' '.join(words)}: expected models, or one run alone")
+    return Front.read(runs[0])
+
+
+def _of_front(front: Front) -> dict[str, Checkpoint]:
+    """A study's teacher, and the students on its front with the weights that it kept."""
+    kept = {trial.label: artifact(front.folder, trial.number) for trial in front.members}
+    own = front.teacher and kept.pop(front.teacher.label, None)
+    places = {TEACHER: own or front.about["teacher"]["source"], **kept}
+    return {name: Checkpoint.at(place) for name, place in places.items()}
 
 
 def _doctor(options: argparse.Namespace) -> None:
@@ -95,14 +144,15 @@ def target_of(place: str, options: argparse.Namespace) -> Target:
     if kind == "cpu" and not where:
         return LocalCPU(runtime=options.runtime or "eager", python=options.python, **own)
     if kind == "ssh" and where:
-        python = {"python": options.python} if options.python else {}
-        return SSH(where, options.runtime or "onnxruntime", **own, **python)
+        there = {"python": options.python} if options.python else {}
+        return SSH(where, options.runtime or "onnxruntime", **own, **there)
     if kind in {"cuda", "mps"} and not where:
         return _accelerator(kind, options)
     if kind == "android":
-        from protege.objectives.latency.android import Android
-
-        return Android(serial=where)
+        phone: Target = Android(
+            where, threads=options.threads, cores=options.cores, python=options.python
+        )
+        return phone
     raise BadInput(f"target {place!r}: expected one of {TARGETS}")
 
 
@@ -127,7 +177,7 @@ def _plan_of(options: argparse.Namespace) -> Plan:
 
 
 def measured(
-    sources: Sequence[str],
+    models: Mapping[str, Checkpoint],
     target: Target,
     workload: Workload,
     plan: Plan,
@@ -136,14 +186,12 @@ def measured(
     """Each model beside the first of them.
 
     Raises:
-        BadInput: A source is no model, or is given twice, or a workload is not one for it.
+        BadInput: A workload is not one for a model.
         Unmeasured: A model cannot run on the target.
     """
-    if len(set(sources)) < len(sources):
-        raise BadInput(f"models {' '.join(sources)}: expected each of them once")
-    models = [Checkpoint.at(source) for source in sources]
-    found = compare(models, workload, target, plan, lambda place: announce(sources[place]))
-    return dict(zip(sources, found, strict=True))
+    names = [*models]
+    found = compare([*models.values()], workload, target, plan, lambda at: announce(names[at]))
+    return dict(zip(names, found, strict=True))
 
 
 def _row(one: Compared) -> dict[str, Any]:
@@ -161,20 +209,17 @@ def _row(one: Compared) -> dict[str, Any]:
     }
 
 
-def write_measured(
-    found: Mapping[str, Compared], target: Target, workload: Workload, path: Path
-) -> None:
-    """Write the figures and all that they were read from, as JSON."""
+def record_of(found: Mapping[str, Compared], target: Target, workload: Workload) -> dict[str, Any]:
+    """The figures and all that they were read from, as JSON values."""
     models = {
-        source: {**_row(one), "traces": [trace.record() for trace in one.timing.traces]}
-        for source, one in found.items()
+        name: {**_row(one), "traces": [trace.record() for trace in one.timing.traces]}
+        for name, one in found.items()
     }
-    record = {
+    return {
         "target": dict(target.description()),
         "workload": asdict(workload),
         "models": models,
     }
-    write_text(path, json.dumps(record, indent=1))
 
 
 def _cores(word: str) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from protege.objectives.latency.device.programs import MANIFEST
+from protege.objectives.latency.device.programs import MANIFEST, PLAIN, hush_openvino
 from protege.objectives.latency.inputs import example_inputs
 from protege.objectives.latency.models import built, model_from
 from protege.objectives.latency.workload import Workload
@@ -149,6 +149,7 @@ def _quantized(place: Path) -> str:
 
 
 def _openvino(model: Any, given: dict[str, Any], place: Path, precision: str) -> tuple[Tensor, str]:
+    hush_openvino()
     import openvino
     from transformers.exporters.configs import OpenVINOConfig
     from transformers.exporters.exporter_openvino import OpenVINOExporter
@@ -182,9 +183,16 @@ def _executorch(
     spec = load_treespec(metadata.in_spec or "")
     leaves = fx_pytree.tree_flatten_spec(((), {**metadata.in_constants, **given}), spec)
     method = Runtime.get().load_program(place / "model.pte").load_method("forward")
-    tensors = [leaf.contiguous() for leaf in leaves if isinstance(leaf, Tensor)]
-    _write(place, {f"{number:04d}": tensor.numpy() for number, tensor in enumerate(tensors)})
-    return method.execute(tensors)[0], "model.pte"
+    fed = [leaf.contiguous() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    _write(place, dict(_numbered(leaf, number) for number, leaf in enumerate(fed)))
+    return method.execute(fed)[0], "model.pte"
+
+
+def _numbered(leaf: Any, number: int) -> tuple[str, Any]:
+    """What is given in that place; a plain number by a name that says that it is no tensor."""
+    if isinstance(leaf, Tensor):
+        return f"{number:04d}", leaf.numpy()
+    return f"{number:04d}{PLAIN}", leaf
 
 
 _EXPORTERS: dict[str, Exporter] = {

@@ -148,6 +148,7 @@ def students(front: "Front") -> Table:
     columns = [Column("Trial"), Column("Student", "text")]
     columns += [Column(titled(goal)) for goal in goals]
     columns += [Column("Times faster")] if timed else []
+    columns += [Column(f"{place} (ms)") for place in front.measured]
     columns += [Column(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
     more = rarely_cut(front.trials)
     columns += [Column(SIZES[name].capitalize()) for name in more]
@@ -157,6 +158,7 @@ def students(front: "Front") -> Table:
     for index, trial in enumerate(members):
         row = [Cell(str(trial.number)), Cell(trial.label), *(cells[index] for cells in measured)]
         row += [Cell(f"{speedups[index]:.2f}")] if timed else []
+        row += [Cell(_ms(value)) for value in front.elsewhere(trial).values()]
         rows.append([*row, *map(Cell, _sizes(trial, more))])
     return Table(columns, rows)
 
@@ -218,6 +220,10 @@ def _measured(trials: Sequence[Trial], goal: Goal) -> list[Cell]:
         text = f"{one.value:,.{places}f}" if one and isfinite(one.value) else "-"
         cells.append(Cell(text, spread if shown else ""))
     return cells
+
+
+def _ms(value: float) -> str:
+    return significant(value) if isfinite(value) else "-"
 
 
 def _speedup(trial: Trial) -> float:

@@ -12,7 +12,11 @@ from studies.benchmarks.figures import Figure
 from studies.benchmarks.start_encoder import minilm
 
 WORKLOAD = Workload(batch_size=1, prompt_tokens=64)
-RATIOS: tuple[dict[str, Any], ...] = ({"layers": 1 / 2}, {"layers": 2 / 3, "intermediate": 1 / 2}, {"intermediate": 1 / 4})
+RATIOS: tuple[dict[str, Any], ...] = (
+    {"layers": 1 / 2},
+    {"layers": 2 / 3, "intermediate": 1 / 2},
+    {"intermediate": 1 / 4},
+)
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:

@@ -1,10 +1,14 @@
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from protege.search import Front
 from protege.search.cli import main
 
 
@@ -119,3 +123,58 @@ def test_the_doctor_says_how_noisy_it_is_here(capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().out
     for subject in ("target", "cores", "runtime eager", "a model beside itself", "interrupted"):
         assert f"\n{subject}" in f"\n{shown}"
+
+
+def test_a_run_is_measured_elsewhere_and_its_tables_tell(
+    run_folder: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder / "run"
+    shutil.copytree(run_folder, run)
+    assert main(["measure", str(run), "--tokens", "8"]) == 0
+    shown = capsys.readouterr().out
+    front = Front.read(run)
+    students = [trial for trial in front.members if trial is not front.teacher]
+    assert students
+    assert all(trial.label in shown for trial in students)
+    (label, found) = next(iter(front.measured.items()))
+    assert label == "eager, 1 thread"
+    assert set(found) == {"teacher", *(trial.label for trial in students)}
+    assert list(front.table["eager, 1 thread_ms"]) == [
+        found["teacher" if trial is front.teacher else trial.label] for trial in front.members
+    ]
+    assert "eager, 1 thread ms" in str(front)
+    assert "eager, 1 thread (ms)" in front.report().read_text(encoding="utf-8")
+
+
+def test_a_run_is_not_measured_beside_a_model(
+    run_folder: Path, folders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["measure", str(run_folder), folders[0]]) == 2
+    assert "expected models, or one run alone" in capsys.readouterr().err
+
+
+def test_figures_come_back_from_a_bundle(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    bundle, asked = tmp_path / "bundle", ["measure", *folders, "--tokens", "8"]
+    assert main([*asked, "--bundle", str(bundle)]) == 0
+    assert str(bundle) in capsys.readouterr().out
+    subprocess.run([sys.executable, "run.py"], cwd=bundle, check=True, capture_output=True)
+    results = bundle / "RESULTS.json"
+    assert main([*asked, "--import", str(results)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].endswith("from RESULTS.json; 1 x 8 tokens")
+    record = json.loads(results.read_text())
+    assert record["runs"]
+    for run in record["runs"]:
+        for one in run["models"].values():
+            one["ms"] = [2.0] * len(one["ms"])
+    results.write_text(json.dumps(record))
+    assert main([*asked, "--import", str(results)]) == 0
+    assert [line.split()[1:4] for line in capsys.readouterr().out.splitlines()[2:]] == [
+        ["2", "0", "1"],
+        ["2", "0.03", "1"],
+    ]
+    assert main(["measure", *folders, "--tokens", "9", "--import", str(results)]) == 2
+    assert "RESULTS.json" in capsys.readouterr().err

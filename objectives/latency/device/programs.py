@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "program.json"
 """Names a program's runtime and its stages; written last, so that with it a program is whole."""
+
+PLAIN = "-plain"
+"""Ends the name of what a program is given as a number and not as a tensor of one."""
 
 
 class Program:
@@ -82,7 +86,14 @@ def _onnxruntime(folder: Path, file: str, threads: int, _precision: str) -> Stag
     return lambda: session.run_with_iobinding(binding)
 
 
+def hush_openvino() -> None:
+    """Keep OpenVINO from reporting that it was imported, which it does by a fork that may hang."""
+    # what cannot be imported it does without, by a stub of its own
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
 def _openvino(folder: Path, file: str, threads: int, precision: str) -> Stage:
+    hush_openvino()
     import openvino
 
     hint = {"bfloat16": "bf16", "float16": "f16"}.get(precision, "f32")
@@ -108,7 +119,10 @@ def _executorch(folder: Path, file: str, _threads: int, _precision: str) -> Stag
     method = Runtime.get().load_program(folder / file).load_method("forward")
     # in order: a program of ExecuTorch has no names for what it is given
     arrays = inputs_of(folder)
-    given = [torch.from_numpy(arrays[name]) for name in sorted(arrays)]
+    given = [
+        arrays[name].item() if name.endswith(PLAIN) else torch.from_numpy(arrays[name])
+        for name in sorted(arrays)
+    ]
     return lambda: method.execute(given)
 
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protege.objectives.latency.device.programs import MANIFEST
+from protege.objectives.latency.device.programs import MANIFEST, hush_openvino
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,7 @@ def footprint(load: Callable[[], Callable[[], object]]) -> dict[str, float]:
 def import_runtime(folder: str) -> None:
     """Import what a program needs to run, all of it, so that it is not taken for the model's."""
     manifest = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
+    hush_openvino()
     for name in _IMPORTS[manifest["runtime"]]:
         import_module(name)
 

@@ -123,7 +123,7 @@ def test_a_percentile_has_the_calls_that_it_needs(
     candidate: Cut, encoder: Blueprints, percentile: int, calls: int
 ) -> None:
     latency = Latency(Device(), SMALL, plan=QUICK, percentile=percentile)
-    assert latency.measure(candidate(encoder(2), 1)).details["pairs"] >= calls
+    assert float(latency.measure(candidate(encoder(2), 1)).details["pairs"]) >= calls
 
 
 def test_a_percentile_is_the_students_over_the_teachers_median(

@@ -1,9 +1,10 @@
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from protege.objectives.latency.device.programs import Program, inputs_of
+from protege.objectives.latency.device.programs import Program, hush_openvino, inputs_of
 
 Made = Callable[[list[str]], Path]
 
@@ -33,3 +34,10 @@ def test_a_program_without_a_step_generates_nothing(program: Made) -> None:
 def test_inputs_keep_their_shapes(program: Made) -> None:
     found = inputs_of(program(["prefill"]) / "prefill")
     assert {name: value.shape for name, value in found.items()} == {"row": (4,), "number": ()}
+
+
+def test_openvino_reports_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules: dict[str, object] = {}
+    monkeypatch.setattr(sys, "modules", modules)
+    hush_openvino()
+    assert modules == {"openvino_telemetry": None}  # which Python takes for not installed
