@@ -91,9 +91,13 @@ def _front(words: Sequence[str]) -> Front | None:
 
 def _of_front(front: Front) -> dict[str, Checkpoint]:
     """A study's teacher, and the students on its front with the weights that it kept."""
-    kept = {trial.label: artifact(front.folder, trial.number) for trial in front.members}
-    own = front.teacher and kept.pop(front.teacher.label, None)
-    places = {TEACHER: own or front.about["teacher"]["source"], **kept}
+    source = str(front.about["teacher"]["source"])
+    places = {TEACHER: source} | {
+        TEACHER if trial is front.teacher else trial.label: str(
+            artifact(front.folder, trial.number)
+        )
+        for trial in front.members
+    }
     return {name: Checkpoint.at(place) for name, place in places.items()}
 
 
