@@ -1,81 +1,118 @@
-"""What is counted of a process: what it takes, and not what was there or what libraries map."""
+"""What is counted of a process: what it takes, and not what was there or what libraries map.
+
+Peaks are read in fresh processes, as they are for models: what an earlier test let go of may still
+be its process's, or be handed out again.
+"""
 
 import json
-import mmap
+import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
-import torch
 
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.device.resources import (
     CALLS,
-    Growth,
-    footprint,
     import_runtime,
     program_bytes,
     resident_bytes,
 )
+from protege.objectives.latency.target import runner_here
 
 MB = 10**6
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere peaks only ever grow")
+_BEGIN = """
+import json, mmap, sys
+sys.path.insert(0, sys.argv[1])
+from protege.objectives.latency.device.resources import Growth, footprint
+MB = 10**6
+
+def told(*figures):
+    print(json.dumps(figures))
+"""
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere peaks only ever grow")
 
 
+def told(body: str, *more: str) -> list[float]:
+    """What a fresh process tells, with nothing of protege in it but what goes to a device."""
+    command = [sys.executable, "-c", _BEGIN + dedent(body), str(runner_here()), *more]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return [float(figure) for figure in json.loads(done.stdout)]
+
+
+@linux
 def test_memory_that_is_let_go_of_still_is_the_peak_until_the_next_one_begins() -> None:
-    growth = Growth()
-    held = torch.ones(10 * MB)
-    del held
-    assert growth.peak_mb() == pytest.approx(40, abs=2)
-    assert growth.peak_mb() < 1
+    first, second = told("""
+        growth = Growth()
+        held = b"x" * (40 * MB)
+        del held
+        told(growth.peak_mb(), growth.peak_mb())
+    """)
+    assert first == pytest.approx(40, abs=2)
+    assert second < 1
 
 
+@linux
 def test_memory_that_is_never_written_is_not_taken() -> None:
-    growth = Growth()
-    promised = torch.empty(25 * MB)
-    assert growth.peak_mb() < 1
-    promised.fill_(1)
-    assert growth.peak_mb() == pytest.approx(100, abs=2)
+    before, after = told("""
+        growth = Growth()
+        promised = mmap.mmap(-1, 100 * MB)
+        before = growth.peak_mb()
+        promised.write(b"x" * MB * 100)
+        told(before, growth.peak_mb())
+    """)
+    assert before < 1
+    assert after == pytest.approx(200, abs=4)  # what was written, and a copy to write
 
 
-def test_a_mapped_file_counts_whole_however_little_of_it_was_read(tmp_path: Path) -> None:
+MAPPED = """
     growth = Growth()
-    path = tmp_path / "weights"
-    path.write_bytes(bytes(20 * MB))
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        assert mapped[0] == 0
+    with open(sys.argv[2], "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped[0]
         some = growth.peak_mb()
-        assert sum(mapped[::4096]) == 0
-        assert growth.peak_mb() == pytest.approx(some, abs=1)
-        assert some == pytest.approx(20, abs=1)
+        sum(mapped[at] for at in range(0, len(mapped), 4096))
+        told(some, growth.peak_mb())
+"""
 
 
+@linux
+def test_a_mapped_file_counts_whole_however_little_of_it_was_read(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(bytes(20 * MB))
+    some, every = told(MAPPED, str(tmp_path / "weights"))
+    assert some == pytest.approx(20, abs=1)
+    assert every == pytest.approx(some, abs=1)
+
+
+@linux
 def test_a_library_that_is_mapped_does_not_count(tmp_path: Path) -> None:
-    growth = Growth()
-    path = tmp_path / "libsomething.so.1"
-    path.write_bytes(bytes(20 * MB))
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        assert sum(mapped[::4096]) == 0
-        assert growth.peak_mb() < 1
+    (tmp_path / "libsomething.so.1").write_bytes(bytes(20 * MB))
+    assert max(told(MAPPED, str(tmp_path / "libsomething.so.1"))) < 1
 
 
+@linux
 def test_loading_and_running_have_peaks_of_their_own() -> None:
-    calls = []
+    load_mb, run_mb, calls = told("""
+        calls = []
 
-    def load() -> object:
-        kept, _passing = torch.ones(5 * MB), torch.ones(10 * MB)
+        def load():
+            kept, passing = b"x" * (20 * MB), b"x" * (40 * MB)
 
-        def call() -> float:
-            calls.append(1)
-            return float((kept + 1).sum())
+            def call():
+                calls.append(kept + b"x" * (10 * MB))
+                calls[-1] = None
 
-        return call
+            return call
 
-    peaks = footprint(load)  # type: ignore[arg-type]
-    assert peaks["load_peak_mb"] == pytest.approx(60, abs=3)
-    assert peaks["run_peak_mb"] == pytest.approx(40, abs=3)
-    assert len(calls) == CALLS
+        peaks = footprint(load)
+        told(peaks["load_peak_mb"], peaks["run_peak_mb"], len(calls))
+    """)
+    assert load_mb == pytest.approx(60, abs=3)
+    assert run_mb == pytest.approx(60, abs=3)  # what is kept, ten more, and all of it once again
+    assert calls == CALLS
 
 
 def test_another_process_is_read_by_its_number() -> None:
