@@ -9,6 +9,7 @@ from optuna.samplers import NSGAIISampler, RandomSampler
 
 from protege.objectives import Latency, LocalCPU, Memory, Workload
 from protege.objectives.latency import Plan
+from protege.objectives.latency.programs import Programs
 from protege.search import Front, Search, State
 from protege.spaces import Activation, BadInput, Greedy, SearchSpace, Teacher
 from tests.search import toys
@@ -214,3 +215,28 @@ def test_a_study_does_not_touch_its_teacher(folder: Path) -> None:
     toy(folder, teacher=own, space=WIDE).run(trials=3)
     after = own.model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_two_runtimes_are_two_objectives_of_one_study(folder: Path, teacher: Teacher) -> None:
+    pytest.importorskip("onnxruntime")
+    workload = Workload(prompt_tokens=4)
+    exported = LocalCPU(runtime="onnxruntime", programs=Programs(folder / "programs"))
+    objectives = [
+        Latency(LocalCPU(), workload, plan=BRIEF),
+        Latency(exported, workload, plan=BRIEF, label="onnx"),
+        retention(),
+    ]
+    front = toy(folder, teacher=teacher, objectives=objectives).run(trials=2)
+    assert front.goals.names == ["latency_ms", "latency_onnx_ms", "retention"]
+    for trial in front.trials:
+        eager, onnx = (trial.measurements[name] for name in front.goals.names[:2])
+        assert 0 < onnx.value < eager.value  # without PyTorch's dispatch there is little left
+        assert onnx.details["target"] == "onnxruntime, 1 thread"
+    assert "latency_onnx_ms" in front.table
+    assert "Latency onnx (ms)" in front.report().read_text(encoding="utf-8")
+
+
+def test_two_latencies_of_one_name_are_refused(folder: Path, teacher: Teacher) -> None:
+    twice = [Latency(LocalCPU()), Latency(LocalCPU(priority="high"))]
+    with pytest.raises(BadInput, match="none of a name twice"):
+        toy(folder, teacher=teacher, objectives=twice)
