@@ -22,6 +22,11 @@ class Encoder:
         return f"{self.layers}x{self.hidden}/{self.ffn}"
 
     @property
+    def heads(self) -> int:
+        """Heads of 32 channels, as MiniLM's, or a dozen where those do not fit."""
+        return 12 if self.hidden % 32 else self.hidden // 32
+
+    @property
     def blueprint(self) -> Blueprint:
         """Its class and configuration."""
         return Blueprint.of(
@@ -29,7 +34,7 @@ class Encoder:
             BertConfig(
                 num_hidden_layers=self.layers,
                 hidden_size=self.hidden,
-                num_attention_heads=self.hidden // 32,
+                num_attention_heads=self.heads,
                 intermediate_size=self.ffn,
             ),
         )
@@ -41,9 +46,9 @@ class Encoder:
             minilm_architecture(),
             num_hidden_layers=self.layers,
             hidden_size=self.hidden,
-            num_attention_heads=self.hidden // 32,
-            num_key_value_heads=self.hidden // 32,
-            head_dim=32,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.heads,
+            head_dim=self.hidden // self.heads,
             intermediate_size=self.ffn,
         )
 
