@@ -129,10 +129,12 @@ class Search:
                 figures[objective.name] = verdict.value
             elif isinstance(objective, Latency):
                 models: list[Model] = [candidate.blueprint, Checkpoint.at(folder)]
-                _, student = compare(models, objective.workload, objective.target, objective.plan)
+                plan = objective.plan.with_samples(objective.percentile)
+                own, student = compare(models, objective.workload, objective.target, plan)
                 teacher = objective.measure(candidate)  # from the cache: the study's own scale
-                figures[objective.name] = student.ratio * teacher.value
-                figures["speedup"] = 1 / student.ratio
+                share = student.over(own, objective.percentile)
+                figures[objective.name] = share * teacher.value
+                figures.setdefault("speedup", 1 / student.ratio)  # the first latency's
         return figures
 
     @cached_property

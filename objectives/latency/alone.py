@@ -6,23 +6,13 @@ from typing import Any
 from protege.objectives.latency import nursery
 from protege.objectives.latency.accelerator import Accelerator
 from protege.objectives.latency.comparison import check_fits
-from protege.objectives.latency.conversation import Broken, converse
 from protege.objectives.latency.job import Job, Question, Setting
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
-from protege.objectives.latency.runtimes import RUNTIMES, runtime_named
-from protege.objectives.latency.target import (
-    LocalCPU,
-    Target,
-    Unmeasured,
-    names,
-    program_job,
-    runner_here,
-)
+from protege.objectives.latency.runtimes import RUNTIMES
+from protege.objectives.latency.target import LocalCPU, Target, insisted, names
 from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import BadInput
-
-_TRIES = 3
 
 
 def asked(target: Target, model: Model, workload: Workload, question: Question) -> dict[str, Any]:
@@ -34,15 +24,7 @@ def asked(target: Target, model: Model, workload: Workload, question: Question) 
     """
     check_fits(model, workload)
     what = f"{question.kind} of {names([model])} could not be measured"
-    cause = ""
-    for _ in range(_TRIES):
-        answer = _answer(target, model, workload, question)
-        if question.kind in answer:
-            return dict(answer[question.kind])
-        if "failed" in answer:  # and would again
-            raise Unmeasured(f"{what}: {answer['failed']}")
-        cause = answer["interrupted"]
-    raise Unmeasured(f"{what} in {_TRIES} tries: {cause}")
+    return insisted(lambda: _answer(target, model, workload, question), question.kind, what)
 
 
 def setting_of(target: Target) -> Setting:
@@ -52,13 +34,7 @@ def setting_of(target: Target) -> Setting:
         BadInput: It is another machine.
     """
     if isinstance(target, LocalCPU):
-        return Setting(
-            threads=target.threads,
-            runtime=target.runtime,
-            precision=target.precision,
-            cores=target.cores,
-            priority=target.priority,
-        )
+        return target.setting
     if isinstance(target, Accelerator):
         return Setting(target.threads, target.runtime, target.precision, target.device)
     raise BadInput(
@@ -68,20 +44,7 @@ def setting_of(target: Target) -> Setting:
 
 
 def _answer(target: Target, model: Model, workload: Workload, question: Question) -> dict[str, Any]:
+    plan = Plan()
     if isinstance(target, LocalCPU) and RUNTIMES[target.runtime].exports:
-        return _of_program(target, model, workload, question)
-    return nursery.exchange(Job((model,), workload, setting_of(target), Plan(), question))
-
-
-def _of_program(
-    target: LocalCPU, model: Model, workload: Workload, question: Question
-) -> dict[str, Any]:
-    plan, runtime = Plan(), runtime_named(target.runtime, target.precision, target.python)
-    job = {
-        **program_job(workload, plan, target.threads, target.kept_cores, target.priority),
-        "programs": [str(target.programs.of(model, workload, runtime, target.precision))],
-        "question": asdict(question),
-    }
-    with nursery.device_lock():
-        answer = converse([runtime.interpreter, str(runner_here())], job, plan.deadline_s)
-    return {"interrupted": answer.cause} if isinstance(answer, Broken) else answer
+        return target.ask((model,), workload, plan, question=asdict(question))
+    return nursery.exchange(Job((model,), workload, setting_of(target), plan, question))

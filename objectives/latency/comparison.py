@@ -8,7 +8,7 @@ from statistics import median
 from protege.objectives.latency.estimator import Grade, another_process
 from protege.objectives.latency.models import Model, generates, positions
 from protege.objectives.latency.plan import Plan
-from protege.objectives.latency.target import Target
+from protege.objectives.latency.target import Target, Unmeasured
 from protege.objectives.latency.timing import Part, Timing
 from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import BadInput
@@ -36,6 +36,18 @@ class Compared:
     parts_ms: dict[Part, float]
     tails_ms: dict[int, float]
     timing: Timing
+
+    def over(self, reference: "Compared", percentile: int) -> float:
+        """A percentile over the reference's own.
+
+        Raises:
+            Unmeasured: It is above 50 and there are too few calls to tell, or other work spoilt it.
+        """
+        if percentile == 50:
+            return self.ratio
+        if percentile not in self.tails_ms or percentile not in reference.tails_ms:
+            raise Unmeasured(f"percentile {percentile} cannot be told: grade {self.grade}")
+        return self.tails_ms[percentile] / reference.tails_ms[percentile]
 
 
 def compare(

@@ -3,7 +3,7 @@
 import os
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -99,7 +99,7 @@ class LocalCPU:
             )
         if self.priority not in {"normal", "high"}:
             raise BadInput(f"priority={self.priority!r}: expected normal or high")
-        runtime_named(self.runtime, self.precision, self.python)
+        _ = self._runtime
         check_hardware(self.precision)
 
     @cached_property
@@ -123,12 +123,14 @@ class LocalCPU:
         }
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
-        if self._runtime.exports:
-            return self._of_programs(models, workload, plan)
-        return trace_eagerly(models, workload, self._setting, plan)
+        if not self._runtime.exports:
+            return trace_eagerly(models, workload, self.setting, plan)
+        what = f"{names(models)} could not be timed"
+        return Trace.of(insisted(lambda: self.ask(models, workload, plan), "trace", what))
 
     @property
-    def _setting(self) -> Setting:
+    def setting(self) -> Setting:
+        """How PyTorch runs a model here."""
         return Setting(
             threads=self.threads,
             runtime=self.runtime,
@@ -137,24 +139,27 @@ class LocalCPU:
             priority=self.priority,
         )
 
-    def _of_programs(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
+    def ask(
+        self, models: Sequence[Model], workload: Workload, plan: Plan, **more: object
+    ) -> dict[str, Any]:
+        """The answer of a fresh process to a job with the models' programs, or why there is none.
+
+        Args:
+            models: Exported first, each once.
+            workload: What a call is.
+            plan: How long to measure.
+            more: Whatever else the job says.
+        """
         folders = [self.programs.of(m, workload, self._runtime, self.precision) for m in models]
         job = {
             **program_job(workload, plan, self.threads, self.kept_cores, self.priority),
             "programs": [str(folder) for folder in folders],
+            **more,
         }
-        command = [self._runtime.interpreter, str(runner_here())]
-        cause = ""
-        for _ in range(_TRIES):
-            with nursery.device_lock():
-                answer = converse(command, job, plan.deadline_s)
-            if isinstance(answer, Broken):
-                cause = answer.cause
-                continue
-            if "trace" in answer:
-                return Trace.of(answer["trace"])
-            raise Unmeasured(f"{names(models)} could not be timed: {answer['failed']}")
-        raise Unmeasured(f"{names(models)} could not be timed in {_TRIES} tries: {cause}")
+        with nursery.device_lock():
+            command = [self._runtime.interpreter, str(runner_here())]
+            answer = converse(command, job, plan.deadline_s)
+        return {"interrupted": answer.cause} if isinstance(answer, Broken) else answer
 
     @property
     def kept_cores(self) -> tuple[int, ...]:
@@ -174,15 +179,30 @@ def trace_eagerly(
         Unmeasured: When a model cannot run.
     """
     job = Job(tuple(models), workload, setting, plan)
+    what = f"{names(models)} could not be timed"
+    return Trace.of(insisted(lambda: nursery.exchange(job), "trace", what))
+
+
+def insisted(ask: Callable[[], dict[str, Any]], wanted: str, what: str) -> dict[str, Any]:
+    """The part of an answer that is wanted; asked for again where a process ended over it.
+
+    Args:
+        ask: Gives an answer: what is wanted, or why it ``failed`` or was ``interrupted``.
+        wanted: The name of the part.
+        what: What could not be done, for the error.
+
+    Raises:
+        Unmeasured: It failed, or was interrupted every time.
+    """
     cause = ""
     for _ in range(_TRIES):
-        answer = nursery.exchange(job)
-        if "trace" in answer:
-            return Trace.of(answer["trace"])
+        answer = ask()
+        if wanted in answer:
+            return dict(answer[wanted])
         if "failed" in answer:  # and would again
-            raise Unmeasured(f"{names(models)} could not be timed: {answer['failed']}")
+            raise Unmeasured(f"{what}: {answer['failed']}")
         cause = answer["interrupted"]
-    raise Unmeasured(f"{names(models)} could not be timed in {_TRIES} tries: {cause}")
+    raise Unmeasured(f"{what} in {_TRIES} tries: {cause}")
 
 
 def program_job(

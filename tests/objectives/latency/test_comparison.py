@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from protege.objectives.latency import Checkpoint, Grade, LocalCPU, Plan, Workload, compare
+from protege.objectives.latency import (
+    Checkpoint,
+    Grade,
+    LocalCPU,
+    Plan,
+    Unmeasured,
+    Workload,
+    compare,
+)
 from protege.objectives.latency.comparison import timed
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.job import Trace
@@ -125,7 +133,12 @@ def test_each_model_is_announced_and_its_tails_told_where_calls_are_enough(
     assert told == [1, 2]
     assert [set(one.tails_ms) for one in found] == [{90}] * 3
     assert [one.tails_ms[90] for one in found] == [4.0, 2.0, 1.0]
-    assert compare(models[:2], SHORT, Simulator())[1].tails_ms == {}
+    assert [one.over(found[0], 90) for one in found] == [1.0, 0.5, 0.25]
+    first, brief = compare(models[:2], SHORT, Simulator())
+    assert brief.tails_ms == {}
+    assert brief.over(first, 50) == 0.5
+    with pytest.raises(Unmeasured, match="percentile 90 cannot be told: grade A"):
+        brief.over(first, 90)
 
 
 def test_a_checkpoint_is_compared_with_a_blueprint_on_this_machine(
