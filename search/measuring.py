@@ -70,13 +70,14 @@ def _measure(options: argparse.Namespace) -> None:
     target = Imported(options.results) if options.results else target_of(options.target, options)
     with watching("measure") as announce:
         found = measured(models, target, workload, _plan_of(options), announce)
-    say(f"{target.label}; {workload}")
+    label = f"{target.label}; {workload}"
+    say(label)
     say_table([{"model": name, **_row(one)} for name, one in found.items()])
     if options.json:
         write_text(options.json, json.dumps(record_of(found, target, workload), indent=1))
         say(f"Raw samples: {options.json}")
     if front:
-        say(f"Kept with the run: {front.keep(target.label, record_of(found, target, workload))}")
+        say(f"Kept with the run: {front.keep(label, record_of(found, target, workload))}")
 
 
 def _front(words: Sequence[str]) -> Front | None:

@@ -137,13 +137,13 @@ def test_a_run_is_measured_elsewhere_and_its_tables_tell(
     assert students
     assert all(trial.label in shown for trial in students)
     (label, found) = next(iter(front.measured.items()))
-    assert label == "eager, 1 thread"
+    assert label == "eager, 1 thread; 1 x 8 tokens"
     assert set(found) == {"teacher", *(trial.label for trial in students)}
-    assert list(front.table["eager, 1 thread_ms"]) == [
+    assert list(front.table[f"{label}_ms"]) == [
         found["teacher" if trial is front.teacher else trial.label] for trial in front.members
     ]
-    assert "eager, 1 thread ms" in str(front)
-    assert "eager, 1 thread (ms)" in front.report().read_text(encoding="utf-8")
+    assert f"{label} ms" in str(front)
+    assert f"{label} (ms)" in front.report().read_text(encoding="utf-8")
 
 
 def test_a_run_is_not_measured_beside_a_model(
