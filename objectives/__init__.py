@@ -1,7 +1,18 @@
 """What a student is worth: size, latency, memory, quality after a short distillation."""
 
 from protege.objectives.candidate import Candidate
+from protege.objectives.data import Example, Examples, Images, Texts
 from protege.objectives.distillation.distillation import Distillation
+from protege.objectives.distillation.hidden import HiddenMSE
+from protege.objectives.distillation.losses import (
+    HardLabels,
+    LogitsKL,
+    LogitsMSE,
+    VectorCosine,
+    VectorMSE,
+)
+from protege.objectives.distillation.progressive import Progressive
+from protege.objectives.distillation.relations import AttentionRelations
 from protege.objectives.energy import Energy
 from protege.objectives.latency import (
     SSH,
@@ -12,33 +23,53 @@ from protege.objectives.latency import (
     LocalCPU,
     Workload,
 )
-from protege.objectives.objective import Cost, Direction, Measurement, Objective, exceeds
+from protege.objectives.objective import (
+    Cost,
+    Direction,
+    Measurement,
+    Objective,
+    Rung,
+    Trained,
+    exceeds,
+)
 from protege.objectives.peak_memory import PeakMemory
 from protege.objectives.retention import Retention
 from protege.objectives.size import Memory, Parameters
 from protege.objectives.stopwatch import Stopwatch
-from protege.objectives.texts import Texts
 
 __all__ = [
     "SSH",
     "Accelerator",
     "Android",
+    "AttentionRelations",
     "Candidate",
     "Cost",
     "Direction",
     "Distillation",
     "Energy",
+    "Example",
+    "Examples",
+    "HardLabels",
+    "HiddenMSE",
+    "Images",
     "Imported",
     "Latency",
     "LocalCPU",
+    "LogitsKL",
+    "LogitsMSE",
     "Measurement",
     "Memory",
     "Objective",
     "Parameters",
     "PeakMemory",
+    "Progressive",
     "Retention",
+    "Rung",
     "Stopwatch",
     "Texts",
+    "Trained",
+    "VectorCosine",
+    "VectorMSE",
     "Workload",
     "exceeds",
 ]

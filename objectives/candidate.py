@@ -22,6 +22,8 @@ class Candidate:
         seed: Fixes data order and initialisation; the same for all candidates of a study, so that
             students differ by their architecture alone.
         stopwatch: Where time spent is booked.
+        inherit: Gives the student, unhealed, the weights of another one than the teacher, or gives
+            none; from its architecture and what is known of the teacher's units.
     """
 
     teacher: Teacher
@@ -30,6 +32,7 @@ class Candidate:
     calibrate: Callable[[], Calibration | None] = lambda: None
     seed: int = 0
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    inherit: Callable[[Architecture, Calibration | None], Student | None] | None = None
 
     @cached_property
     def blueprint(self) -> Blueprint:
@@ -38,9 +41,17 @@ class Candidate:
 
     @cached_property
     def student(self) -> Student:
-        """The student as cut from the teacher and healed; distillation trains it in place."""
+        """The student as cut from the teacher and healed; distillation trains it in place.
+
+        Where it inherits its weights it is not healed: they have learnt to do without what is cut.
+        """
         own = self.architecture
         known = self.calibrate() if own.looks_at_data else None
+        if self.inherit is not None:
+            with self.stopwatch.phase("inherit"):
+                heir = self.inherit(own, known)
+            if heir is not None:
+                return heir
         with self.stopwatch.phase("build" if own.healing == "none" else "heal"):
             return self.teacher.student(own, known)
 

@@ -1,9 +1,9 @@
 """What every objective says of itself, and what it says of a candidate."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from protege.objectives.candidate import Candidate
 
@@ -27,12 +27,30 @@ class Measurement:
         spread: Its standard error, in the same unit; 0 where the figure is exact.
         samples: The raw samples behind it.
         details: Further figures by name, each name carrying its unit.
+        examples: What each example that it was judged on is worth, in an order that is the same for
+            all candidates, more being better: what comparisons are paired by.
     """
 
     value: float
     spread: float = 0.0
     samples: tuple[float, ...] = ()
     details: Mapping[str, float | str] = field(default_factory=dict)
+    examples: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What a candidate is worth part of the way.
+
+    Attributes:
+        step: Steps of training before.
+        measurement: What was measured then.
+        is_last: Whether there is nothing left to train.
+    """
+
+    step: int
+    measurement: Measurement
+    is_last: bool = False
 
 
 class Objective(Protocol):
@@ -60,6 +78,14 @@ class Objective(Protocol):
 
     def measure(self, candidate: Candidate) -> Measurement:
         """The figure for this candidate."""
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """An objective whose figure grows as a candidate is trained: candidates can race."""
+
+    def rungs(self, candidate: Candidate) -> Iterator[Rung]:
+        """The figure at each rung, in order; the last one is what `Objective.measure` gives."""
 
 
 def exceeds(objective: Objective, value: float) -> bool:

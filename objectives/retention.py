@@ -1,22 +1,38 @@
 """Retention: how much of its teacher's quality a student has after a short distillation."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
+from protege.objectives.bootstrap import interval
 from protege.objectives.candidate import Candidate
-from protege.objectives.distillation.classes import NO_LABEL, ClassLesson
-from protege.objectives.distillation.distillation import Distillation, judge, remember
+from protege.objectives.data.example import Example
+from protege.objectives.data.examples import Examples
+from protege.objectives.data.split import Split
+from protege.objectives.distillation.classes import ClassLesson
+from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.language import LanguageLesson
 from protege.objectives.distillation.lesson import Lesson, Targets, Verdict
+from protege.objectives.distillation.pairs import PairLesson
+from protege.objectives.distillation.pictures import PictureLesson
+from protege.objectives.distillation.progressive import shrinking
+from protege.objectives.distillation.questions import Questions
+from protege.objectives.distillation.remembering import (
+    Answers,
+    Online,
+    Remembered,
+    judge,
+    remembered,
+)
 from protege.objectives.distillation.sentences import SentenceLesson
-from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.objective import Cost, Direction, Measurement
-from protege.objectives.texts import Texts
-from protege.spaces import BadInput, Task, Teacher, Unsupported
+from protege.objectives.distillation.tokens import TokenLesson
+from protege.objectives.distillation.training import Training
+from protege.objectives.objective import Cost, Direction, Measurement, Rung
+from protege.spaces import Task, Teacher, Unsupported
 
 _LESSONS: dict[Task, Lesson] = {
     Task.FEATURES: SentenceLesson(),
@@ -24,31 +40,39 @@ _LESSONS: dict[Task, Lesson] = {
     Task.FILL_MASK: LanguageLesson(masked=True),
     Task.GENERATION: LanguageLesson(),
     Task.TEXTS: ClassLesson(),
-    Task.TOKENS: ClassLesson(per_token=True),
+    Task.TOKENS: TokenLesson(),
+    Task.TEXT_TO_TEXT: PairLesson(),
+    Task.IMAGES: PictureLesson(),
 }
 
-JUDGING_BATCH = 32
-"""Sequences at a time where nothing is trained; small enough for a vocabulary's logits to fit."""
+CALIBRATING = 512
+"""Sequences that are there to be looked at where nothing is trained."""
 
 
 @dataclass(frozen=True)
 class Retention:
-    """Quality on held-out data after distillation, divided by the teacher's.
+    """Quality after distillation on examples not learnt from, divided by the teacher's.
 
-    Sentence encoders: mean cosine to the teacher's vectors. Language models: the teacher's
-    perplexity divided by the student's. Classifiers: accuracy divided by the teacher's, or, without
-    labels, agreement with it. A student with fewer tokens reads and answers the same text in its
-    own spelling of it.
+    Sentence encoders: mean cosine to the teacher's vectors. Language models, also those that write
+    an answer to a text: the teacher's perplexity divided by the student's. Classifiers of texts, of
+    tokens and of images: accuracy divided by the teacher's, or, without labels, agreement with it.
+    A student with fewer tokens reads and answers the same text in its own spelling of it.
+
+    The data is split by content in three parts that share no example, whatever the order of the
+    file and however often an example is in it: students learn from one, the search judges on the
+    second, and the third is for the chosen ones, which no search has seen (`Search.confirm`).
 
     Attributes:
-        texts: What students learn from and are judged on; never the same texts for both.
+        data: What students learn from and are judged on.
         distillation: How they are taught.
-        held_out: Sequences to judge on; at most half of the data.
+        selection: Sequences that the search judges on; at most a quarter of the data.
+        held_out: Sequences that it never sees; at most a quarter of the data.
         limit: The least retention a student may have.
     """
 
-    texts: Texts = field(repr=False)
+    data: Examples = field(repr=False)
     distillation: Distillation = Distillation()
+    selection: int = 512
     held_out: int = 512
     limit: float | None = None
 
@@ -58,82 +82,119 @@ class Retention:
     cost: ClassVar[Cost] = Cost.MINUTES
 
     def measure(self, candidate: Candidate) -> Measurement:
-        """Cut the candidate's student, teach it, judge it.
+        """Cut the candidate's student, teach it, judge it at the end."""
+        (last,) = self._rungs(candidate, [self.distillation.steps])
+        return last.measurement
 
-        The teacher itself is judged as it is: it has nothing to learn from itself.
+    def rungs(self, candidate: Candidate) -> Iterator[Rung]:
+        """What the student is worth at each rung, as it is trained; whoever stops asking ends it.
+
+        The teacher is judged as it is, at every rung: it has nothing to learn from itself.
         """
-        lesson, seed = lesson_of(candidate.teacher), candidate.seed
-        student = candidate.student.module
-        losses: list[float] = []
-        if not candidate.is_teacher and self.distillation.steps:
-            sequences, targets = self.training(candidate)
-            with candidate.stopwatch.phase("distil"):
-                announce = candidate.stopwatch.announce
-                losses = self.distillation.teach(
-                    student, lesson, sequences, targets, seed, announce
-                )
-        verdict = self.judge(student, candidate, candidate.spelling)
-        details: dict[str, float | str] = {**verdict.figures, "steps": len(losses)}
-        if losses:
-            details |= {"first_loss": losses[0], "last_loss": losses[-1]}
-        return Measurement(verdict.value, verdict.spread, tuple(losses), details)
+        return self._rungs(candidate, self.distillation.rung_steps)
 
     def judge(
-        self, module: nn.Module, candidate: Candidate, spelling: Spelling | None = None
+        self,
+        module: nn.Module,
+        candidate: Candidate,
+        spelling: Spelling | None = None,
+        *,
+        held_out: bool = False,
     ) -> Verdict:
-        """What a trained module retains on the held-out data of the candidate's teacher.
+        """What a trained module retains on data of the candidate's teacher.
 
         Args:
             module: The student's.
             candidate: Of the teacher.
             spelling: How the student writes the teacher's tokens; none where it has all of them.
+            held_out: Whether on the examples that no search has seen.
         """
-        lesson = lesson_of(candidate.teacher)
-        asked = self.sequences(candidate.teacher)[1]
-        sequences, targets = self._questions(asked, candidate, spelling)
+        lesson, parts = lesson_of(candidate.teacher), self.parts(candidate.teacher)
+        asked = parts.held_out if held_out else parts.selection
+        targets = self._remembered(asked, candidate, lesson)
+        questions, answers = _respelt(asked, targets, candidate, lesson, spelling)
         with candidate.stopwatch.phase("evaluate"):
-            verdict = lesson.verdict(judge(module, lesson, sequences, targets, JUDGING_BATCH))
+            verdict = lesson.verdict(judge(module, lesson, questions, answers))
         if spelling is not None:
-            verdict.figures["pieces_per_token"] = len(sequences.ids) / len(asked.ids)
+            verdict.figures["pieces_per_token"] = float(
+                questions.lengths.sum() / asked.lengths.sum()
+            )
         return verdict
 
-    def training(self, candidate: Candidate) -> tuple[Sequences, Targets]:
-        """The sequences that the student learns from, with the teacher's answers to them."""
-        sequences = self.sequences(candidate.teacher)[0]
-        return self._questions(sequences, candidate, candidate.spelling)
+    def training(self, candidate: Candidate) -> Training:
+        """The candidate's student, ready to be taught."""
+        teacher, settings = candidate.teacher, self.distillation
+        lesson, asked = settings.tuned(lesson_of(teacher)), self.parts(teacher).learnt
+        answers: Answers
+        if settings.answers == "online" or settings.looks_inside:
+            if candidate.spelling is not None:
+                raise Unsupported(
+                    "a student with fewer tokens and a teacher that answers online: they read "
+                    'different tokens; give answers="cached" and no losses that look inside'
+                )
+            answers = Online(teacher.embedder() or teacher.model, lesson, asked.labels)
+        else:
+            targets = self._remembered(asked, candidate, lesson)
+            asked, targets = _respelt(asked, targets, candidate, lesson, candidate.spelling)
+            answers = Remembered.of(asked, targets)
+        deeper = settings.progressive and shrinking(candidate, settings.progressive)
+        return Training(
+            settings=settings,
+            student=deeper.student if deeper else candidate.student,
+            lesson=lesson,
+            questions=asked,
+            answers=answers,
+            teacher=teacher,
+            shrinking=deeper or None,
+            seed=candidate.seed,
+            announce=candidate.stopwatch.announce,
+        )
 
-    def _questions(
-        self, sequences: Sequences, candidate: Candidate, spelling: Spelling | None
-    ) -> tuple[Sequences, Targets]:
-        """The sequences and the teacher's answers to them, as the student spells them."""
-        targets = self._remembered(sequences, candidate)
-        if spelling is None:
-            return sequences, targets
-        with candidate.stopwatch.phase("respell"):
-            return lesson_of(candidate.teacher).respelt(sequences, targets, spelling)
+    def parts(self, teacher: Teacher) -> "Parts":
+        """What students learn from and are judged on, as questions; made once."""
+        return _parts(self, teacher)
 
-    def _remembered(self, sequences: Sequences, candidate: Candidate) -> Targets:
-        """The teacher's answers to the sequences: computed once, then read from the cache."""
+    def _rungs(self, candidate: Candidate, stops: list[int]) -> Iterator[Rung]:
+        if candidate.is_teacher or not self.distillation.steps:
+            found = self._measured(candidate, [])
+            yield from (Rung(step, found, step == stops[-1]) for step in stops)
+            return
+        training = self.training(candidate)
+        halts = training.run(stops)
+        while True:
+            with candidate.stopwatch.phase("distil"):
+                step = next(halts, None)
+            if step is None:
+                return
+            if training.shrinking is not None:
+                candidate.student = training.shrinking.finish()
+            yield Rung(step, self._measured(candidate, training.losses), step == stops[-1])
+
+    def _measured(self, candidate: Candidate, losses: list[float]) -> Measurement:
+        """What the candidate's student is worth as it is now."""
+        verdict = self.judge(candidate.student.module, candidate, candidate.spelling)
+        worth = self.parts(candidate.teacher).selection.by_sequence(verdict.rows).tolist()
+        low, high = map(verdict.of_mean, interval(worth))
+        details: dict[str, float | str] = {**verdict.figures, "low": low, "high": high}
+        details["steps"] = len(losses)
+        if losses:
+            details |= {"first_loss": losses[0], "last_loss": losses[-1]}
+        return Measurement(
+            verdict.value, verdict.spread, tuple(losses), details, tuple(round(w, 6) for w in worth)
+        )
+
+    def _remembered(self, asked: Questions, candidate: Candidate, lesson: Lesson) -> Targets:
+        """The teacher's answers to the questions: computed once, then read from the cache."""
         teacher = candidate.teacher
-        lesson = lesson_of(teacher)
         key = {
             "teacher": teacher.fingerprint,
             "lesson": lesson.name,
-            "sequences": sequences.fingerprint,
+            "questions": asked.fingerprint,
             "pooling": teacher.pooling and [teacher.pooling.mode, teacher.pooling.normalize],
         }
         with candidate.stopwatch.phase("teacher answers"):
-            return candidate.cache.tensors(
-                "targets", key, lambda: _answers(teacher, lesson, sequences)
-            )
-
-    def sequences(self, teacher: Teacher) -> tuple[Sequences, Sequences]:
-        """What students learn from, and what they are judged on; tokenised once."""
-        return _split(self, teacher)
-
-
-def _answers(teacher: Teacher, lesson: Lesson, sequences: Sequences) -> dict[str, Tensor]:
-    return dict(remember(teacher.embedder() or teacher.model, lesson, sequences, JUDGING_BATCH))
+            module = teacher.embedder() or teacher.model
+            return remembered(candidate.cache, key, module, lesson, asked)
 
 
 def lesson_of(teacher: Teacher) -> Lesson:
@@ -150,45 +211,64 @@ def lesson_of(teacher: Teacher) -> Lesson:
     return _LESSONS[teacher.task]
 
 
+@dataclass(frozen=True)
+class Parts:
+    """A study's data as questions, each part made when it is first asked for.
+
+    Attributes:
+        retention: What they are for.
+        teacher: Whose tokenizer reads them.
+        examples: The data, split.
+    """
+
+    retention: Retention
+    teacher: Teacher
+    examples: Split
+
+    @cached_property
+    def learnt(self) -> Questions:
+        """What students learn from."""
+        return self._made(self.examples.train, self.retention.distillation.sequences_seen)
+
+    @cached_property
+    def selection(self) -> Questions:
+        """What the search judges on."""
+        return self._made(self.examples.selection, self.retention.selection)
+
+    @cached_property
+    def held_out(self) -> Questions:
+        """What no search sees; as `selection` where there are too few examples for both."""
+        if not self.examples.held_out:
+            return self.selection
+        return self._made(self.examples.held_out, self.retention.held_out)
+
+    def _made(self, examples: list[Example], count: int) -> Questions:
+        max_tokens = self.retention.distillation.max_tokens
+        found = lesson_of(self.teacher).questions(self.teacher, examples, max_tokens)
+        return found.first(count or CALIBRATING)
+
+
 @lru_cache(maxsize=4)
-def _split(retention: Retention, teacher: Teacher) -> tuple[Sequences, Sequences]:
-    """Sequences to learn from and sequences to be judged on, from different texts.
-
-    No more texts are tokenised for training than its steps can draw.
-    """
-    texts, distillation = retention.texts, retention.distillation
-    lesson, order = lesson_of(teacher), texts.order()
-    half = len(order) // 2
-    packed = teacher.task is Task.GENERATION
-    held_out = half if packed else min(half, retention.held_out)
-    learn, judged = order[: len(order) - held_out], order[len(order) - held_out :]
-    if not packed and distillation.steps:
-        learn = learn[: distillation.sequences_seen]
-    numbers = _label_numbers(texts, teacher)
-    parts = []
-    for part, count in ((learn, distillation.sequences_seen), (judged, retention.held_out)):
-        sequences = lesson.sequences(
-            teacher,
-            [texts.texts[i] for i in part],
-            [numbers[i] for i in part],
-            distillation.max_tokens,
-        )
-        parts.append(sequences.first(max(1, count)))
-    return parts[0], parts[1]
+def _parts(retention: Retention, teacher: Teacher) -> Parts:
+    settings, lesson = retention.distillation, lesson_of(teacher)
+    split = retention.data.split(
+        train=settings.sequences_seen or CALIBRATING,
+        selection=retention.selection,
+        held_out=retention.held_out,
+        size=lambda example: lesson.size(example, settings.max_tokens),
+    )
+    return Parts(retention, teacher, split)
 
 
-def _label_numbers(texts: Texts, teacher: Teacher) -> list[int]:
-    """The texts' labels as the numbers of the teacher's classes.
-
-    Raises:
-        BadInput: A label is none of the teacher's classes.
-    """
-    if texts.labels is None or teacher.task is not Task.TEXTS:
-        return [NO_LABEL] * len(texts)
-    classes: dict[str, int] = dict(teacher.config.label2id or {})  # type: ignore[arg-type]
-    names: dict[int | str, int] = {number: number for number in classes.values()}
-    names.update(classes)
-    unknown = next((label for label in texts.labels if label not in names), None)
-    if unknown is not None:
-        raise BadInput(f"label {unknown!r}: the teacher's classes are {classes}")
-    return [names[label] for label in texts.labels]
+def _respelt(
+    asked: Questions,
+    targets: Targets,
+    candidate: Candidate,
+    lesson: Lesson,
+    spelling: Spelling | None,
+) -> tuple[Questions, Targets]:
+    """The questions and the teacher's answers to them, as the student spells them."""
+    if spelling is None:
+        return asked, targets
+    with candidate.stopwatch.phase("respell"):
+        return lesson.respelt(asked, targets, spelling)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from protege.objectives.distillation.sequences import Sequences
+from protege.objectives.distillation.questions import Questions
 from protege.search.heads import calibrate, criteria, unit_criteria
 from protege.spaces import Cache, Calibration, SearchSpace, Teacher
 from protege.spaces.cache import digest, tensor_bytes
@@ -56,7 +56,7 @@ class Needs:
 
 def calibrated(
     teacher: Teacher,
-    learnt: Sequences,
+    learnt: Questions,
     needs: Needs,
     cache: Cache,
     announce: Callable[[str], None],
@@ -89,11 +89,11 @@ def calibrated(
 
 
 def _streams(
-    teacher: Teacher, learnt: Sequences, cache: Cache, announce: Callable[[str], None]
+    teacher: Teacher, learnt: Questions, cache: Cache, announce: Callable[[str], None]
 ) -> Streams:
     """What runs through the teacher on a few sequences, as one batch."""
     few = learnt.batch(learnt.alike(tokens_for(teacher.architecture.hidden_size)))
-    batch = {"input_ids": few.input_ids, "attention_mask": few.attention_mask}
+    batch = dict(few.inputs)
     key = {
         "teacher": teacher.fingerprint,
         "version": VERSION,

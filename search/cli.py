@@ -6,15 +6,15 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from protege.objectives import Texts
-from protege.objectives.distillation.sequences import Sequences
+from protege.objectives.distillation.questions import Questions
 from protege.search.accounting import Accounting
 from protege.search.front import Choice, Front
 from protege.search.heads import TOKENS, measure_heads, read_in
 from protege.search.measuring import add_measuring, count
-from protege.search.progress import say, watching
+from protege.search.progress import say, say_table, watching
 from protege.search.reporting import least, write_heads
 from protege.search.search import Search
 from protege.spaces import BadInput, ProtegeError, Teacher
@@ -70,6 +70,14 @@ def _run(options: argparse.Namespace) -> None:
     finish(search.run(trials=options.trials))
 
 
+def _fidelity(options: argparse.Namespace) -> None:
+    search = _search_in(options.study)
+    found = search.fidelity(options.sample, options.times)
+    say(f"{search.name}: {len(found.runs)} students, taught {found.times:g} times as long")
+    say_table(found.rows())
+    say(f"Report: {Front.read(search.storage, search.name).report()}")
+
+
 def _report(options: argparse.Namespace) -> None:
     say(f"Report: {_front(options.run).report(options.folder)}")
 
@@ -95,7 +103,7 @@ def _heads(options: argparse.Namespace) -> None:
     say(f"\nHeat-map: {page}\nTable: {table}")
 
 
-def _teacher_and_data(given: str, file: Path | None) -> tuple[Teacher, Texts | Sequences, Path]:
+def _teacher_and_data(given: str, file: Path | None) -> tuple[Teacher, Texts | Questions, Path]:
     """A teacher, what it reads, and where to put what is found; a study file has all three."""
     texts = Texts.from_file(file) if file else None
     if given.endswith(".py"):
@@ -223,12 +231,28 @@ def _parser() -> argparse.ArgumentParser:
         "--to", type=Path, help="a folder (default: the study's, else the current one)"
     )
 
-    for command in (run, report, pick, export, heads, *add_measuring(commands)):
+    for command in (
+        *(run, _add_fidelity(commands), report, pick, export, heads),
+        *add_measuring(commands),
+    ):
         # no default: it would undo the one before the command
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
     return parser
+
+
+def _add_fidelity(commands: Any) -> argparse.ArgumentParser:
+    fidelity: argparse.ArgumentParser = commands.add_parser(
+        "fidelity", help="check that the short distillation ranks as a long one does"
+    )
+    fidelity.set_defaults(command=_fidelity)
+    fidelity.add_argument("study", type=Path, help="the study file of a run")
+    fidelity.add_argument(
+        "--sample", type=count, default=16, help="students to teach for longer (default 16)"
+    )
+    fidelity.add_argument("--times", type=count, default=8, help="how many times (default 8)")
+    return fidelity
 
 
 def _one_line(error: Exception) -> str | None:

@@ -10,12 +10,14 @@ from typing import Any
 import pandas as pd
 
 from protege.search.export import artifact, export
+from protege.search.fidelity import Fidelity
 from protege.search.goals import Goal, Goals
 from protege.search.heads import HeadScores
 from protege.search.reporting import write_report
 from protege.search.reporting.wording import CHOSEN, rarely_cut
 from protege.search.reporting.wording import SIZES as WORDS
 from protege.search.study import database_path, read_study, trials_of
+from protege.search.ties import tied
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic, digest, write_text
@@ -96,6 +98,25 @@ class Front:
             models: Mapping[str, Any] = record["models"]
             found[str(record["label"])] = {name: float(one["ms"]) for name, one in models.items()}
         return found
+
+    @cached_property
+    def fidelity(self) -> Fidelity | None:
+        """How its rungs agree with longer distillations, where some were measured."""
+        return Fidelity.read(self.folder)
+
+    @cached_property
+    def ties(self) -> dict[int, list[int]]:
+        """The trials on the front that each one on it is within noise of, by their numbers.
+
+        Judged on the same held-out examples, pair by pair; see `protege.search.ties`.
+        """
+        worth = {
+            trial.number: found.examples
+            for trial in self.members
+            for found in trial.measurements.values()
+            if found.examples
+        }
+        return tied(worth)
 
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
         """Keep what ``protege measure`` found of its students in a place; tables tell it too."""
@@ -223,7 +244,10 @@ class Front:
         policies = {name: trial.architecture.get(name, "none") for name in CHOSEN}
         more = {WORDS[name]: trial.architecture.get(name) for name in rarely_cut(self.trials)}
         there = {f"{place} ms": f"{ms:.4g}" for place, ms in self.elsewhere(trial).items()}
-        return {"trial": trial.number, "student": trial.label, **shown, **there, **more, **policies}
+        noise = " ".join(f"t{number}" for number in self.ties.get(trial.number, ()))
+        ties = {"within noise of": noise} if any(self.ties.values()) else {}
+        named = {"trial": trial.number, "student": trial.label}
+        return {**named, **shown, **ties, **there, **more, **policies}
 
     def elsewhere(self, trial: Trial) -> dict[str, float]:
         """What the trial's student takes in each other place; not a number where nobody looked."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protege.objectives import Direction, Objective
+from protege.search.racing import ranks
 from protege.search.trial import State, Trial
 
 Points = npt.NDArray[np.float64]
@@ -78,6 +79,10 @@ class Goals:
             return False
         pairs = zip(self.goals, self.values(trial), strict=True)
         return all(goal.violation(value) <= 0 for goal, value in pairs)
+
+    def ranks(self, trials: Sequence[Trial]) -> list[int]:
+        """The non-dominated rank of each trial whose every goal is known; 0 is the front's."""
+        return [int(rank) for rank in ranks(self._points(trials))] if trials else []
 
     def front(self, trials: Sequence[Trial]) -> list[Trial]:
         """The feasible trials that no other one beats in everything, best first goal first.

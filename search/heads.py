@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from protege.objectives import Distillation, Objective, Retention, Texts
-from protege.objectives.distillation.sequences import Sequences
+from protege.objectives import Distillation, Examples, Objective, Retention, Texts
+from protege.objectives.distillation.questions import Questions
 from protege.objectives.retention import lesson_of
 from protege.spaces import Architecture, BadInput, Calibration, SearchSpace, Teacher, Unsupported
 from protege.spaces.families.family import CUT_AXES
@@ -26,8 +26,8 @@ TOKENS: dict[HeadsBy, int] = {
 BATCH = 32
 """Sequences of a calibration that are read at a time."""
 
-Data = Texts | Sequences | Iterable[str] | Iterable[Mapping[str, Tensor]]
-"""Texts, or what the teacher's forward takes, batch by batch."""
+Data = Examples | Questions | Iterable[str] | Iterable[Mapping[str, Tensor]]
+"""Texts or images, or what the teacher's forward takes, batch by batch."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def measure_heads(
 
 def calibrate(  # noqa: PLR0913 - what it hands on
     teacher: Teacher,
-    sequences: Sequences,
+    sequences: Questions,
     heads_by: Collection[HeadsBy],
     announce: Callable[[str], None],
     criteria: Collection[Criterion] = (),
@@ -140,7 +140,7 @@ def calibrate(  # noqa: PLR0913 - what it hands on
     )
 
 
-def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Sequences:
+def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Questions:
     """What a study's students learn from, tokenised.
 
     Raises:
@@ -148,7 +148,7 @@ def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Sequences:
     """
     for objective in objectives:
         if isinstance(objective, Retention):
-            return objective.sequences(teacher)[0]
+            return objective.parts(teacher).learnt
     raise BadInput("none of the study's objectives has data; give --texts FILE, one text a line")
 
 
@@ -174,24 +174,25 @@ def _looking(space: SearchSpace) -> Iterator[Architecture]:
     return (member for member in space if member.width_policy.needs_calibration)
 
 
-def read(sequences: Sequences, size: int = BATCH) -> Iterator[dict[str, Tensor]]:
-    """What a model that reads text takes of each batch."""
-    for batch in sequences.in_order(size):
-        yield {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+def read(questions: Questions, size: int = BATCH) -> Iterator[dict[str, Tensor]]:
+    """What a model takes of each batch."""
+    for batch in questions.in_order(size):
+        yield dict(batch.inputs)
 
 
 def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str, Tensor]]:
-    if isinstance(data, Sequences):
+    if isinstance(data, Questions):
         return read(data.up_to(tokens))
-    given: list[Any] = [] if isinstance(data, Texts) else list(data)
+    given: list[Any] = [] if isinstance(data, Examples) else list(data)
     if given and all(isinstance(one, Mapping) for one in given):
         return given
-    texts = data if isinstance(data, Texts) else Texts.of(given)
-    return read(_sequences(teacher, texts, tokens))
+    return read(
+        _questions(teacher, data if isinstance(data, Examples) else Texts.of(given), tokens)
+    )
 
 
-def _sequences(teacher: Teacher, texts: Texts, tokens: int) -> Sequences:
-    """Texts in a shuffled order, as the teacher is asked about them in a study."""
+def _questions(teacher: Teacher, data: Examples, tokens: int) -> Questions:
+    """Examples in an order of no meaning, as the teacher is asked about them in a study."""
     try:
         lesson = lesson_of(teacher)
     except Unsupported:
@@ -199,7 +200,5 @@ def _sequences(teacher: Teacher, texts: Texts, tokens: int) -> Sequences:
             f"{teacher.source}: a model for {teacher.task} needs more than texts; "
             "give protege.search.head_table batches of its own inputs"
         ) from None
-    some = [texts.texts[number] for number in texts.order()[:tokens]]
-    labels = [-100] * len(some)
-    found = lesson.sequences(teacher, some, labels, Distillation().max_tokens)
-    return found.up_to(tokens)
+    some = data.split(train=tokens, selection=0, held_out=0).train
+    return lesson.questions(teacher, some, Distillation().max_tokens).up_to(tokens)

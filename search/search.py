@@ -1,22 +1,33 @@
 """The search: teacher, space and objectives in, a front out."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from protege.objectives import Candidate, Cost, Latency, Objective, Retention, Stopwatch, exceeds
-from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.latency import Checkpoint, compare
-from protege.objectives.latency.models import Model
+from protege.objectives import (
+    Candidate,
+    Cost,
+    Latency,
+    Objective,
+    Retention,
+    Stopwatch,
+    Trained,
+    exceeds,
+)
 from protege.search.calibrating import Needs, calibrated
+from protege.search.confirming import confirmed
 from protege.search.export import keep, sweep
+from protege.search.fidelity import Fidelity, chosen
+from protege.search.fidelity import measured as fidelity_of
 from protege.search.front import DATABASE, Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
+from protege.search.judging import Judge
 from protege.search.lock import held
-from protege.search.progress import Bar, bar
+from protege.search.progress import Bar, bar, watching
+from protege.search.racing import Race
 from protege.search.screening import screened
 from protege.search.study import (
     Ledger,
@@ -26,7 +37,7 @@ from protege.search.study import (
     open_ledger,
     open_study,
 )
-from protege.search.trial import State, Trial, evaluate
+from protege.search.trial import Referee, State, Trial, evaluate
 from protege.spaces import (
     Architecture,
     BadInput,
@@ -36,7 +47,6 @@ from protege.spaces import (
     SearchSpace,
     Teacher,
 )
-from protege.spaces.student import kept_tokens
 
 
 @dataclass
@@ -52,6 +62,7 @@ class Search:
         folder: Where everything but the database goes; beside a SQLite database if not given.
         seed: Fixes the proposals, the order of the data and all initialisation.
         sampler: An Optuna sampler in place of the default one.
+        race: When a candidate is stopped on its way; none trains every one to the end.
     """
 
     name: str
@@ -62,6 +73,7 @@ class Search:
     folder: str | Path = ""
     seed: int = 0
     sampler: Any = None
+    race: Race | None = field(default_factory=Race)
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
     _heads: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
 
@@ -69,8 +81,8 @@ class Search:
         names = [objective.name for objective in self.objectives]
         if not names or len(set(names)) < len(names):
             raise BadInput(f"objectives {names}: expected at least one, and none of a name twice")
-        self.space = self.space.of(self.teacher, has_data=self._retention is not None)
-        if self._retention is None:
+        self.space = self.space.of(self.teacher, has_data=self.retention is not None)
+        if self.retention is None:
             self._check_needs_no_data()
         self.storage = self.storage or f"sqlite:///runs/{self.name}/{DATABASE}"
         database = database_path(self.storage)
@@ -106,36 +118,29 @@ class Search:
         return front
 
     def confirm(self, folder: str | Path) -> dict[str, float]:
-        """Measure an exported student again, from its files.
+        """Measure an exported student again, from its files; see `confirming.confirmed`."""
+        own = self.candidate(self.teacher.architecture)
+        return confirmed(self.objectives, own, Path(folder).expanduser())
 
-        Returns:
-            Each objective's figure for the student as it lies in the folder. Of a latency the
-            ``speedup`` too: student and teacher are timed in one run, and the latency is told on
-            the scale of the teacher's time in the study.
+    def fidelity(self, sample: int = 16, times: float = 8) -> Fidelity:
+        """Whether the study's distillation ranks students as one so many times as long does.
+
+        Args:
+            sample: Students to teach for longer, spread over the front and behind it.
+            times: How many times as long.
+
+        Raises:
+            BadInput: The study has no trained students yet, or no objective trains any.
         """
-        loaded = Teacher.load(folder, task=self.teacher.task)
-        candidate = self._candidate(self.teacher.architecture)
-        kept = kept_tokens(Path(folder).expanduser())
-        spelling = (
-            None
-            if kept is None
-            else Spelling.of(self.teacher, loaded.model, loaded.tokenizer, kept)
-        )
-        figures: dict[str, float] = {}
-        for objective in self.objectives:
-            if isinstance(objective, Retention):
-                module = loaded.embedder() or loaded.model
-                verdict = objective.judge(module, candidate, spelling)
-                figures[objective.name] = verdict.value
-            elif isinstance(objective, Latency):
-                models: list[Model] = [candidate.blueprint, Checkpoint.at(folder)]
-                plan = objective.plan.with_samples(objective.percentile)
-                own, student = compare(models, objective.workload, objective.target, plan)
-                teacher = objective.measure(candidate)  # from the cache: the study's own scale
-                share = student.over(own, objective.percentile)
-                figures[objective.name] = share * teacher.value
-                figures.setdefault("speedup", 1 / student.ratio)  # the first latency's
-        return figures
+        retention = self.retention
+        if retention is None:
+            raise BadInput("none of the objectives trains students: there is nothing to check")
+        front = Front.read(self.storage, self.name)
+        self.resolve()
+        trials = chosen(front.trials, front.goals, sample)
+        with held(self._folder, self.name), watching("fidelity") as announce:
+            made = [(one.number, partial(self._anew, one.key)) for one in trials]
+            return fidelity_of(retention, made, self._folder, times, announce)
 
     @cached_property
     def cache(self) -> Cache:
@@ -145,11 +150,11 @@ class Search:
     @cached_property
     def calibration(self) -> Calibration | None:
         """What is known of the teacher's units, from the data students learn from."""
-        retention = self._retention
+        retention = self.retention
         if retention is None:
             return None
         with self.stopwatch.phase("calibrate"):
-            learnt, needs = retention.sequences(self.teacher)[0], Needs.of(self.space)
+            learnt, needs = retention.parts(self.teacher).learnt, Needs.of(self.space)
             found = calibrated(self.teacher, learnt, needs, self.cache, self.stopwatch.announce)
             if cuts_heads(self.space, self.teacher):
                 scores = [HeadScores.of(self.teacher, found, by) for by in needs.heads_by]
@@ -177,7 +182,8 @@ class Search:
             )
 
     @property
-    def _retention(self) -> Retention | None:
+    def retention(self) -> Retention | None:
+        """The objective that trains students, if there is one."""
         return next((o for o in self.objectives if isinstance(o, Retention)), None)
 
     @property
@@ -197,9 +203,11 @@ class Search:
         """One trial, from asking to telling; its weights are kept while it is on the front."""
         with self.stopwatch.phase("propose"):
             number, architecture = ledger.ask()
-        candidate = self._candidate(architecture)
+        candidate = self.candidate(architecture)
         trial = screened(number, candidate, self._latencies, done)
-        trial = trial or evaluate(number, candidate, self.objectives)
+        trial = trial or evaluate(
+            number, candidate, self.objectives, self._referee(number, candidate, ledger)
+        )
         if candidate.is_teacher and trial.state is State.FAILED:
             raise ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
         with self.stopwatch.phase("store"):
@@ -210,7 +218,24 @@ class Search:
             sweep(self._folder, (one.number for one in front))
         return trial
 
-    def _candidate(self, architecture: Architecture) -> Candidate:
+    def _referee(self, number: int, candidate: Candidate, ledger: Ledger) -> Referee | None:
+        """Who stops the candidate on its way; nobody where nothing is to be saved by it."""
+        if self.race is None or not any(isinstance(one, Trained) for one in self.objectives):
+            return None
+        never = candidate.architecture in self.space.anchors
+        return Judge(self.race, ledger, number, candidate.stopwatch, never_stops=never)
+
+    def resolve(self) -> None:
+        """Settle the policies that only a look at the data tells, if any are left open."""
+        if not self.space.is_resolved:
+            self.space = self.space.resolved(self.calibration)
+
+    def _anew(self, key: str) -> Candidate:
+        """The member of that key as a candidate with a stopwatch of its own."""
+        return replace(self.candidate(self.space.by_key[key]), stopwatch=Stopwatch())
+
+    def candidate(self, architecture: Architecture) -> Candidate:
+        """An architecture as this search would try it."""
         return Candidate(
             teacher=self.teacher,
             architecture=architecture,
@@ -225,8 +250,7 @@ class Search:
         goals = Goals.of(self.objectives)
         study = open_study(self.storage, self.name, goals)
         self._identify(study, goals)
-        if not self.space.is_resolved:
-            self.space = self.space.resolved(self.calibration)
+        self.resolve()
         ledger = open_ledger(study, self.space, goals, self.seed, self.sampler)
         ledger.catch_up()
         # a process may have died between telling of a trial and sweeping after it
@@ -240,7 +264,7 @@ class Search:
 
     def _identify(self, study: Study, goals: Goals) -> None:
         """Refuse to go on with a study that was made with anything else."""
-        data = [o.texts.fingerprint for o in self.objectives if isinstance(o, Retention)]
+        data = [o.data.fingerprint for o in self.objectives if isinstance(o, Retention)]
         identify(
             study,
             {
@@ -262,6 +286,7 @@ class Search:
                 # none: wherever the database is, so that a run folder can be moved
                 "folder": None if self._is_beside else str(self._folder.resolve()),
                 "seed": self.seed,
+                "race": self.race and asdict(self.race),
                 "goals": [goal.record() for goal in ledger.goals.goals],
                 "workloads": {one.name: asdict(one.workload) for one in self._latencies},
                 "teacher": {
@@ -292,7 +317,7 @@ class Search:
             if objective.limit is None or objective.cost is Cost.MINUTES:
                 continue
             smallest = [
-                (objective.measure(self._candidate(a)).value, a) for a in self.space.smallest
+                (objective.measure(self.candidate(a)).value, a) for a in self.space.smallest
             ]
             value, architecture = min(smallest, key=lambda pair: pair[0])
             if exceeds(objective, value):

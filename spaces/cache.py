@@ -35,27 +35,32 @@ class Cache:
     def tensors(
         self, kind: str, key: Key, compute: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """The named tensors of that key, memory-mapped; computed and written if absent.
+        """The named tensors of that key, memory-mapped; computed and written if absent."""
+        path = self.path(kind, key, "safetensors")
+        return self.opened(path, lambda: self._stored(path, canonical(key), compute))
 
-        A file is read and checked once, then kept open.
-        """
-        path = self._path(kind, key, "safetensors")
+    def opened(self, path: Path, read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What is read from a file of this cache; read and checked once, then kept open."""
         if path not in self._open:
-            self._open[path] = self._stored(path, canonical(key), compute)
+            self._open[path] = read()
         return self._open[path]
+
+    def path(self, kind: str, key: Key, suffix: str) -> Path:
+        """Where the result of that key is, or will be."""
+        return self.folder / f"{kind}-{digest(canonical(key).encode())}.{suffix}"
 
     def record(self, kind: str, key: Key, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The JSON record of that key; computed and written if absent."""
-        path, text = self._path(kind, key, "json"), canonical(key)
+        path, text = self.path(kind, key, "json"), canonical(key)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
             found: dict[str, Any] = stored["record"]
-            if stored["key"] == json.loads(text) and stored["checksum"] == _text_checksum(found):
+            if stored["key"] == json.loads(text) and stored["checksum"] == text_checksum(found):
                 return found
         except (OSError, ValueError, KeyError, TypeError):
             pass  # absent, cut short or altered: computed below
         result = compute()
-        content = {"key": json.loads(text), "record": result, "checksum": _text_checksum(result)}
+        content = {"key": json.loads(text), "record": result, "checksum": text_checksum(result)}
         write_text(path, json.dumps(content, indent=1))
         return result
 
@@ -69,9 +74,6 @@ class Cache:
         with atomic(path) as scratch:
             save_file(result, scratch, metadata={"key": key, "checksum": _checksum(result)})
         return _read_tensors(path, key) or result
-
-    def _path(self, kind: str, key: Key, suffix: str) -> Path:
-        return self.folder / f"{kind}-{digest(canonical(key).encode())}.{suffix}"
 
 
 class atomic:  # noqa: N801 - reads as a verb at its call sites
@@ -139,7 +141,8 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
     return state.hexdigest()
 
 
-def _text_checksum(record: Key) -> str:
+def text_checksum(record: Key) -> str:
+    """What tells a record that was altered."""
     return digest(canonical(record).encode())
 
 

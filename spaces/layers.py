@@ -232,9 +232,9 @@ class _Answered:
         order = list(self.outputs)
         first = order.index(layer)
         later = [layer, *(one for one in order[first:] if one in gone)]
-        skipping = {one: _skipping(self.outputs[one]) for one in later}
+        skipped = {one: skipping(self.outputs[one]) for one in later}
         known = standing_in(self.outputs, first)
-        with Course(self.teacher) as course, known, running(skipping):
+        with Course(self.teacher) as course, known, running(skipped):
             said = answers(self.teacher, self.batch)
         loss = _loss(self.aims, said, is_logits=self.teacher.task.has_logits)
         return replace(self, outputs=course.outputs, loss=loss)
@@ -251,7 +251,7 @@ def _loss(aims: list[Tensor], said: list[Tensor], *, is_logits: bool) -> float:
     return sum(float(distance(aim, one, is_logits=False)) for aim, one in pairs)
 
 
-def _skipping(output: Any) -> Callable[..., Any]:
+def skipping(output: Any) -> Callable[..., Any]:
     """A forward that gives back its input, with what else the layer puts out as it was.
 
     T5 hands the distances between tokens along there.

@@ -29,8 +29,10 @@ def compared(choice: Choice, again: Mapping[str, float]) -> str:
     found = choice.trial.measurements
     before = {name: measurement.value for name, measurement in found.items()}
     before["speedup"] = float(found["latency_ms"].details["speedup"])
-    rows = [f"  {'':<12}{'in the study':>16}{'from the folder':>18}"]
-    rows += [f"  {name:<12}{before[name]:>16.4f}{value:>18.4f}" for name, value in again.items()]
+    rows = [f"  {'':<18}{'in the study':>16}{'from the folder':>18}"]
+    for name, value in again.items():
+        known = f"{before[name]:.4f}" if name in before else "-"  # texts that no search has seen
+        rows.append(f"  {name:<18}{known:>16}{value:>18.4f}")
     return "\n".join(rows)
 
 

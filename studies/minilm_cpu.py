@@ -15,6 +15,8 @@ from protege.spaces import SearchSpace, Teacher
 from studies.corpus import standard_library
 from studies.ending import conclude
 
+DISTILLATION = Distillation(steps=60, batch_size=32, learning_rate=1e-3, max_tokens=64)
+
 search = Search(
     name="minilm-cpu",
     teacher=Teacher.load(get_model_path()),
@@ -25,10 +27,7 @@ search = Search(
     ),
     objectives=[
         Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=128)),
-        Retention(
-            standard_library(),
-            Distillation(steps=60, batch_size=32, learning_rate=1e-3, max_tokens=64),
-        ),
+        Retention(standard_library(), DISTILLATION),
     ],
 )
 

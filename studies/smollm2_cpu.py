@@ -55,6 +55,7 @@ def study() -> Search:
             Retention(
                 standard_library(),
                 Distillation(steps=16, batch_size=4, learning_rate=5e-4, max_tokens=128),
+                selection=16,
                 held_out=16,
             ),
         ],

@@ -18,7 +18,7 @@ search = Search(
         Retention(
             Texts.from_file("{data}"),
             Distillation(steps={steps}, batch_size=8, learning_rate=1e-2, max_tokens=16),
-            held_out=16,
+            selection=16,
         ),
     ],
     storage="sqlite:///{run}/study.db",

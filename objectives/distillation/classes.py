@@ -1,65 +1,59 @@
-"""Classifiers of texts or of tokens: the student's logits should be the teacher's."""
+"""Classifiers of texts, of their tokens, or of images: the logits should be the teacher's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
-from protege.objectives.distillation.lesson import Scores, Targets, Verdict, standard_error
-from protege.objectives.distillation.sequences import Batch, Sequences
+from protege.objectives.data.example import Example
+from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict, standard_error
+from protege.objectives.distillation.losses import NO_LABEL, LogitsMSE
+from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.distillation.spelling import Spelling
+from protege.objectives.distillation.wording import Classes, texts_of
 from protege.spaces import Teacher
-
-NO_LABEL = -100
 
 
 @dataclass(frozen=True)
 class ClassLesson:
-    """The class of a text, or of each of its tokens.
+    """The class of a text.
 
-    The loss is the squared difference of the logits (Ba and Caruana, 2014, section 2.1). With
-    labels the quality is accuracy, without them agreement with the teacher.
-
-    Attributes:
-        per_token: Whether each token has a class, or each text.
+    With labels the quality is accuracy, without them agreement with the teacher.
     """
-
-    per_token: bool = False
 
     @property
     def name(self) -> str:
-        return f"{'token' if self.per_token else 'text'}-classes"
+        return "text-classes"
 
-    def sequences(
-        self, teacher: Teacher, texts: Sequence[str], labels: Sequence[int], max_tokens: int
-    ) -> Sequences:
-        tokenizer = teacher.tokenizer
-        ids = tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
-        pad = tokenizer.pad_token_id or 0
-        if not self.per_token:
-            return Sequences.of(ids, None, labels, pad)
-        special = set(tokenizer.all_special_ids)
-        scored = [[token not in special for token in one] for one in ids]
-        unlabelled = [NO_LABEL] * sum(map(sum, scored))
-        return Sequences.of(ids, scored, unlabelled, pad)
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        return (LogitsMSE(),)
+
+    def size(self, example: Example, max_tokens: int) -> float:  # noqa: ARG002 - one text, one row
+        return 1.0
+
+    def questions(
+        self, teacher: Teacher, examples: Sequence[Example], max_tokens: int
+    ) -> Questions:
+        tokenizer, classes = teacher.tokenizer, Classes(teacher)
+        texts = texts_of(examples, teacher)
+        ids = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+        labels = [classes.number(example.label) for example in examples]
+        return Sequences.of(ids, None, labels, tokenizer.pad_token_id or 0)
 
     def respelt(
-        self, sequences: Sequences, targets: Targets, spelling: Spelling
-    ) -> tuple[Sequences, Targets]:
-        return spelling.respelt(sequences), targets
+        self, questions: Questions, targets: Targets, spelling: Spelling
+    ) -> tuple[Questions, Targets]:
+        return spelling.respelt(questions), targets
 
     def answer(self, module: nn.Module, batch: Batch) -> Tensor:
-        output = module(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
-        logits: Tensor = output.logits
-        return logits[batch.scored] if self.per_token else logits
+        logits: Tensor = module(**batch.inputs).logits
+        return logits
 
     def targets(self, answer: Tensor, labels: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - no labels here
         return {"logits": answer}
-
-    def loss(self, answer: Tensor, targets: Targets) -> Tensor:
-        return mse_loss(answer, targets["logits"])
 
     def scores(self, answer: Tensor, targets: Targets, labels: Tensor) -> dict[str, Tensor]:
         mine, theirs = answer.argmax(-1), targets["logits"].argmax(-1)
@@ -71,15 +65,18 @@ class ClassLesson:
         }
 
     def verdict(self, scores: Scores) -> Verdict:
-        agrees = scores["agrees"]
+        agrees, right = scores["agrees"], scores["right"]
         agreement = float(agrees.mean())
-        if bool(scores["right"].isnan().any()):
-            return Verdict(agreement, standard_error(agrees), {"agreement": agreement})
-        accuracy, best = float(scores["right"].mean()), float(scores["teacher_right"].mean())
+        known = ~right.isnan()
+        if not bool(known.any()):
+            return Verdict(agreement, standard_error(agrees), {"agreement": agreement}, agrees)
+        accuracy, best = float(right[known].mean()), float(scores["teacher_right"][known].mean())
         # paired: what matters is where the two differ, not how hard the texts are for both
-        differ = scores["right"] - scores["teacher_right"] * (accuracy / best if best else 0)
+        differ = right - scores["teacher_right"] * (accuracy / best if best else 0)
         return Verdict(
             value=accuracy / best if best else 0.0,
-            spread=standard_error(differ) / best if best else 0.0,
+            spread=standard_error(differ[known]) / best if best else 0.0,
             figures={"accuracy": accuracy, "teacher_accuracy": best, "agreement": agreement},
+            rows=right.nan_to_num(accuracy),
+            of_mean=lambda mean: mean / best if best else 0.0,
         )

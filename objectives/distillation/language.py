@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import exp
 from typing import ClassVar
 
 import numpy as np
@@ -9,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
-from protege.objectives.distillation.lesson import Scores, Targets, Verdict, standard_error
-from protege.objectives.distillation.sequences import Batch, Sequences
+from protege.objectives.data.example import Example
+from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict, standard_error
+from protege.objectives.distillation.losses import TOP, LogitsKL, divergence, top_of
+from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.sequences import Sequences, tokens_in
 from protege.objectives.distillation.spelling import Spelling
+from protege.objectives.distillation.wording import CHARACTERS, texts_of
 from protege.spaces import BadInput, Teacher
-
-TOP = 48
-"""Tokens of the teacher's distribution that are kept by name; 292 bytes a row with their ids."""
 
 MASKED_SHARE = 0.15
 
@@ -27,10 +29,6 @@ NEVER = -1e4
 class LanguageLesson:
     """Next tokens of packed text, or masked tokens of single texts.
 
-    Of the teacher's distribution the likeliest tokens are kept, and the mass of all others as one
-    more outcome, so that a student is not asked to put everything on the kept ones. The Kullback-
-    Leibler divergence over these outcomes is the loss; it never exceeds the one over all tokens.
-
     A student with fewer tokens spells some of the teacher's in several pieces. It is asked for the
     first piece with the teacher's distribution, in which tokens that begin with the same piece are
     one outcome, and for every further piece of the true token with that piece for certain: there
@@ -41,27 +39,38 @@ class LanguageLesson:
 
     Attributes:
         masked: Whether tokens are masked (BERT) or follow (Llama).
+        temperature: By which the teacher's distribution is softened; see `LogitsKL`.
+        top: Its tokens that are kept by name; see `LogitsKL`.
     """
 
     masked: bool = False
+    temperature: float = 1.0
+    top: int | None = TOP
     version: ClassVar[int] = 1
 
     @property
     def name(self) -> str:
-        return f"{'masked' if self.masked else 'next'}-token-top{TOP}-v{self.version}"
+        softened = "" if self.temperature == 1 else f"-t{self.temperature:g}"
+        kind = "masked" if self.masked else "next"
+        return f"{kind}-token-top{self.top}{softened}-v{self.version}"
 
-    def sequences(
-        self,
-        teacher: Teacher,
-        texts: Sequence[str],
-        labels: Sequence[int],  # noqa: ARG002 - the text is its own label
-        max_tokens: int,
-    ) -> Sequences:
-        return (_masked if self.masked else _packed)(teacher, texts, max_tokens)
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        return (LogitsKL(temperature=self.temperature, top=self.top),)
+
+    def size(self, example: Example, max_tokens: int) -> float:
+        return 1.0 if self.masked else len(str(example.content)) / CHARACTERS / max_tokens
+
+    def questions(
+        self, teacher: Teacher, examples: Sequence[Example], max_tokens: int
+    ) -> Questions:
+        asked = _masked if self.masked else _packed
+        return asked(teacher, texts_of(examples, teacher), max_tokens)
 
     def respelt(
-        self, sequences: Sequences, targets: Targets, spelling: Spelling
-    ) -> tuple[Sequences, Targets]:
+        self, questions: Questions, targets: Targets, spelling: Spelling
+    ) -> tuple[Questions, Targets]:
+        sequences = tokens_in(questions)
         # the place of each row's token in the text, and that text without masks
         at = sequences.positions + (0 if self.masked else 1)
         ids = sequences.ids.index_put((at,), sequences.labels.int())
@@ -86,21 +95,14 @@ class LanguageLesson:
         return changed, _by_piece({**targets, "token": first, "untold": untold}, row, labels)
 
     def answer(self, module: nn.Module, batch: Batch) -> Tensor:
-        output = module(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        output = module(**batch.inputs)
         logits: Tensor = output.logits[batch.scored]
         return logits
 
     def targets(self, answer: Tensor, labels: Tensor) -> dict[str, Tensor]:
         logs = log_softmax(answer.float(), dim=-1)
-        top = logs.topk(min(TOP, logs.shape[-1]))
-        return {
-            "token": top.indices.int(),
-            "log_probability": top.values.half(),
-            "teacher_loss": -logs.gather(1, labels[:, None]).squeeze(1),
-        }
-
-    def loss(self, answer: Tensor, targets: Targets) -> Tensor:
-        return divergence(log_softmax(answer, dim=-1), targets).mean()
+        own = -logs.gather(1, labels[:, None]).squeeze(1)
+        return {**top_of(answer, self.temperature, self.top), "teacher_loss": own}
 
     def scores(self, answer: Tensor, targets: Targets, labels: Tensor) -> dict[str, Tensor]:
         logs = log_softmax(answer, dim=-1)
@@ -127,32 +129,9 @@ class LanguageLesson:
                 "kl": float(scores["kl"].mean()),
                 "top1_agreement": float((scores["misses"] == 0).float().mean()),
             },
+            rows=-lost,
+            of_mean=exp,
         )
-
-
-def divergence(logs: Tensor, targets: Targets) -> Tensor:
-    """KL(teacher, student) in nats for each row, over the kept tokens and one outcome for the rest.
-
-    Outcomes of the teacher that are one to the student are merged: each is given the part of the
-    student's probability that it has of the teacher's, which by the chain rule is the same.
-
-    Args:
-        logs: The student's log-probabilities, ``(rows, vocabulary)``.
-        targets: ``token`` and ``log_probability`` of the teacher, ``(rows, kept)``; where several
-            of its tokens may be one to the student, ``log_part`` of each in its outcome.
-    """
-    theirs = targets["log_probability"].to(logs.dtype)
-    mine = logs.gather(1, targets["token"].long())
-    if "log_part" in targets:
-        mine = mine + targets["log_part"]
-    kept = (theirs.exp() * (theirs - mine)).sum(-1)
-    their_rest, my_rest = _rest(theirs), _rest(mine)
-    return kept + their_rest * (their_rest.log() - my_rest.log())
-
-
-def _rest(logs: Tensor) -> Tensor:
-    """Probability left by the named outcomes; kept above zero, where rounding may take it."""
-    return (1 - logs.exp().sum(-1)).clamp(min=1e-6)
 
 
 def _by_piece(targets: Targets, row: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -200,11 +179,11 @@ def _by_token(scores: Scores) -> Scores:
     return {name: nothing.index_add(0, row, scores[name]) for name in summed}
 
 
-def _packed(teacher: Teacher, texts: Sequence[str], max_tokens: int) -> Sequences:
+def _packed(teacher: Teacher, texts: list[str], max_tokens: int) -> Sequences:
     """Texts end to end, an end-of-text token after each, in blocks of exactly max_tokens."""
     tokenizer = teacher.tokenizer
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
     stream = [token for ids in encoded for token in (*ids, *end)]
     whole = len(stream) // max_tokens * max_tokens
     blocks = [stream[begin : begin + max_tokens] for begin in range(0, whole, max_tokens)]
@@ -219,7 +198,7 @@ def _packed(teacher: Teacher, texts: Sequence[str], max_tokens: int) -> Sequence
     return Sequences.of(blocks, scored, labels, tokenizer.pad_token_id or 0)
 
 
-def _masked(teacher: Teacher, texts: Sequence[str], max_tokens: int) -> Sequences:
+def _masked(teacher: Teacher, texts: list[str], max_tokens: int) -> Sequences:
     """Each text with every seventh or so token masked; the same ones whenever it is asked."""
     tokenizer = teacher.tokenizer
     if tokenizer.mask_token_id is None:
@@ -229,7 +208,7 @@ def _masked(teacher: Teacher, texts: Sequence[str], max_tokens: int) -> Sequence
     special = set(tokenizer.all_special_ids)
     generator = np.random.default_rng(0)
     ids, scored, labels = [], [], []
-    for one in tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]:
+    for one in tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]:
         open_ = [place for place, token in enumerate(one) if token not in special]
         count = max(1, round(MASKED_SHARE * len(open_)))
         chosen = set(generator.permutation(open_)[:count].tolist()) if open_ else set()

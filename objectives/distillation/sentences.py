@@ -8,9 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
-from protege.objectives.distillation.lesson import Scores, Targets, Verdict, standard_error
-from protege.objectives.distillation.sequences import Batch, Sequences
+from protege.objectives.data.example import Example
+from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict, standard_error
+from protege.objectives.distillation.losses import NO_LABEL, VectorCosine
+from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.distillation.spelling import Spelling
+from protege.objectives.distillation.wording import texts_of
 from protege.spaces import Teacher
 
 NEIGHBOURS = 10
@@ -27,27 +31,33 @@ class SentenceLesson:
 
     name: ClassVar[str] = "sentences"
 
-    def sequences(
-        self, teacher: Teacher, texts: Sequence[str], labels: Sequence[int], max_tokens: int
-    ) -> Sequences:
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        return (VectorCosine(),)
+
+    def size(self, example: Example, max_tokens: int) -> float:  # noqa: ARG002 - one text, one row
+        return 1.0
+
+    def questions(
+        self, teacher: Teacher, examples: Sequence[Example], max_tokens: int
+    ) -> Questions:
         limit = min(max_tokens, teacher.pooling.max_tokens) if teacher.pooling else max_tokens
-        ids = teacher.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
-        return Sequences.of(ids, None, labels, teacher.tokenizer.pad_token_id or 0)
+        texts = texts_of(examples, teacher)
+        ids = teacher.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+        unlabelled = [NO_LABEL] * len(ids)
+        return Sequences.of(ids, None, unlabelled, teacher.tokenizer.pad_token_id or 0)
 
     def respelt(
-        self, sequences: Sequences, targets: Targets, spelling: Spelling
-    ) -> tuple[Sequences, Targets]:
-        return spelling.respelt(sequences), targets
+        self, questions: Questions, targets: Targets, spelling: Spelling
+    ) -> tuple[Questions, Targets]:
+        return spelling.respelt(questions), targets
 
     def answer(self, module: nn.Module, batch: Batch) -> Tensor:
-        vectors: Tensor = module(batch.input_ids, batch.attention_mask)
+        vectors: Tensor = module(**batch.inputs)
         return vectors
 
     def targets(self, answer: Tensor, labels: Tensor) -> dict[str, Tensor]:  # noqa: ARG002 - no labels here
         return {"vector": answer}
-
-    def loss(self, answer: Tensor, targets: Targets) -> Tensor:
-        return (1 - cosine_similarity(answer, targets["vector"])).mean()
 
     def scores(self, answer: Tensor, targets: Targets, labels: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         return {"student": answer, "teacher": targets["vector"]}
@@ -60,6 +70,7 @@ class SentenceLesson:
             value=float(cosine.mean()),
             spread=standard_error(cosine),
             figures={"cosine": float(cosine.mean()), "neighbours": kept},
+            rows=cosine,
         )
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from protege.objectives.distillation.sequences import Sequences
+from protege.objectives.distillation.questions import Questions
+from protege.objectives.distillation.sequences import Sequences, tokens_in
 from protege.spaces import Infeasible, Teacher
 from protege.spaces.positions import positions_in
 from protege.spaces.vocabulary import expansions
@@ -105,7 +106,7 @@ class Spelling:
             token=token,
         )
 
-    def respelt(self, sequences: Sequences) -> Sequences:
+    def respelt(self, questions: Questions) -> Sequences:
         """The same questions in the student's pieces.
 
         A scored token is asked at its last piece, where the whole of it has been read. Sequences
@@ -114,7 +115,9 @@ class Spelling:
 
         Raises:
             Infeasible: Scored positions lie beyond what the student reads.
+            Unsupported: They are no sequences of tokens.
         """
+        sequences = tokens_in(questions)
         spelt, scored = self.spelt(sequences.ids, sequences.lengths), sequences.scored
         if scored is None:
             spelt = self._cut(spelt)

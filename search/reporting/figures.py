@@ -9,7 +9,15 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from protege.search.goals import Goal
-from protege.search.reporting.views import DOMINATED, FRONT, NAIVE, OVER, TEACHER, TRIAL
+from protege.search.reporting.views import (
+    DOMINATED,
+    FRONT,
+    NAIVE,
+    OVER,
+    STOPPED,
+    TEACHER,
+    TRIAL,
+)
 from protege.search.reporting.wording import SIZES, duration, titled
 
 
@@ -43,7 +51,9 @@ def scatter(frame: pd.DataFrame, x: Goal, y: Goal, height_px: int) -> go.Figure:
     beaten = {"size": 7, "color": LIGHT.faint}
     crosses = {"size": 8, "color": LIGHT.faint, "symbol": "x-thin-open", "line": {"width": 1.5}}
     best = {"size": 10, "color": LIGHT.accent, "line": {"width": 1.5, "color": LIGHT.paper}}
-    for kind, marker in ((DOMINATED, beaten), (OVER, crosses), (FRONT, best)):
+    hollow = {"size": 7, "color": LIGHT.faint, "symbol": "circle-open"}
+    kinds = ((STOPPED, hollow), (DOMINATED, beaten), (OVER, crosses), (FRONT, best))
+    for kind, marker in kinds:
         _markers(figure, frame[frame["kind"] == kind], kind, marker)
     ring = {"size": 17, "color": LIGHT.ink, "symbol": "diamond-open", "line": {"width": 2}}
     star = {"size": 15, "color": LIGHT.ink, "symbol": "star"}

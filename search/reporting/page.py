@@ -15,6 +15,7 @@ from protege.search.reporting import figures, views
 from protege.search.reporting.heads import heat_map
 from protege.search.reporting.latency import made_of
 from protege.search.reporting.parts import Cell, Column, Plot, Table, plot, render
+from protege.search.reporting.racing import rungs, trust
 from protege.search.reporting.wording import (
     CHOSEN,
     RARELY_CUT,
@@ -58,6 +59,9 @@ def page(front: "Front") -> str:
         students=students(front),
         commands=commands(front),
         growth=growth(front),
+        rungs=rungs(front),
+        trust=trust(front),
+        times=front.fidelity.times if front.fidelity else 0,
         composition=composition(front),
         accounting=accounting,
         spent=duration(accounting.total),
@@ -153,13 +157,17 @@ def students(front: "Front") -> Table:
     more = rarely_cut(front.trials)
     columns += [Column(SIZES[name].capitalize()) for name in more]
     columns += [Column("Policies", "text")]
+    tied = any(front.ties.values())
+    columns += [Column("Within noise of", "text")] if tied else []
     measured = [_measured(members, goal) for goal in goals]
     rows = []
     for index, trial in enumerate(members):
         row = [Cell(str(trial.number)), Cell(trial.label), *(cells[index] for cells in measured)]
         row += [Cell(f"{speedups[index]:.2f}")] if timed else []
         row += [Cell(_ms(value)) for value in front.elsewhere(trial).values()]
-        rows.append([*row, *map(Cell, _sizes(trial, more))])
+        row += map(Cell, _sizes(trial, more))
+        row += [Cell(", ".join(f"t{number}" for number in front.ties.get(trial.number, ())))] * tied
+        rows.append(row)
     return Table(columns, rows)
 
 

@@ -17,12 +17,22 @@ if TYPE_CHECKING:
     from protege.search.front import Front
 
 FRONT, DOMINATED, OVER = "Front", "Dominated", "Over a limit"
+STOPPED = "Stopped at a rung"
 TEACHER, NAIVE = "Teacher", "Naive half (every k-th layer, first units)"
 
 TRIAL = Goal("trial", "", "minimize", None, "")
 """The axis that a single goal is drawn over; early is better, so that steps are the best so far."""
 
-HOUSEKEEPING = {"ratio_to_teacher", "clock", "pairs", "processes", "cold_ms", "steps"}
+HOUSEKEEPING = {
+    "ratio_to_teacher",
+    "clock",
+    "pairs",
+    "processes",
+    "cold_ms",
+    "steps",
+    "low",
+    "high",
+}
 """Details of measurements that say how they were made; hovers leave them out."""
 
 HOVER_LINES = (
@@ -54,10 +64,10 @@ def points(front: "Front", x: Goal, y: Goal) -> pd.DataFrame:
     """The trials that have a value on both axes, in order.
 
     Returns:
-        ``trial``, ``x``, ``x_spread``, ``y``, ``y_spread``, ``kind`` (`FRONT`, `DOMINATED` or
-        `OVER`), ``role`` (`TEACHER`, `NAIVE` or empty), ``hover`` (a text of HTML lines), ``step``
-        (no trial within the limits is better on both axes) and ``labelled`` (on the front, with
-        room for its number).
+        ``trial``, ``x``, ``x_spread``, ``y``, ``y_spread``, ``kind`` (`FRONT`, `DOMINATED`, `OVER`
+        or `STOPPED`), ``role`` (`TEACHER`, `NAIVE` or empty), ``hover`` (a text of HTML lines),
+        ``step`` (no trial within the limits is better on both axes) and ``labelled`` (on the
+        front, with room for its number).
     """
     members = {trial.number for trial in front.members}
     rows = []
@@ -127,6 +137,8 @@ def _place(trial: Trial, goal: Goal) -> tuple[float, float]:
 def _kind(front: "Front", trial: Trial, members: set[int]) -> str:
     if trial.number in members:
         return FRONT
+    if trial.state is State.STOPPED:
+        return STOPPED
     return DOMINATED if front.goals.feasible(trial) else OVER
 
 
@@ -169,7 +181,7 @@ def _details(found: Measurement) -> str:
 
 def _steps(frame: pd.DataFrame, x: Goal, y: Goal) -> "pd.Index[int]":
     """The rows within the limits that no other such row is better than on both axes."""
-    within = frame[frame["kind"] != OVER]
+    within = frame[~frame["kind"].isin([OVER, STOPPED])]
     costs = pd.DataFrame({"x": within["x"] * x.sign, "y": within["y"] * y.sign})
     costs = costs.sort_values(["x", "y"])
     return costs.index[costs["y"] < costs["y"].cummin().shift(fill_value=inf)]

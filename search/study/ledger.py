@@ -1,7 +1,7 @@
 """Asking for the next architecture, telling what came of it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +19,14 @@ from protege.spaces import Architecture, Mismatch, SearchSpace
 
 _TOLD = {
     State.COMPLETE: TrialState.COMPLETE,
+    # with its last rung's values: a sampler that does not hear of it proposes its like again
+    State.STOPPED: TrialState.COMPLETE,
     State.SCREENED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
+
+RUNG = "rung:"
+"""What the attribute that holds a trial's values at a rung begins with; its steps follow."""
 
 
 @dataclass
@@ -70,15 +75,28 @@ class Ledger:
         trial.set_user_attr("state", str(result.state))
         if result.reason:
             trial.set_user_attr("reason", result.reason)
+        if result.stopped_at is not None:
+            trial.set_user_attr("stopped_at", result.stopped_at)
         known = trial.constraints
         # sorted, and all of them: the Gaussian process reads them by position
         for goal in sorted(self.goals.goals, key=lambda one: one.name):
             value = None if goal.limit is None else result.known(goal.name)
             if value is not None and goal.name not in known:
                 trial.set_constraint(goal.name, goal.violation(value))
-        complete = result.state is State.COMPLETE
+        complete = _TOLD[result.state] is TrialState.COMPLETE
         values = self.goals.values(result) if complete else None
         self.study.tell(trial, values, state=_TOLD[result.state])
+
+    def note(self, number: int, step: int, values: Sequence[float]) -> list[list[float]]:
+        """Store a candidate's values at a rung, in the order of the goals.
+
+        Returns:
+            The values of every other candidate that was there.
+        """
+        name = f"{RUNG}{step}"
+        self._open[number].set_user_attr(name, list(values))
+        trials = self.study.get_trials(deepcopy=False)
+        return [t.user_attrs[name] for t in trials if t.number != number and name in t.user_attrs]
 
     def trials(self) -> list[Trial]:
         """Every trial that was told, in order."""

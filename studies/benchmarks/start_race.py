@@ -11,15 +11,11 @@ had on its way to the end.
 
 import time
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
 from protege.objectives import Distillation
-from protege.objectives.retention import lesson_of
-from protege.spaces import Greedy, Surgeon, Teacher
+from protege.spaces import Greedy, Student, Surgeon, Teacher
 from studies.benchmarks import start_decoder, start_encoder
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.start_cuts import calibrated
@@ -41,7 +37,7 @@ def minilm(*, quick: bool) -> Race:
     )
     return Race(
         "minilm",
-        lesson_of(teacher),
+        teacher,
         Answered.of(teacher, texts[judged:], 128, 320 if quick else 8000),
         Answered.of(teacher, texts[:judged], 128, 128),
         starts,
@@ -66,7 +62,7 @@ def smollm2_race(*, quick: bool) -> Race:
     )
     return Race(
         "smollm2",
-        lesson_of(teacher),
+        teacher,
         Answered.of(teacher, texts[:-200], 64, 40 if quick else 1000),
         Answered.of(teacher, texts[-200:], 64, 32),
         starts,
@@ -82,7 +78,7 @@ def started(
     ratios: Mapping[str, float],
     batches: list[Mapping[str, Any]],
     streams: Mapping[str, Any],
-) -> tuple[dict[str, nn.Module], float]:
+) -> tuple[dict[str, Student], float]:
     """The three starts, and what ours took in seconds."""
     sizes: Any = ratios
     begin = time.perf_counter()
@@ -94,9 +90,9 @@ def started(
     seconds = time.perf_counter() - begin
     seed = teacher.architecture.scaled(**sizes)
     return {
-        OURS: student.module,
-        SEED: teacher.student(seed).module,
-        RANDOM: teacher.fresh(seed, how="random").module,
+        OURS: student,
+        SEED: teacher.student(seed),
+        RANDOM: teacher.fresh(seed, how="random"),
     }, seconds
 
 
@@ -114,10 +110,9 @@ def by_layer(race: Race, *, quick: bool) -> Iterator[Figure]:
 
 
 def _taught(race: Race, distillation: Distillation, seed: int) -> float:
-    module = deepcopy(race.starts[OURS])
-    learnt = race.learnt
-    distillation.teach(module, race.lesson, learnt.sequences, learnt.targets, seed)
-    loss = race.loss(module)
+    training = race.training(distillation, OURS, seed)
+    list(training.run([distillation.steps]))
+    loss = race.loss(training.student.module)
     print(f"{race.name}: layer_decay {distillation.layer_decay}: {loss:.4g}", flush=True)
     return loss
 

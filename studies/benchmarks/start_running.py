@@ -13,11 +13,13 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from protege.objectives.distillation.distillation import remember
-from protege.objectives.distillation.lesson import Lesson, Targets
-from protege.objectives.distillation.sequences import Batch, Sequences
+from protege.objectives import Distillation, Example
+from protege.objectives.distillation.lesson import Lesson
+from protege.objectives.distillation.questions import Questions
+from protege.objectives.distillation.remembering import Remembered, remember
+from protege.objectives.distillation.training import Training
 from protege.objectives.retention import lesson_of
-from protege.spaces import Teacher
+from protege.spaces import Student, Teacher
 from studies.benchmarks.figures import Figure
 
 WARM_UP = 10
@@ -41,22 +43,19 @@ RIVALS = {RANDOM: "at most 1/20", SEED: "at most 1/3"}
 
 @dataclass(frozen=True)
 class Answered:
-    """Sequences and the teacher's answers to them."""
+    """Questions and the teacher's answers to them."""
 
-    sequences: Sequences
-    targets: Targets
+    questions: Questions
+    answers: Remembered
 
     @classmethod
     def of(cls, teacher: Teacher, texts: Sequence[str], max_tokens: int, count: int) -> "Answered":
         """The first so many sequences of the texts."""
         lesson = lesson_of(teacher)
-        every = lesson.sequences(teacher, texts, [-100] * len(texts), max_tokens)
+        every = lesson.questions(teacher, [Example(text) for text in texts], max_tokens)
         asked = every.first(count)
-        return cls(asked, remember(teacher.embedder() or teacher.model, lesson, asked, size=32))
-
-    def to(self, batch: Batch) -> Targets:
-        """The teacher's answers to a batch."""
-        return {name: tensor[batch.rows] for name, tensor in self.targets.items()}
+        found = remember(teacher.embedder() or teacher.model, lesson, asked)
+        return cls(asked, Remembered.of(asked, found))
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Race:
 
     Attributes:
         name: Begins the names of its figures.
-        lesson: What is taught.
+        teacher: Who teaches.
         learnt: To learn from.
         held_out: To be judged on.
         starts: Untrained students by name.
@@ -76,28 +75,53 @@ class Race:
     """
 
     name: str
-    lesson: Lesson
+    teacher: Teacher
     learnt: Answered
     held_out: Answered
-    starts: Mapping[str, nn.Module]
+    starts: Mapping[str, Student]
     rates: Sequence[float]
     batch_size: int
     steps: int
     seconds: float
 
+    @property
+    def lesson(self) -> Lesson:
+        """What is taught."""
+        return lesson_of(self.teacher)
+
+    def training(self, settings: Distillation, start: str, seed: int = 0) -> Training:
+        """A copy of a start, ready to be taught."""
+        return Training(
+            settings=settings,
+            student=deepcopy(self.starts[start]),
+            lesson=self.lesson,
+            questions=self.learnt.questions,
+            answers=self.learnt.answers,
+            teacher=self.teacher,
+            seed=seed,
+        )
+
     def loss(self, module: nn.Module) -> float:
         """The held-out loss, the mean over batches."""
+        (term,) = self.lesson.losses
+        questions, answers = self.held_out.questions, self.held_out.answers
         with torch.inference_mode():
             return mean(
-                self.lesson.loss(self.lesson.answer(module, batch), self.held_out.to(batch)).item()
-                for batch in self.held_out.sequences.in_order(8)
+                float(
+                    term.of(
+                        self.lesson.answer(module.eval(), batch),
+                        answers.to(batch),
+                        questions.labels[batch.rows],
+                    )
+                )
+                for batch in questions.in_order(8)
             )
 
     def run(self, start: str, goal: float = 0.0) -> "Run":
         """A start's run at its best rate, to the end or to where its loss is at most the goal."""
-        tried = [Run(self, deepcopy(self.starts[start]), rate) for rate in self.rates]
+        tried = [Run(self, start, rate) for rate in self.rates]
         for one in tried:
-            one.on(self.steps, goal)
+            one.on(goal)
             print(f"{self.name}: {start} at rate {one.rate:g}: {one}", flush=True)
         return min(tried, key=lambda one: (one.first_at(goal), one.least))
 
@@ -124,15 +148,19 @@ class Run:
         seconds_a_step: What a step took, judging left out.
     """
 
-    def __init__(self, race: Race, module: nn.Module, rate: float) -> None:
+    def __init__(self, race: Race, start: str, rate: float) -> None:
         self.rate = rate
-        self.losses = {0: race.loss(module.eval())}
         self.seconds_a_step = 0.0
-        self._race, self._module, self._step, self._spent = race, module, 0, 0.0
-        self._batches = race.learnt.sequences.shuffled(race.batch_size, seed=0)
-        self._optimizer = torch.optim.AdamW(
-            module.parameters(), lr=rate, weight_decay=0.01, fused=True
+        self._race = race
+        settings = Distillation(
+            steps=race.steps,
+            batch_size=race.batch_size,
+            learning_rate=rate,
+            warmup=min(1.0, WARM_UP / race.steps),
+            decay=0.0,
         )
+        self._training = race.training(settings, start)
+        self.losses = {0: race.loss(self._training.student.module)}
 
     @property
     def least(self) -> float:
@@ -144,27 +172,19 @@ class Run:
         steps = [step for step, loss in self.losses.items() if loss <= goal]
         return min(steps, default=self._race.steps + 1)
 
-    def on(self, end: int, goal: float = 0.0) -> None:
-        """Train on to that step, or until the loss is at most the goal."""
+    def on(self, goal: float = 0.0) -> None:
+        """Train to the end, or until the loss is at most the goal."""
+        race, spent, step = self._race, 0.0, 0
+        stops = sorted(at for at in {*JUDGED_AT, race.steps} if 0 < at <= race.steps)
+        halts = self._training.run(stops)
         with Console().status("") as status:
-            while self._step < end and self.least > goal:
+            while step < race.steps and self.least > goal:
                 begin = time.perf_counter()
-                self._learn(next(self._batches))
-                self._step += 1
-                self._spent += time.perf_counter() - begin
-                if self._step in JUDGED_AT or self._step == end:
-                    self.losses[self._step] = self._race.loss(self._module)
-                status.update(f"{self._race.name}: step {self._step}, at best {self.least:.4g}")
-        self.seconds_a_step = self._spent / max(1, self._step)
-
-    def _learn(self, batch: Batch) -> None:
-        lesson = self._race.lesson
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.rate * min(1.0, (self._step + 1) / WARM_UP)
-        lesson.loss(lesson.answer(self._module, batch), self._race.learnt.to(batch)).backward()
-        nn.utils.clip_grad_norm_(self._module.parameters(), 1.0)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+                step = next(halts)
+                spent += time.perf_counter() - begin
+                self.losses[step] = race.loss(self._training.student.module)
+                status.update(f"{race.name}: step {step}, at best {self.least:.4g}")
+        self.seconds_a_step = spent / max(1, step)
 
     def __str__(self) -> str:
         last = max(self.losses)

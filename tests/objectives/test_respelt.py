@@ -12,20 +12,23 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from protege.objectives import Candidate, Distillation, Retention, Texts
-from protege.objectives.distillation.distillation import judge, remember
-from protege.objectives.distillation.language import LanguageLesson, divergence
-from protege.objectives.distillation.lesson import Targets
+from protege.objectives.distillation.language import LanguageLesson
+from protege.objectives.distillation.lesson import Targets, Verdict
+from protege.objectives.distillation.losses import divergence
+from protege.objectives.distillation.questions import Questions
+from protege.objectives.distillation.remembering import judge, remember
 from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.retention import lesson_of
 from protege.spaces import Cache, Teacher
 from protege.spaces.student import kept_tokens
 from tests import pieces
+from tests.objectives import taught
 from tests.objectives.test_spelling import of
 from tests.tiny import CASES, WORDS
 
 SHORT = Distillation(steps=4, batch_size=8, max_tokens=24)
-READ = Retention(Texts.of(pieces.TEXTS), SHORT, held_out=30)
+READ = Retention(Texts.of(pieces.TEXTS), SHORT, selection=30)
 LESSONS = ["bert", "bert-sentences", "bert-texts", "bert-tokens", "bert-masked", "llama-sentences"]
 LESSONS += ["llama-causal-tied", "llama-texts", "llama-tokens"]
 
@@ -52,7 +55,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def asked(lesson: LanguageLesson, sequences: Sequences, size: int) -> Targets:
-    return remember(Table(size, seed=1), lesson, sequences, 4)
+    return remember(Table(size, seed=1), lesson, sequences)
 
 
 def packed(*blocks: list[int]) -> Sequences:
@@ -64,7 +67,7 @@ def test_a_token_costs_what_all_of_its_pieces_cost() -> None:
     lesson, student = LanguageLesson(), Table(6)
     given_, spelling = packed([0, 1, 2], [1, 1]), of([1], [2, 3, 5], [4])
     sequences, targets = lesson.respelt(given_, asked(lesson, given_, 3), spelling)
-    scores = judge(student, lesson, sequences, targets, 2)
+    scores = judge(student, lesson, sequences, targets)
     # read as 1 2 3 5 4 and 2 3 5 2 3 5: the first token of a block is not asked for
     paths = [[(0, 1, 2), (1, 2, 3), (2, 3, 5)], [(3, 5, 4)], [(2, 5, 2), (3, 2, 3), (4, 3, 5)]]
     losses = [-sum(float(student.logs(at, read)[then]) for at, read, then in p) for p in paths]
@@ -85,7 +88,7 @@ def test_each_piece_of_a_masked_token_is_a_mask() -> None:
     assert sequences.ids.tolist() == [7, 6, 6, 1, 4, 6, 7]
     assert sequences.lengths.tolist() == [5, 2]
     assert sequences.labels.tolist() == [2, 3, 5]
-    found = lesson.verdict(judge(student, lesson, sequences, targets, 1))
+    found = lesson.verdict(judge(student, lesson, sequences, targets))
     losses = [-student.logs(1, 6)[2] - student.logs(2, 6)[3], -student.logs(0, 6)[5]]
     expected = torch.stack(losses).mean().exp()
     assert found.figures["perplexity"] == pytest.approx(float(expected), rel=1e-5)
@@ -96,7 +99,7 @@ def test_saying_unknown_costs_the_choice_among_all_that_it_stands_for() -> None:
     given_ = packed([0, 2, 0])
     spelling = of([0], [1], [1], untold=torch.tensor([0.0, 2.0, 2.0]).log().clamp(min=0))
     sequences, targets = lesson.respelt(given_, asked(lesson, given_, 3), spelling)
-    found = lesson.verdict(judge(student, lesson, sequences, targets, 1))
+    found = lesson.verdict(judge(student, lesson, sequences, targets))
     loss = -student.logs(0, 0)[1] + torch.tensor(2.0).log() - student.logs(1, 1)[0]
     assert found.figures["perplexity"] == pytest.approx(float((loss / 2).exp()), rel=1e-5)
 
@@ -153,18 +156,25 @@ def test_the_likeliest_outcome_is_the_one_of_most_tokens() -> None:
 def test_with_every_token_kept_a_language_model_is_asked_the_same(name: str) -> None:
     teacher = pieces.teacher(name)
     lesson, kept = lesson_of(teacher), tuple(range(teacher.architecture.vocab_size))
-    given_ = lesson.sequences(teacher, [t for t in pieces.TEXTS if t.isascii()], [], 24)
-    targets = remember(teacher.model, lesson, given_, 32)
+    given_ = taught.asked(teacher, [t for t in pieces.TEXTS if t.isascii()], 24)
+    targets = remember(teacher.model, lesson, given_)
     spelling = Spelling.of(teacher, teacher.model, teacher.tokenizer, kept)
     sequences, changed = lesson.respelt(given_, targets, spelling)
     assert sequences.fingerprint == given_.fingerprint
     assert not changed["log_part"].any()
     assert changed["row"].tolist() == list(range(given_.rows))
     verdicts = [
-        lesson.verdict(judge(teacher.model, lesson, asked_, told, 32))
-        for asked_, told in ((given_, targets), (sequences, changed))
+        told_of(teacher, questions, told)
+        for questions, told in ((given_, targets), (sequences, changed))
     ]
-    assert verdicts[0] == verdicts[1]
+    assert (verdicts[0].value, verdicts[0].spread) == (verdicts[1].value, verdicts[1].spread)
+    assert verdicts[0].figures == verdicts[1].figures
+    assert torch.equal(verdicts[0].rows, verdicts[1].rows)
+
+
+def told_of(teacher: Teacher, questions: Questions, targets: Targets) -> Verdict:
+    lesson = lesson_of(teacher)
+    return lesson.verdict(judge(teacher.model, lesson, questions, targets))
 
 
 def known_words(count: int = 60) -> Texts:
@@ -178,7 +188,7 @@ def known_words(count: int = 60) -> Texts:
 @pytest.mark.parametrize("steps", [0, 4])
 def test_tokens_that_occur_nowhere_are_no_loss(name: str, steps: int, cache: Cache) -> None:
     teacher = CASES[name].teacher()
-    retention = Retention(known_words(), replace(SHORT, steps=steps), held_out=20)
+    retention = Retention(known_words(), replace(SHORT, steps=steps), selection=20)
     found = [retention.measure(cut(teacher, cache, vocab=vocab)) for vocab in (1.0, 0.5)]
     assert found[1].details["pieces_per_token"] == 1
     # beyond the cut itself: norms of gradients are summed in another order

@@ -1,5 +1,6 @@
 """Batches hold every sequence, in any order, and each row knows where its answer is kept."""
 
+from collections.abc import Sequence
 from itertools import islice
 
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from protege.objectives.distillation.sequences import Batch, Sequences
+from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.sequences import Sequences, tokens_in
+from protege.spaces import Unsupported
 
 PAD = 99
 STORES = st.lists(
@@ -33,12 +36,13 @@ def marked(given: Scored) -> Sequences:
 
 
 def numbers(batch: Batch) -> list[int]:
-    return [int(number) for number in batch.input_ids[:, 0]]
+    return [int(number) for number in batch.inputs["input_ids"][:, 0]]
 
 
 def epoch(sequences: Sequences, size: int, seed: int, number: int = 0) -> list[Batch]:
     count = -(-len(sequences) // size)
-    return list(islice(sequences.shuffled(size, seed), number * count, (number + 1) * count))
+    batches = islice(sequences.shuffled(size, seed), number * count, (number + 1) * count)
+    return [batch for (batch,) in batches]
 
 
 @given(
@@ -64,16 +68,18 @@ def test_the_same_seed_gives_the_same_batches_and_another_gives_others() -> None
 
 
 def same(one: Batch, other: Batch) -> bool:
-    return torch.equal(one.input_ids, other.input_ids) and torch.equal(one.rows, other.rows)
+    return torch.equal(one.inputs["input_ids"], other.inputs["input_ids"]) and torch.equal(
+        one.rows, other.rows
+    )
 
 
 def test_similar_lengths_share_a_batch() -> None:
     generator = torch.Generator().manual_seed(0)
     lengths: list[int] = torch.randint(1, 100, (400,), generator=generator).tolist()
-    padded = sum(batch.input_ids.numel() for batch in epoch(whole(lengths), 8, 0))
+    padded = sum(batch.inputs["input_ids"].numel() for batch in epoch(whole(lengths), 8, 0))
     assert padded < 1.1 * sum(lengths)
     # and still no epoch goes from short to long
-    widths = [batch.input_ids.shape[1] for batch in epoch(whole(lengths), 8, 0)]
+    widths = [batch.inputs["input_ids"].shape[1] for batch in epoch(whole(lengths), 8, 0)]
     assert widths not in (sorted(widths), sorted(widths, reverse=True))
 
 
@@ -85,7 +91,7 @@ def test_a_row_looked_up_is_an_answer_about_the_same_ids(
     sequences = marked(store)
     kept = sequences.labels
     for batch in (*epoch(sequences, size, seed), *sequences.in_order(size)):
-        assert torch.equal(batch.input_ids[batch.scored], kept[batch.rows])
+        assert torch.equal(batch.inputs["input_ids"][batch.scored], kept[batch.rows])
 
 
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=20), size=st.integers(1, 5))
@@ -98,11 +104,11 @@ def test_of_whole_sequences_the_row_is_the_sequence(lengths: list[int], size: in
 @given(store=STORES, size=st.integers(1, 5))
 def test_a_batch_is_padded_on_the_right_to_its_longest(store: Scored, size: int) -> None:
     for batch in marked(store).in_order(size):
-        lengths = batch.attention_mask.sum(1)
-        assert batch.input_ids.shape[1] == int(lengths.max())
-        assert batch.attention_mask.diff(dim=1).le(0).all()
-        assert torch.equal(batch.input_ids == PAD, batch.attention_mask == 0)
-        assert not (batch.scored & (batch.attention_mask == 0)).any()
+        lengths = batch.mask.sum(1)
+        assert batch.inputs["input_ids"].shape[1] == int(lengths.max())
+        assert batch.mask.diff(dim=1).le(0).all()
+        assert torch.equal(batch.inputs["input_ids"] == PAD, batch.mask == 0)
+        assert not (batch.scored & (batch.mask == 0)).any()
 
 
 @given(store=STORES, data=st.data())
@@ -148,3 +154,25 @@ def test_sequences_alike_stand_next_to_one_another_by_length(
     window, rest = sorted(lengths[n] for n in chosen), sorted(lengths)
     at = [begin for begin in range(len(rest)) if rest[begin : begin + len(window)] == window]
     assert at
+
+
+def test_only_token_sequences_can_be_written_in_other_tokens() -> None:
+    sequences = whole([2, 3])
+    assert tokens_in(sequences) is sequences
+    with pytest.raises(Unsupported, match="Images: only sequences of tokens can be written in"):
+        tokens_in(Images())
+
+
+class Images(Questions):
+    """Questions that are no token sequences."""
+
+    lengths = torch.ones(1)
+    labels = torch.zeros(1)
+    row_starts = torch.arange(2)
+    fingerprint = ""
+
+    def batch(self, numbers: Sequence[int]) -> Batch:
+        raise NotImplementedError
+
+    def first(self, count: int) -> "Images":
+        raise NotImplementedError

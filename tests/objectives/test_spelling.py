@@ -112,7 +112,7 @@ def test_a_scored_token_is_asked_at_its_last_piece() -> None:
 def test_a_batch_is_filled_up_with_the_students_padding() -> None:
     spelt_by = of([1], [0], [2, 3])
     found = spelt_by.respelt(Sequences.of([[1, 2], [1]], None, [0, 0], pad=0))
-    assert found.batch([0, 1]).input_ids.tolist() == [[0, 2, 3], [0, 1, 1]]
+    assert found.batch([0, 1]).inputs["input_ids"].tolist() == [[0, 2, 3], [0, 1, 1]]
 
 
 def test_a_text_longer_than_the_student_reads_is_cut_before_its_last_piece() -> None:

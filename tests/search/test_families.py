@@ -1,15 +1,28 @@
 """A search runs from the first trial to the exported student whatever kind of model it is about."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from protege.objectives import Latency, LocalCPU, Memory, Parameters, Workload
+from protege.objectives import (
+    Distillation,
+    Examples,
+    Images,
+    Latency,
+    LocalCPU,
+    Memory,
+    Parameters,
+    Retention,
+    Texts,
+    Workload,
+)
 from protege.objectives.latency import Plan
 from protege.search import Search, State
 from protege.spaces import First, SearchSpace, Teacher
-from tests.tiny import ZOO, save
+from tests.tiny import ZOO, save, texts
 
 BRIEF = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
 
@@ -43,3 +56,51 @@ def test_a_student_of_any_kind_is_found_told_of_and_exported(
     loaded = Teacher.load(front.export(best, tmp_path / "out"), task=teacher.task)
     assert loaded.architecture.sizes().items() <= dict(best.architecture).items()
     assert loaded.model.num_parameters() / 1e6 == best.measurements["parameters_m"].value
+
+
+def answered() -> Examples:
+    """Texts, each with another to be written for it."""
+    given = texts(60)
+    return Texts.of(given, given[::-1])
+
+
+def in_words() -> Examples:
+    """Texts in words, each word with a class."""
+    given = [text.split() for text in texts(60)]
+    return Texts.of(given, [tuple(int(word[1:]) % 3 for word in words) for words in given])
+
+
+def drawn() -> Examples:
+    """Images of noise in three classes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 14, 14), dtype=np.uint8)
+    return Images.of(pixels, [number % 3 for number in range(60)])
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "ratios"),
+    [
+        ("t5-text2text-generation", answered, {"decoder_layers": (0.3, 1.0), "vocab": [0.6, 1.0]}),
+        ("bart-text2text-generation", answered, {"layers": (0.25, 1.0), "heads": [0.5, 1.0]}),
+        ("vit-image-classification", drawn, {"layers": (0.25, 1.0), "intermediate": [0.4, 1.0]}),
+        ("bert-tokens", in_words, {"layers": (0.25, 1.0), "vocab": [0.6, 1.0]}),
+    ],
+)
+def test_students_of_any_task_are_calibrated_healed_taught_and_confirmed(
+    name: str, data: Callable[[], Examples], ratios: dict[str, Any], tmp_path: Path
+) -> None:
+    teacher = Teacher.load(save(ZOO[name].teacher(), tmp_path / "teacher"), task=ZOO[name].task)
+    brief = Distillation(steps=6, batch_size=8, max_tokens=16)
+    search = Search(
+        name="tasks",
+        teacher=teacher,
+        space=SearchSpace(hidden=[0.5, 1.0], **ratios),
+        objectives=[Parameters(), Retention(data(), brief, selection=15, held_out=15)],
+        storage=f"sqlite:///{tmp_path / 'run' / 'study.db'}",
+    )
+    front = search.run(trials=4)
+    assert {trial.state for trial in front.trials} <= {State.COMPLETE, State.STOPPED}
+    assert any(trial.architecture["hidden_size"] < 24 for trial in front.trials)
+    smallest = min(front.members, key=lambda trial: trial.measurements["parameters_m"].value)
+    again = search.confirm(front.export(smallest, tmp_path / "out"))
+    assert again["retention"] == pytest.approx(smallest.measurements["retention"].value, rel=1e-6)
+    assert "unseen_retention" in again

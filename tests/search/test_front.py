@@ -63,7 +63,9 @@ def test_the_table_says_what_was_measured(front: Front) -> None:
 def test_candidates_are_all_trials_in_order_with_what_became_of_them(front: Front) -> None:
     candidates = front.candidates
     assert list(candidates["trial"]) == list(range(9))
-    assert set(candidates["state"]) == {"complete"}
+    assert list(candidates["state"]) == [str(trial.state) for trial in front.trials]
+    assert set(candidates["state"]) == {"complete", "stopped"}
+    assert set(candidates.loc[candidates["on_front"], "state"]) == {"complete"}
     on_front = candidates.loc[candidates["on_front"], "trial"]
     assert set(on_front) == {trial.number for trial in front.members}
 

@@ -78,8 +78,10 @@ def test_what_cannot_be_measured_is_refused() -> None:
         head_table(CASES["bert"].teacher(), texts(), "size")  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="0 texts: expected at least two"):
         head_table(CASES["bert"].teacher(), [])
-    with pytest.raises(Unsupported, match=r"image-classification needs more than texts; .*batches"):
+    with pytest.raises(BadInput, match=r"a teacher for images looks at images; give Images"):
         head_table(ZOO["vit-image-classification"].teacher(), texts())
+    with pytest.raises(Unsupported, match=r"recognition needs more than texts; .*batches"):
+        head_table(ZOO["whisper-automatic-speech-recognition"].teacher(), texts())
 
 
 def test_criteria_are_those_that_members_rank_heads_by() -> None:
@@ -119,7 +121,7 @@ def test_a_calibration_of_a_space_has_what_its_members_ask_for() -> None:
     space = SearchSpace(kv_heads=[0.5, 1.0], width_policy=policies).of(teacher)
     assert criteria(space) == ["gradient", "wanda"]
     assert unit_criteria(space) == ["activation", "gradient", "taylor", "wanda"]
-    sequences = retention().sequences(teacher)[0]
+    sequences = retention().parts(teacher).learnt
     found = calibrate(
         teacher, sequences, criteria(space), lambda _: None, unit_criteria(space), grams=True
     ).tensors()

@@ -94,7 +94,7 @@ def test_a_second_process_is_refused_while_the_first_runs(folder: Path, teacher:
 OTHERS: dict[str, dict[str, Any]] = {
     "teacher": {"teacher": toys.teacher(seed=1)},
     "seed": {"seed": 7},
-    "data": {"objectives": [Memory(), replace(retention(), texts=Texts.of(texts(30)))]},
+    "data": {"objectives": [Memory(), replace(retention(), data=Texts.of(texts(30)))]},
     "space": {"space": SearchSpace(layers=(0.5, 1.0))},
     "objectives": {"objectives": [Memory(), retention(steps=3)]},
 }
@@ -142,7 +142,7 @@ def test_what_was_recorded_is_not_told_to_another_study(folder: Path, teacher: T
     search.run(trials=1)
     ledger = search._open()
     number, architecture = ledger.ask()
-    recorded = evaluate(number, search._candidate(architecture), search.objectives)
+    recorded = evaluate(number, search.candidate(architecture), search.objectives)
     live = optuna.trial.Trial(ledger.study, ledger.study.trials[1]._trial_id)
     live.set_user_attr("protege", recorded.record())
     with pytest.raises(Mismatch, match="made with another data"):

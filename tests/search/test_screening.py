@@ -276,7 +276,7 @@ def test_a_study_that_is_taken_up_again_screens_the_same(
     assert again == front.trials
     fresh = search(folder, teacher, device)
     for at, trial in enumerate(again):
-        own = fresh._candidate(fresh.space.by_key[trial.key])
+        own = fresh.candidate(fresh.space.by_key[trial.key])
         found = screened(trial.number, own, fresh._latencies, again[:at])
         assert (found.predictions if found else {}) == trial.predictions
         assert not found or found.reason == trial.reason

@@ -11,6 +11,7 @@ from protege.objectives import Latency, LocalCPU, Memory, Workload
 from protege.objectives.latency import Plan
 from protege.objectives.latency.programs import Programs
 from protege.search import Front, Search, State
+from protege.search.racing import Race
 from protege.spaces import Activation, BadInput, Greedy, SearchSpace, Teacher
 from tests.search import toys
 from tests.search.toys import NARROW, PLAIN, WIDE, forwards, retention, toy
@@ -24,7 +25,7 @@ def artifacts(front: Front) -> set[str]:
 
 
 def test_a_search_measures_distils_and_hands_back_a_front(folder: Path, teacher: Teacher) -> None:
-    front = toy(folder, teacher=teacher, space=WIDE).run(trials=6)
+    front = toy(folder, teacher=teacher, space=WIDE, race=None).run(trials=6)
     assert [trial.number for trial in front.trials] == list(range(6))
     assert {trial.state for trial in front.trials} == {State.COMPLETE}
     assert front.teacher is not None
@@ -115,14 +116,19 @@ def test_a_limit_that_no_student_meets_is_refused_with_the_least_there_is(
     assert not (folder / "study.db").exists()
 
 
+# where candidates race the first that looks at the ruined student is the judge at a rung
+@pytest.mark.parametrize(
+    ("race", "reason"),
+    [(None, "diverged at step"), (Race(), "retention is nan, not a finite number")],
+)
 def test_training_that_diverges_costs_its_trial_and_not_the_study(
-    folder: Path, teacher: Teacher
+    folder: Path, teacher: Teacher, race: Race | None, reason: str
 ) -> None:
     wild = retention(learning_rate=1e30)
-    front = toy(folder, teacher=teacher, objectives=[Memory(), wild]).run(trials=4)
+    front = toy(folder, teacher=teacher, objectives=[Memory(), wild], race=race).run(trials=4)
     states = [trial.state for trial in front.trials]
     assert states == [State.COMPLETE, State.FAILED, State.FAILED, State.FAILED]
-    assert all("diverged at step" in trial.reason for trial in front.trials[1:])
+    assert all(reason in trial.reason for trial in front.trials[1:])
     assert front.members == [front.teacher]
 
 
@@ -161,10 +167,13 @@ def test_confirming_measures_an_exported_student_from_its_files(
     front = search.run(trials=2)
     student = next(trial for trial in front.members if trial is not front.teacher)
     figures = search.confirm(front.export(student))
-    assert set(figures) == {"latency_ms", "speedup", "retention"}
+    assert set(figures) == {"latency_ms", "speedup", "retention", "unseen_retention"}
     assert figures["latency_ms"] > 0
     retained = student.measurements["retention"].value
     assert figures["retention"] == pytest.approx(retained, abs=1e-6)
+    # on other texts, which the search never saw
+    assert figures["unseen_retention"] == pytest.approx(retained, abs=0.2)
+    assert abs(figures["unseen_retention"] - retained) > 1e-5
 
 
 PAGE = """

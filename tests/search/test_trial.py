@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -145,6 +145,68 @@ def test_a_trial_comes_back_from_its_record(candidate: Candidate) -> None:
     trial = evaluate(0, candidate, [Memory(), retention()])
     assert Trial.of_record(json.loads(json.dumps(trial.record()))) == trial
     assert len(trial.measurements["retention"].samples) == 2
+
+
+@dataclass
+class Scripted:
+    """A referee that lets a candidate go on until a step, and notes what it was told."""
+
+    until: int
+    told: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+
+    def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
+        self.told.append((step, {name: one.value for name, one in measurements.items()}))
+        return step < self.until
+
+
+def test_a_candidate_is_trained_until_the_referee_stops_it(candidate: Candidate) -> None:
+    referee = Scripted(until=3)
+    trial = evaluate(5, candidate, [retention(steps=9), Memory()], referee)
+    assert trial.state is State.STOPPED
+    assert list(trial.rungs) == [0, 1, 3]
+    assert trial.stopped_at == 3
+    assert [step for step, _ in referee.told] == [0, 1, 3]
+    # told of all goals, each time
+    memory = trial.measurements["memory_mb"].value
+    assert [told for _, told in referee.told] == [
+        {"memory_mb": memory, "retention": value} for value in trial.rungs.values()
+    ]
+    found = trial.measurements["retention"]
+    assert (len(found.samples), found.value) == (3, trial.rungs[3])
+    assert trial.reason == f"beaten at step 3, with retention {found.value:.4g}"
+
+
+def test_at_the_last_rung_there_is_nothing_to_decide(candidate: Candidate) -> None:
+    referee = Scripted(until=100)
+    trial = evaluate(5, candidate, [Memory(), retention(steps=9)], referee)
+    assert trial.state is State.COMPLETE
+    assert trial.stopped_at is None
+    assert list(trial.rungs) == [0, 1, 3, 9]
+    assert [step for step, _ in referee.told] == [0, 1, 3]
+    plain = evaluate(5, candidate_like(candidate), [Memory(), retention(steps=9)])
+    assert trial.measurements == plain.measurements
+    assert plain.rungs == {}
+
+
+def candidate_like(candidate: Candidate) -> Candidate:
+    """The same one, whose student is not built yet."""
+    return Candidate(candidate.teacher, candidate.architecture, candidate.cache)
+
+
+def test_what_does_not_race_is_measured_before_what_does(candidate: Candidate) -> None:
+    referee = Scripted(until=0)
+    other = Noted("dear", Cost.MINUTES, [])
+    trial = evaluate(0, candidate, [retention(steps=9), other], referee)
+    assert set(referee.told[0][1]) == {"dear", "retention"}
+    assert set(trial.measurements) == {"dear", "retention"}
+
+
+def test_a_stopped_trial_comes_back_from_its_record(candidate: Candidate) -> None:
+    trial = evaluate(0, candidate, [Memory(), retention(steps=9)], Scripted(until=1))
+    again = Trial.of_record(json.loads(json.dumps(trial.record())))
+    assert again == trial
+    assert again.stopped_at == 1
+    assert len(again.measurements["retention"].examples) == 10
 
 
 def test_a_label_says_depth_width_heads_feed_forward_and_number(candidate: Candidate) -> None:

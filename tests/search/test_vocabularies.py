@@ -12,7 +12,7 @@ from protege.spaces import SearchSpace, Teacher
 from tests import pieces
 
 RETENTION = Retention(
-    Texts.of(pieces.TEXTS), Distillation(steps=2, batch_size=8, max_tokens=24), held_out=30
+    Texts.of(pieces.TEXTS), Distillation(steps=2, batch_size=8, max_tokens=24), selection=30
 )
 
 
@@ -51,7 +51,7 @@ def test_tokens_are_counted_in_all_that_students_learn_from(
     monkeypatch.setattr("protege.search.calibrating.CALIBRATION_TOKENS", 4096)
     teacher = pieces.teacher("bert-sentences")
     longer = Retention(Texts.of(pieces.LINES), Distillation(steps=120, batch_size=16))
-    ids = longer.sequences(teacher)[0].ids
+    ids = longer.parts(teacher).learnt.ids
     assert len(ids) > 4096
     calibration = study(folder, teacher, longer).calibration
     assert calibration is not None

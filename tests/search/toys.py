@@ -94,7 +94,7 @@ def keys(trials: list[Trial]) -> list[str]:
 def retention(**changes: Any) -> Retention:
     """Two steps on forty texts, unless changes to `Distillation` say otherwise."""
     settings = {"steps": 2, "batch_size": 8, "learning_rate": 1e-2, "max_tokens": 16}
-    return Retention(Texts.of(texts()), Distillation(**(settings | changes)), held_out=16)
+    return Retention(Texts.of(texts()), Distillation(**(settings | changes)), selection=16)
 
 
 def toy(folder: Path, **changes: Any) -> Search:

@@ -84,7 +84,7 @@ def test_a_file_under_the_name_of_another_key_is_not_believed(
         compute: Any = work.tensors if suffix == "safetensors" else work.record
         find: Any = cache.tensors if suffix == "safetensors" else cache.record
         find("kind", KEY, compute)
-        Cache(tmp_path)._path("kind", KEY, suffix).rename(cache._path("kind", other, suffix))
+        Cache(tmp_path).path("kind", KEY, suffix).rename(cache.path("kind", other, suffix))
         find("kind", other, compute)
     assert work.times == 4
 
@@ -92,7 +92,7 @@ def test_a_file_under_the_name_of_another_key_is_not_believed(
 @pytest.mark.parametrize("suffix", ["safetensors", "json"])
 def test_a_file_with_any_one_byte_altered_is_computed_again(tmp_path: Path, suffix: str) -> None:
     work, expected = Counted(), _find(tmp_path / "another", suffix, Counted())
-    path = Cache(tmp_path)._path("kind", KEY, suffix)
+    path = Cache(tmp_path).path("kind", KEY, suffix)
     _find(tmp_path, suffix, work)
     good = path.read_bytes()
     for place, flip in product(range(len(good)), (0x01, 0x20)):
@@ -103,7 +103,7 @@ def test_a_file_with_any_one_byte_altered_is_computed_again(tmp_path: Path, suff
 @pytest.mark.parametrize("suffix", ["safetensors", "json"])
 def test_a_file_cut_short_anywhere_is_computed_again(tmp_path: Path, suffix: str) -> None:
     work = Counted()
-    path = Cache(tmp_path)._path("kind", KEY, suffix)
+    path = Cache(tmp_path).path("kind", KEY, suffix)
     _find(tmp_path, suffix, work)
     good = path.read_bytes()
     for size in range(len(good)):

@@ -20,10 +20,11 @@ def test_without_a_teacher_the_fastest_is() -> None:
 
 def test_both_measurements_stand_side_by_side() -> None:
     front = classic()
-    again = {"latency_ms": 8.5, "speedup": 4.7, "retention": 0.5}
+    again = {"latency_ms": 8.5, "speedup": 4.7, "retention": 0.5, "unseen_retention": 0.4}
     lines = compared(Choice(front.trial(4), front), again).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["latency_ms", "8.0000", "8.5000"],
         ["speedup", "5.0000", "4.7000"],
         ["retention", "0.5000", "0.5000"],
+        ["unseen_retention", "-", "0.4000"],
     ]

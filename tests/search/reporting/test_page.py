@@ -45,8 +45,12 @@ def mixed() -> Front:
 
 
 def test_facts_count_what_became_of_the_trials() -> None:
-    found = {term: (figure, note) for term, figure, note in report.facts(mixed())}
-    assert found["Trials"] == ("6", "4 complete, 1 screened, 1 failed; 61 students in the space")
+    front = mixed()
+    beaten = replace(front.trials[3], number=6, state=State.STOPPED, rungs={3: 0.7})
+    raced = replace(front, trials=(*front.trials, beaten))
+    found = {term: (figure, note) for term, figure, note in report.facts(raced)}
+    became = "4 complete, 1 stopped, 1 screened, 1 failed; 61 students in the space"
+    assert found["Trials"] == ("7", became)
     assert found["Students on the front"][0] == "3"
     assert found["Time spent"][0] == "1 h 7 min"
     assert found["Teacher"][1] == "bert, 4 layers of 24, 6 heads, feed-forward 40, vocabulary 96"

@@ -1,0 +1,127 @@
+"""An image, opened when it is looked at and not before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from protege.spaces.errors import BadInput
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image in a file, in a file's bytes, or in pixels.
+
+    Attributes:
+        held: The file; or its bytes; or, if there is a size, pixels of three bytes each (red,
+            green, blue), row by row from the top.
+        size: Width and height of the pixels.
+    """
+
+    held: Path | bytes
+    size: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, given: Any, where: str = "image") -> "Picture":
+        """The picture of what a user calls an image.
+
+        Args:
+            given: A path; a PIL image; an array of bytes, ``(height, width)`` or ``(height, width,
+                3)``; or a mapping with ``bytes`` or ``path``, as undecoded columns of images hold.
+            where: What errors call it.
+
+        Raises:
+            BadInput: It is none of these, or a PIL image whose file is broken.
+        """
+        if isinstance(given, Picture):
+            return given
+        if isinstance(given, str | Path):
+            return cls(Path(given))
+        if isinstance(given, Mapping) and (held := given.get("bytes") or given.get("path")):
+            return cls(held if isinstance(held, bytes) else Path(held))
+        if isinstance(given, np.ndarray):
+            return cls._of_array(given, where)
+        if hasattr(given, "convert") and hasattr(given, "getexif"):  # as PIL images alone have
+            return cls._of_image(given, where)
+        raise BadInput(
+            f"{where}: of type {type(given).__name__}; expected a path, a PIL image or "
+            "an array of uint8"
+        )
+
+    @classmethod
+    def _of_array(cls, array: "np.ndarray[Any, Any]", where: str) -> "Picture":
+        grey = array.ndim == 2
+        if array.dtype != np.uint8 or not (grey or array.shape[2:] == (3,)) or array.size == 0:
+            raise BadInput(
+                f"{where}: an array of {array.dtype}, shape {array.shape}; expected uint8, "
+                "(height, width) or (height, width, 3)"
+            )
+        pixels = np.repeat(array[:, :, None], 3, axis=2) if grey else array
+        return cls(pixels.tobytes(), (array.shape[1], array.shape[0]))
+
+    @classmethod
+    def _of_image(cls, image: "Image", where: str) -> "Picture":
+        try:
+            coloured = _upright(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise BadInput(f"{where}: not an image that can be read ({error})") from None
+        return cls(coloured.tobytes(), coloured.size)
+
+    @property
+    def content(self) -> bytes:
+        """What tells it from another: its pixels with their size, or the bytes of its file.
+
+        Raises:
+            BadInput: The file cannot be read.
+        """
+        if isinstance(self.held, bytes):
+            return self.held if self.size is None else f"{self.size} ".encode() + self.held
+        try:
+            return self.held.read_bytes()
+        except OSError as error:
+            raise BadInput(
+                f"{self.held}: cannot be read ({error.strerror}); expected an image"
+            ) from None
+
+    def open(self) -> "Image":
+        """The image in red, green and blue, upright whichever way the camera was held.
+
+        Raises:
+            BadInput: The file cannot be read, or holds no image, or Pillow is not installed.
+        """
+        pil = _pil()
+        if self.size is not None:
+            image: Image = pil.frombytes("RGB", self.size, self.held)
+            return image
+        try:
+            with pil.open(BytesIO(self.content)) as opened:
+                return _upright(opened)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise BadInput(
+                f"{self}: not an image that can be read ({error}); replace or remove it"
+            ) from None
+
+    def __str__(self) -> str:
+        if isinstance(self.held, Path):
+            return str(self.held)
+        return f"image of {len(self.held)} bytes"
+
+
+def _upright(image: "Image") -> "Image":
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _pil() -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise BadInput('images need Pillow; pip install "protege[images]"') from None
+    return Image

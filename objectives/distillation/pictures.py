@@ -1,0 +1,133 @@
+"""Classifiers of images: the logits should be the teacher's."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from protege.objectives.data.example import Example
+from protege.objectives.data.picture import Picture
+from protege.objectives.distillation.classes import ClassLesson
+from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.wording import Classes
+from protege.spaces import BadInput, Teacher
+from protege.spaces.batches import IMAGE
+from protege.spaces.cache import digest, tensor_bytes
+
+KEPT_BYTES = 2**30
+"""Pixel values that are kept in memory; where there are more, each batch makes its own."""
+
+AT_A_TIME = 64
+"""Images that are open at the same time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures(Questions):
+    """Images, each of which is one row.
+
+    Attributes:
+        pictures: The images.
+        processor: What makes pixel values of them: the teacher's own.
+        ids: None, for no token is read.
+        lengths: What each costs to read, as many tokens.
+        labels: The true class of each, -100 where it has none.
+        kept_bytes: Pixel values that are kept in memory, at most.
+    """
+
+    pictures: tuple[Picture, ...]
+    processor: Any
+    ids: Tensor
+    lengths: Tensor
+    labels: Tensor
+    kept_bytes: int = KEPT_BYTES
+
+    @classmethod
+    def of(
+        cls,
+        pictures: Sequence[Picture],
+        processor: Any,
+        labels: Sequence[int],
+        kept_bytes: int = KEPT_BYTES,
+    ) -> "Pictures":
+        """These images, as many labels."""
+        lengths = torch.full((len(pictures),), IMAGE)
+        none, known = torch.arange(0), torch.tensor(labels)
+        return cls(tuple(pictures), processor, none, lengths, known, kept_bytes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        identities = [Example(picture).identity for picture in self.pictures]
+        made = json.dumps(self.processor.to_dict(), sort_keys=True, default=str).encode()
+        return digest(*identities, made, tensor_bytes(self.labels))
+
+    @property
+    def row_starts(self) -> Tensor:
+        return torch.arange(len(self) + 1)
+
+    @cached_property
+    def pixels(self) -> Tensor | None:
+        """Pixel values of all images, if they fit, ``(images, channels, height, width)``."""
+        one = self._made([0])
+        if len(self) * one.nbytes > self.kept_bytes:
+            return None
+        found = one.new_empty((len(self), *one.shape[1:]))
+        for numbers in torch.arange(len(self)).split(AT_A_TIME):
+            found[numbers] = self._made(numbers.tolist())
+        return found
+
+    def first(self, count: int) -> "Pictures":
+        if count >= len(self):
+            return self
+        labels = self.labels[:count].tolist()
+        return Pictures.of(self.pictures[:count], self.processor, labels, self.kept_bytes)
+
+    def batch(self, numbers: Sequence[int]) -> Batch:
+        pixels = self._made(numbers) if self.pixels is None else self.pixels[list(numbers)]
+        unscored = torch.zeros(len(numbers), 1, dtype=torch.bool)
+        which = torch.tensor(numbers)
+        return Batch({"pixel_values": pixels}, unscored, which, which)
+
+    def _made(self, numbers: Sequence[int]) -> Tensor:
+        images = [self.pictures[number].open() for number in numbers]
+        pixels: Tensor = self.processor(images=images, return_tensors="pt")["pixel_values"]
+        return pixels
+
+
+@dataclass(frozen=True)
+class PictureLesson(ClassLesson):
+    """The class of an image.
+
+    With labels the quality is accuracy, without them agreement with the teacher.
+    """
+
+    @property
+    def name(self) -> str:
+        return "image-classes"
+
+    def questions(
+        self,
+        teacher: Teacher,
+        examples: Sequence[Example],
+        max_tokens: int,  # noqa: ARG002 - an image is as large as the teacher's processor makes it
+    ) -> Questions:
+        classes = Classes(teacher)
+        pictures = [_picture_in(example) for example in examples]
+        labels = [classes.number(example.label) for example in examples]
+        return Pictures.of(pictures, teacher.processor, labels)
+
+
+def _picture_in(example: Example) -> Picture:
+    """The image of an example.
+
+    Raises:
+        BadInput: It is a text.
+    """
+    if not isinstance(example.content, Picture):
+        raise BadInput(
+            f"{example.text!r:.40}: a text; a teacher for images looks at images; give Images"
+        )
+    return example.content

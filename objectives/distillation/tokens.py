@@ -1,0 +1,85 @@
+"""Classifiers of tokens: the class of each word, or of each piece of a text without labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from protege.objectives.data.example import Example
+from protege.objectives.distillation.classes import ClassLesson
+from protege.objectives.distillation.losses import NO_LABEL
+from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.sequences import Sequences
+from protege.objectives.distillation.wording import Classes, texts_of
+from protege.spaces import BadInput, Teacher
+
+
+@dataclass(frozen=True)
+class TokenLesson(ClassLesson):
+    """The class of each word of a text that is given in words, told at the word's first piece.
+
+    Of a text that is given whole every token that is not special is asked, and has no label.
+    """
+
+    @property
+    def name(self) -> str:
+        return "token-classes"
+
+    def questions(
+        self, teacher: Teacher, examples: Sequence[Example], max_tokens: int
+    ) -> Questions:
+        if examples and isinstance(examples[0].content, tuple):
+            return _by_word(teacher, examples, max_tokens)
+        texts = texts_of(examples, teacher)
+        ids = teacher.tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+        special = set(teacher.tokenizer.all_special_ids)
+        scored = [[token not in special for token in one] for one in ids]
+        unlabelled = [NO_LABEL] * sum(map(sum, scored))
+        return Sequences.of(ids, scored, unlabelled, teacher.tokenizer.pad_token_id or 0)
+
+    def answer(self, module: nn.Module, batch: Batch) -> Tensor:
+        logits: Tensor = module(**batch.inputs).logits
+        return logits[batch.scored]
+
+
+def _by_word(teacher: Teacher, examples: Sequence[Example], max_tokens: int) -> Sequences:
+    """Texts in words: the first piece of each word is asked, and has the word's label."""
+    classes = Classes(teacher)
+    pairs = [_checked(example) for example in examples]
+    encoded: Any = teacher.tokenizer(
+        [words for words, _ in pairs],
+        is_split_into_words=True,
+        truncation=True,
+        max_length=max_tokens,
+    )
+    scored, labels = [], []
+    for number, (_, given) in enumerate(pairs):
+        first: list[bool] = []
+        before = None
+        for word in encoded.word_ids(number):
+            first.append(word is not None and word != before)
+            if first[-1]:
+                labels.append(classes.number(given[word] if given else None))
+            before = word
+        scored.append(first)
+    return Sequences.of(encoded["input_ids"], scored, labels, teacher.tokenizer.pad_token_id or 0)
+
+
+def _checked(example: Example) -> tuple[list[str], tuple[int | str, ...]]:
+    """The words of an example and their labels, if it has any.
+
+    Raises:
+        BadInput: It is no text in words, or has another number of labels.
+    """
+    words, label = example.content, example.label
+    if not isinstance(words, tuple):
+        raise BadInput(f"{words!r:.60}: expected a list of words, as the first example is one")
+    if label is None:
+        return list(words), ()
+    if not isinstance(label, tuple) or len(label) != len(words):
+        given = f"{len(label)} labels" if isinstance(label, tuple) else f"the label {label!r:.20}"
+        raise BadInput(
+            f"{' '.join(words)!r:.60}: {len(words)} words with {given}; expected as many"
+        )
+    return list(words), label

@@ -1,0 +1,210 @@
+"""The training itself: one student, step by step, from rung to rung."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
+
+from protege.objectives.distillation.distillation import Distillation
+from protege.objectives.distillation.inside import Watch
+from protege.objectives.distillation.lesson import Lesson, Targets
+from protege.objectives.distillation.precision import autocast, device_of
+from protege.objectives.distillation.progressive import Shrinking
+from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.remembering import Answers, Online
+from protege.spaces import (
+    Embedder,
+    ProtegeError,
+    Student,
+    Teacher,
+    Unsupported,
+    family_of,
+    layers_above,
+)
+
+LOST = 10
+"""Steps whose mean loss tells whether a student has lost what it knew."""
+
+
+@dataclass
+class Training:
+    """A student on its way.
+
+    Attributes:
+        settings: How it is taught.
+        student: The student; its module is trained in place.
+        lesson: What is taught.
+        questions: What it is asked.
+        answers: What the teacher answers.
+        teacher: The teacher; needed by losses that look inside.
+        shrinking: What takes layers away on the way, if anything does.
+        seed: Of the order of the questions.
+        announce: Told of each step.
+        losses: Of every step so far.
+    """
+
+    settings: Distillation
+    student: Student
+    lesson: Lesson
+    questions: Questions
+    answers: Answers
+    teacher: Teacher
+    shrinking: Shrinking | None = None
+    seed: int = 0
+    announce: Callable[[str], None] = lambda _: None
+    losses: list[float] = field(default_factory=list)
+
+    def run(self, stops: Iterator[int] | list[int]) -> Iterator[int]:
+        """Train, and halt after each of these steps, ascending, to be looked at.
+
+        Raises:
+            ProtegeError: The loss is no longer a finite number, or the student has forgotten all.
+            Unsupported: Rates differ by layer and the module is no model with known layers.
+        """
+        settings, module = self.settings, self.student.module.eval()
+        device = device_of(settings.device)
+        both = nn.ModuleList([module])
+        if isinstance(self.answers, Online):
+            both.append(self.answers.module)
+        with ExitStack() as stack:
+            stack.callback(both.to(device).cpu)
+            watches = self._watched(stack)
+            groups = [*_groups(module, settings), *_projections(watches, settings)]
+            optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+            schedule = LambdaLR(optimizer, settings.pace)
+            trained = [one for group in optimizer.param_groups for one in group["params"]]
+            batches = self.questions.shuffled(settings.batch_size, self.seed, settings.accumulate)
+            step = 0
+            for stop in stops:
+                while step < stop:
+                    if self.shrinking:
+                        self.shrinking.advance(step, settings.steps)
+                    parts = [one.to(device) for one in next(batches)]
+                    self._learn(parts, watches)
+                    norm = nn.utils.clip_grad_norm_(trained, settings.max_gradient)
+                    step += 1
+                    self._check(step, norm, parts)
+                    optimizer.step()
+                    schedule.step()
+                    optimizer.zero_grad(set_to_none=True)
+                    self.announce(f"distil {step}/{settings.steps}")
+                both.cpu()  # both are asked at a halt, where the questions are
+                yield step
+                both.to(device)
+
+    def _learn(self, parts: list[Batch], watches: list[tuple[float, Watch]]) -> None:
+        """Gradients of one step, over all parts of its batch."""
+        rows = sum(len(part.rows) for part in parts)
+        total = 0.0
+        for part in parts:
+            if not len(part.rows):  # the mean over nothing is not a number
+                continue
+            with autocast(self.settings.precision, device_of(self.settings.device)):
+                targets = self._targets(part)
+                answer = self.lesson.answer(self.student.module, part)
+            loss = self._of(answer.float(), targets, part)
+            for weight, watch in watches:
+                loss = loss + weight * watch.loss(part.mask)
+            share = loss * (len(part.rows) / rows)
+            share.backward()
+            total += float(share.detach())
+        self.losses.append(total)
+
+    def _targets(self, part: Batch) -> Targets:
+        device = next(iter(part.inputs.values())).device
+        return {name: one.to(device) for name, one in self.answers.to(part).items()}
+
+    def _of(self, answer: Tensor, targets: Targets, part: Batch) -> Tensor:
+        """The weighted sum of the losses on answers."""
+        labels = self.questions.labels[part.rows].to(answer.device)
+        terms = self.settings.terms(self.lesson)
+        return sum(
+            (term.weight * term.of(answer, targets, labels) for term in terms),
+            start=answer.new_zeros(()),
+        )
+
+    def _watched(self, stack: ExitStack) -> list[tuple[float, Watch]]:
+        watches = []
+        for loss in self.settings.looks_inside:
+            watch = loss.watch(self.student, self.teacher)
+            stack.callback(watch.close)
+            watches.append((loss.weight, watch))
+        return watches
+
+    def _check(self, step: int, norm: Tensor, parts: list[Batch]) -> None:
+        """Refuse to go on with a student that learns nothing any more.
+
+        Raises:
+            ProtegeError: Says at which step, and what to lower.
+        """
+        settings, loss = self.settings, self.losses[-1]
+        advice = (
+            f"lower learning_rate={settings.learning_rate:g} or raise warmup={settings.warmup:g}"
+        )
+        if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
+            raise ProtegeError(
+                f"distillation diverged at step {step} of {settings.steps} (loss {loss}, norm of "
+                f"the gradient {float(norm):g}); {advice}"
+            )
+        if step < 2 * LOST:
+            return
+        # the first one alone, of the student as it came: the second may have lost all already
+        first, last = self.losses[0], sum(self.losses[-LOST:]) / LOST
+        if last > 2 * first and last > self._of_nothing(parts) > first:
+            raise ProtegeError(
+                f"distillation diverged: at step {step} of {settings.steps} the student knows less "
+                f"than one that answers nothing (loss {last:.4g}, at first {first:.4g}); {advice}"
+            )
+
+    def _of_nothing(self, parts: list[Batch]) -> float:
+        """The loss of a student whose answers are all zero."""
+        with torch.inference_mode():
+            answer = self.lesson.answer(self.student.module, parts[0]).float()
+            return float(self._of(torch.zeros_like(answer), self._targets(parts[0]), parts[0]))
+
+
+def _projections(
+    watches: list[tuple[float, Watch]], settings: Distillation
+) -> list[dict[str, object]]:
+    """What losses that look inside train along, if anything."""
+    found = [parameter for _, watch in watches for parameter in watch.parameters()]
+    return [{"params": found, "weight_decay": settings.weight_decay}] if found else []
+
+
+def _groups(module: nn.Module, distillation: Distillation) -> list[dict[str, object]]:
+    """Parameters for AdamW: matrices decay, norms and biases do not; rates follow the layers."""
+    decay, peak = distillation.layer_decay, distillation.learning_rate
+    above = {} if decay == 1 else _layers_above(module)
+    trained = [(above.get(n, 0), p) for n, p in module.named_parameters() if p.requires_grad]
+    return [
+        {
+            "params": [p for at, p in trained if at == layers and (p.ndim > 1) == matrices],
+            "weight_decay": distillation.weight_decay if matrices else 0.0,
+            "lr": peak * decay**layers,
+        }
+        for layers in sorted({at for at, _ in trained})
+        for matrices in (True, False)
+    ]
+
+
+def _layers_above(module: nn.Module) -> dict[str, int]:
+    """How many layers stand above each parameter; what an embedder adds to its model is not in it.
+
+    Raises:
+        Unsupported: There is no model in it.
+    """
+    prefix, model = "", module
+    if isinstance(module, Embedder):
+        prefix, model = "transformer.", module.transformer
+    if not isinstance(model, PreTrainedModel):
+        raise Unsupported(
+            f"learning rates by layer of a {type(model).__name__}: expected a transformers model, "
+            "or an Embedder of one; leave layer_decay at 1"
+        )
+    found = layers_above(family_of(model.config.model_type), model)
+    return {f"{prefix}{name}": layers for name, layers in found.items()}

@@ -1,0 +1,227 @@
+"""Where a step of distillation spends its time, and what it does not spend any more.
+
+A student of all-MiniLM-L6-v2 with half the layers and half the feed-forward learns from film
+reviews, 32 at a time, against cached answers. Everything that is compared takes turns in one run.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cosine_similarity
+
+from protege.objectives import Candidate, Distillation, Retention, Texts
+from protege.objectives.distillation.precision import Precision, autocast
+from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.remembering import Online
+from protege.objectives.distillation.training import Training
+from protege.spaces import Cache
+from studies.benchmarks.figures import Figure
+from studies.benchmarks.parts import run_parts
+from studies.benchmarks.start_encoder import minilm, reviews
+
+SETTINGS = Distillation(steps=1, batch_size=32, max_tokens=128, precision="fp32")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "auto")
+CPU = torch.device("cpu")
+
+
+def half(folder: Path, questions: int) -> Training:
+    """A half-size student and its questions, the teacher's answers cached in the folder."""
+    teacher = minilm()
+    architecture = teacher.architecture.scaled(layers=1 / 2, intermediate=1 / 2)
+    asked = replace(SETTINGS, steps=questions // SETTINGS.batch_size)
+    retention = Retention(Texts.of(reviews()), asked, selection=64)
+    return retention.training(Candidate(teacher, architecture, Cache(folder)))
+
+
+def steps_over_student(training: Training, rounds: int, each: int) -> Iterator[Figure]:
+    """A step of ours over the student's own forward, backward and optimiser, in turn."""
+    for precision in PRECISIONS:
+        settings = replace(training.settings, precision=precision)
+        batches = _first(training.questions, each)
+        ready = [(batch, training.answers.to(batch)["vector"]) for batch in batches]
+        pairs = []
+        for _ in range(rounds):
+            ours = _seconds_of_run(replace(training, settings=settings), each)
+            bare = _seconds(partial(_bare, training, ready, precision))
+            pairs.append((ours, bare))
+        label = "" if precision == "fp32" else f" ({precision})"
+        ratios = [ours / bare for ours, bare in pairs]
+        yield Figure.of(f"step over student{label}", ratios, "", "at most 1.1")
+        steps = [ours / each for ours, _ in pairs]
+        yield Figure.of(f"seconds a step{label}", steps, "s", f"{each} steps at a time")
+
+
+def online_over_cached(training: Training, rounds: int, each: int) -> Iterator[Figure]:
+    """A step whose teacher answers online over one with cached answers."""
+    teacher = training.teacher
+    module = teacher.embedder() or teacher.model
+    online = Online(module, training.lesson, training.questions.labels)
+    for precision in PRECISIONS:
+        settings = replace(training.settings, precision=precision)
+        ratios = []
+        for _ in range(rounds):
+            cached, asked = (
+                _seconds_of_run(replace(training, settings=settings, answers=answers), each)
+                for answers in (training.answers, online)
+            )
+            ratios.append(asked / cached)
+        label = "" if precision == "fp32" else f" ({precision})"
+        yield Figure.of(f"online over cached{label}", ratios, "", "at least 1.8")
+
+
+def bucketed(training: Training, rounds: int, each: int) -> Iterator[Figure]:
+    """Randomly padded batches over ours, of similar lengths."""
+    padded = replace(training, questions=_Unsorted.of(training.questions))
+    ratios = []
+    for _ in range(rounds):
+        ours, theirs = (_seconds_of_run(one, each) for one in (training, padded))
+        ratios.append(theirs / ours)
+    yield Figure.of("bucketed speed-up", ratios, "", "at least 1.4")
+    for name, questions in (("ours", training.questions), ("random", padded.questions)):
+        tokens = [batch.mask.shape[1] for batch in _first(questions, 100)]
+        yield Figure(f"tokens a row ({name})", float(np.mean(tokens)), min(tokens), max(tokens))
+
+
+def parts_of_a_step(training: Training, rounds: int, each: int) -> Iterator[Figure]:
+    """Milliseconds of each part of a step, on a copy of the loop that is timed part by part."""
+    for precision in PRECISIONS:
+        found = [_timed(training, each, precision) for _ in range(rounds)]
+        label = "" if precision == "fp32" else f" ({precision})"
+        for part in found[0]:
+            yield Figure.of(f"{part}{label}", [1e3 * one[part] / each for one in found], "ms")
+
+
+@dataclass(frozen=True, eq=False)
+class _Unsorted(Questions):
+    """Questions whose batches are drawn at random, whatever the lengths."""
+
+    questions: Questions
+    lengths: torch.Tensor
+    labels: torch.Tensor
+
+    @classmethod
+    def of(cls, questions: Questions) -> "_Unsorted":
+        # to whoever sorts, all are of one length
+        return cls(questions, torch.ones_like(questions.lengths), questions.labels)
+
+    def batch(self, numbers: list[int]) -> Batch:  # type: ignore[override]
+        return self.questions.batch(numbers)
+
+    def first(self, count: int) -> Questions:
+        return self.of(self.questions.first(count))
+
+    @property
+    def fingerprint(self) -> str:
+        return self.questions.fingerprint
+
+    @property
+    def row_starts(self) -> torch.Tensor:
+        return self.questions.row_starts
+
+
+def _first(questions: Questions, count: int) -> list[Batch]:
+    batches = questions.shuffled(SETTINGS.batch_size, seed=0)
+    return [next(batches)[0] for _ in range(count)]
+
+
+def _seconds_of_run(training: Training, steps: int) -> float:
+    """Seconds of so many steps on a copy of the student, the first one left out."""
+    student = deepcopy(training.student)
+    settings = replace(training.settings, steps=steps + 1)
+    halts = replace(training, student=student, settings=settings, losses=[]).run([1, steps + 1])
+    next(halts)
+    return _seconds(partial(next, halts))
+
+
+def _bare(
+    training: Training, ready: list[tuple[Batch, torch.Tensor]], precision: Precision
+) -> None:
+    """Forward, backward and optimiser, and nothing else, on batches that are there already."""
+    module = deepcopy(training.student.module)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
+    for batch, target in ready:
+        with autocast(precision, CPU):
+            answer = module(**batch.inputs)
+        (1 - cosine_similarity(answer.float(), target)).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def _timed(training: Training, steps: int, precision: Precision) -> dict[str, float]:
+    """Seconds of each part over so many steps."""
+    module = deepcopy(training.student.module)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
+    batches = training.questions.shuffled(SETTINGS.batch_size, seed=0)
+    watch = _Parts()
+    for _ in range(steps):
+        with watch("batch"):
+            batch = next(batches)[0]
+        with watch("cached answers"):
+            targets = training.answers.to(batch)
+        with watch("forward"), autocast(precision, CPU):
+            answer = training.lesson.answer(module, batch)
+        with watch("loss"):
+            labels = training.questions.labels[batch.rows]
+            (term,) = training.settings.terms(training.lesson)
+            loss = term.of(answer.float(), targets, labels)
+        with watch("backward"):
+            loss.backward()
+        with watch("clipping"):
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        with watch("optimiser"):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    return watch.seconds
+
+
+@dataclass
+class _Parts:
+    """Seconds by part."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def _part(
+    measured: Callable[[Training, int, int], Iterator[Figure]],
+) -> Callable[..., Iterator[Figure]]:
+    def part(*, quick: bool) -> Iterator[Figure]:
+        rounds, each = (2, 3) if quick else (7, 30)
+        with TemporaryDirectory() as folder:
+            training = half(Path(folder), 320 if quick else 3200)
+            yield from measured(training, rounds, each)
+
+    return part
+
+
+if __name__ == "__main__":
+    run_parts(
+        "distillation",
+        __doc__ or "",
+        {
+            "step": _part(steps_over_student),
+            "online": _part(online_over_cached),
+            "bucketed": _part(bucketed),
+            "parts": _part(parts_of_a_step),
+        },
+    )

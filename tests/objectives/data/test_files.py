@@ -1,0 +1,295 @@
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protege.objectives.data import Example, Texts
+from protege.objectives.data.files import LONGEST
+from protege.spaces import BadInput
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def jsonl(*records: Any) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def table(rows: Iterable[Iterable[Any]], separator: str = ",") -> str:
+    file = io.StringIO()
+    csv.writer(file, delimiter=separator).writerows(rows)
+    return file.getvalue()
+
+
+def parquet(path: Path, columns: dict[str, Any]) -> Path:
+    arrow, files = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    files.write_table(arrow.table(columns), path)
+    return path
+
+
+def test_each_line_is_a_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "corpus.txt", "one\r\n\n  \ntwo with spaces\nthree\u2028still three")
+    assert Texts.from_file(path).texts == ("one", "two with spaces", "three\u2028still three")
+
+
+@pytest.mark.parametrize("name", ["corpus.txt", "corpus.csv", "corpus.jsonl"])
+def test_the_mark_that_windows_puts_first_is_no_text(tmp_path: Path, name: str) -> None:
+    content = {
+        "corpus.txt": "one\ntwo\n",
+        "corpus.csv": "text\none\ntwo\n",
+        "corpus.jsonl": jsonl({"text": "one"}, {"text": "two"}),
+    }[name]
+    assert Texts.from_file(write(tmp_path, name, "\ufeff" + content)).texts == ("one", "two")
+
+
+def test_a_line_without_end_is_read_in_pieces(tmp_path: Path) -> None:
+    whole = "".join(f"{number} " for number in range(400_000))
+    texts = Texts.from_file(write(tmp_path, "corpus.txt", whole)).texts
+    assert "".join(texts) == whole
+    assert max(map(len, texts)) == LONGEST
+
+
+def test_lines_of_text_have_no_columns(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"corpus\.txt: .* no column 'stars'; expected a file in"):
+        Texts.from_file(write(tmp_path, "corpus.txt", "a\nb\n"), label="stars")
+
+
+def test_json_lines_carry_labels_by_number_or_name(tmp_path: Path) -> None:
+    lines = jsonl({"text": "one", "label": 1}, {"text": "two\u2028lines", "label": "good"})
+    path = write(tmp_path, "corpus.jsonl", lines.replace("\\u2028", "\u2028"))
+    assert Texts.from_file(path) == Texts.of(["one", "two\u2028lines"], [1, "good"])
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "corpus.ndjson", "CORPUS.JSONL"])
+def test_json_lines_may_have_no_labels(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, name, jsonl({"text": "one"}, {"text": "two", "id": 7}))
+    assert not Texts.from_file(path).labelled
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{broken", "not JSON"),
+        ('"just a string"', 'expected an object with "text"'),
+        ('{"label": 1, "id": 2}', 'expected an object with "text", .*; found one with label, id'),
+        ('{"text": null}', 'expected an object with "text", a string'),
+        ('{"text": ["a", 1]}', r"expected a text, or a list of words; found \['a', 1\]"),
+        ('{"text": "b", "label": {}}', "expected a label that is a whole number or a name"),
+        ('{"text": "b", "label": 0.5}', "expected a label .*; found 0.5"),
+        ('{"text": "b", "label": [1]}', "1 labels; expected one, or as many words in a list"),
+        ('{"text": ["b"], "label": [1, 2]}', "1 words with 2 labels; expected as many"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_bad_line_is_named_by_its_number_in_the_file(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    path = write(tmp_path, "corpus.jsonl", f'{{"text": "a"}}\n\n\n{line}\n')
+    with pytest.raises(BadInput, match=f"corpus.jsonl, line 4: {message}"):
+        Texts.from_file(path)
+
+
+def test_a_bad_line_far_down_is_found_when_it_is_read(tmp_path: Path) -> None:
+    lines = jsonl(*({"text": f"text {number}"} for number in range(100)))
+    texts = Texts.from_file(write(tmp_path, "corpus.jsonl", lines + "{broken"))
+    with pytest.raises(BadInput, match=r"corpus\.jsonl, line 101: not JSON"):
+        texts.split(10, 1, 1)
+
+
+def test_a_line_of_json_too_long_for_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protege.objectives.data.files.LONGEST_OBJECT", 1000)
+    path = write(tmp_path, "corpus.jsonl", json.dumps([{"text": str(n)} for n in range(1000)]))
+    with pytest.raises(BadInput, match="line 1: 1000 characters or more; expected one object"):
+        Texts.from_file(path)
+
+
+@pytest.mark.parametrize("null", [{"text": "b"}, {"text": "b", "label": None}])
+def test_labels_are_for_all_lines_or_none(tmp_path: Path, null: dict[str, Any]) -> None:
+    path = write(tmp_path, "corpus.jsonl", jsonl({"text": "a", "label": 1}, null))
+    with pytest.raises(BadInput, match=r"jsonl: 1 of 2 texts have a label; expected all or none"):
+        Texts.from_file(path).split(1, 1, 1)
+
+
+def test_a_label_that_was_named_is_in_every_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "corpus.jsonl", jsonl({"text": "a", "stars": 1}, {"text": "b", "id": 1}))
+    with pytest.raises(BadInput, match="line 2: no column 'stars'; there are: text, id"):
+        Texts.from_file(path, label="stars")
+
+
+def stored(path: Path, columns: dict[str, list[Any]]) -> Path:
+    """The columns in a file of the format that its suffix says."""
+    if path.suffix == ".parquet":
+        return parquet(path, columns)
+    rows = list(zip(*columns.values(), strict=True))
+    if path.suffix == ".jsonl":
+        content = jsonl(*(dict(zip(columns, row, strict=True)) for row in rows))
+    else:
+        content = table([columns, *rows], "\t" if path.suffix == ".tsv" else ",")
+    return write(path.parent, path.name, content)
+
+
+@pytest.fixture(params=["jsonl", "csv", "tsv", "parquet"])
+def suffix(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+def test_every_format_holds_the_same(tmp_path: Path, suffix: str) -> None:
+    columns: dict[str, list[Any]] = {
+        "id": [7, 8, 9],
+        "said": ["one, two", 'a "quoted"\ttext', "líne\nline"],
+        "stars": [1, -1, 0],
+    }
+    path = stored(tmp_path / f"corpus.{suffix}", columns)
+    texts = Texts.from_file(path, text="said", label="stars")
+    assert list(texts) == [
+        Example(text, label) for text, label in zip(columns["said"], columns["stars"], strict=True)
+    ]
+    assert texts == Texts.of(columns["said"], columns["stars"])
+
+
+def test_the_column_of_labels_need_not_be_named(tmp_path: Path, suffix: str) -> None:
+    columns = {"text": ["a", "b"], "label": ["good", "bad"]}
+    path = stored(tmp_path / f"corpus.{suffix}", columns)
+    assert [example.label for example in Texts.from_file(path)] == ["good", "bad"]
+    assert not Texts.from_file(stored(path, {"text": ["a", "b"], "x": [1, 2]})).labelled
+
+
+def test_a_missing_column_is_told_with_those_there_are(tmp_path: Path, suffix: str) -> None:
+    path = stored(tmp_path / f"corpus.{suffix}", {"said": ["a", "b"], "stars": [1, 2]})
+    with pytest.raises(BadInput, match=f"corpus.{suffix}.*(there are: |with )said, stars"):
+        Texts.from_file(path)
+    with pytest.raises(BadInput, match="no column 'label'; there are: said, stars"):
+        Texts.from_file(path, text="said", label="label")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_words_have_a_class_each(tmp_path: Path, suffix: str) -> None:
+    columns: dict[str, list[Any]] = {"tokens": [["Ada", "wrote"], ["she"]], "tags": [[1, 0], [0]]}
+    path = stored(tmp_path / f"corpus.{suffix}", columns)
+    assert list(Texts.from_file(path, text="tokens", label="tags")) == [
+        Example(("Ada", "wrote"), (1, 0)),
+        Example(("she",), (0,)),
+    ]
+
+
+FIELDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+
+
+@given(rows=st.lists(st.tuples(FIELDS, FIELDS), min_size=1, max_size=8))
+def test_what_is_written_into_a_table_is_read_from_it(
+    rows: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    written = [("first", "1"), ("second", "2"), *rows]
+    content = table([["text", "label"], *written])
+    path = write(tmp_path_factory.mktemp("table"), "corpus.csv", content)
+    found = [(example.text, str(example.label)) for example in Texts.from_file(path)]
+    assert found == [(text, label) for text, label in written if text.strip()]
+
+
+@pytest.mark.parametrize(
+    ("field", "label"),
+    [("0", 0), ("12", 12), ("-3", -3), ("007", "007"), ("1.0", "1.0"), ("+1", "+1"), ("-0", "-0")],
+)
+def test_a_label_of_digits_is_a_number(tmp_path: Path, field: str, label: int | str) -> None:
+    path = write(tmp_path, "corpus.csv", f"text,label\na,{field}\nb,{field}\n")
+    assert {example.label for example in Texts.from_file(path)} == {label}
+
+
+def test_digits_beyond_counting_are_a_name(tmp_path: Path) -> None:
+    path = write(tmp_path, "corpus.csv", f"text,label\na,{'9' * 5000}\nb,x\n")
+    assert next(iter(Texts.from_file(path))).label == "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("b", "1 fields; expected 2: text, label"),
+        ("b,1,2,3", "4 fields; expected 2: text, label"),
+    ],
+)
+def test_a_bad_row_is_named_by_its_line(tmp_path: Path, row: str, message: str) -> None:
+    path = write(tmp_path, "corpus.csv", f'text,label\n"a\na",1\n{row}\n')
+    with pytest.raises(BadInput, match=rf"corpus\.csv, line 4: {message}"):
+        Texts.from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('"b,1', r"not a row of a table \(unexpected end"),
+        ('"b"c,1', r"not a row of a table \(',' expected after"),
+        ("b" * (LONGEST + 1) + ",1", r"not a row of a table \(field larger than"),
+    ],
+    ids=["no closing quote", "more after it", "too long"],
+)
+def test_what_is_no_row_is_named_by_the_line_above(tmp_path: Path, row: str, message: str) -> None:
+    path = write(tmp_path, "corpus.csv", f'text,label\n"a\na",1\n{row}\n')
+    with pytest.raises(BadInput, match=rf"corpus\.csv, below line 3: {message}"):
+        Texts.from_file(path)
+
+
+def test_a_long_field_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "corpus.csv", f"text\n{'a' * 200_000}\nb\n")
+    assert list(map(len, Texts.from_file(path).texts)) == [200_000, 1]
+
+
+def test_a_bad_row_of_parquet_is_named_by_its_number(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "corpus.parquet", {"text": ["a", None, "b"]})
+    with pytest.raises(BadInput, match=r"parquet, row 1: expected a text, .*; found None"):
+        Texts.from_file(path)
+
+
+def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    with pytest.raises(BadInput, match=r"corpus\.parquet: not a Parquet file"):
+        Texts.from_file(write(tmp_path, "corpus.parquet", "just text, and enough of it"))
+
+
+def test_parquet_without_its_reader_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(BadInput, match=r'need pyarrow; pip install "protege\[data\]"'):
+        Texts.from_file(tmp_path / "corpus.parquet")
+
+
+@pytest.mark.parametrize("name", ["no.txt", "no.jsonl", "no.csv", "no.tsv", "no.parquet"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput, match=rf"{name}: cannot be read \(.*No such file"):
+        Texts.from_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.txt", ""), ("a.txt", "\n \n\t\n"), ("a.jsonl", "\n\n"), ("a.csv", "text,label\n")],
+)
+def test_an_empty_file_is_refused(tmp_path: Path, name: str, content: str) -> None:
+    with pytest.raises(BadInput, match=f"{name}: empty; expected one text a line"):
+        Texts.from_file(write(tmp_path, name, content))
+
+
+def test_an_empty_file_of_parquet_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="empty; expected one text a line, or in each row"):
+        Texts.from_file(parquet(tmp_path / "a.parquet", {"text": []}))
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff", "\u00e9 line\n" * 100_000])
+def test_a_file_that_is_not_utf8_is_told_how_to_become_so(tmp_path: Path, start: str) -> None:
+    before = start.encode()
+    path = write(tmp_path, "corpus.txt", before + "naïve\n".encode("latin-1"))
+    message = rf"not UTF-8 \(byte {len(before) + 2} is 0xef\); .*iconv"
+    with pytest.raises(BadInput, match=message):
+        Texts.from_file(path).split(1, 1, 1)

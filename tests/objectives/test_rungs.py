@@ -1,0 +1,164 @@
+"""What a student is worth on its way, at every rung, and by how much that may be off."""
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from protege.objectives import (
+    Candidate,
+    Distillation,
+    HiddenMSE,
+    Progressive,
+    Retention,
+    Texts,
+    VectorCosine,
+)
+from protege.objectives.distillation.questions import Questions
+from protege.spaces import Cache, Teacher, Unsupported
+from tests import pieces
+from tests.objectives.taught import module_of
+from tests.tiny import CASES, texts
+
+SHORT = Distillation(steps=4, batch_size=8, max_tokens=16)
+CORPUS = Texts.of(texts(120))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path)
+
+
+def half(teacher: Teacher, cache: Cache) -> Candidate:
+    return Candidate(teacher, teacher.architecture.scaled(layers=0.5), cache)
+
+
+def itself(teacher: Teacher, cache: Cache) -> Candidate:
+    return Candidate(teacher, teacher.architecture, cache)
+
+
+# a few tokens alone make no block of packed text
+KINDS = [name for name in CASES if name != "bert"]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_rungs_come_in_order_and_the_last_is_what_is_measured(name: str, cache: Cache) -> None:
+    teacher = CASES[name].teacher()
+    retention = Retention(CORPUS, replace(SHORT, steps=9), selection=30)
+    found = list(retention.rungs(half(teacher, cache)))
+    assert [rung.step for rung in found] == [0, 1, 3, 9]
+    assert [rung.is_last for rung in found] == [False, False, False, True]
+    assert [len(rung.measurement.samples) for rung in found] == [0, 1, 3, 9]
+    assert found[-1].measurement == retention.measure(half(teacher, cache))
+    cut = replace(retention, distillation=replace(SHORT, steps=0))
+    assert found[0].measurement == cut.measure(half(teacher, cache))
+
+
+def test_whoever_stops_asking_ends_the_training(cache: Cache) -> None:
+    teacher = CASES["bert-sentences"].teacher()
+    candidate = half(teacher, cache)
+    told: list[str] = []
+    candidate.stopwatch.announce = told.append
+    rungs = Retention(CORPUS, replace(SHORT, steps=9), selection=30).rungs(candidate)
+    assert [next(rungs).step, next(rungs).step] == [0, 1]
+    del rungs
+    assert [word for word in told if word.startswith("distil ")] == ["distil 1/9"]
+
+
+def test_the_teacher_is_worth_the_same_at_every_rung(cache: Cache) -> None:
+    teacher = CASES["llama-causal-tied"].teacher()
+    candidate = itself(teacher, cache)
+    found = list(Retention(CORPUS, replace(SHORT, steps=9), selection=30).rungs(candidate))
+    assert [(rung.step, rung.is_last) for rung in found] == [(0, 0), (1, 0), (3, 0), (9, 1)]
+    assert len({rung.measurement.value for rung in found}) == 1
+    assert found[0].measurement.value == pytest.approx(1.0, abs=1e-6)
+    assert "distil" not in candidate.stopwatch.seconds
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_value_has_its_interval_and_what_each_example_is_worth(name: str, cache: Cache) -> None:
+    teacher = CASES[name].teacher()
+    retention = Retention(CORPUS, SHORT, selection=30)
+    candidate = half(teacher, cache)
+    found = retention.measure(candidate)
+    low, high = float(found.details["low"]), float(found.details["high"])
+    assert low <= found.value <= high
+    selection = retention.parts(teacher).selection
+    assert len(found.examples) == len(selection)
+    verdict = retention.judge(candidate.student.module, candidate)
+    if len(selection.row_starts.diff().unique()) == 1:
+        assert verdict.of_mean(mean(found.examples)) == pytest.approx(found.value, rel=1e-4)
+    # two standard errors each way, about; rows of one sequence are no independent draws, so that
+    # the interval, which draws whole sequences, may be wider than the error over rows
+    wider = 1.0 if len(selection) == selection.rows else 2.0
+    assert 2.5 * found.spread - 1e-9 <= high - low <= wider * 5.5 * found.spread + 1e-9
+
+
+def test_students_are_compared_example_by_example(cache: Cache) -> None:
+    teacher = CASES["bert-sentences"].teacher()
+    retention = Retention(CORPUS, SHORT, selection=30)
+    worth = []
+    for candidate in (half(teacher, cache), itself(teacher, cache)):
+        module = candidate.student.module
+        worth.append(retention.measure(candidate).examples)
+        questions = retention.parts(teacher).selection
+        alone = cosine_similarity(vectors(module, questions), vectors(teacher, questions))
+        assert list(worth[-1]) == pytest.approx(alone.tolist(), abs=1e-5)
+    assert worth[0] != worth[1]
+
+
+def vectors(model: Any, questions: Questions) -> Tensor:
+    """Of each sequence, asked alone."""
+    module = module_of(model) if isinstance(model, Teacher) else model
+    with torch.inference_mode():
+        return torch.cat([module(**questions.batch([n]).inputs) for n in range(len(questions))])
+
+
+def test_a_teacher_may_answer_anew_at_every_step(cache: Cache) -> None:
+    teacher = CASES["llama-causal-tied"].teacher()
+    exact = replace(SHORT, precision="fp32")
+    kept = Retention(CORPUS, exact, selection=20).measure(half(teacher, cache))
+    on_disk = size(cache)
+    anew = Retention(CORPUS, replace(exact, answers="online"), selection=20)
+    other = Cache(cache.folder / "other")
+    found = anew.measure(half(teacher, other))
+    assert found.value == pytest.approx(kept.value, rel=1e-2)
+    assert found.samples == pytest.approx(kept.samples, rel=1e-2)
+    # what is judged on is kept all the same
+    assert 0 < size(other) < on_disk
+
+
+def size(cache: Cache) -> int:
+    return sum(path.stat().st_size for path in cache.folder.rglob("*.bin"))
+
+
+def test_a_student_of_fewer_tokens_is_not_taught_anew_at_every_step(cache: Cache) -> None:
+    teacher = pieces.teacher("bert-sentences")
+    fewer = Candidate(teacher, teacher.architecture.scaled(vocab=0.6), cache)
+    anew = Retention(Texts.of(pieces.TEXTS), replace(SHORT, answers="online"))
+    with pytest.raises(Unsupported, match=r"a teacher that answers online: .*cached"):
+        anew.measure(fewer)
+
+
+def test_losses_that_look_inside_need_no_cache(cache: Cache) -> None:
+    teacher = CASES["bert-sentences"].teacher()
+    settings = replace(SHORT, losses=(VectorCosine(), HiddenMSE(0.1)))
+    found = Retention(CORPUS, settings, selection=20).measure(half(teacher, cache))
+    assert len(found.samples) == SHORT.steps
+
+
+def test_a_student_may_start_deeper(cache: Cache) -> None:
+    teacher = CASES["bert-sentences"].teacher()
+    settings = replace(SHORT, steps=9, progressive=Progressive(until=0.3))
+    candidate = half(teacher, cache)
+    found = list(Retention(CORPUS, settings, selection=20).rungs(candidate))
+    assert [rung.step for rung in found] == [3, 9]
+    assert candidate.student.architecture == candidate.architecture
+    assert candidate.student.model.config.num_hidden_layers == 2
+    plain = Retention(CORPUS, replace(settings, progressive=None), selection=20)
+    assert plain.measure(half(teacher, cache)).samples != found[-1].measurement.samples
