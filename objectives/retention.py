@@ -125,6 +125,9 @@ class Retention:
         """The candidate's student, ready to be taught."""
         teacher, settings = candidate.teacher, self.distillation
         lesson, asked = settings.tuned(lesson_of(teacher)), self.parts(teacher).learnt
+        deeper = settings.progressive and shrinking(candidate, settings.progressive)
+        if deeper:  # before anything asks for the student, which would be cut and healed in vain
+            candidate.student = deeper.student
         answers: Answers
         if settings.answers == "online" or settings.looks_inside:
             if candidate.spelling is not None:
@@ -137,10 +140,9 @@ class Retention:
             targets = self._remembered(asked, candidate, lesson)
             asked, targets = _respelt(asked, targets, candidate, lesson, candidate.spelling)
             answers = Remembered.of(asked, targets)
-        deeper = settings.progressive and shrinking(candidate, settings.progressive)
         return Training(
             settings=settings,
-            student=deeper.student if deeper else candidate.student,
+            student=candidate.student,
             lesson=lesson,
             questions=asked,
             answers=answers,

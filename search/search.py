@@ -38,6 +38,7 @@ from protege.search.study import (
     open_study,
 )
 from protege.search.trial import Referee, State, Trial, evaluate
+from protege.search.warm import finished, warm
 from protege.spaces import (
     Architecture,
     BadInput,
@@ -63,6 +64,9 @@ class Search:
         seed: Fixes the proposals, the order of the data and all initialisation.
         sampler: An Optuna sampler in place of the default one.
         race: When a candidate is stopped on its way; none trains every one to the end.
+        warm_start: Whether a student starts from the weights of the most similar finished student
+            instead of the teacher's where it is nested in it; off, for then later trials have
+            learnt for longer than earlier ones and rank better for it.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Search:
     seed: int = 0
     sampler: Any = None
     race: Race | None = field(default_factory=Race)
+    warm_start: bool = False
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
     _heads: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
 
@@ -81,6 +86,11 @@ class Search:
         names = [objective.name for objective in self.objectives]
         if not names or len(set(names)) < len(names):
             raise BadInput(f"objectives {names}: expected at least one, and none of a name twice")
+        if self.warm_start and self.retention and self.retention.distillation.progressive:
+            raise BadInput(
+                "warm_start=True with progressive distillation: a student that starts deeper is "
+                "cut from the teacher; give one of the two"
+            )
         self.space = self.space.of(self.teacher, has_data=self.retention is not None)
         if self.retention is None:
             self._check_needs_no_data()
@@ -97,7 +107,8 @@ class Search:
 
         Raises:
             BadInput: A limit cannot be met by any student, or another process runs this study.
-            Mismatch: The study was made with another teacher, data, seed, space or objectives.
+            Mismatch: The study was made with another teacher, data, seed, space, objectives or
+                warm_start.
         """
         self.stopwatch.seconds.clear()  # of an earlier run: the study has them already
         with held(self._folder, self.name), self.stopwatch.phase("other"):
@@ -203,7 +214,7 @@ class Search:
         """One trial, from asking to telling; its weights are kept while it is on the front."""
         with self.stopwatch.phase("propose"):
             number, architecture = ledger.ask()
-        candidate = self.candidate(architecture)
+        candidate = self._starting(self.candidate(architecture), ledger, done)
         trial = screened(number, candidate, self._latencies, done)
         trial = trial or evaluate(
             number, candidate, self.objectives, self._referee(number, candidate, ledger)
@@ -217,6 +228,14 @@ class Search:
             ledger.tell(trial)
             sweep(self._folder, (one.number for one in front))
         return trial
+
+    def _starting(self, candidate: Candidate, ledger: Ledger, done: Sequence[Trial]) -> Candidate:
+        """The candidate, which may start from a student of the front where that is wanted."""
+        # what all others are compared with is the same in every study
+        if not self.warm_start or candidate.architecture in self.space.anchors:
+            return candidate
+        stored = finished(self._folder, ledger.goals.front(done), self.space, self.teacher)
+        return replace(candidate, inherit=partial(warm, self.teacher, self.space, stored))
 
     def _referee(self, number: int, candidate: Candidate, ledger: Ledger) -> Referee | None:
         """Who stops the candidate on its way; nobody where nothing is to be saved by it."""
@@ -265,6 +284,8 @@ class Search:
     def _identify(self, study: Study, goals: Goals) -> None:
         """Refuse to go on with a study that was made with anything else."""
         data = [o.data.fingerprint for o in self.objectives if isinstance(o, Retention)]
+        # only where it is on: studies from before there was a choice go on
+        warm_start = {"warm_start": True} if self.warm_start else {}
         identify(
             study,
             {
@@ -273,6 +294,7 @@ class Search:
                 "seed": self.seed,
                 "space": self.space.declaration(),
                 "objectives": [goal.declared for goal in goals.goals],
+                **warm_start,
             },
         )
 

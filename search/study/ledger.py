@@ -169,10 +169,10 @@ def identify(study: Study, identity: Mapping[str, Any]) -> None:
         study.set_user_attr("identity", dict(identity))
         return
     given = json.loads(json.dumps(identity))
-    for part, value in given.items():
-        if recorded.get(part) != value:
+    for part in {**recorded, **given}:
+        if recorded.get(part) != given.get(part):
             raise Mismatch(
                 f"study {study.study_name!r} was made with another {part}: "
-                f"recorded {recorded.get(part)}, given {value}; "
+                f"recorded {recorded.get(part)}, given {given.get(part)}; "
                 "give the study another name, or resume it with what it was made with"
             )

@@ -162,3 +162,37 @@ def test_a_student_may_start_deeper(cache: Cache) -> None:
     assert candidate.student.model.config.num_hidden_layers == 2
     plain = Retention(CORPUS, replace(settings, progressive=None), selection=20)
     assert plain.measure(half(teacher, cache)).samples != found[-1].measurement.samples
+
+
+# agreement of a classifier this small is 1 before it has learnt anything
+PROGRESSIVE = ["bert-sentences", "bert-masked", "llama-causal-tied"]
+
+
+@pytest.mark.parametrize("name", PROGRESSIVE)
+def test_a_deeper_start_ends_in_a_student_of_its_own_depth_that_is_judged(
+    name: str, cache: Cache
+) -> None:
+    teacher = CASES[name].teacher()
+    settings = replace(SHORT, steps=9, precision="fp32", progressive=Progressive(until=0.5))
+    retention = Retention(CORPUS, settings, selection=20)
+    candidate = half(teacher, cache)
+    found = retention.measure(candidate)
+    student, plain = candidate.student, teacher.student(candidate.architecture)
+    assert student.manifest() == plain.manifest()
+    assert student.model.config.num_hidden_layers == 2 < teacher.config.num_hidden_layers
+    assert len(found.samples) == 9
+    assert found.value == retention.judge(student.module, candidate).value
+    assert found.value != retention.judge(plain.module, candidate).value
+
+
+def test_a_deeper_start_of_fewer_tokens_cuts_one_student_and_heals_it_once(cache: Cache) -> None:
+    teacher = pieces.teacher("bert-sentences")
+    settings = replace(SHORT, steps=6, progressive=Progressive(until=0.5))
+    fewer = Candidate(teacher, teacher.architecture.scaled(vocab=0.6, layers=0.5), cache)
+    training = Retention(Texts.of(pieces.TEXTS), settings).training(fewer)
+    assert training.shrinking is not None
+    assert training.student is fewer.student is training.shrinking.student
+    found = Retention(Texts.of(pieces.TEXTS), settings).measure(fewer)
+    assert fewer.student.kept.vocab == teacher.student(fewer.architecture).kept.vocab
+    assert fewer.student.model.config.num_hidden_layers == fewer.architecture.num_hidden_layers
+    assert len(found.samples) == 6

@@ -27,7 +27,7 @@ def test_every_rung_that_a_student_got_to_is_drawn(tmp_path: Path) -> None:
             assert own.empty
         elif trial.state is State.STOPPED:
             assert set(own["became"]) == {STOPPED}
-            assert own["step"].max() == trial.stopped_at < max(steps)
+            assert trial.stopped_at == own["step"].max() < max(steps)
         else:
             assert set(own["became"]) == {WENT_ON}
             assert own["step"].tolist() == steps
