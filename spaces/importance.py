@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from protege.spaces.answers import answers, distance
 from protege.spaces.batches import Batch, rows
+from protege.spaces.insides import layers_of_stacks
 from protege.spaces.policies import HeadsBy
 from protege.spaces.slopes import Found, Place, all_gates, head_gates, slopes
 
@@ -173,12 +174,7 @@ class Course:
 
 def layers_by_stack(teacher: "Teacher") -> dict[str, list[nn.Module]]:
     """The layers of each stack, in order; what is no stack of layers is left out."""
-    modules, found = dict(teacher.model.named_modules()), dict[str, dict[int, nn.Module]]()
-    for slot in teacher.layout.slots:
-        if slot.layer is not None and slot.number_at != (0, 0):
-            module = modules[slot.name[: slot.number_at[1]]]
-            found.setdefault(slot.stack, {})[slot.layer] = module
-    return {stack: [layers[n] for n in sorted(layers)] for stack, layers in found.items()}
+    return layers_of_stacks(teacher.layout, teacher.model)
 
 
 @contextmanager

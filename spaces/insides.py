@@ -64,7 +64,7 @@ class Attention:
         return {kind: width // self.head_dim for kind, width in self.widths.items()}
 
 
-def layers_of_stacks(layout: Layout, model: PreTrainedModel) -> dict[str, tuple[nn.Module, ...]]:
+def layers_of_stacks(layout: Layout, model: PreTrainedModel) -> dict[str, list[nn.Module]]:
     """The modules that are a model's layers, by stack, in order.
 
     Args:
@@ -77,7 +77,7 @@ def layers_of_stacks(layout: Layout, model: PreTrainedModel) -> dict[str, tuple[
         if slot.stack in layout.family.depths and slot.layer is not None:
             name = slot.name[: slot.number_at[1]]
             found.setdefault(slot.stack, {})[slot.layer] = modules[name]
-    return {stack: tuple(layers[n] for n in sorted(layers)) for stack, layers in found.items()}
+    return {stack: [layers[n] for n in sorted(layers)] for stack, layers in found.items()}
 
 
 def attention_of(layout: Layout, model: PreTrainedModel, stack: str, layer: int) -> Attention:

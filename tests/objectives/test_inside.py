@@ -53,7 +53,7 @@ def teacher_of(name: str) -> Teacher:
 
 
 def smaller(teacher: Teacher) -> Student:
-    return teacher.student(teacher.architecture.scaled(layers=0.5, hidden=0.5))
+    return teacher.student(teacher.architecture.scaled(layers=0.5, hidden=0.5, multiple_of=4))
 
 
 def mask_of(inputs: Given) -> Tensor:
