@@ -21,8 +21,9 @@ PAIRS = ["t5-text2text-generation", "bart-text2text-generation", "t5-text-classi
 
 
 def turned(teacher: Teacher) -> Student:
-    halved = {"layers": 0.5, "hidden": 0.5, "multiple_of": 4}
-    sizes = teacher.architecture.scaled(**halved, width_policy=Rotation())
+    sizes = teacher.architecture.scaled(
+        layers=0.5, hidden=0.5, multiple_of=4, width_policy=Rotation()
+    )
     known = Calibration.of(teacher, [inputs_of(teacher)])
     return teacher.student(sizes, known.with_streams(teacher, inputs_of(teacher)))
 
