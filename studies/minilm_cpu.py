@@ -15,7 +15,7 @@ from protege.spaces import SearchSpace, Teacher
 from studies.corpus import standard_library
 from studies.ending import conclude
 
-DISTILLATION = Distillation(steps=60, batch_size=32, learning_rate=1e-3, max_tokens=64)
+DISTILLATION = Distillation(steps=60, batch_size=32, learning_rate=5e-4, max_tokens=64)
 
 search = Search(
     name="minilm-cpu",

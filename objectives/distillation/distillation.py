@@ -20,11 +20,11 @@ Term = Loss | Inside
 class Distillation:
     """How a student is taught within a trial.
 
-    AdamW; the learning rate rises linearly, is stable, and falls linearly to zero at the end
-    (warm-up, stable, decay: Hu et al., arXiv 2404.06395; Hägele et al., arXiv 2405.18392). What
-    comes before the fall depends on no end, so that a run may stop at any rung. Dropout is off: the
-    student is asked for the teacher's exact answers, and with one random draw less students differ
-    by their architecture alone.
+    AdamW, lazy on embeddings of more rows than a batch has tokens. The learning rate rises
+    linearly, is stable, and falls linearly to zero at the end (warm-up, stable, decay: Hu et al.,
+    arXiv 2404.06395; Hägele et al., arXiv 2405.18392). What comes before the fall depends on no
+    end, so that a run may stop at any rung. Dropout is off: the student is asked for the teacher's
+    exact answers, and with one random draw less students differ by their architecture alone.
 
     Attributes:
         steps: Optimiser steps; 0 judges students as they are cut.
@@ -38,7 +38,7 @@ class Distillation:
         answers: Whether the teacher's answers are computed once and ``"cached"`` on disk, or given
             ``"online"``, at every step anew. Losses that look inside need the teacher itself.
         progressive: Whether students start deeper and lose layers on the way.
-        weight_decay: Of AdamW, on matrices only.
+        weight_decay: Of AdamW, on matrices only; not on rows of embeddings that few batches read.
         max_tokens: Longest sequence; longer texts are cut, language models' text is packed to it.
         max_gradient: Norm to which gradients are clipped.
         layer_decay: What each layer's learning rate is of the one above it, so that what serves

@@ -7,25 +7,16 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel
 
 from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.inside import Watch
 from protege.objectives.distillation.lesson import Lesson, Targets
+from protege.objectives.distillation.optimizing import Optimizers
 from protege.objectives.distillation.precision import autocast, device_of
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.remembering import Answers, Online
-from protege.spaces import (
-    Embedder,
-    ProtegeError,
-    Student,
-    Teacher,
-    Unsupported,
-    family_of,
-    layers_above,
-)
+from protege.spaces import ProtegeError, Student, Teacher
 
 LOST = 10
 """Steps whose mean loss tells whether a student has lost what it knew."""
@@ -74,10 +65,8 @@ class Training:
         with ExitStack() as stack:
             stack.callback(both.to(device).cpu)
             watches = self._watched(stack)
-            groups = [*_groups(module, settings), *_projections(watches, settings)]
-            optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
-            schedule = LambdaLR(optimizer, settings.pace)
-            trained = [one for group in optimizer.param_groups for one in group["params"]]
+            along = [parameter for _, watch in watches for parameter in watch.parameters()]
+            optimizers = Optimizers(module, settings, along, stack)
             batches = self.questions.shuffled(settings.batch_size, self.seed, settings.accumulate)
             step = 0
             for stop in stops:
@@ -86,12 +75,9 @@ class Training:
                         self.shrinking.advance(step, settings.steps)
                     parts = [one.to(device) for one in next(batches)]
                     self._learn(parts, watches)
-                    norm = nn.utils.clip_grad_norm_(trained, settings.max_gradient)
+                    norm = optimizers.step()
                     step += 1
                     self._check(step, norm, parts)
-                    optimizer.step()
-                    schedule.step()
-                    optimizer.zero_grad(set_to_none=True)
                     self.announce(f"distil {step}/{settings.steps}")
                 both.cpu()  # both are asked at a halt, where the questions are
                 yield step
@@ -166,45 +152,3 @@ class Training:
         with torch.inference_mode():
             answer = self.lesson.answer(self.student.module, parts[0]).float()
             return float(self._of(torch.zeros_like(answer), self._targets(parts[0]), parts[0]))
-
-
-def _projections(
-    watches: list[tuple[float, Watch]], settings: Distillation
-) -> list[dict[str, object]]:
-    """What losses that look inside train along, if anything."""
-    found = [parameter for _, watch in watches for parameter in watch.parameters()]
-    return [{"params": found, "weight_decay": settings.weight_decay}] if found else []
-
-
-def _groups(module: nn.Module, distillation: Distillation) -> list[dict[str, object]]:
-    """Parameters for AdamW: matrices decay, norms and biases do not; rates follow the layers."""
-    decay, peak = distillation.layer_decay, distillation.learning_rate
-    above = {} if decay == 1 else _layers_above(module)
-    trained = [(above.get(n, 0), p) for n, p in module.named_parameters() if p.requires_grad]
-    return [
-        {
-            "params": [p for at, p in trained if at == layers and (p.ndim > 1) == matrices],
-            "weight_decay": distillation.weight_decay if matrices else 0.0,
-            "lr": peak * decay**layers,
-        }
-        for layers in sorted({at for at, _ in trained})
-        for matrices in (True, False)
-    ]
-
-
-def _layers_above(module: nn.Module) -> dict[str, int]:
-    """How many layers stand above each parameter; what an embedder adds to its model is not in it.
-
-    Raises:
-        Unsupported: There is no model in it.
-    """
-    prefix, model = "", module
-    if isinstance(module, Embedder):
-        prefix, model = "transformer.", module.transformer
-    if not isinstance(model, PreTrainedModel):
-        raise Unsupported(
-            f"learning rates by layer of a {type(model).__name__}: expected a transformers model, "
-            "or an Embedder of one; leave layer_decay at 1"
-        )
-    found = layers_above(family_of(model.config.model_type), model)
-    return {f"{prefix}{name}": layers for name, layers in found.items()}

@@ -6,7 +6,7 @@ reviews, 32 at a time, against cached answers. Everything that is compared takes
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn.functional import cosine_similarity
 
 from protege.objectives import Candidate, Distillation, Retention, Texts
+from protege.objectives.distillation.optimizing import Optimizers
 from protege.objectives.distillation.precision import Precision, autocast
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.remembering import Online
@@ -147,39 +147,37 @@ def _bare(
 ) -> None:
     """Forward, backward and optimiser, and nothing else, on batches that are there already."""
     module = deepcopy(training.student.module)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
-    for batch, target in ready:
-        with autocast(precision, CPU):
-            answer = module(**batch.inputs)
-        (1 - cosine_similarity(answer.float(), target)).mean().backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    with ExitStack() as stack:
+        optimizers = Optimizers(module, training.settings, [], stack)
+        for batch, target in ready:
+            with autocast(precision, CPU):
+                answer = module(**batch.inputs)
+            (1 - cosine_similarity(answer.float(), target)).mean().backward()
+            optimizers.step()
 
 
 def _timed(training: Training, steps: int, precision: Precision) -> dict[str, float]:
     """Seconds of each part over so many steps."""
-    module = deepcopy(training.student.module)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
-    batches = training.questions.shuffled(SETTINGS.batch_size, seed=0)
+    module, settings = deepcopy(training.student.module), training.settings
+    batches = training.questions.shuffled(settings.batch_size, seed=0)
     watch = _Parts()
-    for _ in range(steps):
-        with watch("batch"):
-            batch = next(batches)[0]
-        with watch("cached answers"):
-            targets = training.answers.to(batch)
-        with watch("forward"), autocast(precision, CPU):
-            answer = training.lesson.answer(module, batch)
-        with watch("loss"):
-            labels = training.questions.labels[batch.rows]
-            (term,) = training.settings.terms(training.lesson)
-            loss = term.of(answer.float(), targets, labels)
-        with watch("backward"):
-            loss.backward()
-        with watch("clipping"):
-            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        with watch("optimiser"):
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+    with ExitStack() as stack:
+        optimizers = Optimizers(module, settings, [], stack)
+        for _ in range(steps):
+            with watch("batch"):
+                batch = next(batches)[0]
+            with watch("cached answers"):
+                targets = training.answers.to(batch)
+            with watch("forward"), autocast(precision, CPU):
+                answer = training.lesson.answer(module, batch)
+            with watch("loss"):
+                labels = training.questions.labels[batch.rows]
+                (term,) = settings.terms(training.lesson)
+                loss = term.of(answer.float(), targets, labels)
+            with watch("backward"):
+                loss.backward()
+            with watch("clipping and optimiser"):
+                optimizers.step()
     return watch.seconds
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from protege.objectives import Distillation
-from protege.objectives.distillation.training import _groups
+from protege.objectives.distillation.optimizing import groups
 from protege.spaces import Unsupported, layers_above
 from tests.objectives.taught import SHORT, half, material, taught, weights
 from tests.tiny import CASES, ZOO, Case
@@ -22,7 +22,7 @@ def rates(module: nn.Module, settings: Distillation = LAYERED) -> dict[str, floa
     """The peak rate of each trained parameter, every one of which is in a single group."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     found: dict[str, float] = {}
-    for group in _groups(module, settings):
+    for group in groups(module, settings):
         parameters: Any = group["params"]
         for parameter in parameters:
             name = names[id(parameter)]
@@ -109,7 +109,7 @@ def test_a_decay_of_one_is_none_at_all() -> None:
     given, student = material(teacher), half(teacher)
     plain = taught(teacher, given)
     same = replace(SHORT, layer_decay=1.0)
-    assert len(_groups(student.module, same)) == 2
+    assert len(groups(student.module, same)) == 2
     assert taught(teacher, given, same, student=student).losses == plain.losses
     mine, theirs = weights(student), weights(plain.student)
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
@@ -117,4 +117,4 @@ def test_a_decay_of_one_is_none_at_all() -> None:
 
 def test_rates_by_layer_need_a_model_whose_layers_are_known() -> None:
     with pytest.raises(Unsupported, match="by layer of a Linear: expected a transformers model"):
-        _groups(nn.Linear(2, 2), LAYERED)
+        groups(nn.Linear(2, 2), LAYERED)
