@@ -1,38 +1,77 @@
-"""What a figure over a sample of examples may be off by, without assuming how it is spread."""
+"""What held-out examples can tell of quality: how far the mean of their scores may be off.
+
+The bootstrap of Efron and Tibshirani (An Introduction to the Bootstrap, 1993, chapter 13): the
+examples are drawn again with replacement, many times over, and the means of the draws show how far
+the mean could have been off, whatever the distribution of the scores.
+"""
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from protege.spaces.errors import BadInput
+
+Scores = npt.NDArray[np.float64]
+
 RESAMPLES = 2000
-
-Weights = npt.NDArray[np.float64]
-
-
-@lru_cache(maxsize=8)
-def weights(examples: int, seed: int = 0) -> Weights:
-    """How much each example counts in each resample, ``(RESAMPLES, examples)``; rows sum up to 1.
-
-    The same for all that is looked at with it: differences between two candidates are paired
-    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993; Koehn 2004, aclanthology
-    W04-3250).
-    """
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(examples, np.full(examples, 1 / examples), size=RESAMPLES)
-    found: Weights = drawn / examples
-    return found
-
-
-def means(examples: Sequence[float], seed: int = 0) -> Weights:
-    """The mean of every resample, ``(RESAMPLES,)``."""
-    found: Weights = weights(len(examples), seed) @ np.asarray(examples, dtype=float)
-    return found
+# Draws that are in memory at a time, whatever the number of examples.
+BLOCK = 2**21
 
 
 def interval(examples: Sequence[float], level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """The percentile interval of the mean that covers it with that probability, about."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(means(examples, seed), [tail, 1 - tail])
+    """The percentile bootstrap interval of the mean of scores.
+
+    Args:
+        examples: One score for each held-out example, in the unit of the quality.
+        level: How often intervals made like this hold the true mean.
+        seed: Of the draws.
+
+    Returns:
+        Its lower and its upper end, in the unit of the scores.
+
+    Raises:
+        BadInput: There is no score, one is not finite, or the level is no share.
+    """
+    scores = np.asarray(examples, dtype=float)
+    if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all():
+        raise BadInput(
+            f"scores of shape {scores.shape}, {np.isfinite(scores).sum()} of them finite: "
+            "expected one finite number an example, of an example or more"
+        )
+    low, high = np.quantile(means(scores[:, None], seed)[:, 0], ends(level))
     return float(low), float(high)
+
+
+def ends(level: float) -> tuple[float, float]:
+    """The shares of draws that lie below an interval's lower and its upper end.
+
+    Raises:
+        BadInput: The level is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise BadInput(f"level={level!r}: expected a share between 0 and 1, such as 0.95")
+    return (1 - level) / 2, (1 + level) / 2
+
+
+def means(scores: Scores, seed: int) -> Scores:
+    """The mean of each column in each draw of rows, the same draws for all columns.
+
+    Args:
+        scores: ``(examples, candidates)``.
+        seed: Of the draws.
+
+    Returns:
+        ``(RESAMPLES, candidates)``.
+    """
+    count = len(scores)
+    generator = np.random.default_rng(seed)
+    blocks = []
+    left = RESAMPLES
+    while left:
+        rows = min(left, max(1, BLOCK // count))
+        drawn = generator.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
+        blocks.append(times.astype(float) @ scores / count)
+        left -= rows
+    return np.concatenate(blocks)
