@@ -1,5 +1,6 @@
 """Retention: how much of its teacher's quality a student has after a short distillation."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -32,7 +33,7 @@ from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.distillation.tokens import TokenLesson
 from protege.objectives.distillation.training import Training
 from protege.objectives.objective import Cost, Direction, Measurement, Rung
-from protege.spaces import Task, Teacher, Unsupported
+from protege.spaces import ProtegeError, Task, Teacher, Unsupported
 
 _LESSONS: dict[Task, Lesson] = {
     Task.FEATURES: SentenceLesson(),
@@ -173,8 +174,18 @@ class Retention:
             yield Rung(step, self._measured(candidate, training.losses), step == stops[-1])
 
     def _measured(self, candidate: Candidate, losses: list[float]) -> Measurement:
-        """What the candidate's student is worth as it is now."""
+        """What the candidate's student is worth as it is now.
+
+        Raises:
+            ProtegeError: That is not a finite number.
+        """
         verdict = self.judge(candidate.student.module, candidate, candidate.spelling)
+        if not math.isfinite(verdict.value) or not bool(verdict.rows.isfinite().all()):
+            raise ProtegeError(
+                f"{self.name} after step {len(losses)} is {verdict.value}, not a finite number; "
+                f"lower learning_rate={self.distillation.learning_rate:g}, "
+                "or look at what the teacher answers to the data"
+            )
         worth = self.parts(candidate.teacher).selection.by_sequence(verdict.rows).tolist()
         low, high = map(verdict.of_mean, interval(worth))
         details: dict[str, float | str] = {**verdict.figures, "low": low, "high": high}

@@ -75,7 +75,7 @@ class Questions(ABC):
     ids: Tensor
     """All token ids that are read, one sequence after another; none of images."""
     lengths: Tensor
-    """What each sequence costs to read, ``(sequences,)``: tokens, or 1 for an image."""
+    """What each sequence costs to read, ``(sequences,)``: tokens, or as many for an image."""
     labels: Tensor
     """The true class, or token, of each row; -100 where it has none."""
 

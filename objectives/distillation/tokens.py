@@ -12,7 +12,7 @@ from protege.objectives.distillation.losses import NO_LABEL
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.distillation.wording import Classes, texts_of
-from protege.spaces import BadInput, Teacher
+from protege.spaces import BadInput, Teacher, Unsupported
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,20 @@ class TokenLesson(ClassLesson):
 
 
 def _by_word(teacher: Teacher, examples: Sequence[Example], max_tokens: int) -> Sequences:
-    """Texts in words: the first piece of each word is asked, and has the word's label."""
+    """Texts in words: the first piece of each word is asked, and has the word's label.
+
+    Raises:
+        Unsupported: The tokenizer does not tell which word a token is of.
+    """
+    if not teacher.tokenizer.is_fast:
+        raise Unsupported(
+            f"words for {type(teacher.tokenizer).__name__}: it does not tell which word a token is "
+            "of; give a teacher with a fast tokenizer (tokenizer.json), or whole texts"
+        )
     classes = Classes(teacher)
     pairs = [_checked(example) for example in examples]
     encoded: Any = teacher.tokenizer(
-        [words for words, _ in pairs],
+        _as_read([words for words, _ in pairs], teacher),
         is_split_into_words=True,
         truncation=True,
         max_length=max_tokens,
@@ -64,6 +73,18 @@ def _by_word(teacher: Teacher, examples: Sequence[Example], max_tokens: int) -> 
             before = word
         scored.append(first)
     return Sequences.of(encoded["input_ids"], scored, labels, teacher.tokenizer.pad_token_id or 0)
+
+
+def _as_read(texts: list[list[str]], teacher: Teacher) -> list[list[str]]:
+    """Words as the tokenizer reads them in a text: to byte-level ones, with the space before."""
+
+    def ids(words: str | list[str]) -> Any:
+        split = isinstance(words, list)
+        return teacher.tokenizer(words, is_split_into_words=split)["input_ids"]
+
+    if ids(["a", "b"]) == ids("a b") or ids(["a", " b"]) != ids("a b"):
+        return texts
+    return [[word if not at else f" {word}" for at, word in enumerate(text)] for text in texts]
 
 
 def _checked(example: Example) -> tuple[list[str], tuple[int | str, ...]]:

@@ -20,7 +20,7 @@ from protege.objectives import (
     VectorCosine,
 )
 from protege.objectives.distillation.questions import Questions
-from protege.spaces import Cache, Teacher, Unsupported
+from protege.spaces import Cache, ProtegeError, Teacher, Unsupported
 from tests import pieces
 from tests.objectives.taught import module_of
 from tests.tiny import CASES, texts
@@ -110,6 +110,15 @@ def test_students_are_compared_example_by_example(cache: Cache) -> None:
         alone = cosine_similarity(vectors(module, questions), vectors(teacher, questions))
         assert list(worth[-1]) == pytest.approx(alone.tolist(), abs=1e-5)
     assert worth[0] != worth[1]
+
+
+def test_a_figure_that_is_no_number_says_what_to_change(cache: Cache) -> None:
+    lost = half(CASES["bert-sentences"].teacher(), cache)
+    with torch.no_grad():
+        next(lost.student.model.parameters()).fill_(torch.nan)
+    retention = Retention(CORPUS, replace(SHORT, steps=0), selection=20)
+    with pytest.raises(ProtegeError, match=r"after step 0 is nan, .*; lower learning_rate="):
+        retention.measure(lost)
 
 
 def vectors(model: Any, questions: Questions) -> Tensor:

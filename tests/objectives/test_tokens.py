@@ -1,5 +1,7 @@
 """Words are asked at their first piece, and carry their labels."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from protege.objectives import Example
 from protege.objectives.distillation.losses import NO_LABEL
 from protege.objectives.distillation.sequences import tokens_in
 from protege.objectives.retention import lesson_of
-from protege.spaces import BadInput
+from protege.spaces import BadInput, Unsupported
 from tests import pieces
 
 TEACHER = pieces.teacher("bert-tokens")
@@ -31,6 +33,22 @@ def test_the_row_of_a_word_is_its_first_piece() -> None:
     first = [TEACHER.tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in WORDS[0]]
     assert found.ids[found.positions].tolist() == first
     assert max(len(TEACHER.tokenizer.tokenize(word)) for word in WORDS[0]) > 1
+
+
+def test_a_byte_level_tokenizer_reads_words_as_in_a_text() -> None:
+    """To it the space before a word is a part of the word."""
+    teacher = replace(TEACHER, processor=pieces.tokenizer("bytes"))
+    found = tokens_in(lesson_of(teacher).questions(teacher, [Example(WORDS[0])], 90))
+    assert found.ids.tolist() == teacher.tokenizer(" ".join(WORDS[0]))["input_ids"]
+    assert found.rows == len(WORDS[0])
+    first = [str(teacher.tokenizer.decode(one)).lstrip()[0] for one in found.ids[found.positions]]
+    assert first == [word[0] for word in WORDS[0]]
+
+
+def test_a_tokenizer_that_knows_no_words_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(TEACHER.tokenizer), "is_fast", False)
+    with pytest.raises(Unsupported, match="Tokenizer: it does not tell which word a token is of"):
+        asked([Example(WORDS[0])])
 
 
 def test_labels_go_by_name_too() -> None:
