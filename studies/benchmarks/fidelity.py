@@ -6,33 +6,46 @@ command goes on where it was.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from protege.objectives import Candidate, Stopwatch
+from protege.objectives import Candidate, Retention, Stopwatch
 from protege.search import Search
-from protege.search.fidelity import measured
+from protege.search.agreement import FEWEST, agreement
+from protege.search.export import artifact, keep
+from protege.search.fidelity import Fidelity, measured
 from protege.search.progress import watching
+from protege.search.warm import warm
 from protege.spaces import Architecture
 from studies import minilm_cpu, smollm2_cpu
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
 
 TIMES = 8
+STUDENTS = {"minilm": 16, "smollm2": 10}
 
 
-def fidelity(search: Search, name: str, count: int, bar: str) -> Iterator[Figure]:
-    """Kendall's tau of every rung of a search with its long run, over so many of its students."""
-    folder = FOLDER / "fidelity" / name
-    search.folder = folder
+def drawn(search: Search, name: str, count: int) -> list[Architecture]:
+    """So many of a search's students at random, its runs kept in a folder of this benchmark."""
+    search.folder = FOLDER / "fidelity" / name
     search.resolve()
     others = [member for member in search.space if member != search.teacher.architecture]
-    drawn = random.Random(0).sample(others, count)
-    made = [(number, partial(_anew, search, one)) for number, one in enumerate(drawn)]
-    if search.retention is None:
-        raise RuntimeError("the study trains nothing")
+    return random.Random(0).sample(others, count)
+
+
+def fidelity(search: Search, name: str, count: int) -> Fidelity:
+    """Every one of the students taught as the search does, and for eight times as long."""
+    students = drawn(search, name, count)
+    made = [(number, partial(_anew, search, one)) for number, one in enumerate(students)]
     with watching(name) as announce:
-        found = measured(search.retention, made, folder, TIMES, announce)
+        return measured(_retention(search), made, FOLDER / "fidelity" / name, TIMES, announce)
+
+
+def agreeing(found: Fidelity, name: str, bar: str) -> Iterator[Figure]:
+    """Kendall's tau of every rung of a search with its long run."""
     last = max(found.by_rung)
     for step, one in found.by_rung.items():
         label = f"{name} kendall" + ("" if step == last else f" at step {step} of {last}")
@@ -41,20 +54,75 @@ def fidelity(search: Search, name: str, count: int, bar: str) -> Iterator[Figure
 
 
 def _anew(search: Search, architecture: Architecture) -> Candidate:
-    found = search.candidate(architecture)
-    found.stopwatch = Stopwatch()
-    return found
+    return replace(search.candidate(architecture), stopwatch=Stopwatch())
+
+
+def _retention(search: Search) -> Retention:
+    if search.retention is None:
+        raise RuntimeError("the study trains nothing")
+    return search.retention
 
 
 def minilm(*, quick: bool) -> Iterator[Figure]:
     """Sixteen students of all-MiniLM-L6-v2."""
-    yield from fidelity(minilm_cpu.search, "minilm", 3 if quick else 16, "at least 0.8")
+    count = 3 if quick else STUDENTS["minilm"]
+    yield from agreeing(fidelity(minilm_cpu.search, "minilm", count), "minilm", "at least 0.8")
 
 
 def smollm2(*, quick: bool) -> Iterator[Figure]:
     """Ten students of SmolLM2-135M."""
-    yield from fidelity(smollm2_cpu.study(), "smollm2", 3 if quick else 10, "at least 0.7")
+    count = 3 if quick else STUDENTS["smollm2"]
+    yield from agreeing(fidelity(smollm2_cpu.study(), "smollm2", count), "smollm2", "at least 0.7")
+
+
+def warm_start(*, quick: bool) -> Iterator[Figure]:
+    """The same students of MiniLM, each started from the nearest earlier one it is nested in.
+
+    In a study only those on the front pass their weights on; here all do, for more of an effect.
+    """
+    search, count = minilm_cpu.search, 3 if quick else STUDENTS["minilm"]
+    plain = fidelity(search, "minilm", count)
+    with TemporaryDirectory() as scratch:
+        taught = [*_one_after_another(search, drawn(search, "minilm", count), Path(scratch))]
+    warmed = agreement([one.value for one in taught], [run.long for run in plain.runs], FEWEST)
+    last = max(plain.by_rung)
+    cold = agreement([run.rungs[last] for run in plain.runs], [r.long for r in plain.runs], FEWEST)
+    for label, one in (("from the teacher", cold), ("warm", warmed)):
+        yield Figure(f"kendall, {label}", one.kendall, *one.kendall_interval)
+    pairs = [(w, run.rungs[last]) for w, run in zip(taught, plain.runs, strict=True) if w.is_heir]
+    gains = [warm.value - value for warm, value in pairs]
+    yield Figure.of("retention gained by heirs", gains, "", f"{len(gains)} of {count} are heirs")
+    steps = [min((s for s, v in w.rungs.items() if v >= value), default=last) for w, value in pairs]
+    saved = "steps of an heir until it is worth what it is from the teacher"
+    yield Figure.of(saved, [float(step) for step in steps], "", f"{last} from the teacher")
+
+
+@dataclass(frozen=True)
+class _Warm:
+    """A student that may have started from another one: whether, and its retention by steps."""
+
+    is_heir: bool
+    rungs: Mapping[int, float]
+
+    @property
+    def value(self) -> float:
+        return self.rungs[max(self.rungs)]
+
+
+def _one_after_another(
+    search: Search, students: Sequence[Architecture], folder: Path
+) -> Iterator[_Warm]:
+    stored: dict[Path, Architecture] = {}
+    for number, architecture in enumerate(students):
+        begin = partial(warm, search.teacher, search.space, dict(stored))
+        heir = begin(architecture, search.calibration) is not None
+        candidate = replace(_anew(search, architecture), inherit=begin)
+        rungs = _retention(search).rungs(candidate)
+        yield _Warm(heir, {rung.step: rung.measurement.value for rung in rungs})
+        keep(folder, number, candidate)
+        stored[artifact(folder, number)] = architecture
 
 
 if __name__ == "__main__":
-    run_parts("fidelity", __doc__ or "", {"minilm": minilm, "smollm2": smollm2})
+    parts = {"minilm": minilm, "smollm2": smollm2, "warm": warm_start}
+    run_parts("fidelity", __doc__ or "", parts)
