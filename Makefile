@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo smollm2 executorch test check format clean
+.PHONY: help demo smollm2 reviews executorch test check format clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -14,6 +14,9 @@ demo: $(VENV)/demo ## search students of all-MiniLM-L6-v2 on this machine's CPU
 
 smollm2: $(VENV)/smollm2 ## the same for a decoder, SmolLM2-135M
 	$(BIN)/python -m studies.smollm2_cpu
+
+reviews: $(VENV)/smollm2 ## the same for a classifier of film reviews, with labels
+	$(BIN)/python -m studies.reviews_cpu
 
 executorch: $(VENV)/executorch/ready ## build the environment that exports for ExecuTorch
 

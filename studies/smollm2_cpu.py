@@ -69,5 +69,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     sys.exit(guarded(main))
-else:
+elif __name__ == "study":  # as `protege run` calls it; whoever imports it need not load the teacher
     search = study()

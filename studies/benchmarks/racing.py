@@ -82,7 +82,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
         search = study(seed, FOLDER / "racing-quick" if quick else FOLDER / "racing")
         found.append(search.run(trials=8 if quick else 40))
         print(f"seed {seed}: {found[-1].hypervolume:.4f}", flush=True)
-    for eta in (2.0, 3.0, 4.0):
+    for eta in (2.0, 3.0, 4.0, 6.0, 9.0):
         shares = [raced(front, Race(eta=eta)) for front in found]
         label = "" if eta == Race().eta else f" (eta {eta:g})"
         volumes = f"{min(share[0] for share in shares):.4f} of the hypervolume at least"
