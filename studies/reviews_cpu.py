@@ -24,6 +24,7 @@ from protege.objectives import Distillation, Example, Latency, LocalCPU, Retenti
 from protege.search import Search
 from protege.search.cli import guarded
 from protege.spaces import SearchSpace, Teacher
+from protege.spaces.quiet import quiet
 from studies.ending import conclude
 from studies.snippets import snippets
 
@@ -68,12 +69,13 @@ def learnt(asked: Retention) -> list[Example]:
 
 def _fine_tune(folder: Path, asked: Retention) -> None:
     tokenizer = AutoTokenizer.from_pretrained(get_model_path())
-    model = AutoModelForSequenceClassification.from_pretrained(
-        get_model_path(),
-        dtype=torch.float32,
-        label2id={name: number for number, name in enumerate(CLASSES)},
-        id2label=dict(enumerate(CLASSES)),
-    )
+    with quiet():  # it tells that the head is new
+        model = AutoModelForSequenceClassification.from_pretrained(
+            get_model_path(),
+            dtype=torch.float32,
+            label2id={name: number for number, name in enumerate(CLASSES)},
+            id2label=dict(enumerate(CLASSES)),
+        )
     most = asked.distillation.max_tokens
     rows: list[dict[str, Any]] = [
         {
@@ -91,6 +93,9 @@ def _fine_tune(folder: Path, asked: Retention) -> None:
         train_sampling_strategy="group_by_length",
         save_strategy="no",
         report_to="none",
+        logging_strategy="no",
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=torch.cuda.is_available(),
         seed=0,
     )
     Trainer(
