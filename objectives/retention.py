@@ -162,6 +162,10 @@ class Retention:
             found = self._measured(candidate, [])
             yield from (Rung(step, found, step == stops[-1]) for step in stops)
             return
+        if stops[0] == 0 and not self.distillation.progressive:
+            # before anything is made ready for training: many a student gets no further
+            yield Rung(0, self._measured(candidate, []))
+            stops = stops[1:]
         training = self.training(candidate)
         halts = training.run(stops)
         while True:

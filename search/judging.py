@@ -29,13 +29,20 @@ class Judge:
     stopwatch: Stopwatch
     never_stops: bool = False
 
+    def reached(self, step: int, measurements: Mapping[str, Measurement]) -> None:
+        """Store what the candidate is worth at a rung: others are compared with it from now on."""
+        with self.stopwatch.phase("race"):
+            self.ledger.note(self.number, step, self._values(measurements))
+
     def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
         """Whether the candidate is trained on beyond a rung."""
-        goals = self.ledger.goals
+        goals = self.ledger.goals.goals
         with self.stopwatch.phase("race"):
-            values = [measurements[name].value for name in goals.names]
-            others = self.ledger.note(self.number, step, values)
-            signs = np.array([goal.sign for goal in goals.goals])
-            records = np.array(others, dtype=float).reshape(-1, len(signs)) * signs
-            found = decide(records, np.array(values) * signs, self.race)
+            signs = np.array([goal.sign for goal in goals])
+            others = np.array(self.ledger.others(self.number, step), dtype=float)
+            own = np.array(self._values(measurements))
+            found = decide(others.reshape(-1, len(signs)) * signs, own * signs, self.race)
         return self.never_stops or found is Decision.CONTINUE
+
+    def _values(self, measurements: Mapping[str, Measurement]) -> list[float]:
+        return [measurements[name].value for name in self.ledger.goals.names]

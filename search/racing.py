@@ -189,7 +189,7 @@ class Replay:
     seconds: float
 
 
-def replay(curves: Sequence[Curve], race: Race) -> Replay:
+def replay(curves: Sequence[Curve], race: Race, scouted: int = 0) -> Replay:
     """Race candidates whose curves are known, one after another.
 
     Each is compared at each of its rungs but the last with all that earlier ones reached there,
@@ -198,21 +198,25 @@ def replay(curves: Sequence[Curve], race: Race) -> Replay:
     Args:
         curves: In order of arrival, all with as many costs.
         race: How hard they compete.
+        scouted: So many of the first are looked at at their first rung before any goes beyond it.
 
     Raises:
         BadInput: Curves that meet at a rung differ in how many costs they have.
     """
-    reached: defaultdict[int, list[tuple[float, ...]]] = defaultdict(list)
+    reached: defaultdict[int, dict[int, tuple[float, ...]]] = defaultdict(dict)
+    for number, curve in enumerate(curves[:scouted]):
+        if len(curve.qualities) > 1:
+            reached[0][number] = curve.goals(0)
     stopped_at: list[int | None] = []
     seconds = 0.0
-    for curve in curves:
+    for number, curve in enumerate(curves):
         last = len(curve.qualities) - 1
         stopped = None
         for rung in range(last):
             goals = curve.goals(rung)
-            decision = decide(reached[rung], goals, race)
-            reached[rung].append(goals)
-            if decision is Decision.STOP:
+            others = [found for other, found in reached[rung].items() if other != number]
+            reached[rung][number] = goals
+            if decide(others, goals, race) is Decision.STOP:
                 stopped = rung
                 break
         stopped_at.append(stopped)

@@ -1,7 +1,7 @@
 """The search: teacher, space and objectives in, a front out."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -9,42 +9,37 @@ from typing import Any
 from protege.objectives import (
     Candidate,
     Cost,
-    Latency,
     Objective,
     Retention,
     Stopwatch,
-    Trained,
     exceeds,
 )
+from protege.search.about import about, identity
 from protege.search.calibrating import Needs, calibrated
 from protege.search.confirming import confirmed
-from protege.search.export import keep, sweep
+from protege.search.coordinator import Coordinator
+from protege.search.export import sweep
 from protege.search.fidelity import Fidelity, chosen
 from protege.search.fidelity import measured as fidelity_of
 from protege.search.front import DATABASE, Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
-from protege.search.judging import Judge
 from protege.search.lock import held
 from protege.search.progress import Bar, bar, watching
 from protege.search.racing import Race
-from protege.search.screening import screened
 from protege.search.study import (
     Ledger,
-    Study,
     database_path,
     identify,
     open_ledger,
     open_study,
 )
-from protege.search.trial import Referee, State, Trial, evaluate
-from protege.search.warm import finished, warm
+from protege.search.trial import State, Trial
 from protege.spaces import (
     Architecture,
     BadInput,
     Cache,
     Calibration,
-    ProtegeError,
     SearchSpace,
     Teacher,
 )
@@ -103,7 +98,7 @@ class Search:
         """Go on until the study has that many trials, and return its front.
 
         Run again, it takes up where it was: a trial that was cut short is repeated under its
-        number, finished ones are not. Ctrl-C, or any other end, loses at most that one trial.
+        number, finished ones are not. Ctrl-C, or any other end, loses at most the training of one.
 
         Raises:
             BadInput: A limit cannot be met by any student, or another process runs this study.
@@ -117,12 +112,11 @@ class Search:
                 self.stopwatch.announce = progress.doing
                 with self.stopwatch.phase("study"):
                     ledger = self._open()
-                done = ledger.trials()
-                self._show(progress, done)
-                while len(done) < trials and not ledger.exhausted:
-                    done.append(self._next(ledger, done))
+                coordinator = self._coordinator(ledger)
+                self._show(progress, coordinator.done)
+                for _ in coordinator.go_on(trials):
                     self._describe(ledger)
-                    self._show(progress, done)
+                    self._show(progress, coordinator.done)
             self.stopwatch.announce = _ignore
         front = Front.read(self.storage, self.name)
         front.save()
@@ -198,51 +192,19 @@ class Search:
         return next((o for o in self.objectives if isinstance(o, Retention)), None)
 
     @property
-    def _latencies(self) -> list[Latency]:
-        return [one for one in self.objectives if isinstance(one, Latency)]
-
-    @property
-    def _is_beside(self) -> bool:
-        database = database_path(self.storage)
-        return database is not None and database.parent.resolve() == self._folder.resolve()
-
-    @property
     def _folder(self) -> Path:
         return Path(self.folder)
 
-    def _next(self, ledger: Ledger, done: Sequence[Trial]) -> Trial:
-        """One trial, from asking to telling; its weights are kept while it is on the front."""
-        with self.stopwatch.phase("propose"):
-            number, architecture = ledger.ask()
-        candidate = self._starting(self.candidate(architecture), ledger, done)
-        trial = screened(number, candidate, self._latencies, done)
-        trial = trial or evaluate(
-            number, candidate, self.objectives, self._referee(number, candidate, ledger)
+    def _coordinator(self, ledger: Ledger) -> Coordinator:
+        return Coordinator(
+            ledger=ledger,
+            candidate=self.candidate,
+            objectives=self.objectives,
+            folder=self._folder,
+            race=self.race,
+            warm_start=self.warm_start,
+            stopwatch=self.stopwatch,
         )
-        if candidate.is_teacher and trial.state is State.FAILED:
-            raise ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
-        with self.stopwatch.phase("store"):
-            front = ledger.goals.front([*done, trial])
-            if trial in front:
-                keep(self._folder, number, candidate)
-            ledger.tell(trial)
-            sweep(self._folder, (one.number for one in front))
-        return trial
-
-    def _starting(self, candidate: Candidate, ledger: Ledger, done: Sequence[Trial]) -> Candidate:
-        """The candidate, which may start from a student of the front where that is wanted."""
-        # what all others are compared with is the same in every study
-        if not self.warm_start or candidate.architecture in self.space.anchors:
-            return candidate
-        stored = finished(self._folder, ledger.goals.front(done), self.space, self.teacher)
-        return replace(candidate, inherit=partial(warm, self.teacher, self.space, stored))
-
-    def _referee(self, number: int, candidate: Candidate, ledger: Ledger) -> Referee | None:
-        """Who stops the candidate on its way; nobody where nothing is to be saved by it."""
-        if self.race is None or not any(isinstance(one, Trained) for one in self.objectives):
-            return None
-        never = candidate.architecture in self.space.anchors
-        return Judge(self.race, ledger, number, candidate.stopwatch, never_stops=never)
 
     def resolve(self) -> None:
         """Settle the policies that only a look at the data tells, if any are left open."""
@@ -268,7 +230,7 @@ class Search:
         """The study, known for this one before anything is measured, and caught up with."""
         goals = Goals.of(self.objectives)
         study = open_study(self.storage, self.name, goals)
-        self._identify(study, goals)
+        identify(study, identity(self, goals))
         self.resolve()
         ledger = open_ledger(study, self.space, goals, self.seed, self.sampler)
         ledger.catch_up()
@@ -281,53 +243,9 @@ class Search:
         self._describe(ledger)
         return ledger
 
-    def _identify(self, study: Study, goals: Goals) -> None:
-        """Refuse to go on with a study that was made with anything else."""
-        data = [o.data.fingerprint for o in self.objectives if isinstance(o, Retention)]
-        # only where it is on: studies from before there was a choice go on
-        warm_start = {"warm_start": True} if self.warm_start else {}
-        identify(
-            study,
-            {
-                "teacher": self.teacher.fingerprint,
-                "data": data,
-                "seed": self.seed,
-                "space": self.space.declaration(),
-                "objectives": [goal.declared for goal in goals.goals],
-                **warm_start,
-            },
-        )
-
     def _describe(self, ledger: Ledger) -> None:
         """Record what a report needs to know of the study."""
-        own = self.teacher
-        ledger.study.set_user_attr(
-            "about",
-            {
-                "name": self.name,
-                # none: wherever the database is, so that a run folder can be moved
-                "folder": None if self._is_beside else str(self._folder.resolve()),
-                "seed": self.seed,
-                "race": self.race and asdict(self.race),
-                "goals": [goal.record() for goal in ledger.goals.goals],
-                "workloads": {one.name: asdict(one.workload) for one in self._latencies},
-                "teacher": {
-                    "source": own.source,
-                    "fingerprint": own.fingerprint,
-                    "is_hub_id": not Path(own.source).exists(),
-                    "task": str(own.task),
-                    "auto_class": own.task.auto_class,
-                    "auto_processor": own.task.auto_processor,
-                    "key": own.architecture.key(),
-                    "architecture": own.architecture.fields(),
-                },
-                "anchors": [anchor.key() for anchor in self.space.anchors],
-                "space": repr(self.space),
-                "students": len(self.space),
-                "heads": self._heads,
-                "seconds": self.stopwatch.snapshot(),
-            },
-        )
+        ledger.study.set_user_attr("about", about(self, ledger.goals, self._heads))
 
     def _check_limits(self) -> None:
         """Refuse a limit that the smallest students do not meet.

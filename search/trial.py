@@ -1,13 +1,11 @@
-"""The record of one candidate, and how it comes about."""
+"""The record of one candidate."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
-from protege.objectives import Candidate, Cost, Measurement, Objective, Trained, exceeds
-from protege.spaces import BadInput, DiskFull, ProtegeError
+from protege.objectives import Measurement
 
 _LISTS = ("samples", "examples")
 """What JSON knows as lists of a measurement's tuples."""
@@ -91,90 +89,3 @@ class Trial:
         rungs = {int(step): value for step, value in record["rungs"].items()}
         known = {"state": State(record["state"]), "measurements": measurements, "rungs": rungs}
         return cls(**{**record, **known})
-
-
-class Referee(Protocol):
-    """Decides at each rung whether a candidate is trained on."""
-
-    def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
-        """Told of all figures of a candidate at a rung that is not its last."""
-
-
-def evaluate(
-    number: int,
-    candidate: Candidate,
-    objectives: Sequence[Objective],
-    referee: Referee | None = None,
-) -> Trial:
-    """Measure a candidate, cheap objectives first, and stop at the first limit it is over.
-
-    A limit on what only training tells is judged after the fact: the trial is complete, and the
-    front leaves it out. So it is with the teacher, whatever limit it is over: all others are
-    compared with it, and it costs no training.
-
-    Args:
-        number: The trial's number.
-        candidate: The candidate.
-        objectives: What it is judged by.
-        referee: Who looks at it at every rung; without one there are no rungs.
-
-    Raises:
-        BadInput: What the user gave cannot be used; no other candidate would fare better.
-        DiskFull: There is no room for what is to be kept.
-    """
-    before = candidate.stopwatch.snapshot()
-    found = _Found()
-    try:
-        for objective in sorted(objectives, key=lambda one: (one.cost, isinstance(one, Trained))):
-            found.measure(objective, candidate, referee)
-            if found.state is not State.COMPLETE:
-                break
-    except (BadInput, DiskFull):
-        raise
-    except (ProtegeError, RuntimeError, MemoryError) as error:
-        found.state, found.reason = State.FAILED, f"{type(error).__name__}: {error}"
-    return Trial(
-        number=number,
-        key=candidate.architecture.key(),
-        architecture=candidate.architecture.fields(),
-        state=found.state,
-        measurements=found.measurements,
-        seconds=candidate.stopwatch.since(before),
-        reason=found.reason,
-        rungs=found.rungs,
-    )
-
-
-@dataclass
-class _Found:
-    """What is known of a candidate so far."""
-
-    measurements: dict[str, Measurement] = field(default_factory=dict)
-    rungs: dict[int, float] = field(default_factory=dict)
-    state: State = State.COMPLETE
-    reason: str = ""
-
-    def measure(self, objective: Objective, candidate: Candidate, referee: Referee | None) -> None:
-        """Add an objective's figure, or that of the rung where the candidate is stopped."""
-        if referee is None or not isinstance(objective, Trained):
-            self._note(objective, objective.measure(candidate))
-        else:
-            for rung in objective.rungs(candidate):
-                value = self._note(objective, rung.measurement).value
-                self.rungs[rung.step] = value
-                if not rung.is_last and not referee.goes_on(rung.step, self.measurements):
-                    self.state = State.STOPPED
-                    self.reason = f"beaten at step {rung.step}, with {objective.name} {value:.4g}"
-                    return
-        value = self.measurements[objective.name].value
-        if not exceeds(objective, value):
-            return
-        self.reason = f"{objective.name} {value:.4g} is beyond the limit {objective.limit:g}"
-        if objective.cost < Cost.MINUTES and not candidate.is_teacher:
-            self.state = State.SCREENED
-
-    def _note(self, objective: Objective, found: Measurement) -> Measurement:
-        if not math.isfinite(found.value):
-            raise ProtegeError(f"{objective.name} is {found.value}, not a finite number")
-        self.measurements[objective.name] = found
-        return found

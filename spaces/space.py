@@ -19,6 +19,9 @@ from protege.spaces.policies import Healing, LayerPolicy, WidthPolicy, check_hea
 from protege.spaces.ratios import Ratios, spread
 from protege.spaces.teacher import Teacher
 
+LADDER = (0.0, 0.5, 0.25, 0.75)
+"""Where anchors are between the smallest student and the teacher, as a share of the way."""
+
 
 def _any(_: Architecture) -> bool:
     """Whatever the family takes, an unknown teacher of it can be cut to."""
@@ -33,7 +36,8 @@ class SearchSpace:
     range without a step has every whole number of layers, and eighths of the other sizes.
 
     The teacher is in every space, and so is the naive half: half the layers, every k-th, and half
-    the width, first units: where most people start by hand. Both are the baselines of a study.
+    the width, first units: where most people start by hand. Both are the baselines of a study; a
+    study begins with its `anchors`.
 
     Attributes:
         layers: Of `num_hidden_layers`; of a pair, the encoder's.
@@ -152,6 +156,16 @@ class SearchSpace:
 
     @cached_property
     def anchors(self) -> tuple[Architecture, ...]:
+        """What a study tries first: the baselines, the smallest student, and a ladder between.
+
+        The rungs of the ladder are as far from the smallest as from the teacher in every size.
+        """
+        usual = self.params(self._declared[0])
+        ladder = (self.nearest(self._between(share, usual)) for share in LADDER)
+        return tuple(dict.fromkeys((*self.baselines, *ladder)))
+
+    @cached_property
+    def baselines(self) -> tuple[Architecture, ...]:
         """The teacher and the naive half."""
         teacher = self._teacher
         named = ("layers", "decoder_layers", "hidden", "intermediate", "moe_intermediate")
@@ -168,8 +182,8 @@ class SearchSpace:
 
     @cached_property
     def members(self) -> tuple[Architecture, ...]:
-        """Every distinct student, the anchors first."""
-        return tuple(dict.fromkeys((*self.anchors, *self._declared)))
+        """Every distinct student, the baselines first."""
+        return tuple(dict.fromkeys((*self.baselines, *self._declared)))
 
     @cached_property
     def by_key(self) -> dict[str, Architecture]:
@@ -270,6 +284,15 @@ class SearchSpace:
             if side not in steps or abs(step) < steps[side][0]:
                 steps[side] = (abs(step), member)
         return found + [member for _, member in steps.values()]
+
+    def _between(self, share: float, params: Params) -> dict[str, Value]:
+        """The values with every size moved to that share of the way from least to largest."""
+        moved = dict(params)
+        for knob in self.knobs:
+            if knob.is_size:
+                least, largest = int(knob.values[0]), int(knob.values[-1])
+                moved[knob.name] = round(least + share * (largest - least))
+        return moved
 
     @property
     def _teacher(self) -> Architecture:

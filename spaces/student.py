@@ -59,6 +59,11 @@ class Student:
         return self.model if self.embedder is None else self.embedder
 
     @property
+    def nbytes(self) -> int:
+        """Bytes that its weights take in memory."""
+        return sum(parameter.nbytes for parameter in self.module.parameters())
+
+    @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer.
 

@@ -69,7 +69,7 @@ class Picture:
     def _of_image(cls, image: "Image", where: str) -> "Picture":
         try:
             coloured = _upright(image)
-        except (OSError, SyntaxError, ValueError) as error:
+        except _unreadable() as error:
             raise BadInput(f"{where}: not an image that can be read ({error})") from None
         return cls(coloured.tobytes(), coloured.size)
 
@@ -102,7 +102,7 @@ class Picture:
         try:
             with pil.open(BytesIO(self.content)) as opened:
                 return _upright(opened)
-        except (OSError, SyntaxError, ValueError) as error:
+        except _unreadable() as error:
             raise BadInput(
                 f"{self}: not an image that can be read ({error}); replace or remove it"
             ) from None
@@ -117,6 +117,11 @@ def _upright(image: "Image") -> "Image":
     from PIL import ImageOps
 
     return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What Pillow raises of files that are broken, or claim more pixels than it takes for sane."""
+    return OSError, SyntaxError, ValueError, _pil().DecompressionBombError
 
 
 def _pil() -> Any:

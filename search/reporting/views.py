@@ -145,8 +145,7 @@ def _kind(front: "Front", trial: Trial, members: set[int]) -> str:
 def _role(front: "Front", trial: Trial) -> str:
     if front.teacher and trial.number == front.teacher.number:
         return TEACHER
-    # the study's anchors are the teacher, then the naive half where the family has one
-    return NAIVE if trial.key in front.about.get("anchors", ())[1:2] else ""
+    return NAIVE if trial.key == front.about.get("naive") else ""
 
 
 def _hover(front: "Front", trial: Trial) -> str:

@@ -43,6 +43,7 @@ class Ledger:
     space: SearchSpace
     goals: Goals
     _open: dict[int, optuna.trial.Trial] = field(default_factory=dict, repr=False)
+    _in_hand: set[int] = field(default_factory=set, repr=False)
 
     def catch_up(self) -> None:
         """Tell what a process that died had measured and recorded, but not told."""
@@ -53,11 +54,15 @@ class Ledger:
     def ask(self) -> tuple[int, Architecture]:
         """The number and the architecture of the next trial: one that was never asked for before.
 
-        A trial that an earlier process left unfinished comes first.
+        Trials that an earlier process left unfinished come first.
+
+        Raises:
+            Infeasible: The space is exhausted.
         """
-        waiting = self._unfinished()
+        waiting = self._waiting()
         trial = self._open[waiting[0].number] if waiting else self.study.ask()
         self._open[trial.number] = trial
+        self._in_hand.add(trial.number)
         known = trial.user_attrs.get("key")
         if known:
             return trial.number, self.space.by_key[known]
@@ -71,6 +76,7 @@ class Ledger:
     def tell(self, result: Trial) -> None:
         """Store all that is known of a trial, then tell the study."""
         trial = self._open.pop(result.number)
+        self._in_hand.discard(result.number)
         trial.set_user_attr("protege", result.record())
         trial.set_user_attr("state", str(result.state))
         if result.reason:
@@ -87,14 +93,13 @@ class Ledger:
         values = self.goals.values(result) if complete else None
         self.study.tell(trial, values, state=_TOLD[result.state])
 
-    def note(self, number: int, step: int, values: Sequence[float]) -> list[list[float]]:
-        """Store a candidate's values at a rung, in the order of the goals.
+    def note(self, number: int, step: int, values: Sequence[float]) -> None:
+        """Store a candidate's values at a rung, in the order of the goals."""
+        self._open[number].set_user_attr(f"{RUNG}{step}", list(values))
 
-        Returns:
-            The values of every other candidate that was there.
-        """
+    def others(self, number: int, step: int) -> list[list[float]]:
+        """The values at a rung of every candidate that was there, but for one."""
         name = f"{RUNG}{step}"
-        self._open[number].set_user_attr(name, list(values))
         trials = self.study.get_trials(deepcopy=False)
         return [t.user_attrs[name] for t in trials if t.number != number and name in t.user_attrs]
 
@@ -112,10 +117,14 @@ class Ledger:
                 self._open[trial.number] = taken_over
         return left
 
+    def _waiting(self) -> list[FrozenTrial]:
+        """Trials that a process that died had asked for, and nobody has in hand."""
+        return [trial for trial in self._unfinished() if trial.number not in self._in_hand]
+
     @property
     def exhausted(self) -> bool:
-        """Whether every member of the space has been asked for, and told of."""
-        return not self._unfinished() and len(asked_for(self.study)) >= len(self.space)
+        """Whether there is nothing left to ask for: every member is told of, or in hand."""
+        return not self._waiting() and len(asked_for(self.study)) >= len(self.space)
 
 
 def open_study(storage: str, name: str, goals: Goals) -> Study:

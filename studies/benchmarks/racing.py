@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protege.search import Front, Search, Trial
+from protege.search.coordinator import SCOUTED
 from protege.search.racing import Curve, Race, replay
 from studies import minilm_cpu
 from studies.benchmarks.figures import FOLDER, Figure
@@ -87,7 +88,7 @@ def _stopped(front: Front, trials: Sequence[Trial], race: Race) -> dict[int, int
         for trial in trials
     ]
     never = {front.teacher.number if front.teacher else -1, 0, 1}  # the baselines come first
-    found = zip(trials, replay(curves, race).stopped_at, strict=True)
+    found = zip(trials, replay(curves, race, SCOUTED).stopped_at, strict=True)
     return {
         trial.number: list(trial.rungs)[rung]
         for trial, rung in found
@@ -108,15 +109,16 @@ def figures(*, quick: bool) -> Iterator[Figure]:
         search = study(seed, FOLDER / "racing-quick" if quick else FOLDER / "racing")
         found.append(search.run(trials=8 if quick else 40))
         print(f"seed {seed}: {found[-1].hypervolume:.4f}", flush=True)
-    races = {"nobody stops": NOBODY_STOPS, "raced": Race()}
-    races |= {f"raced, eta {eta:g}": Race(eta=eta) for eta in (1.5, 2.0, 4.0, 6.0)}
+    races = {"": Race(), " (nobody stops)": NOBODY_STOPS}
+    races |= {f" (eta {eta:g})": Race(eta=eta) for eta in (1.5, 2.0, 4.0, 6.0)}
     for label, race in races.items():
         shares = [spent(front, race) for front in found]
-        told = "at most 0.40" if label == "raced" else ""
-        yield Figure.of(f"training to 99% of it, {label}", [s.until for s in shares], "", told)
+        told = "at most 0.40" if not label else ""
+        name = f"training cost to 99% hypervolume{label}"
+        yield Figure.of(name, [share.until for share in shares], "", told)
         told = f"{[share.stopped for share in shares]} of 40 stopped"
-        yield Figure.of(f"training in all, {label}", [s.training for s in shares], "", told)
-        yield Figure.of(f"hypervolume, {label}", [s.volume for s in shares])
+        yield Figure.of(f"training in all{label}", [share.training for share in shares], "", told)
+        yield Figure.of(f"hypervolume{label}", [share.volume for share in shares])
 
 
 if __name__ == "__main__":

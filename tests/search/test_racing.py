@@ -280,6 +280,15 @@ def test_replay_stops_what_diverged_and_forgets_it() -> None:
     assert found.stopped_at == (0, 0, 0, None, None)
 
 
+def test_replayed_scouts_compete_with_those_after_them_where_they_begin() -> None:
+    curves = [curve(q) for q in (1, 2, 3, 4, 5)]
+    assert replay(curves, RACE).stopped_at == (None,) * 5
+    assert replay(curves, RACE, scouted=5).stopped_at == (0, 0, 0, None, None)
+    # at later rungs there is nobody yet
+    late = [Curve((1.0,), (4.0, float(q), float(q)), (0.0, 1.0, 2.0)) for q in (1, 2, 3, 4, 5)]
+    assert replay(late, RACE, scouted=5).stopped_at == (None,) * 5
+
+
 def test_replay_of_nobody_costs_nothing() -> None:
     assert replay([], RACE).stopped_at == ()
     assert replay([], RACE).seconds == 0

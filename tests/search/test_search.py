@@ -119,7 +119,7 @@ def test_a_limit_that_no_student_meets_is_refused_with_the_least_there_is(
 # where candidates race the first that looks at the ruined student is the judge at a rung
 @pytest.mark.parametrize(
     ("race", "reason"),
-    [(None, "diverged at step"), (Race(), "retention is nan, not a finite number")],
+    [(None, "diverged at step"), (Race(), "is nan, not a finite number")],
 )
 def test_training_that_diverges_costs_its_trial_and_not_the_study(
     folder: Path, teacher: Teacher, race: Race | None, reason: str

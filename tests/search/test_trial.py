@@ -8,7 +8,7 @@ import pytest
 
 from protege.objectives import Candidate, Cost, Direction, Measurement, Memory, Objective
 from protege.search import State, Trial
-from protege.search.trial import evaluate
+from protege.search.evaluating import evaluate
 from protege.spaces import BadInput, Cache, DiskFull, Infeasible, Teacher
 from tests.search.toys import retention
 
@@ -153,9 +153,14 @@ class Scripted:
 
     until: int
     told: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
+
+    def reached(self, step: int, measurements: Mapping[str, Measurement]) -> None:
+        self.told.append((step, {name: one.value for name, one in measurements.items()}))
 
     def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
-        self.told.append((step, {name: one.value for name, one in measurements.items()}))
+        assert self.told[-1][1] == {name: one.value for name, one in measurements.items()}
+        self.asked.append(step)
         return step < self.until
 
 

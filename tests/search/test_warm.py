@@ -12,8 +12,8 @@ from torch import Tensor
 
 from protege.objectives import Candidate, Memory, Progressive, Retention
 from protege.search import Front, Search, State, Trial
+from protege.search.evaluating import evaluate
 from protege.search.export import artifact, keep
-from protege.search.trial import evaluate
 from protege.search.warm import finished, warm
 from protege.spaces import (
     Architecture,
@@ -24,7 +24,7 @@ from protege.spaces import (
     Student,
     Teacher,
 )
-from tests.search.toys import PLAIN, retention, toy
+from tests.search.toys import PLAIN, WIDE, retention, toy
 
 SPACE = PLAIN
 """Students that are nested one in another and not healed: nine of them."""
@@ -137,7 +137,7 @@ def test_a_study_that_wants_it_starts_students_from_others(
     from_where = started(search, monkeypatch)
     front = Front.read(folder)
     cut = plain_ones(search, from_where)
-    naive = search.space.anchors[1].key()
+    naive = search.space.baselines[1].key()
     assert naive in cut  # the yardstick is the same in every study
     assert len(cut) < len(from_where) == 8
     asked = {trial.key for trial in front.trials if "inherit" in trial.seconds}
@@ -168,8 +168,8 @@ def test_a_study_that_does_not_want_it_reads_no_student(
 
 
 def test_a_healed_student_that_inherits_is_not_healed_again(folder: Path, teacher: Teacher) -> None:
-    search = toy(folder, teacher=teacher, race=None, warm_start=True)
-    trials = search.run(trials=9).trials
+    search = toy(folder, teacher=teacher, space=WIDE, race=None, warm_start=True)
+    trials = search.run(trials=14).trials
     heirs = [t for t in trials if "inherit" in t.seconds and "heal" not in t.seconds]
     assert heirs
     assert {trial.architecture["healing"] for trial in heirs} == {"sequential"}

@@ -84,7 +84,7 @@ def test_every_member_has_sizes_that_the_family_takes(model_type: str, data: st.
     assert member.num_attention_heads % member.num_key_value_heads == 0
     for size, value in member.sizes().items():
         assert 1 <= value <= own.sizes()[size]
-    if member not in space.anchors:
+    if member not in space.baselines:
         for size in ("hidden_size", "vocab_size"):
             value = member.sizes().get(size, 0)
             assert value == own.sizes().get(size, 0) or value % space.multiple_of == 0

@@ -63,15 +63,38 @@ def test_every_member_is_listed_once(space: SearchSpace) -> None:
 
 
 def test_the_baselines_come_first_and_the_teacher_before_all(space: SearchSpace) -> None:
-    assert space.members[: len(space.anchors)] == space.anchors
-    assert space.anchors[0] == space.teacher
-    assert len(space.anchors) == 2
+    assert space.members[:2] == space.baselines == space.anchors[:2]
+    assert space.baselines[0] == space.teacher
+
+
+def test_a_study_begins_with_the_smallest_and_a_ladder_to_the_teacher(space: SearchSpace) -> None:
+    assert len(set(space.anchors)) == len(space.anchors)
+    assert set(space.anchors) <= set(space)
+    ladder = space.anchors[2:]
+    assert ladder[0] in space.smallest
+    for name, value in space.params(ladder[0]).items():
+        if isinstance(value, str):  # the declared policies, not a baseline's
+            assert {space.params(one)[name] for one in ladder} == {value}
+            continue
+        sizes = [int(space.params(one)[name]) for one in ladder]
+        assert (
+            sizes[0]
+            <= sizes[2]
+            <= sizes[1]
+            <= sizes[3]
+            <= int(space.params(space.anchors[0])[name])
+        )
+
+
+def test_the_ladder_has_equal_steps() -> None:
+    widths = [one.intermediate_size for one in SPACES["bert"].anchors[2:]]
+    assert widths == [384, 960, 768, 1152]
 
 
 def test_the_naive_half_is_half_of_everything_by_slicing() -> None:
-    naive = SPACES["bert"].anchors[1]
+    naive = SPACES["bert"].baselines[1]
     assert str(naive) == "3x192 heads 6 ffn 768 vocab 30522 (uniform, first)"
-    assert str(SPACES["depth only"].anchors[1]).startswith("15x")
+    assert str(SPACES["depth only"].baselines[1]).startswith("15x")
 
 
 def test_ratios_give_whole_layers_and_snapped_widths() -> None:
@@ -298,7 +321,7 @@ def test_policies_that_have_seen_data_are_one_choice_where_they_keep_the_same() 
     assert kept[5, "greedy"] == ((0, 1, 2, 3, 5),)
     assert kept[2, "greedy"] == ((0, 5),)
     assert {key for key in kept if key[0] in {2, 5}} == {(2, "greedy"), (5, "greedy"), (5, "ends")}
-    assert space.anchors == MEASURED.anchors
+    assert space.baselines == MEASURED.baselines
     assert len(space) == len({member.key() for member in space}) < len(MEASURED)
 
 

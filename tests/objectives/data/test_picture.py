@@ -1,4 +1,5 @@
 import sys
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,14 @@ def test_a_broken_file_is_refused_or_opens(kind: str, cut: float, noise: bytes) 
         assert Picture(whole[:place] + noise).open().mode == "RGB"
     except BadInput as error:
         assert "not an image that can be read" in str(error)  # noqa: PT017 - most noise opens not
+
+
+def test_an_image_that_claims_more_pixels_than_a_memory_holds_is_refused() -> None:
+    whole = bytearray(encoded(pil.fromarray(gradient())))
+    whole[16:24] = (1 << 17).to_bytes(4, "big") * 2  # width and height in the header of a PNG
+    checksum = zlib.crc32(whole[12:29]).to_bytes(4, "big")
+    with pytest.raises(BadInput, match=r"not an image that can be read .*exceeds limit"):
+        Picture(bytes(whole[:29] + checksum + whole[33:])).open()
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

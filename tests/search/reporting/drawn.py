@@ -12,7 +12,7 @@ from tests.search.toys import OWN
 
 ABOUT = {
     "teacher": {"key": "key-0", "source": "org/teacher", "architecture": OWN.fields()},
-    "anchors": ["key-0", "key-1"],
+    "naive": "key-1",
     "students": 61,
     "seconds": {"latency": 50.0, "distil": 3550.0, "propose": 400.0},
 }

@@ -47,7 +47,7 @@ def study(count: int = 25, noise: float = 0.0, **about: Any) -> Front:
         "task": "feature-extraction",
         "architecture": TEACHER.fields(),
     }
-    known = ABOUT | {"teacher": teacher, "anchors": [], "workloads": {"latency_ms": RECORD}}
+    known = ABOUT | {"teacher": teacher, "naive": None, "workloads": {"latency_ms": RECORD}}
     return drawn([LATENCY, RETENTION], [], *trials, about=known | about)
 
 

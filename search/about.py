@@ -1,0 +1,63 @@
+"""What a study records of itself: what it is recognised by, and what a report needs to know."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protege.objectives import Latency, Retention
+from protege.search.goals import Goals
+from protege.search.study import database_path
+
+if TYPE_CHECKING:
+    from protege.search.search import Search
+
+
+def identity(search: "Search", goals: Goals) -> dict[str, Any]:
+    """What a study is made with: it is not gone on with by anything else."""
+    data = [one.data.fingerprint for one in search.objectives if isinstance(one, Retention)]
+    # only where it is on: studies from before there was a choice go on
+    warm_start = {"warm_start": True} if search.warm_start else {}
+    return {
+        "teacher": search.teacher.fingerprint,
+        "data": data,
+        "seed": search.seed,
+        "space": search.space.declaration(),
+        "objectives": [goal.declared for goal in goals.goals],
+        **warm_start,
+    }
+
+
+def about(search: "Search", goals: Goals, heads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is known of the study beside its trials, as JSON values."""
+    own = search.teacher
+    latencies = [one for one in search.objectives if isinstance(one, Latency)]
+    return {
+        "name": search.name,
+        # none: wherever the database is, so that a run folder can be moved
+        "folder": None if _is_beside(search) else str(Path(search.folder).resolve()),
+        "seed": search.seed,
+        "race": search.race and asdict(search.race),
+        "goals": [goal.record() for goal in goals.goals],
+        "workloads": {one.name: asdict(one.workload) for one in latencies},
+        "teacher": {
+            "source": own.source,
+            "fingerprint": own.fingerprint,
+            "is_hub_id": not Path(own.source).exists(),
+            "task": str(own.task),
+            "auto_class": own.task.auto_class,
+            "auto_processor": own.task.auto_processor,
+            "key": own.architecture.key(),
+            "architecture": own.architecture.fields(),
+        },
+        "naive": next((one.key() for one in search.space.baselines[1:]), None),
+        "space": repr(search.space),
+        "students": len(search.space),
+        "heads": list(heads),
+        "seconds": search.stopwatch.snapshot(),
+    }
+
+
+def _is_beside(search: "Search") -> bool:
+    database = database_path(search.storage)
+    return database is not None and database.parent.resolve() == Path(search.folder).resolve()

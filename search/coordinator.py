@@ -1,0 +1,131 @@
+"""The one process that owns a study: who is tried next, and what came of it."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from protege.objectives import Candidate, Latency, Objective, Retention, Stopwatch, Trained
+from protege.search.evaluating import Evaluation
+from protege.search.export import keep, sweep
+from protege.search.judging import Judge
+from protege.search.racing import Race
+from protege.search.screening import screened
+from protege.search.study import Ledger
+from protege.search.trial import State, Trial
+from protege.search.warm import finished, warm
+from protege.spaces import Architecture, ProtegeError
+
+SCOUTED = 10
+"""So many candidates are looked at as they are cut, before any is trained; most are anchors, and
+what is proposed besides them could not be chosen any better if some had been trained."""
+
+HELD_BYTES = 2 << 30
+"""Weights of students that have been looked at and wait for their training; beyond, no more are."""
+
+
+@dataclass
+class Coordinator:
+    """A study under way.
+
+    Attributes:
+        ledger: Whom to ask and to tell.
+        candidate: An architecture as the search would try it.
+        objectives: What candidates are judged by.
+        folder: Where weights are kept.
+        race: When a candidate is stopped on its way; none trains every one to the end.
+        warm_start: Whether students start from finished ones they are nested in.
+        stopwatch: Where time is booked that is no candidate's.
+        done: The trials that were told, in order.
+    """
+
+    ledger: Ledger
+    candidate: Callable[[Architecture], Candidate]
+    objectives: Sequence[Objective]
+    folder: Path
+    race: Race | None
+    warm_start: bool
+    stopwatch: Stopwatch
+    done: list[Trial] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.done = self.ledger.trials()
+
+    def go_on(self, trials: int) -> Iterator[Trial]:
+        """Trial after trial, each told before the next begins, until there are so many in all.
+
+        Raises:
+            ProtegeError: The teacher itself cannot be measured.
+        """
+        ahead: deque[Evaluation] = deque()
+        while len(self.done) < trials and (ahead or not self.ledger.exhausted):
+            evaluation = ahead.popleft() if ahead else self._next()
+            self.done.append(self._finished(evaluation))
+            yield self.done[-1]
+            ahead = ahead or self._scouted(trials)
+
+    def _next(self) -> Evaluation:
+        """The evaluation of the next candidate, not begun."""
+        with self.stopwatch.phase("propose"):
+            number, architecture = self.ledger.ask()
+        candidate = self._starting(self.candidate(architecture))
+        return Evaluation(number, candidate, self.objectives, self._judge(number, candidate))
+
+    def _scouted(self, trials: int) -> deque[Evaluation]:
+        """What is left of the first candidates, each at its first rung if that is before training.
+
+        So a race can tell which of them are worth their training before it has spent any.
+        """
+        looked: deque[Evaluation] = deque()
+        held = 0
+        while (
+            self._scouts
+            and len(self.done) + len(looked) < min(trials, SCOUTED)
+            and not self.ledger.exhausted
+            and held < HELD_BYTES
+        ):
+            evaluation = self._next()
+            looked.append(evaluation)
+            if evaluation.advance():
+                held += evaluation.candidate.student.nbytes
+        return looked
+
+    @property
+    def _scouts(self) -> bool:
+        """Whether students can be looked at ahead; a warm start has to wait for finished ones."""
+        retention = next((one for one in self.objectives if isinstance(one, Retention)), None)
+        if self.race is None or self.warm_start or retention is None:
+            return False
+        return retention.distillation.rung_steps[0] == 0
+
+    def _finished(self, evaluation: Evaluation) -> Trial:
+        """One trial, to its telling; its weights are kept while it is on the front."""
+        number, candidate = evaluation.number, evaluation.candidate
+        latencies = [one for one in self.objectives if isinstance(one, Latency)]
+        trial = screened(number, candidate, latencies, self.done) or evaluation.trial()
+        if candidate.is_teacher and trial.state is State.FAILED:
+            raise ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
+        with self.stopwatch.phase("store"):
+            front = self.ledger.goals.front([*self.done, trial])
+            if trial in front:
+                keep(self.folder, number, candidate)
+            self.ledger.tell(trial)
+            sweep(self.folder, (one.number for one in front))
+        return trial
+
+    def _starting(self, candidate: Candidate) -> Candidate:
+        """The candidate, which may start from a student of the front where that is wanted."""
+        space, teacher = self.ledger.space, candidate.teacher
+        # what all others are compared with is the same in every study
+        if not self.warm_start or candidate.architecture in space.baselines:
+            return candidate
+        stored = finished(self.folder, self.ledger.goals.front(self.done), space, teacher)
+        return replace(candidate, inherit=partial(warm, teacher, space, stored))
+
+    def _judge(self, number: int, candidate: Candidate) -> Judge | None:
+        """Who stops the candidate on its way; nobody where nothing is to be saved by it."""
+        if self.race is None or not any(isinstance(one, Trained) for one in self.objectives):
+            return None
+        never = candidate.architecture in self.ledger.space.baselines
+        return Judge(self.race, self.ledger, number, candidate.stopwatch, never_stops=never)
