@@ -64,7 +64,7 @@ def study() -> Search:
 
 def main() -> None:
     """Run the study."""
-    conclude(study(), trials=8, times_faster=1.5)
+    conclude(study(), trials=12, times_faster=1.5)
 
 
 if __name__ == "__main__":
