@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.stopwatch import Stopwatch
@@ -22,6 +23,8 @@ class Candidate:
         seed: Fixes data order and initialisation; the same for all candidates of a study, so that
             students differ by their architecture alone.
         stopwatch: Where time spent is booked.
+        checkpoint: Where its training is stored at rungs, to be taken up after a kill; nowhere if
+            not given.
         inherit: Gives the student, unhealed, the weights of another one than the teacher, or gives
             none; from its architecture and what is known of the teacher's units.
     """
@@ -32,6 +35,7 @@ class Candidate:
     calibrate: Callable[[], Calibration | None] = lambda: None
     seed: int = 0
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    checkpoint: Path | None = None
     inherit: Callable[[Architecture, Calibration | None], Student | None] | None = None
 
     @cached_property

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from protege.objectives.candidate import Candidate
 
@@ -36,6 +36,11 @@ class Measurement:
     samples: tuple[float, ...] = ()
     details: Mapping[str, float | str] = field(default_factory=dict)
     examples: tuple[float, ...] = ()
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> "Measurement":
+        """The measurement that `dataclasses.asdict` gave, once it has been JSON."""
+        return cls(**{**record, **{part: tuple(record[part]) for part in ("samples", "examples")}})
 
 
 @dataclass(frozen=True)

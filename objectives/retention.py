@@ -1,7 +1,7 @@
 """Retention: how much of its teacher's quality a student has after a short distillation."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import ClassVar
@@ -13,6 +13,7 @@ from protege.objectives.candidate import Candidate
 from protege.objectives.data.example import Example
 from protege.objectives.data.examples import Examples
 from protege.objectives.data.split import Split
+from protege.objectives.distillation.checkpoint import Checkpoint
 from protege.objectives.distillation.classes import ClassLesson
 from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.language import LanguageLesson
@@ -34,6 +35,7 @@ from protege.objectives.distillation.tokens import TokenLesson
 from protege.objectives.distillation.training import Training
 from protege.objectives.objective import Cost, Direction, Measurement, Rung
 from protege.spaces import ProtegeError, Task, Teacher, Unsupported
+from protege.spaces.cache import canonical
 
 _LESSONS: dict[Task, Lesson] = {
     Task.FEATURES: SentenceLesson(),
@@ -162,12 +164,15 @@ class Retention:
             found = self._measured(candidate, [])
             yield from (Rung(step, found, step == stops[-1]) for step in stops)
             return
-        if stops[0] == 0 and not self.distillation.progressive:
+        checkpoint = self._checkpoint(candidate, stops)
+        state = checkpoint.read()
+        if not state and stops[0] == 0 and not self.distillation.progressive:
             # before anything is made ready for training: many a student gets no further
-            yield Rung(0, self._measured(candidate, []))
-            stops = stops[1:]
+            checkpoint.rungs.append(Rung(0, self._measured(candidate, [])))
+        yield from checkpoint.rungs
         training = self.training(candidate)
-        halts = training.run(stops)
+        training.taken_up = state
+        halts = training.run(stops[len(checkpoint.rungs) :])
         while True:
             with candidate.stopwatch.phase("distil"):
                 step = next(halts, None)
@@ -175,7 +180,22 @@ class Retention:
                 return
             if training.shrinking is not None:
                 candidate.student = training.shrinking.finish()
-            yield Rung(step, self._measured(candidate, training.losses), step == stops[-1])
+            rung = Rung(step, self._measured(candidate, training.losses), step == stops[-1])
+            if training.shrinking is None:  # one that loses layers on the way is trained anew
+                checkpoint.reached(rung, training.state)
+            yield rung
+
+    def _checkpoint(self, candidate: Candidate, stops: Sequence[int]) -> Checkpoint:
+        """Where the candidate's training is stored, and what training it is."""
+        key = {
+            "teacher": candidate.teacher.fingerprint,
+            "architecture": candidate.architecture.key(),
+            "data": self.data.fingerprint,
+            "retention": repr(self),
+            "seed": candidate.seed,
+            "stops": list(stops),
+        }
+        return Checkpoint(candidate.checkpoint, canonical(key))
 
     def _measured(self, candidate: Candidate, losses: list[float]) -> Measurement:
         """What the candidate's student is worth as it is now.

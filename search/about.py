@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protege.objectives import Latency, Retention
+from protege.objectives.latency.target import cpu_model
 from protege.search.goals import Goals
 from protege.search.study import database_path
 
@@ -54,6 +55,7 @@ def about(search: "Search", goals: Goals, heads: Sequence[Mapping[str, Any]]) ->
         "space": repr(search.space),
         "students": len(search.space),
         "heads": list(heads),
+        "processor": cpu_model(),
         "seconds": search.stopwatch.snapshot(),
     }
 

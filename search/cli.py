@@ -11,10 +11,11 @@ from typing import Any, get_args
 from protege.objectives import Texts
 from protege.objectives.distillation.questions import Questions
 from protege.search.accounting import Accounting
+from protege.search.coordinator import INTERRUPTED as ASKED_TO_LEAVE
 from protege.search.front import Choice, Front
 from protege.search.heads import TOKENS, measure_heads, read_in
 from protege.search.measuring import add_measuring, count
-from protege.search.progress import say, say_table, watching
+from protege.search.progress import complain, say, say_table, watching
 from protege.search.reporting import least, write_heads
 from protege.search.search import Search
 from protege.spaces import BadInput, ProtegeError, Teacher
@@ -43,7 +44,7 @@ def guarded(command: Callable[[], None], *, debug: bool = False) -> int:
     try:
         command()
     except KeyboardInterrupt:
-        _complain("protege: stopped; every finished trial is kept, the same line goes on")
+        complain("protege: stopped; every finished trial is kept, the same line goes on")
         return INTERRUPTED
     except Exception as error:
         line = _one_line(error)
@@ -51,7 +52,7 @@ def guarded(command: Callable[[], None], *, debug: bool = False) -> int:
             raise
         if debug:
             traceback.print_exc()
-        _complain(f"protege: error: {line}")
+        complain(f"protege: error: {line}")
         return REFUSED
     return 0
 
@@ -60,6 +61,8 @@ def finish(front: Front) -> None:
     """Print what a person wants to see when a study ends: front, report, time."""
     report = front.report()
     say(f"\n{front.name}: {len(front.members)} of {len(front.trials)} students are on the front")
+    if front.about.get("ended"):
+        say(f"It ended because {front.about['ended']}.")
     scale = "0 = the teacher alone, 1 = its quality at no cost"
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
     say(f"{Accounting(front.about['seconds'])}\nReport: {report}")
@@ -67,7 +70,10 @@ def finish(front: Front) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     search = _search_in(options.study)
-    finish(search.run(trials=options.trials))
+    front = search.run(options.trials, minutes=options.minutes, patience=options.patience)
+    finish(front)
+    if front.about["ended"] == ASKED_TO_LEAVE:
+        raise KeyboardInterrupt
 
 
 def _fidelity(options: argparse.Namespace) -> None:
@@ -198,6 +204,10 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
     run.add_argument("study", type=Path, help="a Python file that defines a Search")
     run.add_argument("--trials", type=count, default=40, help="trials in all (default 40)")
+    run.add_argument("--minutes", type=float, help="no trial begins when the run has taken so long")
+    run.add_argument(
+        "--patience", type=count, help="end when so many trials in a row gained no hypervolume"
+    )
 
     report = commands.add_parser("report", help="write the report of a run")
     report.set_defaults(command=_report)
@@ -265,10 +275,6 @@ def _one_line(error: Exception) -> str | None:
             return "no space left on the device; make room, then run the same line again"
         cause = cause.__cause__ or cause.__context__
     return None
-
-
-def _complain(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - beside `say`, the one place that does
 
 
 if __name__ == "__main__":

@@ -16,12 +16,17 @@ from protege.spaces import BadInput
 from protege.spaces.cache import atomic, remove, write_text
 from protege.spaces.student import MANIFEST, write_manifest
 
-ARTIFACTS = "artifacts"
+ARTIFACTS, CHECKPOINTS = "artifacts", "checkpoints"
 
 
 def artifact(folder: Path, number: int) -> Path:
     """Where the weights of a trial are kept in a run folder."""
     return folder / ARTIFACTS / f"trial-{number:05d}"
+
+
+def checkpoint(folder: Path, number: int) -> Path:
+    """Where the training of a trial is stored while it is under way."""
+    return folder / CHECKPOINTS / f"trial-{number:05d}.safetensors"
 
 
 def keep(folder: Path, number: int, candidate: Candidate) -> None:
@@ -33,8 +38,16 @@ def keep(folder: Path, number: int, candidate: Candidate) -> None:
         remove(path)
 
 
-def sweep(folder: Path, front: Iterable[int]) -> None:
-    """Remove all weights but the front's, and what a process that was killed had begun to store."""
+def sweep(folder: Path, front: Iterable[int], told: Iterable[int]) -> None:
+    """Remove all weights but the front's, and what a process that was killed had begun to store.
+
+    Args:
+        folder: The run folder.
+        front: The trials whose weights are kept.
+        told: Trials with nothing left to train.
+    """
+    for number in told:
+        remove(checkpoint(folder, number))
     kept = {artifact(folder, number) for number in front}
     for path in (folder / ARTIFACTS).glob("*"):
         if path not in kept:

@@ -30,6 +30,14 @@ DATABASE, MEASURED = "study.db", "measured"
 """In a run folder: the study, and what its students take elsewhere."""
 
 
+def storage_of(run: str | Path) -> str:
+    """The storage URL of a run: of its folder, its ``study.db``, or the URL itself."""
+    if "://" in str(run):
+        return str(run)
+    path = Path(run)
+    return f"sqlite:///{path / DATABASE if path.is_dir() else path}"
+
+
 @dataclass(frozen=True)
 class Front:
     """A study's trials, seen from its Pareto front.
@@ -55,11 +63,7 @@ class Front:
         Raises:
             BadInput: There is no study, or it has no finished trial.
         """
-        place = str(run)
-        if "://" not in place:
-            path = Path(place)
-            path = path / DATABASE if path.is_dir() else path
-            place = f"sqlite:///{path}"
+        place = storage_of(run)
         study = read_study(place, name)
         about = study.user_attrs.get("about")
         if about is None:

@@ -73,6 +73,11 @@ def say(text: str) -> None:
     print(text)  # noqa: T201 - the one place that talks to a person
 
 
+def complain(text: str) -> None:
+    """Tell a person what is amiss, or what they asked for while something else is printed."""
+    print(text, file=sys.stderr)  # noqa: T201 - beside `say`, the one place that does
+
+
 def say_table(rows: Sequence[Mapping[str, object]]) -> None:
     """Print rows under the names of their columns; one that no row has anything for is left out."""
     named = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)

@@ -18,6 +18,7 @@ from protege.search.about import about, identity
 from protege.search.calibrating import Needs, calibrated
 from protege.search.confirming import confirmed
 from protege.search.coordinator import Coordinator
+from protege.search.earlier import take_over
 from protege.search.export import sweep
 from protege.search.fidelity import Fidelity, chosen
 from protege.search.fidelity import measured as fidelity_of
@@ -25,8 +26,9 @@ from protege.search.front import DATABASE, Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
 from protege.search.lock import held
-from protege.search.progress import Bar, bar, watching
+from protege.search.progress import bar, watching
 from protege.search.racing import Race
+from protege.search.stopping import Stopping, leaving
 from protege.search.study import (
     Ledger,
     database_path,
@@ -34,7 +36,6 @@ from protege.search.study import (
     open_ledger,
     open_study,
 )
-from protege.search.trial import State, Trial
 from protege.spaces import (
     Architecture,
     BadInput,
@@ -62,6 +63,9 @@ class Search:
         warm_start: Whether a student starts from the weights of the most similar finished student
             instead of the teacher's where it is nested in it; off, for then later trials have
             learnt for longer than earlier ones and rank better for it.
+        earlier: Runs of the same teacher, data and objectives over other spaces, or with other
+            limits: what they have measured of members of this space is taken over, as trials of
+            this study.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Search:
     sampler: Any = None
     race: Race | None = field(default_factory=Race)
     warm_start: bool = False
+    earlier: Sequence[str | Path] = ()
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
     _heads: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
 
@@ -94,17 +99,26 @@ class Search:
         beside = database.parent if database else Path("runs") / self.name
         self.folder = Path(self.folder) if self.folder else beside
 
-    def run(self, trials: int = 40) -> Front:
+    def run(
+        self, trials: int = 40, *, minutes: float | None = None, patience: int | None = None
+    ) -> Front:
         """Go on until the study has that many trials, and return its front.
 
         Run again, it takes up where it was: a trial that was cut short is repeated under its
-        number, finished ones are not. Ctrl-C, or any other end, loses at most the training of one.
+        number, finished ones are not. Ctrl-C ends it when the trial under way is finished; twice,
+        or any other end, loses at most the training of one.
+
+        Args:
+            trials: Trials in all, those of earlier runs included; fewer where the space has fewer.
+            minutes: No trial begins when the run has taken so long.
+            patience: End it when so many trials in a row gained no hypervolume.
 
         Raises:
             BadInput: A limit cannot be met by any student, or another process runs this study.
             Mismatch: The study was made with another teacher, data, seed, space, objectives or
                 warm_start.
         """
+        stopping = Stopping(trials, minutes, patience)
         self.stopwatch.seconds.clear()  # of an earlier run: the study has them already
         with held(self._folder, self.name), self.stopwatch.phase("other"):
             self._check_limits()
@@ -113,11 +127,15 @@ class Search:
                 with self.stopwatch.phase("study"):
                     ledger = self._open()
                 coordinator = self._coordinator(ledger)
-                self._show(progress, coordinator.done)
-                for _ in coordinator.go_on(trials):
-                    self._describe(ledger)
-                    self._show(progress, coordinator.done)
+                coordinator.show(progress)
+                with leaving() as leave:
+                    for _ in coordinator.go_on(stopping, leave):
+                        self._describe(ledger)
+                        coordinator.show(progress)
+                self._describe(ledger, coordinator.ended)
             self.stopwatch.announce = _ignore
+        if not coordinator.done:
+            raise KeyboardInterrupt  # there is nothing to return
         front = Front.read(self.storage, self.name)
         front.save()
         return front
@@ -230,12 +248,17 @@ class Search:
         """The study, known for this one before anything is measured, and caught up with."""
         goals = Goals.of(self.objectives)
         study = open_study(self.storage, self.name, goals)
-        identify(study, identity(self, goals))
+        made_with = identity(self, goals)
+        identify(study, made_with)
         self.resolve()
+        for run in self.earlier:
+            take_over(run, study, self.space, goals, made_with, self._folder)
         ledger = open_ledger(study, self.space, goals, self.seed, self.sampler)
         ledger.catch_up()
         # a process may have died between telling of a trial and sweeping after it
-        sweep(self._folder, (one.number for one in ledger.goals.front(ledger.trials())))
+        told = ledger.trials()
+        kept = (one.number for one in ledger.goals.front(told))
+        sweep(self._folder, kept, (one.number for one in told))
         earlier = study.user_attrs.get("about", {})
         self._heads = self._heads or earlier.get("heads", [])
         for phase, seconds in earlier.get("seconds", {}).items():
@@ -243,9 +266,9 @@ class Search:
         self._describe(ledger)
         return ledger
 
-    def _describe(self, ledger: Ledger) -> None:
-        """Record what a report needs to know of the study."""
-        ledger.study.set_user_attr("about", about(self, ledger.goals, self._heads))
+    def _describe(self, ledger: Ledger, ended: str = "") -> None:
+        """Record what a report needs to know of the study, and why it ended if it did."""
+        ledger.describe(about(self, ledger.goals, self._heads) | {"ended": ended})
 
     def _check_limits(self) -> None:
         """Refuse a limit that the smallest students do not meet.
@@ -265,13 +288,6 @@ class Search:
                     f"{objective.name} limit {objective.limit:g}: no student can meet it; the "
                     f"smallest in the space, {architecture}, reaches {value:.4g}"
                 )
-
-    def _show(self, progress: Bar, done: Sequence[Trial]) -> None:
-        goals = Goals.of(self.objectives)
-        key = self.teacher.architecture.key()
-        teacher = next((t for t in done if t.key == key and t.state is State.COMPLETE), None)
-        volume = goals.hypervolume(done, teacher) if teacher else 0.0
-        progress.done(len(done), len(goals.front(done)), volume)
 
 
 def _ignore(_: str) -> None:

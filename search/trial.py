@@ -7,9 +7,6 @@ from typing import Any
 
 from protege.objectives import Measurement
 
-_LISTS = ("samples", "examples")
-"""What JSON knows as lists of a measurement's tuples."""
-
 
 class State(StrEnum):
     """What became of a candidate."""
@@ -83,8 +80,7 @@ class Trial:
     def of_record(cls, record: Mapping[str, Any]) -> "Trial":
         """The trial that `record` gave."""
         measurements = {
-            name: Measurement(**{**found, **{part: tuple(found[part]) for part in _LISTS}})
-            for name, found in record["measurements"].items()
+            name: Measurement.of_record(found) for name, found in record["measurements"].items()
         }
         rungs = {int(step): value for step, value in record["rungs"].items()}
         known = {"state": State(record["state"]), "measurements": measurements, "rungs": rungs}

@@ -67,13 +67,12 @@ class Cache:
     def _stored(
         self, path: Path, key: str, compute: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        found = _read_tensors(path, key)
+        found = read_tensors(path, key)
         if found is not None:
             return found
-        result = {name: tensor.contiguous() for name, tensor in compute().items()}
-        with atomic(path) as scratch:
-            save_file(result, scratch, metadata={"key": key, "checksum": _checksum(result)})
-        return _read_tensors(path, key) or result
+        result = compute()
+        write_tensors(path, key, result)
+        return read_tensors(path, key) or result
 
 
 class atomic:  # noqa: N801 - reads as a verb at its call sites
@@ -146,7 +145,19 @@ def text_checksum(record: Key) -> str:
     return digest(canonical(record).encode())
 
 
-def _read_tensors(path: Path, key: str) -> dict[str, Tensor] | None:
+def write_tensors(path: Path, key: str, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors under a key, with a checksum; a whole file or none of it.
+
+    Raises:
+        DiskFull: There is no room for them.
+    """
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with atomic(path) as scratch:
+        save_file(whole, scratch, metadata={"key": key, "checksum": _checksum(whole)})
+
+
+def read_tensors(path: Path, key: str) -> dict[str, Tensor] | None:
+    """The tensors written under that key; none if they are not there, or not as they were."""
     try:
         with safe_open(path, framework="pt") as stored:
             header = stored.metadata() or {}

@@ -1,7 +1,7 @@
 """How a student's parameters move: the optimisers of a run, their rates, and clipping."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -40,6 +40,7 @@ class Optimizers:
         self, module: nn.Module, settings: Distillation, along: Sequence[Tensor], stack: ExitStack
     ) -> None:
         self.max_gradient = settings.max_gradient
+        self._pace = settings.pace
         self.lazy: list[Tensor] = []
         for embedding in hardly_read(module, settings.batch_size * settings.max_tokens):
             embedding.sparse = True
@@ -74,6 +75,30 @@ class Optimizers:
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def state(self) -> dict[str, Tensor]:
+        """What the optimisers remember, by names of this class's own."""
+        return {
+            f"{at}.{number}.{name}": torch.as_tensor(value).cpu()
+            for at, optimizer in enumerate(self._all)
+            for number, known in optimizer.state_dict()["state"].items()
+            for name, value in known.items()
+        }
+
+    def load(self, state: Mapping[str, Tensor], step: int) -> None:
+        """Go on after so many steps with what `state` gave."""
+        for at, (optimizer, schedule) in enumerate(zip(self._all, self._schedules, strict=True)):
+            known: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+            for path, value in state.items():
+                which, number, name = path.split(".")
+                if int(which) == at:
+                    # lazy Adam counts in Python, AdamW in a tensor
+                    is_count = name == "step" and isinstance(optimizer, SparseAdam)
+                    known[int(number)][name] = int(value) if is_count else value.clone()
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(known)})
+            schedule.last_epoch = step
+            for group, rate in zip(optimizer.param_groups, schedule.base_lrs, strict=True):
+                group["lr"] = rate * self._pace(step)
 
     def _with(self, every: list[Group], *, lazy: bool) -> Iterator[Group]:
         """The groups, with the lazy parameters alone or without them."""

@@ -151,7 +151,9 @@ class Questions(ABC):
         for part in order.split(size):
             yield self.batch(part.tolist())
 
-    def shuffled(self, size: int, seed: int, pieces: int = 1) -> Iterator[list[Batch]]:
+    def shuffled(
+        self, size: int, seed: int, pieces: int = 1, skip: int = 0
+    ) -> Iterator[list[Batch]]:
         """Batches without end, epoch after epoch, the same for the same seed.
 
         Sequences of similar length share a batch, so that little of it is padding: each stretch of
@@ -161,6 +163,7 @@ class Questions(ABC):
             size: Sequences of a batch.
             seed: Of the order.
             pieces: Parts that each batch is made in, for they are read one after another.
+            skip: So many of the first are left out, and not made.
         """
         generator = np.random.default_rng(seed)
         lengths = self.lengths.numpy()
@@ -171,6 +174,9 @@ class Questions(ABC):
                 stretch = stretch[np.argsort(lengths[stretch], kind="stable")]
                 batches = [stretch[i : i + size] for i in range(0, len(stretch), size)]
                 for number in generator.permutation(len(batches)):
+                    if skip:
+                        skip -= 1
+                        continue
                     parts = np.array_split(batches[number], min(pieces, len(batches[number])))
                     yield [self.batch(part.tolist()) for part in parts]
 

@@ -1,9 +1,10 @@
 """The training itself: one student, step by step, from rung to rung."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.remembering import Answers, Online
 from protege.spaces import ProtegeError, Student, Teacher
+
+_OPTIMIZER = "optimizer."
+"""What names of an optimiser's tensors begin with in a state."""
 
 LOST = 10
 """Steps whose mean loss tells whether a student has lost what it knew."""
@@ -37,6 +41,7 @@ class Training:
         seed: Of the order of the questions.
         announce: Told of each step.
         losses: Of every step so far.
+        taken_up: What `state` gave when it was cut short, to go on from there.
     """
 
     settings: Distillation
@@ -49,9 +54,18 @@ class Training:
     seed: int = 0
     announce: Callable[[str], None] = lambda _: None
     losses: list[float] = field(default_factory=list)
+    taken_up: Mapping[str, Tensor] = field(default_factory=dict)
+    _state: Callable[[], dict[str, Tensor]] = field(default=dict, init=False)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that changes as it is trained, at a halt of `run`: parameters, optimisers, losses."""
+        return self._state()
 
     def run(self, stops: Iterator[int] | list[int]) -> Iterator[int]:
         """Train, and halt after each of these steps, ascending, to be looked at.
+
+        A training that is taken up ends as one that was never cut short, to the last bit; its steps
+        are those that are left.
 
         Raises:
             ProtegeError: The loss is no longer a finite number, or the student has forgotten all.
@@ -67,8 +81,13 @@ class Training:
             watches = self._watched(stack)
             along = [parameter for _, watch in watches for parameter in watch.parameters()]
             optimizers = Optimizers(module, settings, along, stack)
-            batches = self.questions.shuffled(settings.batch_size, self.seed, settings.accumulate)
-            step = 0
+            self._state = partial(_state_of, module, along, optimizers, self.losses)
+            if self.taken_up:
+                self._take_up(module, along, optimizers)
+            step = len(self.losses)
+            batches = self.questions.shuffled(
+                settings.batch_size, self.seed, settings.accumulate, skip=step
+            )
             for stop in stops:
                 while step < stop:
                     if self.shrinking:
@@ -82,6 +101,15 @@ class Training:
                 both.cpu()  # both are asked at a halt, where the questions are
                 yield step
                 both.to(device)
+
+    def _take_up(self, module: nn.Module, along: Sequence[Tensor], optimizers: Optimizers) -> None:
+        taken = dict(self.taken_up)
+        self.losses += taken.pop("losses").tolist()
+        with torch.no_grad():
+            for name, parameter in _trained(module, along).items():
+                parameter.copy_(taken.pop(name))
+        state = {name.removeprefix(_OPTIMIZER): value for name, value in taken.items()}
+        optimizers.load(state, len(self.losses))
 
     def _learn(self, parts: list[Batch], watches: list[tuple[float, Watch]]) -> None:
         """Gradients of one step, over all parts of its batch."""
@@ -152,3 +180,17 @@ class Training:
         with torch.inference_mode():
             answer = self.lesson.answer(self.student.module, parts[0]).float()
             return float(self._of(torch.zeros_like(answer), self._targets(parts[0]), parts[0]))
+
+
+def _trained(module: nn.Module, along: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Every parameter by name, tied ones once."""
+    own = {f"student.{name}": one for name, one in module.named_parameters()}
+    return own | {f"along.{number}": one for number, one in enumerate(along)}
+
+
+def _state_of(
+    module: nn.Module, along: Sequence[Tensor], optimizers: Optimizers, losses: Sequence[float]
+) -> dict[str, Tensor]:
+    trained = {name: one.detach().cpu() for name, one in _trained(module, along).items()}
+    known = {f"{_OPTIMIZER}{name}": value for name, value in optimizers.state().items()}
+    return trained | known | {"losses": torch.tensor(losses, dtype=torch.double)}

@@ -2,6 +2,7 @@
 
 from optuna.study import Study
 
+from protege.search.study.importing import adopt, adoptable
 from protege.search.study.ledger import Ledger, identify, open_ledger, open_study, trials_of
 from protege.search.study.sampler import UniqueSampler
 from protege.search.study.storage import database_path, read_study
@@ -10,6 +11,8 @@ __all__ = [
     "Ledger",
     "Study",
     "UniqueSampler",
+    "adopt",
+    "adoptable",
     "database_path",
     "identify",
     "open_ledger",

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from protege.search.goals import Goals
 from protege.search.study.sampler import UniqueSampler
-from protege.search.study.storage import asked_for, calm, open_storage
+from protege.search.study.storage import asked_for, calm, insist, open_storage
 from protege.search.trial import State, Trial
 from protege.spaces import Architecture, Mismatch, SearchSpace
 
@@ -59,24 +59,33 @@ class Ledger:
         Raises:
             Infeasible: The space is exhausted.
         """
+        # a trial that was begun when the server went away is then one that was left unfinished
+        return insist(self._ask)
+
+    def _ask(self) -> tuple[int, Architecture]:
         waiting = self._waiting()
         trial = self._open[waiting[0].number] if waiting else self.study.ask()
         self._open[trial.number] = trial
-        self._in_hand.add(trial.number)
         known = trial.user_attrs.get("key")
         if known:
+            self._in_hand.add(trial.number)
             return trial.number, self.space.by_key[known]
         params = {knob.name: knob.suggest(trial) for knob in self.space.knobs}
         asked = [self.space.by_key[key] for key in asked_for(self.study)]
         architecture = self.space.nearest(params, excluding=asked)
         trial.set_user_attr("key", architecture.key())
         trial.set_user_attr("architecture", str(architecture))
+        self._in_hand.add(trial.number)
         return trial.number, architecture
 
     def tell(self, result: Trial) -> None:
         """Store all that is known of a trial, then tell the study."""
-        trial = self._open.pop(result.number)
+        insist(lambda: self._tell(result))
+        del self._open[result.number]
         self._in_hand.discard(result.number)
+
+    def _tell(self, result: Trial) -> None:
+        trial = self._open[result.number]
         trial.set_user_attr("protege", result.record())
         trial.set_user_attr("state", str(result.state))
         if result.reason:
@@ -91,16 +100,22 @@ class Ledger:
                 trial.set_constraint(goal.name, goal.violation(value))
         complete = _TOLD[result.state] is TrialState.COMPLETE
         values = self.goals.values(result) if complete else None
-        self.study.tell(trial, values, state=_TOLD[result.state])
+        # it may have been told before the server went away
+        self.study.tell(trial, values, state=_TOLD[result.state], skip_if_finished=True)
+
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Store what a report needs to know of the study."""
+        insist(lambda: self.study.set_user_attr("about", dict(about)))
 
     def note(self, number: int, step: int, values: Sequence[float]) -> None:
         """Store a candidate's values at a rung, in the order of the goals."""
-        self._open[number].set_user_attr(f"{RUNG}{step}", list(values))
+        trial = self._open[number]
+        insist(lambda: trial.set_user_attr(f"{RUNG}{step}", list(values)))
 
     def others(self, number: int, step: int) -> list[list[float]]:
         """The values at a rung of every candidate that was there, but for one."""
         name = f"{RUNG}{step}"
-        trials = self.study.get_trials(deepcopy=False)
+        trials = insist(lambda: self.study.get_trials(deepcopy=False))
         return [t.user_attrs[name] for t in trials if t.number != number and name in t.user_attrs]
 
     def trials(self) -> list[Trial]:
@@ -124,6 +139,9 @@ class Ledger:
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing left to ask for: every member is told of, or in hand."""
+        return insist(self._is_exhausted)
+
+    def _is_exhausted(self) -> bool:
         return not self._waiting() and len(asked_for(self.study)) >= len(self.space)
 
 
@@ -153,9 +171,11 @@ def open_ledger(
     # a resumed sampler must not propose again what it proposed first
     state = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
     study.sampler = UniqueSampler(space, state, sampler)
-    # a process may have died between two of them
-    for anchor in space.anchors if done < len(space.anchors) else ():
-        study.enqueue_trial(dict(space.params(anchor)), {"anchor": True}, skip_if_exists=True)
+    # a process may have died between two of them; some may be known from another study
+    known = asked_for(study)
+    for anchor in space.anchors:
+        if anchor.key() not in known:
+            study.enqueue_trial(dict(space.params(anchor)), {"anchor": True}, skip_if_exists=True)
     return Ledger(study, space, goals)
 
 

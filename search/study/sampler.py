@@ -1,19 +1,25 @@
 """Proposals: another sampler's, moved to members that were not asked for yet."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from protege.search.study.storage import asked_for, calm
-from protege.spaces import SearchSpace
+from protege.spaces import Architecture, Infeasible, SearchSpace
 from protege.spaces.knobs import Knob
 
 GP_TRIALS = 250
 """Up to so many trials a Gaussian process proposes best; beyond, it costs too much."""
+
+ENUMERATED = 24
+"""A space of so many members is tried as a whole, what is farthest from all that was tried first:
+a model of it would cost more than it saves."""
 
 
 class UniqueSampler(BaseSampler):
@@ -21,7 +27,8 @@ class UniqueSampler(BaseSampler):
 
     def __init__(self, space: SearchSpace, seed: int, base: BaseSampler | None = None) -> None:
         self._space = space
-        self._distributions = {knob.name: _distribution(knob) for knob in space.knobs}
+        self._distributions = distributions(space)
+        self._enumerates = base is None and len(space) <= ENUMERATED
         self._early = base or GPSampler(seed=seed)
         with calm():
             self._late = base or TPESampler(seed=seed, multivariate=True)
@@ -38,16 +45,37 @@ class UniqueSampler(BaseSampler):
     ) -> dict[str, Any]:
         if trial.system_attrs.get("fixed_params"):
             return {}  # enqueued: nothing to propose
+        excluded = self._excluded(study, trial)
+        if self._enumerates:
+            return dict(self._space.params(self._farthest(excluded)))
         base = self._base(study)
-        params = base.sample_relative(study, trial, search_space)
+        with _one_thread():
+            params = base.sample_relative(study, trial, search_space)
         for name, distribution in search_space.items():
             if name not in params:
                 params[name] = base.sample_independent(study, trial, name, distribution)
-        excluded = [self._space.by_key[key] for key in asked_for(study)]
+        return dict(self._space.params(self._space.nearest(params, excluding=excluded)))
+
+    def _excluded(self, study: Study, trial: FrozenTrial) -> list[Architecture]:
+        """The members that a trial cannot become."""
+        found = [self._space.by_key[key] for key in asked_for(study)]
         if trial.params:  # a process that died had stored some of them already
             stored = trial.params.items()
-            excluded += [m for m in self._space if not stored <= self._space.params(m).items()]
-        return dict(self._space.params(self._space.nearest(params, excluding=excluded)))
+            found += [m for m in self._space if not stored <= self._space.params(m).items()]
+        return found
+
+    def _farthest(self, excluded: Sequence[Architecture]) -> Architecture:
+        """The member that is farthest from the nearest one that was tried.
+
+        Raises:
+            Infeasible: Every member is excluded.
+        """
+        taken = set(excluded)
+        left = [member for member in self._space if member not in taken]
+        if not left:
+            raise Infeasible(f"all {len(self._space)} members of the space have been tried")
+        distance = self._space.distance
+        return max(left, key=lambda one: min((distance(one, a) for a in taken), default=0.0))
 
     def sample_independent(
         self,
@@ -72,6 +100,22 @@ class UniqueSampler(BaseSampler):
 
     def _base(self, study: Study) -> BaseSampler:
         return self._early if len(study.get_trials(deepcopy=False)) < GP_TRIALS else self._late
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread: a Gaussian process of few trials is too small to share."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """What Optuna knows of every knob."""
+    return {knob.name: _distribution(knob) for knob in space.knobs}
 
 
 def _distribution(knob: Knob) -> BaseDistribution:

@@ -1,18 +1,42 @@
 """Where a study is stored: opened, found, read."""
 
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.pool import NullPool
 
+from protege.search.progress import complain
 from protege.spaces import BadInput
+
+Result = TypeVar("Result")
+
+JOURNAL = "journal"
+"""The scheme of Optuna's append-only file, which is safe on network file systems."""
+
+FILES = ("sqlite", JOURNAL)
+"""Schemes of storages that are files."""
+
+PATIENCE_S = 300.0
+"""How long a server may be away in the midst of a study."""
 
 
 def read_study(storage: str, name: str | None = None) -> Study:
@@ -35,7 +59,7 @@ def read_study(storage: str, name: str | None = None) -> Study:
 
 
 def database_path(storage: str) -> Path | None:
-    """The file of a SQLite storage; none for any other.
+    """The file of a SQLite database or of a journal; none for a server.
 
     Raises:
         BadInput: The text is not a storage URL, or nothing would be kept there.
@@ -43,9 +67,12 @@ def database_path(storage: str) -> Path | None:
     try:
         url = make_url(storage)
     except ArgumentError:
-        expected = "a URL such as sqlite:///runs/name/study.db or postgresql://host/name"
+        expected = (
+            "a URL such as sqlite:///runs/name/study.db, journal:///runs/name/study.log or "
+            "postgresql://host/name"
+        )
         raise BadInput(f"storage {storage!r}: expected {expected}") from None
-    if url.get_backend_name() != "sqlite":
+    if url.get_backend_name() not in FILES:
         return None
     if not url.database or url.database == ":memory:":
         raise BadInput(
@@ -54,16 +81,19 @@ def database_path(storage: str) -> Path | None:
     return Path(url.database)
 
 
-def open_storage(storage: str) -> RDBStorage:
-    """The storage, made if it is a SQLite file that does not exist yet.
+def open_storage(storage: str) -> BaseStorage:
+    """The storage, made if it is a file that does not exist yet.
 
     Raises:
-        BadInput: The text is not a storage URL, or the file is not a SQLite database.
+        BadInput: The text is not a storage URL, the file is no storage, the server does not
+            answer, or its driver is not installed.
     """
     path = database_path(storage)
     if path is None:
-        return RDBStorage(storage)
+        return _on_a_server(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if make_url(storage).drivername == JOURNAL:
+        return JournalStorage(JournalFileBackend(str(path)))
     try:
         # a reader (the dashboard) may hold the file for a moment
         return RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 60}})
@@ -71,6 +101,53 @@ def open_storage(storage: str) -> RDBStorage:
         if "not a database" in str(error):
             raise BadInput(f"{path}: not a SQLite database; expected a study.db") from error
         raise
+
+
+def _on_a_server(storage: str) -> RDBStorage:
+    url = make_url(storage)
+    if url.drivername == "postgresql":  # without a word SQLAlchemy takes the driver before
+        url = url.set(drivername="postgresql+psycopg")
+    try:
+        # no pool: a study asks for little, and a connection that was lost is none that is kept
+        return RDBStorage(
+            url.render_as_string(hide_password=False), engine_kwargs={"poolclass": NullPool}
+        )
+    except (ImportError, NoSuchModuleError) as error:
+        advice = 'pip install "protege[postgresql]"' if "postgresql" in url.drivername else ""
+        raise BadInput(f"storage {url}: its driver is not installed ({error}); {advice}") from None
+    except OperationalError as error:
+        reason = " ".join(str(error.orig).split())
+        raise BadInput(
+            f"storage {url}: the server does not let us in ({reason}); start it, or mend the URL"
+        ) from error
+
+
+def insist(operation: Callable[[], Result], patience_s: float = PATIENCE_S) -> Result:
+    """Do what can be done twice, again and again while the server of a storage is away.
+
+    Raises:
+        StorageInternalError: It did not come back, or something else is the matter.
+    """
+    until = time.monotonic() + patience_s
+    pause_s = 0.1
+    while True:
+        try:
+            return operation()
+        except (StorageInternalError, SQLAlchemyError) as error:
+            if not _is_away(error) or time.monotonic() > until:
+                raise
+            if pause_s == 0.1:
+                complain(f"protege: the storage is away, trying again for {patience_s:g} s")
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 5.0)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether it is the connection that failed, and not what was asked for."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if not isinstance(cause, OperationalError | InterfaceError):
+        return False
+    return not any(words in str(cause) for words in ("disk is full", "No space left", "readonly"))
 
 
 def asked_for(study: Study) -> set[str]:

@@ -61,6 +61,35 @@ def test_a_seed_fixes_the_run(name: str) -> None:
     assert taught(teacher, given, seed=1).losses != one.losses
 
 
+TAKEN_UP = {
+    "lazy embeddings": ("bert-sentences", {"batch_size": 4}),
+    "tied": ("llama-causal-tied", {}),
+    "rates by layer": ("bert-masked", {"layer_decay": 0.5}),
+    "in parts": ("bert-sentences-dense", {"accumulate": 2}),
+    "projections": ("bert-sentences", {"losses": (VectorCosine(), HiddenMSE())}),
+}
+
+
+@pytest.mark.parametrize(("name", "changes"), TAKEN_UP.values(), ids=TAKEN_UP)
+@pytest.mark.parametrize("at", [1, 5, 11])
+def test_a_training_that_is_taken_up_ends_as_one_that_was_not_cut_short(
+    name: str, changes: dict[str, Any], at: int
+) -> None:
+    teacher = CASES[name].teacher()
+    given, settings = material(teacher), replace(SHORT, **changes)
+    answers: dict[str, Any] = {}
+    if settings.looks_inside:
+        answers["answers"] = Online(module_of(teacher), lesson_of(teacher), given[0].labels)
+    whole = taught(teacher, given, settings, **answers)
+    first = training(teacher, given, settings, **answers)
+    assert next(first.run([at])) == at
+    state = {name: tensor.clone() for name, tensor in first.state().items()}
+    second = training(teacher, given, settings, taken_up=state, **answers)
+    assert list(second.run([settings.steps])) == [settings.steps]
+    assert second.losses == whole.losses
+    assert same(second.student, whole.student)
+
+
 def test_different_students_of_a_study_see_the_same_batches() -> None:
     teacher = CASES["bert-sentences"].teacher()
     given = material(teacher)

@@ -130,10 +130,10 @@ def test_all_but_the_weights_of_the_front_is_swept_away(folder: Path) -> None:
     for path in (whole, passed, begun):
         path.mkdir(parents=True)
         (path / "model.safetensors").write_bytes(b"")
-    sweep(folder, [3])
+    sweep(folder, [3], [])
     assert list((folder / "artifacts").iterdir()) == [whole]
 
 
 def test_there_may_be_nothing_to_sweep(folder: Path) -> None:
-    sweep(folder, [3])
+    sweep(folder, [3], [])
     assert not (folder / "artifacts").exists()

@@ -12,6 +12,7 @@ from protege.objectives import Measurement, Memory, Stopwatch
 from protege.search import Front, State, Trial
 from protege.search.judging import Judge
 from protege.search.racing import Race
+from protege.search.stopping import Leaving, Stopping
 from protege.search.study import Ledger, read_study
 from protege.spaces import Teacher
 from tests.search import toys
@@ -162,7 +163,7 @@ def test_figures_are_stored_before_anyone_is_judged_by_them(folder: Path, teache
 
     search.stopwatch.announce = interrupt
     with pytest.raises(KeyboardInterrupt):
-        next(search._coordinator(ledger).go_on(3))
+        next(search._coordinator(ledger).go_on(Stopping(3), Leaving()))
     left = told(folder)[2]
     assert left.state is TrialState.RUNNING
     assert list(at_rungs(left)) == [0, 1]

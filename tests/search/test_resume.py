@@ -11,10 +11,12 @@ import pytest
 from optuna.trial import TrialState
 
 from protege.objectives import Latency, LocalCPU, Memory, Texts, Workload
+from protege.objectives.distillation import checkpoint
 from protege.objectives.latency import Plan
 from protege.search import Front, Trial, lock
 from protege.search.evaluating import evaluate
 from protege.search.goals import Goal, Goals
+from protege.search.stopping import Leaving, Stopping
 from protege.search.study import read_study
 from protege.spaces import BadInput, Mismatch, SearchSpace, Teacher
 from tests.search import toys
@@ -129,11 +131,41 @@ def test_an_interrupted_trial_is_done_again_under_its_number(
     ledger = search._open()
     search.stopwatch.announce = interrupt
     with pytest.raises(KeyboardInterrupt):
-        next(search._coordinator(ledger).go_on(4))
+        next(search._coordinator(ledger).go_on(Stopping(4), Leaving()))
     asked = ledger.study.trials[3].user_attrs["key"]
     trials = toy(folder, teacher=teacher).run(trials=4).trials
     assert trials[:3] == finished
     assert (trials[3].number, trials[3].key) == (3, asked)
+
+
+def test_a_trial_that_was_killed_at_a_rung_goes_on_from_there(
+    folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "WORTH_SECONDS", 0.0)
+    objectives = [Memory(), retention(steps=9)]
+    whole = toy(tmp_path / "whole", teacher=teacher, objectives=objectives).run(trials=3).trials
+
+    def interrupt(what: str) -> None:
+        if what == "distil 5/9":
+            raise KeyboardInterrupt
+
+    search = toy(folder, teacher=teacher, objectives=objectives)
+    search.run(trials=1)
+    ledger = search._open()
+    search.stopwatch.announce = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        next(search._coordinator(ledger).go_on(Stopping(3), Leaving()))
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["trial-00001.safetensors"]
+    told: list[str] = []
+    again = toy(folder, teacher=teacher, objectives=objectives)
+    ledger = again._open()
+    again.stopwatch.announce = told.append
+    trials = [*again._coordinator(ledger).go_on(Stopping(3), Leaving())]
+    assert "distil 4/9" in told
+    assert told.count("distil 1/9") == 1  # of the other one
+    assert [t.measurements for t in trials] == [t.measurements for t in whole[1:]]
+    assert [t.rungs for t in trials] == [t.rungs for t in whole[1:]]
+    assert list((folder / "checkpoints").iterdir()) == []
 
 
 def test_what_was_recorded_is_not_told_to_another_study(folder: Path, teacher: Teacher) -> None:

@@ -7,13 +7,14 @@ from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from optuna_dashboard import wsgi  # type: ignore[import-untyped]
 
 from protege.search import State, Trial
 from protege.search.goals import Goal, Goals
 from protege.search.study import database_path, identify, open_study, read_study, trials_of
+from protege.search.study.sampler import ENUMERATED
 from protege.spaces import BadInput, Ends, Mismatch, SearchSpace, Uniform
 from tests.search.toys import GOALS, OWN, SPACE, go_on, keys, opened, worth
 
@@ -106,6 +107,26 @@ def test_a_space_is_tried_to_its_last_member_and_no_further(
     assert {*keys(told)} == {member.key() for member in small}
     assert ledger.exhausted
     assert opened(storage, small).exhausted
+
+
+def test_a_small_space_is_tried_from_afar_without_a_model(
+    storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was asked")
+
+    monkeypatch.setattr(GPSampler, "sample_relative", asked)
+    monkeypatch.setattr(GPSampler, "sample_independent", asked)
+    small = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 0.6, 1.0]).of(OWN)
+    told = go_on(opened(storage, small), 1000)
+    order = [small.by_key[key] for key in keys(told)]
+    assert len(order) == len(small) <= ENUMERATED
+    apart = [
+        min(small.distance(one, other) for other in order[:at])
+        for at, one in enumerate(order)
+        if at >= len(small.anchors)
+    ]
+    assert apart == sorted(apart, reverse=True)
 
 
 def test_the_search_finds_the_front_that_enumeration_finds(storage: str) -> None:

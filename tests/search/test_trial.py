@@ -1,218 +1,49 @@
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import ClassVar
+from dataclasses import replace
 
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from protege.objectives import Candidate, Cost, Direction, Measurement, Memory, Objective
+from protege.objectives import Measurement
 from protege.search import State, Trial
-from protege.search.evaluating import evaluate
-from protege.spaces import BadInput, Cache, DiskFull, Infeasible, Teacher
-from tests.search.toys import retention
+from tests.search.toys import OWN, record
 
-
-@dataclass
-class Noted:
-    """An objective that notes that it was measured, and answers as it is told."""
-
-    name: str
-    cost: Cost
-    notes: list[str]
-    answer: Callable[[], float] = lambda: 1.0
-    limit: float | None = None
-    direction: Direction = "minimize"
-
-    unit: ClassVar[str] = ""
-
-    def measure(self, candidate: Candidate) -> Measurement:
-        with candidate.stopwatch.phase(self.name):
-            self.notes.append(self.name)
-            return Measurement(self.answer())
-
-
-@dataclass
-class Broken:
-    """An objective that cannot be measured."""
-
-    error: Exception
-    name: str = "broken"
-    cost: Cost = Cost.SECONDS
-    limit: float | None = None
-    direction: Direction = "minimize"
-    unit: str = field(default="", repr=False)
-
-    def measure(self, candidate: Candidate) -> Measurement:  # noqa: ARG002 - the protocol's
-        raise self.error
-
-
-@pytest.fixture
-def candidate(teacher: Teacher, folder: Path) -> Candidate:
-    """Half the teacher's layers."""
-    return Candidate(teacher, teacher.architecture.scaled(layers=0.5), Cache(folder))
-
-
-def test_cheap_objectives_are_measured_first_whatever_their_order(candidate: Candidate) -> None:
-    notes: list[str] = []
-    objectives = [Noted(cost.name, cost, notes) for cost in reversed(Cost)]
-    trial = evaluate(3, candidate, objectives)
-    assert notes == ["FREE", "SECONDS", "MINUTES"]
-    assert trial.state is State.COMPLETE
-    assert set(trial.measurements) == set(trial.seconds) == set(notes)
-    assert (trial.number, trial.key) == (3, candidate.architecture.key())
-
-
-@pytest.mark.parametrize(
-    ("direction", "limit"), [("minimize", 0.5), ("maximize", 2.0)], ids=["above", "below"]
+numbers = st.floats(allow_nan=False)
+measurements = st.builds(
+    Measurement,
+    value=numbers,
+    spread=numbers,
+    samples=st.lists(numbers, max_size=3).map(tuple),
+    details=st.dictionaries(st.text(max_size=5), numbers | st.text(max_size=5), max_size=3),
+    examples=st.lists(numbers, max_size=3).map(tuple),
 )
-def test_over_a_limit_nothing_dearer_is_measured(
-    candidate: Candidate, direction: Direction, limit: float
-) -> None:
-    notes: list[str] = []
-    objectives: list[Objective] = [
-        Noted("dear", Cost.MINUTES, notes),
-        Noted("cheap", Cost.FREE, notes, limit=limit, direction=direction),
-    ]
-    trial = evaluate(0, candidate, objectives)
-    assert trial.state is State.SCREENED
-    assert trial.reason == f"cheap 1 is beyond the limit {limit:g}"
-    assert set(trial.measurements) == {"cheap"}
-    assert notes == ["cheap"]
-
-
-def test_a_limit_that_is_just_met_screens_nothing(candidate: Candidate) -> None:
-    trial = evaluate(0, candidate, [Noted("cheap", Cost.FREE, [], limit=1.0)])
-    assert trial.state is State.COMPLETE
-
-
-def test_over_a_limit_on_what_training_tells_a_trial_is_complete(candidate: Candidate) -> None:
-    trial = evaluate(0, candidate, [Noted("dear", Cost.MINUTES, [], limit=0.5)])
-    assert trial.state is State.COMPLETE
-
-
-def test_the_teacher_is_measured_in_full_over_any_limit(teacher: Teacher, folder: Path) -> None:
-    own = Candidate(teacher, teacher.architecture, Cache(folder))
-    trial = evaluate(0, own, [Memory(limit_mb=1e-6), retention()])
-    assert trial.state is State.COMPLETE
-    assert trial.measurements["retention"].value == pytest.approx(1.0)
-    assert "distil" not in trial.seconds
-
-
-@pytest.mark.parametrize(
-    "error", [Infeasible("no such size"), RuntimeError("shape mismatch"), MemoryError("too large")]
+trials = st.builds(
+    Trial,
+    number=st.integers(0),
+    key=st.text(max_size=9),
+    architecture=st.just(OWN.fields()),
+    state=st.sampled_from(State),
+    measurements=st.dictionaries(st.text(max_size=5), measurements, max_size=3),
+    seconds=st.dictionaries(st.text(max_size=5), numbers, max_size=3),
+    reason=st.text(max_size=9),
+    predictions=st.dictionaries(st.text(max_size=5), numbers, max_size=2),
+    rungs=st.dictionaries(st.integers(0, 999), numbers, min_size=1, max_size=3),
 )
-def test_a_candidate_that_cannot_be_measured_fails_with_the_reason(
-    candidate: Candidate, error: Exception
-) -> None:
-    trial = evaluate(0, candidate, [Memory(), Broken(error)])
-    assert trial.state is State.FAILED
-    assert trial.reason == f"{type(error).__name__}: {error}"
-    assert set(trial.measurements) == {"memory_mb"}
 
 
-@pytest.mark.parametrize("error", [BadInput("no such label"), DiskFull("no space left")])
-def test_what_no_other_candidate_would_escape_ends_the_study(
-    candidate: Candidate, error: Exception
-) -> None:
-    with pytest.raises(type(error), match=str(error)):
-        evaluate(0, candidate, [Broken(error)])
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_figure_that_is_no_finite_number_fails_the_candidate(
-    candidate: Candidate, value: float
-) -> None:
-    trial = evaluate(0, candidate, [Memory(), Noted("odd", Cost.MINUTES, [], lambda: value)])
-    assert trial.state is State.FAILED
-    assert trial.reason == f"ProtegeError: odd is {value}, not a finite number"
-    assert set(trial.measurements) == {"memory_mb"}
-
-
-def test_training_that_diverges_fails_the_candidate(candidate: Candidate) -> None:
-    trial = evaluate(0, candidate, [retention(learning_rate=1e30)])
-    assert trial.state is State.FAILED
-    assert "diverged at step" in trial.reason
-    assert "lower learning_rate=1e+30" in trial.reason
-
-
-def test_training_that_diverges_in_its_last_step_fails_the_candidate(candidate: Candidate) -> None:
-    trial = evaluate(0, candidate, [retention(learning_rate=1e30, steps=1)])
-    assert trial.state is State.FAILED
-
-
-def test_a_trial_comes_back_from_its_record(candidate: Candidate) -> None:
-    trial = evaluate(0, candidate, [Memory(), retention()])
+@given(trials)
+def test_a_trial_comes_back_from_its_record(trial: Trial) -> None:
     assert Trial.of_record(json.loads(json.dumps(trial.record()))) == trial
-    assert len(trial.measurements["retention"].samples) == 2
 
 
-@dataclass
-class Scripted:
-    """A referee that lets a candidate go on until a step, and notes what it was told."""
-
-    until: int
-    told: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    asked: list[int] = field(default_factory=list)
-
-    def reached(self, step: int, measurements: Mapping[str, Measurement]) -> None:
-        self.told.append((step, {name: one.value for name, one in measurements.items()}))
-
-    def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
-        assert self.told[-1][1] == {name: one.value for name, one in measurements.items()}
-        self.asked.append(step)
-        return step < self.until
+@given(trials)
+def test_one_that_was_stopped_says_where(trial: Trial) -> None:
+    stopped = trial.state is State.STOPPED
+    assert trial.stopped_at == (max(trial.rungs) if stopped else None)
 
 
-def test_a_candidate_is_trained_until_the_referee_stops_it(candidate: Candidate) -> None:
-    referee = Scripted(until=3)
-    trial = evaluate(5, candidate, [retention(steps=9), Memory()], referee)
-    assert trial.state is State.STOPPED
-    assert list(trial.rungs) == [0, 1, 3]
-    assert trial.stopped_at == 3
-    assert [step for step, _ in referee.told] == [0, 1, 3]
-    # told of all goals, each time
-    memory = trial.measurements["memory_mb"].value
-    assert [told for _, told in referee.told] == [
-        {"memory_mb": memory, "retention": value} for value in trial.rungs.values()
-    ]
-    found = trial.measurements["retention"]
-    assert (len(found.samples), found.value) == (3, trial.rungs[3])
-    assert trial.reason == f"beaten at step 3, with retention {found.value:.4g}"
-
-
-def test_at_the_last_rung_there_is_nothing_to_decide(candidate: Candidate) -> None:
-    referee = Scripted(until=100)
-    trial = evaluate(5, candidate, [Memory(), retention(steps=9)], referee)
-    assert trial.state is State.COMPLETE
-    assert trial.stopped_at is None
-    assert list(trial.rungs) == [0, 1, 3, 9]
-    assert [step for step, _ in referee.told] == [0, 1, 3]
-    plain = evaluate(5, candidate_like(candidate), [Memory(), retention(steps=9)])
-    assert trial.measurements == plain.measurements
-    assert plain.rungs == {}
-
-
-def candidate_like(candidate: Candidate) -> Candidate:
-    """The same one, whose student is not built yet."""
-    return Candidate(candidate.teacher, candidate.architecture, candidate.cache)
-
-
-def test_what_does_not_race_is_measured_before_what_does(candidate: Candidate) -> None:
-    referee = Scripted(until=0)
-    other = Noted("dear", Cost.MINUTES, [])
-    trial = evaluate(0, candidate, [retention(steps=9), other], referee)
-    assert set(referee.told[0][1]) == {"dear", "retention"}
-    assert set(trial.measurements) == {"dear", "retention"}
-
-
-def test_a_stopped_trial_comes_back_from_its_record(candidate: Candidate) -> None:
-    trial = evaluate(0, candidate, [Memory(), retention(steps=9)], Scripted(until=1))
-    again = Trial.of_record(json.loads(json.dumps(trial.record())))
-    assert again == trial
-    assert again.stopped_at == 1
-    assert len(again.measurements["retention"].examples) == 10
-
-
-def test_a_label_says_depth_width_heads_feed_forward_and_number(candidate: Candidate) -> None:
-    assert evaluate(12, candidate, [Memory()]).label == "2x24-h6-f40-t12"
+def test_a_label_says_depth_width_heads_feed_forward_and_number() -> None:
+    trial = record(12, [1.0])
+    assert trial.label == "4x24-h6-f40-t12"
+    deep = replace(trial, architecture={**trial.architecture, "num_decoder_layers": 2})
+    assert deep.label == "4+2x24-h6-f40-t12"

@@ -97,7 +97,7 @@ def retention(**changes: Any) -> Retention:
     return Retention(Texts.of(texts()), Distillation(**(settings | changes)), selection=16)
 
 
-def toy(folder: Path, **changes: Any) -> Search:
+def toy(folder: Path, /, **changes: Any) -> Search:
     """A search in that folder, of students of a tiny sentence encoder unless changes say so."""
     given: dict[str, Any] = {
         "name": "toy",

@@ -1,0 +1,92 @@
+"""What earlier studies have measured of the same teacher is not measured again."""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from protege.objectives.latency.target import cpu_model
+from protege.search.export import artifact
+from protege.search.front import Front, storage_of
+from protege.search.goals import Goals
+from protege.search.study import Study, adopt, adoptable, read_study, trials_of
+from protege.spaces import Mismatch, SearchSpace
+from protege.spaces.cache import atomic, remove
+
+
+def take_over(
+    run: str | Path,
+    study: Study,
+    space: SearchSpace,
+    goals: Goals,
+    identity: Mapping[str, Any],
+    folder: Path,
+) -> int:
+    """Take over the trials of an earlier run that are of members of this space.
+
+    Done again, it takes over what was added there since. Weights of those that are on the front
+    come along.
+
+    Args:
+        run: The run: its folder, its ``study.db``, or a storage URL.
+        study: The study to add to.
+        space: Its space, resolved.
+        goals: Its goals.
+        identity: What this one is made with; the earlier one is made with the same, but for its
+            space and its limits.
+        folder: This one's run folder.
+
+    Returns:
+        How many were taken over.
+
+    Raises:
+        BadInput: There is no such run, or it has no finished trial.
+        Mismatch: It was made with something else.
+    """
+    front = Front.read(run)
+    made_with = read_study(storage_of(run), front.name).user_attrs["identity"]
+    _check_is_alike(front.name, made_with, identity)
+    _check_is_here(front)
+    found = adoptable(study, space, front.trials)
+    on_front = {one.number for one in goals.front([*trials_of(study), *(own for _, own in found)])}
+    for there, own in found:
+        if own.number in on_front:
+            _copy(artifact(front.folder, there), artifact(folder, own.number))
+        adopt(study, space, goals, own, front.name)
+    return len(found)
+
+
+def _check_is_alike(name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    for part in sorted({*there, *here} - {"space"}):
+        one, other = there.get(part), here.get(part)
+        if part == "objectives":
+            one, other = map(_without_limits, (one, other))
+        if one != other:
+            raise Mismatch(
+                f"earlier study {name!r} was made with another {part}: {one}, here it is {other}; "
+                "only studies that differ in their space and limits alone can be taken over"
+            )
+
+
+def _check_is_here(front: Front) -> None:
+    there, here = front.about["processor"], cpu_model()
+    if front.about["workloads"] and there != here:
+        raise Mismatch(
+            f"earlier study {front.name!r} measured latency beside a {there}, here is a {here}; "
+            "take it over where it was measured"
+        )
+
+
+def _without_limits(declared: Sequence[str] | None) -> list[str]:
+    """Objectives as they are declared, their limits left out."""
+    return [re.sub(r"\b(limit\w*)=[^,)]*", r"\1", text) for text in declared or ()]
+
+
+def _copy(stored: Path, target: Path) -> None:
+    if not stored.is_dir():
+        return  # it was swept away there; it can be measured by, not exported
+    with atomic(target) as scratch:
+        remove(scratch)
+        shutil.copytree(stored, scratch)
+        remove(target)

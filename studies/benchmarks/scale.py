@@ -1,0 +1,148 @@
+"""What a study itself costs a trial: asking, never asking twice, judging at rungs, storing.
+
+Nothing is cut, trained or measured: trials come with figures that follow from their sizes. A study
+of so many finished trials is filled at once, then gone on with, and what the processor spends on
+each further trial is counted.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import plotly.graph_objects as go
+
+from protege.objectives import Measurement
+from protege.search import State, Trial
+from protege.search.goals import Goal, Goals
+from protege.search.study import Ledger, adopt, open_ledger, open_study
+from protege.spaces import Architecture, SearchSpace
+from studies.benchmarks.figures import FOLDER, Figure
+from studies.benchmarks.parts import run_parts
+
+SIZES = (50, 200, 300, 1000, 3000, 10_000)
+"""Finished trials. A Gaussian process proposes up to 250, Parzen estimators beyond."""
+TRIALS = 12
+"""That are asked for and told at each size."""
+STEPS = (0, 7, 20)
+"""The rungs at which each is judged."""
+
+TEACHER = Architecture(
+    model_type="llama",
+    num_hidden_layers=30,
+    hidden_size=576,
+    num_attention_heads=9,
+    num_key_value_heads=3,
+    head_dim=64,
+    intermediate_size=1536,
+    vocab_size=49_152,
+)
+"""The sizes of SmolLM2-135M."""
+
+SPACE = SearchSpace(
+    layers=(0.2, 1.0),
+    hidden=(0.5, 1.0, 1 / 24),
+    kv_heads=[1 / 3, 2 / 3, 1.0],
+    intermediate=(0.2, 1.0, 1 / 24),
+)
+"""Some 20,000 students of it."""
+
+GOALS = Goals(
+    (
+        Goal("latency_ms", "ms", "minimize", None, "latency"),
+        Goal("retention", "", "maximize", None, "retention"),
+    )
+)
+
+
+def trial(number: int, architecture: Architecture) -> Trial:
+    """A finished trial whose figures follow from its sizes; as long a record as a real one's."""
+    depth, width = architecture.num_hidden_layers / 30, architecture.hidden_size / 576
+    feed_forward = architecture.intermediate_size / 1536
+    cost = 40 * depth * width * (0.4 + 0.6 * feed_forward)
+    quality = depth**0.5 * width**0.4 * feed_forward**0.2
+    details: dict[str, float | str] = {f"detail {at}": quality for at in range(12)}
+    found = {
+        "latency_ms": Measurement(cost, 0.01 * cost, tuple([cost] * 20), details),
+        "retention": Measurement(
+            quality, 0.01, tuple([quality] * 60), details, tuple([quality] * 512)
+        ),
+    }
+    rungs = {step: quality * step / 60 for step in (*STEPS, 60)}
+    state = State.COMPLETE
+    return Trial(number, architecture.key(), architecture.fields(), state, found, rungs=rungs)
+
+
+def filled(storage: str, space: SearchSpace, count: int) -> Ledger:
+    """A study of so many finished trials, drawn at random."""
+    study = open_study(storage, "scale", GOALS)
+    drawn = Random(0).sample([*space], count)
+    for number, architecture in enumerate(drawn):
+        adopt(study, space, GOALS, trial(number, architecture), "drawn")
+    return open_ledger(study, space, GOALS, seed=0)
+
+
+def judged(ledger: Ledger, one: Trial) -> None:
+    """What a trial asks of its study's storage at every rung."""
+    for step in STEPS:
+        values = [one.measurements["latency_ms"].value, one.rungs[step]]
+        ledger.note(one.number, step, values)
+        ledger.others(one.number, step)
+
+
+def spent(ledger: Ledger, trials: int) -> dict[str, list[float]]:
+    """Milliseconds of the processor for each of so many further trials, by what is done."""
+    found: dict[str, list[float]] = {"asking": [], "judging": [], "telling": []}
+
+    def timed(part: str, operation: Callable[[], Any]) -> Any:
+        before = time.process_time()
+        result = operation()
+        found[part].append(1e3 * (time.process_time() - before))
+        return result
+
+    for _ in range(trials):
+        number, architecture = timed("asking", ledger.ask)
+        one = trial(number, architecture)
+
+        timed("judging", partial(judged, ledger, one))
+        timed("telling", partial(ledger.tell, one))
+    return found
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """Milliseconds a trial by the size of the study, the growth, and a drawing of it."""
+    space = SPACE.of(TEACHER, has_data=False)
+    by_size: dict[int, dict[str, list[float]]] = {}
+    for size in SIZES[:3] if quick else SIZES:
+        with TemporaryDirectory() as folder:
+            ledger = filled(f"sqlite:///{folder}/study.db", space, size)
+            spent(ledger, 7)  # the anchors, which nobody proposes
+            by_size[size] = spent(ledger, 3 if quick else TRIALS)
+        told = "at most 200" if size == 1000 else ""
+        whole = [sum(parts) for parts in zip(*by_size[size].values(), strict=True)]
+        yield Figure.of(f"overhead ms at {size} trials (sqlite)", whole, "ms", told)
+        for part, values in by_size[size].items():
+            bar = "at most 1000" if part == "asking" and size < 250 else ""
+            yield Figure.of(f"{part} at {size} trials (sqlite)", values, "ms", bar)
+    path = FOLDER / "scale.html"
+    drawn(by_size, path)
+    print(f"Growth: {path}")
+
+
+def drawn(by_size: dict[int, dict[str, list[float]]], path: Path) -> None:
+    """Milliseconds a trial over the size of the study, part by part, both axes logarithmic."""
+    figure = go.Figure()
+    for part in ("asking", "judging", "telling"):
+        median = [sorted(found[part])[len(found[part]) // 2] for found in by_size.values()]
+        figure.add_scatter(x=[*by_size], y=median, name=part, mode="lines+markers")
+    figure.update_xaxes(title="finished trials", type="log")
+    figure.update_yaxes(title="ms of the processor a trial", type="log")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.write_html(path)
+
+
+if __name__ == "__main__":
+    run_parts("scale", __doc__ or "", {"overhead": figures})

@@ -1,0 +1,158 @@
+"""A study goes the same way wherever it is stored, and waits for a server that is away."""
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
+
+from protege.objectives import Candidate, Measurement, Memory
+from protege.search import Front
+from protege.search.study import read_study
+from protege.search.study import storage as module
+from protege.search.study.storage import insist, open_storage
+from protege.spaces import BadInput, Teacher
+from tests import postgres
+from tests.postgres import Server
+from tests.search.toys import PLAIN, go_on, keys, opened, toy
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    pytest.importorskip("psycopg")
+    # its user may enter, which it may not where pytest puts its folders
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with postgres.server(Path(folder) / "postgres") as found:
+            yield found
+
+
+@pytest.fixture(params=["postgresql", "journal"])
+def storage(request: pytest.FixtureRequest, folder: Path) -> str:
+    """A storage that is empty."""
+    if request.param == "journal":
+        return f"journal:///{folder}/study.log"
+    url: str = request.getfixturevalue("server").url
+    return url
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """Of a study that no other test has."""
+    return str(request.node.name)
+
+
+def test_a_study_is_run_gone_on_with_and_read(
+    storage: str, name: str, folder: Path, teacher: Teacher
+) -> None:
+    given: dict[str, Any] = {"teacher": teacher, "name": name, "folder": folder / "run"}
+    first = toy(folder, storage=storage, **given).run(trials=3)
+    front = toy(folder, storage=storage, **given).run(trials=6)
+    assert front.trials[:3] == first.trials
+    assert [trial.number for trial in front.trials] == [*range(6)]
+    beside = toy(folder / "beside", teacher=teacher).run(trials=6)
+    assert [t.key for t in front.trials[:6]] == [t.key for t in beside.trials]
+    assert [t.measurements for t in front.trials] == [t.measurements for t in beside.trials]
+    read = Front.read(storage, name)
+    assert read.trials == front.trials
+    assert read.folder == (folder / "run").resolve()
+
+
+def test_a_journal_has_its_run_beside_it(folder: Path, teacher: Teacher) -> None:
+    search = toy(folder, teacher=teacher, storage=f"journal:///{folder}/run/study.log")
+    assert Path(search.folder) == folder / "run"
+    front = search.run(trials=2)
+    assert Front.read(f"journal:///{folder}/run/study.log").trials == front.trials
+
+
+def test_a_study_waits_for_a_server_that_is_away(
+    server: Server, name: str, folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"teacher": teacher, "name": name, "storage": server.url}
+    search = toy(folder, folder=folder / "run", space=PLAIN, objectives=[Memory()], **given)
+    measure = Memory.measure
+    measured: list[Candidate] = []
+
+    def restarted() -> None:
+        time.sleep(3)
+        server.start()
+
+    thread = threading.Thread(target=restarted)
+
+    def killing(self: Memory, candidate: Candidate) -> Measurement:
+        measured.append(candidate)
+        if len(measured) == 4:
+            server.kill()
+            thread.start()
+        return measure(self, candidate)
+
+    monkeypatch.setattr(Memory, "measure", killing)
+    front = search.run(trials=9)
+    thread.join()
+    assert [trial.number for trial in front.trials] == [*range(9)]
+    assert len({trial.key for trial in front.trials}) == len(measured) == 9
+    assert all(trial.state.is_finished() for trial in read_study(server.url, name).trials)
+
+
+def test_proposals_are_those_of_any_storage(storage: str, folder: Path) -> None:
+    told = go_on(opened(storage), 12)
+    assert keys(told) == keys(go_on(opened(f"sqlite:///{folder}/beside.db"), 12))
+
+
+def failing(cause: Exception, times: int) -> Any:
+    """An operation that fails so many times."""
+    left = [times]
+
+    def operation() -> str:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise StorageInternalError("internal") from cause
+        return "done"
+
+    return operation
+
+
+AWAY = OperationalError("SELECT 1", {}, Exception("server closed the connection unexpectedly"))
+FULL = OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+
+def test_what_fails_while_a_server_is_away_is_tried_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert insist(failing(AWAY, 3)) == "done"
+    assert capsys.readouterr().err.count("the storage is away") == 1
+
+
+def test_patience_ends() -> None:
+    with pytest.raises(StorageInternalError):
+        insist(failing(AWAY, 100), patience_s=0.2)
+
+
+@pytest.mark.parametrize("cause", [FULL, ValueError("a bug")])
+def test_what_waiting_does_not_mend_is_not_waited_for(cause: Exception) -> None:
+    began = time.monotonic()
+    with pytest.raises(StorageInternalError):
+        insist(failing(cause, 1))
+    assert time.monotonic() - began < 0.1
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+    pytest.importorskip("psycopg")
+    url = "postgresql://me:secret@127.0.0.1:1/none"
+    with pytest.raises(BadInput, match=r"the server does not let us in .*; start it, or mend") as e:
+        open_storage(url)
+    assert "secret" not in str(e.value)
+
+
+def test_a_driver_that_is_not_installed_is_named() -> None:
+    with pytest.raises(BadInput, match="its driver is not installed"):
+        open_storage("oracle://host/name")
+
+
+def test_there_is_patience_for_a_minute_and_more() -> None:
+    assert module.PATIENCE_S >= 60
