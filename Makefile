@@ -21,7 +21,7 @@ reviews: $(VENV)/smollm2 ## the same for a classifier of film reviews, with labe
 executorch: $(VENV)/executorch/ready ## build the environment that exports for ExecuTorch
 
 test: $(VENV)/dev ## run the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 25 \
 	  --cov=spaces --cov=objectives --cov=search --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(VENV)/dev ## lint, formatting and types

@@ -51,6 +51,9 @@ _LESSONS: dict[Task, Lesson] = {
 CALIBRATING = 512
 """Sequences that are there to be looked at where nothing is trained."""
 
+STORED = 9
+"""Parts of a training of which a process that is killed loses but the last, if it is worth it."""
+
 
 @dataclass(frozen=True)
 class Retention:
@@ -172,18 +175,31 @@ class Retention:
         yield from checkpoint.rungs
         training = self.training(candidate)
         training.taken_up = state
-        halts = training.run(stops[len(checkpoint.rungs) :])
+        done = len(state["losses"]) if state else 0
+        halts = training.run([step for step in self._halts(stops) if step > done])
         while True:
             with candidate.stopwatch.phase("distil"):
                 step = next(halts, None)
             if step is None:
                 return
-            if training.shrinking is not None:
-                candidate.student = training.shrinking.finish()
-            rung = Rung(step, self._measured(candidate, training.losses), step == stops[-1])
-            if training.shrinking is None:  # one that loses layers on the way is trained anew
-                checkpoint.reached(rung, training.state)
-            yield rung
+            rungs = [self._rung(candidate, training, stops)] if step in stops else []
+            checkpoint.rungs += rungs
+            if training.shrinking is None and step < stops[-1]:
+                with candidate.stopwatch.phase("store"):
+                    checkpoint.save(training.state)
+            yield from rungs
+
+    def _rung(self, candidate: Candidate, training: Training, stops: Sequence[int]) -> Rung:
+        """What the student is worth where its training halts."""
+        step = len(training.losses)
+        if training.shrinking is not None:
+            candidate.student = training.shrinking.finish()
+        return Rung(step, self._measured(candidate, training.losses), step == stops[-1])
+
+    def _halts(self, stops: Sequence[int]) -> list[int]:
+        """Where a training halts: to be judged, or to be stored and no more."""
+        apart = math.ceil(self.distillation.steps / STORED)
+        return sorted({*stops, *range(apart, self.distillation.steps, apart)})
 
     def _checkpoint(self, candidate: Candidate, stops: Sequence[int]) -> Checkpoint:
         """Where the candidate's training is stored, and what training it is."""

@@ -12,7 +12,7 @@ from protege.search.agreement import FEWEST, Agreement, agreement, sampled
 from protege.search.goals import Goals
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
-from protege.spaces.cache import write_text
+from protege.spaces.cache import remove, write_text
 
 FOLDER = "fidelity"
 """In a run folder: what students reach when they are taught for longer."""
@@ -121,7 +121,8 @@ def measured(
 ) -> Fidelity:
     """Teach each candidate as the search does and for so many times as long.
 
-    Every student is stored when it is done; run again, none of these is taught again.
+    Every student is stored when it is done, and its longer training on the way: run again, it goes
+    on where it was.
 
     Args:
         retention: The search's own.
@@ -133,10 +134,12 @@ def measured(
     runs = []
     for place, (number, make) in enumerate(candidates, 1):
         path = folder / FOLDER / f"trial-{number:05d}-x{times:g}.json"
+        under_way = path.with_suffix(".safetensors")
         if not path.exists():
             told = partial(_told, announce, f"{place}/{len(candidates)}")
-            run = _taught(retention, make, number, times, told)
+            run = _taught(retention, make, number, times, told, under_way)
             write_text(path, json.dumps({"times": times, "run": asdict(run)}, indent=1))
+        remove(under_way)
         runs.append(LongRun.of_record(json.loads(path.read_text(encoding="utf-8"))["run"]))
     return Fidelity(times, tuple(runs))
 
@@ -147,9 +150,10 @@ def _taught(
     number: int,
     times: float,
     announce: Callable[[str], None],
+    checkpoint: Path,
 ) -> LongRun:
     """One student, short and long."""
-    short, long = make(), make()
+    short, long = make(), replace(make(), checkpoint=checkpoint)
     for candidate in (short, long):
         candidate.stopwatch.announce = announce
     rungs = {rung.step: rung.measurement.value for rung in retention.rungs(short)}

@@ -1,4 +1,4 @@
-"""Where a training stands, on disk: a student whose process was killed goes on from its rung."""
+"""Where a training stands, on disk: a student whose process was killed goes on from there."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,15 +13,15 @@ from protege.objectives.objective import Measurement, Rung
 from protege.spaces.cache import read_tensors, write_tensors
 
 WORTH_SECONDS = 20.0
-"""At a rung nothing is written if less than this would be lost: a small student is soon retrained,
-and for a large one writing takes a second."""
+"""Nothing is written where less than this would be lost: a small student is soon retrained, and a
+large one takes a second to write."""
 
 _RUNGS = "rungs"
 
 
 @dataclass
 class Checkpoint:
-    """A file that holds one student's training at a rung, and what it was worth at each so far.
+    """A file that holds one student's training at a halt, and what it was worth at rungs so far.
 
     Attributes:
         path: Where it is; without one nothing is kept.
@@ -46,14 +46,13 @@ class Checkpoint:
         ]
         return found
 
-    def reached(self, rung: Rung, state: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Store the training at a rung, if losing it would cost enough.
+    def save(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Store the training where it halts, if losing it would cost enough.
 
         Raises:
             DiskFull: There is no room for it.
         """
-        self.rungs.append(rung)
-        if self.path is None or rung.is_last or monotonic() - self._written < WORTH_SECONDS:
+        if self.path is None or monotonic() - self._written < WORTH_SECONDS:
             return
         text = json.dumps([asdict(one) for one in self.rungs]).encode()
         # beside the tensors, so that they and what they are worth are never of two rungs

@@ -76,6 +76,38 @@ def test_only_what_is_left_is_trained_and_all_is_as_it_would_have_been(
     assert all(bool((mine[name] == theirs[name]).all()) for name in theirs)
 
 
+@pytest.mark.parametrize("race", [True, False])
+def test_between_rungs_it_is_stored_too(
+    again: Callable[[], Candidate],
+    tmp_path: Path,
+    steps: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    race: bool,
+) -> None:
+    def found(candidate: Candidate) -> list[Rung]:
+        if race:
+            return list(NINE.rungs(candidate))
+        return [Rung(9, NINE.measure(candidate), is_last=True)]
+
+    whole = found(again())
+    (tmp_path / "trial.safetensors").unlink()
+    check = Training._check
+
+    def killed(self: Training, step: int, *given: object) -> None:
+        if step == 7:
+            raise Killed
+        check(self, step, *given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_check", killed)
+        with pytest.raises(Killed):
+            found(again())
+    steps.clear()
+    assert found(again()) == whole
+    assert steps == [7, 8, 9]
+
+
 def test_a_student_that_has_passed_its_rungs_is_not_judged_there_again(
     again: Callable[[], Candidate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
