@@ -23,7 +23,7 @@ class Candidate:
         seed: Fixes data order and initialisation; the same for all candidates of a study, so that
             students differ by their architecture alone.
         stopwatch: Where time spent is booked.
-        checkpoint: Where its training is stored at rungs, to be taken up after a kill; nowhere if
+        checkpoint: Where its training is stored on the way, to be taken up after a kill; nowhere if
             not given.
         inherit: Gives the student, unhealed, the weights of another one than the teacher, or gives
             none; from its architecture and what is known of the teacher's units.

@@ -175,6 +175,7 @@ class Retention:
         yield from checkpoint.rungs
         training = self.training(candidate)
         training.taken_up = state
+        checkpoint.begin()
         done = len(state["losses"]) if state else 0
         halts = training.run([step for step in self._halts(stops) if step > done])
         while True:

@@ -11,13 +11,13 @@ from typing import Any, get_args
 from protege.objectives import Texts
 from protege.objectives.distillation.questions import Questions
 from protege.search.accounting import Accounting
-from protege.search.coordinator import INTERRUPTED as ASKED_TO_LEAVE
 from protege.search.front import Choice, Front
 from protege.search.heads import TOKENS, measure_heads, read_in
 from protege.search.measuring import add_measuring, count
 from protege.search.progress import complain, say, say_table, watching
 from protege.search.reporting import least, write_heads
 from protege.search.search import Search
+from protege.search.stopping import ASKED_TO_LEAVE
 from protege.spaces import BadInput, ProtegeError, Teacher
 from protege.spaces.policies import HeadsBy
 
@@ -58,7 +58,11 @@ def guarded(command: Callable[[], None], *, debug: bool = False) -> int:
 
 
 def finish(front: Front) -> None:
-    """Print what a person wants to see when a study ends: front, report, time."""
+    """Print what a person wants to see when a study ends: front, report, time.
+
+    Raises:
+        KeyboardInterrupt: It ended because of Ctrl-C.
+    """
     report = front.report()
     say(f"\n{front.name}: {len(front.members)} of {len(front.trials)} students are on the front")
     if front.about.get("ended"):
@@ -66,14 +70,13 @@ def finish(front: Front) -> None:
     scale = "0 = the teacher alone, 1 = its quality at no cost"
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
     say(f"{Accounting(front.about['seconds'])}\nReport: {report}")
+    if front.about.get("ended") == ASKED_TO_LEAVE:
+        raise KeyboardInterrupt  # nothing that would come after it is wanted
 
 
 def _run(options: argparse.Namespace) -> None:
     search = _search_in(options.study)
-    front = search.run(options.trials, minutes=options.minutes, patience=options.patience)
-    finish(front)
-    if front.about["ended"] == ASKED_TO_LEAVE:
-        raise KeyboardInterrupt
+    finish(search.run(options.trials, minutes=options.minutes, patience=options.patience))
 
 
 def _fidelity(options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from protege.search.judging import Judge
 from protege.search.progress import Bar
 from protege.search.racing import Race
 from protege.search.screening import screened
-from protege.search.stopping import Leaving, Stopping
+from protege.search.stopping import ASKED_TO_LEAVE, Leaving, Stopping
 from protege.search.study import Ledger
 from protege.search.trial import State, Trial
 from protege.search.warm import finished, warm
@@ -23,9 +23,6 @@ from protege.spaces import Architecture, ProtegeError
 SCOUTED = 10
 """So many candidates are looked at as they are cut, before any is trained; most are anchors, and
 what is proposed besides them could not be chosen any better if some had been trained."""
-
-INTERRUPTED = "Ctrl-C asked it to"
-"""Why a study ended that was asked to leave."""
 
 HELD_BYTES = 2 << 30
 """Weights of students that have been looked at and wait for their training; beyond, no more are."""
@@ -66,6 +63,8 @@ class Coordinator:
     def __post_init__(self) -> None:
         for trial in self.ledger.trials():
             self._add(trial)
+        # a process may have died between telling of a trial and sweeping after it
+        self._sweep(self.done)
 
     def go_on(self, stopping: Stopping, leave: Leaving) -> Iterator[Trial]:
         """Trial after trial, each told before the next begins; then it is known why it ended.
@@ -90,7 +89,7 @@ class Coordinator:
             return reason
         if not ahead and self.ledger.exhausted:
             return f"all {len(self.ledger.space)} students of the space were tried"
-        return INTERRUPTED if leave.asked else ""
+        return ASKED_TO_LEAVE if leave.asked else ""
 
     def show(self, progress: Bar) -> None:
         """Where the study stands."""
@@ -148,7 +147,12 @@ class Coordinator:
             if trial in self.front:
                 keep(self.folder, number, candidate)
             self.ledger.tell(trial)
-            sweep(self.folder, (one.number for one in self.front), (number,))
+            self._sweep([trial])
+
+    def _sweep(self, told: Sequence[Trial]) -> None:
+        """Remove what nobody needs: weights behind the front, trainings that have ended."""
+        front = (one.number for one in self.front)
+        sweep(self.folder, front, (one.number for one in told))
 
     def _add(self, trial: Trial) -> None:
         goals, own = self.ledger.goals, self.ledger.space.baselines[0].key()

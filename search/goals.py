@@ -73,6 +73,18 @@ class Goals:
         """The trial's values in the order of the goals."""
         return [trial.measurements[name].value for name in self.names]
 
+    def violations(self, trial: Trial) -> dict[str, float]:
+        """By how much the trial is beyond each limit whose figure is known, by name and sorted."""
+        limited = sorted(
+            (goal for goal in self.goals if goal.limit is not None), key=lambda one: one.name
+        )
+        known = {goal.name: trial.known(goal.name) for goal in limited}
+        return {
+            goal.name: goal.violation(value)
+            for goal in limited
+            if (value := known[goal.name]) is not None
+        }
+
     def feasible(self, trial: Trial) -> bool:
         """Whether the trial is complete and within every limit."""
         if trial.state is not State.COMPLETE:

@@ -19,7 +19,6 @@ from protege.search.calibrating import Needs, calibrated
 from protege.search.confirming import confirmed
 from protege.search.coordinator import Coordinator
 from protege.search.earlier import take_over
-from protege.search.export import sweep
 from protege.search.fidelity import Fidelity, chosen
 from protege.search.fidelity import measured as fidelity_of
 from protege.search.front import DATABASE, Front
@@ -255,10 +254,6 @@ class Search:
             take_over(run, study, self.space, goals, made_with, self._folder)
         ledger = open_ledger(study, self.space, goals, self.seed, self.sampler)
         ledger.catch_up()
-        # a process may have died between telling of a trial and sweeping after it
-        told = ledger.trials()
-        kept = (one.number for one in ledger.goals.front(told))
-        sweep(self._folder, kept, (one.number for one in told))
         earlier = study.user_attrs.get("about", {})
         self._heads = self._heads or earlier.get("heads", [])
         for phase, seconds in earlier.get("seconds", {}).items():

@@ -10,6 +10,9 @@ from types import FrameType
 from protege.search.progress import complain
 from protege.spaces import BadInput
 
+ASKED_TO_LEAVE = "Ctrl-C asked it to"
+"""Why a study ended that somebody at the terminal has ended."""
+
 GAIN = 1e-3
 """By what share hypervolume has to grow for it to count; noise alone makes it grow by less."""
 

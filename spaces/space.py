@@ -158,7 +158,7 @@ class SearchSpace:
     def anchors(self) -> tuple[Architecture, ...]:
         """What a study tries first: the baselines, the smallest student, and a ladder between.
 
-        The rungs of the ladder are as far from the smallest as from the teacher in every size.
+        A rung of the ladder is the same share of the way up in every size.
         """
         usual = self.params(self._declared[0])
         ladder = (self.nearest(self._between(share, usual)) for share in LADDER)

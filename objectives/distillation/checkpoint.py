@@ -32,7 +32,7 @@ class Checkpoint:
     path: Path | None
     key: str
     rungs: list[Rung] = field(default_factory=list)
-    _written: float = field(default_factory=monotonic, init=False)
+    _safe: float = field(default=0.0, init=False)
 
     def read(self) -> Mapping[str, Tensor]:
         """The training's state, and `rungs` with it; empty if there is none that is whole."""
@@ -46,16 +46,20 @@ class Checkpoint:
         ]
         return found
 
+    def begin(self) -> None:
+        """From now on there is something to lose; a student may wait long for its training."""
+        self._safe = monotonic()
+
     def save(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
         """Store the training where it halts, if losing it would cost enough.
 
         Raises:
             DiskFull: There is no room for it.
         """
-        if self.path is None or monotonic() - self._written < WORTH_SECONDS:
+        if self.path is None or monotonic() - self._safe < WORTH_SECONDS:
             return
         text = json.dumps([asdict(one) for one in self.rungs]).encode()
         # beside the tensors, so that they and what they are worth are never of two rungs
         records = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         write_tensors(self.path, self.key, {**state(), _RUNGS: records})
-        self._written = monotonic()
+        self._safe = monotonic()

@@ -7,7 +7,7 @@ from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from protege.search.goals import Goals
-from protege.search.study.ledger import RUNG
+from protege.search.study.ledger import RUNG, attributes
 from protege.search.study.sampler import distributions
 from protege.search.study.storage import asked_for
 from protege.search.trial import State, Trial
@@ -48,8 +48,6 @@ def adopt(study: Study, space: SearchSpace, goals: Goals, trial: Trial, source: 
         source: Which study it is from.
     """
     member = space.by_key[trial.key]
-    limited = sorted(g.name for g in goals.goals if g.limit is not None)
-    violation = {goal.name: goal.violation for goal in goals.goals}
     study.add_trial(
         create_trial(
             state=TrialState.COMPLETE,
@@ -57,7 +55,7 @@ def adopt(study: Study, space: SearchSpace, goals: Goals, trial: Trial, source: 
             params=dict(space.params(member)),
             distributions=distributions(space),
             user_attrs=_attributes(trial, str(member), source, goals),
-            constraints={n: violation[n](trial.measurements[n].value) for n in limited} or None,
+            constraints=goals.violations(trial) or None,
         )
     )
 
@@ -71,15 +69,10 @@ def _attributes(trial: Trial, architecture: str, source: str, goals: Goals) -> d
         ]
         for step, value in trial.rungs.items()
     }
-    stopped = {} if trial.stopped_at is None else {"stopped_at": trial.stopped_at}
-    reason = {"reason": trial.reason} if trial.reason else {}
     return {
         "key": trial.key,
         "architecture": architecture,
-        "protege": trial.record(),
-        "state": str(trial.state),
         "imported": source,
+        **attributes(trial),
         **rungs,
-        **stopped,
-        **reason,
     }

@@ -86,18 +86,13 @@ class Ledger:
 
     def _tell(self, result: Trial) -> None:
         trial = self._open[result.number]
-        trial.set_user_attr("protege", result.record())
-        trial.set_user_attr("state", str(result.state))
-        if result.reason:
-            trial.set_user_attr("reason", result.reason)
-        if result.stopped_at is not None:
-            trial.set_user_attr("stopped_at", result.stopped_at)
+        for name, value in attributes(result).items():
+            trial.set_user_attr(name, value)
         known = trial.constraints
         # sorted, and all of them: the Gaussian process reads them by position
-        for goal in sorted(self.goals.goals, key=lambda one: one.name):
-            value = None if goal.limit is None else result.known(goal.name)
-            if value is not None and goal.name not in known:
-                trial.set_constraint(goal.name, goal.violation(value))
+        for name, violation in self.goals.violations(result).items():
+            if name not in known:
+                trial.set_constraint(name, violation)
         complete = _TOLD[result.state] is TrialState.COMPLETE
         values = self.goals.values(result) if complete else None
         # it may have been told before the server went away
@@ -177,6 +172,16 @@ def open_ledger(
         if anchor.key() not in known:
             study.enqueue_trial(dict(space.params(anchor)), {"anchor": True}, skip_if_exists=True)
     return Ledger(study, space, goals)
+
+
+def attributes(trial: Trial) -> dict[str, Any]:
+    """What is stored beside the values of a trial that is told."""
+    found: dict[str, Any] = {"protege": trial.record(), "state": str(trial.state)}
+    if trial.reason:
+        found["reason"] = trial.reason
+    if trial.stopped_at is not None:
+        found["stopped_at"] = trial.stopped_at
+    return found
 
 
 def trials_of(study: Study) -> list[Trial]:

@@ -79,8 +79,8 @@ def trial(number: int, architecture: Architecture) -> Trial:
 def filled(storage: str, space: SearchSpace, count: int) -> Ledger:
     """A study of so many finished trials, drawn at random."""
     study = open_study(storage, "scale", GOALS)
-    drawn = Random(0).sample([*space], count)
-    for number, architecture in enumerate(drawn):
+    students = Random(0).sample([*space], count)
+    for number, architecture in enumerate(students):
         adopt(study, space, GOALS, trial(number, architecture), "drawn")
     return open_ledger(study, space, GOALS, seed=0)
 
@@ -106,7 +106,6 @@ def spent(ledger: Ledger, trials: int) -> dict[str, list[float]]:
     for _ in range(trials):
         number, architecture = timed("asking", ledger.ask)
         one = trial(number, architecture)
-
         timed("judging", partial(judged, ledger, one))
         timed("telling", partial(ledger.tell, one))
     return found

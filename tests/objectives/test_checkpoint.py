@@ -159,6 +159,19 @@ def test_what_is_soon_retrained_is_not_written(
     assert not (tmp_path / "trial.safetensors").exists()
 
 
+def test_waiting_for_its_training_is_no_loss(
+    again: Callable[[], Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "WORTH_SECONDS", 60.0)
+    now = [1000.0]
+    monkeypatch.setattr(checkpoint, "monotonic", lambda: now[0])
+    rungs = NINE.rungs(again())
+    assert next(rungs).step == 0
+    now[0] += 3600  # others are looked at, and trained
+    assert [rung.step for rung in rungs] == [1, 3, 9]
+    assert not (tmp_path / "trial.safetensors").exists()
+
+
 def test_without_a_place_nothing_is_kept(teacher: Teacher, tmp_path: Path) -> None:
     own = Candidate(teacher, teacher.architecture.scaled(layers=0.5), Cache(tmp_path / "cache"))
     assert [rung.step for rung in NINE.rungs(own)] == [0, 1, 3, 9]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from protege.objectives import Memory
 from protege.search import Front, Search, Trial
-from protege.search.coordinator import INTERRUPTED, Coordinator
-from protege.search.stopping import GAIN, Stopping, leaving, without_gain
+from protege.search.coordinator import Coordinator
+from protege.search.stopping import ASKED_TO_LEAVE, GAIN, Stopping, leaving, without_gain
 from protege.search.study import read_study
 from protege.spaces import BadInput, Ends, First, Teacher
 from tests.search.toys import NARROW, PLAIN, WIDE, retention, toy
@@ -121,7 +121,7 @@ def test_ctrl_c_once_finishes_what_runs(
     interrupting(monkeypatch, at=4)
     front = toy(folder, teacher=teacher).run(trials=8)
     assert [trial.number for trial in front.trials] == [0, 1, 2, 3, 4]
-    assert front.about["ended"] == INTERRUPTED
+    assert front.about["ended"] == ASKED_TO_LEAVE
     assert "protege: leaving when this trial is finished; Ctrl-C again leaves now" in (
         capsys.readouterr().err
     )
@@ -202,7 +202,7 @@ def test_at_the_command_line_ctrl_c_ends_with_a_report_and_its_own_code(tmp_path
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert f"It ended because {INTERRUPTED}." in output
+    assert f"It ended because {ASKED_TO_LEAVE}." in output
     assert "every finished trial is kept, the same line goes on" in errors
     assert (tmp_path / "run" / "report" / "index.html").is_file()
     assert 1 <= len(Front.read(tmp_path / "run").trials) < 30
