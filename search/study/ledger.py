@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -86,8 +87,11 @@ class Ledger:
 
     def _tell(self, result: Trial) -> None:
         trial = self._open[result.number]
-        for name, value in attributes(result).items():
-            trial.set_user_attr(name, value)
+        try:
+            for name, value in attributes(result).items():
+                trial.set_user_attr(name, value)
+        except UpdateFinishedTrialError:
+            return  # it was told, and the server went away before it could say so
         known = trial.constraints
         # sorted, and all of them: the Gaussian process reads them by position
         for name, violation in self.goals.violations(result).items():
@@ -95,8 +99,7 @@ class Ledger:
                 trial.set_constraint(name, violation)
         complete = _TOLD[result.state] is TrialState.COMPLETE
         values = self.goals.values(result) if complete else None
-        # it may have been told before the server went away
-        self.study.tell(trial, values, state=_TOLD[result.state], skip_if_finished=True)
+        self.study.tell(trial, values, state=_TOLD[result.state])
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Store what a report needs to know of the study."""

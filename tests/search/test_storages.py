@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from optuna.exceptions import StorageInternalError
+from optuna.study import Study
 from sqlalchemy.exc import OperationalError
 
 from protege.objectives import Candidate, Measurement, Memory
@@ -102,6 +103,24 @@ def test_a_study_waits_for_a_server_that_is_away(
 def test_proposals_are_those_of_any_storage(storage: str, folder: Path) -> None:
     told = go_on(opened(storage), 12)
     assert keys(told) == keys(go_on(opened(f"sqlite:///{folder}/beside.db"), 12))
+
+
+def test_a_trial_is_told_once_though_the_server_could_not_say_so(
+    storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = opened(storage)
+    tell, told = Study.tell, []
+
+    def unheard(self: Study, *given: Any, **named: Any) -> Any:
+        told.append(tell(self, *given, **named))
+        if len(told) == 2:
+            raise StorageInternalError("internal") from AWAY
+        return told[-1]
+
+    monkeypatch.setattr(Study, "tell", unheard)
+    found = go_on(ledger, 4)
+    assert len(told) == 4
+    assert opened(storage).trials() == found
 
 
 def failing(cause: Exception, times: int) -> Any:
