@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -33,8 +34,14 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The storage URL of its one database."""
+        """The storage URL of the database that it begins with."""
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{USER}"
+
+    def database(self) -> str:
+        """The storage URL of another database, which is empty."""
+        name = f"empty_{uuid4().hex}"
+        run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, name)
+        return f"{self.url.removesuffix(USER)}{name}"
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

@@ -38,8 +38,8 @@ def storage(request: pytest.FixtureRequest, folder: Path) -> str:
     """A storage that is empty."""
     if request.param == "journal":
         return f"journal:///{folder}/study.log"
-    url: str = request.getfixturevalue("server").url
-    return url
+    server: Server = request.getfixturevalue("server")
+    return server.database()
 
 
 @pytest.fixture
