@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from protege.objectives.distillation.spelling import Spelling
+from protege.objectives.lease import working
 from protege.objectives.stopwatch import Stopwatch
 from protege.spaces import Architecture, Blueprint, Cache, Calibration, Student, Teacher
 
@@ -56,7 +57,7 @@ class Candidate:
                 heir = self.inherit(own, known)
             if heir is not None:
                 return heir
-        with self.stopwatch.phase("build" if own.healing == "none" else "heal"):
+        with self.stopwatch.phase("build" if own.healing == "none" else "heal"), working():
             return self.teacher.student(own, known)
 
     @cached_property
@@ -67,6 +68,12 @@ class Candidate:
             return None
         with self.stopwatch.phase("respell"):
             return Spelling.of(self.teacher, student.model, student.tokenizer, kept)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of its student's weights; 0 while there is no student."""
+        made = vars(self).get("student")
+        return made.nbytes if isinstance(made, Student) else 0
 
     @property
     def is_teacher(self) -> bool:

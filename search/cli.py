@@ -11,6 +11,7 @@ from typing import Any, get_args
 from protege.objectives import Texts
 from protege.objectives.distillation.questions import Questions
 from protege.search.accounting import Accounting
+from protege.search.engines import Engine, LocalEngine, SerialEngine
 from protege.search.front import Choice, Front
 from protege.search.heads import TOKENS, measure_heads, read_in
 from protege.search.measuring import add_measuring, count
@@ -76,7 +77,21 @@ def finish(front: Front) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     search = _search_in(options.study)
-    finish(search.run(options.trials, minutes=options.minutes, patience=options.patience))
+    finish(
+        search.run(
+            options.trials,
+            minutes=options.minutes,
+            patience=options.patience,
+            engine=_engine(options),
+        )
+    )
+
+
+def _engine(options: argparse.Namespace) -> Engine:
+    """Who does the work of a study."""
+    if options.jobs == 1:
+        return SerialEngine()
+    return LocalEngine(options.jobs, synchronous=options.synchronous)
 
 
 def _fidelity(options: argparse.Namespace) -> None:
@@ -203,15 +218,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    run = commands.add_parser("run", help="run a study, or go on with it")
-    run.set_defaults(command=_run)
-    run.add_argument("study", type=Path, help="a Python file that defines a Search")
-    run.add_argument("--trials", type=count, default=40, help="trials in all (default 40)")
-    run.add_argument("--minutes", type=float, help="no trial begins when the run has taken so long")
-    run.add_argument(
-        "--patience", type=count, help="end when so many trials in a row gained no hypervolume"
-    )
-
+    run = _add_run(commands)
     report = commands.add_parser("report", help="write the report of a run")
     report.set_defaults(command=_report)
     report.add_argument("run", help=RUN)
@@ -253,6 +260,25 @@ def _parser() -> argparse.ArgumentParser:
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
     return parser
+
+
+def _add_run(commands: Any) -> argparse.ArgumentParser:
+    run: argparse.ArgumentParser = commands.add_parser("run", help="run a study, or go on with it")
+    run.set_defaults(command=_run)
+    run.add_argument("study", type=Path, help="a Python file that defines a Search")
+    run.add_argument("--trials", type=count, default=40, help="trials in all (default 40)")
+    run.add_argument("--minutes", type=float, help="no trial begins when the run has taken so long")
+    run.add_argument(
+        "--patience", type=count, help="end when so many trials in a row gained no hypervolume"
+    )
+
+    run.add_argument("--jobs", type=count, default=1, help="trials at a time (default 1)")
+    run.add_argument(
+        "--synchronous",
+        action="store_true",
+        help="go on when all of them have come to a halt: one seed gives one study",
+    )
+    return run
 
 
 def _add_fidelity(commands: Any) -> argparse.ArgumentParser:

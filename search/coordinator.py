@@ -1,23 +1,21 @@
 """The one process that owns a study: who is tried next, and what came of it."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from protege.objectives import Candidate, Latency, Objective, Retention, Stopwatch, Trained
-from protege.search.evaluating import Evaluation
-from protege.search.export import checkpoint, keep, sweep
+from protege.objectives import Candidate, Latency, Objective, Retention, Stopwatch
+from protege.search.engines import AtRung, Died, Done, Engine, Event, Job
 from protege.search.judging import Judge
 from protege.search.progress import Bar
 from protege.search.racing import Race
+from protege.search.results import clear, recorded, sweep
 from protege.search.screening import screened
 from protege.search.stopping import ASKED_TO_LEAVE, Leaving, Stopping
 from protege.search.study import Ledger
 from protege.search.trial import State, Trial
-from protege.search.warm import finished, warm
+from protege.search.warm import finished
 from protege.spaces import Architecture, ProtegeError
 
 SCOUTED = 10
@@ -26,6 +24,9 @@ what is proposed besides them could not be chosen any better if some had been tr
 
 HELD_BYTES = 2 << 30
 """Weights of students that have been looked at and wait for their training; beyond, no more are."""
+
+ATTEMPTS = 5
+"""So many processes may die over a job before its trial has failed."""
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Coordinator:
         race: When a candidate is stopped on its way; none trains every one to the end.
         warm_start: Whether students start from finished ones they are nested in.
         stopwatch: Where time is booked that is no candidate's.
+        engine: Who does the jobs.
         done: The trials that were told, in order.
         front: Those of them that no other one beats.
         volumes: The hypervolume after each of them.
@@ -54,78 +56,99 @@ class Coordinator:
     race: Race | None
     warm_start: bool
     stopwatch: Stopwatch
+    engine: Engine
     done: list[Trial] = field(default_factory=list, init=False)
     front: list[Trial] = field(default_factory=list, init=False)
     volumes: list[float] = field(default_factory=list, init=False)
     teacher: Trial | None = field(default=None, init=False)
     ended: str = field(default="", init=False)
+    _jobs: dict[int, Job] = field(default_factory=dict, init=False)
+    """Begun and not told."""
+    _halted: dict[int, AtRung] = field(default_factory=dict, init=False)
+    """Those of them that wait to be gone on with."""
+    _again: dict[int, Job] = field(default_factory=dict, init=False)
+    """Those of them that are to be begun once more, for their process died."""
+    _ahead: set[int] = field(default_factory=set, init=False)
+    """Those of them that are looked at before any is trained."""
 
     def __post_init__(self) -> None:
+        for number, key in self.ledger.unfinished():
+            found = recorded(self.folder, number, key)
+            if found is not None:  # done, and whoever was to tell of it died
+                self.ledger.tell(found)
         for trial in self.ledger.trials():
             self._add(trial)
-        # a process may have died between telling of a trial and sweeping after it
-        self._sweep(self.done)
+        front = [one.number for one in self.front]
+        sweep(self.folder, front, [one.number for one in self.done])
+        clear(self.folder, front)
 
     def go_on(self, stopping: Stopping, leave: Leaving) -> Iterator[Trial]:
-        """Trial after trial, each told before the next begins; then it is known why it ended.
+        """Trial after trial as they are told; then it is known why it ended.
 
         Raises:
             ProtegeError: The teacher itself cannot be measured.
         """
-        ahead: deque[Evaluation] = deque()
         began = time.monotonic()
-        while not (ended := self._ended(stopping, leave, time.monotonic() - began, len(ahead))):
-            if not ahead:
-                ahead = self._scouted(stopping.trials, leave)
-                if leave.asked:
-                    continue
-            self._finish(ahead.popleft() if ahead else self._next())
-            yield self.done[-1]
-        self.ended = ended
-
-    def _ended(self, stopping: Stopping, leave: Leaving, seconds: float, ahead: int) -> str:
-        """Why no other trial is to begin; empty if one is."""
-        if reason := stopping.reason(self.volumes, seconds):
-            return reason
-        if not ahead and self.ledger.exhausted:
-            return f"all {len(self.ledger.space)} students of the space were tried"
-        return ASKED_TO_LEAVE if leave.asked else ""
+        while True:
+            reason = self._reason(stopping, leave, time.monotonic() - began)
+            if reason:
+                self._leave_behind()
+            yield from self._hand_out(0 if reason else stopping.trials)
+            if not self._at_work:
+                break
+            for event in self._events():
+                yield from self._heard(event)
+        self.ended = self._reason(stopping, leave, time.monotonic() - began)
 
     def show(self, progress: Bar) -> None:
         """Where the study stands."""
         volume = self.volumes[-1] if self.volumes else 0.0
         progress.done(len(self.done), len(self.front), volume)
 
-    def _next(self) -> Evaluation:
-        """The evaluation of the next candidate, not begun."""
-        with self.stopwatch.phase("propose"):
-            number, architecture = self.ledger.ask()
-        candidate = replace(
-            self.candidate(architecture), checkpoint=checkpoint(self.folder, number)
-        )
-        candidate = self._starting(candidate)
-        return Evaluation(number, candidate, self.objectives, self._judge(number, candidate))
+    def _reason(self, stopping: Stopping, leave: Leaving, seconds: float) -> str:
+        """Why no other trial is to begin; empty if one is."""
+        if reason := stopping.reason(self.volumes, seconds):
+            return reason
+        if not self._jobs and self.ledger.exhausted:
+            return f"all {len(self.ledger.space)} students of the space were tried"
+        return ASKED_TO_LEAVE if leave.asked else ""
 
-    def _scouted(self, trials: int, leave: Leaving) -> deque[Evaluation]:
-        """What is left of the first candidates, each at its first rung if that is before training.
+    @property
+    def _at_work(self) -> int:
+        """How many jobs are worked on."""
+        return len(self._jobs) - len(self._halted) - len(self._again)
+
+    def _hand_out(self, trials: int) -> Iterator[Trial]:
+        """Give the engine all it has room for; what is screened is told at once.
+
+        Args:
+            trials: So many may there be in all; those that have begun go on whatever it is.
+        """
+        if self.engine.synchronous and self._at_work:
+            return
+        if not self._looks(trials):
+            for number in sorted(self._halted):
+                if self.engine.free(number):
+                    self._answer(number)
+        while self.engine.free() and self._again:
+            self.engine.submit(self._again.pop(min(self._again)))
+        while self.engine.free() and self._begins(trials):
+            trial = self._begin(looks=self._looks(trials))
+            if trial is not None:
+                yield trial
+
+    def _looks(self, trials: int) -> bool:
+        """Whether students are looked at, and none is trained yet, for some have to come first.
 
         So a race can tell which of them are worth their training before it has spent any.
         """
-        looked: deque[Evaluation] = deque()
-        held = 0
-        while (
-            self._scouts
-            and self.teacher  # before anything is compared with it
-            and len(self.done) + len(looked) < min(trials, SCOUTED)
-            and not self.ledger.exhausted
-            and held < HELD_BYTES
-            and not leave.asked
-        ):
-            evaluation = self._next()
-            looked.append(evaluation)
-            if evaluation.advance():
-                held += evaluation.candidate.student.nbytes
-        return looked
+        if not self._scouts or self.teacher is None:  # all are compared with it
+            return False
+        if self._ahead - self._halted.keys():
+            return True
+        held = sum(one.held_bytes for one in self._halted.values())
+        begun = len(self.done) + len(self._jobs)
+        return begun < min(trials, SCOUTED) and held < HELD_BYTES and not self.ledger.exhausted
 
     @property
     def _scouts(self) -> bool:
@@ -135,45 +158,116 @@ class Coordinator:
             return False
         return retention.distillation.rung_steps[0] == 0
 
-    def _finish(self, evaluation: Evaluation) -> None:
-        """One trial, to its telling; its weights are kept while it is on the front."""
-        number, candidate = evaluation.number, evaluation.candidate
-        latencies = [one for one in self.objectives if isinstance(one, Latency)]
-        trial = screened(number, candidate, latencies, self.done) or evaluation.trial()
-        if candidate.is_teacher and trial.state is State.FAILED:
-            raise ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
-        with self.stopwatch.phase("store"):
-            self._add(trial)
-            if trial in self.front:
-                keep(self.folder, number, candidate)
-            self.ledger.tell(trial)
-            self._sweep([trial])
+    def _begins(self, trials: int) -> bool:
+        """Whether another trial is to begin now."""
+        if len(self.done) + len(self._jobs) >= trials:
+            return False
+        if self.teacher is None and self._jobs:
+            return False  # what it answers and how long it takes is computed once, for all
+        return not self.ledger.exhausted
 
-    def _sweep(self, told: Sequence[Trial]) -> None:
-        """Remove what nobody needs: weights behind the front, trainings that have ended."""
-        front = (one.number for one in self.front)
-        sweep(self.folder, front, (one.number for one in told))
+    def _begin(self, *, looks: bool) -> Trial | None:
+        """Begin the next trial; it is told if it is screened."""
+        with self.stopwatch.phase("propose"):
+            number, architecture = self.ledger.ask()
+            latencies = [one for one in self.objectives if isinstance(one, Latency)]
+            found = screened(number, self.candidate(architecture), latencies, self.done)
+        if found is not None:
+            return self._tell(found)
+        self._jobs[number] = Job(number, architecture, self._stored(architecture))
+        if looks:
+            self._ahead.add(number)
+        self.engine.submit(self._jobs[number])
+        return None
+
+    def _answer(self, number: int) -> None:
+        """Go on with a job that has halted, or end it."""
+        halted = self._halted.pop(number)
+        self._ahead.discard(number)
+        goes_on = self._judge(number).goes_on(halted.step, halted.measurements)
+        self.engine.answer(number, goes_on=goes_on)
+
+    def _leave_behind(self) -> None:
+        """Leave to another run whoever was only looked at, or is to be begun once more."""
+        for number in (self._ahead & self._halted.keys()) | self._again.keys():
+            del self._jobs[number]
+            self._halted.pop(number, None)
+            self._again.pop(number, None)
+            self._ahead.discard(number)
+
+    def _events(self) -> list[Event]:
+        """What happens next; where all have to come to a halt, what happens to each, in order."""
+        with self.stopwatch.paused():  # whoever does the jobs books their time
+            count = self._at_work if self.engine.synchronous else 1
+            return sorted((self.engine.wait_any() for _ in range(count)), key=lambda e: e.number)
+
+    def _heard(self, event: Event) -> Iterator[Trial]:
+        """Take note of an event; a trial that has ended is told."""
+        match event:
+            case AtRung(number, step, measurements, _):
+                self._judge(number).reached(step, measurements)
+                self._halted[number] = event
+            case Done(trial):
+                yield self._told(trial)
+            case Died(number, reason):
+                yield from self._retried(number, reason)
+
+    def _told(self, trial: Trial) -> Trial:
+        """Tell of a job that is done, and book what it took."""
+        if trial.key == self._own and trial.state is State.FAILED:
+            raise ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
+        for phase, seconds in trial.seconds.items():
+            self.stopwatch.seconds[phase] += seconds
+        return self._tell(trial)
+
+    def _retried(self, number: int, reason: str) -> Iterator[Trial]:
+        """Begin a job anew whose process died, unless too many did over it."""
+        self._halted.pop(number, None)
+        job = self._jobs.get(number)
+        if job is None:
+            return  # it was only looked at, and left to another run
+        if reason and self.ledger.died(number, reason) >= ATTEMPTS:
+            own, told = job.architecture, f"{ATTEMPTS} processes died over it: {reason}"
+            failed = Trial(number, own.key(), own.fields(), State.FAILED, {}, reason=told)
+            yield self._told(failed)
+        else:
+            self._again[number] = job
+
+    def _tell(self, trial: Trial) -> Trial:
+        """Tell of a trial; its weights are kept while it is on the front."""
+        with self.stopwatch.phase("store"):
+            before = {one.number for one in self.front}
+            self._add(trial)
+            self.ledger.tell(trial)
+            self._jobs.pop(trial.number, None)
+            self._ahead.discard(trial.number)
+            front = {one.number for one in self.front}
+            sweep(self.folder, front, {trial.number} | (before - front))
+        return trial
+
+    @property
+    def _own(self) -> str:
+        """The key of the teacher itself."""
+        return self.ledger.space.baselines[0].key()
 
     def _add(self, trial: Trial) -> None:
-        goals, own = self.ledger.goals, self.ledger.space.baselines[0].key()
+        goals = self.ledger.goals
         self.done.append(trial)
         self.front = goals.front([*self.front, trial])
-        if trial.key == own and trial.state is State.COMPLETE:
+        if trial.key == self._own and trial.state is State.COMPLETE:
             self.teacher = trial
         self.volumes.append(goals.hypervolume(self.front, self.teacher) if self.teacher else 0.0)
 
-    def _starting(self, candidate: Candidate) -> Candidate:
-        """The candidate, which may start from a student of the front where that is wanted."""
-        space, teacher = self.ledger.space, candidate.teacher
+    def _stored(self, architecture: Architecture) -> dict[Path, Architecture]:
+        """Students of the front that one may start from where that is wanted."""
+        space = self.ledger.space
         # what all others are compared with is the same in every study
-        if not self.warm_start or candidate.architecture in space.baselines:
-            return candidate
-        stored = finished(self.folder, self.front, space, teacher)
-        return replace(candidate, inherit=partial(warm, teacher, space, stored))
+        if not self.warm_start or architecture in space.baselines:
+            return {}
+        return finished(self.folder, self.front, space, self.candidate(architecture).teacher)
 
-    def _judge(self, number: int, candidate: Candidate) -> Judge | None:
-        """Who stops the candidate on its way; nobody where nothing is to be saved by it."""
-        if self.race is None or not any(isinstance(one, Trained) for one in self.objectives):
-            return None
-        never = candidate.architecture in self.ledger.space.baselines
-        return Judge(self.race, self.ledger, number, candidate.stopwatch, never_stops=never)
+    def _judge(self, number: int) -> Judge:
+        """Who stops the candidate on its way."""
+        never = self._jobs[number].architecture in self.ledger.space.baselines
+        race = self.race or Race()
+        return Judge(race, self.ledger, number, self.stopwatch, never_stops=never)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from protege.objectives.latency.target import cpu_model
-from protege.search.export import artifact
 from protege.search.front import Front, storage_of
 from protege.search.goals import Goals
+from protege.search.results import artifact
 from protege.search.study import Study, adopt, adoptable, read_study, trials_of
 from protege.spaces import Mismatch, SearchSpace
 from protege.spaces.cache import atomic, remove

@@ -1,24 +1,13 @@
 """How the record of a candidate comes about: cheap objectives first, then rung by rung."""
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from protege.objectives import Candidate, Cost, Measurement, Objective, Rung, Trained, exceeds
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput, DiskFull, ProtegeError
-
-
-class Referee(Protocol):
-    """Decides at each rung whether a candidate is trained on."""
-
-    def reached(self, step: int, measurements: Mapping[str, Measurement]) -> None:
-        """Told of all figures of a candidate at a rung that is not its last."""
-
-    def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
-        """Asked when it is to leave the rung: others may have come there in the meantime."""
 
 
 @dataclass
@@ -33,14 +22,15 @@ class Evaluation:
         number: The number of its trial.
         candidate: The candidate.
         objectives: What it is judged by.
-        referee: Who looks at it at every rung; without one there are no rungs.
+        halts: Whether it halts at rungs, to be gone on with or stopped; if not, there are none.
+        measurements: What was measured so far, by the objectives' names.
     """
 
     number: int
     candidate: Candidate
     objectives: Sequence[Objective]
-    referee: Referee | None = None
-    _measurements: dict[str, Measurement] = field(default_factory=dict, init=False)
+    halts: bool = False
+    measurements: dict[str, Measurement] = field(default_factory=dict)
     _rungs: dict[int, float] = field(default_factory=dict, init=False)
     _seconds: dict[str, float] = field(default_factory=dict, init=False)
     _state: State = field(default=State.COMPLETE, init=False)
@@ -51,22 +41,29 @@ class Evaluation:
     def __post_init__(self) -> None:
         self._way = self._walk()
 
-    def advance(self) -> bool:
-        """On to the next rung, if the referee lets it leave the one it is at.
+    def advance(self) -> Rung | None:
+        """On to the next rung.
 
         Returns:
-            Whether it is at a rung; if not, there is nothing left to do.
+            The rung it is at; none if there is nothing left to do.
 
         Raises:
             BadInput: What the user gave cannot be used; no other candidate would fare better.
             DiskFull: There is no room for what is to be kept.
         """
         with self._booked():
-            if self._at is None or self._is_let_go(self._at):
-                self._at = next(self._way, None)
-            else:
-                self._end()
-        return self._at is not None
+            self._at = next(self._way, None)
+        return self._at
+
+    def stop(self) -> None:
+        """Go no further than the rung it is at."""
+        rung = self._at
+        if rung is not None:
+            name = next(name for name, one in self.measurements.items() if one is rung.measurement)
+            value = rung.measurement.value
+            self._state = State.STOPPED
+            self._reason = f"beaten at step {rung.step}, with {name} {value:.4g}"
+        self._end()
 
     def trial(self) -> Trial:
         """What came of the candidate, once all that is left to do is done.
@@ -83,7 +80,7 @@ class Evaluation:
             key=own.key(),
             architecture=own.fields(),
             state=self._state,
-            measurements=self._measurements,
+            measurements=self.measurements,
             seconds=self._seconds,
             reason=self._reason,
             rungs=self._rungs,
@@ -109,42 +106,31 @@ class Evaluation:
         self._way.close()
 
     def _walk(self) -> Generator[Rung, None, None]:
-        """Through every objective, halting at every rung that is not the last."""
-        for objective in sorted(self.objectives, key=_dearness):
-            if self.referee is not None and isinstance(objective, Trained):
-                yield from self._climb(objective, objective.rungs(self.candidate), self.referee)
+        """Through every objective not measured yet, halting at every rung that is not the last."""
+        left = [one for one in self.objectives if one.name not in self.measurements]
+        for objective in sorted(left, key=_dearness):
+            if self.halts and isinstance(objective, Trained):
+                yield from self._climb(objective, objective.rungs(self.candidate))
             else:
                 self._note(objective, objective.measure(self.candidate))
             if self._is_out(objective):
                 return
 
-    def _climb(
-        self, objective: Objective, rungs: Iterator[Rung], referee: Referee
-    ) -> Generator[Rung, None, None]:
+    def _climb(self, objective: Objective, rungs: Iterator[Rung]) -> Generator[Rung, None, None]:
         for rung in rungs:
             self._note(objective, rung.measurement)
             self._rungs[rung.step] = rung.measurement.value
             if not rung.is_last:
-                referee.reached(rung.step, self._measurements)
                 yield rung
 
     def _note(self, objective: Objective, found: Measurement) -> None:
         if not math.isfinite(found.value):
             raise ProtegeError(f"{objective.name} is {found.value}, not a finite number")
-        self._measurements[objective.name] = found
-
-    def _is_let_go(self, rung: Rung) -> bool:
-        """Whether the referee lets it leave a rung; if not, why not is noted."""
-        if self.referee is None or self.referee.goes_on(rung.step, self._measurements):
-            return True
-        name = next(name for name, one in self._measurements.items() if one is rung.measurement)
-        self._state = State.STOPPED
-        self._reason = f"beaten at step {rung.step}, with {name} {rung.measurement.value:.4g}"
-        return False
+        self.measurements[objective.name] = found
 
     def _is_out(self, objective: Objective) -> bool:
         """Whether it is over a limit that spares it what is dearer; what limit is noted."""
-        value = self._measurements[objective.name].value
+        value = self.measurements[objective.name].value
         if not exceeds(objective, value):
             return False
         self._reason = f"{objective.name} {value:.4g} is beyond the limit {objective.limit:g}"
@@ -158,11 +144,6 @@ def _dearness(objective: Objective) -> tuple[Cost, bool]:
     return objective.cost, isinstance(objective, Trained)
 
 
-def evaluate(
-    number: int,
-    candidate: Candidate,
-    objectives: Sequence[Objective],
-    referee: Referee | None = None,
-) -> Trial:
+def evaluate(number: int, candidate: Candidate, objectives: Sequence[Objective]) -> Trial:
     """Measure a candidate from beginning to end; see `Evaluation`."""
-    return Evaluation(number, candidate, objectives, referee).trial()
+    return Evaluation(number, candidate, objectives).trial()

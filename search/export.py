@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -10,48 +10,10 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from protege.objectives import Candidate
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic, remove, write_text
 from protege.spaces.student import MANIFEST, write_manifest
-
-ARTIFACTS, CHECKPOINTS = "artifacts", "checkpoints"
-
-
-def artifact(folder: Path, number: int) -> Path:
-    """Where the weights of a trial are kept in a run folder."""
-    return folder / ARTIFACTS / f"trial-{number:05d}"
-
-
-def checkpoint(folder: Path, number: int) -> Path:
-    """Where the training of a trial is stored while it is under way."""
-    return folder / CHECKPOINTS / f"trial-{number:05d}.safetensors"
-
-
-def keep(folder: Path, number: int, candidate: Candidate) -> None:
-    """Store the candidate's student as it is now, whole or not at all."""
-    path = artifact(folder, number)
-    with atomic(path) as scratch:
-        remove(scratch)
-        candidate.student.save(scratch)
-        remove(path)
-
-
-def sweep(folder: Path, front: Iterable[int], told: Iterable[int]) -> None:
-    """Remove all weights but the front's, and what a process that was killed had begun to store.
-
-    Args:
-        folder: The run folder.
-        front: The trials whose weights are kept.
-        told: Trials with nothing left to train.
-    """
-    for number in told:
-        remove(checkpoint(folder, number))
-    kept = {artifact(folder, number) for number in front}
-    for path in (folder / ARTIFACTS).glob("*"):
-        if path not in kept:
-            remove(path)
 
 
 def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -> Path:

@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from protege.search.export import artifact, export
+from protege.search.export import export
 from protege.search.fidelity import Fidelity
 from protege.search.goals import Goal, Goals
 from protege.search.heads import HeadScores
 from protege.search.reporting import write_report
 from protege.search.reporting.wording import CHOSEN, rarely_cut
 from protege.search.reporting.wording import SIZES as WORDS
+from protege.search.results import artifact
 from protege.search.study import database_path, read_study, trials_of
 from protege.search.ties import tied
 from protege.search.trial import State, Trial

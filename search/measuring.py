@@ -24,9 +24,9 @@ from protege.objectives.latency import (
 from protege.objectives.latency.doctor import examine
 from protege.objectives.latency.plan import SAMPLES
 from protege.objectives.latency.runtimes import Name, Precision
-from protege.search.export import artifact
 from protege.search.front import DATABASE, TEACHER, Front
 from protege.search.progress import say, say_table, watching
+from protege.search.results import artifact
 from protege.spaces import BadInput
 from protege.spaces.cache import write_text
 

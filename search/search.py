@@ -1,6 +1,8 @@
 """The search: teacher, space and objectives in, a front out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,6 +14,7 @@ from protege.objectives import (
     Objective,
     Retention,
     Stopwatch,
+    Trained,
     exceeds,
 )
 from protege.search.about import about, identity
@@ -19,6 +22,7 @@ from protege.search.calibrating import Needs, calibrated
 from protege.search.confirming import confirmed
 from protege.search.coordinator import Coordinator
 from protege.search.earlier import take_over
+from protege.search.engines import Engine, SerialEngine, Task
 from protege.search.fidelity import Fidelity, chosen
 from protege.search.fidelity import measured as fidelity_of
 from protege.search.front import DATABASE, Front
@@ -99,7 +103,12 @@ class Search:
         self.folder = Path(self.folder) if self.folder else beside
 
     def run(
-        self, trials: int = 40, *, minutes: float | None = None, patience: int | None = None
+        self,
+        trials: int = 40,
+        *,
+        minutes: float | None = None,
+        patience: int | None = None,
+        engine: Engine | None = None,
     ) -> Front:
         """Go on until the study has that many trials, and return its front.
 
@@ -111,6 +120,7 @@ class Search:
             trials: Trials in all, those of earlier runs included; fewer where the space has fewer.
             minutes: No trial begins when the run has taken so long.
             patience: End it when so many trials in a row gained no hypervolume.
+            engine: Who does the work; this process, one trial after another, if not given.
 
         Raises:
             BadInput: A limit cannot be met by any student, or another process runs this study.
@@ -125,9 +135,9 @@ class Search:
                 self.stopwatch.announce = progress.doing
                 with self.stopwatch.phase("study"):
                     ledger = self._open()
-                coordinator = self._coordinator(ledger)
+                coordinator = self._coordinator(ledger, engine or SerialEngine())
                 coordinator.show(progress)
-                with leaving() as leave:
+                with leaving() as leave, self._started(coordinator.engine):
                     for _ in coordinator.go_on(stopping, leave):
                         self._describe(ledger)
                         coordinator.show(progress)
@@ -212,7 +222,28 @@ class Search:
     def _folder(self) -> Path:
         return Path(self.folder)
 
-    def _coordinator(self, ledger: Ledger) -> Coordinator:
+    @contextmanager
+    def _started(self, engine: Engine) -> Iterator[None]:
+        """The engine, ready for this study's jobs."""
+        if not isinstance(engine, SerialEngine) and any(one.looks_at_data for one in self.space):
+            _ = self.calibration  # once, before anybody waits for it
+        own = copy(self)  # which leaves this process without what only the study needs
+        own.sampler, own.earlier, own.stopwatch = None, (), Stopwatch()
+        task = Task(own.candidate, self.objectives, self.space, self._folder, self._races)
+        try:
+            engine.start(task, self.stopwatch.announce)
+            yield
+        finally:
+            engine.close()
+        if cuts_heads(self.space, self.teacher):
+            _ = self.calibration  # for the report; by now it is in the cache
+
+    @property
+    def _races(self) -> bool:
+        """Whether candidates halt at rungs: somebody stops them, and there is something to save."""
+        return self.race is not None and any(isinstance(one, Trained) for one in self.objectives)
+
+    def _coordinator(self, ledger: Ledger, engine: Engine) -> Coordinator:
         return Coordinator(
             ledger=ledger,
             candidate=self.candidate,
@@ -221,6 +252,7 @@ class Search:
             race=self.race,
             warm_start=self.warm_start,
             stopwatch=self.stopwatch,
+            engine=engine,
         )
 
     def resolve(self) -> None:

@@ -1,10 +1,11 @@
 """Weights to start from that have learnt already: those of a finished student on the front."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from protege.search.export import artifact
+from protege.search.results import artifact
 from protege.search.trial import Trial
 from protege.spaces import Architecture, Calibration, SearchSpace, Student, Teacher
 from protege.spaces.inheriting import inherited, nearest
@@ -58,5 +59,9 @@ def warm(
     # which units it keeps is settled by the teacher: whoever passes weights on, it is one student
     plain = teacher.student(replace(architecture, healing="none"), calibration)
     wanted = replace(plain.architecture, healing=architecture.healing)
-    heirs = (inherited(teacher, folder, wanted, plain.kept) for folder in near)
-    return next((heir for heir in heirs if heir is not None), None)
+    for folder in near:
+        with suppress(FileNotFoundError):  # it has left the front since
+            heir = inherited(teacher, folder, wanted, plain.kept)
+            if heir is not None:
+                return heir
+    return None

@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import Buffer
 
 from protege.spaces.errors import DiskFull
+from protege.spaces.locks import locked
 
 Key = Mapping[str, Any]
 
@@ -67,12 +68,13 @@ class Cache:
     def _stored(
         self, path: Path, key: str, compute: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        found = read_tensors(path, key)
-        if found is not None:
-            return found
-        result = compute()
-        write_tensors(path, key, result)
-        return read_tensors(path, key) or result
+        with locked(path.with_suffix(".lock")):  # who comes second finds it computed
+            found = read_tensors(path, key)
+            if found is not None:
+                return found
+            result = compute()
+            write_tensors(path, key, result)
+            return read_tensors(path, key) or result
 
 
 class atomic:  # noqa: N801 - reads as a verb at its call sites

@@ -1,10 +1,8 @@
 """Rows of tensors that are computed block by block, kept on disk and read without being loaded."""
 
-import fcntl
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from protege.spaces.cache import (
     write_text,
 )
 from protege.spaces.errors import DiskFull
+from protege.spaces.locks import locked
 
 RECORD = "record.json"
 
@@ -94,7 +93,7 @@ class Shelf:
             DiskFull: There is no room for a block.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._alone():
+        with locked(self.folder / "lock"):
             columns, checksums = self._recorded()
             for number in range(len(self.starts) - 1):
                 known = checksums.get(number)
@@ -173,9 +172,3 @@ class Shelf:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.bin"
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        with (self.folder / "lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it, however the process ends
-            yield

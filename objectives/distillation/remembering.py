@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from protege.objectives.distillation.lesson import Lesson, Targets
 from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.lease import working
 from protege.spaces import Cache, Mismatch
 from protege.spaces.cache import Key
 from protege.spaces.shelf import rows
@@ -117,7 +118,7 @@ def judge(
     module.eval()
     parts = []
     for batch in questions.in_order(JUDGING_BATCH):
-        with torch.inference_mode():
+        with working(), torch.inference_mode():
             answer = lesson.answer(module, batch)
             theirs = {name: tensor[batch.rows] for name, tensor in targets.items()}
             found = lesson.scores(answer, theirs, questions.labels[batch.rows])
@@ -132,7 +133,7 @@ def _answered(
     module.eval()
     parts = []
     for batch in asked.in_order(JUDGING_BATCH, begin, end):
-        with torch.inference_mode():
+        with working(), torch.inference_mode():
             answer = lesson.answer(module, batch)
             found = lesson.targets(answer, asked.labels[batch.rows])
         sizes = asked.row_starts.diff()[batch.numbers]

@@ -17,6 +17,7 @@ from protege.objectives.distillation.precision import autocast, device_of
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.remembering import Answers, Online
+from protege.objectives.lease import working
 from protege.spaces import ProtegeError, Student, Teacher
 
 _OPTIMIZER = "optimizer."
@@ -93,8 +94,9 @@ class Training:
                     if self.shrinking:
                         self.shrinking.advance(step, settings.steps)
                     parts = [one.to(device) for one in next(batches)]
-                    self._learn(parts, watches)
-                    norm = optimizers.step()
+                    with working():
+                        self._learn(parts, watches)
+                        norm = optimizers.step()
                     step += 1
                     self._check(step, norm, parts)
                     self.announce(f"distil {step}/{settings.steps}")

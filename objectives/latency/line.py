@@ -2,12 +2,10 @@
 
 import atexit
 import contextlib
-import os
 import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import IO, Any
 from protege.objectives.latency.conversation import Broken, framed
 from protege.spaces.cache import digest
 from protege.spaces.errors import BadInput, Unsupported
+from protege.spaces.locks import locked, of_this_user
 
 CONNECT_S = 10
 """Seconds until a host that does not answer counts as out of reach."""
@@ -155,15 +154,9 @@ class Line:
         return turn_at(repr(self))
 
 
-@contextlib.contextmanager
-def turn_at(device: str) -> Iterator[None]:
+def turn_at(device: str) -> contextlib.AbstractContextManager[None]:
     """One process of this machine at a time; waits for its turn."""
-    import fcntl
-
-    name = f"protege-device-{os.getuid()}-{digest(device.encode())}.lock"
-    with (Path(tempfile.gettempdir()) / name).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it, however the process ends
-        yield
+    return locked(of_this_user(f"device-{digest(device.encode())}"))
 
 
 @cache

@@ -6,14 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from protege.objectives.latency.device.main import FRAME
 from protege.objectives.latency.job import Job
+from protege.objectives.lease import alone
 from protege.spaces.errors import Unsupported
 
 
@@ -111,9 +109,11 @@ def exchange(job: Job) -> dict[str, Any]:
     """
     if not hasattr(os, "fork"):
         raise Unsupported("latency is measured in forked processes, which this platform lacks")
-    with _SHARED.lock, device_lock():
+    with _SHARED.lock:
+        nursery = _SHARED.ready()  # before anybody has to wait for it
         try:
-            answer = _SHARED.ready().exchange(job)
+            with alone():
+                answer = nursery.exchange(job)
         except BaseException:
             _SHARED.close()  # its answer would be taken for that of the next job
             raise
@@ -121,14 +121,3 @@ def exchange(job: Job) -> dict[str, Any]:
             _SHARED.close()
             return {"interrupted": "the runner ended"}
         return answer
-
-
-@contextlib.contextmanager
-def device_lock() -> Iterator[None]:
-    """One measurement at a time on this machine, whoever wants one; waits for its turn."""
-    import fcntl
-
-    path = Path(tempfile.gettempdir()) / f"protege-latency-{os.getuid()}.lock"
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it, however the process ends
-        yield

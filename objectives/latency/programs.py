@@ -20,6 +20,7 @@ from protege.objectives.latency.runtimes import Precision, Runtime
 from protege.objectives.latency.workload import Workload
 from protege.spaces.cache import atomic, canonical, digest, remove
 from protege.spaces.errors import DiskFull, ProtegeError
+from protege.spaces.locks import locked
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "protege" / "programs"
 MOST_BYTES = 8 * 2**30
@@ -100,12 +101,9 @@ class Programs:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """While this process has a program to itself: who comes second finds it exported."""
-    import fcntl
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        os.utime(lock.fileno())  # or what is old would pass for left behind
+    lock = path.with_name(f".{path.name}.lock")
+    with locked(lock):
+        os.utime(lock)  # or what is old would pass for left behind
         yield
 
 

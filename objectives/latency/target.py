@@ -24,6 +24,7 @@ from protege.objectives.latency.runtimes import (
     runtime_named,
 )
 from protege.objectives.latency.workload import Workload
+from protege.objectives.lease import alone
 from protege.spaces.cache import atomic
 from protege.spaces.errors import BadInput, ProtegeError
 
@@ -156,7 +157,7 @@ class LocalCPU:
             "programs": [str(folder) for folder in folders],
             **more,
         }
-        with nursery.device_lock():
+        with alone():
             command = [self._runtime.interpreter, str(runner_here())]
             answer = converse(command, job, plan.deadline_s)
         return {"interrupted": answer.cause} if isinstance(answer, Broken) else answer

@@ -29,6 +29,9 @@ _TOLD = {
 RUNG = "rung:"
 """What the attribute that holds a trial's values at a rung begins with; its steps follow."""
 
+DIED = "died"
+"""The attribute that holds why processes died over a trial."""
+
 
 @dataclass
 class Ledger:
@@ -100,6 +103,24 @@ class Ledger:
         complete = _TOLD[result.state] is TrialState.COMPLETE
         values = self.goals.values(result) if complete else None
         self.study.tell(trial, values, state=_TOLD[result.state])
+
+    def died(self, number: int, reason: str) -> int:
+        """Note that a process died over a trial; how many did so far.
+
+        It is stored: whoever goes on with the study does not begin it for ever.
+        """
+        trial = self._open[number]
+        found = [*trial.user_attrs.get(DIED, []), reason]
+        insist(lambda: trial.set_user_attr(DIED, found))
+        return len(found)
+
+    def unfinished(self) -> list[tuple[int, str]]:
+        """Number and key of each trial that a process that died had asked for, and not told of."""
+        return [
+            (trial.number, str(trial.user_attrs["key"]))
+            for trial in insist(self._waiting)
+            if "key" in trial.user_attrs
+        ]
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Store what a report needs to know of the study."""

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 from protege.objectives import Candidate, Retention, Stopwatch
 from protege.search import Search
 from protege.search.agreement import FEWEST, agreement
-from protege.search.export import artifact, keep
 from protege.search.fidelity import Fidelity, measured
 from protege.search.progress import watching
+from protege.search.results import artifact, keep
 from protege.search.warm import warm
 from protege.spaces import Architecture
 from studies import minilm_cpu, smollm2_cpu

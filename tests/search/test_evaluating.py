@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 
 from protege.objectives import Candidate, Cost, Direction, Measurement, Memory, Objective
-from protege.search import State
+from protege.search import State, Trial
 from protege.search.evaluating import Evaluation, evaluate
 from protege.spaces import BadInput, Cache, DiskFull, Infeasible, Teacher
 from tests.search.toys import retention
@@ -140,33 +140,26 @@ def test_training_that_diverges_in_its_last_step_fails_the_candidate(candidate: 
     assert trial.state is State.FAILED
 
 
-@dataclass
-class Scripted:
-    """A referee that lets a candidate go on until a step, and notes what it was told."""
-
-    until: int
-    told: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    asked: list[int] = field(default_factory=list)
-
-    def reached(self, step: int, measurements: Mapping[str, Measurement]) -> None:
-        self.told.append((step, {name: one.value for name, one in measurements.items()}))
-
-    def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
-        assert self.told[-1][1] == {name: one.value for name, one in measurements.items()}
-        self.asked.append(step)
-        return step < self.until
+def raced(halted: Evaluation, *, until: int) -> tuple[Trial, dict[int, dict[str, float]]]:
+    """The trial of a candidate that is stopped at a step, and all figures at each of its rungs."""
+    seen = {}
+    while rung := halted.advance():
+        seen[rung.step] = {name: one.value for name, one in halted.measurements.items()}
+        if rung.step >= until:
+            halted.stop()
+            break
+    return halted.trial(), seen
 
 
-def test_a_candidate_is_trained_until_the_referee_stops_it(candidate: Candidate) -> None:
-    referee = Scripted(until=3)
-    trial = evaluate(5, candidate, [retention(steps=9), Memory()], referee)
+def test_a_candidate_is_trained_until_it_is_stopped(candidate: Candidate) -> None:
+    halted = Evaluation(5, candidate, [retention(steps=9), Memory()], halts=True)
+    trial, seen = raced(halted, until=3)
     assert trial.state is State.STOPPED
-    assert list(trial.rungs) == [0, 1, 3]
+    assert list(trial.rungs) == list(seen) == [0, 1, 3]
     assert trial.stopped_at == 3
-    assert [step for step, _ in referee.told] == [0, 1, 3]
-    # told of all goals, each time
+    # all goals are known, each time
     memory = trial.measurements["memory_mb"].value
-    assert [told for _, told in referee.told] == [
+    assert [*seen.values()] == [
         {"memory_mb": memory, "retention": value} for value in trial.rungs.values()
     ]
     found = trial.measurements["retention"]
@@ -175,13 +168,13 @@ def test_a_candidate_is_trained_until_the_referee_stops_it(candidate: Candidate)
 
 
 def test_at_the_last_rung_there_is_nothing_to_decide(candidate: Candidate) -> None:
-    referee = Scripted(until=100)
-    trial = evaluate(5, candidate, [Memory(), retention(steps=9)], referee)
+    objectives: list[Objective] = [Memory(), retention(steps=9)]
+    trial, seen = raced(Evaluation(5, candidate, objectives, halts=True), until=100)
     assert trial.state is State.COMPLETE
     assert trial.stopped_at is None
     assert list(trial.rungs) == [0, 1, 3, 9]
-    assert [step for step, _ in referee.told] == [0, 1, 3]
-    plain = evaluate(5, candidate_like(candidate), [Memory(), retention(steps=9)])
+    assert list(seen) == [0, 1, 3]
+    plain = evaluate(5, candidate_like(candidate), objectives)
     assert trial.measurements == plain.measurements
     assert plain.rungs == {}
 
@@ -192,51 +185,33 @@ def candidate_like(candidate: Candidate) -> Candidate:
 
 
 def test_what_does_not_race_is_measured_before_what_does(candidate: Candidate) -> None:
-    referee = Scripted(until=0)
     other = Noted("dear", Cost.MINUTES, [])
-    trial = evaluate(0, candidate, [retention(steps=9), other], referee)
-    assert set(referee.told[0][1]) == {"dear", "retention"}
+    halted = Evaluation(0, candidate, [retention(steps=9), other], halts=True)
+    trial, seen = raced(halted, until=0)
+    assert set(seen[0]) == {"dear", "retention"}
     assert set(trial.measurements) == {"dear", "retention"}
 
 
-def test_a_candidate_can_be_halted_at_its_rungs(candidate: Candidate) -> None:
+def test_what_is_measured_already_is_not_measured_again(candidate: Candidate) -> None:
     notes: list[str] = []
-    referee = Scripted(until=100)
-    objectives: list[Objective] = [Noted("cheap", Cost.FREE, notes), retention(steps=9)]
-    halted = Evaluation(5, candidate, objectives, referee)
-    steps = []
-    while halted.advance():
-        steps.append(referee.told[-1][0])
-    assert steps == [0, 1, 3]
-    assert referee.asked == [0, 1, 3]
-    assert not halted.advance()
-    trial = halted.trial()
-    whole = evaluate(5, candidate_like(candidate), objectives, Scripted(until=100))
-    assert (trial.measurements, trial.rungs) == (whole.measurements, whole.rungs)
-    assert notes == ["cheap", "cheap"]
+    costs = {"cheap": Cost.FREE, "dear": Cost.MINUTES}
+    objectives = [Noted(name, cost, notes) for name, cost in costs.items()]
+    known = {"cheap": Measurement(7.0)}
+    trial = Evaluation(5, candidate, objectives, measurements=known).trial()
+    assert notes == ["dear"]
+    assert {name: one.value for name, one in trial.measurements.items()} == {"cheap": 7, "dear": 1}
 
 
 def test_one_that_was_stopped_does_not_go_on(candidate: Candidate) -> None:
-    stopped = Evaluation(5, candidate, [retention(steps=9)], Scripted(until=0))
+    stopped = Evaluation(5, candidate, [retention(steps=9)], halts=True)
     assert stopped.advance()
-    assert not stopped.advance()
-    assert not stopped.advance()
+    stopped.stop()
+    assert stopped.advance() is None
     assert (stopped.trial().state, stopped.trial().stopped_at) == (State.STOPPED, 0)
 
 
-def test_a_referee_that_fails_ends_its_candidate_alone(candidate: Candidate) -> None:
-    class Lost(Scripted):
-        def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
-            raise RuntimeError(f"lost its list at {step} of {len(measurements)}")
-
-    failed = Evaluation(5, candidate, [retention(steps=9)], Lost(until=9))
-    assert failed.advance()
-    assert not failed.advance()
-    assert failed.trial().reason == "RuntimeError: lost its list at 0 of 1"
-
-
 def test_only_its_own_time_is_booked_on_a_candidate(candidate: Candidate) -> None:
-    one = Evaluation(0, candidate, [retention(steps=9)], Scripted(until=9))
+    one = Evaluation(0, candidate, [retention(steps=9)], halts=True)
     one.advance()
     with candidate.stopwatch.phase("of another"):
         pass

@@ -10,7 +10,6 @@ from sentence_transformers import SentenceTransformer
 
 from protege.objectives import Memory
 from protege.search import Front, Trial
-from protege.search.export import artifact, sweep
 from protege.spaces import BadInput, Teacher
 from tests.search.toys import WIDE, retention, teacher, toy
 from tests.tiny import CASES, texts
@@ -122,18 +121,3 @@ def test_a_trial_off_the_front_has_no_weights_to_export(front: Front, folder: Pa
     with pytest.raises(BadInput, match=message):
         front.export(trial.number, folder / "none")
     assert list(folder.iterdir()) == []
-
-
-def test_all_but_the_weights_of_the_front_is_swept_away(folder: Path) -> None:
-    whole, passed = artifact(folder, 3), artifact(folder, 2)
-    begun = whole.with_name(f".{whole.name}.4711")
-    for path in (whole, passed, begun):
-        path.mkdir(parents=True)
-        (path / "model.safetensors").write_bytes(b"")
-    sweep(folder, [3], [])
-    assert list((folder / "artifacts").iterdir()) == [whole]
-
-
-def test_there_may_be_nothing_to_sweep(folder: Path) -> None:
-    sweep(folder, [3], [])
-    assert not (folder / "artifacts").exists()

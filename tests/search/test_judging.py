@@ -16,7 +16,7 @@ from protege.search.stopping import Leaving, Stopping
 from protege.search.study import Ledger, read_study
 from protege.spaces import Teacher
 from tests.search import toys
-from tests.search.toys import WIDE, opened, retention, toy
+from tests.search.toys import WIDE, coordinated, opened, retention, toy
 
 HARD = Race(eta=4.0, min_records=1)
 """Who is beaten by a quarter of the others stops."""
@@ -155,15 +155,13 @@ def test_figures_are_stored_before_anyone_is_judged_by_them(folder: Path, teache
     objectives = [Memory(), retention(steps=9)]
     search = toy(folder, teacher=teacher, space=WIDE, objectives=objectives, race=HARD)
     search.run(trials=2)
-    ledger = search._open()
 
     def interrupt(what: str) -> None:
         if what == "distil 2/9":
             raise KeyboardInterrupt
 
-    search.stopwatch.announce = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        next(search._coordinator(ledger).go_on(Stopping(3), Leaving()))
+    with coordinated(search, interrupt) as coordinator, pytest.raises(KeyboardInterrupt):
+        next(coordinator.go_on(Stopping(3), Leaving()))
     left = told(folder)[2]
     assert left.state is TrialState.RUNNING
     assert list(at_rungs(left)) == [0, 1]

@@ -25,6 +25,7 @@ from tests.search.toys import (
     OWN,
     PLAIN,
     SPACE,
+    coordinated,
     forwards,
     go_on,
     opened,
@@ -128,11 +129,10 @@ def test_an_interrupted_trial_is_done_again_under_its_number(
 
     search = toy(folder, teacher=teacher)
     finished = search.run(trials=3).trials
-    ledger = search._open()
-    search.stopwatch.announce = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        next(search._coordinator(ledger).go_on(Stopping(4), Leaving()))
-    asked = ledger.study.trials[3].user_attrs["key"]
+    with coordinated(search, interrupt) as coordinator:
+        with pytest.raises(KeyboardInterrupt):
+            next(coordinator.go_on(Stopping(4), Leaving()))
+        asked = coordinator.ledger.study.trials[3].user_attrs["key"]
     trials = toy(folder, teacher=teacher).run(trials=4).trials
     assert trials[:3] == finished
     assert (trials[3].number, trials[3].key) == (3, asked)
@@ -151,16 +151,13 @@ def test_a_trial_that_was_killed_at_a_rung_goes_on_from_there(
 
     search = toy(folder, teacher=teacher, objectives=objectives)
     search.run(trials=1)
-    ledger = search._open()
-    search.stopwatch.announce = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        next(search._coordinator(ledger).go_on(Stopping(3), Leaving()))
+    with coordinated(search, interrupt) as coordinator, pytest.raises(KeyboardInterrupt):
+        next(coordinator.go_on(Stopping(3), Leaving()))
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["trial-00001.safetensors"]
     told: list[str] = []
     again = toy(folder, teacher=teacher, objectives=objectives)
-    ledger = again._open()
-    again.stopwatch.announce = told.append
-    trials = [*again._coordinator(ledger).go_on(Stopping(3), Leaving())]
+    with coordinated(again, told.append) as coordinator:
+        trials = [*coordinator.go_on(Stopping(3), Leaving())]
     # steps of the other one, and then of both
     assert [told.count(f"distil {step}/9") for step in (1, 4, 5, 9)] == [1, 1, 2, 2]
     assert [t.measurements for t in trials] == [t.measurements for t in whole[1:]]

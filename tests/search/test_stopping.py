@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,12 @@ from hypothesis import strategies as st
 from protege.objectives import Memory
 from protege.search import Front, Search, Trial
 from protege.search.coordinator import Coordinator
+from protege.search.engines import Done
+from protege.search.engines.worker import Worker
+from protege.search.evaluating import Evaluation
 from protege.search.stopping import ASKED_TO_LEAVE, GAIN, Stopping, leaving, without_gain
-from protege.search.study import read_study
-from protege.spaces import BadInput, Ends, First, Teacher
+from protege.search.study import Ledger, read_study
+from protege.spaces import Architecture, BadInput, Ends, First, Teacher
 from tests.search.toys import NARROW, PLAIN, WIDE, retention, toy
 from tests.study_files import write_study
 
@@ -96,20 +98,17 @@ def test_a_study_of_a_small_space_ends_when_all_of_it_was_tried(
     assert front.about["ended"] == "all 9 students of the space were tried"
 
 
-def interrupting(
-    monkeypatch: pytest.MonkeyPatch, at: int, times: int = 1
-) -> Callable[[Coordinator, Any], None]:
+def interrupting(monkeypatch: pytest.MonkeyPatch, at: int, times: int = 1) -> None:
     """Press Ctrl-C so many times when that trial is under way."""
-    finish = Coordinator._finish
+    done = Worker._done
 
-    def pressed(self: Coordinator, evaluation: Any) -> None:
+    def pressed(self: Worker, evaluation: Evaluation) -> Done:
         if evaluation.number == at:
             for _ in range(times):
                 signal.raise_signal(signal.SIGINT)
-        finish(self, evaluation)
+        return done(self, evaluation)
 
-    monkeypatch.setattr(Coordinator, "_finish", pressed)
-    return finish
+    monkeypatch.setattr(Worker, "_done", pressed)
 
 
 def test_ctrl_c_once_finishes_what_runs(
@@ -131,11 +130,11 @@ def test_ctrl_c_once_finishes_what_runs(
 def test_ctrl_c_twice_leaves_now(
     folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish = interrupting(monkeypatch, at=4, times=2)
-    with pytest.raises(KeyboardInterrupt):
-        toy(folder, teacher=teacher).run(trials=8)
+    with monkeypatch.context() as patch:
+        interrupting(patch, at=4, times=2)
+        with pytest.raises(KeyboardInterrupt):
+            toy(folder, teacher=teacher).run(trials=8)
     assert len(Front.read(folder).trials) == 4
-    monkeypatch.setattr(Coordinator, "_finish", finish)
     trials = toy(folder, teacher=teacher).run(trials=8).trials
     assert [trial.number for trial in trials] == [*range(8)]
     assert len({trial.key for trial in trials}) == 8
@@ -145,15 +144,15 @@ def test_ctrl_c_while_the_first_are_looked_at_trains_none_of_them(
     folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objectives = [Memory(), retention(steps=9)]
-    ask = Coordinator._next
+    ask = Ledger.ask
 
-    def pressed(self: Coordinator) -> Any:
+    def pressed(self: Ledger) -> tuple[int, Architecture]:
         found = ask(self)
-        if found.number == 3:
+        if found[0] == 3:
             signal.raise_signal(signal.SIGINT)
         return found
 
-    monkeypatch.setattr(Coordinator, "_next", pressed)
+    monkeypatch.setattr(Ledger, "ask", pressed)
     front = toy(folder, teacher=teacher, space=WIDE, objectives=objectives).run(trials=12)
     assert [trial.number for trial in front.trials] == [0]
     asked = [t for t in read_study(f"sqlite:///{folder}/study.db").trials if "key" in t.user_attrs]

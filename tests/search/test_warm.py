@@ -13,7 +13,7 @@ from torch import Tensor
 from protege.objectives import Candidate, Memory, Progressive, Retention
 from protege.search import Front, Search, State, Trial
 from protege.search.evaluating import evaluate
-from protege.search.export import artifact, keep
+from protege.search.results import artifact, keep
 from protege.search.warm import finished, warm
 from protege.spaces import (
     Architecture,

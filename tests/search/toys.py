@@ -1,6 +1,6 @@
 """Studies so small that one runs in a second, and trials that need no model at all."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,8 @@ from torch import nn
 
 from protege.objectives import Distillation, Measurement, Memory, Retention, Texts
 from protege.search import Search, State, Trial
+from protege.search.coordinator import Coordinator
+from protege.search.engines import SerialEngine
 from protege.search.goals import Goal, Goals
 from protege.search.study import Ledger, open_ledger, open_study
 from protege.spaces import Architecture, Ends, First, SearchSpace, Teacher
@@ -106,6 +108,17 @@ def toy(folder: Path, /, **changes: Any) -> Search:
         "storage": f"sqlite:///{folder}/study.db",
     }
     return Search(**(given | {"teacher": teacher()} | changes))
+
+
+@contextmanager
+def coordinated(
+    search: Search, announce: Callable[[str], None] = lambda _: None
+) -> Iterator[Coordinator]:
+    """The coordinator of a search, which works in this process and tells of every phase."""
+    search.stopwatch.announce = announce
+    ledger, engine = search._open(), SerialEngine()
+    with search._started(engine):
+        yield search._coordinator(ledger, engine)
 
 
 @contextmanager

@@ -1,0 +1,18 @@
+"""Where a study's jobs are done: in its own process, in several on this machine, or on many."""
+
+from protege.search.engines.engine import AtRung, Died, Done, Engine, Event, Job
+from protege.search.engines.local import LocalEngine
+from protege.search.engines.serial import SerialEngine
+from protege.search.engines.task import Task
+
+__all__ = [
+    "AtRung",
+    "Died",
+    "Done",
+    "Engine",
+    "Event",
+    "Job",
+    "LocalEngine",
+    "SerialEngine",
+    "Task",
+]

@@ -1,0 +1,149 @@
+"""Jobs side by side on this machine, a process for each, so that a crash costs one job."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from protege.objectives.latency.target import available_cores
+from protege.search.engines.engine import AtRung, Done, Event, Job
+from protege.search.engines.process import READY, Process
+from protege.search.engines.task import Task
+from protege.spaces import BadInput
+from protege.spaces.cache import remove
+
+FOLDER = "workers"
+"""Where in a run folder the task and what workers print are."""
+
+
+@dataclass
+class LocalEngine:
+    """Several jobs at a time on this machine.
+
+    Each process computes with its share of the cores. Latency is measured alone: all others wait
+    for as long as it takes (`protege.objectives.lease`).
+
+    Attributes:
+        jobs: How many at once.
+        threads: Of each; the cores by the jobs if not given.
+        synchronous: Whether all come to a halt before any is gone on with, so that the same seed
+            gives the same trials, whichever of them is faster.
+        silence_s: A process that gives no sign of life for so many seconds is ended.
+
+    Raises:
+        BadInput: A number is not above 0.
+    """
+
+    jobs: int = 2
+    threads: int | None = None
+    synchronous: bool = False
+    silence_s: float = 900.0
+
+    _crew: list[Process] = field(default_factory=list, init=False, repr=False)
+    _lost: deque[Event] = field(default_factory=deque, init=False, repr=False)
+    _folder: Path = field(default=Path(), init=False, repr=False)
+    _announce: Callable[[str], None] = field(default=lambda _: None, init=False, repr=False)
+    _ready: bool = field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("jobs", "threads", "silence_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise BadInput(f"{name}={value!r}: expected a number above 0")
+
+    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+        self._folder, self._announce = task.folder / FOLDER, announce
+        remove(self._folder)
+        self._folder.mkdir(parents=True)
+        task.save(self._task)
+        self._crew = [self._started(number) for number in range(self.jobs)]
+
+    def free(self, number: int | None = None) -> bool:
+        if number is None:
+            return any(one.at is None for one in self._crew)
+        return any(one.at is None and number in one.held for one in self._crew)
+
+    def submit(self, job: Job) -> None:
+        # whoever holds the least: what is held is gone on with by whoever holds it
+        one = min((p for p in self._crew if p.at is None), key=lambda process: len(process.held))
+        self._begin(one, job.number)
+        one.send(("begin", (job,), {}))
+
+    def answer(self, number: int, *, goes_on: bool) -> None:
+        one = next(process for process in self._crew if number in process.held)
+        one.held.discard(number)
+        self._begin(one, number)
+        one.send(("go_on", (number,), {"goes_on": goes_on}))
+
+    def wait_any(self) -> Event:
+        while not self._lost:
+            working = [one for one in self._crew if one.at is not None]
+            if not working:
+                raise RuntimeError("nothing is worked on")
+            silent = min(one.heard for one in working) + self.silence_s - time.monotonic()
+            heard = wait([one.line for one in self._crew], timeout=max(0.0, silent))
+            for one in [one for one in self._crew if one.line in heard]:
+                event = self._hear(one)
+                if event is not None:
+                    return event
+            self._end_silent()
+        return self._lost.popleft()
+
+    def close(self) -> None:
+        for one in self._crew:
+            one.kill()
+        self._crew = []
+        self._lost.clear()
+        remove(self._task)
+
+    @property
+    def _task(self) -> Path:
+        return self._folder / "task.pt"
+
+    def _started(self, number: int) -> Process:
+        threads = self.threads or max(1, len(available_cores()) // self.jobs)
+        return Process(self._task, self._folder / f"worker-{number}.log", threads)
+
+    def _begin(self, one: Process, number: int) -> None:
+        one.at, one.heard = number, time.monotonic()
+
+    def _hear(self, one: Process) -> AtRung | Done | None:
+        """What a process says, if it says that it has halted."""
+        try:
+            said = one.line.recv()
+        except (EOFError, OSError):
+            self._lose(one)
+            return None
+        one.heard = time.monotonic()
+        if isinstance(said, Exception):
+            raise said
+        if isinstance(said, AtRung | Done):
+            one.at = None
+            if isinstance(said, AtRung):
+                one.held.add(said.number)
+            return said
+        if said == READY:
+            self._ready = True
+        else:
+            self._announce(f"trial {one.at}: {said}")
+        return None
+
+    def _end_silent(self) -> None:
+        """End whoever has been silent for longest, if it is for too long."""
+        now = time.monotonic()
+        one = min((p for p in self._crew if p.at is not None), key=lambda process: process.heard)
+        if now - one.heard > self.silence_s:
+            self._lose(one, f"its process gave no sign of life for {self.silence_s:g} s")
+            for other in self._crew:  # they may have waited for what it had
+                other.heard = now
+
+    def _lose(self, one: Process, reason: str = "") -> None:
+        """Put another process in the place of one that is gone, or of no use."""
+        number = self._crew.index(one)
+        self._lost += one.losses(reason)
+        one.kill()
+        if not self._ready:
+            raise BadInput(f"no worker could start: {one.said}; see {one.log}")
+        self._crew[number] = self._started(number)

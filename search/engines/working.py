@@ -1,0 +1,77 @@
+"""What a worker's process does: it loads its task once, then works on what it is told to.
+
+Run as ``python -m protege.search.engines.working FD``, where the file descriptor is that of a
+socket to the study. The end of the socket, which is also what the death of the study looks like,
+ends the process whatever it is at.
+"""
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import Any
+
+from protege.search.engines.process import READY
+
+SPEAKS_S = 0.5
+"""It says what it is at so often at most."""
+
+
+def main() -> None:
+    """Work on jobs until the socket ends."""
+    line = Connection(socket.socket(fileno=int(sys.argv[1])).detach())
+    path, task, threads = line.recv()
+    sys.path[:] = path
+    told: SimpleQueue[tuple[str, tuple[Any, ...], dict[str, Any]]] = SimpleQueue()
+    # a thread of its own listens: work must not outlive whoever asked for it
+    threading.Thread(target=_listen, args=(line, told), daemon=True).start()
+    try:
+        worker = _worker(line, task, threads)
+        line.send(READY)
+        while True:
+            verb, given, named = told.get()
+            line.send(getattr(worker, verb)(*given, **named))
+    except Exception as error:
+        line.send(_sendable(error))
+        raise
+
+
+def _worker(line: Connection, task: Any, threads: int) -> Any:
+    import torch
+
+    from protege.search.engines.task import Task
+    from protege.search.engines.worker import Worker
+
+    torch.set_num_threads(threads)
+    last = [0.0]
+
+    def announce(what: str) -> None:
+        if time.monotonic() - last[0] > SPEAKS_S:
+            last[0] = time.monotonic()
+            line.send(what)
+
+    return Worker(Task.load(task), announce)
+
+
+def _listen(line: Connection, told: "SimpleQueue[Any]") -> None:
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            told.put(line.recv())
+    os._exit(1)
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, as the study knows it or in words."""
+    from protege.spaces import BadInput, DiskFull
+
+    if isinstance(error, BadInput | DiskFull):
+        return type(error)(str(error))
+    return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

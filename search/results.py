@@ -1,0 +1,83 @@
+"""What jobs leave in a run folder: weights, trainings under way, and what was found."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from protege.objectives import Candidate
+from protege.search.trial import Trial
+from protege.spaces.cache import atomic, remove, text_checksum, write_text
+
+ARTIFACTS, CHECKPOINTS, RECORDS = "artifacts", "checkpoints", "records"
+
+
+def artifact(folder: Path, number: int) -> Path:
+    """Where the weights of a trial are kept in a run folder."""
+    return folder / ARTIFACTS / f"trial-{number:05d}"
+
+
+def checkpoint(folder: Path, number: int) -> Path:
+    """Where the training of a trial is stored while it is under way."""
+    return folder / CHECKPOINTS / f"trial-{number:05d}.safetensors"
+
+
+def keep(folder: Path, number: int, candidate: Candidate) -> None:
+    """Store the candidate's student as it is now, whole or not at all."""
+    path = artifact(folder, number)
+    with atomic(path) as scratch:
+        remove(scratch)
+        candidate.student.save(scratch)
+        remove(path)
+
+
+def record(folder: Path, trial: Trial) -> None:
+    """Store what was found of a trial, whole or not at all, before anybody is told of it."""
+    # as it is read again: JSON has no tuples, and no numbers for keys
+    found = json.loads(json.dumps(trial.record()))
+    content = {"record": found, "checksum": text_checksum(found)}
+    write_text(_record(folder, trial.number), json.dumps(content))
+
+
+def recorded(folder: Path, number: int, key: str) -> Trial | None:
+    """What was found of a trial of that architecture; none if nothing is there, or not whole."""
+    try:
+        stored = json.loads(_record(folder, number).read_text(encoding="utf-8"))
+        found = stored["record"]
+        if stored["checksum"] == text_checksum(found) and found["key"] == key:
+            return Trial.of_record(found)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # absent, cut short or altered: the job is done again
+    return None
+
+
+def sweep(folder: Path, front: Iterable[int], ended: Iterable[int]) -> None:
+    """Remove what nobody needs of trials that were told: their weights too, but for the front's.
+
+    Args:
+        folder: The run folder.
+        front: The trials whose weights are kept.
+        ended: The trials to sweep after: those just told, and those that have left the front.
+    """
+    kept = set(front)
+    for number in ended:
+        remove(checkpoint(folder, number))
+        remove(_record(folder, number))
+        if number not in kept:
+            remove(artifact(folder, number))
+
+
+def clear(folder: Path, front: Iterable[int]) -> None:
+    """Remove all weights but the front's: of trials that a process had begun to store when it died.
+
+    Args:
+        folder: The run folder, where nobody is at work.
+        front: The trials whose weights are kept.
+    """
+    kept = {artifact(folder, number) for number in front}
+    for path in (folder / ARTIFACTS).glob("*"):
+        if path not in kept:
+            remove(path)
+
+
+def _record(folder: Path, number: int) -> Path:
+    return folder / RECORDS / f"trial-{number:05d}.json"
