@@ -1,10 +1,20 @@
 """Which students to try next, and what comes of the ones tried."""
 
-from protege.search.engines import LocalEngine
+from protege.search.engines import LocalEngine, RayEngine
 from protege.search.front import Choice, Front
 from protege.search.heads import head_table
 from protege.search.racing import Race
 from protege.search.search import Search
 from protege.search.trial import State, Trial
 
-__all__ = ["Choice", "Front", "LocalEngine", "Race", "Search", "State", "Trial", "head_table"]
+__all__ = [
+    "Choice",
+    "Front",
+    "LocalEngine",
+    "Race",
+    "RayEngine",
+    "Search",
+    "State",
+    "Trial",
+    "head_table",
+]

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from protege.objectives import Texts
 from protege.objectives.distillation.questions import Questions
 from protege.search.accounting import Accounting
-from protege.search.engines import Engine, LocalEngine, SerialEngine
+from protege.search.engines import Engine, LocalEngine, RayEngine, SerialEngine
 from protege.search.front import Choice, Front
 from protege.search.heads import TOKENS, measure_heads, read_in
 from protege.search.measuring import add_measuring, count
@@ -89,9 +89,12 @@ def _run(options: argparse.Namespace) -> None:
 
 def _engine(options: argparse.Namespace) -> Engine:
     """Who does the work of a study."""
-    if options.jobs == 1:
+    synchronous = options.synchronous
+    if options.ray is not None:
+        return RayEngine(options.ray, options.jobs or 0, options.cpus, synchronous=synchronous)
+    if (options.jobs or 1) == 1:
         return SerialEngine()
-    return LocalEngine(options.jobs, synchronous=options.synchronous)
+    return LocalEngine(options.jobs, synchronous=synchronous)
 
 
 def _fidelity(options: argparse.Namespace) -> None:
@@ -272,7 +275,15 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
         "--patience", type=count, help="end when so many trials in a row gained no hypervolume"
     )
 
-    run.add_argument("--jobs", type=count, default=1, help="trials at a time (default 1)")
+    run.add_argument(
+        "--jobs",
+        type=count,
+        help="trials at a time (default 1, or all that the cluster has room for)",
+    )
+    run.add_argument(
+        "--ray", metavar="ADDRESS", help="of a Ray cluster, such as auto or host:6379: work there"
+    )
+    run.add_argument("--cpus", type=count, default=1, help="that a job takes on Ray (default 1)")
     run.add_argument(
         "--synchronous",
         action="store_true",

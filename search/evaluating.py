@@ -24,6 +24,7 @@ class Evaluation:
         objectives: What it is judged by.
         halts: Whether it halts at rungs, to be gone on with or stopped; if not, there are none.
         measurements: What was measured so far, by the objectives' names.
+        seconds: Where its time went so far, by phase.
     """
 
     number: int
@@ -31,8 +32,8 @@ class Evaluation:
     objectives: Sequence[Objective]
     halts: bool = False
     measurements: dict[str, Measurement] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     _rungs: dict[int, float] = field(default_factory=dict, init=False)
-    _seconds: dict[str, float] = field(default_factory=dict, init=False)
     _state: State = field(default=State.COMPLETE, init=False)
     _reason: str = field(default="", init=False)
     _at: Rung | None = field(default=None, init=False)
@@ -81,7 +82,7 @@ class Evaluation:
             architecture=own.fields(),
             state=self._state,
             measurements=self.measurements,
-            seconds=self._seconds,
+            seconds=self.seconds,
             reason=self._reason,
             rungs=self._rungs,
         )
@@ -99,7 +100,7 @@ class Evaluation:
             self._state, self._reason = State.FAILED, f"{type(error).__name__}: {error}"
             self._end()
         for phase, seconds in watch.since(before).items():
-            self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     def _end(self) -> None:
         self._at = None

@@ -23,6 +23,7 @@ HOMES = {
     "optuna": {"search/study/"},
     "sqlalchemy": {"search/study/"},
     "plotly": {"search/reporting/"},
+    "ray": {"search/engines/"},
     "pandas": {"search/front.py", "search/heads.py", "search/reporting/"},
 }
 """The only places of the library that may import each of the large dependencies."""

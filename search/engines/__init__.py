@@ -1,5 +1,6 @@
 """Where a study's jobs are done: in its own process, in several on this machine, or on many."""
 
+from protege.search.engines.cluster import RayEngine
 from protege.search.engines.engine import AtRung, Died, Done, Engine, Event, Job
 from protege.search.engines.local import LocalEngine
 from protege.search.engines.serial import SerialEngine
@@ -13,6 +14,7 @@ __all__ = [
     "Event",
     "Job",
     "LocalEngine",
+    "RayEngine",
     "SerialEngine",
     "Task",
 ]

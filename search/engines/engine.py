@@ -21,11 +21,15 @@ class Job:
         number: The number of its trial.
         architecture: Its sizes and policies.
         stored: Students whose weights it may start from, by their folders.
+        known: What somebody else has measured of it already, by the objectives' names.
+        seconds: What that took, by phase.
     """
 
     number: int
     architecture: Architecture
     stored: Mapping[Path, Architecture] = field(default_factory=dict)
+    known: Mapping[str, Measurement] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,14 @@ class Task:
         if job.stored:
             inherit = partial(warm, candidate.teacher, self.space, job.stored)
             candidate = replace(candidate, inherit=inherit)
-        return Evaluation(job.number, candidate, self.objectives, halts=self.races)
+        return Evaluation(
+            number=job.number,
+            candidate=candidate,
+            objectives=self.objectives,
+            halts=self.races,
+            measurements=dict(job.known),
+            seconds=dict(job.seconds),
+        )
 
     def save(self, path: Path) -> None:
         """Write it to a file that `load` reads without copying the teacher's weights.

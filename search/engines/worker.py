@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from protege.objectives import Cost
 from protege.search.engines.engine import AtRung, Done, Job
 from protege.search.engines.task import Task
 from protege.search.evaluating import Evaluation
 from protege.search.results import keep, record
-from protege.search.trial import State
+from protege.search.trial import State, Trial
 
 
 @dataclass
@@ -40,6 +41,13 @@ class Worker:
         if not goes_on:
             evaluation.stop()
         return self._advanced(evaluation)
+
+    def measure(self, job: Job) -> Trial:
+        """What is known of a job's candidate before any training; raises as `begin` does."""
+        whole = self.task.evaluation(job)
+        whole.candidate.stopwatch.announce = self.announce
+        cheap = [one for one in whole.objectives if one.cost < Cost.MINUTES]
+        return Evaluation(job.number, whole.candidate, cheap).trial()
 
     def _advanced(self, evaluation: Evaluation) -> AtRung | Done:
         with evaluation.candidate.stopwatch.phase("other"):

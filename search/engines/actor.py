@@ -1,0 +1,73 @@
+"""A worker on some node of a Ray cluster, as Ray calls it."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from socket import gethostname
+from typing import TypeVar
+
+import torch
+
+from protege.search.engines.engine import AtRung, Done, Job
+from protege.search.engines.task import Task
+from protege.search.engines.worker import Worker
+from protege.search.trial import Trial
+from protege.spaces import BadInput, DiskFull
+
+Result = TypeVar("Result")
+
+Refusal = BadInput | DiskFull
+"""What ends a study, wherever it comes up; it is sent as a value, for Ray would wrap it."""
+
+
+class Actor:
+    """Works on jobs of a study wherever Ray has put it; meanwhile it says what it is at."""
+
+    def __init__(self, path: Sequence[str], task: Path, threads: int) -> None:
+        # what the task is made of is imported from where the study found it, if that is here
+        sys.path += [place for place in path if place not in sys.path]
+        torch.set_num_threads(threads)
+        self._file, self._said, self._times = task, "", 0
+        self._worker: Worker | None = None
+
+    def load(self) -> Refusal | None:
+        """Load the task; what is the matter if that cannot be done."""
+        if not self._file.is_file():
+            return BadInput(
+                f"{self._file} is not seen on node {gethostname()}: expected a run folder that all "
+                "nodes of the cluster share; give Search(folder=...) on a network file system"
+            )
+        self._worker = Worker(Task.load(self._file), self._announce)
+        return None
+
+    def begin(self, job: Job) -> AtRung | Done | Refusal:
+        """Begin a job, and go on to its first halt."""
+        return _guarded(lambda: self._ready.begin(job))
+
+    def go_on(self, number: int, goes_on: bool) -> AtRung | Done | Refusal:  # noqa: FBT001 - by Ray
+        """Go on with a job that is held to its next halt, or end it."""
+        return _guarded(lambda: self._ready.go_on(number, goes_on=goes_on))
+
+    def measure(self, job: Job) -> Trial | Refusal:
+        """What is known of a job's candidate before any training."""
+        return _guarded(lambda: self._ready.measure(job))
+
+    def doing(self) -> tuple[int, str]:
+        """How often it has said what it is at, and what it said last."""
+        return self._times, self._said
+
+    @property
+    def _ready(self) -> Worker:
+        if self._worker is None:
+            raise RuntimeError("no task is loaded")
+        return self._worker
+
+    def _announce(self, what: str) -> None:
+        self._times, self._said = self._times + 1, what
+
+
+def _guarded(work: Callable[[], Result]) -> Result | Refusal:
+    try:
+        return work()
+    except (BadInput, DiskFull) as error:
+        return error
