@@ -231,7 +231,8 @@ class Search:
         own.sampler, own.earlier, own.stopwatch = None, (), Stopwatch()
         task = Task(own.candidate, self.objectives, self.space, self._folder, self._races)
         try:
-            engine.start(task, self.stopwatch.announce)
+            with self.stopwatch.phase("engine"):
+                engine.start(task, self.stopwatch.announce)
             yield
         finally:
             engine.close()

@@ -81,6 +81,7 @@ class RayEngine:
             self._measurer = Seat(self._where_to_measure(), self._task, self.cpus)
         options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}
         self._seats = [Seat(options, self._task, self.cpus) for _ in range(self.jobs)]
+        self._idle()
 
     def free(self, number: int | None = None) -> bool:
         idle = self._idle()

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -17,9 +17,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
+    IntegrityError,
     InterfaceError,
     NoSuchModuleError,
     OperationalError,
+    ProgrammingError,
     SQLAlchemyError,
 )
 from sqlalchemy.pool import NullPool
@@ -96,11 +98,22 @@ def open_storage(storage: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(path)))
     try:
         # a reader (the dashboard) may hold the file for a moment
-        return RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 60}})
+        return _tables(storage, connect_args={"timeout": 60})
     except DatabaseError as error:
         if "not a database" in str(error):
             raise BadInput(f"{path}: not a SQLite database; expected a study.db") from error
         raise
+
+
+def _tables(storage: str, **options: Any) -> RDBStorage:
+    """The tables of a storage, made if there are none."""
+    try:
+        return RDBStorage(storage, engine_kwargs=options)
+    except (IntegrityError, OperationalError, ProgrammingError) as error:
+        if not any(words in str(error) for words in ("already exists", "UNIQUE", "duplicate key")):
+            raise
+        # somebody else, a reader perhaps, has made them at the same moment
+        return RDBStorage(storage, engine_kwargs=options)
 
 
 def _on_a_server(storage: str) -> RDBStorage:
@@ -109,9 +122,7 @@ def _on_a_server(storage: str) -> RDBStorage:
         url = url.set(drivername="postgresql+psycopg")
     try:
         # no pool: a study asks for little, and a connection that was lost is none that is kept
-        return RDBStorage(
-            url.render_as_string(hide_password=False), engine_kwargs={"poolclass": NullPool}
-        )
+        return _tables(url.render_as_string(hide_password=False), poolclass=NullPool)
     except (ImportError, NoSuchModuleError) as error:
         advice = 'pip install "protege[postgresql]"' if "postgresql" in url.drivername else ""
         raise BadInput(f"storage {url}: its driver is not installed ({error}); {advice}") from None

@@ -22,6 +22,7 @@ from protege.search.study import Ledger, adopt, open_ledger, open_study
 from protege.spaces import Architecture, SearchSpace
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
+from studies.benchmarks.side_by_side import lease, nodes
 
 SIZES = (50, 200, 300, 1000, 3000, 10_000)
 """Finished trials. A Gaussian process proposes up to 250, Parzen estimators beyond."""
@@ -144,4 +145,5 @@ def drawn(by_size: dict[int, dict[str, list[float]]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_parts("scale", __doc__ or "", {"overhead": figures})
+    parts = {"overhead": figures, "nodes": nodes, "lease": lease}
+    run_parts("scale", __doc__ or "", parts)

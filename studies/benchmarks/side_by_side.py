@@ -1,0 +1,147 @@
+"""Jobs side by side: what a second node of a Ray cluster brings, what measuring alone is for."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from statistics import mean, stdev
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from protege.objectives import LocalCPU, Parameters, Retention, Workload
+from protege.objectives.distillation import training
+from protege.objectives.latency import Plan
+from protege.objectives.latency.comparison import timed
+from protege.search import RayEngine, Search
+from studies import minilm_cpu
+from studies.benchmarks.encoders import NEAR_TIES, REFERENCE
+from studies.benchmarks.figures import Figure
+
+TRIALS = 11
+"""The teacher, which has nothing to learn, and ten students; a Gaussian process proposes none."""
+
+
+def nodes(*, quick: bool) -> Iterator[Figure]:
+    """Trials an hour of two nodes over those of one, each with one processor for each job.
+
+    Both nodes are on this machine. Students are trained and judged, and their latency is not
+    measured: it would have this machine to itself, whichever node asked.
+    """
+    ratios, hours = [], []
+    for number in range(1 if quick else 3):
+        one, two = (_an_hour(count, number, quick=quick) for count in (1, 2))
+        print(f"one node {one:.0f}, two nodes {two:.0f} trials an hour", flush=True)
+        ratios.append(two / one)
+        hours.append(one)
+    yield Figure.of("two nodes over one", ratios, "", "at least 1.7; the same CPUs for each job")
+    yield Figure.of("trials an hour of one node", hours)
+
+
+def _an_hour(count: int, seed: int, *, quick: bool) -> float:
+    """Trials an hour of so many nodes, once the teacher is measured and the actors are there."""
+    demo = minilm_cpu.search
+    retention = next(one for one in demo.objectives if isinstance(one, Retention))
+    steps = 5 if quick else 40
+    taught = replace(retention, distillation=replace(retention.distillation, steps=steps))
+    with TemporaryDirectory() as folder, _cluster(count) as address:
+        search = Search(
+            name="nodes",
+            teacher=demo.teacher,
+            space=demo.space,
+            objectives=[Parameters(), taught],
+            storage=f"sqlite:///{folder}/study.db",
+            seed=seed,
+            race=None,
+        )
+        engine = RayEngine(address)
+        search.run(trials=2, engine=engine)  # now the teacher's answers are there
+        before, began = search.stopwatch.seconds["engine"], time.monotonic()
+        search.run(trials=TRIALS, engine=engine)
+        starting = search.stopwatch.seconds["engine"] - before
+        return 3600 * (TRIALS - 2) / (time.monotonic() - began - starting)
+
+
+@contextmanager
+def _cluster(count: int) -> Iterator[str]:
+    """A cluster of so many nodes of one processor each, on this machine; its address."""
+    from ray.cluster_utils import Cluster
+
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
+    known: Any = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
+    for _ in range(count):
+        known.add_node(num_cpus=1)
+    try:
+        yield known.address
+    finally:
+        known.shutdown()
+
+
+def lease(*, quick: bool) -> Iterator[Figure]:
+    """The spread of one latency while nobody trains, and while two jobs do."""
+    times = 3 if quick else 10
+    yield from _spread("nobody trains", times)
+    with _trained(leased=True):
+        yield from _spread("two jobs train and wait", times)
+    with _trained(leased=False):
+        yield from _spread("two jobs train and do not wait", times)
+
+
+def _spread(label: str, times: int) -> Iterator[Figure]:
+    models, workload = (REFERENCE.blueprint, NEAR_TIES[0].blueprint), Workload(prompt_tokens=32)
+    found = [timed(models, workload, LocalCPU(), Plan()) for _ in range(times)]
+    ratios = [one.ratio() for one in found]
+    walls = [one.reference_ms() for one in found]
+    yield Figure.of(f"ratio to the teacher ({label})", ratios)
+    for name, values in (("ratio", ratios), ("milliseconds", walls)):
+        share = stdev(values) / mean(values)
+        yield Figure(f"spread of the {name} ({label})", share, share, share)
+
+
+@contextmanager
+def _trained(*, leased: bool) -> Iterator[None]:
+    """Two processes of one thread that train students for as long as the block takes."""
+    context = get_context("spawn")
+    crew = [context.Process(target=_train, args=(Trained(leased, at),)) for at in range(2)]
+    for one in crew:
+        one.start()
+    time.sleep(20)  # they have loaded their teacher by then
+    try:
+        yield
+    finally:
+        for one in crew:
+            one.kill()
+            one.join()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Which process it is, and whether it waits while somebody measures."""
+
+    leased: bool
+    number: int
+
+
+def _train(given: Trained) -> None:
+    torch.set_num_threads(1)
+    if not given.leased:
+        setattr(training, "working", nullcontext)  # noqa: B010 - a name that it imports
+    demo = minilm_cpu.search
+    retention = next(one for one in demo.objectives if isinstance(one, Retention))
+    while True:
+        with TemporaryDirectory() as folder:
+            search = Search(
+                name="trained",
+                teacher=demo.teacher,
+                space=demo.space,
+                objectives=[Parameters(), retention],
+                storage=f"sqlite:///{folder}/study.db",
+                seed=given.number,
+                race=None,
+            )
+            search.run(trials=20)
