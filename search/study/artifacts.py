@@ -61,6 +61,8 @@ class Artifacts:
 
     def put(self, stored: Path) -> None:
         """Send the folder with the weights of a trial; do it before the trial is told."""
+        if not (stored / MANIFEST).is_file():
+            return
         with _packed(stored) as file:
             if not self._done(lambda: self._send(file)):
                 self._settled = None
