@@ -37,6 +37,7 @@ def about(search: "Search", goals: Goals, heads: Sequence[Mapping[str, Any]]) ->
         "name": search.name,
         # none: wherever the database is, so that a run folder can be moved
         "folder": None if _is_beside(search) else str(Path(search.folder).resolve()),
+        "artifacts": search.artifacts,
         "seed": search.seed,
         "race": search.race and asdict(search.race),
         "goals": [goal.record() for goal in goals.goals],

@@ -10,10 +10,10 @@ from protege.search.engines import AtRung, Died, Done, Engine, Event, Job
 from protege.search.judging import Judge
 from protege.search.progress import Bar
 from protege.search.racing import Race
-from protege.search.results import clear, recorded, sweep
+from protege.search.results import artifact, clear, recorded, sweep
 from protege.search.screening import screened
 from protege.search.stopping import ASKED_TO_LEAVE, Leaving, Stopping
-from protege.search.study import Ledger
+from protege.search.study import Artifacts, Ledger
 from protege.search.trial import State, Trial
 from protege.search.warm import finished
 from protege.spaces import Architecture, ProtegeError
@@ -42,6 +42,7 @@ class Coordinator:
         warm_start: Whether students start from finished ones they are nested in.
         stopwatch: Where time is booked that is no candidate's.
         engine: Who does the jobs.
+        artifacts: The store that weights are sent to as well, if there is one.
         done: The trials that were told, in order.
         front: Those of them that no other one beats.
         volumes: The hypervolume after each of them.
@@ -57,6 +58,7 @@ class Coordinator:
     warm_start: bool
     stopwatch: Stopwatch
     engine: Engine
+    artifacts: Artifacts | None = None
     done: list[Trial] = field(default_factory=list, init=False)
     front: list[Trial] = field(default_factory=list, init=False)
     volumes: list[float] = field(default_factory=list, init=False)
@@ -81,6 +83,7 @@ class Coordinator:
         front = [one.number for one in self.front]
         sweep(self.folder, front, [one.number for one in self.done])
         clear(self.folder, front)
+        self._sync()
 
     def go_on(self, stopping: Stopping, leave: Leaving) -> Iterator[Trial]:
         """Trial after trial as they are told; then it is known why it ended.
@@ -238,12 +241,20 @@ class Coordinator:
         with self.stopwatch.phase("store"):
             before = {one.number for one in self.front}
             self._add(trial)
+            front = {one.number for one in self.front}
+            if self.artifacts and trial.number in front:
+                self.artifacts.put(artifact(self.folder, trial.number))
             self.ledger.tell(trial)
             self._jobs.pop(trial.number, None)
             self._ahead.discard(trial.number)
-            front = {one.number for one in self.front}
             sweep(self.folder, front, {trial.number} | (before - front))
+            self._sync()
         return trial
+
+    def _sync(self) -> None:
+        """Let the store hold the weights of the front, and no others."""
+        if self.artifacts:
+            self.artifacts.sync(artifact(self.folder, one.number) for one in self.front)
 
     @property
     def _own(self) -> str:
@@ -264,6 +275,9 @@ class Coordinator:
         # what all others are compared with is the same in every study
         if not self.warm_start or architecture in space.baselines:
             return {}
+        if self.artifacts:  # another machine may have trained them
+            for one in self.front:
+                self.artifacts.fetch(artifact(self.folder, one.number))
         return finished(self.folder, self.front, space, self.candidate(architecture).teacher)
 
     def _judge(self, number: int) -> Judge:

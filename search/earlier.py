@@ -52,7 +52,7 @@ def take_over(
     on_front = {one.number for one in goals.front([*trials_of(study), *(own for _, own in found)])}
     for there, own in found:
         if own.number in on_front:
-            _copy(artifact(front.folder, there), artifact(folder, own.number))
+            _copy(front.weights(front.trial(there)), artifact(folder, own.number))
         adopt(study, space, goals, own, front.name)
     return len(found)
 

@@ -17,12 +17,13 @@ from protege.search.reporting import write_report
 from protege.search.reporting.wording import CHOSEN, rarely_cut
 from protege.search.reporting.wording import SIZES as WORDS
 from protege.search.results import artifact
-from protege.search.study import database_path, read_study, trials_of
+from protege.search.study import Sent, database_path, read_study, trials_of
 from protege.search.ties import tied
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic, digest, write_text
 from protege.spaces.knobs import SIZES
+from protege.spaces.student import MANIFEST
 
 TEACHER = "teacher"
 """What the teacher is called where students go by their labels."""
@@ -49,6 +50,7 @@ class Front:
         goals: What trials are judged by.
         trials: Every trial that was told.
         about: What the study recorded of itself: teacher, seed, seconds by phase.
+        sent: The weights that are in a store, if the study has one.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Front:
     goals: Goals
     trials: tuple[Trial, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
+    sent: Sent | None = None
 
     @classmethod
     def read(cls, run: str | Path, name: str | None = None) -> "Front":
@@ -76,7 +79,10 @@ class Front:
         database = database_path(place)
         beside = database.parent if database else Path()
         folder = Path(about["folder"]) if about["folder"] else beside
-        return cls(study.study_name, folder, goals, trials, about)
+        sent = Sent.by(study, about.get("artifacts", ""))
+        if sent and not folder.exists():  # another machine: its paths mean nothing here
+            folder = Path("runs") / study.study_name
+        return cls(study.study_name, folder, goals, trials, about, sent)
 
     @cached_property
     def members(self) -> list[Trial]:
@@ -187,6 +193,17 @@ class Front:
                 return trial
         raise BadInput(f"no trial {number} in study {self.name!r}; it has {len(self.trials)}")
 
+    def weights(self, trial: Trial) -> Path:
+        """The folder with a trial's weights; fetched first if they are in a store alone.
+
+        Raises:
+            BadInput: The store cannot be read.
+        """
+        stored = artifact(self.folder, trial.number)
+        if self.sent and trial in self.members and not (stored / MANIFEST).exists():
+            self.sent.fetch(stored)
+        return stored
+
     def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
         """Write a trial's student as a Hugging Face checkpoint; see `protege.search.export`.
 
@@ -199,7 +216,13 @@ class Front:
         """
         chosen = self.trial(trial) if isinstance(trial, int) else trial
         target = Path(folder) if folder else self.folder / "students" / chosen.label
-        return export(chosen, artifact(self.folder, chosen.number), target, self.about)
+        stored = self.weights(chosen)
+        if self.sent and chosen in self.members and not (stored / MANIFEST).exists():
+            raise BadInput(
+                f"trial {chosen.number} ({chosen.label}): on the front, but its weights are not in "
+                f"{self.sent.url}; run the study again where its run folder is, and they are sent"
+            )
+        return export(chosen, stored, target, self.about)
 
     def report(self, folder: str | Path | None = None) -> Path:
         """Write the report as one file that needs no network, and the front as CSV beside the run.

@@ -26,7 +26,6 @@ from protege.objectives.latency.plan import SAMPLES
 from protege.objectives.latency.runtimes import Name, Precision
 from protege.search.front import DATABASE, TEACHER, Front
 from protege.search.progress import say, say_table, watching
-from protege.search.results import artifact
 from protege.spaces import BadInput
 from protege.spaces.cache import write_text
 
@@ -94,9 +93,7 @@ def _of_front(front: Front) -> dict[str, Checkpoint]:
     """A study's teacher, and the students on its front with the weights that it kept."""
     source = str(front.about["teacher"]["source"])
     places = {TEACHER: source} | {
-        TEACHER if trial is front.teacher else trial.label: str(
-            artifact(front.folder, trial.number)
-        )
+        TEACHER if trial is front.teacher else trial.label: str(front.weights(trial))
         for trial in front.members
     }
     return {name: Checkpoint.at(place) for name, place in places.items()}

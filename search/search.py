@@ -33,7 +33,10 @@ from protege.search.progress import bar, watching
 from protege.search.racing import Race
 from protege.search.stopping import Stopping, leaving
 from protege.search.study import (
+    Artifacts,
     Ledger,
+    Store,
+    bucket_and_prefix,
     database_path,
     identify,
     open_ledger,
@@ -69,6 +72,8 @@ class Search:
         earlier: Runs of the same teacher, data and objectives over other spaces, or with other
             limits: what they have measured of members of this space is taken over, as trials of
             this study.
+        artifacts: A store such as ``s3://bucket/prefix`` that the weights of the front are sent to
+            as well; in the run folder alone if not given.
     """
 
     name: str
@@ -82,6 +87,7 @@ class Search:
     race: Race | None = field(default_factory=Race)
     warm_start: bool = False
     earlier: Sequence[str | Path] = ()
+    artifacts: str = ""
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
     _heads: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
 
@@ -97,6 +103,8 @@ class Search:
         self.space = self.space.of(self.teacher, has_data=self.retention is not None)
         if self.retention is None:
             self._check_needs_no_data()
+        if self.artifacts:
+            bucket_and_prefix(self.artifacts)
         self.storage = self.storage or f"sqlite:///runs/{self.name}/{DATABASE}"
         database = database_path(self.storage)
         beside = database.parent if database else Path("runs") / self.name
@@ -123,13 +131,16 @@ class Search:
             engine: Who does the work; this process, one trial after another, if not given.
 
         Raises:
-            BadInput: A limit cannot be met by any student, or another process runs this study.
+            BadInput: A limit cannot be met by any student, another process runs this study, or
+                the store of its artifacts cannot be used.
             Mismatch: The study was made with another teacher, data, seed, space, objectives or
                 warm_start.
         """
         stopping = Stopping(trials, minutes, patience)
         self.stopwatch.seconds.clear()  # of an earlier run: the study has them already
         with held(self._folder, self.name), self.stopwatch.phase("other"):
+            if self.artifacts:
+                Store.at(self.artifacts).check()
             self._check_limits()
             with bar(self.name, trials) as progress:
                 self.stopwatch.announce = progress.doing
@@ -254,6 +265,7 @@ class Search:
             warm_start=self.warm_start,
             stopwatch=self.stopwatch,
             engine=engine,
+            artifacts=Artifacts.of(ledger.study, self.artifacts),
         )
 
     def resolve(self) -> None:

@@ -22,6 +22,8 @@ ROOMS = ("spaces", "objectives", "search", "studies")
 HOMES = {
     "optuna": {"search/study/"},
     "sqlalchemy": {"search/study/"},
+    "boto3": {"search/study/"},
+    "botocore": {"search/study/"},
     "plotly": {"search/reporting/"},
     "ray": {"search/engines/"},
     "pandas": {"search/front.py", "search/heads.py", "search/reporting/"},

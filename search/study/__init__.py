@@ -2,17 +2,23 @@
 
 from optuna.study import Study
 
+from protege.search.study.artifacts import Artifacts, Sent
 from protege.search.study.importing import adopt, adoptable
 from protege.search.study.ledger import Ledger, identify, open_ledger, open_study, trials_of
 from protege.search.study.sampler import UniqueSampler
 from protege.search.study.storage import database_path, read_study
+from protege.search.study.store import Store, bucket_and_prefix
 
 __all__ = [
+    "Artifacts",
     "Ledger",
+    "Sent",
+    "Store",
     "Study",
     "UniqueSampler",
     "adopt",
     "adoptable",
+    "bucket_and_prefix",
     "database_path",
     "identify",
     "open_ledger",

@@ -22,7 +22,6 @@ from sqlalchemy.exc import (
     NoSuchModuleError,
     OperationalError,
     ProgrammingError,
-    SQLAlchemyError,
 )
 from sqlalchemy.pool import NullPool
 
@@ -133,32 +132,43 @@ def _on_a_server(storage: str) -> RDBStorage:
         ) from error
 
 
-def insist(operation: Callable[[], Result], patience_s: float = PATIENCE_S) -> Result:
-    """Do what can be done twice, again and again while the server of a storage is away.
+def is_away(error: Exception) -> bool:
+    """Whether it is the connection to a storage that failed, and not what was asked for."""
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    if not isinstance(cause, OperationalError | InterfaceError):
+        return False
+    return not any(words in str(cause) for words in ("disk is full", "No space left", "readonly"))
 
-    Raises:
-        StorageInternalError: It did not come back, or something else is the matter.
+
+def insist(
+    operation: Callable[[], Result],
+    patience_s: float = PATIENCE_S,
+    away: Callable[[Exception], bool] = is_away,
+    what: str = "the storage",
+) -> Result:
+    """Do what can be done twice, again and again while a server is away.
+
+    Args:
+        operation: What to do.
+        patience_s: For how long it is tried.
+        away: Whether an error means that the server is away.
+        what: Is away, as a person is told.
+
+    Returns:
+        What came of it. If it did not come to that, the last error is raised as it is.
     """
     until = time.monotonic() + patience_s
     pause_s = 0.1
     while True:
         try:
             return operation()
-        except (StorageInternalError, SQLAlchemyError) as error:
-            if not _is_away(error) or time.monotonic() > until:
+        except Exception as error:
+            if not away(error) or time.monotonic() > until:
                 raise
             if pause_s == 0.1:
-                complain(f"protege: the storage is away, trying again for {patience_s:g} s")
+                complain(f"protege: {what} is away, trying again for {patience_s:g} s")
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 5.0)
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether it is the connection that failed, and not what was asked for."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if not isinstance(cause, OperationalError | InterfaceError):
-        return False
-    return not any(words in str(cause) for words in ("disk is full", "No space left", "readonly"))
 
 
 def asked_for(study: Study) -> set[str]:

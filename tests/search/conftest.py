@@ -7,6 +7,7 @@ import pytest
 
 from protege.search import Front
 from protege.spaces import Teacher
+from tests import s3
 from tests.search import toys
 from tests.tiny import save
 
@@ -57,3 +58,16 @@ def run_folder(teacher: Teacher) -> Iterator[Path]:
 def front(run_folder: Path) -> Front:
     """The front of that study."""
     return Front.read(run_folder)
+
+
+@pytest.fixture(scope="module")
+def listening() -> Iterator[s3.Server]:
+    with pytest.MonkeyPatch.context() as patch, s3.server(patch) as found:
+        yield found
+
+
+@pytest.fixture
+def server(listening: s3.Server) -> s3.Server:
+    """A server whose bucket is empty."""
+    listening.empty()
+    return listening
