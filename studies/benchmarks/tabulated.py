@@ -1,0 +1,69 @@
+"""A space of all-MiniLM-L6-v2 measured whole, so that a search of it can be played in a second.
+
+Every one of its 246 students is taught to the end and judged at every rung as in the demo, with
+nobody stopped; then all latencies are measured, with nothing beside. Run as ``python -m
+studies.benchmarks.tabulated``; it takes an hour on two cores, goes on where it was, and writes the
+table that is kept beside it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from optuna.samplers import RandomSampler
+
+from protege.objectives import Latency, Parameters, Retention
+from protege.search import LocalEngine, Search, State, Trial
+from protege.spaces import SearchSpace
+from studies import minilm_cpu
+from studies.benchmarks.figures import FOLDER
+from studies.benchmarks.racing import NOBODY_STOPS
+
+TABLE = Path(__file__).with_name("minilm_space.parquet")
+"""A row a student: sizes, latency, retention at every rung, seconds of training."""
+
+SPACE = SearchSpace(
+    layers=(0.3, 1.0),
+    hidden=(0.5, 1.0, 1 / 12),
+    intermediate=(0.25, 1.0, 1 / 8),
+)
+"""That of the demo with the width in smaller steps."""
+
+LATENCY, RETENTION = (
+    next(one for one in minilm_cpu.search.objectives if isinstance(one, kind))
+    for kind in (Latency, Retention)
+)
+
+search = Search(
+    name="tabulated",
+    teacher=minilm_cpu.search.teacher,
+    space=SPACE,
+    objectives=[Parameters(), RETENTION],
+    storage=f"sqlite:///{FOLDER}/tabulated/study.db",
+    sampler=RandomSampler(seed=0),  # nothing is learnt from the order
+    race=NOBODY_STOPS,
+)
+
+
+def table(trials: Sequence[Trial]) -> pd.DataFrame:
+    """What is known of every student, in the order of their keys."""
+    rows = []
+    for trial in sorted(trials, key=lambda one: one.key):
+        if trial.state is not State.COMPLETE:
+            raise RuntimeError(f"{trial.label} is {trial.state}: {trial.reason}")
+        latency = LATENCY.measure(search.candidate(search.space.by_key[trial.key]))
+        rows.append(
+            {"key": trial.key, **trial.architecture}
+            | {"parameters_m": trial.measurements["parameters_m"].value}
+            | {"latency_ms": latency.value, "latency_spread_ms": latency.spread}
+            | {f"retention_{step}": value for step, value in trial.rungs.items()}
+            | {"retention_spread": trial.measurements["retention"].spread}
+            | {"distil_s": trial.seconds.get("distil", 0.0)}
+        )
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    front = search.run(trials=10_000, engine=LocalEngine(jobs=2))
+    table(front.trials).to_parquet(TABLE, index=False)
+    print(f"{len(front.trials)} students: {TABLE}")
