@@ -76,7 +76,8 @@ class Coordinator:
     def __post_init__(self) -> None:
         for number, key in self.ledger.unfinished():
             found = recorded(self.folder, number, key)
-            if found is not None:  # done, and whoever was to tell of it died
+            # done, and whoever was to tell of it died; a teacher that failed ended the study
+            if found is not None and not self._has_no_teacher(found):
                 self.ledger.tell(found)
         for trial in self.ledger.trials():
             self._add(trial)
@@ -217,7 +218,7 @@ class Coordinator:
 
     def _told(self, trial: Trial) -> Trial:
         """Tell of a job that is done, and book what it took."""
-        if trial.key == self._own and trial.state is State.FAILED:
+        if self._has_no_teacher(trial):
             raise ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
         for phase, seconds in trial.seconds.items():
             self.stopwatch.seconds[phase] += seconds
@@ -255,6 +256,10 @@ class Coordinator:
         """Let the store hold the weights of the front, and no others."""
         if self.artifacts:
             self.artifacts.sync(artifact(self.folder, one.number) for one in self.front)
+
+    def _has_no_teacher(self, trial: Trial) -> bool:
+        """Whether it is the teacher, and could not be measured: nothing can be compared with it."""
+        return trial.key == self._own and trial.state is State.FAILED
 
     @property
     def _own(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from protege.objectives import Candidate
 from protege.search.trial import Trial
-from protege.spaces.cache import atomic, remove, text_checksum, write_text
+from protege.spaces.cache import atomic, is_abandoned, remove, text_checksum, write_text
 
 ARTIFACTS, CHECKPOINTS, RECORDS = "artifacts", "checkpoints", "records"
 
@@ -67,7 +67,7 @@ def sweep(folder: Path, front: Iterable[int], ended: Iterable[int]) -> None:
 
 
 def clear(folder: Path, front: Iterable[int]) -> None:
-    """Remove all weights but the front's: of trials that a process had begun to store when it died.
+    """Remove all weights but the front's, and all else that a process died over while it wrote.
 
     Args:
         folder: The run folder, where nobody is at work.
@@ -76,6 +76,9 @@ def clear(folder: Path, front: Iterable[int]) -> None:
     kept = {artifact(folder, number) for number in front}
     for path in (folder / ARTIFACTS).glob("*"):
         if path not in kept:
+            remove(path)
+    for path in [*folder.rglob(".*")]:
+        if is_abandoned(path):
             remove(path)
 
 

@@ -100,6 +100,18 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
             ) from error
 
 
+def is_abandoned(path: Path) -> bool:
+    """Whether it is a scratch path, and the process that wrote there is gone."""
+    writer = path.suffix[1:]
+    if not path.name.startswith(".") or not writer.isdecimal():
+        return False
+    try:
+        os.kill(int(writer), 0)
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)  # else it is another user's
+    return False
+
+
 def remove(path: Path) -> None:
     """Remove a file, or a folder and what is in it, if it is there."""
     if path.is_dir():

@@ -3,11 +3,7 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +14,7 @@ from protege.search import Front
 from protege.search.cli import main
 from protege.search.study import read_study, trials_of
 from protege.spaces import BadInput
+from studies.benchmarks.lives import Nursery, nursery
 from tests.study_files import write_study
 
 TRIALS = 13
@@ -26,74 +23,6 @@ FEWEST_KILLS = 8
 """Of a machine so fast that the study is done before the last ones."""
 PHASES = ["study", "propose", "heal", "distil", "evaluate", "store", "other"]
 """What a process is at when it dies; each is entered once or more in the life of a trial."""
-
-NURSERY = """
-import os, sys
-from protege.search.cli import main
-from protege.search.progress import Bar
-from protege.objectives.stopwatch import Stopwatch
-import optuna.samplers, torch, transformers.models.bert.modeling_bert
-
-def say(what):
-    os.write(1, f"{what}\\n".encode())
-
-switch = Stopwatch._switch
-
-def told(self):
-    switch(self)
-    if self._running:
-        say(self._running[-1])
-
-Stopwatch._switch = told
-torch.set_num_threads(1)
-say("ready")
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        say(f"child {os.getpid()}")
-        code = main(line.split())
-        say(f"exit {code}")
-        os._exit(code)
-    os.waitpid(child, 0)
-    say("gone")
-"""
-"""Imports once, then lives once for every line: a fork starts in milliseconds, an import takes
-seconds. Each life is a process of its own, says what it is at, and is killed as any other is."""
-
-
-class Nursery:
-    """Lives of one command, one after the other."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-
-    def live(self, words: list[str]) -> Iterator[str]:
-        """What a new life says, from its process id on to its exit code, if it comes to that."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(*words, file=self._process.stdin, flush=True)
-        for line in self._process.stdout:
-            if line == "gone\n":
-                return
-            yield line.strip()
-
-
-@contextmanager
-def nursery(folder: Path) -> Iterator[Nursery]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-c", NURSERY],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield Nursery(process)
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 def killed_at(nursery: Nursery, words: list[str], phase: str, chance: random.Random) -> bool:

@@ -67,7 +67,7 @@ class Died:
 
     Attributes:
         number: The job's.
-        reason: What became of the process; empty if it was at work on another job.
+        reason: What became of the process; empty if it was not at work on this job.
     """
 
     number: int

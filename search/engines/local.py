@@ -9,13 +9,17 @@ from pathlib import Path
 
 from protege.objectives.latency.target import available_cores
 from protege.search.engines.engine import AtRung, Done, Event, Job
-from protege.search.engines.process import READY, Process
+from protege.search.engines.process import Process
 from protege.search.engines.task import Task
+from protege.search.engines.working import READY
 from protege.spaces import BadInput
 from protege.spaces.cache import remove
 
 FOLDER = "workers"
 """Where in a run folder the task and what workers print are."""
+
+STARTS = 5
+"""So many processes in a row may be gone before they are ready; then none ever will be."""
 
 
 @dataclass
@@ -45,7 +49,10 @@ class LocalEngine:
     _lost: deque[Event] = field(default_factory=deque, init=False, repr=False)
     _folder: Path = field(default=Path(), init=False, repr=False)
     _announce: Callable[[str], None] = field(default=lambda _: None, init=False, repr=False)
-    _ready: bool = field(default=False, init=False, repr=False)
+    _has_started: bool = field(default=False, init=False, repr=False)
+    """Whether any process was ready."""
+    _stillborn: int = field(default=0, init=False, repr=False)
+    """Processes in a row that were gone before they were ready."""
 
     def __post_init__(self) -> None:
         for name in ("jobs", "threads", "silence_s"):
@@ -55,6 +62,7 @@ class LocalEngine:
 
     def start(self, task: Task, announce: Callable[[str], None]) -> None:
         self._folder, self._announce = task.folder / FOLDER, announce
+        self._has_started, self._stillborn = False, 0
         remove(self._folder)
         self._folder.mkdir(parents=True)
         task.save(self._task)
@@ -63,7 +71,9 @@ class LocalEngine:
     def free(self, number: int | None = None) -> bool:
         if number is None:
             return any(one.at is None for one in self._crew)
-        return any(one.at is None and number in one.held for one in self._crew)
+        holder = self._holder(number)
+        # whose process is gone nobody waits for: it will be heard of
+        return holder is None or holder.at is None
 
     def submit(self, job: Job) -> None:
         # whoever holds the least: what is held is gone on with by whoever holds it
@@ -72,7 +82,9 @@ class LocalEngine:
         one.send(("begin", (job,), {}))
 
     def answer(self, number: int, *, goes_on: bool) -> None:
-        one = next(process for process in self._crew if number in process.held)
+        one = self._holder(number)
+        if one is None:
+            return  # its process is gone, which `wait_any` tells next
         one.held.discard(number)
         self._begin(one, number)
         one.send(("go_on", (number,), {"goes_on": goes_on}))
@@ -82,8 +94,8 @@ class LocalEngine:
             working = [one for one in self._crew if one.at is not None]
             if not working:
                 raise RuntimeError("nothing is worked on")
-            silent = min(one.heard for one in working) + self.silence_s - time.monotonic()
-            heard = wait([one.line for one in self._crew], timeout=max(0.0, silent))
+            silent_s = min(one.overdue(self.silence_s) for one in working) - time.monotonic()
+            heard = wait([one.line for one in self._crew], timeout=max(0.0, silent_s))
             for one in [one for one in self._crew if one.line in heard]:
                 event = self._hear(one)
                 if event is not None:
@@ -106,6 +118,10 @@ class LocalEngine:
         threads = self.threads or max(1, len(available_cores()) // self.jobs)
         return Process(self._task, self._folder / f"worker-{number}.log", threads)
 
+    def _holder(self, number: int) -> Process | None:
+        """Whose job it is that has halted; none if that process is gone."""
+        return next((one for one in self._crew if number in one.held), None)
+
     def _begin(self, one: Process, number: int) -> None:
         one.at, one.heard = number, time.monotonic()
 
@@ -125,7 +141,8 @@ class LocalEngine:
                 one.held.add(said.number)
             return said
         if said == READY:
-            self._ready = True
+            one.ready = self._has_started = True
+            self._stillborn = 0
         else:
             self._announce(f"trial {one.at}: {said}")
         return None
@@ -133,17 +150,27 @@ class LocalEngine:
     def _end_silent(self) -> None:
         """End whoever has been silent for longest, if it is for too long."""
         now = time.monotonic()
-        one = min((p for p in self._crew if p.at is not None), key=lambda process: process.heard)
-        if now - one.heard > self.silence_s:
+        working = [one for one in self._crew if one.at is not None]
+        if not working:
+            return
+        one = min(working, key=lambda process: process.overdue(self.silence_s))
+        if now > one.overdue(self.silence_s):
             self._lose(one, f"its process gave no sign of life for {self.silence_s:g} s")
             for other in self._crew:  # they may have waited for what it had
                 other.heard = now
 
     def _lose(self, one: Process, reason: str = "") -> None:
-        """Put another process in the place of one that is gone, or of no use."""
+        """Put another process in the place of one that is gone, or of no use.
+
+        Raises:
+            BadInput: None can start here.
+        """
         number = self._crew.index(one)
         self._lost += one.losses(reason)
         one.kill()
-        if not self._ready:
-            raise BadInput(f"no worker could start: {one.said}; see {one.log}")
+        if not one.ready:
+            self._stillborn += 1
+            gave_up = one.gave_up and not self._has_started
+            if gave_up or self._stillborn >= STARTS:
+                raise BadInput(f"no worker could start: {one.said}; see {one.log}")
         self._crew[number] = self._started(number)

@@ -12,10 +12,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from protege.search.engines import working
 from protege.search.engines.engine import Died
 
-READY = "ready"
-"""What it says once, when its task is loaded."""
+STARTING_S = 300.0
+"""It may be silent for so long until its libraries and its task are loaded."""
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Process:
         at: The job it is at work on; none while it waits.
         held: Jobs of its that have halted.
         heard: When it last gave a sign of life, in seconds of the monotonic clock.
+        ready: Whether its task is loaded; before that it is at work on nothing.
     """
 
     task: Path
@@ -37,14 +39,16 @@ class Process:
     at: int | None = field(default=None, init=False)
     held: set[int] = field(default_factory=set, init=False)
     heard: float = field(default_factory=time.monotonic, init=False)
+    ready: bool = field(default=False, init=False)
     line: Connection = field(init=False)
     _process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         ours, theirs = socket.socketpair()
-        # -P: a file beside the user's script must not pass for a library of the same name; a
-        # session of its own: Ctrl-C is for the study, which ends its workers in order
-        command = [sys.executable, "-P", "-m", "protege.search.engines.working"]
+        # -P: a file beside the user's script must not pass for a library of the same name; a file
+        # and no module: it listens before it imports anything. A session of its own: Ctrl-C is for
+        # the study, which ends its workers in order
+        command = [sys.executable, "-P", working.__file__]
         with self.log.open("ab") as log, theirs:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno())],
@@ -75,6 +79,15 @@ class Process:
         self._process.wait()
         self.line.close()
 
+    def overdue(self, silence_s: float) -> float:
+        """When it has been silent for too long, in seconds of the monotonic clock."""
+        return self.heard + (silence_s if self.ready else max(silence_s, STARTING_S))
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it has ended by itself, and nobody else has ended it."""
+        return (self._process.returncode or 0) > 0
+
     def losses(self, reason: str = "") -> list[Died]:
         """What its end means for the jobs it had.
 
@@ -82,7 +95,8 @@ class Process:
             reason: Why it was ended from here, if it was.
         """
         at, held = self.at, sorted(self.held)
-        found = [] if at is None else [Died(at, reason or self._last_words())]
+        reason = reason or self._last_words()  # waits until it is told what the end was
+        found = [] if at is None else [Died(at, reason if self.ready else "")]
         return found + [Died(number, "") for number in held]
 
     def _last_words(self) -> str:

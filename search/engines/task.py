@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from pickle import PicklingError
 
 import cloudpickle
 import torch
@@ -64,7 +65,7 @@ class Task:
         try:
             with atomic(path) as scratch:
                 torch.save(self, scratch, pickle_module=cloudpickle)
-        except (TypeError, AttributeError, ValueError) as error:
+        except (PicklingError, TypeError, AttributeError, ValueError) as error:
             raise BadInput(
                 f"the study cannot be sent to another process ({error}); define what it is made "
                 "of without open files, locks and connections, or run it with one job"

@@ -1,12 +1,15 @@
 """What a worker's process does: it loads its task once, then works on what it is told to.
 
-Run as ``python -m protege.search.engines.working FD``, where the file descriptor is that of a
-socket to the study. The end of the socket, which is also what the death of the study looks like,
-ends the process whatever it is at.
+Run as ``python working.py FD``, where the file descriptor is that of a socket to the study. The end
+of the socket, which is also what the death of the study looks like, ends the process whatever it is
+at, the loading of libraries included: nothing of protege is imported before it listens.
 """
 
 import contextlib
+import ctypes
 import os
+import pickle
+import signal
 import socket
 import sys
 import threading
@@ -15,26 +18,35 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
-from protege.search.engines.process import READY
+READY = "ready"
+"""What it says once, when its task is loaded."""
 
 SPEAKS_S = 0.5
 """It says what it is at so often at most."""
 
+_PR_SET_PDEATHSIG = 1
+
 
 def main() -> None:
     """Work on jobs until the socket ends."""
+    # one that is stopped, or stuck in a library, sees no end of a socket
+    with contextlib.suppress(OSError, AttributeError):  # where the kernel knows of no such thing
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     line = Connection(socket.socket(fileno=int(sys.argv[1])).detach())
     path, task, threads = line.recv()
     sys.path[:] = path
-    told: SimpleQueue[tuple[str, tuple[Any, ...], dict[str, Any]]] = SimpleQueue()
+    told: SimpleQueue[bytes] = SimpleQueue()
     # a thread of its own listens: work must not outlive whoever asked for it
     threading.Thread(target=_listen, args=(line, told), daemon=True).start()
+    worker = _worker(line, task, threads)
+    line.send(READY)
     try:
-        worker = _worker(line, task, threads)
-        line.send(READY)
         while True:
-            verb, given, named = told.get()
+            # here, for it may import what the other thread would find half imported
+            verb, given, named = pickle.loads(told.get())
             line.send(getattr(worker, verb)(*given, **named))
+    except MemoryError:
+        raise  # the end of this process alone: another one may have room
     except Exception as error:
         line.send(_sendable(error))
         raise
@@ -57,10 +69,10 @@ def _worker(line: Connection, task: Any, threads: int) -> Any:
     return Worker(Task.load(task), announce)
 
 
-def _listen(line: Connection, told: "SimpleQueue[Any]") -> None:
+def _listen(line: Connection, told: "SimpleQueue[bytes]") -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
-            told.put(line.recv())
+            told.put(line.recv_bytes())
     os._exit(1)
 
 

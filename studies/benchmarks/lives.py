@@ -1,0 +1,270 @@
+"""Lives of one command that begin in milliseconds, so that they can be ended by the hundred.
+
+An import takes seconds. A nursery imports once, and each life is a process of its own, forked from
+it before anything was computed there; so are the processes that a life starts, its workers and its
+runners of latency: they run what they always run, as children of whoever asked for them, and can be
+killed one by one.
+"""
+
+import ctypes
+import json
+import os
+import runpy
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ROLES = {"protege.search.engines.working": "worker", "protege.objectives.latency.runner": "runner"}
+"""What processes of these modules are called; a life itself is a ``study``."""
+
+SPARES = {"study": 8, "worker": 2, "runner": 0}
+"""So many processes each of them can start; beyond, one is started as it always is, in seconds."""
+
+_PR_SET_NAME = 15
+_POPEN = subprocess.Popen
+
+
+class Nursery:
+    """Lives of one command, one after the other."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self._last: Iterator[str] = iter(())
+
+    def live(self, words: list[str]) -> Iterator[str]:
+        """What a new life says, line by line.
+
+        That is ``child PID``, then what it prints and every phase as it is entered and left, then
+        ``exit CODE`` if it comes to its end.
+
+        Args:
+            words: Those of the command ``protege``, or ``python`` and those of a script.
+        """
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the nursery is closed")
+        for _ in self._last:
+            pass  # what the one before said, and nobody listened to
+        print(*words, file=self._process.stdin, flush=True)
+        said = map(str.strip, self._process.stdout)
+        self._last = iter(partial(next, said), "gone")
+        return self._last
+
+
+@contextmanager
+def nursery(folder: Path) -> Iterator[Nursery]:
+    """A nursery whose lives begin in that folder; it ends with the block."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", __file__]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=pipe, stdout=pipe, text=True
+    ) as process:
+        if process.stdout is None or process.stdout.readline() != "ready\n":
+            raise RuntimeError("the nursery could not start")
+        yield Nursery(process)
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def family(pid: int) -> dict[int, str]:
+    """The processes that descend from one and are somebody, itself included, by what they are."""
+    parents, names = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # gone by now
+            named, _, rest = stat.read_text().rpartition(")")
+            state, parent = rest.split()[:2]
+            if state not in "ZX":
+                number = int(stat.parent.name)
+                parents[number], names[number] = int(parent), named.partition("(")[2]
+    found, grown = set[int](), {pid} & names.keys()
+    while grown:
+        found |= grown
+        grown = {one for one, parent in parents.items() if parent in found} - found
+    return {one: names[one] for one in found if names[one] != "spare"}
+
+
+def alive(pids: Iterable[int]) -> set[int]:
+    """Those that are still there."""
+    return {pid for pid in pids if family(pid)}
+
+
+def serve() -> None:
+    """Live once for every line of words on standard input."""
+    for name in (*ROLES, "optuna.samplers", "transformers.models.bert.modeling_bert"):
+        import_module(name)
+    _say("ready")
+    for line in iter(sys.stdin.buffer.readline, b""):
+        child = os.fork()
+        if child == 0:
+            os.dup2(1, 2)
+            _say(f"child {os.getpid()}")
+            _be("study")
+            _tell_phases()
+            _say(f"exit {_lived(line.decode().split())}")
+            os._exit(0)
+        os.waitpid(child, 0)
+        _say("gone")
+
+
+def _lived(words: list[str]) -> int:
+    """The exit code of a script, if the first word is ``python``, else of our own command."""
+    from protege.search.cli import guarded, main
+
+    if words[0] != "python":
+        return main(words)
+    sys.argv = words[1:]
+
+    def run() -> None:
+        runpy.run_path(words[1], run_name="__main__")
+
+    return guarded(run)
+
+
+def _say(what: str) -> None:
+    os.write(1, f"{what}\n".encode())
+
+
+def _tell_phases() -> None:
+    """Say what this life is at, whenever it begins with something and whenever it is done."""
+    from protege.objectives import Stopwatch
+
+    enter = Stopwatch.phase
+
+    @contextmanager
+    def phase(self: Stopwatch, name: str) -> Iterator[None]:
+        with enter(self, name):
+            _say(name)
+            yield
+            _say(name)
+
+    Stopwatch.phase = phase  # type: ignore[method-assign]
+
+
+def _be(role: str) -> None:
+    """Be somebody, and have processes ready for whomever it starts."""
+    _call(role)
+    spares = _spares(SPARES[role])
+
+    def started(command: list[str], **options: Any) -> Any:
+        module = _module(command)
+        if module is None or not spares:
+            return _POPEN(command, **options)
+        return Forked(*spares.pop(), module, options)
+
+    subprocess.Popen = started  # type: ignore[assignment, misc]
+
+
+def _call(role: str) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, role.encode())
+
+
+def _module(command: list[str]) -> str | None:
+    """What of ours a command runs; none if it is something else."""
+    words = [*map(str, command)]
+    if any(word.endswith("working.py") for word in words):
+        return "protege.search.engines.working"
+    return next((name for name in ROLES if name in words), None)
+
+
+def _spares(count: int) -> list[tuple[int, socket.socket]]:
+    """Processes that wait to be somebody, and the lines to them."""
+    found: list[tuple[int, socket.socket]] = []
+    for _ in range(count):
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            for line in [ours, *(line for _, line in found)]:
+                line.close()
+            _become(theirs)
+        theirs.close()
+        found.append((pid, ours))
+    return found
+
+
+def _become(line: socket.socket) -> None:
+    """Wait to be told what to be, be it, and end."""
+    code = 1
+    _call("spare")
+    try:
+        told, descriptors, _, _ = socket.recv_fds(line, 1 << 20, 8)
+        if not told:
+            os._exit(0)  # whoever it was there for is gone
+        module, environment = json.loads(told)
+        os.setsid()
+        os.environ.update(environment)
+        for standard, descriptor in enumerate(descriptors[:3]):
+            os.dup2(descriptor, standard)
+            os.close(descriptor)
+        # what the nursery has read ahead is not for this one
+        sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+        sys.argv = [module, *map(str, descriptors[3:])]
+        _be(ROLES[module])
+        import_module(module).main()
+        code = 0
+    except BaseException:  # noqa: BLE001 - the end of the process, told as Python tells it
+        traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+class Forked:
+    """A spare that has become somebody, as `subprocess.Popen` would have it."""
+
+    def __init__(self, pid: int, line: socket.socket, module: str, options: dict[str, Any]) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdin, reading = self._piped(options["stdin"], writes=True)
+        self.stdout, writing = self._piped(options["stdout"], writes=False)
+        errors = options.get("stderr")
+        given = [reading, writing, 2 if errors is None else errors.fileno()]
+        told = json.dumps([module, dict(options.get("env") or os.environ)])
+        socket.send_fds(line, [told.encode()], [*given, *options.get("pass_fds", ())])
+        line.close()
+        for name, descriptor in (("stdin", reading), ("stdout", writing)):
+            if options[name] in {subprocess.PIPE, subprocess.DEVNULL}:
+                os.close(descriptor)
+
+    def poll(self) -> int | None:
+        """The exit code, if it has ended."""
+        if self.returncode is None:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            if found:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, once it has ended."""
+        until = time.monotonic() + (3600.0 if timeout is None else timeout)
+        while self.poll() is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired([], timeout or 0.0)
+            time.sleep(0.002)
+        return self.returncode or 0
+
+    def kill(self) -> None:
+        """End it."""
+        if self.poll() is None:
+            os.kill(self.pid, 9)
+
+    @staticmethod
+    def _piped(given: Any, *, writes: bool) -> tuple[Any, int]:
+        """This process's end of a standard stream, if it is a pipe, and the other process's."""
+        if given == subprocess.DEVNULL:
+            return None, os.open(os.devnull, os.O_RDWR)
+        if given != subprocess.PIPE:
+            return None, given.fileno()
+        reading, writing = os.pipe()
+        ours, theirs = (writing, reading) if writes else (reading, writing)
+        return os.fdopen(ours, "w" if writes else "r", encoding="utf-8"), theirs
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,166 @@
+"""A study whose objective misbehaves; run as a script, as a user would run one.
+
+Its one argument is the run folder, where `ARGUMENTS` is a JSON file: ``teacher`` and ``data`` say
+where these are, ``deeds`` what happens by a student's key, ``trains`` whether students are trained,
+``trials`` how many there are, and ``engine`` what a `LocalEngine` is given.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from protege.objectives import (
+    Candidate,
+    Cost,
+    Distillation,
+    Measurement,
+    Memory,
+    Objective,
+    Retention,
+    Texts,
+)
+from protege.objectives.objective import Direction
+from protege.search import LocalEngine, Search
+from protege.spaces import BadInput, Ends, First, SearchSpace, Teacher
+from protege.spaces.cache import digest, tensor_bytes
+
+ARGUMENTS = "given.json"
+
+
+@dataclass(frozen=True)
+class Mischief:
+    """An objective over which some students' processes come to grief.
+
+    Attributes:
+        folder: Where the arguments are, and every call is noted.
+    """
+
+    folder: Path
+    name: str = field(default="mischief", init=False)
+    unit: str = field(default="", init=False)
+    direction: Direction = field(default="minimize", init=False)
+    cost: Cost = field(default=Cost.SECONDS, init=False)
+    limit: float | None = field(default=None, init=False)
+
+    def measure(self, candidate: Candidate) -> Measurement:
+        """The number of layers, if it comes to that."""
+        key = candidate.architecture.key()
+        told = (self.folder / ARGUMENTS).read_text(encoding="utf-8")
+        done(self.folder, key, json.loads(told).get("deeds", {}).get(key, ""))
+        return Measurement(float(candidate.architecture.num_hidden_layers))
+
+
+def calls(folder: Path) -> list[str]:
+    """The key of every student whose measurement was begun, in order."""
+    path = folder / "calls"
+    return path.read_text(encoding="utf-8").split() if path.exists() else []
+
+
+def done(folder: Path, key: str, deed: str) -> None:
+    """Note the call, and do what is done every time, or was not done yet."""
+    is_first = key not in calls(folder)
+    with (folder / "calls").open("a", encoding="utf-8") as file:
+        file.write(f"{key}\n")
+    if is_first or not deed.endswith(" once"):
+        do(deed.removesuffix(" once"))
+
+
+def do(deed: str) -> None:
+    """What becomes of the process, by name."""
+    match deed:
+        case "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hangs":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "sleeps":
+            time.sleep(3600)
+        case "rests":
+            time.sleep(0.3)
+        case "takes all memory":
+            fill()
+        case "is missing something":
+            raise ModuleNotFoundError("no such module")
+        case "cannot be used":
+            raise BadInput("no such thing; give another")
+        case _:
+            pass
+
+
+def fill() -> None:
+    """Take memory until there is no more of it; a limit keeps others from harm."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    most = pages * resource.getpagesize() + (256 << 20)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    taken: list[bytearray] = []
+    try:
+        while True:
+            taken.append(bytearray(32 << 20))
+    finally:
+        taken.clear()
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@dataclass(frozen=True)
+class Loads:
+    """Part of a study that does something to every process that loads it."""
+
+    folder: Path
+    deed: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return loaded, (self.folder, self.deed)
+
+
+def loaded(folder: Path, deed: str) -> Loads:
+    """Do what it does, now that it is loaded."""
+    done(folder, "loaded", deed)
+    return Loads(folder, deed)
+
+
+def made(run: Path, given: Mapping[str, Any]) -> Search:
+    """The search that the arguments describe."""
+    space = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0])
+    objectives: list[Objective] = [Memory(), Mischief(run)]
+    if "loads" in given:
+        object.__setattr__(objectives[0], "loads", Loads(run, given["loads"]))
+    if given.get("trains"):
+        lesson = Distillation(steps=9, batch_size=8, learning_rate=1e-2, max_tokens=16)
+        objectives.append(Retention(Texts.from_file(given["data"]), lesson, selection=16))
+    else:
+        space = replace(space, layer_policy=Ends(), width_policy=First(), healing="none")
+    teacher = Teacher.load(given["teacher"])
+    teacher.model.register_forward_hook(partial(overheard, run / "forwards"), with_kwargs=True)
+    return Search(
+        "mischief",
+        teacher,
+        space,
+        objectives,
+        storage=f"sqlite:///{run}/study.db",
+    )
+
+
+def overheard(path: Path, _module: Any, _given: Any, named: Mapping[str, Any], _: Any) -> None:
+    """Note what the teacher reads, and in which process."""
+    read = digest(tensor_bytes(named["input_ids"]))
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()} {read}\n")
+
+
+def main() -> None:
+    """Run it."""
+    run = Path(sys.argv[1])
+    given = json.loads((run / ARGUMENTS).read_text(encoding="utf-8"))
+    made(run, given).run(given.get("trials", 9), engine=LocalEngine(**given.get("engine", {})))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""Jobs side by side in processes that are killed, hang, run out of memory, or end in order."""
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import pytest
+
+from protege.objectives import Measurement, Memory
+from protege.search import Front, LocalEngine, State
+from protege.search.engines.local import STARTS
+from protege.search.results import record
+from protege.search.study import read_study
+from protege.spaces import BadInput, Teacher
+from studies.benchmarks.lives import Nursery, alive, family, nursery
+from tests.search.engines import mischief
+from tests.search.engines.mischief import calls
+from tests.search.toys import PLAIN, retention, toy, worth
+from tests.study_files import write_study
+
+SILENCE_S = 5.0
+"""Long enough for a process that is at work on a busy machine, and short enough to wait for."""
+
+
+@dataclass(frozen=True)
+class Lives:
+    """Scripts of a misbehaving study, run in processes that begin in milliseconds."""
+
+    nursery: Nursery
+    folder: Path
+
+    def begun(self, run: Path, **given: Any) -> tuple[int, Iterator[str]]:
+        """Begin one; its process id, and what it says from then on."""
+        given = {
+            "teacher": str(self.folder / "teacher"),
+            "data": str(self.folder / "corpus.txt"),
+            "engine": {"jobs": 2, "threads": 1},
+        } | given
+        (run / mischief.ARGUMENTS).write_text(json.dumps(given), encoding="utf-8")
+        says = self.nursery.live(["python", mischief.__file__, str(run)])
+        return int(next(says).removeprefix("child ")), says
+
+    def run(self, run: Path, **given: Any) -> list[str]:
+        """Run one to its end; what it said."""
+        return [*self.begun(run, **given)[1]]
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lives]:
+    folder = tmp_path_factory.mktemp("lives")
+    write_study(folder)
+    with nursery(folder) as found:
+        yield Lives(found, folder)
+
+
+@pytest.fixture(scope="module")
+def keys(teacher: Teacher) -> list[str]:
+    """The students of the space, the teacher first."""
+    space = PLAIN.of(teacher)
+    own = space.baselines[0].key()
+    return [own, *(key for key in space.by_key if key != own)]
+
+
+def told(run: Path) -> list[tuple[Any, ...]]:
+    return [(t.number, t.key, t.state, t.measurements, t.rungs) for t in Front.read(run).trials]
+
+
+def until(says: Iterator[str], word: str, times: int = 1) -> None:
+    """Listen until it has said that so many times."""
+    for said in says:
+        times -= said == word
+        if times == 0:
+            return
+    raise AssertionError(f"it ended, and had not said {word!r}")
+
+
+def gone(pids: Any, within_s: float = 2.0) -> bool:
+    """Whether they are gone, some moments from now at most."""
+    end = time.monotonic() + within_s
+    while alive(pids) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not alive(pids)
+
+
+@pytest.fixture(scope="module")
+def mauled(lives: Lives, keys: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a study over whose students processes come to grief."""
+    run = tmp_path_factory.mktemp("mauled")
+    deeds = ["", "dies once", "dies", "hangs once", "sleeps once", "takes all memory"]
+    engine = {"jobs": 2, "threads": 1, "silence_s": SILENCE_S}
+    said = lives.run(run, deeds=dict(zip(keys, deeds, strict=False)), engine=engine)
+    assert said[-1] == "exit 0"
+    return run
+
+
+def test_the_trials_asked_for_are_there_each_of_another_student(mauled: Path) -> None:
+    trials = Front.read(mauled).trials
+    assert [trial.number for trial in trials] == [*range(9)]
+    assert len({trial.key for trial in trials}) == 9
+
+
+def test_only_what_kills_every_process_or_has_no_room_fails(mauled: Path, keys: list[str]) -> None:
+    failed = {t.key: t.reason for t in Front.read(mauled).trials if t.state is State.FAILED}
+    assert failed.keys() == {keys[2], keys[5]}
+    assert failed[keys[2]] == (
+        "5 processes died over it: its process was ended by SIGKILL, as the system does when "
+        "memory runs out"
+    )
+    assert failed[keys[5]] == "MemoryError: "
+    assert calls(mauled).count(keys[2]) == 5
+    assert calls(mauled).count(keys[5]) == 1
+
+
+@pytest.mark.parametrize("student", [1, 3, 4])
+def test_a_trial_whose_process_died_or_hung_is_retried_under_its_number(
+    mauled: Path, keys: list[str], student: int
+) -> None:
+    assert calls(mauled).count(keys[student]) >= 2
+    stored = read_study(f"sqlite:///{mauled}/study.db").trials
+    (reasons,) = [t.user_attrs["died"] for t in stored if t.user_attrs["key"] == keys[student]]
+    hung = f"its process gave no sign of life for {SILENCE_S:g} s"
+    assert reasons == [hung if student > 1 else reasons[0]]
+
+
+@pytest.fixture(scope="module")
+def whole(lives: Lives, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a study with two jobs in step, from beginning to end."""
+    run = tmp_path_factory.mktemp("whole")
+    assert lives.run(run, trains=True, engine=IN_STEP)[-1] == "exit 0"
+    return run
+
+
+IN_STEP = {"jobs": 2, "threads": 1, "synchronous": True}
+
+
+def test_one_seed_gives_one_study_in_step_though_it_was_killed_half_way(
+    lives: Lives, whole: Path, tmp_path: Path
+) -> None:
+    study, says = lives.begun(tmp_path, trains=True, engine=IN_STEP)
+    until(says, "store", times=2 * 3)
+    os.kill(study, signal.SIGKILL)
+    assert [*says][-1:] != ["exit 0"]
+    assert lives.run(tmp_path, trains=True, engine=IN_STEP)[-1] == "exit 0"
+    assert told(tmp_path) == told(whole)
+
+
+def test_when_the_study_is_killed_none_of_its_processes_is_left(
+    lives: Lives, keys: list[str], tmp_path: Path
+) -> None:
+    study, says = lives.begun(tmp_path, deeds=dict.fromkeys(keys[2:4], "hangs"))
+    until(says, "store", times=2)
+    while len(set(calls(tmp_path)) & {*keys[2:4]}) < 2:
+        time.sleep(0.05)
+    members = family(study)
+    assert sorted(members.values()) == ["study", "worker", "worker"]
+    os.kill(study, signal.SIGKILL)
+    assert gone(members)
+    before = told(tmp_path)
+    assert lives.run(tmp_path)[-1] == "exit 0"
+    assert [one for one in told(tmp_path) if one in before] == before
+    assert [number for number, *_ in told(tmp_path)] == [*range(9)]
+    assert len({key for _, key, *_ in told(tmp_path)}) == 9
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_leaves_no_process_behind(
+    lives: Lives, keys: list[str], tmp_path: Path, times: int
+) -> None:
+    study, says = lives.begun(tmp_path, deeds=dict.fromkeys(keys, "rests"))
+    until(says, "store", times=2)
+    members = family(study)
+    asked = time.monotonic()
+    os.kill(study, signal.SIGINT)
+    until(says, "protege: leaving when this trial is finished; Ctrl-C again leaves now")
+    if times == 2:
+        os.kill(study, signal.SIGINT)
+    said = [*says]
+    assert said[-1] == f"exit {130 if times == 2 else 0}"
+    assert gone(members)
+    assert 1 <= len(told(tmp_path)) < 9
+    assert time.monotonic() - asked < 20
+
+
+def test_what_no_student_can_use_ends_the_study_with_that_line(
+    lives: Lives, keys: list[str], tmp_path: Path
+) -> None:
+    said = lives.run(tmp_path, deeds={keys[0]: "cannot be used"})
+    assert said[-2:] == ["protege: error: no such thing; give another", "exit 2"]
+
+
+def test_what_killed_processes_held_is_begun_again(
+    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = LocalEngine.answer
+    killed: list[int] = []
+
+    def over_the_dead(self: LocalEngine, number: int, *, goes_on: bool) -> None:
+        if not killed:
+            killed.extend(one.pid for one in self._crew)
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+        answer(self, number, goes_on=goes_on)
+
+    monkeypatch.setattr(LocalEngine, "answer", over_the_dead)
+    objectives = [Memory(), retention(steps=9)]
+    search = toy(folder, teacher=teacher, objectives=objectives)
+    front = search.run(trials=7, engine=LocalEngine(2, threads=1))
+    assert [trial.number for trial in front.trials] == [*range(7)]
+    assert State.FAILED not in {trial.state for trial in front.trials}
+    assert front.about["ended"] == "7 trials are done"
+
+
+def test_a_recorded_trial_is_told_though_whoever_was_to_tell_it_died(
+    folder: Path, teacher: Teacher
+) -> None:
+    given: dict[str, Any] = {"teacher": teacher, "space": PLAIN, "objectives": [Memory()]}
+    ledger = toy(folder, **given)._open()
+    first, second = ledger.ask(), ledger.ask()
+    found = worth(*first)
+    found = replace(found, measurements={"memory_mb": Measurement(4711.0)})
+    record(folder, found)
+    record(folder, replace(worth(*second), state=State.FAILED, key="of another student"))
+    trials = toy(folder, **given).run(trials=3).trials
+    assert trials[0] == found
+    assert [trial.state for trial in trials] == [State.COMPLETE] * 3
+
+
+def test_a_teacher_that_failed_is_tried_again(folder: Path, teacher: Teacher) -> None:
+    given: dict[str, Any] = {"teacher": teacher, "space": PLAIN, "objectives": [Memory()]}
+    ledger = toy(folder, **given)._open()
+    record(folder, replace(worth(*ledger.ask()), state=State.FAILED, measurements={}))
+    trials = toy(folder, **given).run(trials=2).trials
+    assert [trial.state for trial in trials] == [State.COMPLETE] * 2
+
+
+def test_what_cannot_be_sent_to_another_process_is_refused(folder: Path, teacher: Teacher) -> None:
+    search = toy(folder, teacher=teacher, space=PLAIN, objectives=[Memory()])
+    object.__setattr__(search.objectives[0], "held", Lock())
+    with pytest.raises(BadInput, match=r"cannot be sent to another process .*; define what it is"):
+        search.run(trials=2, engine=LocalEngine(2))
+
+
+def test_two_jobs_compute_what_the_teacher_answers_once(lives: Lives, tmp_path: Path) -> None:
+    assert lives.run(tmp_path, trains=True, trials=1)[-1] == "exit 0"
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "forwards").unlink()
+    study, says = lives.begun(tmp_path, trains=True, trials=3)
+    assert [*says][-1] == "exit 0"
+    read = [line.split() for line in (tmp_path / "forwards").read_text().splitlines()]
+    by_workers = [what for pid, what in read if pid != str(study)]
+    assert by_workers
+    assert len(by_workers) == len(set(by_workers))
+
+
+def test_processes_that_cannot_start_end_the_study(lives: Lives, tmp_path: Path) -> None:
+    said = lives.run(tmp_path, loads="is missing something")
+    assert said[-1] == "exit 2"
+    assert said[-2].startswith(
+        "protege: error: no worker could start: ModuleNotFoundError: no such"
+    )
+
+
+def test_processes_that_are_killed_while_they_start_are_started_again(
+    lives: Lives, tmp_path: Path
+) -> None:
+    assert lives.run(tmp_path, loads="dies once", trials=3)[-1] == "exit 0"
+    assert len(told(tmp_path)) == 3
+    stored = read_study(f"sqlite:///{tmp_path}/study.db").trials
+    assert not any("died" in trial.user_attrs for trial in stored)
+
+
+def test_processes_that_are_always_killed_while_they_start_end_the_study(
+    lives: Lives, tmp_path: Path
+) -> None:
+    said = lives.run(tmp_path, loads="dies")
+    assert said[-1] == "exit 2"
+    assert said[-2].startswith("protege: error: no worker could start: ")
+    assert len(calls(tmp_path)) in {STARTS, STARTS + 1}  # another one may be on its way
