@@ -37,6 +37,7 @@ from protege.search.study import (
     Ledger,
     Store,
     bucket_and_prefix,
+    claimed,
     database_path,
     identify,
     open_ledger,
@@ -138,7 +139,11 @@ class Search:
         """
         stopping = Stopping(trials, minutes, patience)
         self.stopwatch.seconds.clear()  # of an earlier run: the study has them already
-        with held(self._folder, self.name), self.stopwatch.phase("other"):
+        with (
+            held(self._folder, self.name),
+            claimed(self.storage, self.name) as claim,
+            self.stopwatch.phase("other"),
+        ):
             if self.artifacts:
                 Store.at(self.artifacts).check()
             self._check_limits()
@@ -146,6 +151,7 @@ class Search:
                 self.stopwatch.announce = progress.doing
                 with self.stopwatch.phase("study"):
                     ledger = self._open()
+                    ledger.claim = claim
                 coordinator = self._coordinator(ledger, engine or SerialEngine())
                 coordinator.show(progress)
                 with leaving() as leave, self._started(coordinator.engine):

@@ -1,88 +1,23 @@
-"""A real PostgreSQL on the loopback, for tests of studies whose storage is a server."""
+"""A real PostgreSQL for tests, which are skipped where it is not installed."""
 
-import os
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-USER = "postgres"
-"""Whom the server belongs to where the tests are root's: it does not run as root."""
+from studies.benchmarks.postgres import Server, program
+from studies.benchmarks.postgres import server as started
 
-
-def program(name: str) -> str:
-    """The path of one of PostgreSQL's programs; the newest version's, if there are several."""
-    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
-    path = str(found[0]) if found else shutil.which(name)
-    if not path:
-        pytest.skip(f"PostgreSQL is not installed: no {name}")
-    return path
-
-
-@dataclass(frozen=True)
-class Server:
-    """A cluster of databases in a folder, and the port that it listens on."""
-
-    folder: Path
-    port: int
-
-    @property
-    def url(self) -> str:
-        """The storage URL of the database that it begins with."""
-        return f"postgresql://{USER}@127.0.0.1:{self.port}/{USER}"
-
-    def database(self) -> str:
-        """The storage URL of another database, which is empty."""
-        name = f"empty_{uuid4().hex}"
-        run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, name)
-        return f"{self.url.removesuffix(USER)}{name}"
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        options = f"-k {self.folder} -p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off"
-        log = str(self.folder / "log")
-        run("pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", log, "-w", "start")
-
-    def kill(self) -> None:
-        """End it at once, whoever is connected."""
-        run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
-
-
-def run(name: str, *words: str) -> None:
-    """Run one of PostgreSQL's programs, as the user that it wants."""
-    who = {"user": USER} if os.geteuid() == 0 else {}
-    # no pipes: the server would hold them open
-    subprocess.run(
-        [program(name), *words],
-        check=True,
-        cwd="/",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        **who,  # type: ignore[call-overload]
-    )
+__all__ = ["Server", "server"]
 
 
 @contextmanager
 def server(folder: Path) -> Iterator[Server]:
     """A server that lives as long as the block."""
-    program("initdb")
-    folder.mkdir(parents=True, exist_ok=True)
-    if os.geteuid() == 0:
-        shutil.chown(folder, USER)
-    run("initdb", "-D", str(folder / "data"), "-U", USER, "-A", "trust", "--no-sync")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    found = Server(folder, port)
-    found.start()
     try:
+        program("initdb")
+    except LookupError as error:
+        pytest.skip(str(error))
+    with started(folder) as found:
         yield found
-    finally:
-        if (folder / "data" / "postmaster.pid").exists():
-            found.kill()

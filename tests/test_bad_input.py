@@ -28,7 +28,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file under the folder with its bytes; the lock says only who ran last."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "study.lock")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {
         str(path.relative_to(folder)): path.read_bytes() for path in files if path.suffix != ".pyc"
     }

@@ -3,6 +3,7 @@
 from optuna.study import Study
 
 from protege.search.study.artifacts import Artifacts, Sent
+from protege.search.study.claim import claimed
 from protege.search.study.importing import adopt, adoptable
 from protege.search.study.ledger import Ledger, identify, open_ledger, open_study, trials_of
 from protege.search.study.sampler import UniqueSampler
@@ -19,6 +20,7 @@ __all__ = [
     "adopt",
     "adoptable",
     "bucket_and_prefix",
+    "claimed",
     "database_path",
     "identify",
     "open_ledger",

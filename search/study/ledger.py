@@ -1,7 +1,7 @@
 """Asking for the next architecture, telling what came of it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,11 +41,13 @@ class Ledger:
         study: The Optuna study.
         space: The members that can be asked for.
         goals: What they are judged by.
+        claim: Makes sure that no other process goes on with the study.
     """
 
     study: Study
     space: SearchSpace
     goals: Goals
+    claim: Callable[[], None] = lambda: None
     _open: dict[int, optuna.trial.Trial] = field(default_factory=dict, repr=False)
     _in_hand: set[int] = field(default_factory=set, repr=False)
 
@@ -67,6 +69,7 @@ class Ledger:
         return insist(self._ask)
 
     def _ask(self) -> tuple[int, Architecture]:
+        self.claim()
         waiting = self._waiting()
         trial = self._open[waiting[0].number] if waiting else self.study.ask()
         self._open[trial.number] = trial
@@ -89,6 +92,7 @@ class Ledger:
         self._in_hand.discard(result.number)
 
     def _tell(self, result: Trial) -> None:
+        self.claim()
         trial = self._open[result.number]
         try:
             for name, value in attributes(result).items():

@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -116,12 +116,28 @@ def _tables(storage: str, **options: Any) -> RDBStorage:
 
 
 def _on_a_server(storage: str) -> RDBStorage:
-    url = make_url(storage)
-    if url.drivername == "postgresql":  # without a word SQLAlchemy takes the driver before
-        url = url.set(drivername="postgresql+psycopg")
-    try:
+    url = server_url(storage)
+    with reached(url):
         # no pool: a study asks for little, and a connection that was lost is none that is kept
         return _tables(url.render_as_string(hide_password=False), poolclass=NullPool)
+
+
+def server_url(storage: str) -> URL:
+    """The URL of a server, with the driver that is asked for."""
+    url = make_url(storage)
+    # without a word SQLAlchemy takes the driver before
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+@contextmanager
+def reached(url: URL) -> Iterator[None]:
+    """Where a server is first asked for something.
+
+    Raises:
+        BadInput: It does not answer, or its driver is not installed.
+    """
+    try:
+        yield
     except (ImportError, NoSuchModuleError) as error:
         advice = 'pip install "protege[postgresql]"' if "postgresql" in url.drivername else ""
         raise BadInput(f"storage {url}: its driver is not installed ({error}); {advice}") from None

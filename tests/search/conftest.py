@@ -7,7 +7,8 @@ import pytest
 
 from protege.search import Front
 from protege.spaces import Teacher
-from tests import s3
+from tests import postgres, s3
+from tests.postgres import Server
 from tests.search import toys
 from tests.tiny import save
 
@@ -71,3 +72,14 @@ def server(listening: s3.Server) -> s3.Server:
     """A server whose bucket is empty."""
     listening.empty()
     return listening
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[Server]:
+    """A real PostgreSQL."""
+    pytest.importorskip("psycopg")
+    # its user may enter, which it may not where pytest puts its folders
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with postgres.server(Path(folder) / "postgres") as found:
+            yield found

@@ -1,9 +1,7 @@
 """A study goes the same way wherever it is stored, and waits for a server that is away."""
 
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,8 @@ from protege.search.study import read_study
 from protege.search.study import storage as module
 from protege.search.study.storage import insist, open_storage
 from protege.spaces import BadInput, Teacher
-from tests import postgres
 from tests.postgres import Server
 from tests.search.toys import PLAIN, go_on, keys, opened, toy
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    pytest.importorskip("psycopg")
-    # its user may enter, which it may not where pytest puts its folders
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        with postgres.server(Path(folder) / "postgres") as found:
-            yield found
 
 
 @pytest.fixture(params=["postgresql", "journal"])
@@ -38,7 +25,7 @@ def storage(request: pytest.FixtureRequest, folder: Path) -> str:
     """A storage that is empty."""
     if request.param == "journal":
         return f"journal:///{folder}/study.log"
-    server: Server = request.getfixturevalue("server")
+    server: Server = request.getfixturevalue("postgresql")
     return server.database()
 
 
@@ -72,23 +59,23 @@ def test_a_journal_has_its_run_beside_it(folder: Path, teacher: Teacher) -> None
 
 
 def test_a_study_waits_for_a_server_that_is_away(
-    server: Server, name: str, folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+    postgresql: Server, name: str, folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: dict[str, Any] = {"teacher": teacher, "name": name, "storage": server.url}
+    given: dict[str, Any] = {"teacher": teacher, "name": name, "storage": postgresql.url}
     search = toy(folder, folder=folder / "run", space=PLAIN, objectives=[Memory()], **given)
     measure = Memory.measure
     measured: list[Candidate] = []
 
     def restarted() -> None:
         time.sleep(3)
-        server.start()
+        postgresql.start()
 
     thread = threading.Thread(target=restarted)
 
     def killing(self: Memory, candidate: Candidate) -> Measurement:
         measured.append(candidate)
         if len(measured) == 4:
-            server.kill()
+            postgresql.kill()
             thread.start()
         return measure(self, candidate)
 
@@ -97,7 +84,7 @@ def test_a_study_waits_for_a_server_that_is_away(
     thread.join()
     assert [trial.number for trial in front.trials] == [*range(9)]
     assert len({trial.key for trial in front.trials}) == len(measured) == 9
-    assert all(trial.state.is_finished() for trial in read_study(server.url, name).trials)
+    assert all(trial.state.is_finished() for trial in read_study(postgresql.url, name).trials)
 
 
 def test_proposals_are_those_of_any_storage(storage: str, folder: Path) -> None:

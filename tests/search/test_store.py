@@ -59,7 +59,7 @@ def test_a_store_that_cannot_be_used_is_told_of_before_anything_is_made(
     given: dict[str, Any] = {"teacher": teacher, "space": PLAIN, "objectives": [Memory()]}
     with pytest.raises(BadInput, match=message):
         toy(folder, artifacts=url, **given).run(trials=1)
-    assert {path.name for path in folder.iterdir()} <= {"study.lock"}
+    assert {path.suffix for path in folder.iterdir()} <= {".lock"}
 
 
 def test_boto3_is_asked_for_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ def test_what_no_student_can_use_ends_the_study_with_that_line(
     assert said[-2:] == ["protege: error: no such thing; give another", "exit 2"]
 
 
-def test_what_killed_processes_held_is_begun_again(
+def test_what_a_killed_process_held_is_begun_again(
     folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = LocalEngine.answer
@@ -203,9 +203,8 @@ def test_what_killed_processes_held_is_begun_again(
 
     def over_the_dead(self: LocalEngine, number: int, *, goes_on: bool) -> None:
         if not killed:
-            killed.extend(one.pid for one in self._crew)
-            for pid in killed:
-                os.kill(pid, signal.SIGKILL)
+            killed.extend(one.pid for one in self._crew if number in one.held)
+            os.kill(killed[0], signal.SIGKILL)
         answer(self, number, goes_on=goes_on)
 
     monkeypatch.setattr(LocalEngine, "answer", over_the_dead)

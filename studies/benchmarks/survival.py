@@ -1,0 +1,269 @@
+"""What is lost of a study whose processes are killed over and over, and whose database goes away.
+
+One study of sixty quick trials, two at a time, dies two hundred times: the study itself, one of its
+workers or a runner of latency gets SIGKILL at a random moment, and whenever it was the study the
+same line is run again. After each kill the trials that were told are compared with those that were
+told before. A second study has its PostgreSQL stopped for a minute.
+"""
+
+import os
+import queue
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+from protege.search import State, Trial
+from protege.search.study import read_study, trials_of
+from protege.spaces import BadInput
+from studies.benchmarks.figures import Figure
+from studies.benchmarks.lives import Nursery, family, nursery
+from studies.benchmarks.parts import run_parts
+from studies.benchmarks.postgres import Server, server
+
+KILLS, TRIALS = 200, 60
+AWAY_S = 60.0
+
+STUDY = """
+from protege.objectives import Distillation, Latency, LocalCPU, Memory, Retention, Texts, Workload
+from protege.objectives.latency import Plan
+from protege.search import Search
+from protege.spaces import SearchSpace, Teacher
+
+# too short to trust what it measures: what counts here is that it is measured
+QUICK = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
+
+search = Search(
+    name="survival",
+    teacher=Teacher.load("teacher"),
+    space=SearchSpace(
+        layers=(0.25, 1.0), hidden=[1 / 3, 2 / 3, 1.0], intermediate=(0.2, 1.0, 0.2), multiple_of=4
+    ),
+    objectives=[
+        Memory(),
+        Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=4), plan=QUICK),
+        Retention(
+            Texts.from_file("corpus.txt"),
+            Distillation(steps=6, batch_size=8, learning_rate=1e-2, max_tokens=16),
+            selection=16,
+        ),
+    ],
+    storage="{storage}",
+    folder="run",
+)
+"""
+
+
+def write_study(folder: Path, storage: str) -> Path:
+    """A study file, a tiny teacher and its texts; the study file."""
+    words = [f"word{number}" for number in range(90)]
+    known = {token: at for at, token in enumerate(["[PAD]", "[UNK]", "[MASK]", *words])}
+    splits = Tokenizer(models.WordLevel(known, unk_token="[UNK]"))
+    splits.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=splits, model_max_length=32, **special)
+    torch.manual_seed(0)
+    sizes = BertConfig(
+        vocab_size=len(known),
+        hidden_size=24,
+        num_hidden_layers=4,
+        num_attention_heads=6,
+        intermediate_size=40,
+        max_position_embeddings=32,
+        pad_token_id=0,
+    )
+    BertForMaskedLM(sizes).save_pretrained(folder / "teacher")
+    tokenizer.save_pretrained(folder / "teacher")
+    chance = random.Random(0)
+    texts = (" ".join(chance.choices(words, k=chance.randint(2, 12))) for _ in range(60))
+    (folder / "corpus.txt").write_text("\n".join(texts), encoding="utf-8")
+    study = folder / "study.py"
+    study.write_text(STUDY.format(storage=storage), encoding="utf-8")
+    return study
+
+
+def told(storage: str) -> dict[int, Trial]:
+    """Every trial that was told, by number: what must never change again."""
+    try:
+        return {trial.number: trial for trial in trials_of(read_study(storage))}
+    except BadInput:  # there is no study yet
+        return {}
+
+
+@dataclass
+class Ordeal:
+    """A study that is killed again and again until it is done.
+
+    Attributes:
+        lives: Where its processes come from.
+        words: The line that runs it.
+        storage: Its storage.
+        trials: So many shall there be.
+        kills: So many processes are killed.
+        chance: Who is, and when.
+    """
+
+    lives: Nursery
+    words: list[str]
+    storage: str
+    trials: int
+    kills: int
+    chance: random.Random
+    killed: dict[str, int] = field(
+        default_factory=lambda: {"study": 0, "worker": 0, "runner": 0}, init=False
+    )
+    changed: set[int] = field(default_factory=set, init=False)
+    """Trials that were told once, and were gone or others later."""
+    exits: list[str] = field(default_factory=list, init=False)
+
+    @property
+    def count(self) -> int:
+        """Processes killed so far."""
+        return sum(self.killed.values())
+
+    def run(self) -> dict[int, Trial]:
+        """Begin life after life until one comes to its end; the trials then."""
+        before: dict[int, Trial] = {}
+        while not self.exits:
+            life = Life(self.lives, self.words)
+            while life.goes_on:
+                if self.count < self.kills:
+                    time.sleep(self._pause(len(before)))
+                    self._kill_one(life.pid)
+                else:
+                    time.sleep(0.1)
+                before = self._compared(before)
+            self.exits += life.exits
+        return self._compared(before)
+
+    def _pause(self, done: int) -> float:
+        """Seconds until the next kill: trials and kills shall be at their ends together."""
+        ahead = done * self.kills > self.count * self.trials
+        return self.chance.uniform(0.0, 0.6 if ahead else 4.0)
+
+    def _kill_one(self, study: int) -> None:
+        """Kill a process of the study's, each kind as likely as another."""
+        members = family(study)
+        kinds = sorted(set(members.values()) & self.killed.keys())
+        if not kinds:
+            return
+        kind = self.chance.choice(kinds)
+        victim = self.chance.choice(sorted(one for one, name in members.items() if name == kind))
+        try:
+            os.kill(victim, signal.SIGKILL)
+        except ProcessLookupError:
+            return  # it has ended by itself
+        self.killed[kind] += 1
+
+    def _compared(self, before: dict[int, Trial]) -> dict[int, Trial]:
+        now = told(self.storage)
+        self.changed |= {number for number in before if now.get(number) != before[number]}
+        return now
+
+
+class Life:
+    """One run of the line, listened to by a thread."""
+
+    def __init__(self, lives: Nursery, words: list[str]) -> None:
+        self.exits: list[str] = []
+        says = lives.live(words)
+        self.pid = int(next(says).removeprefix("child "))
+        self._over: queue.SimpleQueue[None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, args=(says,), daemon=True).start()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has come to no end yet."""
+        return self._over.empty()
+
+    def _listen(self, says: Iterator[str]) -> None:
+        self.exits += [word for word in says if word.startswith("exit ")]
+        self._over.put(None)
+
+
+def counted(found: dict[int, Trial], asked: int, changed: set[int]) -> tuple[int, int]:
+    """How many trials were lost, and how many are there twice.
+
+    Args:
+        found: The trials at the end, by number.
+        asked: How many were asked for.
+        changed: Those that were told once, and were gone or others later.
+    """
+    missing = set(range(asked)) - found.keys()
+    return len(missing | changed), len(found) - len({trial.key for trial in found.values()})
+
+
+def kills(*, quick: bool) -> Iterator[Figure]:
+    """Two hundred kills over sixty trials."""
+    trials, wanted = (8, 12) if quick else (TRIALS, KILLS)
+    began = time.monotonic()
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        storage = f"sqlite:///{folder}/run/study.db"
+        words = ["run", str(write_study(folder, storage)), "--trials", str(trials), "--jobs", "2"]
+        with nursery(folder) as lives:
+            ordeal = Ordeal(lives, words, storage, trials, wanted, random.Random(0))
+            found = ordeal.run()
+    if ordeal.exits != ["exit 0"]:
+        raise RuntimeError(f"the study ended with {ordeal.exits}")
+    lost, doubled = counted(found, trials, ordeal.changed)
+    failed = sum(trial.state is State.FAILED for trial in found.values())
+    yield _figure("kills", ordeal.count, "at least 200")
+    for kind, count in ordeal.killed.items():
+        yield _figure(f"kills ({kind})", count)
+    yield _figure("distinct trials", len({one.key for one in found.values()}), f"{trials}")
+    yield _figure("lost", lost, "0")
+    yield _figure("doubled", doubled, "0")
+    yield _figure("failed", failed, "0")
+    yield Figure.of("seconds", [time.monotonic() - began], "s")
+
+
+def away(*, quick: bool) -> Iterator[Figure]:
+    """PostgreSQL stopped for a minute in the midst of a study."""
+    trials, seconds = (6, 5.0) if quick else (20, AWAY_S)
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)  # the server's user may enter
+        with server(folder / "postgres") as database, nursery(folder) as lives:
+            study = write_study(folder, database.url)
+            words = ["run", str(study), "--trials", str(trials), "--jobs", "2"]
+            before, found, ended = _bereft(lives, words, database, seconds)
+    if ended != ["exit 0"]:
+        raise RuntimeError(f"the study ended with {ended}")
+    changed = {number for number in before if found.get(number) != before[number]}
+    lost, doubled = counted(found, trials, changed)
+    yield Figure.of("database away", [seconds], "s")
+    yield _figure("lost (database away)", lost, "0")
+    yield _figure("doubled (database away)", doubled, "0")
+
+
+def _bereft(
+    lives: Nursery, words: list[str], database: Server, seconds: float
+) -> tuple[dict[int, Trial], dict[int, Trial], list[str]]:
+    """Trials before the server was away, trials in the end, and how the study ended."""
+    life = Life(lives, words)
+    while life.goes_on and len(told(database.url)) < 3:
+        time.sleep(0.2)
+    before = told(database.url)
+    database.kill()
+    time.sleep(seconds)
+    database.start()
+    while life.goes_on:
+        time.sleep(0.2)
+    return before, told(database.url), life.exits
+
+
+def _figure(name: str, value: int, bar: str = "") -> Figure:
+    return Figure.of(name, [float(value)], "", bar)
+
+
+if __name__ == "__main__":
+    run_parts("survival", __doc__ or "", {"kills": kills, "away": away})
