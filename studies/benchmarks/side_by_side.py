@@ -32,7 +32,7 @@ def nodes(*, quick: bool) -> Iterator[Figure]:
     measured: it would have this machine to itself, whichever node asked.
     """
     ratios, hours = [], []
-    for number in range(1 if quick else 3):
+    for number in range(1 if quick else 2):
         one, two = (_an_hour(count, number, quick=quick) for count in (1, 2))
         print(f"one node {one:.0f}, two nodes {two:.0f} trials an hour", flush=True)
         ratios.append(two / one)
