@@ -42,18 +42,17 @@ def refitted(start: Fit, inputs: Tensor, outputs: Tensor, weights: Tensor | None
     """
     if _is_right(start, inputs, outputs, weights):
         return start
-    # one weighted copy and two products: the rest of a fit is small beside them
+    # a copy or two and two products: the rest of a fit is small beside them
+    middle = goal = None
+    if start.bias is not None:
+        # before the products and not after: of inputs that hardly vary no digit would be left
+        middle, goal = _mean(inputs, weights), _mean(outputs, weights)
+        inputs, outputs = inputs - middle, outputs - goal
     weighted = inputs if weights is None else inputs * (weights / weights.mean()).unsqueeze(1)
     gram, cross = weighted.T @ inputs, outputs.T @ weighted
-    if start.bias is None:
-        missing = cross.addmm_(start.weight, gram, alpha=-1)
-        return Fit(start.weight + step(gram, missing, len(inputs)))
-    middle, goal = weighted.mean(0), _mean(outputs, weights)
-    gram -= len(inputs) * torch.outer(middle, middle)
-    cross -= len(inputs) * torch.outer(goal, middle)
     missing = cross.addmm_(start.weight, gram, alpha=-1)
     weight = start.weight + step(gram, missing, len(inputs))
-    return Fit(weight, goal - weight @ middle)
+    return Fit(weight, None if middle is None or goal is None else goal - weight @ middle)
 
 
 def _is_right(start: Fit, inputs: Tensor, outputs: Tensor, weights: Tensor | None) -> bool:
