@@ -252,7 +252,8 @@ class Search:
                 engine.start(task, self.stopwatch.announce)
             yield
         finally:
-            engine.close()
+            with self.stopwatch.phase("engine"):
+                engine.close()
         if cuts_heads(self.space, self.teacher):
             _ = self.calibration  # for the report; by now it is in the cache
 
