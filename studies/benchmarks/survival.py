@@ -174,6 +174,7 @@ class Life:
 
     def __init__(self, lives: Nursery, words: list[str]) -> None:
         self.exits: list[str] = []
+        """How it ended, if not by a kill: its exit code, after what was wrong."""
         says = lives.live(words)
         self.pid = int(next(says).removeprefix("child "))
         self._over: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -185,7 +186,8 @@ class Life:
         return self._over.empty()
 
     def _listen(self, says: Iterator[str]) -> None:
-        self.exits += [word for word in says if word.startswith("exit ")]
+        heard = [word for word in says if word.startswith(("exit ", "protege: error"))]
+        self.exits += heard if heard[-1:] != ["exit 0"] else heard[-1:]
         self._over.put(None)
 
 

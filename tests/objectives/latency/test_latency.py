@@ -1,3 +1,7 @@
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +10,7 @@ from typing import Any
 import pytest
 
 from protege.objectives.candidate import Candidate
-from protege.objectives.latency import Latency, LocalCPU, Plan, Unmeasured, Workload
+from protege.objectives.latency import Latency, LocalCPU, Plan, Unmeasured, Workload, nursery
 from protege.objectives.objective import Cost, Objective, exceeds
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
@@ -69,6 +73,29 @@ def test_what_was_measured_is_not_measured_again(
     written = [path.stat().st_mtime_ns for path in records(student, "*")]
     assert latency.measure(candidate(encoder(2), 1)) == first
     assert [path.stat().st_mtime_ns for path in records(student, "*")] == written
+
+
+def test_a_runner_that_is_killed_as_it_measures_is_asked_again(
+    candidate: Cut, encoder: Blueprints, brief: Plan
+) -> None:
+    plan = replace(brief, usual_pairs=10**9, most_pairs=10**9, pairs_s=1.0)
+    latency = Latency(LocalCPU(), Workload(1, 8), plan=plan)
+    student = candidate(encoder(2), 1)
+    killed: list[int] = []
+
+    def kill() -> None:
+        while not killed:
+            time.sleep(0.1)
+            runner = nursery._SHARED.nursery
+            busy = runner and Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text()
+            if runner and busy:
+                os.kill(runner.pid, signal.SIGKILL)
+                killed.append(runner.pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    assert latency.measure(student).value > 0
+    thread.join()
 
 
 def test_another_workload_is_another_measurement(

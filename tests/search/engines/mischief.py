@@ -11,9 +11,10 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -70,28 +71,23 @@ def done(folder: Path, key: str, deed: str) -> None:
     with (folder / "calls").open("a", encoding="utf-8") as file:
         file.write(f"{key}\n")
     if is_first or not deed.endswith(" once"):
-        do(deed.removesuffix(" once"))
+        DEEDS[deed.removesuffix(" once")]()
 
 
-def do(deed: str) -> None:
-    """What becomes of the process, by name."""
-    match deed:
-        case "dies":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "hangs":
-            os.kill(os.getpid(), signal.SIGSTOP)
-        case "sleeps":
-            time.sleep(3600)
-        case "rests":
-            time.sleep(0.3)
-        case "takes all memory":
-            fill()
-        case "is missing something":
-            raise ModuleNotFoundError("no such module")
-        case "cannot be used":
-            raise BadInput("no such thing; give another")
-        case _:
-            pass
+def jump() -> None:
+    """From now on the clock on the wall is a day ahead, or decades behind, or right."""
+    now, jumps = time.time, cycle([0.0, 86_400.0, -1e9])
+    time.time = lambda: now() + next(jumps)
+
+
+def refuse() -> None:
+    """Find that what the user gave cannot be used."""
+    raise BadInput("no such thing; give another")
+
+
+def miss() -> None:
+    """Find that something is not installed."""
+    raise ModuleNotFoundError("no such module")
 
 
 def fill() -> None:
@@ -107,6 +103,20 @@ def fill() -> None:
     finally:
         taken.clear()
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+DEEDS: dict[str, Callable[[], None]] = {
+    "": lambda: None,
+    "dies": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "hangs": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "sleeps": lambda: time.sleep(3600),
+    "rests": lambda: time.sleep(0.3),
+    "takes all memory": fill,
+    "has a clock that jumps": jump,
+    "is missing something": miss,
+    "cannot be used": refuse,
+}
+"""What becomes of a process."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,8 @@ def main() -> None:
     """Run it."""
     run = Path(sys.argv[1])
     given = json.loads((run / ARGUMENTS).read_text(encoding="utf-8"))
+    if given.get("loads") == "has a clock that jumps":
+        jump()  # here, as in its workers
     made(run, given).run(given.get("trials", 9), engine=LocalEngine(**given.get("engine", {})))
 
 

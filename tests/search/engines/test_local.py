@@ -151,6 +151,13 @@ def test_one_seed_gives_one_study_in_step_though_it_was_killed_half_way(
     assert told(tmp_path) == told(whole)
 
 
+def test_a_clock_that_jumps_changes_nothing(lives: Lives, whole: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"trains": True, "engine": IN_STEP}
+    assert lives.run(tmp_path, loads="has a clock that jumps", **given)[-1] == "exit 0"
+    assert calls(tmp_path).count("loaded") == 2  # nobody was taken for silent
+    assert told(tmp_path) == told(whole)
+
+
 def test_when_the_study_is_killed_none_of_its_processes_is_left(
     lives: Lives, keys: list[str], tmp_path: Path
 ) -> None:

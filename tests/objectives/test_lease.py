@@ -1,0 +1,116 @@
+"""Who waits for whom on a machine where some work and some measure; with real processes."""
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protege.objectives.lease import alone, working
+
+Lease = Callable[[], AbstractContextManager[None]]
+
+FORK = multiprocessing.get_context("fork")  # spawned, they would import for seconds
+SOON_S = 20.0
+"""Of a busy machine."""
+A_WHILE_S = 0.3
+
+
+class Holder:
+    """A process that takes a lease, and keeps it until it is told to let go."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._in, self._out = FORK.Event(), FORK.Event()
+        self.process = started(self._hold, lease)
+
+    def _hold(self, lease: Lease) -> None:
+        with lease():
+            self._in.set()
+            self._out.wait()
+
+    def has_it(self, within_s: float = SOON_S) -> bool:
+        return self._in.wait(within_s)
+
+    def let_go(self) -> None:
+        self._out.set()
+
+
+PROCESSES: list[BaseProcess] = []
+
+
+def started(target: Callable[..., None], *given: Any) -> BaseProcess:
+    process = FORK.Process(target=target, args=given, daemon=True)
+    process.start()
+    PROCESSES.append(process)
+    return process
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leases that nobody else on this machine waits for, and no process left behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield
+    while PROCESSES:
+        process = PROCESSES.pop()
+        process.kill()
+        process.join()
+
+
+@pytest.mark.parametrize(("first", "second"), [(working, alone), (alone, working), (alone, alone)])
+def test_one_waits_for_the_other(first: Lease, second: Lease) -> None:
+    one = Holder(first)
+    assert one.has_it()
+    other = Holder(second)
+    assert not other.has_it(A_WHILE_S)
+    one.let_go()
+    assert other.has_it()
+
+
+def test_work_goes_on_beside_work() -> None:
+    holders = [Holder(working), Holder(working)]
+    assert all(one.has_it() for one in holders)
+
+
+@pytest.mark.parametrize(("first", "second"), [(working, alone), (alone, working)])
+def test_who_is_killed_lets_go(first: Lease, second: Lease) -> None:
+    one = Holder(first)
+    assert one.has_it()
+    other = Holder(second)
+    assert not other.has_it(A_WHILE_S)
+    one.process.kill()
+    assert other.has_it()
+
+
+def test_who_is_killed_as_it_waits_is_in_nobodys_way() -> None:
+    at_work, waiting = Holder(working), Holder(alone)
+    assert at_work.has_it()
+    assert not waiting.has_it(A_WHILE_S)
+    waiting.process.kill()
+    assert Holder(working).has_it()
+
+
+def work_without_end() -> None:
+    while True:
+        with working():
+            time.sleep(0.1)
+
+
+def test_a_stream_of_short_pieces_of_work_keeps_no_measurement_waiting() -> None:
+    for _ in range(12):  # so that some are always at work
+        started(work_without_end)
+    assert Holder(alone).has_it()
+
+
+def test_a_measurement_keeps_no_stream_of_work_waiting_for_ever() -> None:
+    measuring = Holder(alone)
+    assert measuring.has_it()
+    waiting = Holder(working)
+    assert not waiting.has_it(A_WHILE_S)
+    measuring.let_go()
+    assert waiting.has_it()
+    assert Holder(working).has_it()
