@@ -93,11 +93,19 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
             self.scratch.replace(self.path)
             return
         remove(self.scratch)
-        # safetensors and SQLite have exceptions of their own for it, but all of them say so
-        if "No space left" in str(error):
+        if _has_no_room(error):
             raise DiskFull(
                 f"{self.path}: no space left on the device; make room, then run the same line again"
             ) from error
+
+
+def _has_no_room(error: BaseException | None) -> bool:
+    """Whether it is for a full disk: libraries have errors of their own for it, or hide it."""
+    while error is not None:
+        if "No space left" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def is_abandoned(path: Path) -> bool:

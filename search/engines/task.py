@@ -61,10 +61,12 @@ class Task:
 
         Raises:
             BadInput: Something in it cannot leave this process.
+            DiskFull: There is no room for it.
         """
         try:
-            with atomic(path) as scratch:
-                torch.save(self, scratch, pickle_module=cloudpickle)
+            # a file of Python's own: one that torch has opened does not say that the disk is full
+            with atomic(path) as scratch, scratch.open("wb") as file:
+                torch.save(self, file, pickle_module=cloudpickle)
         except (PicklingError, TypeError, AttributeError, ValueError) as error:
             raise BadInput(
                 f"the study cannot be sent to another process ({error}); define what it is made "

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +32,12 @@ from studies.benchmarks.postgres import Server, server
 
 KILLS, TRIALS = 200, 60
 AWAY_S = 60.0
+
+KINDS = {"study": 0.5, "worker": 0.2, "runner": 0.3}
+"""How often each kind of process is chosen."""
+
+PATIENCE_S = 20.0
+"""Until another kind is chosen, for there is none of it."""
 
 STUDY = """
 from protege.objectives import Distillation, Latency, LocalCPU, Memory, Retention, Texts, Workload
@@ -117,9 +124,7 @@ class Ordeal:
     trials: int
     kills: int
     chance: random.Random
-    killed: dict[str, int] = field(
-        default_factory=lambda: {"study": 0, "worker": 0, "runner": 0}, init=False
-    )
+    killed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0), init=False)
     changed: set[int] = field(default_factory=set, init=False)
     """Trials that were told once, and were gone or others later."""
     exits: list[str] = field(default_factory=list, init=False)
@@ -136,32 +141,35 @@ class Ordeal:
             life = Life(self.lives, self.words)
             while life.goes_on:
                 if self.count < self.kills:
-                    time.sleep(self._pause(len(before)))
-                    self._kill_one(life.pid)
+                    # trials and kills shall be at their ends together
+                    ahead = len(before) * self.kills > self.count * self.trials
+                    self._kill_one(life, 0.5 if ahead else 4.0)
                 else:
                     time.sleep(0.1)
                 before = self._compared(before)
             self.exits += life.exits
         return self._compared(before)
 
-    def _pause(self, done: int) -> float:
-        """Seconds until the next kill: trials and kills shall be at their ends together."""
-        ahead = done * self.kills > self.count * self.trials
-        return self.chance.uniform(0.0, 0.6 if ahead else 4.0)
+    def _kill_one(self, life: "Life", most_s: float) -> None:
+        """Kill one of the study's processes at some moment from its start on.
 
-    def _kill_one(self, study: int) -> None:
-        """Kill a process of the study's, each kind as likely as another."""
-        members = family(study)
-        kinds = sorted(set(members.values()) & self.killed.keys())
-        if not kinds:
-            return
-        kind = self.chance.choice(kinds)
-        victim = self.chance.choice(sorted(one for one, name in members.items() if name == kind))
-        try:
-            os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            return  # it has ended by itself
-        self.killed[kind] += 1
+        Args:
+            life: The study's.
+            most_s: So many seconds may the moment be away; a few times less for those that have
+                been waited for.
+        """
+        (kind,) = self.chance.choices([*KINDS], [*KINDS.values()])
+        until = time.monotonic() + PATIENCE_S
+        while life.goes_on and time.monotonic() < until:
+            if kind in family(life.pid).values():
+                time.sleep(self.chance.uniform(0.0, most_s if kind == "study" else most_s / 4))
+                found = sorted(pid for pid, name in family(life.pid).items() if name == kind)
+                if found:
+                    with suppress(ProcessLookupError):  # it has ended by itself
+                        os.kill(self.chance.choice(found), signal.SIGKILL)
+                        self.killed[kind] += 1
+                return
+            time.sleep(0.02)
 
     def _compared(self, before: dict[int, Trial]) -> dict[int, Trial]:
         now = told(self.storage)

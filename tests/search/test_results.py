@@ -1,5 +1,7 @@
 """What jobs leave in a run folder, and what is left of it."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,17 @@ def test_what_a_process_had_begun_to_store_is_cleared_away(folder: Path) -> None
     clear(folder, [3])
     assert not passed.exists()
     assert list((folder / "artifacts").iterdir()) == [whole]
+
+
+def test_what_a_process_died_over_as_it_wrote_is_cleared_away(folder: Path) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    (folder / "cache").mkdir()
+    for name in (f".left.json.{dead.pid}", f".under-way.json.{os.getpid()}", ".a.lock", "b.4711"):
+        (folder / "cache" / name).touch()
+    clear(folder, [])
+    left = {path.name for path in (folder / "cache").iterdir()}
+    assert left == {f".under-way.json.{os.getpid()}", ".a.lock", "b.4711"}
 
 
 def test_there_may_be_nothing_to_sweep(folder: Path) -> None:

@@ -172,6 +172,19 @@ def run_out(path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def unlike_itself() -> None:
+    """Fail for a full disk under another name, as torch does."""
+    try:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        raise RuntimeError("unexpected pos 704 vs 598")  # noqa: B904 - nor does torch say so
+
+
+def test_a_full_disk_that_a_library_has_another_name_for_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(DiskFull, match="no space left"), atomic(tmp_path / "file"):
+        unlike_itself()
+
+
 def test_a_computation_that_fails_stores_nothing(tmp_path: Path) -> None:
     def fail() -> dict[str, Tensor]:
         raise OSError("disk full")

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from protege.objectives import Measurement, Memory
 from protege.search import Front, LocalEngine, State
 from protege.search.engines.local import STARTS
 from protege.search.results import record
-from protege.search.study import read_study
+from protege.search.study import read_study, trials_of
 from protege.spaces import BadInput, Teacher
 from studies.benchmarks.lives import Nursery, alive, family, nursery
 from tests.search.engines import mischief
@@ -69,7 +70,8 @@ def keys(teacher: Teacher) -> list[str]:
 
 
 def told(run: Path) -> list[tuple[Any, ...]]:
-    return [(t.number, t.key, t.state, t.measurements, t.rungs) for t in Front.read(run).trials]
+    trials = trials_of(read_study(f"sqlite:///{run}/study.db"))
+    return [(t.number, t.key, t.state, t.measurements, t.rungs) for t in trials]
 
 
 def until(says: Iterator[str], word: str, times: int = 1) -> None:
@@ -289,3 +291,36 @@ def test_processes_that_are_always_killed_while_they_start_end_the_study(
     assert said[-1] == "exit 2"
     assert said[-2].startswith("protege: error: no worker could start: ")
     assert len(calls(tmp_path)) in {STARTS, STARTS + 1}  # another one may be on its way
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of eight megabytes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small disk to fill cannot be mounted here; it takes root")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("free_kb", [260, 700])
+def test_a_full_disk_ends_a_study_of_two_jobs_that_goes_on_once_there_is_room(
+    lives: Lives, small_disk: Path, free_kb: int
+) -> None:
+    ballast, run = small_disk / "ballast", small_disk / "run"
+    run.mkdir()
+    ballast.write_bytes(bytes(8 * 2**20 - free_kb * 1024))
+    said = lives.run(run, trains=True)
+    assert said[-1] == "exit 2"
+    assert "no space left on the device; make room, then run the same line again" in said[-2]
+    before = told(run) if (run / "study.db").exists() else []
+    ballast.unlink()
+    assert lives.run(run, trains=True)[-1] == "exit 0"
+    assert [one for one in told(run) if one in before] == before
+    assert [number for number, *_ in told(run)] == [*range(9)]
+    assert State.FAILED not in {state for _, _, state, *_ in told(run)}
+    assert not list(run.rglob(".*"))
