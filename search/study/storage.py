@@ -36,6 +36,12 @@ JOURNAL = "journal"
 FILES = ("sqlite", JOURNAL)
 """Schemes of storages that are files."""
 
+_MADE = ("already exists", "UNIQUE", "duplicate key")
+"""What a server says of a table that somebody else has made meanwhile."""
+
+ATTEMPTS = 8
+"""So often tables are looked for while somebody else makes them."""
+
 PATIENCE_S = 300.0
 """How long a server may be away in the midst of a study."""
 
@@ -106,13 +112,16 @@ def open_storage(storage: str) -> BaseStorage:
 
 def _tables(storage: str, **options: Any) -> RDBStorage:
     """The tables of a storage, made if there are none."""
-    try:
-        return RDBStorage(storage, engine_kwargs=options)
-    except (IntegrityError, OperationalError, ProgrammingError) as error:
-        if not any(words in str(error) for words in ("already exists", "UNIQUE", "duplicate key")):
-            raise
-        # somebody else, a reader perhaps, has made them at the same moment
-        return RDBStorage(storage, engine_kwargs=options)
+    for attempt in range(ATTEMPTS):
+        try:
+            return RDBStorage(storage, engine_kwargs=options)
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            ours = not any(words in str(error) for words in _MADE)
+            if ours or attempt == ATTEMPTS - 1:
+                raise
+        # somebody else, a reader perhaps, makes them at the same moment, one after another
+        time.sleep(0.1 * (attempt + 1))
+    raise AssertionError("unreachable")
 
 
 def _on_a_server(storage: str) -> RDBStorage:
