@@ -137,7 +137,7 @@ class Coordinator:
         while self.engine.free() and self._again:
             self.engine.submit(self._again.pop(min(self._again)))
         while self.engine.free() and self._begins(trials):
-            trial = self._begin(looks=self._looks(trials))
+            trial = self._begin(looks=self._looks_on(trials))
             if trial is not None:
                 yield trial
 
@@ -146,10 +146,12 @@ class Coordinator:
 
         So a race can tell which of them are worth their training before it has spent any.
         """
+        return bool(self._ahead - self._halted.keys()) or self._looks_on(trials)
+
+    def _looks_on(self, trials: int) -> bool:
+        """Whether another student is to be looked at."""
         if not self._scouts or self.teacher is None:  # all are compared with it
             return False
-        if self._ahead - self._halted.keys():
-            return True
         held = sum(one.held_bytes for one in self._halted.values())
         begun = len(self.done) + len(self._jobs)
         return begun < min(trials, SCOUTED) and held < HELD_BYTES and not self.ledger.exhausted
@@ -168,6 +170,8 @@ class Coordinator:
             return False
         if self.teacher is None and self._jobs:
             return False  # what it answers and how long it takes is computed once, for all
+        if self._looks(trials) and not self._looks_on(trials):
+            return False  # those that are looked at come first
         return not self.ledger.exhausted
 
     def _begin(self, *, looks: bool) -> Trial | None:

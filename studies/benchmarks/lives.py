@@ -203,8 +203,10 @@ def _become(line: socket.socket) -> None:
         for standard, descriptor in enumerate(descriptors[:3]):
             os.dup2(descriptor, standard)
             os.close(descriptor)
-        # what the nursery has read ahead is not for this one
-        sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+        # what the nursery has read ahead is not for this one; nor is it for the ones before to
+        # close what is this one's now
+        sys.stdin = os.fdopen(0, closefd=False)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.argv = [module, *map(str, descriptors[3:])]
         _be(ROLES[module])
         import_module(module).main()

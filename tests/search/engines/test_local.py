@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from protege.objectives import Measurement, Memory
-from protege.search import Front, LocalEngine, State
+from protege.search import Front, LocalEngine, State, coordinator
 from protege.search.engines.local import STARTS
 from protege.search.results import record
 from protege.search.study import read_study, trials_of
@@ -207,11 +207,15 @@ def test_what_no_student_can_use_ends_the_study_with_that_line(
 def test_what_a_killed_process_held_is_begun_again(
     folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(coordinator, "SCOUTED", 4)
     answer = LocalEngine.answer
     killed: list[int] = []
+    looked_at: list[int] = []
 
     def over_the_dead(self: LocalEngine, number: int, *, goes_on: bool) -> None:
-        if not killed:
+        if number > 0 and not killed:  # the first is the teacher, by itself
+            stored = read_study(f"sqlite:///{folder}/study.db").trials
+            looked_at.extend(one.number for one in stored if "rung:0" in one.user_attrs)
             killed.extend(one.pid for one in self._crew if number in one.held)
             os.kill(killed[0], signal.SIGKILL)
         answer(self, number, goes_on=goes_on)
@@ -223,6 +227,7 @@ def test_what_a_killed_process_held_is_begun_again(
     assert [trial.number for trial in front.trials] == [*range(7)]
     assert State.FAILED not in {trial.state for trial in front.trials}
     assert front.about["ended"] == "7 trials are done"
+    assert looked_at == [0, 1, 2, 3]  # and not whoever a job is free for while another is looked at
 
 
 def test_a_recorded_trial_is_told_though_whoever_was_to_tell_it_died(
