@@ -19,8 +19,17 @@ from protege.spaces.policies import Healing, LayerPolicy, WidthPolicy, check_hea
 from protege.spaces.ratios import Ratios, spread
 from protege.spaces.teacher import Teacher
 
-LADDER = (0.0, 0.5, 0.25, 0.75)
+LADDER = (0.5, 0.25, 0.75)
 """Where anchors are between the smallest student and the teacher, as a share of the way."""
+
+DEPENDENT = (
+    "num_attention_heads",
+    "num_key_value_heads",
+    "layer_policy",
+    "width_policy",
+    "healing",
+)
+"""Knobs that mostly follow from others: nothing is chosen where nothing is cut."""
 
 
 def _any(_: Architecture) -> bool:
@@ -158,11 +167,27 @@ class SearchSpace:
     def anchors(self) -> tuple[Architecture, ...]:
         """What a study tries first: the baselines, the smallest student, and a ladder between.
 
-        A rung of the ladder is the same share of the way up in every size.
+        A rung of the ladder is the same share of the way up in every size but `hidden_size`, which
+        stays the teacher's where anything else can shrink: all else is worth what the channels of
+        the stream let through, so narrow students are beaten by shallow ones as fast.
         """
+        if len(self) == len(self.baselines):
+            return self.baselines
         usual = self.params(self._declared[0])
-        ladder = (self.nearest(self._between(share, usual)) for share in LADDER)
-        return tuple(dict.fromkeys((*self.baselines, *ladder)))
+        found = [*self.baselines, self.nearest(self._between(0, usual), excluding=self.baselines)]
+        for share in LADDER:
+            rung = self._between(share, usual)
+            if self._shrinks_elsewhere and "hidden_size" in rung:
+                rung["hidden_size"] = self._teacher.hidden_size
+            found.append(self.nearest(rung, excluding=self.baselines))
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def _shrinks_elsewhere(self) -> bool:
+        """Whether students of one width are told apart by more than their heads."""
+        follow = {"hidden_size", "num_attention_heads", "num_key_value_heads"}
+        rest = [name for name in SIZES if name not in follow]
+        return len({tuple(value_of(one, name) for name in rest) for one in self._declared}) > 1
 
     @cached_property
     def baselines(self) -> tuple[Architecture, ...]:
@@ -207,7 +232,7 @@ class SearchSpace:
         """The dimensions in which members differ; sizes that follow from others are left out."""
         names = [*SIZES, "layer_policy", "width_policy", "healing"]
         table = [tuple(value_of(member, name) for name in names) for member in self.members]
-        for dependent in ("num_attention_heads", "num_key_value_heads"):
+        for dependent in DEPENDENT:
             column = names.index(dependent)
             rest = {row[:column] + row[column + 1 :] for row in table}
             if len(rest) == len(table):
@@ -254,6 +279,21 @@ class SearchSpace:
         distance[taken] = np.inf
         best = int(distance.argmin())
         if np.isinf(distance[best]):
+            raise Infeasible(f"all {len(self)} members of the space have been tried")
+        return self.members[best]
+
+    def farthest(self, excluded: Collection[Architecture]) -> Architecture:
+        """The member whose nearest one among those excluded is farthest away.
+
+        Raises:
+            Infeasible: Every member is excluded.
+        """
+        distance = np.full(len(self), np.inf)
+        for number in {self._numbers[member] for member in excluded}:
+            distance = np.minimum(distance, np.abs(self._points - self._points[number]).sum(1))
+            distance[number] = -np.inf
+        best = int(distance.argmax())
+        if np.isneginf(distance[best]):
             raise Infeasible(f"all {len(self)} members of the space have been tried")
         return self.members[best]
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from protege.search.study.gaussian import MemberGP
 from protege.search.study.storage import asked_for, calm
-from protege.spaces import Architecture, Infeasible, SearchSpace
+from protege.spaces import Architecture, SearchSpace
 from protege.spaces.knobs import Knob
 
 GP_TRIALS = 250
@@ -29,7 +30,7 @@ class UniqueSampler(BaseSampler):
         self._space = space
         self._distributions = distributions(space)
         self._enumerates = base is None and len(space) <= ENUMERATED
-        self._early = base or GPSampler(seed=seed)
+        self._early = base or MemberGP(space, seed)
         with calm():
             self._late = base or TPESampler(seed=seed, multivariate=True)
 
@@ -47,9 +48,12 @@ class UniqueSampler(BaseSampler):
             return {}  # enqueued: nothing to propose
         excluded = self._excluded(study, trial)
         if self._enumerates:
-            return dict(self._space.params(self._farthest(excluded)))
+            return dict(self._space.params(self._space.farthest(excluded)))
         base = self._base(study)
         with _one_thread():
+            if isinstance(base, MemberGP):
+                found = base.propose(study, trial, search_space, excluded)
+                return dict(self._space.params(found))
             params = base.sample_relative(study, trial, search_space)
         for name, distribution in search_space.items():
             if name not in params:
@@ -63,19 +67,6 @@ class UniqueSampler(BaseSampler):
             stored = trial.params.items()
             found += [m for m in self._space if not stored <= self._space.params(m).items()]
         return found
-
-    def _farthest(self, excluded: Sequence[Architecture]) -> Architecture:
-        """The member that is farthest from the nearest one that was tried.
-
-        Raises:
-            Infeasible: Every member is excluded.
-        """
-        taken = set(excluded)
-        left = [member for member in self._space if member not in taken]
-        if not left:
-            raise Infeasible(f"all {len(self._space)} members of the space have been tried")
-        distance = self._space.distance
-        return max(left, key=lambda one: min((distance(one, a) for a in taken), default=0.0))
 
     def sample_independent(
         self,

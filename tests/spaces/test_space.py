@@ -1,5 +1,6 @@
 """A search space lists what can be tried, finds the nearest of it, and nothing else."""
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -89,6 +90,44 @@ def test_a_study_begins_with_the_smallest_and_a_ladder_to_the_teacher(space: Sea
 def test_the_ladder_has_equal_steps() -> None:
     widths = [one.intermediate_size for one in SPACES["bert"].anchors[2:]]
     assert widths == [384, 960, 768, 1152]
+
+
+def test_the_ladder_keeps_the_width_of_the_stream_where_anything_else_shrinks() -> None:
+    widths = [one.hidden_size for one in SPACES["bert"].anchors[2:]]
+    assert widths == [192, 384, 384, 384]
+    narrow = SearchSpace(hidden=(0.25, 1.0)).of(BERT)
+    smallest, half, quarter, most = (one.hidden_size for one in narrow.anchors[2:])
+    assert 96 == smallest < quarter < half < most < 384
+
+
+def test_a_space_of_hardly_any_has_no_more_anchors_than_members() -> None:
+    naive = SearchSpace(0.5, hidden=0.5, intermediate=0.5, layer_policy=Uniform())
+    plain = replace(naive, width_policy=First(), healing="none").of(BERT)
+    assert plain.anchors == plain.baselines == plain.members
+    few = SearchSpace(layers=[0.5]).of(BERT)
+    assert set(few.anchors) == set(few)
+
+
+def test_a_policy_that_follows_from_the_sizes_is_no_knob() -> None:
+    space = SearchSpace(layers=(0.3, 1.0), hidden=(0.5, 1.0), intermediate=(0.25, 1.0)).of(BERT)
+    sizes = ["num_hidden_layers", "hidden_size", "intermediate_size"]
+    # the declared student of the naive half's sizes is cut and healed otherwise
+    assert [knob.name for knob in space.knobs] == [*sizes, "healing"]
+
+
+def test_the_farthest_is_as_far_as_any_from_the_nearest_that_is_excluded(
+    space: SearchSpace,
+) -> None:
+    excluded = space.members[: len(space) // 2 : 3]
+    found = space.farthest(excluded)
+
+    def apart(member: Architecture) -> float:
+        return min(space.distance(member, other) for other in excluded)
+
+    assert found not in excluded
+    assert all(apart(member) <= apart(found) + 1e-9 for member in space.members[::7])
+    with pytest.raises(Infeasible, match="members of the space have been tried"):
+        space.farthest(space.members)
 
 
 def test_the_naive_half_is_half_of_everything_by_slicing() -> None:

@@ -1,0 +1,118 @@
+"""Who finds the front first: protege's default, or one of Optuna's samplers.
+
+All search the 246 students of all-MiniLM-L6-v2 that ``minilm_space.parquet`` knows (see
+`tabulated`), 75 trials and 20 seeds each. What they have found is told as a share of the
+hypervolume of the whole space, by trials and by what was spent on training: 30 is what 30 students
+of median size take. Optuna's samplers are used as its documentation shows, on the three sizes in
+which students differ; its Gaussian process has also been given protege's anchors, and is kept from
+proposing a student twice.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+
+from protege.search.racing import Race
+from studies.benchmarks import tabulated
+from studies.benchmarks.figures import FOLDER, Figure
+from studies.benchmarks.parts import run_parts
+from studies.benchmarks.played import Course, optunas, protege
+from studies.benchmarks.table import Table
+
+TRIALS = 75
+"""Of each search; some more than are told of, so that those of small students also cost as much."""
+
+TOLD_AT = (30, 60)
+"""Trials, and trainings of a median student, at which figures are told."""
+
+OPTUNAS: Mapping[str, Callable[[int], BaseSampler]] = {
+    "gp": lambda seed: GPSampler(seed=seed),
+    "tpe": lambda seed: TPESampler(seed=seed),
+    "tpe multivariate": lambda seed: TPESampler(seed=seed, multivariate=True),
+    "nsga-ii": lambda seed: NSGAIISampler(seed=seed),
+    "nsga-ii 20": lambda seed: NSGAIISampler(seed=seed, population_size=20),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+
+SPEND = 80.0
+"""Where a search is judged by what it spent on training, it goes on until so much is; so that its
+last trial began after 60 was."""
+
+
+@cache
+def table() -> Table:
+    """The space, as it was measured."""
+    rows = pd.read_parquet(tabulated.TABLE).set_index("key")
+    return Table(rows, tabulated.search.space.baselines[0].key())
+
+
+def played(name: str, seed: int, trials: int) -> Course:
+    """One search, by its name."""
+    whole = len(table().rows)
+    if name == "default":
+        return protege(table(), seed, trials)
+    if name == "default, racing":
+        return protege(table(), seed, whole, race=Race(), spend=SPEND)
+    if name == "gp with anchors":
+        return protege(table(), seed, trials, sampler=GPSampler(seed=seed))
+    return optunas(table(), OPTUNAS[name](seed), trials)
+
+
+def figures(*, quick: bool) -> Iterator[Figure]:
+    """Shares of the hypervolume over the seeds, search by search, and a drawing of them."""
+    seeds, trials = (2, 15) if quick else (20, TRIALS)
+    courses: dict[str, list[Course]] = {}
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        for name in ("default", "default, racing", "gp with anchors", *OPTUNAS):
+            course = partial(played, name, trials=trials)
+            courses[name] = list(pool.map(course, range(seeds)))
+            print(f"{name}: {np.median([one.after(30) for one in courses[name]]):.4f}", flush=True)
+    best = max(OPTUNAS, key=lambda name: np.median([c.after(TOLD_AT[-1]) for c in courses[name]]))
+    for at in TOLD_AT:
+        for name, found in courses.items():
+            told = f"best of Optuna's: {best}" if name == "default" else ""
+            yield Figure.of(f"hypervolume at {at} ({name})", [c.after(at) for c in found], "", told)
+        for name, found in courses.items():
+            shares = [course.at(at) for course in found]
+            yield Figure.of(f"hypervolume at cost {at} ({name})", shares)
+    path = FOLDER / "sampler.html"
+    drawn(courses, path)
+    print(f"Courses: {path}")
+
+
+def drawn(courses: Mapping[str, list[Course]], path: Path) -> None:
+    """The share that is missing over the trials: the median, and the middle half around it."""
+    figure = go.Figure()
+    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555", "#999")
+    shown = [name for name in courses if name != "default, racing"]
+    for name, colour in zip(shown, colours, strict=True):
+        missing = 1 - np.array([course.volumes for course in courses[name]])
+        x = np.arange(1, missing.shape[1] + 1)
+        low, middle, high = np.maximum(np.quantile(missing, [0.25, 0.5, 0.75], axis=0), 1e-4)
+        band = {"x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself"}
+        figure.add_scatter(
+            **band, fillcolor=colour, opacity=0.15, line_width=0, showlegend=False, hoverinfo="skip"
+        )
+        figure.add_scatter(x=x, y=middle, name=name, line_color=colour)
+    figure.update_xaxes(title="trials")
+    figure.update_yaxes(title="share of the hypervolume that is missing", type="log")
+    figure.update_layout(template="plotly_white")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.write_html(path)
+
+
+if __name__ == "__main__":
+    run_parts("sampler", __doc__ or "", {"sampler": figures})
