@@ -87,7 +87,9 @@ class RayEngine:
         idle = self._idle()
         if number is None:
             return len(idle) > self._between
-        return len(idle) > self._between and any(number in seat.held for seat in idle)
+        holder = self._holder(number)
+        # whose actor is gone nobody waits for: it will be heard of
+        return holder is None or (holder.is_idle and len(idle) > self._between)
 
     def submit(self, job: Job) -> None:
         if self._measurer is None or job.known:
@@ -97,8 +99,9 @@ class RayEngine:
         self._set_to_work()
 
     def answer(self, number: int, *, goes_on: bool) -> None:
-        seat = next(seat for seat in self._seats if number in seat.held)
-        seat.tell(number, "go_on", number, goes_on)
+        seat = self._holder(number)
+        if seat is not None:  # if its actor is gone `wait_any` tells so next
+            seat.tell(number, "go_on", number, goes_on)
 
     def wait_any(self) -> Event:
         import ray
@@ -126,6 +129,10 @@ class RayEngine:
         remove(self._task)
         if self._is_ours:
             ray.shutdown()
+
+    def _holder(self, number: int) -> Seat | None:
+        """Whose actor holds a job that has halted; nobody if it is gone."""
+        return next((seat for seat in self._seats if number in seat.held), None)
 
     @property
     def _crew(self) -> list[Seat]:

@@ -112,16 +112,17 @@ def open_storage(storage: str) -> BaseStorage:
 
 def _tables(storage: str, **options: Any) -> RDBStorage:
     """The tables of a storage, made if there are none."""
-    for attempt in range(ATTEMPTS):
+    tries = 0
+    while True:
         try:
             return RDBStorage(storage, engine_kwargs=options)
         except (IntegrityError, OperationalError, ProgrammingError) as error:
+            tries += 1
             ours = not any(words in str(error) for words in _MADE)
-            if ours or attempt == ATTEMPTS - 1:
+            if ours or tries == ATTEMPTS:
                 raise
         # somebody else, a reader perhaps, makes them at the same moment, one after another
-        time.sleep(0.1 * (attempt + 1))
-    raise AssertionError("unreachable")
+        time.sleep(0.1 * tries)
 
 
 def _on_a_server(storage: str) -> RDBStorage:

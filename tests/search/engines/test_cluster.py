@@ -11,6 +11,7 @@ import pytest
 
 from protege.objectives import Candidate, Cost, Direction, Measurement, Memory
 from protege.search import Front, RayEngine, Search, State, Trial
+from protege.search.engines import Died
 from protege.spaces import BadInput, Teacher
 from tests.search.toys import WIDE, retention, toy
 
@@ -60,6 +61,14 @@ class Refusing(Place):
 
     def measure(self, candidate: Candidate) -> Measurement:  # noqa: ARG002 - the protocol's
         raise BadInput("no such label")
+
+
+def test_a_job_whose_actor_is_gone_holds_nobody_up() -> None:
+    engine, gone = RayEngine(), Died(3, "its actor is gone")
+    engine._events.append(gone)  # as losing a seat that holds a job leaves it
+    assert engine.free(3)
+    engine.answer(3, goes_on=True)
+    assert engine.wait_any() == gone
 
 
 def test_a_node_that_is_killed_costs_no_trial(cluster: Any, folder: Path, teacher: Teacher) -> None:
