@@ -10,6 +10,7 @@ from optuna.samplers import GPSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from protege.search.study.curves import continued
 from protege.spaces import Architecture, SearchSpace
 
 Points = npt.NDArray[np.float64]
@@ -38,6 +39,8 @@ class MemberGP(GPSampler):
 
     Until as many trials are complete as the space has anchors, it proposes what is farthest from
     all that were asked for.
+
+    A stopped trial is taken for what it would probably have come to (see `continued`).
 
     Members as large in every size as one that was screened are left out while there are others: a
     Gaussian process of Optuna's hears of complete trials alone, so it would ask for them again and
@@ -87,6 +90,16 @@ class MemberGP(GPSampler):
             member = self._space.by_key[trial.user_attrs["key"]]
             found |= (self._sizes >= self._sizes[self._numbers[member]]).all(axis=1)
         return found
+
+    def _sample_relative_impl(
+        self,
+        study: Study,
+        completed_trials: list[FrozenTrial],
+        running_trials: list[FrozenTrial],
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        known = continued(completed_trials)
+        return super()._sample_relative_impl(study, known, running_trials, search_space)
 
     def _optimize_acqf(self, acqf: Any, best_params: Points | None) -> Points:
         """What Optuna leaves to those who know better where to look."""

@@ -7,7 +7,8 @@ from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from protege.search.goals import Goals
-from protege.search.study.ledger import RUNG, attributes
+from protege.search.study.curves import RUNG
+from protege.search.study.ledger import attributes
 from protege.search.study.sampler import distributions
 from protege.search.study.storage import asked_for
 from protege.search.trial import State, Trial

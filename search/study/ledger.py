@@ -13,6 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from protege.search.goals import Goals
+from protege.search.study.curves import RUNG, STOPPED_AT
 from protege.search.study.sampler import UniqueSampler
 from protege.search.study.storage import asked_for, calm, insist, open_storage
 from protege.search.trial import State, Trial
@@ -25,9 +26,6 @@ _TOLD = {
     State.SCREENED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
-
-RUNG = "rung:"
-"""What the attribute that holds a trial's values at a rung begins with; its steps follow."""
 
 DIED = "died"
 """The attribute that holds why processes died over a trial."""
@@ -208,7 +206,7 @@ def attributes(trial: Trial) -> dict[str, Any]:
     if trial.reason:
         found["reason"] = trial.reason
     if trial.stopped_at is not None:
-        found["stopped_at"] = trial.stopped_at
+        found[STOPPED_AT] = trial.stopped_at
     return found
 
 
