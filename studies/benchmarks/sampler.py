@@ -8,9 +8,12 @@ which students differ; its Gaussian process has also been given protege's anchor
 proposing a student twice.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from functools import cache, partial
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,6 +29,7 @@ from optuna.samplers import (
 )
 
 from protege.search.racing import Race
+from protege.spaces.cache import write_text
 from studies.benchmarks import tabulated
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
@@ -37,6 +41,9 @@ TRIALS = 75
 
 TOLD_AT = (30, 60)
 """Trials, and trainings of a median student, at which figures are told."""
+
+PROTEGES = DEFAULT, RACING, ANCHORED = "default", "default, racing", "gp with anchors"
+"""Searches by protege; the last by Optuna's Gaussian process, as any sampler can be passed."""
 
 OPTUNAS: Mapping[str, Callable[[int], BaseSampler]] = {
     "gp": lambda seed: GPSampler(seed=seed),
@@ -62,57 +69,65 @@ def table() -> Table:
 def played(name: str, seed: int, trials: int) -> Course:
     """One search, by its name."""
     whole = len(table().rows)
-    if name == "default":
+    if name == DEFAULT:
         return protege(table(), seed, trials)
-    if name == "default, racing":
+    if name == RACING:
         return protege(table(), seed, whole, race=Race(), spend=SPEND)
-    if name == "gp with anchors":
+    if name == ANCHORED:
         return protege(table(), seed, trials, sampler=GPSampler(seed=seed))
     return optunas(table(), OPTUNAS[name](seed), trials)
 
 
-def figures(*, quick: bool) -> Iterator[Figure]:
-    """Shares of the hypervolume over the seeds, search by search, and a drawing of them."""
+def figures(names: Sequence[str], *, quick: bool) -> Iterator[Figure]:
+    """Shares of the hypervolume over the seeds, search by search, and a drawing of all so far."""
     seeds, trials = (2, 15) if quick else (20, TRIALS)
     courses: dict[str, list[Course]] = {}
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        for name in ("default", "default, racing", "gp with anchors", *OPTUNAS):
+        for name in names:
             course = partial(played, name, trials=trials)
             courses[name] = list(pool.map(course, range(seeds)))
             print(f"{name}: {np.median([one.after(30) for one in courses[name]]):.4f}", flush=True)
-    best = max(OPTUNAS, key=lambda name: np.median([c.after(TOLD_AT[-1]) for c in courses[name]]))
     for at in TOLD_AT:
         for name, found in courses.items():
-            told = f"best of Optuna's: {best}" if name == "default" else ""
-            yield Figure.of(f"hypervolume at {at} ({name})", [c.after(at) for c in found], "", told)
+            yield Figure.of(f"hypervolume at {at} ({name})", [one.after(at) for one in found])
         for name, found in courses.items():
-            shares = [course.at(at) for course in found]
-            yield Figure.of(f"hypervolume at cost {at} ({name})", shares)
-    path = FOLDER / "sampler.html"
-    drawn(courses, path)
-    print(f"Courses: {path}")
+            yield Figure.of(f"hypervolume at cost {at} ({name})", [one.at(at) for one in found])
+    path = FOLDER / ("sampler-quick" if quick else "sampler")
+    path.mkdir(parents=True, exist_ok=True)
+    for name, found in courses.items():
+        write_text(path / f"{name}.json", json.dumps([asdict(one) for one in found]))
+    drawn(path)
+    print(f"Courses: {path}.html")
 
 
-def drawn(courses: Mapping[str, list[Course]], path: Path) -> None:
+def drawn(folder: Path) -> None:
     """The share that is missing over the trials: the median, and the middle half around it."""
     figure = go.Figure()
-    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555", "#999")
-    shown = [name for name in courses if name != "default, racing"]
-    for name, colour in zip(shown, colours, strict=True):
-        missing = 1 - np.array([course.volumes for course in courses[name]])
+    colours = cycle(("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555"))
+    for name, colour in zip((*PROTEGES, *OPTUNAS), colours, strict=False):
+        path = folder / f"{name}.json"
+        if name == RACING or not path.exists():  # its trials cost less, and say nothing here
+            continue
+        missing = 1 - np.array([one["volumes"] for one in json.loads(path.read_text())])
         x = np.arange(1, missing.shape[1] + 1)
         low, middle, high = np.maximum(np.quantile(missing, [0.25, 0.5, 0.75], axis=0), 1e-4)
-        band = {"x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself"}
         figure.add_scatter(
-            **band, fillcolor=colour, opacity=0.15, line_width=0, showlegend=False, hoverinfo="skip"
+            x=[*x, *x[::-1]],
+            y=[*high, *low[::-1]],
+            fill="toself",
+            fillcolor=colour,
+            opacity=0.15,
+            line_width=0,
+            showlegend=False,
+            hoverinfo="skip",
         )
         figure.add_scatter(x=x, y=middle, name=name, line_color=colour)
     figure.update_xaxes(title="trials")
     figure.update_yaxes(title="share of the hypervolume that is missing", type="log")
     figure.update_layout(template="plotly_white")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.write_html(path)
+    figure.write_html(f"{folder}.html")
 
 
 if __name__ == "__main__":
-    run_parts("sampler", __doc__ or "", {"sampler": figures})
+    parts = {"protege": partial(figures, PROTEGES), "optuna": partial(figures, tuple(OPTUNAS))}
+    run_parts("sampler", __doc__ or "", parts)
