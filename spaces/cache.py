@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -141,6 +141,11 @@ def canonical(key: Key) -> str:
 
 def digest(*parts: Buffer) -> str:
     """Sixteen hexadecimal digits that stand for the bytes."""
+    return digest_of(parts)
+
+
+def digest_of(parts: Iterable[Buffer]) -> str:
+    """The same of parts of which no more than one need be in memory."""
     state = hashlib.sha256()
     for part in parts:
         state.update(part)

@@ -15,6 +15,7 @@ from protege.spaces.layout import Layout
 from protege.spaces.listening import Sites
 from protege.spaces.magnitude import magnitudes
 from protege.spaces.policies import Criterion, HeadsBy
+from protege.spaces.sharding import weights
 from protege.spaces.streams import Streams
 from protege.spaces.surgeon import removal_orders
 
@@ -138,7 +139,7 @@ class Calibration:
 
         See `magnitudes`; all tokens of the vocabulary are equal.
         """
-        found = magnitudes(teacher.layout, teacher.model.state_dict())
+        found = magnitudes(teacher.layout, weights(teacher.model))
         return cls({**cls.flat(teacher.layout).importance, **found})
 
     def counting(self, ids: Tensor) -> "Calibration":

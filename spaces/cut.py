@@ -19,7 +19,7 @@ def cut(
 ) -> dict[str, Tensor]:
     """The student's state dict; every tensor is a copy, so that training it leaves the teacher be.
 
-    Tensors that share their storage are cut once and share it again.
+    Tensors that share their memory are cut once and share it again.
 
     Args:
         tensors: The teacher's state dict.
@@ -30,13 +30,13 @@ def cut(
     rows = Rows(kept)
     width = layout.architecture.hidden_size / len(kept.hidden)
     student: dict[str, Tensor] = {}
-    shared: dict[tuple[int, torch.Size], Tensor] = {}
+    shared: dict[str, Tensor] = {}
     for slot in layout.slots if slots is None else slots:
-        tensor = tensors[slot.name]
-        same = (tensor.data_ptr(), tensor.shape)
+        same = slot.tied_to or slot.name
         for name, position in kept.names(slot):
             if same not in shared:
-                shared[same] = _scaled(rows.narrowed(tensor, slot, position), slot, width)
+                tensor = rows.narrowed(tensors[same], slot, position)
+                shared[same] = _scaled(tensor, slot, width)
             student[name] = shared[same]
     return student
 

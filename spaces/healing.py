@@ -17,6 +17,7 @@ from protege.spaces.layout import Slot
 from protege.spaces.listening import columns
 from protege.spaces.regression import Fit, gains_refitted, refitted
 from protege.spaces.rotation import read_off
+from protege.spaces.sharding import is_tied, values
 from protege.spaces.streams import Streams, real_rows, run_through
 from protege.spaces.wiring import Join
 
@@ -151,16 +152,16 @@ class Healer:
         """A norm that comes to stand for a later layer's is that one (post-LN)."""
         if place.until == place.own:
             return
-        for name, values in self._theirs[place.until].named_parameters(recurse=False):
-            mine = self._modules[place.name].get_parameter(name)
-            mine.copy_(self.basis.project(values))
+        theirs = self._theirs[place.until]
+        for name, mine in self._modules[place.name].named_parameters(recurse=False):
+            mine.copy_(self.basis.project(values(theirs, name)))
 
     def _at_norm(self, place: _Place) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
         norm, theirs = self._modules[place.name], self._theirs[place.until]
 
         def hook(_module: nn.Module, given: tuple[Any, ...], gave: Tensor) -> Tensor:
             if self.basis.is_narrower:
-                wanted: Tensor = theirs(self.streams.states[place.until])
+                wanted: Tensor = theirs(self.streams.states[place.until]).cpu()
                 # turned, its gains are in what reads it, and it has but the one left
                 if self.basis.channels is not None and place.own not in self._scaled:
                     offset = self.teacher.family.gain_offset
@@ -272,13 +273,6 @@ class Healer:
     def _rows(self, values: Tensor, place: _Place) -> Tensor:
         in_decoder = place.own in self.streams.wiring.in_decoder
         return real_rows(values, self.streams.batch, in_decoder=in_decoder)
-
-
-def is_tied(model: PreTrainedModel, module: nn.Module) -> bool:
-    """Whether a head shares the rows of the model's embedding."""
-    rows: Any = model.get_input_embeddings()
-    own = getattr(rows, "weight", None)
-    return own is not None and module.get_parameter("weight").data_ptr() == own.data_ptr()
 
 
 def _refit(

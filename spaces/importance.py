@@ -188,13 +188,16 @@ def standing_in(outputs: Mapping[nn.Module, Any], count: int) -> Iterator[None]:
 @contextmanager
 def running(forwards: Mapping[Any, Callable[..., Any]]) -> Iterator[None]:
     """Each of these modules runs what is given here, not the forward of its class."""
+    before = {module: vars(module).get("forward") for module in forwards}
     for module, forward in forwards.items():
         module.forward = forward
     try:
         yield
     finally:
-        for module in forwards:
+        for module, own in before.items():
             del module.forward  # the class's own is there again
+            if own is not None:  # a sharded model's modules have one each
+                module.forward = own
 
 
 @contextmanager

@@ -119,10 +119,10 @@ class _Boundaries:
             states = self.states[stack] = []
 
             def entered(_module: nn.Module, given: Any, named: Any, at: Any = states) -> None:
-                at.append(_input(given, named))
+                at.append(_input(given, named).cpu())
 
             def left(_module: nn.Module, _given: Any, output: Any, at: Any = states) -> None:
-                at.append(output[0] if isinstance(output, tuple) else output)
+                at.append((output[0] if isinstance(output, tuple) else output).cpu())
 
             for layer in layers:
                 handle = layer.register_forward_pre_hook(entered, with_kwargs=True)

@@ -13,6 +13,7 @@ from protege.spaces.architecture import SIZE_OF, Architecture
 from protege.spaces.errors import Mismatch, Unsupported
 from protege.spaces.families import Family
 from protege.spaces.families.family import ALIASES, CUT_AXES, ROWS, compiled
+from protege.spaces.sharding import first_names, is_tied
 
 _READ = ("hidden", "vocab", "ffn", "experts", "expert_ffn")
 """Axes whose size is read off the tensors themselves; heads only the configuration can count."""
@@ -45,6 +46,7 @@ class Slot:
         stack: The stack of the layer it belongs to; empty where it stands outside.
         layer: The number of that layer.
         number_at: Where in the name the layer's number begins and ends.
+        tied_to: The tensor whose memory it has, where that has another name; else empty.
         factor: Power of the width, and offset, that it is scaled by (see `WidthFactor`).
     """
 
@@ -53,6 +55,7 @@ class Slot:
     stack: str = ""
     layer: int | None = None
     number_at: tuple[int, int] = (0, 0)
+    tied_to: str = ""
     factor: tuple[float, float] | None = None
 
     def named(self, layer: int) -> str:
@@ -95,10 +98,11 @@ class Layout:
         prefix = f"{model.base_model_prefix}."
         rules = {name: _rule(family, model.config, name.removeprefix(prefix)) for name in tensors}
         own = _architecture(family, model.config, tensors, rules, _depths(family, tensors, prefix))
-        tied = _has_tied_head(model)
+        tied = is_tied(model, model.get_output_embeddings())
         slots = (_slot(family, own, rules[name], prefix, name, t) for name, t in tensors.items())
         scaled = (_with_factor(family, model.config, slot, prefix, tied=tied) for slot in slots)
-        return cls(family, own, tuple(scaled))
+        first = first_names(model)
+        return cls(family, own, tuple(_tied(slot, first[slot.name]) for slot in scaled))
 
     @cached_property
     def depths(self) -> dict[str, int]:
@@ -239,13 +243,6 @@ def _depths(family: Family, tensors: Mapping[str, Tensor], prefix: str) -> dict[
     return depths
 
 
-def _has_tied_head(model: PreTrainedModel) -> bool:
-    """Whether the embedding's rows are those of a head too."""
-    head: Any = model.get_output_embeddings()
-    rows: Any = model.get_input_embeddings()
-    return head is not None and bool(head.weight.data_ptr() == rows.weight.data_ptr())
-
-
 def _slot(
     family: Family, own: Architecture, rule: Rule, prefix: str, name: str, tensor: Tensor
 ) -> Slot:
@@ -295,6 +292,11 @@ def _part(word: str, stack: str, own: Architecture, size: int) -> Part:
     rows = times * own.head_dim or 1
     place = "" if unit in {"hidden", "vocab"} else named or stack
     return Part(unit, place, rows, rows * own.units(unit))
+
+
+def _tied(slot: Slot, first: str) -> Slot:
+    """The slot, with the name that its memory is known by if that is another one's."""
+    return slot if first == slot.name else replace(slot, tied_to=first)
 
 
 def _with_factor(

@@ -10,6 +10,8 @@ from torch.linalg import vector_norm
 from transformers.pytorch_utils import Conv1D
 
 from protege.spaces.batches import Batch, real_tokens
+from protege.spaces.layout import reading_dimension
+from protege.spaces.sharding import values
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
@@ -160,7 +162,8 @@ class Sites:
         def hook(experts: Any, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
             ids = self.batch["input_ids"]
             mask = self.batch.get("attention_mask", torch.ones_like(ids))
-            load, neurons = _expert_activity(experts, *inputs, mask)
+            hidden, chosen, weights = (one.cpu() for one in inputs)
+            load, neurons = _expert_activity(experts, hidden, chosen, weights, mask)
             self._sum(f"{stack}.experts", layer, load)
             self._sum(f"{stack}.expert_ffn", layer, neurons)
 
@@ -175,7 +178,7 @@ class Sites:
         by_text = by_sequence(values, self.batch)
         if by_text is not None:
             mask = real_tokens(self.batch, by_text.shape[:2], in_decoder=in_decoder)
-            self._moments[place[0]].add(place[1], by_text, mask)
+            self._moments[place[0]].add(place[1], by_text.cpu(), mask)
 
 
 def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:
@@ -194,8 +197,13 @@ def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:
 
 def columns(module: Any) -> Tensor:
     """The weight of a projection as ``(outputs, inputs)``, one column for each input."""
-    weight: Tensor = module.weight.detach()
+    weight = values(module)
     return weight.T if isinstance(module, Conv1D) else weight
+
+
+def inputs(module: Any) -> int:
+    """How many inputs a projection reads."""
+    return int(module.weight.shape[reading_dimension(module)])
 
 
 def _shapes(teacher: "Teacher") -> dict[str, tuple[int, int]]:
@@ -203,7 +211,7 @@ def _shapes(teacher: "Teacher") -> dict[str, tuple[int, int]]:
     layout, model = teacher.layout, teacher.model
     found = {"hidden": (len(list(layout.norms(model))), layout.architecture.hidden_size)}
     for module, slot, unit in layout.reading(model):
-        found[f"{slot.stack}.{unit}"] = (layout.depths[slot.stack], columns(module).shape[1])
+        found[f"{slot.stack}.{unit}"] = (layout.depths[slot.stack], inputs(module))
     return found
 
 
@@ -226,16 +234,17 @@ def _expert_activity(
 
     What each of them makes is worked out again, for transformers runs them in one piece.
     """
-    rows, length = mask.shape
+    (rows, length), width = mask.shape, experts.down_proj.shape[2]
+    both, last = values(experts, "gate_up_proj"), values(experts, "down_proj")
     real = mask.reshape(-1).bool()
-    total = len(experts.down_proj)
+    total = len(last)
     load = torch.zeros(total, dtype=torch.float64)
-    neurons = torch.zeros(total, experts.down_proj.shape[2], dtype=torch.float64)
+    neurons = torch.zeros(total, width, dtype=torch.float64)
     for number in range(total):
         tokens, place = torch.where((chosen == number) & real[:, None])
-        gate, up = nn.functional.linear(hidden[tokens], experts.gate_up_proj[number]).chunk(2, -1)
+        gate, up = nn.functional.linear(hidden[tokens], both[number]).chunk(2, -1)
         active = experts.act_fn(gate) * up
-        added = nn.functional.linear(active, experts.down_proj[number])
+        added = nn.functional.linear(active, last[number])
         norms = (added * weights[tokens, place, None]).norm(dim=-1).double()
         row = tokens // length
         by_row = torch.zeros(rows, dtype=torch.float64).index_add(0, row, norms)

@@ -16,7 +16,7 @@ def magnitudes(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
 
     A weight belongs to the unit of every dimension it lies in. A group's keys and values are shared
     out evenly among its query heads, so that a group weighs what all its weights do. Tensors that
-    share their storage count once; one that a whole stack shares counts in each of its layers.
+    share their memory count once; one that a whole stack shares counts in each of its layers.
 
     Args:
         layout: What each of the tensors is made of.
@@ -28,13 +28,9 @@ def magnitudes(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
         ``(layers, experts, ffn)``.
     """
     totals = _Totals(layout)
-    seen: set[tuple[int, torch.Size]] = set()
     for slot in layout.slots:
-        tensor = tensors[slot.name].detach()
-        same = (tensor.data_ptr(), tensor.shape)
-        if same not in seen:
-            seen.add(same)
-            totals.add(slot, tensor)
+        if not slot.tied_to:
+            totals.add(slot, tensors[slot.name].detach())
     return {name: total.sqrt().float() for name, total in totals.squares.items()}
 
 

@@ -16,7 +16,7 @@ from protege.spaces.configuring import configured
 from protege.spaces.cut import cut
 from protege.spaces.errors import BadInput
 from protege.spaces.filling import filled
-from protege.spaces.healing import Healer, is_tied
+from protege.spaces.healing import Healer
 from protege.spaces.kept import Kept, everything
 from protege.spaces.layout import Slot
 from protege.spaces.moments import refit_from_moments
@@ -24,6 +24,7 @@ from protege.spaces.pooling import Embedder
 from protege.spaces.processors import with_tokenizer
 from protege.spaces.regression import Fit
 from protege.spaces.rotation import read_off, turned
+from protege.spaces.sharding import is_tied, weights
 from protege.spaces.streams import Streams
 from protege.spaces.student import Student
 from protege.spaces.tasks import Task
@@ -133,7 +134,7 @@ class _Tensors:
         kept: Kept,
         streams: Streams | None,
     ) -> "_Tensors":
-        own, width = teacher.model.state_dict(), teacher.architecture.hidden_size
+        own, width = weights(teacher.model), teacher.architecture.hidden_size
         basis = Basis(width, channels=kept.hidden)
         whole = replace(kept, hidden=tuple(range(width)))
         if not kept.turned:

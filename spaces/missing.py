@@ -20,7 +20,8 @@ def settle(model: PreTrainedModel, missing: Collection[str], task: str) -> None:
         task: What the model was loaded for.
 
     Raises:
-        BadInput: Something else is missing, such as the head of another task.
+        BadInput: Something else is missing, such as the head of another task; or the pooler is to
+            be read from disk.
     """
     bare = model.base_model is model
     needed = sorted(name for name in missing if not (bare and name.startswith("pooler.")))
@@ -31,4 +32,10 @@ def settle(model: PreTrainedModel, missing: Collection[str], task: str) -> None:
         )
     with torch.no_grad():
         for name in missing:
-            model.get_parameter(name).zero_()
+            parameter = model.get_parameter(name)
+            if parameter.is_meta:
+                raise BadInput(
+                    f"{model.name_or_path}: no weights for {name}, which the device_map puts on "
+                    "disk; expected a device_map that keeps pooler on a device"
+                )
+            parameter.zero_()

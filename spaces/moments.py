@@ -11,6 +11,7 @@ from protege.spaces.healing import Healer
 from protege.spaces.layout import reading_dimension
 from protege.spaces.listening import columns
 from protege.spaces.regression import Fit, step
+from protege.spaces.sharding import values
 
 
 def refit_from_moments(healer: Healer, calibration: Calibration) -> None:
@@ -68,7 +69,7 @@ def _refit_readers(healer: Healer, found: Any) -> None:
         name = theirs[id(norm)]
         if name not in healer.names:
             continue
-        gain = norm.get_parameter("weight") + offset
+        gain = values(norm) + offset
         energy = found["hidden.energy"][number] / gain.square().clamp(min=1e-12)
         scale = (energy[channels].mean() / energy.mean().clamp(min=1e-12)).sqrt()
         own = mine[healer.names[name]].get_parameter("weight")

@@ -10,6 +10,7 @@ from protege.spaces.basis import Basis
 from protege.spaces.errors import Infeasible
 from protege.spaces.kept import Kept
 from protege.spaces.layout import Slot
+from protege.spaces.sharding import is_tied, values
 from protege.spaces.streams import Streams
 
 if TYPE_CHECKING:
@@ -38,10 +39,11 @@ def read_off(teacher: "Teacher", norm: str, basis: Basis) -> Tensor:
     which what it norms has nothing of: all that the teacher's adds is read off that.
     """
     module: Any = teacher.model.get_submodule(norm)
-    gain = module.weight.detach() + teacher.family.gain_offset
-    bias = getattr(module, "bias", None)
+    gain = values(module) + teacher.family.gain_offset
     read: Tensor = gain.unsqueeze(1) * basis.matrix
-    return read if bias is None else read + bias.detach().unsqueeze(1) / read.shape[1]
+    if getattr(module, "bias", None) is None:
+        return read
+    return read + values(module, "bias").unsqueeze(1) / read.shape[1]
 
 
 def turned(
@@ -99,9 +101,8 @@ class _Turn:
     @property
     def head(self) -> str:
         """The head's tensor where it shares the embedding's rows; empty where it does not."""
-        model: Any = self.teacher.model
-        head, rows = model.get_output_embeddings(), model.get_input_embeddings()
-        if head is None or head.weight.data_ptr() != rows.weight.data_ptr():
+        head: Any = self.teacher.model.get_output_embeddings()
+        if not is_tied(self.teacher.model, head):
             return ""
         return next(f"{name}.weight" for name, module in self.modules.items() if module is head)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from protege.spaces.answers import answers, next_token_loss, reading, written
 from protege.spaces.batches import Batch
-from protege.spaces.listening import HEADS, by_sequence, columns
+from protege.spaces.listening import HEADS, by_sequence, inputs
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
@@ -53,7 +53,7 @@ class Gate:
             by_text = by_sequence(values, batch)
             if by_text is None:
                 return values
-            ones = torch.ones(len(by_text), self.units, requires_grad=True)
+            ones = by_text.new_ones(len(by_text), self.units, requires_grad=True)
             keep(ones)
             by_unit = by_text.unflatten(-1, (self.units, -1))
             of_tokens = ones.reshape(len(ones), *[1] * (by_unit.ndim - 3), self.units, 1)
@@ -80,8 +80,7 @@ def all_gates(teacher: "Teacher") -> Iterator[Gate]:
     yield from head_gates(teacher)
     for module, slot, unit in teacher.layout.reading(teacher.model):
         if unit == "ffn":
-            neurons = columns(module).shape[1]
-            yield Gate(module, (f"{slot.stack}.ffn", slot.layer or 0), neurons)
+            yield Gate(module, (f"{slot.stack}.ffn", slot.layer or 0), inputs(module))
     width = teacher.architecture.hidden_size
     for module, _ in teacher.layout.norms(teacher.model):
         yield Gate(module, ("hidden", 0), width, at_output=True)
@@ -110,7 +109,7 @@ def slopes(teacher: "Teacher", batch: Batch, first: int, gates: Iterable[Gate]) 
         found = torch.autograd.grad(torch.stack(lost).sum(), ones, materialize_grads=True)
     sums: dict[Place, Tensor] = {}
     for place, slope in zip(places, found, strict=True):
-        total = slope.abs().sum(0)
+        total = slope.abs().sum(0).cpu()
         sums[place] = sums[place] + total if place in sums else total
     return len(lost), sums
 

@@ -107,7 +107,7 @@ def _remembering(
     def hook(_module: nn.Module, read: tuple[Any, ...], gave: Any) -> None:
         if name in states:  # DeBERTa's projections read tokens first, then distances
             return
-        values: Tensor = gave if output else read[0]
+        values: Tensor = (gave if output else read[0]).cpu()
         in_decoder = name in wiring.in_decoder
         rows = real_rows(values, batch, in_decoder=in_decoder)
         states[name] = rows.detach().float().clone()

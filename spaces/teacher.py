@@ -1,8 +1,7 @@
 """The model that students are cut from."""
 
-import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     PretrainedConfig,
@@ -22,10 +20,10 @@ from typing_extensions import Buffer
 
 from protege.spaces.architecture import Architecture
 from protege.spaces.blueprint import Blueprint
-from protege.spaces.cache import digest, tensor_bytes
+from protege.spaces.cache import digest_of, tensor_bytes
 from protege.spaces.calibration import Calibration
 from protege.spaces.configuring import configured
-from protege.spaces.errors import BadInput, Infeasible, ProtegeError
+from protege.spaces.errors import Infeasible, Mismatch
 from protege.spaces.families import TOWERS, Family, family_of
 from protege.spaces.fresh import redrawn
 from protege.spaces.kept import Kept, Units, choose
@@ -36,6 +34,16 @@ from protege.spaces.pooling import Embedder, Pooling, read_pooling
 from protege.spaces.processors import read_processor, tokenizer_in, tokenizer_of
 from protege.spaces.quiet import quiet
 from protege.spaces.rotation import check_turns
+from protege.spaces.sharding import (
+    Place,
+    as_bad_placement,
+    elsewhere,
+    is_sharded,
+    joined,
+    placed,
+    weights,
+)
+from protege.spaces.source import as_bad_input, place_of
 from protege.spaces.student import Initialisation, Student
 from protege.spaces.tasks import Task, makes_vectors, task_of
 from protege.spaces.vocabulary import choose_tokens, must_keep, renumbered
@@ -54,6 +62,8 @@ class Teacher:
         family: The table it is cut by.
         source: The folder or hub id it came from.
         pooling: How it makes sentence vectors; only for `Task.SENTENCES` and `Task.FEATURES`.
+        loaded_with: What `load` was told, of a teacher that is not on the CPU as a whole: another
+            process loads it again, where a copy of its weights would have no room.
     """
 
     model: PreTrainedModel
@@ -62,9 +72,10 @@ class Teacher:
     family: Family
     source: str
     pooling: Pooling | None = None
+    loaded_with: Mapping[str, Any] | None = None
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 - the names that from_pretrained has for them
         cls,
         source: str | Path,
         *,
@@ -72,6 +83,9 @@ class Teacher:
         revision: str | None = None,
         gguf_file: str | None = None,
         trust_remote_code: bool = False,
+        device_map: Place | Mapping[str, Place] | None = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
+        offload_folder: str | Path | None = None,
     ) -> "Teacher":
         """The teacher in a local folder or under a hub id.
 
@@ -81,16 +95,23 @@ class Teacher:
             revision: Branch, tag or commit on the hub.
             gguf_file: Name of a GGUF file in the folder; its weights are dequantised.
             trust_remote_code: Whether code that comes with the checkpoint may run.
+            device_map: Where its weights lie, as accelerate takes it: ``"auto"``, a device, or
+                devices by module, ``"cpu"`` and ``"disk"`` among them. On the CPU if not given.
+            max_memory: What ``"auto"`` may fill of each device, in bytes or as ``"20GiB"``.
+            offload_folder: Where weights on disk are written that are not in safetensors already.
 
         Raises:
-            BadInput: There is no model there, or none for the task, or no such task.
-            Unsupported: The model type is not one that protege knows, or not one it can cut.
+            BadInput: There is no model there, or none for the task, or no such task; or there is
+                no such device, or accelerate is not installed.
+            Unsupported: The model type is not one that protege knows, or not one it can cut; or it
+                is to be read from disk and cannot.
         """
-        place = _place(source)
+        place = place_of(source)
+        placement = placed(device_map, max_memory, offload_folder)
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         if gguf_file is not None:
             options["gguf_file"] = gguf_file
-        with _as_bad_input(place), quiet():
+        with as_bad_input(place), quiet():
             config = AutoConfig.from_pretrained(place, **options)
             config = getattr(config, TOWERS.get(config.model_type, ""), config)
             family = family_of(config.model_type)
@@ -100,16 +121,44 @@ class Teacher:
                 kind = Task.IMAGE_FEATURES  # their classes are named alike
             auto_class = getattr(transformers, kind.auto_class)
             # given the configuration, neither reads it again: from GGUF that takes seconds
-            model, loading = auto_class.from_pretrained(
-                place, config=config, dtype=torch.float32, output_loading_info=True, **options
-            )
+            with as_bad_placement(placement):
+                model, loading = auto_class.from_pretrained(
+                    place,
+                    config=config,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                    **options,
+                    **placement,
+                )
             settle(model.eval(), loading["missing_keys"], kind)
+            joined(model, family)
             processor = read_processor(place, config, kind, options)
         if not makes_vectors(kind, config):
             pooling = None
         elif pooling is None:
             pooling = Pooling(max_tokens=min(512, processor.model_max_length))
-        return cls(model, processor, kind, family, place, pooling)
+        known = {"task": kind.value, **options, **placement} if is_sharded(model) else None
+        return cls(model, processor, kind, family, place, pooling, known)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All of it; of a sharded one where to load it from, and what must be found there."""
+        if self.loaded_with is None:
+            return vars(self)
+        folder = Path(self.source)
+        return {
+            "source": str(folder.resolve()) if folder.is_dir() else self.source,
+            "loaded_with": self.loaded_with,
+            "fingerprint": self.fingerprint,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Raises what `load` does, and Mismatch where the weights are no longer the same."""
+        if "model" not in state:
+            again = Teacher.load(state["source"], **elsewhere(state["loaded_with"]))
+            if again.fingerprint != state["fingerprint"]:
+                raise Mismatch(f"{again.source}: the teacher there is no longer the study's")
+            state = vars(again)
+        vars(self).update(state)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -153,12 +202,17 @@ class Teacher:
         fields = self.config.to_dict()
         for place_or_version in ("_name_or_path", "transformers_version", "quantization_config"):
             fields.pop(place_or_version, None)
-        parts: list[Buffer] = [json.dumps(fields, sort_keys=True, default=str).encode()]
-        for name, tensor in sorted(self.model.state_dict().items()):
-            parts += [name.encode(), tensor_bytes(tensor)]
+        return digest_of(self._parts(json.dumps(fields, sort_keys=True, default=str).encode()))
+
+    def _parts(self, fields: bytes) -> Iterator[Buffer]:
+        """What it is told by, one tensor after the other."""
+        yield fields
+        own = weights(self.model)
+        for name in sorted(own):
+            yield name.encode()
+            yield tensor_bytes(own[name])
         if self.pooling is not None and self.pooling.projection is not None:
-            parts += [tensor_bytes(tensor) for tensor in self.pooling.projection]
-        return digest(*parts)
+            yield from map(tensor_bytes, self.pooling.projection)
 
     @cached_property
     def magnitudes(self) -> Calibration:
@@ -267,27 +321,3 @@ class Teacher:
     def embedder(self) -> Embedder | None:
         """The teacher with its pooling; none where it is not for sentence vectors."""
         return embedder(self, self.model)
-
-
-def _place(source: str | Path) -> str:
-    """The source as transformers takes it; what is written as a path must be there."""
-    place = Path(source).expanduser()
-    written_as_path = isinstance(source, Path) or str(source).startswith((".", "/", "~"))
-    if written_as_path and not place.is_dir():
-        raise BadInput(f"{source}: no such folder; expected one with a checkpoint, or a hub id")
-    return str(place)
-
-
-@contextlib.contextmanager
-def _as_bad_input(source: str) -> Iterator[None]:
-    """Turn what transformers raises for a path that is no model into one line."""
-    try:
-        yield
-    except ProtegeError:
-        raise
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadInput(
-            f"{source}: no teacher can be loaded from there; expected a folder with config.json "
-            f"and weights, or a hub id ({reason})"
-        ) from error

@@ -162,7 +162,7 @@ def _join(events: list[_Event], place: int) -> Join | None:
     after = next((e for e in events[place + 1 :] if e.kind == "norm"), None)
     if event.kind != "writer" or after is None or after.given.numel() != event.gave.numel():
         return None
-    given, gave = after.given.reshape(event.gave.shape), event.gave
+    given, gave = after.given.reshape(event.gave.shape).cpu(), event.gave.cpu()
     if torch.equal(given, gave):
         return Join(after.name)
     norms = (e for e in reversed(events[:place]) if e.kind == "norm")
@@ -171,6 +171,6 @@ def _join(events: list[_Event], place: int) -> Join | None:
     if before is None:
         return None
     for stream, normed in ((before.given, False), (before.gave, True)):
-        if torch.allclose(given, gave + stream.reshape(gave.shape), rtol=1e-4, atol=1e-4):
+        if torch.allclose(given, gave + stream.reshape(gave.shape).cpu(), rtol=1e-4, atol=1e-4):
             return Join(after.name, before.name, normed)
     return None

@@ -19,6 +19,7 @@ from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.remembering import Answers, Online
 from protege.objectives.lease import working
 from protege.spaces import ProtegeError, Student, Teacher
+from protege.spaces.sharding import is_sharded
 
 _OPTIMIZER = "optimizer."
 """What names of an optimiser's tensors begin with in a state."""
@@ -75,7 +76,7 @@ class Training:
         settings, module = self.settings, self.student.module.eval()
         device = device_of(settings.device)
         both = nn.ModuleList([module])
-        if isinstance(self.answers, Online):
+        if isinstance(self.answers, Online) and not is_sharded(self.teacher.model):
             both.append(self.answers.module)
         with ExitStack() as stack:
             stack.callback(both.to(device).cpu)

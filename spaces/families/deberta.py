@@ -39,5 +39,6 @@ DEBERTA = Family(
     as_hidden=("embedding_size", "pooler_hidden_size"),
     # the convolution of the largest ones reads what the first layer makes of the embedding
     first_layer_stays=("conv_kernel_size",),
+    reads_aside=True,  # the rows of its distances
     stem=(*STEM, "encoder.{rel_embeddings,LayerNorm,conv}"),
 )

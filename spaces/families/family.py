@@ -94,6 +94,8 @@ class Family:
         gain_offset: What norms add to their weights before they multiply by them.
         turns: Whether the residual stream may be rotated: it is a sum of embeddings and of what
             projections write, and everything that reads it reads it normed.
+        reads_aside: Whether a module reads weights of another one without calling it, which no hook
+            of accelerate's sees: these must be in memory.
         stem: Modules that stand before or beside the first layer, as in the table.
     """
 
@@ -116,6 +118,7 @@ class Family:
     ffn_multiple: str = ""
     gain_offset: float = 0.0
     turns: bool = False
+    reads_aside: bool = False
     stem: tuple[str, ...] = STEM
 
     @property

@@ -29,4 +29,5 @@ SIGLIP = Family(
         "intermediate_size": "intermediate_size",
     },
     stacks={"encoder": "encoder.layers.*", "pooler": "head"},
+    reads_aside=True,  # the projections of its last attention
 )
