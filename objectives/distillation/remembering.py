@@ -11,6 +11,7 @@ from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.lease import working
 from protege.spaces import Cache, Mismatch
 from protege.spaces.cache import Key
+from protege.spaces.sharding import is_sharded
 from protege.spaces.shelf import rows
 
 BLOCK = 256
@@ -74,6 +75,11 @@ class Online:
     module: nn.Module
     lesson: Lesson
     labels: Tensor
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether accelerate has placed the teacher, which nobody else moves then."""
+        return any(map(is_sharded, self.module.modules()))
 
     def to(self, batch: Batch) -> Targets:
         """The teacher's answers to the rows of a batch."""

@@ -11,15 +11,19 @@ from torch import Tensor, nn
 
 from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.inside import Watch
+from protege.objectives.distillation.launching import launched
 from protege.objectives.distillation.lesson import Lesson, Targets
 from protege.objectives.distillation.optimizing import Optimizers
 from protege.objectives.distillation.precision import autocast, device_of
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.remembering import Answers, Online
+from protege.objectives.distillation.sharding import whole
 from protege.objectives.lease import working
 from protege.spaces import ProtegeError, Student, Teacher
-from protege.spaces.sharding import is_sharded
+
+State = dict[str, Tensor]
+"""A training at a halt, by names of its parameters and its optimisers' tensors."""
 
 _OPTIMIZER = "optimizer."
 """What names of an optimiser's tensors begin with in a state."""
@@ -57,9 +61,9 @@ class Training:
     announce: Callable[[str], None] = lambda _: None
     losses: list[float] = field(default_factory=list)
     taken_up: Mapping[str, Tensor] = field(default_factory=dict)
-    _state: Callable[[], dict[str, Tensor]] = field(default=dict, init=False)
+    _state: Callable[[], State] = field(default=dict, init=False)
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> State:
         """All that changes as it is trained, at a halt of `run`: parameters, optimisers, losses."""
         return self._state()
 
@@ -73,19 +77,25 @@ class Training:
             ProtegeError: The loss is no longer a finite number, or the student has forgotten all.
             Unsupported: Rates differ by layer and the module is no model with known layers.
         """
+        if self.settings.accelerate is not None:
+            return launched(self, list(stops))
+        return self._here(stops)
+
+    def _here(self, stops: Iterator[int] | list[int]) -> Iterator[int]:
+        """Train in this process, on one device."""
         settings, module = self.settings, self.student.module.eval()
         device = device_of(settings.device)
         both = nn.ModuleList([module])
-        if isinstance(self.answers, Online) and not is_sharded(self.teacher.model):
+        if isinstance(self.answers, Online) and not self.answers.is_sharded:
             both.append(self.answers.module)
         with ExitStack() as stack:
             stack.callback(both.to(device).cpu)
             watches = self._watched(stack)
             along = [parameter for _, watch in watches for parameter in watch.parameters()]
             optimizers = Optimizers(module, settings, along, stack)
-            self._state = partial(_state_of, module, along, optimizers, self.losses)
             if self.taken_up:
-                self._take_up(module, along, optimizers)
+                optimizers.load(self.recall(self.taken_up, along), len(self.losses))
+            self._state = partial(state_of, module, along, optimizers, self.losses)
             step = len(self.losses)
             batches = self.questions.shuffled(
                 settings.batch_size, self.seed, settings.accumulate, skip=step
@@ -99,20 +109,21 @@ class Training:
                         self._learn(parts, watches)
                         norm = optimizers.step()
                     step += 1
-                    self._check(step, norm, parts)
+                    self.check(step, norm, partial(self._of_nothing, parts))
                     self.announce(f"distil {step}/{settings.steps}")
                 both.cpu()  # both are asked at a halt, where the questions are
                 yield step
                 both.to(device)
 
-    def _take_up(self, module: nn.Module, along: Sequence[Tensor], optimizers: Optimizers) -> None:
-        taken = dict(self.taken_up)
-        self.losses += taken.pop("losses").tolist()
+    def recall(self, state: Mapping[str, Tensor], along: Sequence[Tensor] = ()) -> State:
+        """Be where `state` was given; what of it is the optimisers' is given back."""
+        taken = dict(state)
+        self.losses[:] = taken.pop("losses").tolist()
         with torch.no_grad():
-            for name, parameter in _trained(module, along).items():
+            for name, parameter in _trained(self.student.module, along).items():
                 parameter.copy_(taken.pop(name))
-        state = {name.removeprefix(_OPTIMIZER): value for name, value in taken.items()}
-        optimizers.load(state, len(self.losses))
+        self._state = lambda: dict(state)
+        return {name.removeprefix(_OPTIMIZER): value for name, value in taken.items()}
 
     def _learn(self, parts: list[Batch], watches: list[tuple[float, Watch]]) -> None:
         """Gradients of one step, over all parts of its batch."""
@@ -122,9 +133,9 @@ class Training:
             if not len(part.rows):  # the mean over nothing is not a number
                 continue
             with autocast(self.settings.precision, device_of(self.settings.device)):
-                targets = self._targets(part)
+                targets = self.targets(part)
                 answer = self.lesson.answer(self.student.module, part)
-            loss = self._of(answer.float(), targets, part)
+            loss = self.loss(answer.float(), targets, part)
             for weight, watch in watches:
                 loss = loss + weight * watch.loss(part.mask)
             share = loss * (len(part.rows) / rows)
@@ -132,11 +143,12 @@ class Training:
             total += float(share.detach())
         self.losses.append(total)
 
-    def _targets(self, part: Batch) -> Targets:
+    def targets(self, part: Batch) -> Targets:
+        """The teacher's answers, where the part is."""
         device = next(iter(part.inputs.values())).device
         return {name: one.to(device) for name, one in self.answers.to(part).items()}
 
-    def _of(self, answer: Tensor, targets: Targets, part: Batch) -> Tensor:
+    def loss(self, answer: Tensor, targets: Targets, part: Batch) -> Tensor:
         """The weighted sum of the losses on answers."""
         labels = self.questions.labels[part.rows].to(answer.device)
         terms = self.settings.terms(self.lesson)
@@ -153,8 +165,13 @@ class Training:
             watches.append((loss.weight, watch))
         return watches
 
-    def _check(self, step: int, norm: Tensor, parts: list[Batch]) -> None:
+    def check(self, step: int, norm: Tensor, of_nothing: Callable[[], float]) -> None:
         """Refuse to go on with a student that learns nothing any more.
+
+        Args:
+            step: How many are done.
+            norm: Of the last gradient.
+            of_nothing: The loss of a student whose answers are all zero.
 
         Raises:
             ProtegeError: Says at which step, and what to lower.
@@ -172,7 +189,7 @@ class Training:
             return
         # the first one alone, of the student as it came: the second may have lost all already
         first, last = self.losses[0], sum(self.losses[-LOST:]) / LOST
-        if last > 2 * first and last > self._of_nothing(parts) > first:
+        if last > 2 * first and last > of_nothing() > first:
             raise ProtegeError(
                 f"distillation diverged: at step {step} of {settings.steps} the student knows less "
                 f"than one that answers nothing (loss {last:.4g}, at first {first:.4g}); {advice}"
@@ -182,7 +199,7 @@ class Training:
         """The loss of a student whose answers are all zero."""
         with torch.inference_mode():
             answer = self.lesson.answer(self.student.module, parts[0]).float()
-            return float(self._of(torch.zeros_like(answer), self._targets(parts[0]), parts[0]))
+            return float(self.loss(torch.zeros_like(answer), self.targets(parts[0]), parts[0]))
 
 
 def _trained(module: nn.Module, along: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -191,9 +208,10 @@ def _trained(module: nn.Module, along: Sequence[Tensor]) -> dict[str, Tensor]:
     return own | {f"along.{number}": one for number, one in enumerate(along)}
 
 
-def _state_of(
+def state_of(
     module: nn.Module, along: Sequence[Tensor], optimizers: Optimizers, losses: Sequence[float]
-) -> dict[str, Tensor]:
-    trained = {name: one.detach().cpu() for name, one in _trained(module, along).items()}
+) -> State:
+    """All that changes as a module is trained, its shards put together."""
+    trained = {name: whole(one) for name, one in _trained(module, along).items()}
     known = {f"{_OPTIMIZER}{name}": value for name, value in optimizers.state().items()}
     return trained | known | {"losses": torch.tensor(losses, dtype=torch.double)}

@@ -92,7 +92,7 @@ def test_between_rungs_it_is_stored_too(
 
     whole = found(again())
     (tmp_path / "trial.safetensors").unlink()
-    check = Training._check
+    check = Training.check
 
     def killed(self: Training, step: int, *given: object) -> None:
         if step == 7:
@@ -100,7 +100,7 @@ def test_between_rungs_it_is_stored_too(
         check(self, step, *given)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "_check", killed)
+        patch.setattr(Training, "check", killed)
         with pytest.raises(Killed):
             found(again())
     steps.clear()
