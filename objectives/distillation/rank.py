@@ -4,6 +4,7 @@ Run as ``accelerate launch -m protege.objectives.distillation.rank FOLDER``; see
 """
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -47,8 +48,9 @@ def main() -> None:
 
 
 def _follow(lock: Path) -> None:
-    """End this process when the one that holds the lock has ended."""
+    """End this process, and what it was told, when the one that holds the lock has ended."""
     with locked(lock, shared=True):
+        shutil.rmtree(lock.parent, ignore_errors=True)
         os._exit(1)
 
 
