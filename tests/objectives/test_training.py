@@ -3,6 +3,7 @@
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from protege.objectives import (
     Distillation,
     HardLabels,
     HiddenMSE,
+    LogitsKL,
     LogitsMSE,
     VectorCosine,
     VectorMSE,
@@ -33,7 +35,7 @@ from tests.objectives.taught import (
     training,
     weights,
 )
-from tests.tiny import CASES
+from tests.tiny import CASES, save
 
 EXACT = replace(SHORT, precision="fp32")
 
@@ -49,6 +51,18 @@ def test_every_kind_of_student_learns(teacher: Teacher) -> None:
     assert sum(found.losses[-3:]) < 0.9 * sum(found.losses[:3])
     assert all(torch.isfinite(tensor).all() for tensor in weights(found.student).values())
     assert not found.student.module.training
+
+
+def test_a_teacher_on_disk_answers_online_and_is_looked_into(tmp_path: Path) -> None:
+    folder = save(CASES["llama-causal-grouped"].teacher(), tmp_path)
+    settings = replace(EXACT, steps=3, losses=(LogitsKL(), HiddenMSE()), answers="online")
+    found = []
+    for placed in ({}, {"device_map": "auto", "max_memory": {"cpu": 20_000}}):
+        teacher = Teacher.load(folder, **placed)  # type: ignore[arg-type]
+        lesson, questions = settings.tuned(lesson_of(teacher)), asked(teacher)
+        online = Online(module_of(teacher), lesson, questions.labels)
+        found.append(taught(teacher, (questions, {}), settings, answers=online))
+    assert found[1].losses == pytest.approx(found[0].losses, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["bert-sentences", "llama-causal-grouped"])
