@@ -42,8 +42,11 @@ TRIALS = 75
 TOLD_AT = (30, 60)
 """Trials, and trainings of a median student, at which figures are told."""
 
-PROTEGES = DEFAULT, RACING, ANCHORED = "default", "default, racing", "gp with anchors"
-"""Searches by protege; the last by Optuna's Gaussian process, as any sampler can be passed."""
+PROTEGES = DEFAULT, RACING = "default", "default, racing"
+"""Searches by protege."""
+
+ANCHORED = "gp with anchors"
+"""The same with Optuna's Gaussian process, as any sampler can be passed."""
 
 OPTUNAS: Mapping[str, Callable[[int], BaseSampler]] = {
     "gp": lambda seed: GPSampler(seed=seed),
@@ -104,7 +107,7 @@ def drawn(folder: Path) -> None:
     """The share that is missing over the trials: the median, and the middle half around it."""
     figure = go.Figure()
     colours = cycle(("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555"))
-    for name, colour in zip((*PROTEGES, *OPTUNAS), colours, strict=False):
+    for name, colour in zip((*PROTEGES, ANCHORED, *OPTUNAS), colours, strict=False):
         path = folder / f"{name}.json"
         if name == RACING or not path.exists():  # its trials cost less, and say nothing here
             continue
@@ -129,5 +132,8 @@ def drawn(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parts = {"protege": partial(figures, PROTEGES), "optuna": partial(figures, tuple(OPTUNAS))}
+    parts = {
+        "protege": partial(figures, PROTEGES),
+        "optuna": partial(figures, (ANCHORED, *OPTUNAS)),
+    }
     run_parts("sampler", __doc__ or "", parts)
