@@ -76,8 +76,8 @@ class Healer:
     streams: Streams
     reads: dict[str, Fit] = field(default_factory=dict, init=False, repr=False)
     _read: set[str] = field(default_factory=set, init=False, repr=False)
-    _given: Tensor = field(init=False, repr=False)
-    _gave: Tensor = field(init=False, repr=False)
+    _saw: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False)
+    """What the last norm was given and gave that saw a stream which something is added to."""
 
     def heal(self) -> None:
         """Repair the student in place."""
@@ -170,7 +170,7 @@ class Healer:
                     gave = norm.forward(given[0])
                 self._refit_readers(place, self._rows(gave, place), wanted)
             if place.own in self._joined:
-                self._given, self._gave = self._rows(given[0], place), self._rows(gave, place)
+                self._saw = self._rows(given[0], place), self._rows(gave, place)
             return gave
 
         return hook
@@ -248,7 +248,9 @@ class Healer:
             energy = wanted.square().mean(1)
             weights = 1 / energy.clamp(min=1e-6 * float(energy.mean()) + 1e-30)
             if join and join.before:
-                wanted = wanted - (self._gave if join.normed else self._given)
+                if self._saw is None:  # the stream begins in a projection, and no norm has seen it
+                    return
+                wanted = wanted - self._saw[join.normed]
             _refit(module, self._rows(given[0], place), wanted, weights)
 
         return repair

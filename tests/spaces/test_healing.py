@@ -253,3 +253,16 @@ def test_healing_without_what_it_looks_at_says_what_is_missing() -> None:
     once = teacher.architecture.scaled(intermediate=0.5, healing="one-shot")
     with pytest.raises(BadInput, match=r"one-shot healing looks at data .* grams=True"):
         teacher.student(once, bare.with_streams(teacher, batch))
+
+
+@pytest.mark.parametrize("name", ["electra-feature-extraction", "opt-narrow-text-generation"])
+def test_a_later_layer_comes_first_where_the_stream_begins_in_a_projection(name: str) -> None:
+    """No norm has seen the stream that its first projection adds to; the rest is repaired."""
+    teacher = ZOO[name].teacher()
+    flow, whole = Flow.of(teacher, plenty(teacher, rows=8)), everything(teacher.layout)
+    (stack,) = whole.stacks
+    kept = replace(whole, stacks={stack: whole.stacks[stack][2:]})
+    architecture = replace(teacher.architecture, num_hidden_layers=2)
+    cut = teacher.student_of(architecture, kept)
+    mended = teacher.student_of(replace(architecture, healing="sequential"), kept, flow.calibration)
+    assert off(flow, mended) < off(flow, cut)
