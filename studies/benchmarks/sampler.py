@@ -126,7 +126,8 @@ def drawn(folder: Path) -> None:
         )
         figure.add_scatter(x=x, y=middle, name=name, line_color=colour)
     figure.update_xaxes(title="trials")
-    figure.update_yaxes(title="share of the hypervolume that is missing", type="log")
+    title = "share of the hypervolume that is missing"
+    figure.update_yaxes(title=title, type="log", dtick=1, tickformat=".4~f")
     figure.update_layout(template="plotly_white")
     figure.write_html(f"{folder}.html")
 
