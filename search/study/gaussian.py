@@ -75,13 +75,12 @@ class MemberGP(GPSampler):
         Raises:
             Infeasible: It can be none.
         """
-        farthest = self._space.farthest(excluded)  # where there is none, nothing else is asked
         left = np.ones(len(self._space), dtype=bool)
         left[[self._numbers[member] for member in excluded]] = False
         within = left & ~self._too_large(study)
         self._left = np.flatnonzero(within if within.any() else left)
-        found = self.sample_relative(study, trial, search_space)
-        return self._space.at(found) if found else farthest
+        found = self.sample_relative(study, trial, search_space) if left.any() else {}
+        return self._space.at(found) if found else self._space.farthest(excluded)
 
     def _too_large(self, study: Study) -> npt.NDArray[np.bool_]:
         """Of every member whether it is as large in every size as one that was screened."""

@@ -24,7 +24,7 @@ from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
 from studies.benchmarks.side_by_side import lease, nodes
 
-SIZES = (50, 200, 300, 1000, 3000, 10_000)
+SIZES = (50, 230, 300, 1000, 3000, 10_000)
 """Finished trials. A Gaussian process proposes up to 250, Parzen estimators beyond."""
 TRIALS = 12
 """That are asked for and told at each size."""

@@ -22,16 +22,23 @@ from studies import minilm_cpu
 from studies.benchmarks.encoders import NEAR_TIES, REFERENCE
 from studies.benchmarks.figures import Figure
 
-TRIALS = 18
-"""The teacher, which has nothing to learn, a student to begin with, and sixteen that are timed."""
+TRIALS = 34
+"""The teacher, which has nothing to learn, a student to begin with, and 32 that are timed: so many
+that it matters little that one node has nothing to do while the other ends its last."""
+
+CEILING_S = 20.0
+"""For so long processes that have nothing to do with each other are counted."""
 
 
 def nodes(*, quick: bool) -> Iterator[Figure]:
     """Trials an hour of two nodes over those of one, each with one processor for each job.
 
     Both nodes are on this machine. Students are trained and judged, and their latency is not
-    measured: it would have this machine to itself, whichever node asked.
+    measured: it would have this machine to itself, whichever node asked. What two processes that
+    know nothing of each other do here, over what one does, is all that two nodes could bring.
     """
+    ceilings = [_steps(2) / _steps(1) for _ in range(1 if quick else 3)]
+    yield Figure.of("two processes over one, without a study", ceilings)
     ratios, hours = [], []
     for number in range(1 if quick else 2):
         one, two = (_an_hour(count, number, quick=quick) for count in (1, 2))
@@ -46,7 +53,7 @@ def _an_hour(count: int, seed: int, *, quick: bool) -> float:
     """Trials an hour of so many nodes, once the teacher is measured and the actors are there."""
     demo = minilm_cpu.search
     retention = next(one for one in demo.objectives if isinstance(one, Retention))
-    steps = 5 if quick else 40
+    steps = 5 if quick else 20
     taught = replace(retention, distillation=replace(retention.distillation, steps=steps))
     with TemporaryDirectory() as folder, _cluster(count) as address:
         search = Search(
@@ -65,6 +72,23 @@ def _an_hour(count: int, seed: int, *, quick: bool) -> float:
         search.run(trials=TRIALS, engine=engine)
         starting = search.stopwatch.seconds["engine"] - before
         return 3600 * (TRIALS - 2) / (time.monotonic() - began - starting)
+
+
+def _steps(processes: int) -> int:
+    """Steps of training that so many processes of one thread do, each with a model of its own."""
+    with get_context("spawn").Pool(processes) as pool:
+        return sum(pool.map(_counted, [CEILING_S] * processes, chunksize=1))
+
+
+def _counted(seconds: float) -> int:
+    torch.set_num_threads(1)
+    model: Any = REFERENCE.blueprint.build()
+    ids = torch.randint(1000, (32, 64))
+    count, ends = 0, time.monotonic() + seconds
+    while time.monotonic() < ends:
+        model(input_ids=ids).last_hidden_state.square().mean().backward()
+        count += 1
+    return count
 
 
 @contextmanager
@@ -96,10 +120,14 @@ def lease(*, quick: bool) -> Iterator[Figure]:
 
 def _spread(label: str, times: int) -> Iterator[Figure]:
     models, workload = (REFERENCE.blueprint, NEAR_TIES[0].blueprint), Workload(prompt_tokens=32)
+    begin = time.monotonic()
     found = [timed(models, workload, LocalCPU(), Plan()) for _ in range(times)]
+    seconds = (time.monotonic() - begin) / times
     ratios = [one.ratio() for one in found]
     walls = [one.reference_ms() for one in found]
     yield Figure.of(f"ratio to the teacher ({label})", ratios)
+    yield Figure.of(f"milliseconds of the teacher ({label})", walls, "ms")
+    yield Figure(f"seconds of a measurement ({label})", seconds, seconds, seconds, "s")
     for name, values in (("ratio", ratios), ("milliseconds", walls)):
         share = stdev(values) / mean(values)
         yield Figure(f"spread of the {name} ({label})", share, share, share)
