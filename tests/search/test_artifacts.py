@@ -64,7 +64,7 @@ def test_the_store_holds_the_front_and_nothing_besides(
 ) -> None:
     front = search().run(trials=5)
     ever = declared(read_study(search().storage))
-    assert (len(front.members), len(ever)) == (3, 4)
+    assert len(ever) > len(front.members) > 1  # some have left the front
     assert_store_is(front, server, tmp_path)
     assert all(path.name.startswith("trial-") for path in (front.folder / "artifacts").iterdir())
 

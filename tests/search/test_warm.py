@@ -173,7 +173,7 @@ def test_a_study_that_does_not_want_it_reads_no_student(
 
 def test_a_healed_student_that_inherits_is_not_healed_again(folder: Path, teacher: Teacher) -> None:
     search = toy(folder, teacher=teacher, space=WIDE, race=None, warm_start=True)
-    trials = search.run(trials=14).trials
+    trials = search.run(trials=24).trials
     heirs = [t for t in trials if "inherit" in t.seconds and "heal" not in t.seconds]
     assert heirs
     assert {trial.architecture["healing"] for trial in heirs} == {"sequential"}

@@ -26,7 +26,9 @@ def latency(brief: Plan) -> Latency:
 
 
 def records(candidate: Candidate, kind: str) -> list[Path]:
-    return sorted(candidate.cache.folder.glob(f"{kind}-*.json"))
+    # on a noisy machine a reference may have been timed again, which is a record of its own kind
+    found = candidate.cache.folder.glob(f"{kind}-*.json")
+    return sorted(path for path in found if not path.name.startswith(f"{kind}-again-"))
 
 
 def test_latency_is_an_objective_with_a_limit_in_milliseconds() -> None:
