@@ -175,10 +175,9 @@ class SearchSpace:
             return self.baselines
         usual = self.params(self._declared[0])
         found = [*self.baselines, self.nearest(self._between(0, usual), excluding=self.baselines)]
+        width = {"hidden_size": self._teacher.hidden_size} if self._shrinks_elsewhere else {}
         for share in LADDER:
-            rung = self._between(share, usual)
-            if self._shrinks_elsewhere and "hidden_size" in rung:
-                rung["hidden_size"] = self._teacher.hidden_size
+            rung = {**self._between(share, usual), **width}
             found.append(self.nearest(rung, excluding=self.baselines))
         return tuple(dict.fromkeys(found))
 

@@ -13,16 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from pickle import PicklingError
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
-import torch
-
 from protege.objectives.distillation.sharding import configuration
-from protege.spaces import BadInput, ProtegeError
-from protege.spaces.cache import atomic, read_tensors
+from protege.objectives.parcel import hand_over
+from protege.spaces import ProtegeError
+from protege.spaces.cache import read_tensors
 from protege.spaces.locks import locked
 
 if TYPE_CHECKING:
@@ -69,14 +66,8 @@ def _tell(training: "Training", stops: Sequence[int], folder: Path) -> None:
     # the teacher has answered, and may be larger than all there is room for
     changed: dict[str, Any] = {"settings": settings, "teacher": None, "announce": print}
     told = replace(training, **changed)
-    try:
-        with atomic(folder / TOLD) as scratch, scratch.open("wb") as file:
-            torch.save((told, [*stops]), file, pickle_module=cloudpickle)
-    except (PicklingError, TypeError, AttributeError, ValueError) as error:
-        raise BadInput(
-            f"the training cannot be sent to another process ({error}); give losses that are made "
-            "without open files, locks and connections, or leave out accelerate"
-        ) from error
+    advice = "give losses that are made without open files, locks and connections, or leave out "
+    hand_over((told, [*stops]), folder / TOLD, "the training", advice + "accelerate")
 
 
 @contextmanager

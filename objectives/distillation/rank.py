@@ -23,6 +23,7 @@ from protege.objectives.distillation.precision import autocast
 from protege.objectives.distillation.questions import Batch
 from protege.objectives.distillation.training import State, Training, state_of
 from protege.objectives.lease import working
+from protege.objectives.parcel import unpacked
 from protege.spaces import Embedder, ProtegeError
 from protege.spaces.cache import write_tensors, write_text
 from protege.spaces.locks import locked
@@ -32,8 +33,7 @@ def main() -> None:
     """Train from halt to halt until there are no more, or whoever asked is gone."""
     folder = Path(sys.argv[1])
     threading.Thread(target=_follow, args=(folder / ALIVE,), daemon=True).start()
-    # written by this study, in a folder of its own
-    training, stops = torch.load(folder / TOLD, mmap=True, weights_only=False)
+    training, stops = unpacked(folder / TOLD)
     rank = Rank(training, _accelerator())
     if rank.is_first:
         training.announce = lambda says: write_text(folder / SAYS, says)

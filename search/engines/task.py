@@ -5,18 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from pickle import PicklingError
-
-import cloudpickle
-import torch
 
 from protege.objectives import Candidate, Objective
+from protege.objectives.parcel import hand_over, unpacked
 from protege.search.engines.engine import Job
 from protege.search.evaluating import Evaluation
 from protege.search.results import checkpoint
 from protege.search.warm import warm
-from protege.spaces import Architecture, BadInput, SearchSpace
-from protege.spaces.cache import atomic
+from protege.spaces import Architecture, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -57,26 +53,16 @@ class Task:
     def save(self, path: Path) -> None:
         """Write it to a file that `load` reads without copying the teacher's weights.
 
-        Classes and functions that were defined in a script or a notebook go along.
-
         Raises:
             BadInput: Something in it cannot leave this process.
             DiskFull: There is no room for it.
         """
-        try:
-            # a file of Python's own: one that torch has opened does not say that the disk is full
-            with atomic(path) as scratch, scratch.open("wb") as file:
-                torch.save(self, file, pickle_module=cloudpickle)
-        except (PicklingError, TypeError, AttributeError, ValueError) as error:
-            raise BadInput(
-                f"the study cannot be sent to another process ({error}); define what it is made "
-                "of without open files, locks and connections, or run it with one job"
-            ) from error
+        advice = "define what it is made of without open files, locks and connections, or run it "
+        hand_over(self, path, "the study", advice + "with one job")
 
     @staticmethod
     def load(path: Path) -> "Task":
         """The task that was saved there, its tensors mapped from the file, each process's own."""
-        # written by this study in its own run folder
-        loaded: Task = torch.load(path, mmap=True, weights_only=False)
+        loaded: Task = unpacked(path)
         logging.getLogger("transformers").setLevel(logging.ERROR)
         return loaded

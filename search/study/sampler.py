@@ -50,7 +50,7 @@ class UniqueSampler(BaseSampler):
         if self._enumerates:
             return dict(self._space.params(self._space.farthest(excluded)))
         base = self._base(study)
-        with _one_thread():
+        with one_thread():
             if isinstance(base, MemberGP):
                 found = base.propose(study, trial, search_space, excluded)
                 return dict(self._space.params(found))
@@ -94,7 +94,7 @@ class UniqueSampler(BaseSampler):
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Torch on one thread: a Gaussian process of few trials is too small to share."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import optuna
-import torch
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 
@@ -18,6 +17,7 @@ from protege.search.goals import Goal, Goals
 from protege.search.racing import Race
 from protege.search.stopping import Leaving, Stopping
 from protege.search.study import open_ledger
+from protege.search.study.sampler import one_thread
 from protege.spaces import Architecture
 from studies.benchmarks import tabulated
 from studies.benchmarks.table import Table, TableEngine
@@ -133,9 +133,5 @@ def _grid(table: Table) -> dict[str, BaseDistribution]:
 def _quiet() -> Iterator[None]:
     """On one thread, without Optuna's log."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         yield
-    finally:
-        torch.set_num_threads(before)
