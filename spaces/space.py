@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from protege.spaces.anchors import anchors
 from protege.spaces.architecture import RATIOS, Architecture
 from protege.spaces.calibration import Calibration
 from protege.spaces.defaults import WITH_DATA, WITHOUT_DATA
@@ -18,9 +19,6 @@ from protege.spaces.knobs import SIZES, Knob, Params, Suggests, Value, name_of, 
 from protege.spaces.policies import Healing, LayerPolicy, WidthPolicy, check_healing
 from protege.spaces.ratios import Ratios, spread
 from protege.spaces.teacher import Teacher
-
-LADDER = (0.5, 0.25, 0.75)
-"""Where anchors are between the smallest student and the teacher, as a share of the way."""
 
 DEPENDENT = (
     "num_attention_heads",
@@ -165,28 +163,8 @@ class SearchSpace:
 
     @cached_property
     def anchors(self) -> tuple[Architecture, ...]:
-        """What a study tries first: the baselines, the smallest student, and a ladder between.
-
-        A rung of the ladder is the same share of the way up in every size but `hidden_size`, which
-        stays the teacher's where anything else can shrink: all else is worth what the channels of
-        the stream let through, so narrow students are beaten by shallow ones as fast.
-        """
-        if len(self) == len(self.baselines):
-            return self.baselines
-        usual = self.params(self._declared[0])
-        found = [*self.baselines, self.nearest(self._between(0, usual), excluding=self.baselines)]
-        width = {"hidden_size": self._teacher.hidden_size} if self._shrinks_elsewhere else {}
-        for share in LADDER:
-            rung = {**self._between(share, usual), **width}
-            found.append(self.nearest(rung, excluding=self.baselines))
-        return tuple(dict.fromkeys(found))
-
-    @property
-    def _shrinks_elsewhere(self) -> bool:
-        """Whether students of one width are told apart by more than their heads."""
-        follow = {"hidden_size", "num_attention_heads", "num_key_value_heads"}
-        rest = [name for name in SIZES if name not in follow]
-        return len({tuple(value_of(one, name) for name in rest) for one in self._declared}) > 1
+        """What a study tries first; see `protege.spaces.anchors`."""
+        return anchors(self)
 
     @cached_property
     def baselines(self) -> tuple[Architecture, ...]:
@@ -323,15 +301,6 @@ class SearchSpace:
             if side not in steps or abs(step) < steps[side][0]:
                 steps[side] = (abs(step), member)
         return found + [member for _, member in steps.values()]
-
-    def _between(self, share: float, params: Params) -> dict[str, Value]:
-        """The values with every size moved to that share of the way from least to largest."""
-        moved = dict(params)
-        for knob in self.knobs:
-            if knob.is_size:
-                least, largest = int(knob.values[0]), int(knob.values[-1])
-                moved[knob.name] = round(least + share * (largest - least))
-        return moved
 
     @property
     def _teacher(self) -> Architecture:
