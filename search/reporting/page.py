@@ -90,7 +90,7 @@ def facts(front: "Front") -> list[tuple[str, str, str]]:
             "no trial is better in one goal and no worse in the rest",
         ),
         ("Hypervolume", volume, HYPERVOLUME if front.teacher else _no_teacher(front)),
-        ("Time spent", spent, "on the clock, over all runs of the study"),
+        ("Time spent", spent, "of work, summed over all jobs and runs of the study"),
     ]
 
 
