@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import threadpool_limits
 
 from protege.search.study.gaussian import MemberGP
 from protege.search.study.storage import asked_for, calm
@@ -95,11 +96,15 @@ class UniqueSampler(BaseSampler):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread: a Gaussian process of few trials is too small to share."""
+    """Torch and NumPy on one thread: a Gaussian process of few trials is too small to share.
+
+    Beside jobs that train, threads that wait for each other would take twice as long.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(before)
 

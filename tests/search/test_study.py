@@ -7,14 +7,16 @@ from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
+import torch
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from optuna_dashboard import wsgi  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from protege.search import State, Trial
 from protege.search.goals import Goal, Goals
 from protege.search.study import database_path, identify, open_study, read_study, trials_of
-from protege.search.study.sampler import ENUMERATED
+from protege.search.study.sampler import ENUMERATED, one_thread
 from protege.spaces import BadInput, Ends, Mismatch, SearchSpace, Uniform
 from tests.search.toys import GOALS, OWN, SPACE, go_on, keys, opened, worth
 
@@ -33,6 +35,18 @@ SAMPLERS: dict[str, Callable[[], BaseSampler | None]] = {
 @pytest.fixture(params=SAMPLERS)
 def sampler(request: pytest.FixtureRequest) -> BaseSampler | None:
     return SAMPLERS[request.param]()
+
+
+def test_a_proposal_keeps_to_one_thread_of_torch_and_of_numpy() -> None:
+    def threads() -> list[int]:
+        return [torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())]
+
+    with threadpool_limits(2):
+        before = threads()
+        assert max(before) == 2
+        with one_thread():
+            assert set(threads()) == {1}
+        assert threads() == before
 
 
 @pytest.mark.parametrize("space", [SPACE, MIXED], ids=["sizes", "policies"])
