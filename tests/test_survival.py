@@ -117,7 +117,7 @@ def test_of_two_jobs_whose_processes_are_killed_at_random_nothing_is_lost(tmp_pa
     study = survival.write_study(tmp_path, storage)
     words = ["run", str(study), "--trials", "4", "--jobs", "2"]
     with nursery(tmp_path) as lives:
-        ordeal = Ordeal(lives, words, storage, trials=4, kills=4, chance=random.Random(1))
+        ordeal = Ordeal(lives, words, storage, trials=4, kills=8, chance=random.Random(1))
         trials = ordeal.run()
     assert ordeal.exits == ["exit 0"]
     assert ordeal.count >= 2  # of a machine so fast that the study is done before the last ones

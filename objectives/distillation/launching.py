@@ -100,13 +100,16 @@ def _processes(path: str, folder: Path) -> Iterator[Process]:
 def _await(process: Process, training: "Training", there: Path) -> None:
     """Wait until a file is there, and tell on the way what they say."""
     folder, said = there.parent, ""
-    while not there.exists():
-        if process.poll() is not None and not there.exists():
-            raise ProtegeError(_reason(process, folder))
-        says = _text(folder / SAYS)
+    while True:
+        # in this order, so that nothing they did on the way is overlooked
+        ended, reached, says = process.poll() is not None, there.exists(), _text(folder / SAYS)
         if says != said:
             training.announce(says)
             said = says
+        if reached:
+            return
+        if ended:
+            raise ProtegeError(_reason(process, folder))
         time.sleep(POLL_S)
 
 

@@ -142,7 +142,7 @@ class Ordeal:
             while life.goes_on:
                 if self.count < self.kills:
                     # trials and kills shall be at their ends together
-                    ahead = len(before) * self.kills > self.count * self.trials
+                    ahead = (len(before) + 1) * self.kills > self.count * self.trials
                     self._kill_one(life, 0.5 if ahead else 4.0)
                 else:
                     time.sleep(0.1)
