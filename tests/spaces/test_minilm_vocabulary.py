@@ -19,10 +19,11 @@ def teacher() -> Teacher:
 @pytest.fixture(scope="module")
 def student(teacher: Teacher) -> Student:
     """An eighth of the tokens, those that the standard library's documentation uses most."""
+    texts = list(standard_library().texts[:200])
     given = teacher.tokenizer(
-        list(standard_library().texts[:600]), padding=True, truncation=True, return_tensors="pt"
+        texts, padding=True, truncation=True, max_length=64, return_tensors="pt"
     )
-    batch = {name: given[name][:, :128] for name in ("input_ids", "attention_mask")}
+    batch = {name: given[name] for name in ("input_ids", "attention_mask")}
     architecture = teacher.architecture.scaled(vocab=1 / 8, width_policy=Activation())
     return teacher.student(architecture, Calibration.of(teacher, [batch]))
 
@@ -40,7 +41,7 @@ def test_covered_text_has_the_same_pieces_and_the_same_vector(
     student.save(tmp_path)
     small = AutoTokenizer.from_pretrained(tmp_path)
     kept, covered = set(student.kept.vocab or ()), 0
-    for text in standard_library().texts[:200]:
+    for text in standard_library().texts[:100]:
         whole = teacher.tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
         if not kept.issuperset(whole["input_ids"][0].tolist()):
             continue
@@ -52,7 +53,7 @@ def test_covered_text_has_the_same_pieces_and_the_same_vector(
         with torch.inference_mode():
             found = student.model(**mine)[0]
             assert torch.equal(found, teacher.model(**whole)[0])
-    assert covered > 50
+    assert covered > 25
 
 
 def test_other_text_is_spelt_in_pieces_and_never_lost(student: Student) -> None:
