@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from protege.search import Front
 from protege.search.cli import main
+from tests import disks
 from tests.search.toys import toy
 from tests.study_files import write_study
 from tests.tiny import CASES, save, texts
@@ -237,16 +237,8 @@ def test_the_traceback_is_there_for_who_asks(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of sixteen megabytes; a report alone takes five."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small disk to fill cannot be mounted here; it takes root")
-    yield disk
-    # lazily: this process still has the study's database open
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with disks.small_disk(tmp_path / "disk", 16) as made:
+        yield made
 
 
 @pytest.mark.parametrize("free_kb", [0, 100, 200, 300, 500, 1500])

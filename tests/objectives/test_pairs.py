@@ -18,6 +18,7 @@ from protege.objectives.retention import lesson_of
 from protege.spaces import BadInput, Cache, Task, Teacher
 from protege.spaces.student import kept_tokens
 from tests import pieces
+from tests.objectives.candidates import half, itself
 from tests.tiny import ZOO, texts
 
 NAMES = [name for name, case in ZOO.items() if case.task is Task.TEXT_TO_TEXT]
@@ -52,15 +53,6 @@ def in_pieces(name: str) -> Teacher:
 READ = Retention(
     Texts.of(pieces.TEXTS, pieces.TEXTS[::-1]), replace(SHORT, max_tokens=24), selection=30
 )
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-def half(teacher: Teacher, cache: Cache) -> Candidate:
-    return Candidate(teacher, teacher.architecture.scaled(layers=0.5), cache)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,7 +134,7 @@ def test_another_text_or_answer_is_another_question(side: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_teacher_retains_all_of_itself(name: str, cache: Cache) -> None:
     teacher = ZOO[name].teacher()
-    own = Candidate(teacher, teacher.architecture, cache)
+    own = itself(teacher, cache)
     found = Retention(answered(), SHORT, selection=20).measure(own)
     assert found.value == pytest.approx(1.0, abs=1e-6)
     assert found.spread == pytest.approx(0.0, abs=1e-6)
@@ -164,8 +156,7 @@ def test_a_loaded_student_is_judged_as_it_was_when_built(
     retention, candidate = Retention(answered(), SHORT, selection=20), half(teacher, cache)
     measured = retention.measure(candidate)
     loaded = Teacher.load(candidate.student.save(tmp_path / "student"), task=teacher.task)
-    itself = Candidate(teacher, teacher.architecture, cache)
-    assert retention.judge(loaded.model, itself).value == measured.value
+    assert retention.judge(loaded.model, itself(teacher, cache)).value == measured.value
 
 
 def test_the_temperature_asked_for_is_the_one_that_is_cached(cache: Cache) -> None:
@@ -208,8 +199,7 @@ def test_a_student_with_fewer_tokens_is_taught_judged_and_loaded(
     loaded, kept = Teacher.load(folder, task=teacher.task), kept_tokens(folder)
     assert kept is not None
     spelling = Spelling.of(teacher, loaded.model, loaded.tokenizer, kept)
-    itself = Candidate(teacher, teacher.architecture, cache)
-    assert READ.judge(loaded.model, itself, spelling).value == measured.value
+    assert READ.judge(loaded.model, itself(teacher, cache), spelling).value == measured.value
 
 
 @pytest.mark.parametrize(("label", "told"), [(None, "no label"), (1, "the label 1")])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from protege.objectives import Candidate, Distillation, Example, Images, Retention
+from protege.objectives import Distillation, Example, Images, Retention
 from protege.objectives.data import Picture
 from protege.objectives.distillation.losses import NO_LABEL
 from protege.objectives.distillation.pictures import PictureLesson, Pictures
@@ -16,6 +16,7 @@ from protege.objectives.distillation.questions import Questions
 from protege.objectives.retention import lesson_of
 from protege.spaces import BadInput, Cache, Task, Teacher
 from protege.spaces.batches import IMAGE
+from tests.objectives.candidates import half, itself
 from tests.tiny import ZOO
 
 NAMES = [name for name, case in ZOO.items() if case.task is Task.IMAGES]
@@ -38,15 +39,6 @@ def asked(teacher: Teacher, count: int = 20) -> Pictures:
     found = LESSON.questions(teacher, examples(count), 16)
     assert isinstance(found, Pictures)
     return found
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
-
-
-def half(teacher: Teacher, cache: Cache) -> Candidate:
-    return Candidate(teacher, teacher.architecture.scaled(layers=0.5), cache)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -127,7 +119,7 @@ def labelled(teacher: Teacher, *, by_name: bool) -> Images:
 
 def test_with_labels_the_quality_is_accuracy(cache: Cache) -> None:
     teacher = ZOO["vit-image-classification"].teacher()
-    own = Candidate(teacher, teacher.architecture, cache)
+    own = itself(teacher, cache)
     found = [
         Retention(labelled(teacher, by_name=by_name), SHORT, selection=15).measure(own)
         for by_name in (True, False)
@@ -145,7 +137,7 @@ def test_images_without_labels_have_none() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_teacher_retains_all_of_itself(name: str, cache: Cache) -> None:
     teacher = ZOO[name].teacher()
-    own = Candidate(teacher, teacher.architecture, cache)
+    own = itself(teacher, cache)
     found = Retention(Images.of(drawn()), SHORT, selection=15).measure(own)
     assert (found.value, found.spread) == (1.0, 0.0)
     assert lesson_of(teacher) == LESSON
@@ -164,8 +156,7 @@ def test_a_student_learns_and_is_judged_the_same_when_loaded(
     measured = retention.measure(candidate)
     assert sum(measured.samples[-5:]) < 0.9 * sum(measured.samples[:5])
     loaded = Teacher.load(candidate.student.save(tmp_path / "student"), task=teacher.task)
-    itself = Candidate(teacher, teacher.architecture, cache)
-    assert retention.judge(loaded.model, itself).value == measured.value
+    assert retention.judge(loaded.model, itself(teacher, cache)).value == measured.value
     batch = asked(teacher).batch(range(20))
     with torch.inference_mode():
         both = [LESSON.answer(one, batch) for one in (loaded.model, candidate.student.module)]

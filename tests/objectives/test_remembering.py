@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,11 +32,6 @@ from tests.tiny import CASES, texts
 EXACT = replace(SHORT, precision="fp32")
 LANGUAGE = ["bert-masked", "llama-causal-tied"]
 KEY = {"teacher": "tiny"}
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path)
 
 
 def kept(cache: Cache, teacher: Teacher, questions: Questions) -> Targets:

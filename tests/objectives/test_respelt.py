@@ -24,6 +24,7 @@ from protege.spaces import Cache, Teacher
 from protege.spaces.student import kept_tokens
 from tests import pieces
 from tests.objectives import taught
+from tests.objectives.candidates import itself
 from tests.objectives.test_spelling import of
 from tests.tiny import CASES, WORDS
 
@@ -47,11 +48,6 @@ class Table(nn.Module):
 
     def logs(self, place: int, read: int) -> Tensor:
         return log_softmax(self.logits[place, read], -1).detach()
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache")
 
 
 def asked(lesson: LanguageLesson, sequences: Sequences, size: int) -> Targets:
@@ -221,8 +217,7 @@ def test_a_loaded_student_is_judged_as_it_was_when_built(
     assert kept == candidate.student.kept.vocab
     assert kept is not None
     spelling = Spelling.of(teacher, loaded.model, loaded.tokenizer, kept)
-    itself = Candidate(teacher, teacher.architecture, cache)
-    again = READ.judge(loaded.embedder() or loaded.model, itself, spelling)
+    again = READ.judge(loaded.embedder() or loaded.model, itself(teacher, cache), spelling)
     assert again.value == measured.value
 
 

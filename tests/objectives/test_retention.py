@@ -18,23 +18,11 @@ from protege.objectives import (
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.retention import lesson_of
 from protege.spaces import BadInput, Cache, Task, Teacher, Unsupported
+from tests.objectives.candidates import half, itself
 from tests.tiny import CASES, ZOO, texts
 
 SHORT = Distillation(steps=4, batch_size=8, max_tokens=16)
 CORPUS = Texts.of(texts(120))
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path)
-
-
-def half(teacher: Teacher, cache: Cache) -> Candidate:
-    return Candidate(teacher, teacher.architecture.scaled(layers=0.5), cache)
-
-
-def itself(teacher: Teacher, cache: Cache) -> Candidate:
-    return Candidate(teacher, teacher.architecture, cache)
 
 
 class Calls:

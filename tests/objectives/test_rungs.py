@@ -1,7 +1,6 @@
 """What a student is worth on its way, at every rung, and by how much that may be off."""
 
 from dataclasses import replace
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -22,24 +21,12 @@ from protege.objectives import (
 from protege.objectives.distillation.questions import Questions
 from protege.spaces import Cache, ProtegeError, Teacher, Unsupported
 from tests import pieces
+from tests.objectives.candidates import half, itself
 from tests.objectives.taught import module_of
 from tests.tiny import CASES, texts
 
 SHORT = Distillation(steps=4, batch_size=8, max_tokens=16)
 CORPUS = Texts.of(texts(120))
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path)
-
-
-def half(teacher: Teacher, cache: Cache) -> Candidate:
-    return Candidate(teacher, teacher.architecture.scaled(layers=0.5), cache)
-
-
-def itself(teacher: Teacher, cache: Cache) -> Candidate:
-    return Candidate(teacher, teacher.architecture, cache)
 
 
 # a few tokens alone make no block of packed text

@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from protege.spaces import Cache, DiskFull
 from protege.spaces.shelf import RECORD, Block, Column, Shelf, rows
+from tests import disks
 
 STARTS = (0, 3, 3, 5, 9)
 """Four blocks, the second of which is empty."""
@@ -251,15 +251,8 @@ def wait_for(condition: Callable[[], Any]) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of one megabyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small disk to fill cannot be mounted here; it takes root")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with disks.small_disk(tmp_path / "disk", 1) as made:
+        yield made
 
 
 def test_on_a_full_disk_the_finished_blocks_wait_for_room(small_disk: Path) -> None:

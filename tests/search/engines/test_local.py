@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from protege.search.results import record
 from protege.search.study import read_study, trials_of
 from protege.spaces import BadInput, Teacher
 from studies.benchmarks.lives import Nursery, alive, family, nursery
+from tests import disks
 from tests.search.engines import mischief
 from tests.search.engines.mischief import calls
 from tests.search.toys import PLAIN, retention, toy, worth
@@ -301,15 +301,8 @@ def test_processes_that_are_always_killed_while_they_start_end_the_study(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of eight megabytes."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("a small disk to fill cannot be mounted here; it takes root")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with disks.small_disk(tmp_path / "disk", 8) as made:
+        yield made
 
 
 @pytest.mark.parametrize("free_kb", [260, 700])

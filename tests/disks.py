@@ -1,0 +1,24 @@
+"""Disks so small that tests can fill them."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
+    """A disk of so many megabytes in that folder, which is made; the test is skipped without."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a small disk to fill cannot be mounted here; it takes root")
+    try:
+        yield folder
+    finally:
+        # lazily: this process may still have a file open there
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
