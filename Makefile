@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 25
 
 .PHONY: help demo smollm2 reviews executorch test coverage check format clean
 
@@ -21,11 +22,11 @@ reviews: $(VENV)/smollm2 ## the same for a classifier of film reviews, with labe
 executorch: $(VENV)/executorch/ready ## build the environment that exports for ExecuTorch
 
 test: $(VENV)/dev ## run the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 25
+	$(PYTEST)
 
-coverage: $(VENV)/dev ## run them counting lines, which takes a third longer; below 90% it fails
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
-	  --cov=spaces --cov=objectives --cov=search --cov-report=term:skip-covered --cov-fail-under=90
+coverage: $(VENV)/dev ## run them counting lines, as CI does; below 90% it fails
+	$(PYTEST) --cov=spaces --cov=objectives --cov=search \
+	  --cov-report=term:skip-covered --cov-fail-under=90
 
 check: $(VENV)/dev ## lint, formatting and types
 	$(BIN)/ruff check .

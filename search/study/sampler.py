@@ -98,7 +98,7 @@ class UniqueSampler(BaseSampler):
 def one_thread() -> Iterator[None]:
     """Torch and NumPy on one thread: a Gaussian process of few trials is too small to share.
 
-    Beside jobs that train, threads that wait for each other would take twice as long.
+    Beside jobs that train, its threads would mostly wait for one another.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

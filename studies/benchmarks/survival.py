@@ -234,7 +234,7 @@ def kills(*, quick: bool) -> Iterator[Figure]:
     yield _figure("distinct trials", len({one.key for one in found.values()}), f"{trials}")
     yield _figure("lost", lost, "0")
     yield _figure("doubled", doubled, "0")
-    yield _figure("failed", len(failed), "0; a process that dies five times over a trial ends it")
+    yield _figure("failed", len(failed), "0")
     yield Figure.of("seconds", [time.monotonic() - began], "s")
 
 

@@ -1,5 +1,6 @@
 """Students trained in processes of accelerate's learn what they learn in one."""
 
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from protege.objectives import Distillation, HiddenMSE
+from protege.objectives.distillation import launching
 from protege.objectives.distillation.progressive import Progressive
 from protege.spaces import BadInput
 from tests.objectives.taught import SHORT, material, noted, training
@@ -67,6 +69,17 @@ def test_two_processes_go_on_as_one_would(tmp_path: Path) -> None:
         assert_near(sharded.state(), state)
     assert_near(sharded.student.model.state_dict(), plain.student.model.state_dict())
     assert told[-1] == "distil 5/5"
+
+
+def test_what_was_said_before_a_halt_is_told_though_nobody_had_to_wait(tmp_path: Path) -> None:
+    told, announce = noted()
+    teacher = CASES["bert-masked"].teacher()
+    halted = training(teacher, material(teacher), announce=announce)
+    (tmp_path / launching.SAYS).write_text("distil 5/5", encoding="utf-8")
+    launching.halt(tmp_path, 5).touch()
+    with subprocess.Popen(["true"]) as process:
+        launching._await(process, halted, launching.halt(tmp_path, 5))
+    assert told == ["distil 5/5"]
 
 
 @pytest.mark.parametrize(
