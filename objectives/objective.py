@@ -45,17 +45,25 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Rung:
-    """What a candidate is worth part of the way.
+    """The measurement of a candidate part of the way through its training.
 
     Attributes:
-        step: Steps of training before.
-        measurement: What was measured then.
-        is_last: Whether there is nothing left to train.
+        step: Training steps before it.
+        measurement: What was measured at this step.
+        is_last: Whether training ends here.
+        best: What is published if training ends here: the best measurement up to this step. It is
+            `measurement` if not given.
     """
 
     step: int
     measurement: Measurement
     is_last: bool = False
+    best: Measurement | None = None
+
+    @property
+    def published(self) -> Measurement:
+        """The measurement of the trial if its training ends here."""
+        return self.best or self.measurement
 
 
 class Objective(Protocol):
@@ -90,7 +98,7 @@ class Trained(Protocol):
     """An objective whose figure grows as a candidate is trained: candidates can race."""
 
     def rungs(self, candidate: Candidate) -> Iterator[Rung]:
-        """The figure at each rung, in order; the last one is what `Objective.measure` gives."""
+        """The figure at each rung, in order; `Objective.measure` gives what the last publishes."""
 
 
 def exceeds(objective: Objective, value: float) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import ClassVar
 
@@ -13,6 +13,7 @@ from protege.objectives.candidate import Candidate
 from protege.objectives.data.example import Example
 from protege.objectives.data.examples import Examples
 from protege.objectives.data.split import Split
+from protege.objectives.distillation.best import Best
 from protege.objectives.distillation.checkpoint import Checkpoint
 from protege.objectives.distillation.classes import ClassLesson
 from protege.objectives.distillation.distillation import Distillation
@@ -88,16 +89,21 @@ class Retention:
     cost: ClassVar[Cost] = Cost.MINUTES
 
     def measure(self, candidate: Candidate) -> Measurement:
-        """Cut the candidate's student, teach it, judge it at the end."""
-        (last,) = self._rungs(candidate, [self.distillation.steps])
-        return last.measurement
+        """Cut the candidate's student, distil it, and return its best rung's measurement.
+
+        The candidate's student then has the weights of that rung. Its first rung is the student as
+        cut and healed, so that no distillation publishes a student worse than its start.
+        """
+        *_, last = self.rungs(candidate)
+        return last.published
 
     def rungs(self, candidate: Candidate) -> Iterator[Rung]:
-        """What the student is worth at each rung, as it is trained; whoever stops asking ends it.
+        """Yield the student's measurement at each rung of its training.
 
-        The teacher is judged as it is, at every rung: it has nothing to learn from itself.
+        Closing the iterator ends the training. After the last rung the candidate's student has the
+        weights of its best rung. The teacher is not trained: each of its rungs is the same.
         """
-        return self._rungs(candidate, self.distillation.rung_steps)
+        return self._rungs(candidate)
 
     def judge(
         self,
@@ -131,8 +137,9 @@ class Retention:
         """The candidate's student, ready to be taught."""
         teacher, settings = candidate.teacher, self.distillation
         lesson, asked = settings.tuned(lesson_of(teacher)), self.parts(teacher).learnt
+        start = candidate.student
         deeper = settings.progressive and shrinking(candidate, settings.progressive)
-        if deeper:  # before anything asks for the student, which would be cut and healed in vain
+        if deeper:
             candidate.student = deeper.student
         answers: Answers
         if settings.answers == "online" or settings.looks_inside:
@@ -146,7 +153,7 @@ class Retention:
             targets = self._remembered(asked, candidate, lesson)
             asked, targets = _respelt(asked, targets, candidate, lesson, candidate.spelling)
             answers = Remembered.of(asked, targets)
-        return Training(
+        training = Training(
             settings=settings,
             student=candidate.student,
             lesson=lesson,
@@ -157,45 +164,88 @@ class Retention:
             seed=candidate.seed,
             announce=candidate.stopwatch.announce,
         )
+        if settings.full_rate_at != 0:
+            rate = settings.rate(training.distance(start), lesson)
+            training.settings = replace(settings, learning_rate=rate)
+        return training
 
     def parts(self, teacher: Teacher) -> "Parts":
         """What students learn from and are judged on, as questions; made once."""
         return _parts(self, teacher)
 
-    def _rungs(self, candidate: Candidate, stops: list[int]) -> Iterator[Rung]:
+    def _rungs(self, candidate: Candidate) -> Iterator[Rung]:
+        stops = self.distillation.rung_steps
         if candidate.is_teacher or not self.distillation.steps:
             found = self._measured(candidate, [])
             yield from (Rung(step, found, step == stops[-1]) for step in stops)
             return
-        checkpoint = self._checkpoint(candidate, stops)
+        checkpoint, best = self._checkpoint(candidate, stops), Best()
         state = checkpoint.read()
-        if not state and stops[0] == 0 and not self.distillation.progressive:
+        if not state:
             # before anything is made ready for training: many a student gets no further
-            checkpoint.rungs.append(Rung(0, self._measured(candidate, [])))
-        yield from checkpoint.rungs
+            checkpoint.rungs.append(self._judged(candidate, best, [], is_last=False))
+        yield from (rung for rung in checkpoint.rungs if rung.step in stops)
+        if state:
+            state = best.recall(checkpoint.rungs, state, candidate.student)
         training = self.training(candidate)
         training.taken_up = state
         checkpoint.begin()
         done = len(state["losses"]) if state else 0
+        yield from self._trained(candidate, training, best, checkpoint, done)
+
+    def _trained(
+        self,
+        candidate: Candidate,
+        training: Training,
+        best: Best,
+        checkpoint: Checkpoint,
+        done: int,
+    ) -> Iterator[Rung]:
+        """Train from the step `done` on, and yield each rung as it is reached."""
+        stops = self.distillation.rung_steps
         halts = training.run([step for step in self._halts(stops) if step > done])
         while True:
+            if training.shrinking is None:  # which makes another student for every rung
+                best.hold()
             with candidate.stopwatch.phase("distil"):
                 step = next(halts, None)
             if step is None:
                 return
-            rungs = [self._rung(candidate, training, stops)] if step in stops else []
+            rungs = [self._rung(candidate, training, best)] if step in stops else []
             checkpoint.rungs += rungs
             if training.shrinking is None and step < stops[-1]:
                 with candidate.stopwatch.phase("store"):
-                    checkpoint.save(training.state)
+                    checkpoint.save(lambda: training.state() | best.state())
             yield from rungs
 
-    def _rung(self, candidate: Candidate, training: Training, stops: Sequence[int]) -> Rung:
-        """What the student is worth where its training halts."""
-        step = len(training.losses)
+    def _rung(self, candidate: Candidate, training: Training, best: Best) -> Rung:
+        """Judge the student where its training halts; at the last rung, restore the best one."""
+        is_last = len(training.losses) == self.distillation.steps
         if training.shrinking is not None:
             candidate.student = training.shrinking.finish()
-        return Rung(step, self._measured(candidate, training.losses), step == stops[-1])
+        found = self._judged(
+            candidate,
+            best,
+            training.losses,
+            is_last=is_last,
+            learning_rate=training.settings.learning_rate,
+        )
+        if is_last:
+            candidate.student = best.restore()
+        return found
+
+    def _judged(
+        self,
+        candidate: Candidate,
+        best: Best,
+        losses: list[float],
+        *,
+        is_last: bool,
+        **details: float,
+    ) -> Rung:
+        found = self._measured(candidate, losses)
+        found = replace(found, details={**found.details, **details})
+        return best.see(len(losses), found, candidate.student, is_last=is_last)
 
     def _halts(self, stops: Sequence[int]) -> list[int]:
         """Where a training halts: to be judged, or to be stored and no more."""

@@ -60,8 +60,8 @@ class Evaluation:
         """Go no further than the rung it is at."""
         rung = self._at
         if rung is not None:
-            name = next(name for name, one in self.measurements.items() if one is rung.measurement)
-            value = rung.measurement.value
+            name = next(n for n, one in self.measurements.items() if one is rung.published)
+            value = rung.published.value
             self._state = State.STOPPED
             self._reason = f"beaten at step {rung.step}, with {name} {value:.4g}"
         self._end()
@@ -119,7 +119,7 @@ class Evaluation:
 
     def _climb(self, objective: Objective, rungs: Iterator[Rung]) -> Generator[Rung, None, None]:
         for rung in rungs:
-            self._note(objective, rung.measurement)
+            self._note(objective, rung.published)
             self._rungs[rung.step] = rung.measurement.value
             if not rung.is_last:
                 yield rung

@@ -156,7 +156,7 @@ def _taught(
     short, long = make(), replace(make(), checkpoint=checkpoint)
     for candidate in (short, long):
         candidate.stopwatch.announce = announce
-    rungs = {rung.step: rung.measurement.value for rung in retention.rungs(short)}
+    rungs = {rung.step: rung.published.value for rung in retention.rungs(short)}
     settings = retention.distillation
     steps = round(times * settings.steps)
     longer = replace(retention, distillation=replace(settings, steps=steps))

@@ -41,7 +41,12 @@ class Checkpoint:
             return {}
         records = json.loads(bytes(found.pop(_RUNGS).tolist()))
         self.rungs = [
-            Rung(one["step"], Measurement.of_record(one["measurement"]), one["is_last"])
+            Rung(
+                one["step"],
+                Measurement.of_record(one["measurement"]),
+                one["is_last"],
+                Measurement.of_record(one["best"]),
+            )
             for one in records
         ]
         return found

@@ -15,6 +15,9 @@ from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.distillation.wording import Classes, texts_of
 from protege.spaces import Teacher
 
+FAR = 0.3
+"""`Lesson.far`, as for sentence vectors: both distances are shares of a squared length."""
+
 
 @dataclass(frozen=True)
 class ClassLesson:
@@ -30,6 +33,10 @@ class ClassLesson:
     @property
     def losses(self) -> tuple[Loss, ...]:
         return (LogitsMSE(),)
+
+    @property
+    def far(self) -> float:
+        return FAR
 
     def size(self, example: Example, max_tokens: int) -> float:  # noqa: ARG002 - one text, one row
         return 1.0

@@ -17,6 +17,9 @@ from protege.spaces import BadInput
 Term = Loss | Inside
 """One term of what a student minimises."""
 
+LEAST_RATE = 0.01
+"""Least share of `Distillation.learning_rate` that a student close to its teacher gets."""
+
 
 @dataclass(frozen=True)
 class Distillation:
@@ -28,10 +31,18 @@ class Distillation:
     end, so that a run may stop at any rung. Dropout is off: the student is asked for the teacher's
     exact answers, and with one random draw less students differ by their architecture alone.
 
+    A student that starts close to its teacher gets a lower rate. Adam moves every parameter by
+    about the rate at each step, however small the gradient is. What that costs does not depend on
+    how good the student is, so the same rate improves a poor student and harms a good one. The peak
+    rate is therefore proportional to the student's distance from its teacher
+    (`Training.distance`), up to `learning_rate` at a distance of `full_rate_at`.
+
     Attributes:
         steps: Optimiser steps; 0 judges students as they are cut.
         batch_size: Sequences a step.
-        learning_rate: At its peak.
+        learning_rate: At its peak, of a student at a distance of `full_rate_at` or more.
+        full_rate_at: Distance from the teacher, as a share, from which a student gets the whole
+            `learning_rate`; 0 gives every student the whole rate, None is the task's own distance.
         warmup: Share of the steps over which it rises.
         decay: Share of the steps over which it falls.
         rungs: Shares of the steps at which a student is judged where students race, the end apart;
@@ -60,6 +71,7 @@ class Distillation:
     steps: int = 200
     batch_size: int = 32
     learning_rate: float = 3e-4
+    full_rate_at: float | None = None
     warmup: float = 0.1
     decay: float = 0.2
     rungs: tuple[float, ...] = (0.0, 1 / 9, 1 / 3)
@@ -77,6 +89,7 @@ class Distillation:
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        self._check_rate()
         self._check_words()
         self._check_shards()
         if self.progressive and self.looks_inside:
@@ -96,8 +109,6 @@ class Distillation:
             given = getattr(self, name)
             if not isinstance(given, int) or given < least:
                 raise BadInput(f"{name}={given!r}: expected a whole number of at least {least}")
-        if not self.learning_rate > 0:
-            raise BadInput(f"learning_rate={self.learning_rate!r}: expected a rate above 0")
         for name in ("warmup", "decay"):
             given = getattr(self, name)
             if not 0 <= given <= 1:
@@ -108,6 +119,15 @@ class Distillation:
             )
         if not all(0 <= share < 1 for share in self.rungs):
             raise BadInput(f"rungs={self.rungs!r}: expected shares of the steps, from 0 to below 1")
+
+    def _check_rate(self) -> None:
+        if not self.learning_rate > 0:
+            raise BadInput(f"learning_rate={self.learning_rate!r}: expected a rate above 0")
+        if self.full_rate_at is not None and not 0 <= self.full_rate_at <= 1:
+            raise BadInput(
+                f"full_rate_at={self.full_rate_at!r}: expected a share from 0 (the whole rate for "
+                "every student) to 1, or None for the task's own"
+            )
 
     def _check_words(self) -> None:
         words = {"answers": ("cached", "online"), "precision": ("auto", "fp32", "bf16")}
@@ -167,6 +187,18 @@ class Distillation:
             raise BadInput(f"losses {wanted}: expected one temperature and one number of tokens")
         ((temperature, top),) = kinds
         return replace(lesson, temperature=temperature, top=top)
+
+    def rate(self, distance: float, lesson: Lesson) -> float:
+        """Return the peak learning rate of a student at a distance from its teacher.
+
+        Args:
+            distance: The student's loss before training, as a share of the loss of a student whose
+                answers are all zero.
+            lesson: The task.
+        """
+        far = lesson.far if self.full_rate_at is None else self.full_rate_at
+        share = distance / far if far else 1.0
+        return self.learning_rate * min(max(share, LEAST_RATE), 1.0)
 
     def pace(self, step: int) -> float:
         """Share of the peak learning rate at a step."""

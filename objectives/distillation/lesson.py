@@ -73,6 +73,14 @@ class Lesson(Protocol):
     def losses(self) -> tuple[Loss, ...]:
         """What is minimised where nobody says otherwise."""
 
+    @property
+    def far(self) -> float:
+        """The distance from its teacher at which a student gets the whole learning rate.
+
+        A share of the loss of a student whose answers are all zero; measured, see
+        `Distillation.full_rate_at`.
+        """
+
     def size(self, example: Example, max_tokens: int) -> float:
         """How many sequences an example makes, about."""
 

@@ -94,6 +94,10 @@ class PairLesson:
     def losses(self) -> tuple[Loss, ...]:
         return self.language.losses
 
+    @property
+    def far(self) -> float:
+        return self.language.far
+
     def size(self, example: Example, max_tokens: int) -> float:  # noqa: ARG002 - one pair, one sequence
         return 1.0
 

@@ -25,8 +25,8 @@ from protege.spaces import ProtegeError, Student, Teacher
 State = dict[str, Tensor]
 """A training at a halt, by names of its parameters and its optimisers' tensors."""
 
-_OPTIMIZER = "optimizer."
-"""What names of an optimiser's tensors begin with in a state."""
+STUDENT, _OPTIMIZER = "student.", "optimizer."
+"""Prefixes of the student's parameters and the optimisers' tensors in a state."""
 
 LOST = 10
 """Steps whose mean loss tells whether a student has lost what it knew."""
@@ -62,6 +62,39 @@ class Training:
     losses: list[float] = field(default_factory=list)
     taken_up: Mapping[str, Tensor] = field(default_factory=dict)
     _state: Callable[[], State] = field(default=dict, init=False)
+
+    def distance(self, student: Student) -> float:
+        """Return how far a student's answers are from the teacher's before any training.
+
+        Args:
+            student: The student as cut and healed.
+
+        Returns:
+            The task's own loss on the first batch, as a share of the loss of a student whose
+            answers are all zero; 0 for the teacher itself. The batch is the same for all students.
+        """
+        settings, device = self.settings, device_of(self.settings.device)
+        both = nn.ModuleList([student.module.eval()])
+        if isinstance(self.answers, Online) and not self.answers.is_sharded:
+            both.append(self.answers.module)
+        parts = next(self.questions.shuffled(settings.batch_size, self.seed, settings.accumulate))
+        own, nothing = 0.0, 0.0
+        both.to(device)
+        for part in (one.to(device) for one in parts if len(one.rows)):
+            with working(), torch.no_grad(), autocast(settings.precision, device):
+                answer = self.lesson.answer(student.module, part).float()
+                targets = self.targets(part)
+            own += len(part.rows) * float(self._difference(answer, targets, part))
+            empty = torch.zeros_like(answer)
+            nothing += len(part.rows) * float(self._difference(empty, targets, part))
+        both.cpu()
+        return max(own, 0.0) / nothing if nothing > 0 else 1.0
+
+    def _difference(self, answer: Tensor, targets: Targets, part: Batch) -> Tensor:
+        """Return the task's own loss, which is 0 for the teacher's answers."""
+        labels = self.questions.labels[part.rows].to(answer.device)
+        losses = (term.of(answer, targets, labels) for term in self.lesson.losses)
+        return sum(losses, start=answer.new_zeros(()))
 
     def state(self) -> State:
         """All that changes as it is trained, at a halt of `run`: parameters, optimisers, losses."""
@@ -204,7 +237,7 @@ class Training:
 
 def _trained(module: nn.Module, along: Sequence[Tensor]) -> dict[str, Tensor]:
     """Every parameter by name, tied ones once."""
-    own = {f"student.{name}": one for name, one in module.named_parameters()}
+    own = {f"{STUDENT}{name}": one for name, one in module.named_parameters()}
     return own | {f"along.{number}": one for number, one in enumerate(along)}
 
 
