@@ -35,7 +35,8 @@ class Trial:
         reason: Why it was stopped, screened or failed, or which limit it is beyond.
         predictions: By the objectives' names, what was expected of a candidate that was screened
             for it; a figure that was not measured is never on a front.
-        rungs: What it was worth on the way, by steps of training, where candidates raced.
+        rungs: What was measured at each rung, by steps of training, where candidates raced. The
+            published measurement is that of the best of them.
     """
 
     number: int
@@ -57,6 +58,19 @@ class Trial:
     def stopped_at(self) -> int | None:
         """The step of training that it was stopped at; none if it was not."""
         return max(self.rungs) if self.state is State.STOPPED else None
+
+    @property
+    def best_step(self) -> int | None:
+        """Training steps before the published measurement; None if the candidate was not trained.
+
+        0 means that training could not improve the student: it is published as cut and healed.
+        """
+        steps = [
+            one.details["best_step"]
+            for one in self.measurements.values()
+            if one.samples and "best_step" in one.details
+        ]
+        return int(steps[0]) if steps else None
 
     @property
     def label(self) -> str:

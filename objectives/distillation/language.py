@@ -22,8 +22,8 @@ from protege.spaces import BadInput, Teacher
 MASKED_SHARE = 0.15
 
 FAR = 0.07
-"""`Lesson.far`. For students of SmolLM2-135M a peak rate of 1.5e-4 was better than 5e-4 at distances
-of 0.03 and 0.04, and worse at 0.06."""
+"""`Lesson.far`. For students of SmolLM2-135M a peak rate of 1.5e-4 was better than 5e-4 at distance
+0.03 and 0.04, and worse at 0.06."""
 
 NEVER = -1e4
 """Logarithm of a probability that is none; finite in half precision, so that 0 times it is 0."""

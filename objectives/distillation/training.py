@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ State = dict[str, Tensor]
 
 STUDENT, _OPTIMIZER = "student.", "optimizer."
 """Prefixes of the student's parameters and the optimisers' tensors in a state."""
+
+DISTANCE_ROWS = 128
+"""Answers that tell a student's distance from its teacher; of short texts, four batches at most."""
 
 LOST = 10
 """Steps whose mean loss tells whether a student has lost what it knew."""
@@ -70,17 +74,21 @@ class Training:
             student: The student as cut and healed.
 
         Returns:
-            The task's own loss on the first batch, as a share of the loss of a student whose
-            answers are all zero; 0 for the teacher itself. The batch is the same for all students.
+            The task's own loss on the first batches, as a share of the loss of a student whose
+            answers are all zero; 0 for the teacher itself. All students get the same batches.
         """
         settings, device = self.settings, device_of(self.settings.device)
         both = nn.ModuleList([student.module.eval()])
         if isinstance(self.answers, Online) and not self.answers.is_sharded:
             both.append(self.answers.module)
-        parts = next(self.questions.shuffled(settings.batch_size, self.seed, settings.accumulate))
-        own, nothing = 0.0, 0.0
+        batches = self.questions.shuffled(settings.batch_size, self.seed, settings.accumulate)
+        rows, own, nothing = 0, 0.0, 0.0
         both.to(device)
-        for part in (one.to(device) for one in parts if len(one.rows)):
+        # a batch has texts of one length: those of several stand for all of them
+        for part in (one.to(device) for batch in islice(batches, 4) for one in batch):
+            if not len(part.rows) or rows >= DISTANCE_ROWS:
+                continue
+            rows += len(part.rows)
             with working(), torch.no_grad(), autocast(settings.precision, device):
                 answer = self.lesson.answer(student.module, part).float()
                 targets = self.targets(part)

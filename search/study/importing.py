@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import accumulate
 
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
@@ -63,12 +64,18 @@ def adopt(study: Study, space: SearchSpace, goals: Goals, trial: Trial, source: 
 
 def _attributes(trial: Trial, architecture: str, source: str, goals: Goals) -> dict[str, object]:
     """What a trial that was told here has stored beside its values."""
-    trained = [name for name in goals.names if trial.measurements[name].examples]
+    trained = [goal for goal in goals.goals if trial.measurements[goal.name].examples]
+    # candidates are compared at a rung by the best they have reached there
+    best = {
+        goal.name: [*accumulate(trial.rungs.values(), max if goal.sign < 0 else min)]
+        for goal in trained
+    }
     rungs = {
         f"{RUNG}{step}": [
-            value if name in trained else trial.measurements[name].value for name in goals.names
+            best[name][at] if name in best else trial.measurements[name].value
+            for name in goals.names
         ]
-        for step, value in trial.rungs.items()
+        for at, step in enumerate(trial.rungs)
     }
     return {
         "key": trial.key,

@@ -118,7 +118,7 @@ def _one_after_another(
         heir = begin(architecture, search.calibration) is not None
         candidate = replace(_anew(search, architecture), inherit=begin)
         rungs = _retention(search).rungs(candidate)
-        yield _Warm(heir, {rung.step: rung.measurement.value for rung in rungs})
+        yield _Warm(heir, {rung.step: rung.published.value for rung in rungs})
         keep(folder, number, candidate)
         stored[artifact(folder, number)] = architecture
 

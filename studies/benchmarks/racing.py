@@ -9,6 +9,7 @@ Training is counted in steps times seconds a step.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from protege.search import Front, Search, Trial
@@ -82,7 +83,7 @@ def _stopped(front: Front, trials: Sequence[Trial], race: Race) -> dict[int, int
     curves = [
         Curve(
             costs=tuple(goal.sign * trial.measurements[goal.name].value for goal in costs),
-            qualities=tuple(trial.rungs.values()),
+            qualities=tuple(accumulate(trial.rungs.values(), max)),
             seconds=tuple(_seconds(trial, step) for step in trial.rungs),
         )
         for trial in trials

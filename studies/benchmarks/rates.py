@@ -32,7 +32,7 @@ from studies.benchmarks.parts import run_parts
 from studies.benchmarks.tabulated import TABLE
 
 TIMES = 8
-STUDENTS = 12
+STUDENTS = 8
 SEEDS = (0, 1, 2)
 ONE_RATE, BY_DISTANCE, LONG = "one rate", "rate by distance", "eight times as long"
 

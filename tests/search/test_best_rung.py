@@ -1,0 +1,48 @@
+"""What is published, exported and judged is the best rung of a trial."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protege.objectives.distillation.training import Training
+from protege.search import State
+from tests.search.toys import toy
+
+
+@pytest.fixture
+def _worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turn every gradient round, so that training makes a student worse with each step."""
+    learn = Training._learn
+
+    def harm(self: Training, *given: Any) -> None:
+        learn(self, *given)
+        for parameter in self.student.module.parameters():
+            if parameter.grad is not None:
+                parameter.grad.neg_()
+
+    monkeypatch.setattr(Training, "_learn", harm)
+
+
+@pytest.mark.usefixtures("_worse")
+@pytest.mark.parametrize("race", [True, False])
+def test_no_trial_is_published_below_its_start_and_what_is_exported_is_what_was_judged(
+    tmp_path: Path, *, race: bool
+) -> None:
+    changes: dict[str, Any] = {} if race else {"race": None}
+    search = toy(tmp_path / "run", **changes)
+    front = search.run(trials=5)
+    judged = search.retention
+    assert judged is not None
+    for trial in front.trials:
+        assert trial.state in {State.COMPLETE, State.STOPPED}
+        if trial is front.teacher:
+            continue
+        found = trial.measurements["retention"]
+        cut = search.candidate(search.space.by_key[trial.key])
+        start = judged.judge(cut.student.module, cut).value
+        assert found.value == start
+        assert trial.best_step == 0
+    student = next(one for one in front.members if one is not front.teacher)
+    folder = front.export(student, tmp_path / "student")
+    assert search.confirm(folder)["retention"] == student.measurements["retention"].value
