@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +14,18 @@ from protege.search.export import export
 from protege.search.fidelity import Fidelity
 from protege.search.goals import Goal, Goals
 from protege.search.heads import HeadScores
+from protege.search.private import owner_only
 from protege.search.reporting import write_report
 from protege.search.reporting.wording import CHOSEN, rarely_cut
 from protege.search.reporting.wording import SIZES as WORDS
 from protege.search.results import artifact
-from protege.search.study import Sent, database_path, read_study, trials_of
+from protege.search.study import Sent, database_path, read_study, shown, trials_of
 from protege.search.ties import tied
 from protege.search.trial import State, Trial
+from protege.search.weights import damage
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic, digest, write_text
 from protege.spaces.knobs import SIZES
-from protege.spaces.student import MANIFEST
 
 TEACHER = "teacher"
 """What the teacher is called where students go by their labels."""
@@ -68,13 +70,14 @@ class Front:
             BadInput: There is no study, or it has no finished trial.
         """
         place = storage_of(run)
+        named = shown(place) if place == str(run) else run
         study = read_study(place, name)
         about = study.user_attrs.get("about")
         if about is None:
-            raise BadInput(f"{run}: the study {study.study_name!r} was not made by protege")
+            raise BadInput(f"{named}: the study {study.study_name!r} was not made by protege")
         trials = tuple(trials_of(study))
         if not any(trial.state is State.COMPLETE for trial in trials):
-            raise BadInput(f"{run}: no finished trial yet; run the study first, or for longer")
+            raise BadInput(f"{named}: no finished trial yet; run the study first, or for longer")
         goals = Goals.of_records(about["goals"])
         database = database_path(place)
         beside = database.parent if database else Path()
@@ -132,7 +135,8 @@ class Front:
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
         """Keep what ``protege measure`` found of its students in a place; tables tell it too."""
         path = self.folder / MEASURED / f"{digest(label.encode())}.json"
-        write_text(path, json.dumps({"label": label, **record}, indent=1))
+        with self._owned():
+            write_text(path, json.dumps({"label": label, **record}, indent=1))
         return path
 
     @property
@@ -194,14 +198,24 @@ class Front:
         raise BadInput(f"no trial {number} in study {self.name!r}; it has {len(self.trials)}")
 
     def weights(self, trial: Trial) -> Path:
-        """The folder with a trial's weights; fetched first if they are in a store alone.
+        """Return the folder with a trial's weights; it does not exist if they were not kept.
+
+        They are fetched first if only a store has them whole.
 
         Raises:
-            BadInput: The store cannot be read.
+            BadInput: The store cannot be read, or the weights are damaged or another study's.
         """
         stored = artifact(self.folder, trial.number)
-        if self.sent and trial in self.members and not (stored / MANIFEST).exists():
-            self.sent.fetch(stored)
+        damaged = damage(stored, trial.weights)
+        if damaged and self.sent and trial in self.members:
+            with self._owned():
+                self.sent.fetch(stored)
+            damaged = damage(stored, trial.weights)
+        if damaged and stored.exists():
+            raise BadInput(
+                f"trial {trial.number} ({trial.label}): {damaged}; take another trial, or train it "
+                "again in a new study"
+            )
         return stored
 
     def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
@@ -217,10 +231,13 @@ class Front:
         chosen = self.trial(trial) if isinstance(trial, int) else trial
         target = Path(folder) if folder else self.folder / "students" / chosen.label
         stored = self.weights(chosen)
-        if self.sent and chosen in self.members and not (stored / MANIFEST).exists():
+        if chosen in self.members and not stored.exists():
+            where, what = str(stored), "restore the folder from a copy, or run a new study"
+            if self.sent:
+                where, what = self.sent.url, "run the study again where its run folder is"
             raise BadInput(
                 f"trial {chosen.number} ({chosen.label}): on the front, but its weights are not in "
-                f"{self.sent.url}; run the study again where its run folder is, and they are sent"
+                f"{where}; {what}"
             )
         return export(chosen, stored, target, self.about)
 
@@ -230,16 +247,22 @@ class Front:
         Args:
             folder: Where ``index.html`` goes; ``report`` in the run folder if not given.
         """
-        target = Path(folder) if folder else self.folder / "report"
         self.save()
-        return write_report(self, target / "index.html")
+        if folder:
+            return write_report(self, Path(folder) / "index.html")
+        with self._owned():
+            return write_report(self, self.folder / "report" / "index.html")
 
     def save(self) -> Path:
         """Write the front to ``front.csv`` in the run folder."""
         path = self.folder / "front.csv"
-        with atomic(path) as scratch:
+        with self._owned(), atomic(path) as scratch:
             self.table.to_csv(scratch, index=False)
         return path
+
+    def _owned(self) -> AbstractContextManager[None]:
+        """Create files as the study that made the run folder does."""
+        return owner_only(self.folder, private=self.about.get("private", True))
 
     def __str__(self) -> str:
         if not self.members:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from protege.objectives import Candidate
 from protege.search.trial import Trial
+from protege.search.weights import damage, seal
 from protege.spaces.cache import atomic, is_abandoned, remove, text_checksum, write_text
 
 ARTIFACTS, CHECKPOINTS, RECORDS = "artifacts", "checkpoints", "records"
@@ -21,13 +22,15 @@ def checkpoint(folder: Path, number: int) -> Path:
     return folder / CHECKPOINTS / f"trial-{number:05d}.safetensors"
 
 
-def keep(folder: Path, number: int, candidate: Candidate) -> None:
-    """Store the candidate's student as it is now, whole or not at all."""
+def keep(folder: Path, number: int, candidate: Candidate) -> str:
+    """Store the candidate's student as it is now, whole or not at all; return its checksum."""
     path = artifact(folder, number)
     with atomic(path) as scratch:
         remove(scratch)
         candidate.student.save(scratch)
+        checksum = seal(scratch)
         remove(path)
+    return checksum
 
 
 def record(folder: Path, trial: Trial) -> None:
@@ -39,15 +42,24 @@ def record(folder: Path, trial: Trial) -> None:
 
 
 def recorded(folder: Path, number: int, key: str) -> Trial | None:
-    """What was found of a trial of that architecture; none if nothing is there, or not whole."""
+    """Return what was found of a trial of that architecture.
+
+    It is None if nothing is there, or if the record or the weights are damaged: the job is done
+    again.
+    """
     try:
         stored = json.loads(_record(folder, number).read_text(encoding="utf-8"))
         found = stored["record"]
-        if stored["checksum"] == text_checksum(found) and found["key"] == key:
-            return Trial.of_record(found)
+        if stored["checksum"] != text_checksum(found) or found["key"] != key:
+            return None
+        trial = Trial.of_record(found)
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # absent, cut short or altered: the job is done again
-    return None
+        return None
+    if trial.number != number:
+        return None
+    if trial.weights and damage(artifact(folder, number), trial.weights):
+        return None
+    return trial
 
 
 def sweep(folder: Path, front: Iterable[int], ended: Iterable[int]) -> None:

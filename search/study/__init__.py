@@ -8,7 +8,7 @@ from protege.search.study.gaussian import MemberGP
 from protege.search.study.importing import adopt, adoptable
 from protege.search.study.ledger import Ledger, identify, open_ledger, open_study, trials_of
 from protege.search.study.sampler import UniqueSampler
-from protege.search.study.storage import database_path, read_study
+from protege.search.study.storage import database_path, read_study, shown
 from protege.search.study.store import Store, bucket_and_prefix
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "open_ledger",
     "open_study",
     "read_study",
+    "shown",
     "trials_of",
 ]

@@ -1,5 +1,6 @@
 """Where a study is stored: opened, found, read."""
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from sqlalchemy.pool import NullPool
 
 from protege.search.progress import complain
 from protege.spaces import BadInput
+from protege.spaces.redaction import HIDDEN, without_secrets
 
 Result = TypeVar("Result")
 
@@ -35,6 +37,9 @@ JOURNAL = "journal"
 
 FILES = ("sqlite", JOURNAL)
 """Schemes of storages that are files."""
+
+_BEFORE_HOST = re.compile(r"^([\w+.-]*:/*)?.*@", re.DOTALL)
+"""What a text that is no URL may have of a user and a password."""
 
 _MADE = ("already exists", "UNIQUE", "duplicate key")
 """What a server says of a table that somebody else has made meanwhile."""
@@ -59,10 +64,28 @@ def read_study(storage: str, name: str | None = None) -> Study:
         opened = open_storage(storage)
         names = optuna.get_all_study_names(opened)
         if name is None and len(names) != 1:
-            raise BadInput(f"{storage}: expected one study, found {len(names)}: {', '.join(names)}")
+            found = f"{len(names)}: {', '.join(names)}"
+            raise BadInput(f"{shown(storage)}: expected one study, found {found}")
         if name is not None and name not in names:
-            raise BadInput(f"{storage}: no study {name!r}; it has: {', '.join(names)}")
+            has = ", ".join(names)
+            raise BadInput(f"{shown(storage)}: no study {name!r}; it has: {has}")
         return optuna.load_study(study_name=name or names[0], storage=opened)
+
+
+def shown(storage: str | URL) -> str:
+    """Return a storage URL as messages may name it, without any secret.
+
+    The password is hidden, and the query, which may hold another, is left out. Of text that cannot
+    be parsed everything before the last ``@`` is hidden.
+    """
+    try:
+        url = make_url(storage)
+    except (ArgumentError, ValueError):
+        return without_secrets(_BEFORE_HOST.sub(rf"\g<1>{HIDDEN}@", str(storage)))
+    if url.get_backend_name() in FILES and not url.password:
+        return without_secrets(str(storage))
+    query = f"?{HIDDEN}" if url.query else ""
+    return without_secrets(url.set(query={}).render_as_string(hide_password=True)) + query
 
 
 def database_path(storage: str) -> Path | None:
@@ -73,17 +96,19 @@ def database_path(storage: str) -> Path | None:
     """
     try:
         url = make_url(storage)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number is a ValueError
         expected = (
             "a URL such as sqlite:///runs/name/study.db, journal:///runs/name/study.log or "
             "postgresql://host/name"
         )
-        raise BadInput(f"storage {storage!r}: expected {expected}") from None
+        raise BadInput(f"storage {shown(storage)!r}: expected {expected}") from None
+    if "@" in (url.host or ""):
+        raise BadInput(f"storage {shown(storage)}: write an @ in the password as %40")
     if url.get_backend_name() not in FILES:
         return None
     if not url.database or url.database == ":memory:":
         raise BadInput(
-            f"storage {storage!r}: in memory nothing is kept; expected a file or a server"
+            f"storage {shown(url)!r}: in memory nothing is kept; expected a file or a server"
         )
     return Path(url.database)
 
@@ -115,7 +140,7 @@ def _tables(storage: str, **options: Any) -> RDBStorage:
     tries = 0
     while True:
         try:
-            return RDBStorage(storage, engine_kwargs=options)
+            return RDBStorage(storage, engine_kwargs={"hide_parameters": True, **options})
         except (IntegrityError, OperationalError, ProgrammingError) as error:
             tries += 1
             ours = not any(words in str(error) for words in _MADE)
@@ -150,11 +175,14 @@ def reached(url: URL) -> Iterator[None]:
         yield
     except (ImportError, NoSuchModuleError) as error:
         advice = 'pip install "protege[postgresql]"' if "postgresql" in url.drivername else ""
-        raise BadInput(f"storage {url}: its driver is not installed ({error}); {advice}") from None
+        raise BadInput(
+            f"storage {shown(url)}: its driver is not installed ({error}); {advice}"
+        ) from None
     except OperationalError as error:
         reason = " ".join(str(error.orig).split())
         raise BadInput(
-            f"storage {url}: the server does not let us in ({reason}); start it, or mend the URL"
+            f"storage {shown(url)}: the server does not let us in ({reason}); start it, or mend "
+            "the URL"
         ) from error
 
 
