@@ -6,12 +6,11 @@ import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.resources import files
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils._validators import validate_repo_id
 from jinja2 import Environment, StrictUndefined
 
 from protege.objectives import Measurement
@@ -105,7 +104,7 @@ def _details(found: Measurement) -> dict[str, Any]:
     return {
         name: value
         for name, value in found.details.items()
-        if name in WORDS or (isinstance(value, Real) and re.fullmatch(r"\w+", name))
+        if name in WORDS or (not isinstance(value, str) and re.fullmatch(r"\w+", name))
     }
 
 

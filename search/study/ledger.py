@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -231,13 +232,11 @@ def _read(stored: FrozenTrial) -> Trial:
     Raises:
         BadInput: Its record is damaged, or of another trial.
     """
-    own = stored.user_attrs
-    try:
-        trial = Trial.of_record(own["protege"])
-        whole = own.get(CHECKSUM) in {None, text_checksum(own["protege"])}
-    except (KeyError, TypeError, ValueError, AttributeError):
-        whole = False
-    if not whole or (trial.number, trial.key) != (stored.number, own.get("key", trial.key)):
+    own, trial = stored.user_attrs, None
+    with suppress(KeyError, TypeError, ValueError, AttributeError):
+        if own.get(CHECKSUM) in {None, text_checksum(own["protege"])}:
+            trial = Trial.of_record(own["protege"])
+    if trial is None or (trial.number, trial.key) != (stored.number, own.get("key", trial.key)):
         raise BadInput(
             f"the storage's record of trial {stored.number} was altered after it was written, or "
             "is another trial's; restore the storage from a copy, or run a new study"

@@ -145,8 +145,8 @@ def told_much(front: Front) -> Front:
         "folder": "/home/me/runs/toy",
         "artifacts": "s3://hunter2/prefix",
         "processor": "Turing-7",
-        "teacher": own["teacher"] | {"source": "/home/me/secret-host/teacher"},
-        "goals": [goal | {"declared": declared} for goal in own["goals"]],
+        "teacher": {**own["teacher"], "source": "/home/me/secret-host/teacher"},
+        "goals": [{**goal, "declared": declared} for goal in own["goals"]],
     }
     details: dict[str, Any] = {
         "speedup": 2.0,
@@ -177,7 +177,8 @@ def test_an_export_tells_nothing_of_this_machine_its_users_and_its_network(
 
 
 def test_what_is_published_is_on_a_list(front: Front) -> None:
-    more = front.about | {"anything": "/home/me", "teacher": front.about["teacher"] | {"new": "me"}}
+    teacher = {**front.about["teacher"], "new": "me"}
+    more = {**front.about, "anything": "/home/me", "teacher": teacher}
     told = published(front.members[0], more)
     assert told == published(front.members[0], front.about)
     assert set(told) == {
@@ -244,7 +245,7 @@ def test_studies_of_earlier_versions_name_no_path_either(
     source: str, base: str | None, front: Front
 ) -> None:
     own = {name: value for name, value in front.about["teacher"].items() if name != "hub_id"}
-    earlier = front.about | {"teacher": own | {"source": source, "is_hub_id": True}}
+    earlier = {**front.about, "teacher": {**own, "source": source, "is_hub_id": True}}
     assert published(front.members[0], earlier)["teacher"]["hub_id"] == base
 
 

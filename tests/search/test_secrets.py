@@ -99,7 +99,7 @@ def test_a_storage_that_cannot_be_used_is_named_without_its_password(kind: str) 
 
 
 @given(
-    st.text(st.characters(exclude_categories=("C",)), max_size=20),
+    st.text(st.characters(exclude_categories=["C"]), max_size=20),
     st.sampled_from(["postgresql", "mysql+pymysql", "mssql+pyodbc"]),
 )
 def test_a_storage_is_shown_without_its_password_whatever_that_is(more: str, driver: str) -> None:
