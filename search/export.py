@@ -14,6 +14,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 from jinja2 import Environment, StrictUndefined
 
 from protege.objectives import Measurement
+from protege.search.plain import code, printable
 from protege.search.trial import State, Trial
 from protege.search.weights import files_in
 from protege.spaces import BadInput
@@ -127,4 +128,6 @@ def _card(trial: Trial, manifest: Mapping[str, Any]) -> str:
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
+    # a JSON string is YAML too; Markdown leaves code spans as they are
+    environment.filters |= {"yaml": json.dumps, "code": code, "text": printable}
     return environment.from_string(template).render(trial=trial, **manifest)
