@@ -48,7 +48,7 @@ class Noise:
         costs = np.array([[one.value for one in found] for found in goals])
         costs *= np.array(signs)[:, None]
         better = (costs[:, :, None] < costs[:, None, :]) & ~same
-        every: Pairs = same.all(axis=0)
+        every: Pairs = np.logical_and.reduce(same, axis=0)
         dominates: Pairs = (same | better).all(axis=0) & better.any(axis=0)
         return cls(np.logical_and(every, ~_itself(len(costs[0]))), dominates)
 
