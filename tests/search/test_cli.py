@@ -72,8 +72,10 @@ def test_export_writes_the_best_student_or_the_one_named(
 
 def test_a_study_file_stands_for_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = write_study(folder)
-    said(capsys, "run", study, "--trials", 2)
-    assert said(capsys, "pick", study) == said(capsys, "pick", folder / "run")
+    said(capsys, "run", study, "--trials", 4)
+    one, other = (said(capsys, "pick", run).splitlines() for run in (study, folder / "run"))
+    assert one[:-1] == other[:-1]
+    assert one[-1].startswith(f"To export it: protege export {study} --trial ")
 
 
 @pytest.mark.parametrize("by", ["activation", "gradient", "ablation"])
