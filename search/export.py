@@ -27,7 +27,7 @@ TEACHER = ("fingerprint", "task", "auto_class", "auto_processor", "key", "archit
 GOAL = ("name", "unit", "direction", "limit")
 """What is published of a goal; how it was declared names hosts, users and paths."""
 
-WORDS = ("grade", "clock")
+WORDS = ("grade", "clock", "error_floor")
 """What is published of a measurement beside figures: words of a fixed vocabulary.
 
 A target's label, the reason for throttling and the name of a meter name the machine.
