@@ -10,6 +10,7 @@ import torch
 
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic
+from protege.spaces.private import check_untampered
 
 
 def hand_over(content: Any, path: Path, what: str, advice: str) -> None:
@@ -36,8 +37,12 @@ def hand_over(content: Any, path: Path, what: str, advice: str) -> None:
 
 
 def unpacked(path: Path) -> Any:
-    """What `hand_over` wrote there, its tensors mapped from the file, each process's own."""
-    # written by the study itself, in a folder of its own
+    """Return what `hand_over` wrote there, its tensors mapped from the file by each process.
+
+    Raises:
+        BadInput: Another user wrote the file, or could have: to unpickle it is to run it.
+    """
+    check_untampered(path)
     return torch.load(path, mmap=True, weights_only=False)
 
 

@@ -20,16 +20,20 @@ from protege.search.plain import printable
 from protege.search.progress import complain, say, say_table, watching
 from protege.search.reporting import least, write_heads
 from protege.search.search import Search
-from protege.search.stopping import ASKED_TO_LEAVE
+from protege.search.stopping import Interrupted, exit_code, interruptible, signal_behind
 from protege.spaces import BadInput, ProtegeError, Teacher
 from protege.spaces.policies import HeadsBy
 
-INTERRUPTED, REFUSED = 130, 2
+REFUSED = 2
 RUN = "the run folder, its study.db, a storage URL, or the study file"
+ENDS = (
+    "Exit codes: 0, 2 for what cannot be done, 130 after Ctrl-C, 143 after SIGTERM, 129 after "
+    "SIGHUP. Signals end a command in order: finished trials are kept, the same line goes on."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, 2 for what cannot be done, 130 for Ctrl-C."""
+    """Run one command and return its exit code, as `ENDS` lists them."""
     words = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(with_budgets(words))
     return guarded(lambda: options.command(options), debug=options.debug)
@@ -43,10 +47,11 @@ def guarded(command: Callable[[], None], *, debug: bool = False) -> int:
         debug: Whether the traceback is printed too.
     """
     try:
-        command()
-    except KeyboardInterrupt:
+        with interruptible():
+            command()
+    except KeyboardInterrupt as interruption:
         complain("protege: stopped; every finished trial is kept, the same line goes on")
-        return INTERRUPTED
+        return exit_code(interruption)
     except Exception as error:
         line = _one_line(error)
         if line is None:
@@ -62,7 +67,7 @@ def finish(front: Front) -> None:
     """Print what a person wants to see when a study ends: front, report, time.
 
     Raises:
-        KeyboardInterrupt: It ended because of Ctrl-C.
+        Interrupted: It ended because of Ctrl-C or another signal.
     """
     report = front.report()
     found, trials = len(front.students), len(front.trials)
@@ -73,8 +78,9 @@ def finish(front: Front) -> None:
     scale = "0 = the teacher alone, 1 = its quality at no cost"
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
     say(f"{Accounting(front.about['seconds'])}\nReport: {printable(report)}")
-    if front.about.get("ended") == ASKED_TO_LEAVE:
-        raise KeyboardInterrupt  # nothing that would come after it is wanted
+    number = signal_behind(front.about.get("ended", ""))
+    if number is not None:
+        raise Interrupted(number)  # nothing that would come after it is wanted
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -172,7 +178,9 @@ def _search_in(path: Path) -> Search:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="protege", description="Find the student architectures worth distilling."
+        prog="protege",
+        description="Find the student architectures worth distilling.",
+        epilog=ENDS,
     )
     parser.add_argument("--debug", action="store_true", help="print the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="command")

@@ -12,7 +12,7 @@ from protege.search.progress import Bar
 from protege.search.racing import Race
 from protege.search.results import artifact, clear, recorded, sweep
 from protege.search.screening import screened
-from protege.search.stopping import ASKED_TO_LEAVE, Leaving, Stopping
+from protege.search.stopping import Leaving, Stopping
 from protege.search.study import Artifacts, Ledger
 from protege.search.trial import State, Trial
 from protege.search.warm import finished
@@ -115,7 +115,7 @@ class Coordinator:
             return reason
         if not self._jobs and self.ledger.exhausted:
             return f"all {len(self.ledger.space)} students of the space were tried"
-        return ASKED_TO_LEAVE if leave.asked else ""
+        return leave.reason
 
     @property
     def _at_work(self) -> int:

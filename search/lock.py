@@ -1,37 +1,32 @@
 """One process at a time for each study."""
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from protege.spaces import BadInput
+from protege.spaces.locks import holder, note_holder, opened
 
 
 @contextmanager
 def held(folder: Path, name: str, file_name: str = "study.lock") -> Iterator[None]:
-    """Hold a study's folder; the system lets go of it however the process ends.
+    """Hold a study's folder; the kernel releases it however the process ends.
 
     Args:
         folder: The folder.
         name: The study.
-        file_name: What stands for the study there.
+        file_name: The file in the folder that is locked.
 
     Raises:
-        BadInput: Another process holds it.
+        BadInput: Another process holds it, or the file is another user's or a symbolic link.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / file_name).open("a+") as file:
+    with opened(folder / file_name) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise refused(name, holder) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+            raise refused(name, holder(file)) from None
+        note_holder(file)
         yield
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -82,7 +82,8 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Print an error or a warning to stderr; secrets in it are hidden, escape codes written out."""
     told = printable(without_secrets(text), keep="\n")
-    print(told, file=sys.stderr)  # noqa: T201 - beside `say`, the one place that does
+    with suppress(OSError):  # a terminal that is gone
+        print(told, file=sys.stderr)  # noqa: T201 - beside `say`, the one place that does
 
 
 def say_table(rows: Sequence[Mapping[str, object]]) -> None:

@@ -127,8 +127,9 @@ class Search:
         """Go on until the study has that many trials, and return its front.
 
         Run again, it takes up where it was: a trial that was cut short is repeated under its
-        number, finished ones are not. Ctrl-C ends it when the trial under way is finished; twice,
-        or any other end, loses at most the training of one.
+        number, finished ones are not. Ctrl-C ends it when the trial under way is finished, SIGTERM
+        and SIGHUP some seconds later at the latest (`stopping.leaving`). Ctrl-C twice, or any other
+        end, loses at most the training of one.
 
         Args:
             trials: Trials in all, those of earlier runs included; fewer where the space has fewer.
@@ -161,14 +162,15 @@ class Search:
                     ledger.claim = claim
                 coordinator = self._coordinator(ledger, engine or SerialEngine())
                 coordinator.show(progress)
-                with leaving() as leave, self._started(coordinator.engine):
+                # inside: what ends the engine is not interrupted again, nor is its start waited for
+                with self._started(coordinator.engine), leaving() as leave:
                     for _ in coordinator.go_on(stopping, leave):
                         self._describe(ledger)
                         coordinator.show(progress)
                 self._describe(ledger, coordinator.ended)
             self.stopwatch.announce = _ignore
         if not coordinator.done:
-            raise KeyboardInterrupt  # there is nothing to return
+            leave.check()  # there is nothing to return
         front = Front.read(self.storage, self.name)
         front.save()
         return front

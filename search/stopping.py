@@ -1,17 +1,30 @@
-"""When a study ends: trials, time, nothing more to gain; and what Ctrl-C does."""
+"""When a study ends: trials, time, nothing more to gain; and what Ctrl-C and other signals do."""
 
+import os
+import select
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 from protege.search.progress import complain
 from protege.spaces import BadInput
 
 ASKED_TO_LEAVE = "Ctrl-C asked it to"
 """Why a study ended that somebody at the terminal has ended."""
+
+REASONS = {
+    signal.SIGINT: ASKED_TO_LEAVE,
+    signal.SIGTERM: "SIGTERM asked it to",
+    signal.SIGHUP: "SIGHUP asked it to",
+}
+"""Why a study ended that a signal has ended."""
+
+GRACE_S = 5.0
+"""Seconds that trials under way have left after SIGTERM or SIGHUP; Docker kills after ten."""
 
 GAIN = 1e-3
 """By what share hypervolume has to grow for it to count; noise alone makes it grow by less."""
@@ -65,32 +78,152 @@ def without_gain(volumes: Sequence[float]) -> int:
     return len(volumes) - last
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal ends the command; the exit code is 128 plus its number.
+
+    Attributes:
+        number: The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """Return the exit code of a command that a signal has ended, such as 130 for Ctrl-C."""
+    return 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
+
+
+def signal_behind(reason: str) -> int | None:
+    """Return the signal for which a study ended for that reason, or None if none did."""
+    return next((number for number, one in REASONS.items() if one == reason), None)
+
+
 @dataclass
 class Leaving:
-    """Whether the study was asked to end with what is under way."""
+    """Whether a signal has asked the study to end with the trials under way.
 
-    asked: bool = False
+    Attributes:
+        number: The signal; None as long as there was none.
+    """
+
+    number: signal.Signals | None = None
+    _is_overdue: bool = False
+    _timer: threading.Timer | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the study is to end; empty if it is not."""
+        return "" if self.number is None else REASONS[self.number]
+
+    def check(self) -> None:
+        """Raise `Interrupted` if a signal has come."""
+        if self.number is not None:
+            raise Interrupted(self.number)
+
+    def ask(self, number: int, _: FrameType | None) -> None:
+        """Handle a signal.
+
+        Raises:
+            Interrupted: The study leaves at once: Ctrl-C for the second time, or trials that have
+                not finished some seconds after SIGTERM or SIGHUP.
+        """
+        if number == signal.SIGHUP:
+            mute_what_hung_up()
+        if self.number and (number == signal.SIGINT or self._is_overdue):
+            raise Interrupted(self.number)
+        self.number = self.number or signal.Signals(number)
+        if number == signal.SIGINT:
+            complain("protege: leaving when this trial is finished; Ctrl-C again leaves now")
+        elif self._timer is None:  # GNU timeout and some schedulers send it twice
+            self._timer = threading.Timer(GRACE_S, self._call_again, [number])
+            self._timer.daemon = True
+            self._timer.start()
+            complain(
+                f"protege: {signal.Signals(number).name}: leaving when this trial is finished, "
+                f"without it after {GRACE_S:g} s"
+            )
+
+    def settle(self) -> None:
+        """End the timer, if there is one."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
+
+    def _call_again(self, number: int) -> None:
+        self._is_overdue = True
+        os.kill(os.getpid(), number)
 
 
 @contextmanager
 def leaving() -> Iterator[Leaving]:
-    """Ctrl-C once asks to leave when what runs is finished; twice leaves at once.
+    """Yield whether a signal has asked the study to leave.
 
-    Outside the main thread, where Python hands on no signals, it is left as it is.
+    The first Ctrl-C, SIGTERM or SIGHUP asks it to leave when the trials under way are finished. A
+    second Ctrl-C leaves at once. Whoever sends SIGTERM or SIGHUP (Slurm, Docker, Kubernetes) kills
+    soon after, so trials that have not finished after `GRACE_S` are left for the next run.
+
+    SIGINT is heeded even if it was ignored, as a shell without job control does for what it starts
+    in the background. SIGTERM and SIGHUP stay ignored if they were, as by ``nohup``. Outside the
+    main thread, where Python delivers no signals, nothing changes.
     """
     found = Leaving()
+    with handling(found.ask, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
+        try:
+            yield found
+        except KeyboardInterrupt:
+            found.check()  # Ray raises one of its own in place of what a handler raised
+            raise
+        finally:
+            found.settle()
 
-    def ask(_: int, __: FrameType | None) -> None:
-        if found.asked:
-            raise KeyboardInterrupt
-        found.asked = True
-        complain("protege: leaving when this trial is finished; Ctrl-C again leaves now")
 
-    if threading.current_thread() is not threading.main_thread():
-        yield found
-        return
-    before = signal.signal(signal.SIGINT, ask)
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let the first SIGTERM or SIGHUP raise `Interrupted` in the block, much as Ctrl-C does."""
+    told: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            mute_what_hung_up()
+        if not told:  # the second one must not interrupt the end in order
+            told.append(number)
+            raise Interrupted(number)
+
+    with handling(stop, (signal.SIGTERM, signal.SIGHUP)):
+        yield
+
+
+@contextmanager
+def handling(
+    handler: Callable[[int, FrameType | None], None], numbers: Sequence[signal.Signals]
+) -> Iterator[None]:
+    """Handle signals in the block, those that are ignored excepted; SIGINT is handled anyway."""
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in numbers}
+    heeded = {
+        number: one
+        for number, one in before.items()
+        # None: a handler that Python did not set, and could not set again
+        if one is not None and (one != signal.SIG_IGN or number == signal.SIGINT)
+    }
+    for number in heeded:
+        signal.signal(number, handler)
     try:
-        yield found
+        yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, one in heeded.items():
+            signal.signal(number, one)
+
+
+def mute_what_hung_up() -> None:
+    """Discard further output if its terminal is gone; every line would be an error."""
+    for descriptor in (1, 2):
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0)):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)

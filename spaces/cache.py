@@ -3,9 +3,13 @@
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,8 +21,14 @@ from typing_extensions import Buffer
 
 from protege.spaces.errors import DiskFull
 from protege.spaces.locks import locked
+from protege.spaces.private import running_system
 
 Key = Mapping[str, Any]
+
+_SCRATCH = re.compile(
+    r"\..+\.(?P<space>[0-9a-f]{8})[0-9a-f]{8}\.(?P<pid>[1-9]\d*)\.scratch", re.DOTALL
+)
+"""The name of a scratch file: the final name, where its process runs, random digits, its id."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,7 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        self.scratch = path.with_name(_scratch_name(path.name))
 
     def __enter__(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,16 +118,37 @@ def _has_no_room(error: BaseException | None) -> bool:
     return False
 
 
+def _scratch_name(name: str) -> str:
+    """Return a name for a scratch file that no other process, thread or host gives to one."""
+    # a file system takes 255 bytes
+    begin = name.encode()[:190].decode(errors="ignore")
+    return f".{begin}.{_pid_space()}{secrets.token_hex(4)}.{os.getpid()}.scratch"
+
+
 def is_abandoned(path: Path) -> bool:
-    """Whether it is a scratch path, and the process that wrote there is gone."""
-    writer = path.suffix[1:]
-    if not path.name.startswith(".") or not writer.isdecimal():
+    """Return whether a path is a scratch file of a process on this host that has ended.
+
+    The processes of another host, container or boot cannot be seen from here, so their scratch
+    files are never called abandoned.
+    """
+    found = _SCRATCH.fullmatch(path.name)
+    if found is None or found["space"] != _pid_space():
         return False
     try:
-        os.kill(int(writer), 0)
+        os.kill(int(found["pid"]), 0)
+    except OverflowError:
+        return False  # no process id, so no scratch file of ours
     except OSError as error:
         return isinstance(error, ProcessLookupError)  # else it is another user's
     return False
+
+
+@cache
+def _pid_space() -> str:
+    """Return eight hexadecimal digits for where this process's id counts: host, boot, container."""
+    namespace = Path("/proc/self/ns/pid")
+    own = str(namespace.readlink()) if namespace.is_symlink() else ""
+    return digest(f"{running_system()} {socket.gethostname()} {own}".encode())[:8]
 
 
 def remove(path: Path) -> None:

@@ -1,9 +1,22 @@
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
 
 from protege.spaces import Teacher
+from protege.spaces.private import OVERRIDE
 from tests.tiny import CASES, Case
+
+if OVERRIDE not in os.environ:
+    # locks of one test run are shared by its workers, and never waited for by another run
+    os.environ[OVERRIDE] = tempfile.mkdtemp(prefix="protege-tests-")
+    atexit.register(shutil.rmtree, os.environ[OVERRIDE], ignore_errors=True)
 
 # the same examples every time, and no deadline: the machine that runs the tests may be busy
 settings.register_profile("protege", derandomize=True, deadline=None, database=None)
@@ -24,3 +37,11 @@ def case(request: pytest.FixtureRequest) -> Case:
 def teacher(case: Case) -> Teacher:
     """Of every case one; tests leave it as it is."""
     return case.teacher()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach, which those of pytest are not."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)

@@ -85,6 +85,7 @@ def _processes(path: str, folder: Path) -> Iterator[Process]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            start_new_session=True,  # Ctrl-C is for the study, which ends them in order
         )
     try:
         yield process

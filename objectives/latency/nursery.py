@@ -13,6 +13,10 @@ from protege.objectives.latency.device.main import FRAME
 from protege.objectives.latency.job import Job
 from protege.objectives.lease import alone
 from protege.spaces.errors import Unsupported
+from protege.spaces.private import made_private, private_folder
+
+INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
+"""The environment variable by which `torch.compile` is told where to keep what it compiles."""
 
 
 class Nursery:
@@ -29,6 +33,7 @@ class Nursery:
             text=True,
             encoding="utf-8",
             start_new_session=True,
+            env=os.environ | _compiled_in(),
         )
 
     @property
@@ -64,6 +69,19 @@ class Nursery:
                 # it breaks when the runner died with a job still on its way
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
+
+
+def _compiled_in() -> dict[str, str]:
+    """Return where `torch.compile` keeps the programs that it loads again.
+
+    Its default is a folder under the temporary one, with a name that anybody can predict.
+
+    Raises:
+        BadInput: The folder is not this user's alone.
+    """
+    if INDUCTOR in os.environ:
+        return {}
+    return {INDUCTOR: str(made_private(private_folder() / "inductor"))}
 
 
 class _Shared:

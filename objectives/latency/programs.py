@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from protege.objectives.latency.workload import Workload
 from protege.spaces.cache import atomic, canonical, digest, remove
 from protege.spaces.errors import DiskFull, ProtegeError
 from protege.spaces.locks import locked
+from protege.spaces.private import made_own
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "protege" / "programs"
 MOST_BYTES = 8 * 2**30
@@ -28,6 +30,12 @@ MOST_BYTES = 8 * 2**30
 
 EXPORT_S = 900
 """Seconds after which an export counts as hung."""
+
+_INSTEAD = "choose another folder for programs with XDG_CACHE_HOME or Programs(folder=...)"
+
+_FOR_THE_STUDY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that a scheduler sends to every process of a job. An exporter that they ended is started
+again: the model is not at fault, and the study knows itself when it is to end."""
 
 
 class Unexportable(ProtegeError):
@@ -54,6 +62,7 @@ class Programs:
         """The folder of a model's program; exported and checked in a process of its own if new.
 
         Raises:
+            BadInput: Other users can write in the folder: what lies there is executed.
             Unexportable: The runtime cannot take the model, or answers otherwise than PyTorch.
         """
         key = {
@@ -64,7 +73,7 @@ class Programs:
             "versions": runtime.versions(),
             "exporter": _exporter(),
         }
-        path = self.folder / digest(canonical(key).encode())
+        path = made_own(self.folder, _INSTEAD) / digest(canonical(key).encode())
         with _alone(path):
             if (path / MANIFEST).exists():
                 os.utime(path)  # used now
@@ -76,8 +85,6 @@ class Programs:
                 "precision": precision,
             }
             with atomic(path) as scratch:
-                remove(scratch)
-                scratch.mkdir()
                 _export(job | {"folder": str(scratch)}, model.model_class, runtime.interpreter)
                 remove(path)
         self._make_room(path)
@@ -148,21 +155,10 @@ def _export(job: Mapping[str, Any], name: str, interpreter: str) -> None:
         DiskFull: There is no room for the program.
         Unexportable: It failed, or hung.
     """
-    command = [interpreter, "-P", "-m", "protege.objectives.latency.exporting"]
-    environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}
     what = f"{name} could not be exported for {job['runtime']} in {job['precision']}"
-    try:
-        done = subprocess.run(
-            command,
-            input=json.dumps(job),
-            capture_output=True,
-            text=True,
-            timeout=EXPORT_S,
-            check=False,
-            env=environment,
-        )
-    except subprocess.TimeoutExpired:
-        raise Unexportable(f"{what}: not done after {EXPORT_S} s") from None
+    done = _ended(job, interpreter, what)
+    if -done.returncode in _FOR_THE_STUDY:
+        done = _ended(job, interpreter, what)
     if done.returncode == 0:
         return
     said = [line for line in done.stderr.splitlines() if line.strip()]
@@ -170,3 +166,25 @@ def _export(job: Mapping[str, Any], name: str, interpreter: str) -> None:
     if "No space left" in done.stderr or shutil.disk_usage(job["folder"]).free < 2**20:
         raise DiskFull(f"{job['folder']}: no space left on the device; make room, then go on")
     raise Unexportable(f"{what}: {cause}")
+
+
+def _ended(
+    job: Mapping[str, Any], interpreter: str, what: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run the exporter on a job, in an empty folder; return how it ended."""
+    folder = Path(job["folder"])
+    remove(folder)
+    folder.mkdir()
+    try:
+        return subprocess.run(
+            [interpreter, "-P", "-m", "protege.objectives.latency.exporting"],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            timeout=EXPORT_S,
+            check=False,
+            env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+            start_new_session=True,  # Ctrl-C is for the study
+        )
+    except subprocess.TimeoutExpired:
+        raise Unexportable(f"{what}: not done after {EXPORT_S} s") from None

@@ -34,6 +34,9 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Answer jobs until the input ends."""
+    # a scheduler sends them to every process of a job: they are for the study, which ends this one
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     # Python 3.12 warns of any fork beside threads; those of numpy expect it and hold no lock

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
@@ -25,8 +24,9 @@ from protege.objectives.latency.runtimes import (
 )
 from protege.objectives.latency.workload import Workload
 from protege.objectives.lease import alone
-from protege.spaces.cache import atomic
+from protege.spaces.cache import atomic, remove
 from protege.spaces.errors import BadInput, ProtegeError
+from protege.spaces.private import private_folder
 
 _TRIES = 3
 
@@ -220,11 +220,18 @@ def program_job(
 
 
 def runner_here() -> Path:
-    """The runner's file on this machine; written if it is not there."""
-    path = Path(tempfile.gettempdir()) / f"protege-{os.getuid()}" / runner_name()
-    if not path.exists():
+    """Return the runner's file on this machine, in a folder that no other user can write.
+
+    Its content is compared with the packaged one each time, and written anew if it differs.
+
+    Raises:
+        BadInput: The folder is not this user's alone.
+    """
+    path, content = private_folder() / runner_name(), runner()
+    if path.is_symlink() or not path.is_file() or path.read_bytes() != content:
+        remove(path)
         with atomic(path) as scratch:
-            scratch.write_bytes(runner())
+            scratch.write_bytes(content)
     return path
 
 

@@ -1,5 +1,6 @@
 """A worker on some node of a Ray cluster, as Ray calls it."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,18 @@ from protege.search.engines.task import Task
 from protege.search.engines.worker import Worker
 from protege.search.trial import Trial
 from protege.spaces import BadInput, DiskFull
+
+
+class _Announcing(logging.Handler):
+    """Hands on what is logged: that an actor waits for a lock, too, is a sign of life."""
+
+    def __init__(self, announce: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._announce = announce
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._announce(record.getMessage())
+
 
 Result = TypeVar("Result")
 
@@ -30,6 +43,7 @@ class Actor:
         torch.set_num_threads(threads)
         self._file, self._said, self._times = task, "", 0
         self._worker: Worker | None = None
+        logging.getLogger("protege").addHandler(_Announcing(self._announce))
 
     def load(self) -> Refusal | None:
         """Load the task; what is the matter if that cannot be done."""
@@ -38,7 +52,10 @@ class Actor:
                 f"{self._file} is not seen on node {gethostname()}: expected a run folder that all "
                 "nodes of the cluster share; give Search(folder=...) on a network file system"
             )
-        task = Task.load(self._file)
+        try:
+            task = Task.load(self._file)
+        except BadInput as error:
+            return error
         if task.private:
             os.umask(0o077)  # Ray has started this process, not the study
         self._worker = Worker(task, self._announce)

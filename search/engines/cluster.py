@@ -2,9 +2,12 @@
 
 import logging
 import math
+import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,15 @@ from protege.spaces.cache import remove
 
 ASKS_S = 2.0
 """How often actors are asked what they are at."""
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep a handler of SIGTERM through the block: Ray would set one that ends the process."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass
@@ -227,12 +239,13 @@ class RayEngine:
         if not self._is_ours:
             return
         try:
-            ray.init(
-                address=self.address or "local",
-                namespace="protege",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _signals_kept():
+                ray.init(
+                    address=self.address or "local",
+                    namespace="protege",
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise BadInput(

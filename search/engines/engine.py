@@ -74,6 +74,13 @@ class Died:
     reason: str
 
 
+@dataclass(frozen=True)
+class Warned:
+    """A line that a worker has logged, which the study logs in its turn."""
+
+    text: str
+
+
 Event = AtRung | Done | Died
 
 

@@ -1,5 +1,6 @@
 """Jobs side by side on this machine, a process for each, so that a crash costs one job."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -8,12 +9,14 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from protege.objectives.latency.target import available_cores
-from protege.search.engines.engine import AtRung, Done, Event, Job
+from protege.search.engines.engine import AtRung, Done, Event, Job, Warned
 from protege.search.engines.process import Process
 from protege.search.engines.task import Task, prepare
 from protege.search.engines.working import READY
 from protege.spaces import BadInput
 from protege.spaces.cache import remove
+
+logger = logging.getLogger("protege")
 
 STARTS = 5
 """So many processes in a row may be gone before they are ready; then none ever will be."""
@@ -133,7 +136,9 @@ class LocalEngine:
             if isinstance(said, AtRung):
                 one.held.add(said.number)
             return said
-        if said == READY:
+        if isinstance(said, Warned):
+            logger.warning("trial %s: %s", one.at, said.text)
+        elif said == READY:
             one.ready = self._has_started = True
             self._stillborn = 0
         else:

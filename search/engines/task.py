@@ -14,6 +14,7 @@ from protege.search.results import checkpoint
 from protege.search.warm import warm
 from protege.spaces import Architecture, SearchSpace
 from protege.spaces.cache import remove
+from protege.spaces.private import made_own
 
 FOLDER, FILE = "workers", "task.pt"
 """Where in a run folder the task and what workers print are, and what the task is called there."""
@@ -84,10 +85,13 @@ def prepare(folder: Path) -> Path:
 
     Returns:
         Where the task goes.
+
+    Raises:
+        BadInput: There is something else that is not removed, such as a symbolic link.
     """
     path = task_file(folder)
     remove(path.parent)
-    path.parent.mkdir(parents=True, mode=0o700)
+    made_own(path.parent, "give another Search(folder=...)")
     return path
 
 

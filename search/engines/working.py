@@ -29,6 +29,10 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Work on jobs until the socket ends."""
+    # a scheduler sends them to every process of a job: they are for the study, which ends this one.
+    # A handler, not SIG_IGN, which every program that is started from here would inherit
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
     # one that is stopped, or stuck in a library, sees no end of a socket
     with contextlib.suppress(OSError, AttributeError):  # where the kernel knows of no such thing
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -53,8 +57,11 @@ def main() -> None:
 
 
 def _worker(line: Connection, task: Any, threads: int) -> Any:
+    import logging
+
     import torch
 
+    from protege.search.engines.engine import Warned
     from protege.search.engines.task import Task
     from protege.search.engines.worker import Worker
 
@@ -66,6 +73,13 @@ def _worker(line: Connection, task: Any, threads: int) -> Any:
             last[0] = time.monotonic()
             line.send(what)
 
+    class Told(logging.Handler):
+        """Tells the study what is logged: that it waits for a lock, too, is a sign of life."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            line.send(Warned(record.getMessage()))
+
+    logging.getLogger("protege").addHandler(Told(logging.WARNING))
     return Worker(Task.load(task), announce)
 
 

@@ -128,7 +128,7 @@ def open_storage(storage: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(path)))
     try:
         # a reader (the dashboard) may hold the file for a moment
-        return _tables(storage, connect_args={"timeout": 60})
+        return _tables(storage, poolclass=NullPool, connect_args={"timeout": 60})
     except DatabaseError as error:
         if "not a database" in str(error):
             raise BadInput(f"{path}: not a SQLite database; expected a study.db") from error

@@ -1,7 +1,6 @@
 """Who waits for whom on a machine where some work and some measure; with real processes."""
 
 import multiprocessing
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from protege.objectives.lease import alone, working
+from protege.spaces.private import OVERRIDE
 
 Lease = Callable[[], AbstractContextManager[None]]
 
@@ -53,7 +53,7 @@ def started(target: Callable[..., None], *given: Any) -> BaseProcess:
 @pytest.fixture(autouse=True)
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leases that nobody else on this machine waits for, and no process left behind."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(OVERRIDE, str(tmp_path / "private"))
     yield
     while PROCESSES:
         process = PROCESSES.pop()

@@ -8,6 +8,7 @@ import pytest
 
 from protege.search import Trial
 from protege.search.results import artifact, checkpoint, clear, record, recorded, sweep
+from protege.spaces.cache import atomic
 from tests.search import toys
 
 
@@ -62,11 +63,12 @@ def test_what_a_process_died_over_as_it_wrote_is_cleared_away(folder: Path) -> N
     with subprocess.Popen(["true"]) as dead:
         dead.wait()
     (folder / "cache").mkdir()
-    for name in (f".left.json.{dead.pid}", f".under-way.json.{os.getpid()}", ".a.lock", "b.4711"):
+    ours = atomic(folder / "cache" / "under-way.json").scratch.name
+    left = ours.replace(f".{os.getpid()}.", f".{dead.pid}.")
+    for name in (left, ours, ".a.lock", "b.4711"):
         (folder / "cache" / name).touch()
     clear(folder, [])
-    left = {path.name for path in (folder / "cache").iterdir()}
-    assert left == {f".under-way.json.{os.getpid()}", ".a.lock", "b.4711"}
+    assert {path.name for path in (folder / "cache").iterdir()} == {ours, ".a.lock", "b.4711"}
 
 
 def test_there_may_be_nothing_to_sweep(folder: Path) -> None:

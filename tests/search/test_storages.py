@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from protege.search.study import storage as module
 from protege.search.study.storage import insist, open_storage
 from protege.spaces import BadInput, Teacher
 from tests.postgres import Server
-from tests.search.toys import PLAIN, go_on, keys, opened, toy
+from tests.search.toys import GOALS, PLAIN, go_on, keys, opened, toy
 
 
 @pytest.fixture(params=["postgresql", "journal"])
@@ -162,3 +163,31 @@ def test_a_driver_that_is_not_installed_is_named() -> None:
 
 def test_there_is_patience_for_a_minute_and_more() -> None:
     assert module.PATIENCE_S >= 60
+
+
+def descriptors() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no list of descriptors here")
+@pytest.mark.parametrize("read", [read_study, Front.read, open_storage])
+@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
+def test_reading_leaves_no_file_open(
+    folder: Path, scheme: str, read: Callable[[str], object]
+) -> None:
+    storage = f"{scheme}:///{folder}/study.db"
+    ledger = opened(storage)
+    go_on(ledger, 2)
+    ledger.describe({"goals": GOALS.records(), "folder": str(folder)})
+    found = [read(storage)]
+    before = descriptors()
+    found += [read(storage) for _ in range(50)]
+    assert descriptors() == before
+    assert len(found) == 51
+
+
+def test_a_study_that_goes_on_keeps_no_file_of_its_database_open(folder: Path) -> None:
+    ledger = opened(f"sqlite:///{folder}/study.db")
+    assert len(go_on(ledger, 3)) == 3
+    links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert not [one for one in links if str(one.readlink()).startswith(str(folder))]

@@ -3,16 +3,21 @@
 import errno
 import json
 import os
+import socket
+import subprocess
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from protege.spaces import Cache
-from protege.spaces.cache import atomic, write_text
+from protege.spaces import cache as module
+from protege.spaces.cache import atomic, is_abandoned, write_text
 from protege.spaces.errors import DiskFull
 
 KEY = {"teacher": "abc", "steps": 3}
@@ -197,3 +202,92 @@ def test_a_computation_that_fails_stores_nothing(tmp_path: Path) -> None:
 def test_a_stored_record_says_what_it_was_computed_from(tmp_path: Path, work: Counted) -> None:
     Cache(tmp_path).record("kind", KEY, work.record)
     assert json.loads(next(tmp_path.iterdir()).read_text(encoding="utf-8"))["key"] == KEY
+
+
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
+
+
+@given(NAMES.filter(lambda name: name not in {".", ".."}))
+def test_scratch_names_fit_a_file_system_and_never_meet(name: str) -> None:
+    found = [atomic(Path("folder") / name[:120]).scratch.name for _ in range(3)]
+    assert len({*found}) == 3  # of threads of one process, or of processes with one id
+    assert all(len(one.encode()) <= 255 and one.startswith(".") for one in found)
+
+
+def scratch_of(pid: int, name: str = "record.json") -> Path:
+    """The scratch file of a process on this machine."""
+    own = atomic(Path("folder") / name).scratch
+    return own.with_name(own.name.replace(f".{os.getpid()}.scratch", f".{pid}.scratch"))
+
+
+@pytest.mark.parametrize(
+    "name", ["record.json", "trial-00007", "a.b.4711", ".hidden", "two\nlines"]
+)
+def test_the_scratch_of_a_process_that_ended_is_abandoned_and_no_other_one(name: str) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    assert is_abandoned(scratch_of(dead.pid, name))
+    assert not is_abandoned(scratch_of(os.getpid(), name))
+    assert not is_abandoned(scratch_of(os.getppid(), name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".x.20260101120000",
+        ".env.2024",
+        ".record.json.4711",
+        ".record.json.99999999999999999999999",
+        ".backup.scratch",
+        ".backup.4711.scratch",
+        ".notes.0123456789abcdef.scratch",
+        ".notes.0123456789abcdef.0.scratch",
+        ".notes.0123456789ABCDEF.4711.scratch",
+        ".notes.0123456789abcdef.-1.scratch",
+        ".notes.0123456789abcdef.\u0661.scratch",
+        "record.json",
+        ".lock",
+    ],
+)
+def test_what_protege_did_not_make_is_never_abandoned(name: str) -> None:
+    assert not is_abandoned(Path("folder") / name)
+
+
+def test_a_process_id_that_no_system_has_is_no_error() -> None:
+    assert not is_abandoned(scratch_of(10**30))
+
+
+@pytest.mark.parametrize("of", ["another host", "another boot", "another container"])
+def test_the_scratch_of_another_host_is_never_judged(
+    of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    theirs = scratch_of(dead.pid)
+    assert is_abandoned(theirs)
+    if of == "another host":
+        monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    elif of == "another boot":
+        monkeypatch.setattr(module, "running_system", lambda: "booted again")
+    else:
+        monkeypatch.setattr(Path, "readlink", lambda _: Path("pid:[4711]"))
+    module._pid_space.cache_clear()
+    try:
+        assert not is_abandoned(theirs)
+    finally:
+        module._pid_space.cache_clear()
+
+
+def test_a_folder_of_scratch_of_two_containers_with_one_process_id_is_written_by_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = atomic(tmp_path / "record.json")
+    monkeypatch.setattr(module, "_pid_space", lambda: "00000000")
+    other = atomic(tmp_path / "record.json")
+    with one as first:
+        first.write_text("one", encoding="utf-8")
+        with other as second:
+            second.write_text("other", encoding="utf-8")
+        assert first.read_text(encoding="utf-8") == "one"
+    assert (tmp_path / "record.json").read_text(encoding="utf-8") == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]

@@ -137,7 +137,9 @@ def _locked(path: str | None) -> Iterator[None]:
         return
     import fcntl
 
-    with open(path, "a+", encoding="ascii") as lock:  # noqa: PTH123 - Python 3.8 reads it so too
+    # for its owner alone: whoever could open it could lock it, and for ever
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(file, "r+", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import sys
 import tarfile
 import time
@@ -60,16 +61,27 @@ def probe(place: Path, *modules: str) -> dict[str, Any]:
 
 
 def look(place: Path, *names: str) -> dict[str, Any]:
-    """Which of the names are kept; those count as used now."""
-    there = [name for name in names if (place / name).exists()]
+    """Tell which of the names are kept, with the content they are named by; mark them as used.
+
+    Raises:
+        PermissionError: Another user can write in the folder: what lies there is executed.
+    """
+    if os.path.lexists(str(place)):
+        _check_own(place)
+    there = [name for name in names if _is_kept(place / name)]
     for name in there:
         os.utime(str(place / name))
     return {"there": there}
 
 
 def keep(place: Path, name: str, expected: str) -> dict[str, Any]:
-    """Keep standard input under a name if its SHA-256 is the expected one; unpack an archive."""
-    place.mkdir(parents=True, exist_ok=True)
+    """Keep standard input under a name if its SHA-256 is the expected one; unpack an archive.
+
+    Raises:
+        PermissionError: Another user can write in the folder.
+    """
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_own(place)
     scratch = place / ".{}.{}".format(name, os.getpid())
     unpacked = scratch.with_name(scratch.name + ".d")
     try:
@@ -87,6 +99,30 @@ def keep(place: Path, name: str, expected: str) -> dict[str, Any]:
     finally:
         _remove(scratch)
         _remove(unpacked)
+
+
+def _check_own(place: Path) -> None:
+    """Check that the folder is this user's, and that no other user can write in it."""
+    found = place.lstat()
+    mode = stat.S_IMODE(found.st_mode)
+    wrong = ""
+    if not stat.S_ISDIR(found.st_mode):
+        wrong = "no folder, or a symbolic link"
+    elif found.st_uid != os.getuid():
+        wrong = "of another user, uid {}".format(found.st_uid)
+    elif mode & (stat.S_IWGRP | stat.S_IWOTH):
+        wrong = "open to other users, with mode {:03o}".format(mode)
+    if wrong:
+        raise PermissionError(
+            "{} is {}; give a folder that you alone can write in".format(place, wrong)
+        )
+
+
+def _is_kept(path: Path) -> bool:
+    """Tell whether a program's folder is there, or a file with the content that it is named by."""
+    if path.is_symlink() or not path.is_file():
+        return path.is_dir() and not path.is_symlink()
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] in path.name
 
 
 def _receive(scratch: Path) -> str:

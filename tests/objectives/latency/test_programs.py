@@ -14,7 +14,7 @@ from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.programs import Programs, Unexportable
 from protege.objectives.latency.runtimes import RUNTIMES, Runtime
 from protege.spaces.blueprint import Blueprint
-from protege.spaces.errors import DiskFull
+from protege.spaces.errors import BadInput, DiskFull
 
 Encoder = Callable[[int], Blueprint]
 
@@ -168,3 +168,43 @@ def test_a_checkpoint_is_known_by_its_weights_wherever_it_is(
     assert path_of("there") == first
     next(model.parameters()).data += 1
     assert path_of("here") != first
+
+
+@pytest.mark.parametrize("bits", [0o777, 0o775, 0o1777])
+def test_programs_that_others_could_plant_are_not_run(
+    tmp_path: Path, encoder: Encoder, bits: int
+) -> None:
+    runtime, programs = exporting_runtime(tmp_path / "bin"), Programs(tmp_path / "programs")
+    path = programs.of(encoder(1), Workload(1, 8), runtime, "float32")
+    programs.folder.chmod(bits)
+    with pytest.raises(BadInput, match=rf"programs has mode {bits:o}, so that other users can"):
+        programs.of(encoder(1), Workload(1, 8), runtime, "float32")
+    programs.folder.chmod(0o755)  # as an earlier version made it
+    assert programs.of(encoder(1), Workload(1, 8), runtime, "float32") == path
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
+def test_programs_of_another_user_are_not_run(tmp_path: Path, encoder: Encoder) -> None:
+    runtime, programs = exporting_runtime(tmp_path / "bin"), Programs(tmp_path / "programs")
+    programs.folder.mkdir()
+    os.chown(programs.folder, 65534, 65534)
+    with pytest.raises(BadInput, match=r"programs belongs to user \w+, .* or choose another"):
+        programs.of(encoder(1), Workload(1, 8), runtime, "float32")
+    assert exports(runtime) == 0
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_an_exporter_that_a_scheduler_ended_is_started_again(
+    tmp_path: Path, encoder: Encoder, number: str
+) -> None:
+    once = f"""
+import signal
+log = pathlib.Path(__file__).with_suffix(".log").read_text()
+if log.count("\\n") == 1:
+    signal.signal(signal.{number}, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.{number})
+"""
+    runtime, programs = exporting_runtime(tmp_path / "bin", once), Programs(tmp_path / "programs")
+    path = programs.of(encoder(1), Workload(1, 8), runtime, "float32")
+    assert (path / MANIFEST).exists()
+    assert exports(runtime) == 2

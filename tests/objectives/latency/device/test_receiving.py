@@ -4,12 +4,14 @@ import os
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from protege.objectives.latency.device import receiving
+from protege.objectives.latency.packing import runner, runner_name
 
 
 @pytest.fixture
@@ -91,3 +93,77 @@ def test_a_module_that_is_not_there_is_missing_with_its_cause(tmp_path: Path) ->
         "no_such_module": "ModuleNotFoundError: No module named 'no_such_module'"
     }
     assert found["cores"]
+
+
+def make_open(place: Path) -> None:
+    place.mkdir()
+    place.chmod(0o777)
+
+
+def make_for_the_group(place: Path) -> None:
+    place.mkdir()
+    place.chmod(0o770)
+
+
+def make_link(place: Path) -> None:
+    place.with_name("elsewhere").mkdir()
+    place.symlink_to("elsewhere")
+
+
+def make_of_a_stranger(place: Path) -> None:
+    place.mkdir()
+    os.chown(place, 65534, 65534)
+
+
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
+
+
+@pytest.mark.usefixtures("send")
+@pytest.mark.parametrize("verb", ["look", "keep"])
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (make_open, "open to other users, with mode 777"),
+        (make_for_the_group, "open to other users, with mode 770"),
+        (make_link, "no folder, or a symbolic link"),
+        pytest.param(make_of_a_stranger, "of another user, uid 65534", marks=as_root),
+    ],
+)
+def test_a_folder_that_others_can_write_is_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    verb: str,
+    make: Callable[[Path], None],
+    wrong: str,
+) -> None:
+    make(tmp_path / "place")
+    given = ["a.tar", "b.tar"] if verb == "look" else ["a.tar", SHA256]
+    receiving.main("@@", verb, str(tmp_path / "place"), *given)
+    said = capsys.readouterr().out
+    assert f"PermissionError: {tmp_path}/place is {wrong}; give a folder that you alone" in said
+    assert not [*(tmp_path / "place").iterdir()]
+
+
+@pytest.mark.usefixtures("send")
+def test_a_folder_that_is_made_is_private(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        receiving.keep(tmp_path / "place", "a.tar", SHA256)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "place").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("planted", [b"print('planted')", b"", "link", "folder link"])
+def test_a_runner_with_other_content_than_its_name_says_is_sent_again(
+    tmp_path: Path, planted: bytes | str
+) -> None:
+    path = tmp_path / runner_name()
+    path.write_bytes(runner())
+    assert receiving.look(tmp_path, runner_name()) == {"there": [runner_name()]}
+    if isinstance(planted, bytes):
+        path.write_bytes(planted)
+    else:
+        path.rename(tmp_path / "real.pyz")
+        path.symlink_to("real.pyz" if planted == "link" else tmp_path)
+    assert receiving.look(tmp_path, runner_name()) == {"there": []}

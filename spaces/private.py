@@ -1,0 +1,183 @@
+"""Files and folders that no other user of this machine can write.
+
+What is executed, unpickled or locked lies in a folder that belongs to this user alone. Otherwise
+another user could put a program there, or hold a lock for ever.
+"""
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from protege.spaces.errors import BadInput
+
+OVERRIDE = "PROTEGE_RUNTIME_DIR"
+"""The environment variable that names the private folder, in place of the default one."""
+
+_INSTEAD = f"set {OVERRIDE} to a folder of yours on this machine"
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def private_folder() -> Path:
+    """Return this user's folder on this machine for locks and for programs that are run.
+
+    It is the first of these that can be made: ``$PROTEGE_RUNTIME_DIR``; ``/var/tmp/protege-UID``;
+    ``/tmp/protege-UID``; ``~/.cache/protege/BOOT``, where BOOT stands for the running system.
+    ``TMPDIR`` and ``XDG_RUNTIME_DIR`` are not read: they differ between the jobs and sessions of
+    one machine, whose processes must meet in one place.
+
+    Raises:
+        BadInput: Another user can write in it, or it is not a folder.
+    """
+    override = os.environ.get(OVERRIDE)
+    paths = [Path(override).expanduser().absolute()] if override else _candidates()
+    reasons = []
+    for path in paths:
+        try:
+            _make(path)
+        except OSError as error:  # read-only, or full: the next one
+            reasons.append(f"{path} ({error.strerror})")
+        else:
+            return made_private(path)
+    raise BadInput(f"no folder for locks can be made: {', '.join(reasons)}; {_INSTEAD}")
+
+
+def _candidates() -> Iterator[Path]:
+    user = f"protege-{os.getuid()}"
+    for shared in (Path("/var/tmp"), Path("/tmp")):
+        if _keeps_owners_apart(shared):
+            yield shared / user
+    yield _home() / ".cache" / "protege" / running_system()[:16]
+
+
+def _home() -> Path:
+    """Return the home folder that the system records, whatever ``HOME`` says."""
+    import pwd  # not on every platform that can load a model
+
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a container's user without an entry
+        return Path.home()
+
+
+def _keeps_owners_apart(folder: Path) -> bool:
+    """Return whether no other user can rename or remove what this user puts in a folder."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return False
+    trusted = found.st_uid in {0, os.getuid()}
+    return trusted and (not found.st_mode & _OTHERS_WRITE or bool(found.st_mode & stat.S_ISVTX))
+
+
+def made_private(folder: Path) -> Path:
+    """Make a folder with mode 0700 if it is absent, and check that no other user can use it.
+
+    Raises:
+        BadInput: It is a symbolic link, another user's, or open to other users.
+    """
+    _made(folder, 0o077, _INSTEAD)
+    if not _keeps_owners_apart(folder.parent):
+        raise BadInput(f"{folder}: other users can replace what is in {folder.parent}; {_INSTEAD}")
+    return folder
+
+
+def made_own(folder: Path, instead: str) -> Path:
+    """Make a folder with mode 0700 if it is absent, and check that no other user can write in it.
+
+    Args:
+        folder: The folder.
+        instead: How to choose another one, for the error.
+
+    Raises:
+        BadInput: It is a symbolic link, another user's, or other users can write in it.
+    """
+    return _made(folder, _OTHERS_WRITE, instead)
+
+
+def _made(folder: Path, forbidden: int, instead: str) -> Path:
+    try:
+        _make(folder)
+    except OSError as error:
+        raise BadInput(f"{folder} cannot be made ({error.strerror}); {instead}") from error
+    found = folder.lstat()
+    mode = stat.S_IMODE(found.st_mode)
+    wrong = ""
+    if stat.S_ISLNK(found.st_mode):
+        wrong = "is a symbolic link"
+    elif not stat.S_ISDIR(found.st_mode):
+        wrong = "is not a folder"
+    elif found.st_uid != os.getuid():
+        wrong = f"belongs to {user(found.st_uid)}, not to you"
+    elif mode & forbidden:
+        wrong = f"has mode {mode:03o}, so that other users can use it"
+    if wrong:
+        raise BadInput(
+            f"{folder} {wrong}; expected a folder of yours with mode 700: remove it, or {instead}"
+        )
+    return folder
+
+
+def _make(folder: Path) -> None:
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+
+
+def check_untampered(path: Path) -> None:
+    """Check that a file which is about to be unpickled was written by this user.
+
+    Owner and mode are compared with those of a new file beside it, because a network file system
+    may show other owners, and some file systems have no modes.
+
+    Raises:
+        BadInput: Another user wrote the file, or could have.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".probe-")
+    try:
+        own = os.fstat(handle)
+    finally:
+        os.close(handle)
+        Path(name).unlink(missing_ok=True)
+    for one, is_kind in ((path, stat.S_ISREG), (path.parent, stat.S_ISDIR)):
+        found = one.lstat()
+        if not is_kind(found.st_mode):
+            raise BadInput(f"{one}: expected no symbolic link; remove it, then run again")
+        if found.st_uid != own.st_uid:
+            raise BadInput(
+                f"{one} belongs to {user(found.st_uid)}, not to you: it is not read; remove it, "
+                "then run again"
+            )
+        if found.st_mode & _OTHERS_WRITE & ~own.st_mode:
+            raise BadInput(
+                f"{one} can be written by other users: it is not read; run: chmod go-w {one}"
+            )
+
+
+def user(uid: int) -> str:
+    """Return the name of a user, or the number if the system has no name for it."""
+    import pwd
+
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"user {uid}"
+
+
+@cache
+def running_system() -> str:
+    """Return what tells this running system from others: another machine, or another boot of it.
+
+    Containers of one machine share it. Where the kernel has no boot id it is the host's name.
+    """
+    import hashlib
+    import socket
+
+    try:
+        found = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        found = socket.gethostname()
+    return hashlib.sha256(found.encode()).hexdigest()
