@@ -1,10 +1,13 @@
 """When a study ends, and how it is left."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +17,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protege.objectives import Memory
-from protege.search import Front, Search, Trial
+from protege.search import Front, Search, Trial, stopping
+from protege.search.cli import guarded
 from protege.search.coordinator import Coordinator
 from protege.search.engines import Done
 from protege.search.engines.worker import Worker
 from protege.search.evaluating import Evaluation
-from protege.search.stopping import ASKED_TO_LEAVE, GAIN, Stopping, leaving, without_gain
+from protege.search.progress import complain, say
+from protege.search.stopping import (
+    ASKED_TO_LEAVE,
+    GAIN,
+    Interrupted,
+    Stopping,
+    exit_code,
+    interruptible,
+    leaving,
+    without_gain,
+)
 from protege.search.study import Ledger, read_study
 from protege.spaces import Architecture, BadInput, Ends, First, Teacher
 from tests.search.toys import NARROW, PLAIN, WIDE, retention, toy
@@ -98,14 +112,16 @@ def test_a_study_of_a_small_space_ends_when_all_of_it_was_tried(
     assert front.about["ended"] == "all 9 students of the space were tried"
 
 
-def interrupting(monkeypatch: pytest.MonkeyPatch, at: int, times: int = 1) -> None:
-    """Press Ctrl-C so many times when that trial is under way."""
+def interrupting(
+    monkeypatch: pytest.MonkeyPatch, at: int, times: int = 1, number: int = signal.SIGINT
+) -> None:
+    """Press Ctrl-C, or send another signal, so many times when that trial is under way."""
     done = Worker._done
 
     def pressed(self: Worker, evaluation: Evaluation) -> Done:
         if evaluation.number == at:
             for _ in range(times):
-                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(number)
         return done(self, evaluation)
 
     monkeypatch.setattr(Worker, "_done", pressed)
@@ -117,6 +133,7 @@ def test_ctrl_c_once_finishes_what_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    before = signal.getsignal(signal.SIGINT)  # ignored, where a shell began this in background
     interrupting(monkeypatch, at=4)
     front = toy(folder, teacher=teacher).run(trials=8)
     assert [trial.number for trial in front.trials] == [0, 1, 2, 3, 4]
@@ -124,7 +141,7 @@ def test_ctrl_c_once_finishes_what_runs(
     assert "protege: leaving when this trial is finished; Ctrl-C again leaves now" in (
         capsys.readouterr().err
     )
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_twice_leaves_now(
@@ -182,6 +199,132 @@ def test_in_another_thread_signals_are_left_as_they_are(folder: Path, teacher: T
     assert len(found) == 2
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_a_scheduler_sends_finishes_what_runs(
+    folder: Path,
+    teacher: Teacher,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    times: int,
+) -> None:
+    monkeypatch.setattr(stopping, "GRACE_S", 600.0)
+    interrupting(monkeypatch, at=2, times=times, number=number)
+    front = toy(folder, teacher=teacher).run(trials=8)
+    assert [trial.number for trial in front.trials] == [0, 1, 2]
+    assert front.about["ended"] == f"{number.name} asked it to"
+    assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+
+
+def at_work(*numbers: int, seconds: float = 0.0, error: BaseException | None = None) -> None:
+    """Be sent these signals in the midst of a trial that takes so long, or ends in an error."""
+    with leaving():
+        for number in numbers:
+            signal.raise_signal(number)
+        time.sleep(seconds)
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_trial_that_takes_too_long_after_it_is_left(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(stopping, "GRACE_S", 0.1)
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=number.name) as found:
+        at_work(number, seconds=60)
+    assert exit_code(found.value) == 128 + number
+    assert signal.getsignal(number) is before
+
+
+def test_ctrl_c_after_sigterm_leaves_now() -> None:
+    with pytest.raises(Interrupted) as found:
+        at_work(signal.SIGTERM, signal.SIGINT)
+    assert exit_code(found.value) == 143
+
+
+def test_sigterm_after_ctrl_c_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "GRACE_S", 0.1)
+    with pytest.raises(Interrupted) as found:
+        at_work(signal.SIGINT, signal.SIGTERM, seconds=60)
+    assert exit_code(found.value) == 130
+
+
+def test_a_library_that_raises_an_interruption_of_its_own_hides_no_signal() -> None:
+    with pytest.raises(Interrupted, match="SIGHUP"):
+        at_work(signal.SIGHUP, error=KeyboardInterrupt())
+
+
+@pytest.fixture(params=[signal.SIGHUP, signal.SIGTERM])
+def ignored(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that this process ignores, as under ``nohup``."""
+    before = signal.signal(request.param, signal.SIG_IGN)
+    yield request.param
+    signal.signal(request.param, before)
+
+
+def test_what_is_ignored_stays_ignored(ignored: signal.Signals) -> None:
+    with leaving() as leave, interruptible():
+        signal.raise_signal(ignored)
+        assert leave.number is None
+    assert signal.getsignal(ignored) == signal.SIG_IGN
+
+
+def test_a_study_that_was_started_in_the_background_heeds_its_signals() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with leaving() as leave:
+            signal.raise_signal(signal.SIGINT)
+        assert leave.number == signal.SIGINT
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        assert guarded(lambda: signal.raise_signal(signal.SIGTERM)) == 143
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_outside_of_a_study_ends_a_command_in_order(
+    number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = []
+
+    def command() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)  # a second one does not interrupt the end
+            done.append("cleaned up")
+
+    before = signal.getsignal(number)
+    assert guarded(command) == code
+    assert done == ["cleaned up"]
+    assert capsys.readouterr().err.startswith("protege: stopped; every finished trial is kept")
+    assert signal.getsignal(number) is before
+
+
+def test_a_terminal_that_is_closed_ends_a_study_in_order() -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        code = 1
+        try:
+            with leaving() as leave:
+                os.write(1, b"ready")
+                while leave.number is None:
+                    time.sleep(0.01)
+                for _ in range(3):
+                    complain("there is nobody to read it")
+                    say("nor this")
+                    sys.stdout.flush()
+            code = leave.number
+        finally:
+            os._exit(code)
+    assert os.read(terminal, 5) == b"ready"
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == signal.SIGHUP
+
+
 def test_a_block_that_is_left_by_an_error_gives_the_signal_back() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(ZeroDivisionError), leaving():
@@ -189,22 +332,29 @@ def test_a_block_that_is_left_by_an_error_gives_the_signal_back() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_at_the_command_line_ctrl_c_ends_with_a_report_and_its_own_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_at_the_command_line_a_signal_ends_with_a_report_and_its_own_code(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     study = write_study(tmp_path, steps=40)
-    command = [sys.executable, "-m", "protege.search.cli", "run", str(study), "--trials", "30"]
+    # as a shell script that starts it in the background does
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+    command += [sys.executable, "-m", "protege.search.cli", "run", str(study), "--trials", "30"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         while not has_finished_one(tmp_path / "run"):
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        process.send_signal(number)
         output, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert f"It ended because {ASKED_TO_LEAVE}." in output
+    assert process.returncode == 128 + number
     assert "every finished trial is kept, the same line goes on" in errors
-    assert (tmp_path / "run" / "report" / "index.html").is_file()
     assert 1 <= len(Front.read(tmp_path / "run").trials) < 30
+    if number == signal.SIGINT:  # a busy machine may not finish a trial in the grace of the other
+        assert f"It ended because {ASKED_TO_LEAVE}." in output
+        assert (tmp_path / "run" / "report" / "index.html").is_file()
 
 
 def has_finished_one(run: Path) -> bool:

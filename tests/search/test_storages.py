@@ -178,7 +178,8 @@ def test_reading_leaves_no_file_open(
     storage = f"{scheme}:///{folder}/study.db"
     ledger = opened(storage)
     go_on(ledger, 2)
-    ledger.describe({"goals": GOALS.records(), "folder": str(folder)})
+    goals = [goal.record() for goal in GOALS.goals]
+    ledger.describe({"goals": goals, "folder": str(folder)})
     found = [read(storage)]
     before = descriptors()
     found += [read(storage) for _ in range(50)]

@@ -2,7 +2,8 @@
 
 Its one argument is the run folder, where `ARGUMENTS` is a JSON file: ``teacher`` and ``data`` say
 where these are, ``deeds`` what happens by a student's key, ``trains`` whether students are trained,
-``trials`` how many there are, and ``engine`` what a `LocalEngine` is given.
+``trials`` how many there are, ``grace_s`` how long they have after SIGTERM, and ``engine`` what a
+`LocalEngine` is given.
 """
 
 import json
@@ -29,7 +30,7 @@ from protege.objectives import (
     Texts,
 )
 from protege.objectives.objective import Direction
-from protege.search import LocalEngine, Search
+from protege.search import LocalEngine, Search, stopping
 from protege.spaces import BadInput, Ends, First, SearchSpace, Teacher
 from protege.spaces.cache import digest, tensor_bytes
 
@@ -171,6 +172,7 @@ def main() -> None:
     given = json.loads((run / ARGUMENTS).read_text(encoding="utf-8"))
     if given.get("loads") == "has a clock that jumps":
         jump()  # here, as in its workers
+    stopping.GRACE_S = given.get("grace_s", stopping.GRACE_S)
     made(run, given).run(given.get("trials", 9), engine=LocalEngine(**given.get("engine", {})))
 
 

@@ -197,6 +197,28 @@ def test_ctrl_c_leaves_no_process_behind(
     assert time.monotonic() - asked < 20
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("deed", ["rests", "sleeps"])
+def test_what_a_scheduler_sends_to_all_leaves_no_process_behind(
+    lives: Lives, keys: list[str], tmp_path: Path, number: signal.Signals, deed: str
+) -> None:
+    grace_s = 600.0 if deed == "rests" else 0.5
+    study, says = lives.begun(tmp_path, deeds=dict.fromkeys(keys[2:], deed), grace_s=grace_s)
+    until(says, "store", times=2)
+    while deed == "sleeps" and not {*calls(tmp_path)} & {*keys[2:]}:
+        time.sleep(0.05)
+    members = family(study)
+    for member in sorted(members, key=lambda pid: pid == study):  # its workers first
+        os.kill(member, number)
+    said = [*says]
+    assert said[-1] == f"exit {0 if deed == 'rests' else 128 + number}"
+    assert gone(members)
+    assert 1 <= len(told(tmp_path)) < 9
+    assert not any(
+        "died" in t.user_attrs for t in read_study(f"sqlite:///{tmp_path}/study.db").trials
+    )
+
+
 def test_what_no_student_can_use_ends_the_study_with_that_line(
     lives: Lives, keys: list[str], tmp_path: Path
 ) -> None:
