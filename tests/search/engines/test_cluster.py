@@ -1,5 +1,7 @@
 """Studies on a real Ray cluster of two nodes, all of it on this machine."""
 
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,7 @@ import pytest
 from protege.objectives import Candidate, Cost, Direction, Measurement, Memory
 from protege.search import Front, RayEngine, Search, State, Trial
 from protege.search.engines import Died
+from protege.search.engines.cluster import _signals_kept
 from protege.spaces import BadInput, Teacher
 from tests.search.toys import WIDE, retention, toy
 
@@ -140,3 +143,15 @@ def test_a_cluster_that_is_not_there_is_refused(folder: Path, teacher: Teacher) 
 def test_numbers_that_mean_nothing_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=f"{next(iter(given))}="):
         RayEngine(**given)
+
+
+def test_ray_takes_no_signal_from_the_study() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda given, _: heard.append(given))
+    try:
+        with _signals_kept():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as `ray.init` does
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
