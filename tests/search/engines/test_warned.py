@@ -31,7 +31,7 @@ def same_handlers() -> Iterator[None]:
 def task(tmp_path: Path) -> Path:
     """A task in the folder that an engine makes for it."""
     path = made_private(tmp_path / "workers") / "task.pt"
-    hand_over("a task", path, "it", "mend it")
+    hand_over(SimpleNamespace(private=False), path, "it", "mend it")
     return path
 
 
