@@ -19,6 +19,7 @@ from protege.search.picking import add_picking, with_budgets
 from protege.search.plain import printable
 from protege.search.progress import complain, say, say_table, watching
 from protege.search.reporting import least, write_heads
+from protege.search.reporting.wording import unimproved
 from protege.search.search import Search
 from protege.search.stopping import Interrupted, exit_code, interruptible, signal_behind
 from protege.spaces import BadInput, ProtegeError, Teacher
@@ -77,6 +78,8 @@ def finish(front: Front) -> None:
         say(f"It ended because {printable(front.about['ended'])}.")
     scale = "0 = the teacher alone, 1 = its quality at no cost"
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
+    if note := unimproved(front.trials):
+        say(note)
     say(f"{Accounting(front.about['seconds'])}\nReport: {printable(report)}")
     number = signal_behind(front.about.get("ended", ""))
     if number is not None:

@@ -19,6 +19,7 @@ from protege.search.plain import printable
 from protege.search.private import owner_only
 from protege.search.reporting import write_report
 from protege.search.reporting.wording import (
+    AS_CUT,
     CHOSEN,
     DOMINATED_BY,
     WITHIN_NOISE,
@@ -336,6 +337,8 @@ class Front:
         for title, found in ((WITHIN_NOISE, self.ties), (DOMINATED_BY, self.beaten)):
             if any(found.values()):
                 noise[title] = listed(found.get(trial.number, ()))
+        if any(one.best_step == 0 for one in self.members):
+            noise["training"] = AS_CUT if trial.best_step == 0 else ""
         role = self.role(trial)
         named = {
             "trial": trial.number,
@@ -364,6 +367,7 @@ class Front:
             row[f"{name}_spread"] = found.spread if found else float("nan")
         row |= {f"{place}_ms": ms for place, ms in self.elsewhere(trial).items()}
         row |= {name: own[name] for name in (*SIZES, *CHOSEN) if name in own}
+        row["best_step"] = trial.best_step
         row["role"] = self.role(trial) or "student"
         row["dominated_within_noise_by"] = listed(self.beaten.get(trial.number, ()))
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}

@@ -31,6 +31,7 @@ from protege.search.reporting.wording import (
     rarely_cut,
     significant,
     titled,
+    unimproved,
 )
 from protege.search.trial import State, Trial
 from protege.spaces.cache import write_text
@@ -72,7 +73,7 @@ def page(front: "Front") -> str:
         facts=facts(front),
         trade_offs=trade_offs(front),
         students=students(front),
-        error_notes=error_notes(front),
+        notes=notes(front),
         commands=commands(front),
         growth=growth(front),
         rungs=rungs(front),
@@ -228,19 +229,18 @@ def commands(front: "Front") -> dict[str, str]:
     }
 
 
-def error_notes(front: "Front") -> list[str]:
-    """What to know of the errors in the table of the front."""
+def notes(front: "Front") -> list[str]:
+    """What to know of the errors in the table of the front, and of its students' training."""
     figures = [(t.number, t.measurements[n]) for t in front.members for n in front.goals.names]
     floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
-    notes = [FLOOR_NOTE.format(share) for share in sorted(floors)]
-    notes += [DOMINATED_NOTE] if front.beaten else []
+    found = [FLOOR_NOTE.format(share) for share in sorted(floors)]
+    found += [DOMINATED_NOTE] if front.beaten else []
     graded: dict[str, list[int]] = {}
     for number, one in figures:
         if note := grade_note(one):
             graded.setdefault(note, []).append(number)
-    return notes + [
-        f"{listed(dict.fromkeys(of))}: latency of {note}." for note, of in graded.items()
-    ]
+    found += [f"{listed(dict.fromkeys(of))}: latency of {note}." for note, of in graded.items()]
+    return found + [said for said in [unimproved(front.trials)] if said]
 
 
 def _budget(trial: Trial, goal: Goal) -> str:

@@ -12,6 +12,7 @@ from protege.objectives.latency import ERROR_FLOOR
 from protege.search.goals import Goal
 from protege.search.plain import plotted
 from protege.search.reporting.wording import (
+    AS_CUT,
     CHOSEN,
     DOMINATED_BY,
     FLOOR,
@@ -40,6 +41,7 @@ HOUSEKEEPING = {
     "processes",
     "cold_ms",
     "steps",
+    "best_step",
     "low",
     "high",
     "measured_error_ms",
@@ -178,6 +180,7 @@ def _hover(front: "Front", trial: Trial) -> str:
             lines += [INDENT + note] if note else []
     above = front.beaten.get(trial.number)
     lines += [f"{DOMINATED_BY} {listed(above)}"] if above else []
+    lines += [f"Training: {AS_CUT}"] if trial.best_step == 0 else []
     text = [plotted(line, keep=INDENT) for line in lines if line]
     return "<br>".join([f"<b>{plotted(trial.label)}</b>", *text])
 

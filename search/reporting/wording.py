@@ -37,6 +37,26 @@ RARELY_CUT = ("num_decoder_layers", "num_experts", "moe_intermediate_size", "voc
 """Sizes that few studies search: a table has them where its trials differ in them."""
 
 
+AS_CUT = "not improved: as cut and healed"
+"""What is said of a student that training could not improve."""
+
+
+def unimproved(trials: Iterable[Trial]) -> str:
+    """Return a sentence on the students that training could not improve; nothing if there are none.
+
+    They are published with the weights and figures that they had as cut and healed.
+    """
+    steps = [trial.best_step for trial in trials if trial.best_step is not None]
+    count = steps.count(0)
+    if not count:
+        return ""
+    them = "it is" if count == 1 else "they are"
+    return (
+        f"Training did not improve {count} of {len(steps)} trained students: {them} published "
+        "as cut and healed."
+    )
+
+
 def rarely_cut(trials: Iterable[Trial]) -> list[str]:
     """Those of the sizes that few studies search in which these trials differ."""
     sizes = [trial.architecture for trial in trials]

@@ -7,6 +7,8 @@ import pytest
 
 from protege.objectives.distillation.training import Training
 from protege.search import State
+from protege.search.cli import finish
+from protege.search.reporting.wording import AS_CUT
 from tests.search.toys import toy
 
 
@@ -27,7 +29,7 @@ def _worse(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_worse")
 @pytest.mark.parametrize("race", [True, False])
 def test_no_trial_is_published_below_its_start_and_what_is_exported_is_what_was_judged(
-    tmp_path: Path, *, race: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, race: bool
 ) -> None:
     changes: dict[str, Any] = {} if race else {"race": None}
     search = toy(tmp_path / "run", **changes)
@@ -46,3 +48,10 @@ def test_no_trial_is_published_below_its_start_and_what_is_exported_is_what_was_
     student = next(one for one in front.members if one is not front.teacher)
     folder = front.export(student, tmp_path / "student")
     assert search.confirm(folder)["retention"] == student.measurements["retention"].value
+    said = "Training did not improve {0} of {0} trained students: they are published as cut"
+    said = said.format(sum(trial.best_step == 0 for trial in front.trials))
+    assert AS_CUT in str(front)
+    assert set(front.table["best_step"].dropna()) == {0}
+    assert said in front.report().read_text(encoding="utf-8")
+    finish(front)
+    assert said in capsys.readouterr().out

@@ -206,7 +206,7 @@ def test_errors_that_are_floors_and_grades_that_are_bad_are_said() -> None:
         **dict.fromkeys("670", ""),
         "5": "t6",
     }
-    notes = report.error_notes(front)
+    notes = report.notes(front)
     assert notes[0].startswith("An error marked (floor) is 1.5% of the latency")
     assert notes[1].startswith("A student that is dominated within noise")
     assert [note[:20] for note in notes[2:]] == ["t7: latency of grade", "t6: latency of grade"]
