@@ -69,6 +69,11 @@ class Examples:
         return self._survey.fingerprint
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels' numbers, where the data has any."""
+        return tuple(getattr(self.source, "classes", ()))
+
+    @property
     def labelled(self) -> bool:
         """Whether all examples have labels, or none; reads the data once."""
         return self._survey.labels > 0

@@ -1,45 +1,88 @@
-"""Files of texts, read line by line or row by row, so that their size does not matter."""
+"""Read files of texts line by line or row by row, so that their size does not matter."""
 
-import csv
 import json
-import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, get_args
 
+from protege.objectives.data.documents import LONGEST_OBJECT, Scanner
 from protege.objectives.data.example import Example
+from protege.objectives.data.opening import LONGEST, opened, unreadable
 from protege.objectives.data.records import Columns, example, text_of
+from protege.objectives.data.tables import Parquet, Table
 from protege.spaces.errors import BadInput
 
-LONGEST = 1_000_000
-"""Characters of a line, or of a field of a table, that are read at once."""
+Kind = Literal["lines", "json", "jsonl", "csv", "tsv", "parquet"]
+"""What a file holds."""
 
-LONGEST_OBJECT = 64_000_000
-"""Characters of a line of JSON, which cannot be read in pieces."""
+KINDS: dict[str, Kind] = {
+    ".txt": "lines",
+    ".text": "lines",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+"""What a file of each suffix holds."""
 
 
-def reader(path: Path, columns: Columns) -> Callable[[], Iterator[Example]]:
-    """What reads the file, by its suffix.
+def reader(
+    path: Path, columns: Columns, kind: Kind | None = None, *, quoted: bool | None = None
+) -> Callable[[], Iterator[Example]]:
+    """Return the reader of a file.
+
+    Args:
+        path: The file.
+        columns: The columns of texts and labels.
+        kind: What the file holds; by its suffix if not given.
+        quoted: Whether fields of a table may be in quotes; by default in CSV alone.
 
     Raises:
-        BadInput: A label is named where each line is a text.
+        BadInput: The suffix or the kind is unknown, a label is named where each line is a text, or
+            quotes are asked for where there is no table.
     """
-    suffix = path.suffix.lower()
-    if suffix in {".jsonl", ".ndjson"}:
-        return Objects(path, columns)
-    if suffix in {".csv", ".tsv"}:
-        return Table(path, columns, "," if suffix == ".csv" else "\t")
-    if suffix == ".parquet":
-        return Parquet(path, columns)
-    if columns.label is not None:
+    kind = _kind_of(path) if kind is None else kind
+    if kind not in get_args(Kind):
+        raise BadInput(f"kind={kind!r}: expected one of {', '.join(get_args(Kind))}")
+    if kind in {"csv", "tsv"}:
+        comma = kind == "csv"
+        return Table(path, columns, "," if comma else "\t", comma if quoted is None else quoted)
+    if quoted is not None:
+        raise BadInput(f"{path}: quoted={quoted} is for .csv and .tsv; leave it out")
+    if kind == "lines":
+        if columns.label is None:
+            return Lines(path)
         raise BadInput(
             f"{path}: each line is a text, so there is no column {columns.label!r}; expected a "
-            "file in .jsonl, .csv, .tsv or .parquet"
+            "file in .json, .jsonl, .csv, .tsv or .parquet"
         )
-    return Lines(path)
+    readers = {"json": Document, "jsonl": Objects, "parquet": Parquet}
+    return readers[kind](path, columns)
+
+
+def _kind_of(path: Path) -> Kind:
+    """Return what the file holds by its suffix.
+
+    Raises:
+        BadInput: The suffix is unknown, or the path is a folder or missing.
+    """
+    known = KINDS.get(path.suffix.lower())
+    if known is not None:
+        return known
+    if path.is_dir():
+        raise BadInput(f"{path}: a folder; expected a file of texts")
+    try:
+        path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    found = f"the suffix {path.suffix!r} is unknown" if path.suffix else "it has no suffix"
+    raise BadInput(
+        f"{path}: {found}; expected one of {', '.join(KINDS)}: unpack or convert the file, or say "
+        f"what it holds, such as kind='lines' ({', '.join(get_args(Kind))})"
+    )
 
 
 @dataclass(frozen=True)
@@ -49,7 +92,7 @@ class Lines:
     path: Path
 
     def __call__(self) -> Iterator[Example]:
-        with _opened(self.path) as file:
+        with opened(self.path) as file:
             while line := file.readline(LONGEST):
                 yield Example(line.removesuffix("\n"))
 
@@ -63,7 +106,7 @@ class Objects:
 
     def __call__(self) -> Iterator[Example]:
         number = 0
-        with _opened(self.path) as file:
+        with opened(self.path) as file:
             while line := file.readline(LONGEST_OBJECT):
                 number += 1
                 if line.strip():
@@ -76,111 +119,46 @@ class Objects:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{where}: not JSON ({error})") from None
-        content, label = self.columns.content, self.columns.label
-        if not isinstance(record, dict) or not isinstance(record.get(content), str | list):
-            found = f"one with {', '.join(record)}" if isinstance(record, dict) else "none"
-            raise BadInput(
-                f'{where}: expected an object with "{content}", a string or a list of them; found '
-                f"{found}"
-            )
-        # a label that was named is one that every line has; one that was not may be missing
-        columns = self.columns.among(record, where) if label else Columns(content, "label")
-        return example(record, columns, text_of, where)
+        return _recorded(record, self.columns, where)
 
 
 @dataclass(frozen=True)
-class Table:
-    """Each row of a UTF-8 file of separated values; the first one names the columns.
+class Document:
+    """A UTF-8 file in JSON: an array of objects or texts, or one object after another.
 
-    A label of digits is a number; what is empty is none.
+    Objects may be laid out over several lines. One of them is in memory at a time.
     """
 
     path: Path
     columns: Columns
-    separator: str
 
     def __call__(self) -> Iterator[Example]:
-        # the limit is the whole process's, and by default an eighth of what a text may have
-        csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
-        with _opened(self.path, newline="") as file:
-            rows = csv.DictReader(file, delimiter=self.separator, strict=True)
-            try:
-                columns = self.columns.among(rows.fieldnames or (), str(self.path))
-                for row in rows:
-                    yield self._example(row, columns, f"{self.path}, line {rows.line_num}")
-            except csv.Error as error:
-                raise BadInput(
-                    f"{self.path}, below line {rows.line_num}: not a row of a table ({error})"
-                ) from None
-
-    def _example(self, row: dict[str, Any], columns: Columns, where: str) -> Example:
-        # csv files what a row has too much under None, and None under what it has too little
-        if None in row or None in row.values():
-            fields = [value for value in row.values() if isinstance(value, str)]
-            extra: list[str] = row.pop(None, [])  # type: ignore[call-overload]
-            raise BadInput(
-                f"{where}: {len(fields) + len(extra)} fields; expected {len(row)}: {', '.join(row)}"
-            )
-        if columns.label is not None:
-            row[columns.label] = _number_or_name(row[columns.label])
-        return example(row, columns, text_of, where)
+        with opened(self.path) as file:
+            for value, where in Scanner(file, str(self.path)).rows():
+                if isinstance(value, str):
+                    if self.columns.label is not None:
+                        raise BadInput(
+                            f"{where}: a text alone, so there is no {self.columns.label!r}; "
+                            f'expected an object with "{self.columns.content}"'
+                        )
+                    yield example({"text": value}, Columns("text"), text_of, where)
+                else:
+                    yield _recorded(value, self.columns, where)
 
 
-@dataclass(frozen=True)
-class Parquet:
-    """Each row of a Parquet file, a thousand of them in memory at a time; the first is row 0."""
+def _recorded(record: Any, columns: Columns, where: str) -> Example:
+    """Return the example that an object in JSON holds.
 
-    path: Path
-    columns: Columns
-
-    def __call__(self) -> Iterator[Example]:
-        parquet = _parquet(self.path)
-        number = 0
-        try:
-            with parquet.ParquetFile(self.path) as file:
-                columns = self.columns.among(file.schema_arrow.names, str(self.path))
-                for batch in file.iter_batches(1000, columns=columns.names):
-                    for row in batch.to_pylist():
-                        yield example(row, columns, text_of, f"{self.path}, row {number}")
-                        number += 1
-        except OSError as error:
-            raise _unreadable(self.path, error) from None
-        except ValueError as error:  # the root of pyarrow's own
-            raise BadInput(f"{self.path}: not a Parquet file ({error})") from None
-
-
-@contextmanager
-def _opened(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """The file, whose lines end where `open` says: JSON strings may hold Unicode's separators."""
-    try:
-        with path.open("rb") as raw:
-            try:
-                yield TextIOWrapper(raw, encoding="utf-8-sig", newline=newline)
-            except UnicodeDecodeError as error:
-                begin = raw.tell() - len(error.object)
-                raise BadInput(
-                    f"{path}: not UTF-8 (byte {begin + error.start} is "
-                    f"{error.object[error.start]:#04x}); convert it, for example with "
-                    "iconv -t UTF-8"
-                ) from None
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: OSError) -> BadInput:
-    return BadInput(f"{path}: cannot be read ({error.strerror or error}); expected a text file")
-
-
-def _number_or_name(field: str) -> int | str | None:
-    # only what is written as Python would write it, so that nothing of a text is lost
-    if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", field):
-        return int(field)
-    return field or None
-
-
-def _parquet(path: Path) -> Any:
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise BadInput(f'{path}: Parquet files need pyarrow; pip install "protege[data]"') from None
-    return parquet
+    Raises:
+        BadInput: The value is no object, or its content or label is missing or of another type.
+    """
+    content, label = columns.content, columns.label
+    if not isinstance(record, dict) or not isinstance(record.get(content), str | list):
+        found = f"one with {', '.join(record)}" if isinstance(record, dict) else "none"
+        raise BadInput(
+            f'{where}: expected an object with "{content}", a string or a list of them; found '
+            f"{found}"
+        )
+    # a label that was named is one that every line has; one that was not may be missing
+    found_in = columns.among(record, where) if label else Columns(content, "label")
+    return example(record, found_in, text_of, where)

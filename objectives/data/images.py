@@ -1,14 +1,14 @@
 """The user's images, from wherever they are."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from protege.objectives.data.example import Example, Label
 from protege.objectives.data.examples import Examples
 from protege.objectives.data.picture import Picture
-from protege.objectives.data.records import Columns, Held, Rows
+from protege.objectives.data.records import Columns, Held, Rows, encodable
 from protege.spaces.errors import BadInput
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -59,7 +59,7 @@ class Images(Examples):
             BadInput: It is several datasets, lacks a column, or has something else in it.
         """
         rows = Rows.of(dataset, Columns(image, label), Picture.of)
-        return cls(Rows(_undecoded(rows.dataset, image), rows.columns, rows.make), "dataset")
+        return cls(replace(rows, dataset=_undecoded(rows.dataset, image)), "dataset")
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,10 @@ class Folder:
             ) from None
         for entry in entries:
             if entry.is_dir() and not entry.name.startswith("."):
+                name = encodable(entry.name, f"folder {entry.name!a}")
                 for file in sorted(entry.rglob("*")):
                     if _is_image(file):
-                        yield Example(Picture(file), entry.name)
+                        yield Example(Picture(file), name)
             elif _is_image(entry):
                 yield Example(Picture(entry))
 

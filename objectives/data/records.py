@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from protege.objectives.data.example import Content, Example, Label
@@ -86,11 +87,13 @@ class Rows:
         dataset: Iterated over, it yields rows.
         columns: Where in a row the content is, and the label.
         make: The content of a value, which it names by the last argument if it is none.
+        classes: The names of the label's numbers, where the dataset has any.
     """
 
     dataset: Any
     columns: Columns
     make: Callable[[Any, str], Content]
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, dataset: Any, columns: Columns, make: Callable[[Any, str], Content]) -> "Rows":
@@ -109,10 +112,12 @@ class Rows:
             )
         names = getattr(dataset, "column_names", None) or _row(next(iter(dataset), {}), 0)
         columns = columns.among(names, "dataset")
+        features = getattr(dataset, "features", None) or {}
+        classes = class_names(features.get(columns.label))
         # what is not asked for need not be decoded
         if hasattr(dataset, "select_columns"):
             dataset = dataset.select_columns(columns.names)
-        return cls(dataset, columns, make)
+        return cls(dataset, columns, make, classes)
 
     def __call__(self) -> Iterator[Example]:
         for number, row in enumerate(self.dataset):
@@ -139,13 +144,13 @@ def text_of(value: Any, where: str) -> str | tuple[str, ...]:
     """A text, or a text in words.
 
     Raises:
-        BadInput: It is neither.
+        BadInput: The value is neither, or cannot be encoded.
     """
     if isinstance(value, str):
-        return value
+        return encodable(value, where)
     words = _plain(value)
     if isinstance(words, list | tuple) and all(isinstance(word, str) for word in words):
-        return tuple(words)
+        return tuple(encodable(word, where) for word in words)
     raise BadInput(f"{where}: expected a text, or a list of words; found {_shown(value)}")
 
 
@@ -153,20 +158,57 @@ def label_of(value: Any, where: str) -> Label | None:
     """A class by number or by name, one a word, or none.
 
     Raises:
-        BadInput: It is something else.
+        BadInput: The value is something else, or cannot be encoded.
     """
     value = _plain(value)
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return encodable(value, where)
     try:
         if isinstance(value, list | tuple):
-            return tuple(one if isinstance(one, str) else operator.index(one) for one in value)
+            return tuple(
+                encodable(one, where) if isinstance(one, str) else operator.index(one)
+                for one in value
+            )
         return operator.index(value)
     except TypeError:
         raise BadInput(
             f"{where}: expected a label that is a whole number or a name, or a list of them; found "
             f"{_shown(value)}"
         ) from None
+
+
+def encodable(text: str, where: str) -> str:
+    """Return the text.
+
+    Raises:
+        BadInput: It holds half of a surrogate pair, which no tokenizer and no file can take.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"{where}: character {error.start} of {_shown(text)} is {text[error.start]!r}, half of "
+            "a surrogate pair, which cannot be encoded; replace or remove it"
+        ) from None
+    return text
+
+
+def class_names(feature: Any) -> tuple[str, ...]:
+    """Return the names of the classes that a feature of a dataset numbers; none without names.
+
+    Args:
+        feature: Of Hugging Face's datasets: a ``ClassLabel``, a list of them, or either as the
+            mapping that is stored with a table.
+    """
+    while feature is not None and not isinstance(feature, str):
+        inner = feature.get if isinstance(feature, Mapping) else partial(getattr, feature)
+        names = inner("names", None)
+        if names:
+            return tuple(map(str, names))
+        feature = inner("feature", None)
+    return ()
 
 
 def _row(row: Any, number: int) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from protege.objectives.data.example import Label
 from protege.objectives.data.examples import Examples
-from protege.objectives.data.files import reader
+from protege.objectives.data.files import Kind, reader
 from protege.objectives.data.records import Columns, Held, Rows, text_of
 
 
@@ -30,23 +30,37 @@ class Texts(Examples):
         return cls(Held.of(texts, labels, text_of, cls.noun))
 
     @classmethod
-    def from_file(cls, path: str | Path, text: str = "text", label: str | None = None) -> "Texts":
+    def from_file(
+        cls,
+        path: str | Path,
+        text: str = "text",
+        label: str | None = None,
+        *,
+        kind: Kind | None = None,
+        quoted: bool | None = None,
+    ) -> "Texts":
         """Texts from a file, which is read anew whenever they are needed.
 
-        The suffix says what it holds: ``.jsonl`` or ``.ndjson``, an object in JSON a line; ``.csv``
-        or ``.tsv``, a table whose first row names the columns; ``.parquet``. Of any other file,
-        each line is a text. All but Parquet are UTF-8.
+        The suffix says what it holds: ``.txt`` or ``.text``, one text a line; ``.jsonl`` or
+        ``.ndjson``, an object in JSON a line; ``.json``, an array of objects or of texts, or one
+        object after another; ``.csv`` or ``.tsv``, a table whose first row names the columns;
+        ``.parquet``. All but Parquet are UTF-8.
 
         Args:
             path: The file.
             text: The column of the texts, which are strings or lists of words.
             label: The column of the labels; by default ``label``, if there is one.
+            kind: What the file holds, in place of its suffix: ``lines``, ``json``, ``jsonl``,
+                ``csv``, ``tsv`` or ``parquet``.
+            quoted: Whether fields of a table may be in quotes; by default those of CSV may and
+                those of TSV may not.
 
         Raises:
-            BadInput: The file is missing, empty, not UTF-8 or lacks a column, a line of it is not
-                what it should be, or it is Parquet and pyarrow is not installed.
+            BadInput: The file is missing, empty, not UTF-8, of an unknown suffix or lacks a column,
+                a line of it is not what it should be, or it is Parquet and pyarrow is not
+                installed.
         """
-        return cls(reader(Path(path), Columns(text, label)), str(path))
+        return cls(reader(Path(path), Columns(text, label), kind, quoted=quoted), str(path))
 
     @classmethod
     def from_dataset(cls, dataset: Any, text: str = "text", label: str | None = None) -> "Texts":

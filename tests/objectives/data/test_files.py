@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protege.objectives.data import Example, Texts
-from protege.objectives.data.files import LONGEST
+from protege.objectives.data.opening import LONGEST
 from protege.spaces import BadInput
 
 
@@ -42,12 +42,13 @@ def test_each_line_is_a_text(tmp_path: Path) -> None:
     assert Texts.from_file(path).texts == ("one", "two with spaces", "three\u2028still three")
 
 
-@pytest.mark.parametrize("name", ["corpus.txt", "corpus.csv", "corpus.jsonl"])
+@pytest.mark.parametrize("name", ["corpus.txt", "corpus.csv", "corpus.jsonl", "corpus.json"])
 def test_the_mark_that_windows_puts_first_is_no_text(tmp_path: Path, name: str) -> None:
     content = {
         "corpus.txt": "one\ntwo\n",
         "corpus.csv": "text\none\ntwo\n",
         "corpus.jsonl": jsonl({"text": "one"}, {"text": "two"}),
+        "corpus.json": json.dumps([{"text": "one"}, {"text": "two"}]),
     }[name]
     assert Texts.from_file(write(tmp_path, name, "\ufeff" + content)).texts == ("one", "two")
 
@@ -133,14 +134,17 @@ def stored(path: Path, columns: dict[str, list[Any]]) -> Path:
     if path.suffix == ".parquet":
         return parquet(path, columns)
     rows = list(zip(*columns.values(), strict=True))
-    if path.suffix == ".jsonl":
-        content = jsonl(*(dict(zip(columns, row, strict=True)) for row in rows))
+    records = [dict(zip(columns, row, strict=True)) for row in rows]
+    if path.suffix == ".json":
+        content = json.dumps(records, indent=2)
+    elif path.suffix == ".jsonl":
+        content = jsonl(*records)
     else:
         content = table([columns, *rows], "\t" if path.suffix == ".tsv" else ",")
     return write(path.parent, path.name, content)
 
 
-@pytest.fixture(params=["jsonl", "csv", "tsv", "parquet"])
+@pytest.fixture(params=["json", "jsonl", "csv", "tsv", "parquet"])
 def suffix(request: pytest.FixtureRequest) -> str:
     found: str = request.param
     return found
@@ -153,7 +157,8 @@ def test_every_format_holds_the_same(tmp_path: Path, suffix: str) -> None:
         "stars": [1, -1, 0],
     }
     path = stored(tmp_path / f"corpus.{suffix}", columns)
-    texts = Texts.from_file(path, text="said", label="stars")
+    quoted = True if suffix == "tsv" else None
+    texts = Texts.from_file(path, text="said", label="stars", quoted=quoted)
     assert list(texts) == [
         Example(text, label) for text, label in zip(columns["said"], columns["stars"], strict=True)
     ]
@@ -175,7 +180,7 @@ def test_a_missing_column_is_told_with_those_there_are(tmp_path: Path, suffix: s
         Texts.from_file(path, text="said", label="label")
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize("suffix", ["json", "jsonl", "parquet"])
 def test_words_have_a_class_each(tmp_path: Path, suffix: str) -> None:
     columns: dict[str, list[Any]] = {"tokens": [["Ada", "wrote"], ["she"]], "tags": [[1, 0], [0]]}
     path = stored(tmp_path / f"corpus.{suffix}", columns)
@@ -266,7 +271,7 @@ def test_parquet_without_its_reader_says_what_to_install(
         Texts.from_file(tmp_path / "corpus.parquet")
 
 
-@pytest.mark.parametrize("name", ["no.txt", "no.jsonl", "no.csv", "no.tsv", "no.parquet"])
+@pytest.mark.parametrize("name", ["no.txt", "no.json", "no.jsonl", "no.tsv", "no.parquet", "no"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadInput, match=rf"{name}: cannot be read \(.*No such file"):
         Texts.from_file(tmp_path / name)
@@ -274,7 +279,11 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("a.txt", ""), ("a.txt", "\n \n\t\n"), ("a.jsonl", "\n\n"), ("a.csv", "text,label\n")],
+    [
+        *(("a.txt", ""), ("a.txt", "\n \n\t\n"), ("a.jsonl", "\n\n"), ("a.csv", "text,label\n")),
+        *(("a.json", ""), ("a.json", " \n"), ("a.json", "[]"), ("a.json", "[\n]\n[ ]")),
+        ("a.tsv", "text\tlabel\r\n"),
+    ],
 )
 def test_an_empty_file_is_refused(tmp_path: Path, name: str, content: str) -> None:
     with pytest.raises(BadInput, match=f"{name}: empty; expected one text a line"):
@@ -293,3 +302,102 @@ def test_a_file_that_is_not_utf8_is_told_how_to_become_so(tmp_path: Path, start:
     message = rf"not UTF-8 \(byte {len(before) + 2} is 0xef\); .*iconv"
     with pytest.raises(BadInput, match=message):
         Texts.from_file(path).split(1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("corpus.md", "the suffix '.md' is unknown"),
+        ("corpus.jsonl.gz", "the suffix '.gz' is unknown"),
+        ("corpus.XLSX", "the suffix '.XLSX' is unknown"),
+        ("corpus", "it has no suffix"),
+    ],
+)
+def test_a_file_of_an_unknown_suffix_is_refused(tmp_path: Path, name: str, found: str) -> None:
+    path = write(tmp_path, name, "one\ntwo\n")
+    with pytest.raises(BadInput, match=rf"{name}: {found}; expected one of \.txt, .*kind='lines'"):
+        Texts.from_file(path)
+    assert Texts.from_file(path, kind="lines").texts == ("one", "two")
+
+
+def test_a_folder_is_no_file_of_texts(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="a folder; expected a file of texts"):
+        Texts.from_file(tmp_path)
+
+
+def test_suffixes_may_be_in_capitals(tmp_path: Path, suffix: str) -> None:
+    path = stored(tmp_path / f"corpus.{suffix}", {"text": ["a", "b"]})
+    texts = Texts.from_file(path.rename(tmp_path / f"CORPUS.{suffix.upper()}"))
+    assert texts.texts == ("a", "b")
+
+
+def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "corpus.txt", "one\ntwo\n")
+    with pytest.raises(BadInput, match="kind='xml': expected one of lines, json, jsonl, csv"):
+        Texts.from_file(path, kind="xml")  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match=r"quoted=True is for \.csv and \.tsv"):
+        Texts.from_file(path, quoted=True)
+
+
+# what the tab-separated files of GLUE and of Tatoeba have in them
+QUOTED = 'text\tlabel\n"Stop!\t0\nhe said\t1\nso"\t0\n5" disks\t1\n"a" and "b"\t0\nlast\t1\n'
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_quotes_of_a_tsv_are_part_of_its_texts(tmp_path: Path, end: str) -> None:
+    path = write(tmp_path, "corpus.tsv", QUOTED.replace("\n", end))
+    assert [(one.text, one.label) for one in Texts.from_file(path)] == [
+        *(('"Stop!', 0), ("he said", 1), ('so"', 0), ('5" disks', 1)),
+        *(('"a" and "b"', 0), ("last", 1)),
+    ]
+
+
+PLAIN = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
+
+
+@given(rows=st.lists(PLAIN, min_size=2, max_size=8, unique=True))
+def test_each_line_of_a_tsv_is_a_row(
+    rows: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rows = ["first", "second", *rows]
+    path = write(tmp_path_factory.mktemp("table"), "corpus.tsv", "\n".join(["text", *rows]) + "\n")
+    assert [one.text for one in Texts.from_file(path)] == [row for row in rows if row.strip()]
+
+
+def test_a_tsv_in_quotes_says_how_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "corpus.tsv", table([["text", "label"], ["a\tb", 1], ["c", 0]], "\t"))
+    with pytest.raises(BadInput, match=r"line 2: 3 fields; expected 2: .*, give quoted=True"):
+        Texts.from_file(path)
+    assert Texts.from_file(path, quoted=True).texts == ("a\tb", "c")
+
+
+def test_a_csv_whose_quotes_are_text_says_how_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "corpus.csv", 'text\n"Stop" he said\nlast\n')
+    with pytest.raises(BadInput, match=r"not a row of a table .*part of the texts, .*quoted=False"):
+        Texts.from_file(path)
+    assert Texts.from_file(path, quoted=False).texts == ('"Stop" he said', "last")
+
+
+def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "corpus.csv", "text,label,text\na,1,b\nc,0,d\n")
+    with pytest.raises(BadInput, match=r"corpus\.csv: the header names 'text' twice"):
+        Texts.from_file(path)
+
+
+def test_the_names_of_classes_are_read_from_a_file_of_datasets(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
+    )
+    made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
+    made.to_parquet(tmp_path / "corpus.parquet")
+    assert Texts.from_file(tmp_path / "corpus.parquet").classes == ("bad", "good")
+    assert Texts.from_file(parquet(tmp_path / "other.parquet", {"text": ["a", "b"]})).classes == ()
+
+
+def test_a_text_of_parquet_that_is_not_utf8_is_named_by_its_row(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    held = arrow.array([b"one", b"two", b"na\xefve", b"four"])
+    texts = arrow.Array.from_buffers(arrow.string(), 4, held.buffers())
+    with pytest.raises(BadInput, match=r"corpus\.parquet, row 2: a text that is not UTF-8"):
+        Texts.from_file(parquet(tmp_path / "corpus.parquet", {"text": texts})).split(1, 1, 1)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,13 @@ def test_digits_written_by_hand_are_split_with_their_labels(tmp_path: Path) -> N
 
 def test_examples_of_equal_pictures_are_equal() -> None:
     assert Example(Picture.of(shade(1)), 0) == Example(Picture.of(shade(1)), 0)
+
+
+def test_a_folder_whose_name_cannot_be_encoded_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "good/1.png", 1)
+    try:
+        save(tmp_path / os.fsdecode(b"na\xefve") / "2.png", 2)
+    except OSError:
+        pytest.skip("file names are UTF-8 here")
+    with pytest.raises(BadInput, match=r"folder 'na.udcefve': character 2 of .* cannot be encoded"):
+        Images.from_folder(tmp_path)

@@ -140,3 +140,34 @@ def test_what_cannot_be_read_twice_is_refused(wrong: Any) -> None:
 def test_an_empty_dataset_is_refused() -> None:
     with pytest.raises(BadInput, match="dataset: empty; expected one text a line, or in each row"):
         Texts.from_dataset(hugging_face({"text": []}))
+
+
+@pytest.mark.parametrize(
+    ("content", "label", "where"),
+    [
+        ("b\udc80", 1, r"\[1\]: character 1 of"),
+        (["b", "\ud800\ud800"], (1, 0), r"\[1\]: character 0 of"),
+        ("b", "gut\udfff", r"\[1\]: character 3 of"),
+        (["b", "c"], (1, "\ud83d"), r"\[1\]: character 0 of"),
+    ],
+)
+def test_half_a_surrogate_pair_is_named_by_its_place(content: Any, label: Any, where: str) -> None:
+    with pytest.raises(BadInput, match=f"texts{where}"):
+        Texts.of(["a", content], [0, label])
+    with pytest.raises(BadInput, match=r"dataset, row 1: .*cannot be encoded; replace or remove"):
+        Texts.from_dataset([{"text": "a", "label": 0}, {"text": content, "label": label}])
+
+
+def test_the_names_of_classes_are_the_datasets_own() -> None:
+    datasets = pytest.importorskip("datasets")
+    names = datasets.ClassLabel(names=["bad", "good"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": names})
+    made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
+    assert Texts.from_dataset(made).classes == ("bad", "good")
+    assert Texts.from_dataset(made.to_iterable_dataset()).classes == ("bad", "good")
+    tags = datasets.Features(
+        {"words": datasets.List(datasets.Value("string")), "tags": datasets.List(names)}
+    )
+    made = datasets.Dataset.from_dict({"words": [["a"], ["b"]], "tags": [[0], [1]]}, features=tags)
+    assert Texts.from_dataset(made, text="words", label="tags").classes == ("bad", "good")
+    assert Texts.from_dataset(hugging_face(COLUMNS), text="said", label="stars").classes == ()
