@@ -1,5 +1,6 @@
 """Retention: how much of its teacher's quality a student has after a short distillation."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,10 +18,12 @@ from protege.objectives.distillation.best import Best
 from protege.objectives.distillation.checkpoint import Checkpoint
 from protege.objectives.distillation.classes import ClassLesson
 from protege.objectives.distillation.distillation import Distillation
+from protege.objectives.distillation.labels import check_known, renamed
 from protege.objectives.distillation.language import LanguageLesson
 from protege.objectives.distillation.lesson import Lesson, Targets, Verdict
+from protege.objectives.distillation.losses import NO_LABEL
 from protege.objectives.distillation.pairs import PairLesson
-from protege.objectives.distillation.pictures import PictureLesson
+from protege.objectives.distillation.pictures import PictureLesson, Pictures
 from protege.objectives.distillation.progressive import shrinking
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.distillation.remembering import (
@@ -37,6 +40,7 @@ from protege.objectives.distillation.training import Training
 from protege.objectives.objective import Cost, Direction, Measurement, Rung
 from protege.spaces import ProtegeError, Task, Teacher, Unsupported
 from protege.spaces.cache import canonical
+from protege.spaces.tasks import unjudged
 
 _LESSONS: dict[Task, Lesson] = {
     Task.FEATURES: SentenceLesson(),
@@ -124,6 +128,9 @@ class Retention:
         lesson, parts = lesson_of(candidate.teacher), self.parts(candidate.teacher)
         asked = parts.held_out if held_out else parts.selection
         targets = self._remembered(asked, candidate, lesson)
+        if isinstance(lesson, ClassLesson) and not held_out:
+            said = targets["logits"].argmax(-1)
+            check_known(said, asked.labels, self.data.classes, candidate.teacher)
         questions, answers = _respelt(asked, targets, candidate, lesson, spelling)
         with candidate.stopwatch.phase("evaluate"):
             verdict = lesson.verdict(judge(module, lesson, questions, answers))
@@ -168,6 +175,31 @@ class Retention:
             rate = settings.rate(training.distance(start), lesson)
             training.settings = replace(settings, learning_rate=rate)
         return training
+
+    def check(self, own: Candidate) -> None:
+        """Refuse data that the teacher cannot be asked or does not know, before anything costly.
+
+        A limit on the length of texts that is less than `Distillation.max_tokens` is logged.
+
+        Args:
+            own: The teacher as a candidate.
+
+        Raises:
+            BadInput: The data is of another kind than the teacher reads, or the teacher is no
+                better than chance on its labels.
+            Unsupported: The quality of the teacher's students cannot be judged.
+        """
+        settings, teacher = self.distillation, own.teacher
+        lesson, asked = lesson_of(teacher), self.parts(teacher).selection
+        if isinstance(lesson, ClassLesson) and bool((asked.labels != NO_LABEL).any()):
+            said = self._remembered(asked, own, lesson)["logits"].argmax(-1)
+            check_known(said, asked.labels, self.data.classes, teacher)
+        most = settings.max_tokens
+        if not isinstance(asked, Pictures) and teacher.at_most(most) < most:
+            logging.getLogger("protege").warning(
+                "max_tokens=%d: the teacher reads %d tokens at most; texts are cut there",
+                *(most, teacher.at_most(most)),
+            )
 
     def parts(self, teacher: Teacher) -> "Parts":
         """What students learn from and are judged on, as questions; made once."""
@@ -305,12 +337,19 @@ def lesson_of(teacher: Teacher) -> Lesson:
     """The lesson for the teacher's task.
 
     Raises:
-        Unsupported: There is none.
+        Unsupported: There is none, or it would not judge answers of the teacher's kind.
     """
     if teacher.task not in _LESSONS:
         raise Unsupported(
             f"retention of a model for {teacher.task} cannot be measured; "
             f"it can for {', '.join(_LESSONS)}"
+        )
+    found = unjudged(teacher.task, teacher.config, reads_pairs=teacher.reads_pairs)
+    if found:
+        raise Unsupported(
+            f"{teacher.source}: {found}; retention of a model for {teacher.task} can be measured "
+            "where each text, word or image has one of two or more classes; other tasks are "
+            f"{', '.join(task for task in _LESSONS if task is not teacher.task)}"
         )
     return _LESSONS[teacher.task]
 
@@ -355,12 +394,16 @@ class Parts:
 @lru_cache(maxsize=4)
 def _parts(retention: Retention, teacher: Teacher) -> Parts:
     settings, lesson = retention.distillation, lesson_of(teacher)
+    most = teacher.at_most(settings.max_tokens)
     split = retention.data.split(
         train=settings.sequences_seen or CALIBRATING,
         selection=retention.selection,
         held_out=retention.held_out,
-        size=lambda example: lesson.size(example, settings.max_tokens),
+        size=lambda example: lesson.size(example, most),
     )
+    classes = retention.data.classes
+    if classes and isinstance(lesson, ClassLesson):
+        split = Split(*(renamed(part, classes, teacher) for part in split))
     return Parts(retention, teacher, split)
 
 

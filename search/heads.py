@@ -195,10 +195,10 @@ def _questions(teacher: Teacher, data: Examples, tokens: int) -> Questions:
     """Examples in an order of no meaning, as the teacher is asked about them in a study."""
     try:
         lesson = lesson_of(teacher)
-    except Unsupported:
+    except Unsupported as error:
         raise Unsupported(
             f"{teacher.source}: a model for {teacher.task} needs more than texts; "
-            "give protege.search.head_table batches of its own inputs"
+            f"give protege.search.head_table batches of its own inputs ({error})"
         ) from None
     some = data.split(train=tokens, selection=0, held_out=0).train
     return lesson.questions(teacher, some, Distillation().max_tokens).up_to(tokens)

@@ -11,12 +11,17 @@ from typing import Any
 from protege.objectives import (
     Candidate,
     Cost,
+    Energy,
+    Latency,
     Objective,
+    PeakMemory,
     Retention,
     Stopwatch,
     Trained,
     exceeds,
 )
+from protege.objectives.latency.comparison import check_fits
+from protege.objectives.retention import lesson_of
 from protege.search.about import about, identity
 from protege.search.calibrating import Needs, calibrated
 from protege.search.confirming import confirmed
@@ -106,6 +111,7 @@ class Search:
                 "warm_start=True with progressive distillation: a student that starts deeper is "
                 "cut from the teacher; give one of the two"
             )
+        self._check_teacher()
         self.space = self.space.of(self.teacher, has_data=self.retention is not None)
         if self.retention is None:
             self._check_needs_no_data()
@@ -155,6 +161,8 @@ class Search:
                 Store.at(self.artifacts).check()
             check_saves(self.teacher, min(one.vocab_size for one in self.space))
             self._check_limits()
+            if self.retention is not None:
+                self.retention.check(self.candidate(self.teacher.architecture))
             with bar(self.name, trials) as progress:
                 self.stopwatch.announce = progress.doing
                 with self.stopwatch.phase("study"):
@@ -222,6 +230,21 @@ class Search:
                 scores = [HeadScores.of(self.teacher, found, by) for by in needs.heads_by]
                 self._heads = [score.record() for score in scores]
             return found
+
+    def _check_teacher(self) -> None:
+        """Refuse objectives that no student of this teacher could be measured by.
+
+        Raises:
+            BadInput: A workload is longer than what the teacher reads, or asks for new tokens of a
+                model that generates none.
+            Unsupported: The quality of the teacher's students cannot be judged.
+        """
+        if self.retention is not None:
+            lesson_of(self.teacher)
+        for objective in self.objectives:
+            if isinstance(objective, Latency | PeakMemory | Energy):
+                own = self.teacher.blueprint(self.teacher.architecture)
+                check_fits(own, objective.workload)
 
     def _check_needs_no_data(self) -> None:
         """Refuse policies that look at data where there is none.

@@ -121,7 +121,7 @@ def _sites(teacher: "Teacher") -> Iterator[tuple[nn.Module, Place]]:
 
 def _by_ablation(teacher: "Teacher", batch: Batch, _first: int) -> Found:
     """Distances summed over the answers."""
-    heads, is_logits = teacher.architecture.num_attention_heads, teacher.task.has_logits
+    heads, is_logits = teacher.architecture.num_attention_heads, teacher.has_logits
     found: dict[Place, Tensor] = {}
     with torch.inference_mode():
         with Course(teacher) as course:

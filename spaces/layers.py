@@ -223,7 +223,7 @@ class _Answered:
         """Answered by the whole teacher."""
         with Course(teacher) as course:
             said = answers(teacher, batch)
-        is_logits = teacher.task.has_logits
+        is_logits = teacher.has_logits
         aims = [one.softmax(dim=-1) for one in said] if is_logits else said
         return cls(teacher, batch, aims, course.outputs, _loss(aims, said, is_logits=is_logits))
 
@@ -236,7 +236,7 @@ class _Answered:
         known = standing_in(self.outputs, first)
         with Course(self.teacher) as course, known, running(skipped):
             said = answers(self.teacher, self.batch)
-        loss = _loss(self.aims, said, is_logits=self.teacher.task.has_logits)
+        loss = _loss(self.aims, said, is_logits=self.teacher.has_logits)
         return replace(self, outputs=course.outputs, loss=loss)
 
 

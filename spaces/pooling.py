@@ -15,6 +15,14 @@ from transformers.utils.hub import cached_file
 from protege.spaces.cache import write_text
 from protege.spaces.errors import Unsupported
 
+ABOUT = "config_sentence_transformers.json"
+
+_SETTINGS = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Files that versions of sentence-transformers have kept a transformer's settings in."""
+
 Mode = Literal["mean", "cls", "max", "lasttoken"]
 
 _OLD_NAMES: dict[str, Mode] = {
@@ -32,7 +40,7 @@ class Pooling:
     Attributes:
         mode: Which token vectors count: their mean, the first, their maximum, the last.
         normalize: Whether the vector is scaled to length one.
-        max_tokens: Where longer texts are cut.
+        max_tokens: Where longer texts are cut; None if the checkpoint leaves that to its tokenizer.
         projection: Weight and bias of a last linear layer, where the checkpoint has one.
         lower_case: Whether sentence-transformers lowers texts before its tokenizer sees them.
         settings: What else the checkpoint tells sentence-transformers: prompts, similarity.
@@ -40,7 +48,7 @@ class Pooling:
 
     mode: Mode = "mean"
     normalize: bool = False
-    max_tokens: int = 512
+    max_tokens: int | None = None
     projection: tuple[Tensor, Tensor] | None = None
     lower_case: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -80,19 +88,22 @@ def pool(tokens: Tensor, mask: Tensor, mode: Mode) -> Tensor:
 
 
 def read_pooling(source: str, revision: str | None) -> Pooling | None:
-    """The pooling that a checkpoint's sentence-transformers files declare; none without them.
+    """Return the pooling that a checkpoint's sentence-transformers files declare.
+
+    Returns:
+        The pooling; None without such files, or where they are those of a cross-encoder.
 
     Raises:
         Unsupported: The checkpoint has a module or a pooling that protege cannot carry over.
     """
     modules = _read_json(source, "modules.json", revision)
-    if modules is None:
+    if not modules or reads_pairs(source, revision):
         return None
-    limits = _read_json(source, "sentence_bert_config.json", revision) or {}
+    limits = _settings(source, revision)
     found: dict[str, Any] = {
-        "max_tokens": int(limits.get("max_seq_length") or 512),
+        "max_tokens": _limit(limits),
         "lower_case": bool(limits.get("do_lower_case")),
-        "settings": _read_json(source, "config_sentence_transformers.json", revision) or {},
+        "settings": _read_json(source, ABOUT, revision) or {},
     }
     for module in modules:
         kind = module["type"].rpartition(".")[2]
@@ -107,7 +118,46 @@ def read_pooling(source: str, revision: str | None) -> Pooling | None:
                 f"{source}: the sentence-transformers module {module['type']} cannot be carried "
                 "over to students; supported are Transformer, Pooling, Dense and Normalize"
             )
+    if "mode" not in found:
+        raise Unsupported(
+            f"{source}: its modules.json names no Pooling, so it makes no vector of a text; "
+            "expected a sentence encoder, or a checkpoint without modules.json"
+        )
     return Pooling(**found)
+
+
+def reads_pairs(source: str, revision: str | None) -> bool:
+    """Return whether a checkpoint is a cross-encoder of sentence-transformers."""
+    if not _read_json(source, "modules.json", revision):
+        return False
+    about = _read_json(source, ABOUT, revision) or {}
+    task = _settings(source, revision).get("transformer_task")
+    return about.get("model_type") == "CrossEncoder" or task == "sequence-classification"
+
+
+def _settings(source: str, revision: str | None) -> dict[str, Any]:
+    """Return the settings of the checkpoint's transformer module."""
+    for name in _SETTINGS:
+        found: dict[str, Any] | None = _read_json(source, name, revision)
+        if found:
+            return found
+    return {}
+
+
+def _limit(settings: Mapping[str, Any]) -> int | None:
+    """Return where texts are cut by these settings; None if they leave it to the tokenizer.
+
+    In the order of sentence-transformers 6: what a call overrides, what the tokenizer is loaded
+    with, and ``max_seq_length``, which version 6 reads but no longer writes.
+    """
+    called = (settings.get("processing_kwargs") or {}).get("text") or {}
+    loaded = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
+    limits = (
+        called.get("max_length"),
+        loaded.get("model_max_length"),
+        settings.get("max_seq_length"),
+    )
+    return next((int(limit) for limit in limits if limit), None)
 
 
 def write_sentence_transformer(
@@ -127,10 +177,12 @@ def write_sentence_transformer(
         for number, kind in enumerate(kinds)
     ]
     _write_json(folder / "modules.json", modules)
-    limits = {"max_seq_length": pooling.max_tokens, "do_lower_case": pooling.lower_case}
+    limits: dict[str, Any] = {"do_lower_case": pooling.lower_case}
+    if pooling.max_tokens is not None:
+        limits = {"max_seq_length": pooling.max_tokens, **limits}
     if pooling.settings:
-        _write_json(folder / "config_sentence_transformers.json", dict(pooling.settings))
-    _write_json(folder / "sentence_bert_config.json", limits)
+        _write_json(folder / ABOUT, dict(pooling.settings))
+    _write_json(folder / _SETTINGS[0], limits)
     modes = {name: mode == pooling.mode for name, mode in _OLD_NAMES.items()}
     _write_json(folder / "1_Pooling/config.json", {"word_embedding_dimension": width, **modes})
     if projection is not None:

@@ -119,5 +119,5 @@ def losses(teacher: "Teacher", batch: Batch, first: int) -> list[Tensor]:
     said, ids = answers(teacher, batch), written(teacher, batch)
     if ids is not None:
         return [next_token_loss(logits, own) for logits, own in zip(said, ids, strict=True)]
-    is_logits = teacher.task.has_logits
+    is_logits = teacher.has_logits
     return [reading(one, first + row, is_logits=is_logits) for row, one in enumerate(said)]

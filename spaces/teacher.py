@@ -30,7 +30,9 @@ from protege.spaces.kept import Kept, Units, choose
 from protege.spaces.layout import Layout
 from protege.spaces.making import embedder, made
 from protege.spaces.missing import settle
-from protege.spaces.pooling import Embedder, Pooling, read_pooling
+from protege.spaces.padding import pad_id, settle_pad
+from protege.spaces.pooling import Embedder, Pooling, read_pooling, reads_pairs
+from protege.spaces.positions import longest_text
 from protege.spaces.processors import read_processor, tokenizer_in, tokenizer_of
 from protege.spaces.quiet import quiet
 from protege.spaces.rotation import check_turns
@@ -46,7 +48,7 @@ from protege.spaces.sharding import (
 )
 from protege.spaces.source import as_bad_input, hub_id_of, place_of
 from protege.spaces.student import Initialisation, Student
-from protege.spaces.tasks import Task, makes_vectors, task_of
+from protege.spaces.tasks import Task, is_scored, read_as, task_of
 from protege.spaces.vocabulary import choose_tokens, must_keep, renumbered
 from protege.spaces.widths import rotation_of
 
@@ -66,6 +68,7 @@ class Teacher:
         loaded_with: What `load` was told, of a teacher that is not on the CPU as a whole: another
             process loads it again, where a copy of its weights would have no room.
         hub_id: Its id on the Hugging Face hub, or None if it came from a folder.
+        reads_pairs: Whether it reads two texts at once, as a cross-encoder does.
     """
 
     model: PreTrainedModel
@@ -76,6 +79,11 @@ class Teacher:
     pooling: Pooling | None = None
     loaded_with: Mapping[str, Any] | None = None
     hub_id: str | None = None
+    reads_pairs: bool = False
+
+    def __post_init__(self) -> None:
+        if self.task is Task.TEXTS and self.family.stacks.keys() == {"decoder"}:
+            settle_pad(self.model, self.tokenizer)
 
     @classmethod
     def load(  # noqa: PLR0913 - the names that from_pretrained has for them
@@ -136,12 +144,10 @@ class Teacher:
             settle(model.eval(), loading["missing_keys"], kind)
             joined(model, family)
             processor = read_processor(place, config, kind, options)
-        if not makes_vectors(kind, config):
-            pooling = None
-        elif pooling is None:
-            pooling = Pooling(max_tokens=min(512, processor.model_max_length))
+        pooling = read_as(pooling, kind, config, tokenizer_in(processor))
         known = {"task": kind.value, **options, **placement} if is_sharded(model) else None
-        return cls(model, processor, kind, family, place, pooling, known, hub_id_of(place))
+        pairs = kind is Task.TEXTS and not gguf_file and reads_pairs(place, revision)
+        return cls(model, processor, kind, family, place, pooling, known, hub_id_of(place), pairs)
 
     def __getstate__(self) -> dict[str, Any]:
         """All of it; of a sharded one where to load it from, and what must be found there."""
@@ -172,6 +178,21 @@ class Teacher:
         """
         return tokenizer_of(self.processor)
 
+    @cached_property
+    def pad_id(self) -> int:
+        """The id that fills up the shorter texts of a batch; see `padding.pad_id`."""
+        return pad_id(self.model, self.tokenizer)
+
+    @cached_property
+    def max_tokens(self) -> int | None:
+        """The longest text that it reads, in tokens; None without a bound."""
+        declared = None if self.pooling is None else self.pooling.max_tokens
+        return longest_text(self.config.to_dict(), tokenizer_in(self.processor), declared)
+
+    def at_most(self, tokens: int) -> int:
+        """Return the number of tokens, or `max_tokens` if that is less."""
+        return tokens if self.max_tokens is None else min(tokens, self.max_tokens)
+
     @property
     def config(self) -> PretrainedConfig:
         """The model's configuration."""
@@ -197,7 +218,7 @@ class Teacher:
     def least_vocab_size(self) -> int:
         """Tokens that every student keeps: special ones, bytes and characters; 0 without any."""
         tokenizer = tokenizer_in(self.processor)
-        return 0 if tokenizer is None else len(must_keep(tokenizer))
+        return 0 if tokenizer is None else len(must_keep(tokenizer) | {self.pad_id})
 
     @cached_property
     def fingerprint(self) -> str:
@@ -226,6 +247,11 @@ class Teacher:
     def generates(self) -> bool:
         """Whether it writes text token by token, keeping keys and values."""
         return self.task in {Task.GENERATION, Task.TEXT_TO_TEXT, Task.SPEECH}
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether it answers with logits of which one is right; otherwise with states or scores."""
+        return self.task.has_logits and not is_scored(self.task, self.config)
 
     def projection_size(self, architecture: Architecture) -> int:
         """Weights of the projection that a sentence encoder of that architecture ends with."""
@@ -275,7 +301,8 @@ class Teacher:
         vocab = None
         if architecture.vocab_size < self.architecture.vocab_size:
             known = calibration if architecture.width_policy.needs_calibration else None
-            frequency = (known or Calibration.flat(self.layout)).vocab
+            frequency = (known or Calibration.flat(self.layout)).vocab.clone()
+            frequency[self.pad_id] = torch.inf  # what the model looks for stays
             vocab = choose_tokens(self.tokenizer, frequency, architecture.vocab_size)
         ranked = self.magnitudes if architecture.width_policy.needs_weights else calibration
         kept = choose(self.layout, architecture, ranked, vocab)

@@ -59,8 +59,9 @@ def reader(
             f"{path}: each line is a text, so there is no column {columns.label!r}; expected a "
             "file in .json, .jsonl, .csv, .tsv or .parquet"
         )
-    readers = {"json": Document, "jsonl": Objects, "parquet": Parquet}
-    return readers[kind](path, columns)
+    if kind == "parquet":
+        return Parquet(path, columns)
+    return Document(path, columns) if kind == "json" else Objects(path, columns)
 
 
 def _kind_of(path: Path) -> Kind:

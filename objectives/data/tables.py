@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from protege.objectives.data.example import Example
 from protege.objectives.data.opening import LONGEST, opened, unreadable
@@ -37,7 +37,7 @@ class Table:
     def __call__(self) -> Iterator[Example]:
         # the limit is the whole process's, and by default an eighth of what a text may have
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
-        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
         with opened(self.path, newline="") as file:
             rows = csv.DictReader(file, delimiter=self.separator, quoting=quoting, strict=True)
             try:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from protege.objectives.data.example import Example
+from protege.objectives.distillation.labels import Classes
 from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.losses import NO_LABEL, LogitsMSE
 from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import Classes, texts_of
+from protege.objectives.distillation.wording import encoded, sequences, texts_of
 from protege.spaces import Teacher
 
 FAR = 0.3
@@ -44,11 +44,10 @@ class ClassLesson:
     def questions(
         self, teacher: Teacher, examples: Sequence[Example], max_tokens: int
     ) -> Questions:
-        tokenizer, classes = teacher.tokenizer, Classes(teacher)
-        texts = texts_of(examples, teacher)
-        ids = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+        classes, texts = Classes(teacher), texts_of(examples, teacher)
+        ids = encoded(teacher, texts, max_tokens)["input_ids"]
         labels = [classes.number(example.label) for example in examples]
-        return Sequences.of(ids, None, labels, tokenizer.pad_token_id or 0)
+        return sequences(teacher, ids, None, labels)
 
     def respelt(
         self, questions: Questions, targets: Targets, spelling: Spelling

@@ -16,7 +16,7 @@ from protege.objectives.distillation.losses import TOP, LogitsKL, divergence, to
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.sequences import Sequences, tokens_in
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import CHARACTERS, texts_of
+from protege.objectives.distillation.wording import CHARACTERS, encoded, sequences, texts_of
 from protege.spaces import BadInput, Teacher
 
 MASKED_SHARE = 0.15
@@ -191,8 +191,9 @@ def _packed(teacher: Teacher, texts: list[str], max_tokens: int) -> Sequences:
     """Texts end to end, an end-of-text token after each, in blocks of exactly max_tokens."""
     tokenizer = teacher.tokenizer
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    stream = [token for ids in encoded for token in (*ids, *end)]
+    read = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    stream = [token for ids in read for token in (*ids, *end)]
+    max_tokens = teacher.at_most(max_tokens)
     whole = len(stream) // max_tokens * max_tokens
     blocks = [stream[begin : begin + max_tokens] for begin in range(0, whole, max_tokens)]
     if not blocks:
@@ -203,7 +204,7 @@ def _packed(teacher: Teacher, texts: list[str], max_tokens: int) -> Sequences:
     # the last position of a block has no next token inside it
     scored = [[True] * (max_tokens - 1) + [False]] * len(blocks)
     labels = [token for block in blocks for token in block[1:]]
-    return Sequences.of(blocks, scored, labels, tokenizer.pad_token_id or 0)
+    return sequences(teacher, blocks, scored, labels)
 
 
 def _masked(teacher: Teacher, texts: list[str], max_tokens: int) -> Sequences:
@@ -216,11 +217,11 @@ def _masked(teacher: Teacher, texts: list[str], max_tokens: int) -> Sequences:
     special = set(tokenizer.all_special_ids)
     generator = np.random.default_rng(0)
     ids, scored, labels = [], [], []
-    for one in tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]:
+    for one in encoded(teacher, texts, max_tokens)["input_ids"]:
         open_ = [place for place, token in enumerate(one) if token not in special]
         count = max(1, round(MASKED_SHARE * len(open_)))
         chosen = set(generator.permutation(open_)[:count].tolist()) if open_ else set()
         ids.append([tokenizer.mask_token_id if p in chosen else t for p, t in enumerate(one)])
         scored.append([place in chosen for place in range(len(one))])
         labels += [one[place] for place in sorted(chosen)]
-    return Sequences.of(ids, scored, labels, tokenizer.pad_token_id or 0)
+    return sequences(teacher, ids, scored, labels)

@@ -15,7 +15,7 @@ from protege.objectives.distillation.losses import TOP
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.sequences import Sequences, tokens_in
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import texts_of
+from protege.objectives.distillation.wording import encoded, sequences, texts_of
 from protege.spaces import BadInput, Teacher, Unsupported
 from protege.spaces.cache import digest
 
@@ -105,16 +105,15 @@ class PairLesson:
         self, teacher: Teacher, examples: Sequence[Example], max_tokens: int
     ) -> Questions:
         texts, answers = texts_of(examples, teacher), [_answer_in(one) for one in examples]
-        tokenizer, limit = teacher.tokenizer, {"truncation": True, "max_length": max_tokens}
-        pad = tokenizer.pad_token_id or 0
+        given = encoded(teacher, texts, max_tokens)["input_ids"]
         # in the language that a tokenizer of several writes, which is not the one that it reads
-        given = tokenizer(texts, **limit)["input_ids"]
-        asked = tokenizer(text_target=answers, **limit)["input_ids"]
-        read = Sequences.of(given, None, [0] * len(given), pad)
+        limit = {"truncation": True, "max_length": teacher.at_most(max_tokens)}
+        asked: Any = teacher.tokenizer(text_target=answers, **limit)["input_ids"]
+        read = sequences(teacher, given, None, [0] * len(given))
         written = [[_start(teacher, one), *one] for one in asked]
         scored = [[True] * len(one) + [False] for one in asked]
         labels = [token for one in asked for token in one]
-        return Pairs.of(read, Sequences.of(written, scored, labels, pad))
+        return Pairs.of(read, sequences(teacher, written, scored, labels))
 
     def respelt(
         self, questions: Questions, targets: Targets, spelling: Spelling

@@ -12,8 +12,8 @@ from torch import Tensor
 from protege.objectives.data.example import Example
 from protege.objectives.data.picture import Picture
 from protege.objectives.distillation.classes import ClassLesson
+from protege.objectives.distillation.labels import Classes
 from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.distillation.wording import Classes
 from protege.spaces import BadInput, Teacher
 from protege.spaces.batches import IMAGE
 from protege.spaces.cache import digest, tensor_bytes

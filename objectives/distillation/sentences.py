@@ -12,9 +12,8 @@ from protege.objectives.data.example import Example
 from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.losses import NO_LABEL, VectorCosine
 from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import texts_of
+from protege.objectives.distillation.wording import encoded, sequences, texts_of
 from protege.spaces import Teacher
 
 NEIGHBOURS = 10
@@ -49,11 +48,8 @@ class SentenceLesson:
     def questions(
         self, teacher: Teacher, examples: Sequence[Example], max_tokens: int
     ) -> Questions:
-        limit = min(max_tokens, teacher.pooling.max_tokens) if teacher.pooling else max_tokens
-        texts = texts_of(examples, teacher)
-        ids = teacher.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
-        unlabelled = [NO_LABEL] * len(ids)
-        return Sequences.of(ids, None, unlabelled, teacher.tokenizer.pad_token_id or 0)
+        ids = encoded(teacher, texts_of(examples, teacher), max_tokens)["input_ids"]
+        return sequences(teacher, ids, None, [NO_LABEL] * len(ids))
 
     def respelt(
         self, questions: Questions, targets: Targets, spelling: Spelling

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.distillation.sequences import Sequences, tokens_in
 from protege.spaces import Infeasible, Teacher
-from protege.spaces.positions import positions_in
+from protege.spaces.positions import longest_text
 from protege.spaces.vocabulary import expansions
 
 
@@ -76,16 +76,13 @@ class Spelling:
         unknown = torch.tensor(
             [id_ in named and one == [tokenizer.unk_token_id] for id_, one in enumerate(spelt)]
         )
-        bounds = [
-            positions_in(model.config.to_dict()),
-            teacher.pooling.max_tokens if teacher.pooling else None,
-        ]
+        declared = None if teacher.pooling is None else teacher.pooling.max_tokens
         return cls(
             pieces=torch.tensor([piece for one in spelt for piece in one], dtype=torch.int32),
             starts=torch.tensor([0, *map(len, spelt)]).cumsum(0),
             untold=unknown * unknown.sum().clamp(min=1).log(),
             size=len(kept),
-            reads=min((bound for bound in bounds if bound is not None), default=None),
+            reads=longest_text(model.config.to_dict(), None, declared),
         )
 
     @property

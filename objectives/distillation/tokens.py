@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from protege.objectives.data.example import Example
 from protege.objectives.distillation.classes import ClassLesson
+from protege.objectives.distillation.labels import Classes
 from protege.objectives.distillation.losses import NO_LABEL
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.sequences import Sequences
-from protege.objectives.distillation.wording import Classes, texts_of
+from protege.objectives.distillation.wording import encoded, sequences, texts_of
 from protege.spaces import BadInput, Teacher, Unsupported
 
 
@@ -32,11 +33,11 @@ class TokenLesson(ClassLesson):
         if examples and isinstance(examples[0].content, tuple):
             return _by_word(teacher, examples, max_tokens)
         texts = texts_of(examples, teacher)
-        ids = teacher.tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
+        ids = encoded(teacher, texts, max_tokens)["input_ids"]
         special = set(teacher.tokenizer.all_special_ids)
         scored = [[token not in special for token in one] for one in ids]
         unlabelled = [NO_LABEL] * sum(map(sum, scored))
-        return Sequences.of(ids, scored, unlabelled, teacher.tokenizer.pad_token_id or 0)
+        return sequences(teacher, ids, scored, unlabelled)
 
     def answer(self, module: nn.Module, batch: Batch) -> Tensor:
         logits: Tensor = module(**batch.inputs).logits
@@ -56,23 +57,19 @@ def _by_word(teacher: Teacher, examples: Sequence[Example], max_tokens: int) -> 
         )
     classes = Classes(teacher)
     pairs = [_checked(example) for example in examples]
-    encoded: Any = teacher.tokenizer(
-        _as_read([words for words, _ in pairs], teacher),
-        is_split_into_words=True,
-        truncation=True,
-        max_length=max_tokens,
-    )
+    words = _as_read([words for words, _ in pairs], teacher)
+    read = encoded(teacher, words, max_tokens, is_split_into_words=True)
     scored, labels = [], []
     for number, (_, given) in enumerate(pairs):
         first: list[bool] = []
         before = None
-        for word in encoded.word_ids(number):
+        for word in read.word_ids(number):
             first.append(word is not None and word != before)
             if first[-1]:
                 labels.append(classes.number(given[word] if given else None))
             before = word
         scored.append(first)
-    return Sequences.of(encoded["input_ids"], scored, labels, teacher.tokenizer.pad_token_id or 0)
+    return sequences(teacher, read["input_ids"], scored, labels)
 
 
 def _as_read(texts: list[list[str]], teacher: Teacher) -> list[list[str]]:

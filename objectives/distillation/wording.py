@@ -1,48 +1,65 @@
-"""Examples as the texts that a tokenizer reads, and labels as numbers of a teacher's classes."""
+"""Examples as the texts that a tokenizer reads."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from protege.objectives.data.example import Example
-from protege.objectives.distillation.losses import NO_LABEL
+from protege.objectives.distillation.sequences import Sequences
 from protege.spaces import BadInput, Teacher
+from protege.spaces.padding import rows_of
 
 CHARACTERS = 6
 """Characters of a token, at most on average: so much text fills as many sequences as asked for."""
 
 
 def texts_of(examples: Sequence[Example], teacher: Teacher) -> list[str]:
-    """The texts of the examples.
+    """Return the texts of the examples.
 
     Raises:
-        BadInput: One is no text.
+        BadInput: An example is an image, words, or a pair of texts.
     """
     for example in examples:
         if not isinstance(example.content, str):
-            kind = type(example.content).__name__
+            found = "an image"
+            if isinstance(example.content, tuple):
+                found = f"a list of {len(example.content)} texts (words, or a pair)"
             raise BadInput(
-                f"an example that is a {kind}: a teacher for {teacher.task} reads texts; "
+                f"an example that is {found}: a teacher for {teacher.task} reads single texts; "
                 "give Texts of strings"
             )
     return [str(example.content) for example in examples]
 
 
-class Classes:
-    """The numbers of a teacher's classes."""
+def encoded(teacher: Teacher, texts: Sequence[Any], max_tokens: int, **options: Any) -> Any:
+    """Return what the teacher's tokenizer makes of texts, cut to what the teacher reads.
 
-    def __init__(self, teacher: Teacher) -> None:
-        self._named: dict[str, int] = dict(teacher.config.label2id or {})  # type: ignore[arg-type]
-        self._numbers: dict[Any, int] = {number: number for number in self._named.values()}
-        self._numbers.update(self._named)
+    Args:
+        teacher: The teacher.
+        texts: Texts, or texts in words.
+        max_tokens: The longest sequence asked for.
+        options: Further ones of the tokenizer.
+    """
+    limit = {"truncation": True, "max_length": teacher.at_most(max_tokens)}
+    return teacher.tokenizer(texts, **limit, **options)
 
-    def number(self, label: Any) -> int:
-        """The number of a label, itself a number or a name; -100 of none.
 
-        Raises:
-            BadInput: It is none of the teacher's classes.
-        """
-        if label is None:
-            return NO_LABEL
-        if label not in self._numbers:
-            raise BadInput(f"label {label!r}: the teacher's classes are {self._named}")
-        return self._numbers[label]
+def sequences(
+    teacher: Teacher,
+    ids: Sequence[Sequence[int]],
+    scored: Sequence[Sequence[bool]] | None,
+    labels: Sequence[int],
+) -> Sequences:
+    """Return the store of these sequences, padded as the teacher expects; see `Sequences.of`.
+
+    Raises:
+        BadInput: The teacher's embedding has no row for a token.
+    """
+    found, rows = Sequences.of(ids, scored, labels, teacher.pad_id), rows_of(teacher.model)
+    if len(found.ids) and int(found.ids.max()) >= rows:
+        last = int(found.ids.max())
+        token = teacher.tokenizer.convert_ids_to_tokens(last)
+        raise BadInput(
+            f"{teacher.source}: its tokenizer has the token {token!r} with id {last}, and its "
+            f"embedding has {rows} rows; resize the embedding, or remove the token"
+        )
+    return found

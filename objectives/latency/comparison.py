@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from protege.objectives.latency.estimator import Grade, another_process
-from protege.objectives.latency.models import Model, generates, positions
+from protege.objectives.latency.models import Model, generates, most_tokens
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.target import Target, Unmeasured
 from protege.objectives.latency.timing import Part, Timing
@@ -126,11 +126,11 @@ def check_fits(model: Model, workload: Workload) -> None:
             f"{model.model_class} generates no tokens: new_tokens must be 0,"
             f" not {workload.new_tokens}"
         )
-    bound, needed = positions(model), workload.prompt_tokens + workload.new_tokens
+    needed, bound = most_tokens(model, workload.prompt_tokens, workload.new_tokens)
     if bound is not None and needed > bound:
         raise BadInput(
-            f"{model.model_class} has positions for {bound} tokens: prompt_tokens + new_tokens"
-            f" must be at most that, not {needed}"
+            f"{model.model_class} has positions for {bound} tokens: {workload} takes {needed}; "
+            "expected a workload of fewer tokens"
         )
 
 

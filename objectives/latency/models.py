@@ -85,14 +85,26 @@ def generates(model: Model) -> bool:
     return bool(class_named(model.model_class).can_generate())
 
 
-def positions(model: Model) -> int | None:
-    """How many tokens the model can have before it; none where it knows no such bound."""
+def most_tokens(model: Model, prompt: int, new: int) -> tuple[int, int | None]:
+    """Return the tokens that one side of the model reads in a call, and how many it can read.
+
+    Of an encoder and a decoder it is the longer side. The bound is None where there is none.
+
+    Args:
+        model: The model.
+        prompt: Tokens of the prompt.
+        new: Tokens that are generated.
+    """
     if isinstance(model, Blueprint):
-        fields = json.loads(model.config)
+        config = model.configuration()
     else:
-        path = Path(model.folder) / "config.json"
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    return positions_in(fields)
+        kind = class_named(model.model_class).config_class
+        config = kind.from_pretrained(model.folder, local_files_only=True)
+    needed = prompt + new
+    if config.is_encoder_decoder and new:
+        reads_text = class_named(model.model_class).main_input_name == "input_ids"
+        needed = max(prompt if reads_text else 0, new + 1)  # the decoder begins with one of its own
+    return needed, positions_in(config.to_dict())
 
 
 def described(model: Model) -> dict[str, str]:
@@ -112,4 +124,7 @@ def built(model: Model) -> PreTrainedModel:
     all map to the same zeros, which would stay in the cache as no real weights do.
     """
     module: PreTrainedModel = model.build().float()
+    text: Any = module.config.get_text_config()
+    if not module.can_generate() and getattr(text, "pad_token_id", None) is None:
+        text.pad_token_id = -1  # no token: a classifier on a decoder takes no batch without an id
     return module

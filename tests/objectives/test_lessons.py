@@ -135,7 +135,7 @@ def test_packed_text_asks_for_the_token_that_follows() -> None:
 
 def test_too_little_text_to_fill_a_sequence_is_refused() -> None:
     teacher = CASES["llama-causal-tied"].teacher()
-    with pytest.raises(BadInput, match="do not fill one sequence of 4096; give more text"):
+    with pytest.raises(BadInput, match="do not fill one sequence of 32; give more text"):
         store(LANGUAGE, teacher, texts(3), 4096)
 
 

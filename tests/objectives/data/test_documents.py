@@ -53,7 +53,7 @@ VALUES = st.recursive(
 def test_whatever_else_an_object_holds_is_passed_over(
     extras: list[Any],
     indent: int | None,
-    array: bool,
+    array: bool,  # noqa: FBT001
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     rows = [{"more": extra, "text": f"text {at}"} for at, extra in enumerate([1, 2, *extras])]

@@ -1,0 +1,66 @@
+"""Which token fills up the shorter texts of a batch: decided here and nowhere else."""
+
+from typing import Any
+
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from protege.spaces.errors import BadInput
+
+
+def rows_of(model: PreTrainedModel) -> int:
+    """Return how many tokens have a row in the model's embedding."""
+    embedding: Any = model.get_input_embeddings()
+    return len(embedding.weight)
+
+
+def pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id that batches are padded with.
+
+    It is the one of the model's configuration, which is all that the model itself looks for:
+    RoBERTa counts positions from it, and a classifier on a decoder finds the end of a text by it.
+    Where that has none the tokenizer's counts, if the embedding has a row for it. Without either
+    any token will do that ends no text, for its attention mask hides it.
+    """
+    rows = rows_of(model)
+    own = configured_pad(model.config)
+    unused = _ending_no_text(tokenizer)
+    named = [own, tokenizer.pad_token_id, *unused, tokenizer.eos_token_id]
+    return next((one for one in named if _is_id(one, rows)), 0)
+
+
+def settle_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write the padding id into the configuration of a model that looks for it, if it has none.
+
+    Raises:
+        BadInput: Every special token may end a text.
+    """
+    rows = rows_of(model)
+    if _is_id(configured_pad(model.config), rows):
+        return
+    unused = [tokenizer.pad_token_id, *_ending_no_text(tokenizer)]
+    found = next((one for one in unused if _is_id(one, rows)), None)
+    if found is None:
+        raise BadInput(
+            f"{model.name_or_path}: neither its config.json nor its tokenizer has a padding token "
+            "with a row in the embedding, and a classifier on a decoder finds the end of a text by "
+            "it; set pad_token_id in config.json to the one that it was trained with"
+        )
+    text_config: Any = model.config.get_text_config()
+    text_config.pad_token_id = found
+
+
+def configured_pad(config: PretrainedConfig) -> int | None:
+    """Return the padding id of the configuration."""
+    found: int | None = getattr(config.get_text_config(), "pad_token_id", None)
+    return found
+
+
+def _ending_no_text(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the special tokens that end no text; the one that may end documents comes last."""
+    read: list[int] = tokenizer("a")["input_ids"]
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, *read[-1:]}
+    return sorted(special, key=lambda one: (one == tokenizer.eos_token_id, one))
+
+
+def _is_id(value: object, rows: int) -> bool:
+    return isinstance(value, int) and 0 <= value < rows
