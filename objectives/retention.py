@@ -128,9 +128,8 @@ class Retention:
         lesson, parts = lesson_of(candidate.teacher), self.parts(candidate.teacher)
         asked = parts.held_out if held_out else parts.selection
         targets = self._remembered(asked, candidate, lesson)
-        if isinstance(lesson, ClassLesson) and not held_out:
-            said = targets["logits"].argmax(-1)
-            check_known(said, asked.labels, self.data.classes, candidate.teacher)
+        if not held_out:
+            self._check_labels(asked, candidate, lesson)
         questions, answers = _respelt(asked, targets, candidate, lesson, spelling)
         with candidate.stopwatch.phase("evaluate"):
             verdict = lesson.verdict(judge(module, lesson, questions, answers))
@@ -191,15 +190,23 @@ class Retention:
         """
         settings, teacher = self.distillation, own.teacher
         lesson, asked = lesson_of(teacher), self.parts(teacher).selection
-        if isinstance(lesson, ClassLesson) and bool((asked.labels != NO_LABEL).any()):
-            said = self._remembered(asked, own, lesson)["logits"].argmax(-1)
-            check_known(said, asked.labels, self.data.classes, teacher)
+        self._check_labels(asked, own, lesson)
         most = settings.max_tokens
         if not isinstance(asked, Pictures) and teacher.at_most(most) < most:
             logging.getLogger("protege").warning(
                 "max_tokens=%d: the teacher reads %d tokens at most; texts are cut there",
                 *(most, teacher.at_most(most)),
             )
+
+    def _check_labels(self, asked: Questions, candidate: Candidate, lesson: Lesson) -> None:
+        """Compare labels of classes with the teacher's answers, where there are any.
+
+        Raises:
+            BadInput: The teacher is no better than chance.
+        """
+        if isinstance(lesson, ClassLesson) and bool((asked.labels != NO_LABEL).any()):
+            said = self._remembered(asked, candidate, lesson)["logits"].argmax(-1)
+            check_known(said, asked.labels, self.data.classes, candidate.teacher)
 
     def parts(self, teacher: Teacher) -> "Parts":
         """What students learn from and are judged on, as questions; made once."""

@@ -53,7 +53,8 @@ class Images(Examples):
         Args:
             dataset: Held, memory-mapped or streamed; one split of it.
             image: The column of the images.
-            label: The column of the labels; by default ``label``, if there is one.
+            label: The column of the labels; by default ``label``, if there is one. Numbers that the
+                dataset has names for are mapped to the teacher's classes by these.
 
         Raises:
             BadInput: It is several datasets, lacks a column, or has something else in it.
