@@ -168,7 +168,7 @@ class Retention:
             teacher=teacher,
             shrinking=deeper or None,
             seed=candidate.seed,
-            announce=candidate.stopwatch.announce,
+            announce=candidate.stopwatch.tell,
         )
         if settings.full_rate_at != 0:
             rate = settings.rate(training.distance(start), lesson)
@@ -214,6 +214,8 @@ class Retention:
 
     def _rungs(self, candidate: Candidate) -> Iterator[Rung]:
         stops = self.distillation.rung_steps
+        if candidate.is_teacher and self.distillation.steps:
+            _ = self.parts(candidate.teacher).learnt  # what is wrong with it is found first
         if candidate.is_teacher or not self.distillation.steps:
             found = self._measured(candidate, [])
             yield from (Rung(step, found, step == stops[-1]) for step in stops)

@@ -1,5 +1,6 @@
 """Where the time of a run goes, phase by phase."""
 
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -26,12 +27,17 @@ class Stopwatch:
         """Book the time of the block under the name."""
         self._switch()
         self._running.append(name)
-        self.announce(name)
+        self.tell(name)
         try:
             yield
         finally:
             self._switch()
             self._running.pop()
+
+    def tell(self, what: str) -> None:
+        """Announce what is going on; a display that raises costs no trial."""
+        with contextlib.suppress(Exception):
+            self.announce(what)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """The command line: a thin edge over the Python interface."""
 
 import argparse
+import logging
 import runpy
 import sys
 import traceback
@@ -22,7 +23,9 @@ from protege.search.reporting import least, write_heads
 from protege.search.reporting.wording import unimproved
 from protege.search.search import Search
 from protege.search.stopping import Interrupted, exit_code, interruptible, signal_behind
+from protege.search.trial import State
 from protege.spaces import BadInput, ProtegeError, Teacher
+from protege.spaces.cache import has_no_room
 from protege.spaces.policies import HeadsBy
 
 REFUSED = 2
@@ -37,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code, as `ENDS` lists them."""
     words = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(with_budgets(words))
+    if options.debug:
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("protege").setLevel(logging.DEBUG)
     return guarded(lambda: options.command(options), debug=options.debug)
 
 
@@ -76,6 +82,8 @@ def finish(front: Front) -> None:
     say(f"\n{printable(front.name)}: {on_front}")
     if front.about.get("ended"):
         say(f"It ended because {printable(front.about['ended'])}.")
+    if failed := [one for one in front.trials if one.state is State.FAILED]:
+        say(f"{len(failed)} failed; the last, trial {failed[-1].number}: {printable(failed[-1].reason)}")
     scale = "0 = the teacher alone, 1 = its quality at no cost"
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
     if note := unimproved(front.trials):
@@ -267,11 +275,8 @@ def _one_line(error: Exception) -> str | None:
     """The error as one line, if it is one that a user can act on."""
     if isinstance(error, ProtegeError):
         return " ".join(str(error).split())
-    cause: BaseException | None = error
-    while cause is not None:  # Optuna speaks of a commit; SQLite, beneath it, of the disk
-        if "No space left" in str(cause) or "disk is full" in str(cause):
-            return "no space left on the device; make room, then run the same line again"
-        cause = cause.__cause__ or cause.__context__
+    if has_no_room(error):  # Optuna speaks of a commit; SQLite, beneath it, of the disk
+        return "no space left on the device; make room, then run the same line again"
     return None
 
 

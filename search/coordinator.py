@@ -7,6 +7,7 @@ from pathlib import Path
 
 from protege.objectives import Candidate, Latency, Objective, Retention, Stopwatch
 from protege.search.engines import AtRung, Died, Done, Engine, Event, Job
+from protege.search.failure import Failure, Streak, ends_study
 from protege.search.judging import Judge
 from protege.search.progress import Bar
 from protege.search.racing import Race
@@ -72,6 +73,8 @@ class Coordinator:
     """Those of them that are to be begun once more, for their process died."""
     _ahead: set[int] = field(default_factory=set, init=False)
     """Those of them that are looked at before any is trained."""
+    _streak: Streak = field(default_factory=Streak, init=False)
+    """The last trials of this run that failed alike."""
 
     def __post_init__(self) -> None:
         for number, key in self.ledger.unfinished():
@@ -90,10 +93,12 @@ class Coordinator:
         """Trial after trial as they are told; then it is known why it ended.
 
         Raises:
-            ProtegeError: The teacher itself cannot be measured.
+            ProtegeError: The teacher itself cannot be measured, or many trials in a row fail for
+                the same reason.
         """
         began = time.monotonic()
         while True:
+            self._streak.check(has_succeeded=self._has_succeeded)
             reason = self._reason(stopping, leave, time.monotonic() - began)
             if reason:
                 self._leave_behind()
@@ -178,15 +183,26 @@ class Coordinator:
         """Begin the next trial; it is told if it is screened."""
         with self.stopwatch.phase("propose"):
             number, architecture = self.ledger.ask()
-            latencies = [one for one in self.objectives if isinstance(one, Latency)]
-            found = screened(number, self.candidate(architecture), latencies, self.done)
-        if found is not None:
+        try:
+            found = self._prepared(number, architecture)
+        except Exception as error:
+            if ends_study(error, of_teacher=architecture.key() == self._own):
+                raise
+            return self._told(Failure.of(error).trial(number, architecture))
+        if isinstance(found, Trial):
             return self._tell(found)
-        self._jobs[number] = Job(number, architecture, self._stored(architecture))
+        self._jobs[number] = found
         if looks:
             self._ahead.add(number)
-        self.engine.submit(self._jobs[number])
+        self.engine.submit(found)
         return None
+
+    def _prepared(self, number: int, architecture: Architecture) -> Job | Trial:
+        """Return the job of a candidate, or its trial if it is screened."""
+        with self.stopwatch.phase("propose"):
+            latencies = [one for one in self.objectives if isinstance(one, Latency)]
+            found = screened(number, self.candidate(architecture), latencies, self.done)
+        return found or Job(number, architecture, self._stored(architecture))
 
     def _answer(self, number: int) -> None:
         """Go on with a job that has halted, or end it."""
@@ -223,7 +239,9 @@ class Coordinator:
     def _told(self, trial: Trial) -> Trial:
         """Tell of a job that is done, and book what it took."""
         if self._has_no_teacher(trial):
-            raise ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
+            error = ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
+            error.add_note(trial.traceback)
+            raise error
         for phase, seconds in trial.seconds.items():
             self.stopwatch.seconds[phase] += seconds
         return self._tell(trial)
@@ -244,16 +262,28 @@ class Coordinator:
     def _tell(self, trial: Trial) -> Trial:
         """Tell of a trial; its weights are kept while it is on the front."""
         with self.stopwatch.phase("store"):
+            trial = self._sent(trial)
             before = {one.number for one in self.front}
             self._add(trial)
+            self._streak.add(trial)
             front = {one.number for one in self.front}
-            if self.artifacts and trial.number in front:
-                self.artifacts.put(artifact(self.folder, trial.number))
             self.ledger.tell(trial)
             self._jobs.pop(trial.number, None)
             self._ahead.discard(trial.number)
             sweep(self.folder, front, {trial.number} | (before - front))
             self._sync()
+        return trial
+
+    def _sent(self, trial: Trial) -> Trial:
+        """Send the weights to the store if they join the front; return the trial, maybe failed."""
+        if not self.artifacts or trial not in self.ledger.goals.front([*self.front, trial]):
+            return trial
+        try:
+            self.artifacts.put(artifact(self.folder, trial.number))
+        except Exception as error:
+            if ends_study(error, of_teacher=trial.key == self._own):
+                raise
+            return Failure.of(error).ending(trial, "its weights could not be sent")
         return trial
 
     def _sync(self) -> None:
@@ -264,6 +294,12 @@ class Coordinator:
     def _has_no_teacher(self, trial: Trial) -> bool:
         """Whether it is the teacher, and could not be measured: nothing can be compared with it."""
         return trial.key == self._own and trial.state is State.FAILED
+
+    @property
+    def _has_succeeded(self) -> bool:
+        """Whether any student was measured to the end, or as far as it was worth it."""
+        good = (State.COMPLETE, State.STOPPED)
+        return any(one.state in good and one.key != self._own for one in self.done)
 
     @property
     def _own(self) -> str:

@@ -1,13 +1,16 @@
 """How the record of a candidate comes about: cheap objectives first, then rung by rung."""
 
+import contextlib
+import json
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from protege.objectives import Candidate, Cost, Measurement, Objective, Rung, Trained, exceeds
+from protege.search.failure import Failure, ends_study
 from protege.search.trial import State, Trial
-from protege.spaces import BadInput, DiskFull, ProtegeError
+from protege.spaces import ProtegeError
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Evaluation:
     _rungs: dict[int, float] = field(default_factory=dict, init=False)
     _state: State = field(default=State.COMPLETE, init=False)
     _reason: str = field(default="", init=False)
+    _traceback: str = field(default="", init=False)
     _at: Rung | None = field(default=None, init=False)
     _way: Generator[Rung, None, None] = field(init=False)
 
@@ -49,7 +53,8 @@ class Evaluation:
             The rung it is at; none if there is nothing left to do.
 
         Raises:
-            BadInput: What the user gave cannot be used; no other candidate would fare better.
+            BadInput: The teacher's own trial cannot use what the user gave, or a device that all
+                trials need is not available.
             DiskFull: There is no room for what is to be kept.
         """
         with self._booked():
@@ -67,12 +72,7 @@ class Evaluation:
         self._end()
 
     def trial(self) -> Trial:
-        """What came of the candidate, once all that is left to do is done.
-
-        Raises:
-            BadInput: What the user gave cannot be used; no other candidate would fare better.
-            DiskFull: There is no room for what is to be kept.
-        """
+        """Do all that is left to do and return the record; raises as `advance` does."""
         while self.advance():
             pass
         own = self.candidate.architecture
@@ -85,26 +85,30 @@ class Evaluation:
             seconds=self.seconds,
             reason=self._reason,
             rungs=self._rungs,
+            traceback=self._traceback,
         )
 
     @contextmanager
     def _booked(self) -> Iterator[None]:
-        """Book the time, and take what goes wrong for the end of this candidate alone."""
+        """Book the time; an exception fails this candidate alone unless it concerns all."""
         watch = self.candidate.stopwatch
         before = watch.snapshot()
         try:
             yield
-        except (BadInput, DiskFull):
-            raise
-        except (ProtegeError, RuntimeError, MemoryError) as error:
-            self._state, self._reason = State.FAILED, f"{type(error).__name__}: {error}"
+        except Exception as error:  # whatever a model, a tokenizer or a user's code raises
+            if ends_study(error, of_teacher=self.candidate.is_teacher):
+                raise
+            found = Failure.of(error)
+            self._state, self._reason = State.FAILED, found.reason
+            self._traceback = found.traceback
             self._end()
         for phase, seconds in watch.since(before).items():
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     def _end(self) -> None:
         self._at = None
-        self._way.close()
+        with contextlib.suppress(Exception):  # clean-up of foreign code; the outcome is known
+            self._way.close()
 
     def _walk(self) -> Generator[Rung, None, None]:
         """Through every objective not measured yet, halting at every rung that is not the last."""
@@ -127,6 +131,13 @@ class Evaluation:
     def _note(self, objective: Objective, found: Measurement) -> None:
         if not math.isfinite(found.value):
             raise ProtegeError(f"{objective.name} is {found.value}, not a finite number")
+        try:
+            json.dumps(asdict(found))
+        except (TypeError, ValueError) as error:
+            raise ProtegeError(
+                f"{objective.name} has a measurement that cannot be stored as JSON ({error}); "
+                "give Measurement plain numbers and texts"
+            ) from error
         self.measurements[objective.name] = found
 
     def _is_out(self, objective: Objective) -> bool:

@@ -28,6 +28,7 @@ from protege.search.confirming import confirmed
 from protege.search.coordinator import Coordinator
 from protege.search.earlier import take_over
 from protege.search.engines import Engine, SerialEngine, Task, remove_task
+from protege.search.failure import ends_study, warn
 from protege.search.fidelity import Fidelity, chosen
 from protege.search.fidelity import measured as fidelity_of
 from protege.search.front import DATABASE, Front
@@ -172,7 +173,8 @@ class Search:
                 coordinator.show(progress)
                 # inside: what ends the engine is not interrupted again, nor is its start waited for
                 with self._started(coordinator.engine), leaving() as leave:
-                    for _ in coordinator.go_on(stopping, leave):
+                    for trial in coordinator.go_on(stopping, leave):
+                        warn(trial)
                         self._describe(ledger)
                         coordinator.show(progress)
                 self._describe(ledger, coordinator.ended)
@@ -366,15 +368,26 @@ class Search:
         for objective in self.objectives:
             if objective.limit is None or objective.cost is Cost.MINUTES:
                 continue
-            smallest = [
-                (objective.measure(self.candidate(a)).value, a) for a in self.space.smallest
-            ]
+            smallest = [pair for a in self.space.smallest for pair in self._value(objective, a)]
+            if not smallest:
+                continue  # the trials tell why
             value, architecture = min(smallest, key=lambda pair: pair[0])
             if exceeds(objective, value):
                 raise BadInput(
                     f"{objective.name} limit {objective.limit:g}: no student can meet it; the "
                     f"smallest in the space, {architecture}, reaches {value:.4g}"
                 )
+
+    def _value(
+        self, objective: Objective, architecture: Architecture
+    ) -> list[tuple[float, Architecture]]:
+        """Return what a student reaches, before any trial; nothing if it cannot be measured."""
+        try:
+            return [(objective.measure(self.candidate(architecture)).value, architecture)]
+        except Exception as error:
+            if ends_study(error, of_teacher=False):
+                raise
+            return []
 
 
 def _ignore(_: str) -> None:

@@ -40,6 +40,7 @@ class Trial:
         rungs: What was measured at each rung, by steps of training, where candidates raced. The
             published measurement is that of the best of them.
         weights: The checksum of its weights; empty if none were stored, or by an older version.
+        traceback: Of the exception that a failed trial ended with.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Trial:
     predictions: Mapping[str, float] = field(default_factory=dict)
     rungs: Mapping[int, float] = field(default_factory=dict)
     weights: str = field(default="", compare=False)
+    traceback: str = ""
 
     def known(self, name: str) -> float | None:
         """The value that was measured, or else the one expected; none where there is neither."""

@@ -11,6 +11,7 @@ from protege.spaces.errors import (
     Infeasible,
     Mismatch,
     ProtegeError,
+    Unavailable,
     Unsupported,
 )
 from protege.spaces.families import FAMILIES, Family, family_of
@@ -56,6 +57,7 @@ __all__ = [
     "Task",
     "Taylor",
     "Teacher",
+    "Unavailable",
     "Uniform",
     "Unsupported",
     "Wanda",

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from typing_extensions import Buffer
 
-from protege.spaces.errors import DiskFull
+from protege.spaces.errors import DiskFull, text_of
 from protege.spaces.locks import locked
 from protege.spaces.private import running_system
 
@@ -103,17 +103,20 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
             self.scratch.replace(self.path)
             return
         remove(self.scratch)
-        if _has_no_room(error):
+        if has_no_room(error):
             raise DiskFull(
                 f"{self.path}: no space left on the device; make room, then run the same line again"
             ) from error
 
 
-def _has_no_room(error: BaseException | None) -> bool:
-    """Whether it is for a full disk: libraries have errors of their own for it, or hide it."""
-    while error is not None:
-        if "No space left" in str(error):
+def has_no_room(error: BaseException | None) -> bool:
+    """Return whether an exception, or one behind it, says that the disk is full."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        text = text_of(error)
+        if "No space left" in text or "disk is full" in text:  # SQLite's words are the second
             return True
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 

@@ -3,6 +3,14 @@
 from protege.spaces.redaction import without_secrets
 
 
+def text_of(error: BaseException) -> str:
+    """Return the message of an exception, also of one whose ``__str__`` raises."""
+    try:
+        return str(error)
+    except Exception as fault:  # noqa: BLE001 - whatever a foreign __str__ raises
+        return f"its message cannot be read: {type(fault).__name__}"
+
+
 class ProtegeError(Exception):
     """Root of every error raised on purpose; the command line prints it as one line.
 
@@ -15,6 +23,10 @@ class ProtegeError(Exception):
 
 class BadInput(ProtegeError):
     """Something the user gave (a path, a ratio, a file, a budget) cannot be used as it is."""
+
+
+class Unavailable(BadInput):
+    """A device or service that every trial needs refuses to work or is set up wrongly."""
 
 
 class Infeasible(ProtegeError):

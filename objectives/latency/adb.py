@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from protege.objectives.latency.line import LostError
-from protege.spaces.errors import BadInput, DiskFull, Unsupported
+from protege.spaces.errors import DiskFull, Unavailable, Unsupported
 
 FOLDER = "/data/local/tmp/protege"
 """Where a phone lets programs be put without being rooted; safe to delete at any time."""
@@ -75,7 +75,7 @@ class Phone:
             raise LostError(str(error)) from None
         if self._sha256(f"{path}.part") != sha256:
             self.shell(f"rm -f {path}.part")
-            raise BadInput(f"{self.name} received {content.name} otherwise than it was sent")
+            raise Unavailable(f"{self.name} received {content.name} otherwise than it was sent")
         self.shell(f"mv {path}.part {path}")
         return path
 
@@ -142,7 +142,7 @@ class Phone:
         """Tell of what will not change by trying again."""
         for cause, advice in _REFUSALS.items():
             if cause in said:
-                raise BadInput(f"adb does not reach {self.name} ({said}): {advice}")
+                raise Unavailable(f"adb does not reach {self.name} ({said}): {advice}")
 
 
 class CommandError(Exception):

@@ -24,7 +24,7 @@ from protege.objectives.latency.programs import Programs
 from protege.objectives.latency.runtimes import Runtime, runtime_named
 from protege.objectives.latency.target import Unmeasured, names
 from protege.objectives.latency.workload import Workload
-from protege.spaces.errors import BadInput
+from protege.spaces.errors import BadInput, Unavailable
 
 BINARY = "/data/local/tmp/executor_runner"
 
@@ -95,7 +95,7 @@ class Android:
         try:
             there = _described(self._phone, self.binary)
         except LostError as lost:
-            raise BadInput(f"{self._phone.name} does not answer ({lost}): adb devices") from lost
+            raise Unavailable(f"{self._phone.name} does not answer ({lost}): adb devices") from lost
         exported = {} if self._reads_gguf else self._runtime.versions()
         return {
             **there,
@@ -246,7 +246,7 @@ def _described(phone: Phone, binary: str) -> dict[str, str]:
     try:
         sha256 = phone.shell(f"test -x {binary} && sha256sum {binary}").partition(" ")[0]
     except CommandError:
-        raise BadInput(
+        raise Unavailable(
             f"{phone.name} has no program {binary}: build it for the phone, then: adb push "
             f"{PurePosixPath(binary).name} {binary} && adb shell chmod +x {binary}"
         ) from None

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from protege.objectives.latency.conversation import Broken, framed
 from protege.spaces.cache import digest
-from protege.spaces.errors import BadInput, Unsupported
+from protege.spaces.errors import Unavailable, Unsupported
 from protege.spaces.locks import locked, of_this_user
 
 CONNECT_S = 10
@@ -120,19 +120,19 @@ class Line:
         """Tell of what will not change by trying again."""
         if "IDENTIFICATION HAS CHANGED" in said:
             name, scan = self._key_commands()
-            raise BadInput(
+            raise Unavailable(
                 f"{self.host} shows another host key than the one known here: somebody may be in "
                 f"between; if it was installed anew, check its fingerprint, then run: "
                 f"ssh-keygen -R {name} && {scan}"
             )
         if "Host key verification failed" in said or "host key is known for" in said:
             _, scan = self._key_commands()
-            raise BadInput(
+            raise Unavailable(
                 f"{self.host} has a host key that is not known here: check its fingerprint on the "
                 f"device (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then run: {scan}"
             )
         if "Permission denied" in said or "Too many authentication failures" in said:
-            raise BadInput(
+            raise Unavailable(
                 f"{self.host} does not let us in without a password: run ssh-copy-id {self.host}, "
                 f"or load the key with ssh-add"
             )

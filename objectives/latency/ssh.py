@@ -20,7 +20,7 @@ from protege.objectives.latency.runtimes import RUNTIMES, Name, Precision, Runti
 from protege.objectives.latency.shipping import Parcel, program_parcel, runner_parcel
 from protege.objectives.latency.target import Unmeasured, names, program_job
 from protege.objectives.latency.workload import Workload
-from protege.spaces.errors import BadInput, DiskFull
+from protege.spaces.errors import BadInput, DiskFull, Unavailable
 
 PAUSES_S = (2.0, 8.0, 30.0)
 """Before each further try of what may go better the next time."""
@@ -108,7 +108,7 @@ class SSH:
         try:
             there = self._probed()
         except LostError as lost:
-            raise BadInput(
+            raise Unavailable(
                 f"{self.host} cannot be reached ({lost}); try: ssh {self.host}"
             ) from lost
         return {
@@ -210,7 +210,7 @@ class SSH:
                 answer = self._line.ask(remote, patience_s, content)
             self._check(answer)
             if "wrong" in answer:
-                raise BadInput(
+                raise Unavailable(
                     f"{self.host} received {parcel.name} with the hash {answer['wrong'][:16]}, not "
                     f"{parcel.sha256[:16]}: check its memory and its disk, then go on"
                 )
@@ -224,7 +224,9 @@ class SSH:
         if "full" in answer:
             self._no_room(answer["full"])
         if "failed" in answer:
-            raise BadInput(f"{self.host}: {self.folder} cannot be used there: {answer['failed']}")
+            raise Unavailable(
+                f"{self.host}: {self.folder} cannot be used there: {answer['failed']}"
+            )
 
     def _no_room(self, cause: str) -> NoReturn:
         raise DiskFull(
@@ -255,17 +257,17 @@ def _probed(line: Line, python: str, folder: str, needed: tuple[str, ...]) -> di
     remote = f"{python} -c {shlex.quote(_CHECK)} && {_receiving(python, 'probe', folder, *needed)}"
     answer = line.said(remote, ASK_S)
     if isinstance(answer, Broken) and answer.code in _NO_COMMAND:
-        raise BadInput(
+        raise Unavailable(
             f"{line.host} has no {python}: install Python 3.8 or later there, or say python=PATH"
         )
     if isinstance(answer, Broken) and answer.code == _TOO_OLD:
-        raise BadInput(
+        raise Unavailable(
             f"{line.host}: {python} is {answer.said.split('Python')[-1].strip()} there; expected "
             f"Python 3.8 or later: say python=PATH"
         )
     there = line.heard(answer)
     for module, cause in there["missing"].items():
-        raise BadInput(
+        raise Unavailable(
             f"{line.host}: {python} cannot import {module} there ({cause}); run there: "
             f"{python} -m pip install {' '.join(sorted(needed, reverse=True))}"
         )

@@ -13,8 +13,9 @@ import torch
 from protege.search.engines.engine import AtRung, Done, Job
 from protege.search.engines.task import Task
 from protege.search.engines.worker import Worker
+from protege.search.failure import plain
 from protege.search.trial import Trial
-from protege.spaces import BadInput, DiskFull
+from protege.spaces import BadInput, ProtegeError
 
 
 class _Announcing(logging.Handler):
@@ -30,8 +31,8 @@ class _Announcing(logging.Handler):
 
 Result = TypeVar("Result")
 
-Refusal = BadInput | DiskFull
-"""What ends a study, wherever it comes up; it is sent as a value, for Ray would wrap it."""
+Refusal = ProtegeError
+"""An error that ends the study. It is sent as a value because Ray would wrap it."""
 
 
 class Actor:
@@ -90,5 +91,7 @@ class Actor:
 def _guarded(work: Callable[[], Result]) -> Result | Refusal:
     try:
         return work()
-    except (BadInput, DiskFull) as error:
-        return error
+    except MemoryError:
+        raise  # the end of this actor alone: another one may have room
+    except Exception as error:  # noqa: BLE001 - whatever is no failure of one trial
+        return plain(error)

@@ -8,7 +8,7 @@ from typing import Any
 
 from protege.search.engines.actor import Actor
 from protege.search.engines.engine import Died
-from protege.spaces import BadInput, DiskFull
+from protege.spaces import ProtegeError
 
 STARTS = 3
 """So many actors may die before they are there."""
@@ -74,15 +74,14 @@ class Seat:
         """What came of what it was last told to.
 
         Raises:
-            BadInput: What the user gave cannot be used; no other candidate would fare better.
-            DiskFull: There is no room for what is to be kept.
+            ProtegeError: Something that concerns all trials.
             ray.exceptions.RayError: It is gone.
         """
         import ray
 
         awaited, self.awaited = self.awaited, None
         found = ray.get(awaited)
-        if isinstance(found, BadInput | DiskFull):
+        if isinstance(found, ProtegeError):
             raise found
         self.is_loaded, self.at = True, None
         return found

@@ -3,18 +3,25 @@
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
-from protege.objectives import Cost
+from protege.objectives import Candidate, Cost
 from protege.search.engines.engine import AtRung, Done, Job
 from protege.search.engines.task import Task
 from protege.search.evaluating import Evaluation
+from protege.search.failure import Failure, ends_study
 from protege.search.results import keep, record
 from protege.search.trial import State, Trial
+from protege.spaces import Architecture
+
+Result = TypeVar("Result")
 
 
 @dataclass
 class Worker:
     """Takes one job at a time to its next halt; those that have halted are held.
+
+    An exception fails the trial of its job, whatever raised it, unless it concerns all trials.
 
     Attributes:
         task: What they have in common.
@@ -29,26 +36,50 @@ class Worker:
         """Begin a job, and go on to its first halt.
 
         Raises:
-            BadInput: What the user gave cannot be used; no other candidate would fare better.
+            BadInput: The teacher's own trial cannot use what the user gave, or a device that all
+                trials need is not available.
             DiskFull: There is no room for what is to be kept.
         """
-        evaluation = self.task.evaluation(job)
-        evaluation.candidate.stopwatch.announce = self.announce
-        return self._advanced(evaluation)
+        found = self._guarded(job.number, job.architecture, lambda: self._begun(job))
+        return Done(found) if isinstance(found, Trial) else found
 
     def go_on(self, number: int, *, goes_on: bool) -> AtRung | Done:
         """Go on with a job that is held to its next halt, or end it; raises as `begin` does."""
         evaluation = self._held.pop(number)
         if not goes_on:
             evaluation.stop()
-        return self._advanced(evaluation)
+        own = evaluation.candidate.architecture
+        found = self._guarded(number, own, lambda: self._advanced(evaluation))
+        return Done(found) if isinstance(found, Trial) else found
 
     def measure(self, job: Job) -> Trial:
         """What is known of a job's candidate before any training; raises as `begin` does."""
+        return self._guarded(job.number, job.architecture, lambda: self._measured(job))
+
+    def _measured(self, job: Job) -> Trial:
         whole = self.task.evaluation(job)
         whole.candidate.stopwatch.announce = self.announce
         cheap = [one for one in whole.objectives if one.cost < Cost.MINUTES]
         return Evaluation(job.number, whole.candidate, cheap).trial()
+
+    def _begun(self, job: Job) -> AtRung | Done:
+        evaluation = self.task.evaluation(job)
+        evaluation.candidate.stopwatch.announce = self.announce
+        return self._advanced(evaluation)
+
+    def _guarded(
+        self, number: int, architecture: Architecture, work: Callable[[], Result]
+    ) -> Result | Trial:
+        """Return what the work gives, or the failed trial if it raises."""
+        try:
+            return work()
+        except Exception as error:
+            if self._concerns_all(error, architecture):
+                raise
+            return Failure.of(error).trial(number, architecture)
+
+    def _concerns_all(self, error: Exception, architecture: Architecture) -> bool:
+        return ends_study(error, of_teacher=architecture == self.task.space.baselines[0])
 
     def _advanced(self, evaluation: Evaluation) -> AtRung | Done:
         with evaluation.candidate.stopwatch.phase("other"):
@@ -64,15 +95,24 @@ class Worker:
         trial, candidate = evaluation.trial(), evaluation.candidate
         # over a limit it is on no front
         if trial.state is State.COMPLETE and not trial.reason:
-            before = candidate.stopwatch.snapshot()
-            with candidate.stopwatch.phase("store"):
-                weights = keep(self.task.folder, trial.number, candidate)
-            seconds = {**trial.seconds, **candidate.stopwatch.since(before)}
-            trial = replace(trial, seconds=seconds, weights=weights)
+            trial = self._stored(trial, candidate)
         record(self.task.folder, trial)
         del candidate, evaluation
         _give_back()
         return Done(trial)
+
+    def _stored(self, trial: Trial, candidate: Candidate) -> Trial:
+        """Store the student's weights; return the trial, failed if that cannot be done."""
+        before = candidate.stopwatch.snapshot()
+        try:
+            with candidate.stopwatch.phase("store"):
+                weights = keep(self.task.folder, trial.number, candidate)
+            trial = replace(trial, weights=weights)
+        except Exception as error:
+            if self._concerns_all(error, candidate.architecture):
+                raise
+            trial = Failure.of(error).ending(trial, "its weights could not be stored")
+        return replace(trial, seconds={**trial.seconds, **candidate.stopwatch.since(before)})
 
 
 def _give_back() -> None:

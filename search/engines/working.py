@@ -52,7 +52,9 @@ def main() -> None:
     except MemoryError:
         raise  # the end of this process alone: another one may have room
     except Exception as error:
-        line.send(_sendable(error))
+        from protege.search.failure import plain
+
+        line.send(plain(error))
         raise
 
 
@@ -88,15 +90,6 @@ def _listen(line: Connection, told: "SimpleQueue[bytes]") -> None:
         while True:
             told.put(line.recv_bytes())
     os._exit(1)
-
-
-def _sendable(error: Exception) -> Exception:
-    """The error, as the study knows it or in words."""
-    from protege.spaces import BadInput, DiskFull
-
-    if isinstance(error, BadInput | DiskFull):
-        return type(error)(str(error))
-    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
+import errno
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from protege.objectives import Candidate, Cost, Direction, Measurement, Memory, Objective
 from protege.search import State, Trial
 from protege.search.evaluating import Evaluation, evaluate
-from protege.spaces import BadInput, Cache, DiskFull, Infeasible, Teacher
+from protege.spaces import BadInput, Cache, DiskFull, Infeasible, Teacher, Unavailable
 from tests.search.toys import retention
 
 
@@ -44,6 +47,17 @@ class Broken:
 
     def measure(self, candidate: Candidate) -> Measurement:  # noqa: ARG002 - the protocol's
         raise self.error
+
+
+@dataclass
+class Given(Broken):
+    """An objective that gives a measurement as it is."""
+
+    error: Any
+
+    def measure(self, candidate: Candidate) -> Measurement:  # noqa: ARG002 - the protocol's
+        found: Measurement = self.error
+        return found
 
 
 @pytest.fixture
@@ -99,7 +113,17 @@ def test_the_teacher_is_measured_in_full_over_any_limit(teacher: Teacher, folder
 
 
 @pytest.mark.parametrize(
-    "error", [Infeasible("no such size"), RuntimeError("shape mismatch"), MemoryError("too large")]
+    "error",
+    [
+        Infeasible("no such size"),
+        RuntimeError("shape mismatch"),
+        MemoryError("too large"),
+        ValueError("cannot reshape"),
+        StopAsyncIteration("ended early"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        ZeroDivisionError("no heads"),
+        BadInput("no such label"),
+    ],
 )
 def test_a_candidate_that_cannot_be_measured_fails_with_the_reason(
     candidate: Candidate, error: Exception
@@ -110,12 +134,39 @@ def test_a_candidate_that_cannot_be_measured_fails_with_the_reason(
     assert set(trial.measurements) == {"memory_mb"}
 
 
-@pytest.mark.parametrize("error", [BadInput("no such label"), DiskFull("no space left")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unavailable("the phone is locked"),
+        DiskFull("no space left"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
 def test_what_no_other_candidate_would_escape_ends_the_study(
     candidate: Candidate, error: Exception
 ) -> None:
-    with pytest.raises(type(error), match=str(error)):
+    with pytest.raises(type(error), match=re.escape(str(error))):
         evaluate(0, candidate, [Broken(error)])
+
+
+def test_what_the_teacher_cannot_use_ends_the_study(teacher: Teacher, folder: Path) -> None:
+    own = Candidate(teacher, teacher.architecture, Cache(folder))
+    with pytest.raises(BadInput, match="no such label"):
+        evaluate(0, own, [Broken(BadInput("no such label"))])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"value": np.float32(1)}, {"details": {"shape": {1}}}, {"samples": (1j,)}, {"value": None}],
+    ids=str,
+)
+def test_a_measurement_that_cannot_be_stored_fails_the_candidate(
+    candidate: Candidate, given: dict[str, Any]
+) -> None:
+    odd = Given(Measurement(**({"value": 1.0} | given)))
+    trial = evaluate(0, candidate, [Memory(), odd])
+    assert trial.state is State.FAILED
+    assert set(trial.measurements) == {"memory_mb"}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

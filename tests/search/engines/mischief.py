@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import cycle
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from protege.objectives import (
@@ -91,6 +92,21 @@ def miss() -> None:
     raise ModuleNotFoundError("no such module")
 
 
+class OddError(Exception):
+    """An exception that cannot be pickled, and whose message cannot be made."""
+
+    def __init__(self) -> None:
+        super().__init__(Lock())
+
+    def __str__(self) -> str:
+        raise ValueError("no message")
+
+
+def raise_oddly() -> None:
+    """Raise what cannot be sent or printed."""
+    raise OddError
+
+
 def fill() -> None:
     """Take memory until there is no more of it; a limit keeps others from harm."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
@@ -116,6 +132,7 @@ DEEDS: dict[str, Callable[[], None]] = {
     "has a clock that jumps": jump,
     "is missing something": miss,
     "cannot be used": refuse,
+    "raises oddly": raise_oddly,
 }
 """What becomes of a process."""
 

@@ -16,7 +16,8 @@ from protege.search import Front, RayEngine, Search, State, Trial
 from protege.search.engines import Died
 from protege.search.engines.cluster import _signals_kept
 from protege.spaces import BadInput, Teacher
-from tests.search.toys import WIDE, retention, toy
+from tests.search.engines.mischief import OddError
+from tests.search.toys import PLAIN, WIDE, retention, toy
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
@@ -126,6 +127,26 @@ def test_what_nobody_can_use_ends_the_study_with_its_line(
     search = made(folder, teacher, objectives=[Refusing(), retention(steps=9)])
     with pytest.raises(BadInput, match=r"^no such label$"):
         search.run(trials=3, engine=RayEngine(cluster.address))
+
+
+@dataclass
+class Odd(Place):
+    """An objective that raises what cannot be sent or printed, of every student."""
+
+    def measure(self, candidate: Candidate) -> Measurement:
+        if candidate.is_teacher:
+            return Measurement(1.0)
+        raise OddError
+
+
+def test_an_exception_that_ray_cannot_send_fails_its_trial_alone(
+    cluster: Any, folder: Path, teacher: Teacher
+) -> None:
+    search = made(folder, teacher, space=PLAIN, objectives=[Memory(), Odd()])
+    trials = search.run(trials=3, engine=RayEngine(cluster.address)).trials
+    assert [trial.state for trial in trials] == [State.COMPLETE, State.FAILED, State.FAILED]
+    assert trials[1].reason == "OddError: its message cannot be read: ValueError"
+    assert "raise OddError" in trials[1].traceback
 
 
 def test_more_than_any_node_has_is_refused(cluster: Any, folder: Path, teacher: Teacher) -> None:

@@ -96,6 +96,7 @@ def mauled(lives: Lives, keys: list[str], tmp_path_factory: pytest.TempPathFacto
     """The run of a study over whose students processes come to grief."""
     run = tmp_path_factory.mktemp("mauled")
     deeds = ["", "dies once", "dies", "hangs once", "sleeps once", "takes all memory"]
+    deeds += ["raises oddly", "cannot be used", "is missing something"]
     engine = {"jobs": 2, "threads": 1, "silence_s": SILENCE_S}
     said = lives.run(run, deeds=dict(zip(keys, deeds, strict=False)), engine=engine)
     assert said[-1] == "exit 0"
@@ -108,14 +109,19 @@ def test_the_trials_asked_for_are_there_each_of_another_student(mauled: Path) ->
     assert len({trial.key for trial in trials}) == 9
 
 
-def test_only_what_kills_every_process_or_has_no_room_fails(mauled: Path, keys: list[str]) -> None:
+def test_what_kills_every_process_has_no_room_or_raises_fails_alone(
+    mauled: Path, keys: list[str]
+) -> None:
     failed = {t.key: t.reason for t in Front.read(mauled).trials if t.state is State.FAILED}
-    assert failed.keys() == {keys[2], keys[5]}
+    assert failed.keys() == {keys[2], *keys[5:9]}
     assert failed[keys[2]] == (
         "5 processes died over it: its process was ended by SIGKILL, as the system does when "
         "memory runs out"
     )
     assert failed[keys[5]] == "MemoryError: "
+    assert failed[keys[6]] == "OddError: its message cannot be read: ValueError"
+    assert failed[keys[7]] == "BadInput: no such thing; give another"
+    assert failed[keys[8]] == "ModuleNotFoundError: no such module"
     assert calls(mauled).count(keys[2]) == 5
     assert calls(mauled).count(keys[5]) == 1
 
