@@ -1,6 +1,9 @@
 """What turns a user's data into a model's inputs, and the tokenizer in it."""
 
+import contextlib
 import copy
+import shutil
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -39,6 +42,23 @@ def tokenizer_of(processor: Any) -> PreTrainedTokenizerBase:
     if found is None:
         raise Unsupported(f"{type(processor).__name__}: it reads no text and has no tokenizer")
     return found
+
+
+def save_processor(processor: Any, folder: Path) -> None:
+    """Write the processor's files to a folder.
+
+    Files of a tokenizer in Python alone are copied where they still are: what some of these write
+    is not what they read (the merges of `BertweetTokenizer` lack a column).
+    """
+    processor.save_pretrained(folder)
+    tokenizer = tokenizer_in(processor)
+    if tokenizer is None or tokenizer.is_fast:
+        return
+    for attribute, name in tokenizer.vocab_files_names.items():
+        original = getattr(tokenizer, attribute, None)
+        if isinstance(original, str) and Path(original).is_file():
+            with contextlib.suppress(shutil.SameFileError):
+                shutil.copyfile(original, folder / name)
 
 
 def with_tokenizer(processor: Any, tokenizer: PreTrainedTokenizerBase) -> Any:

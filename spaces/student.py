@@ -13,7 +13,7 @@ from protege.spaces.architecture import Architecture
 from protege.spaces.cache import write_text
 from protege.spaces.kept import Kept, Units
 from protege.spaces.pooling import Embedder, write_sentence_transformer
-from protege.spaces.processors import tokenizer_of
+from protege.spaces.processors import save_processor, tokenizer_of
 from protege.spaces.quiet import quiet
 
 MANIFEST = "protege.json"
@@ -92,7 +92,7 @@ class Student:
         with quiet():
             self.model.save_pretrained(path)
             if self.processor is not None:
-                self.processor.save_pretrained(path)
+                save_processor(self.processor, path)
         embedder = self.embedder
         if embedder and (self.is_sentence_transformer or embedder.projection):
             width = self.architecture.hidden_size

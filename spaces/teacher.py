@@ -265,7 +265,9 @@ class Teacher:
 
     def can_be(self, architecture: Architecture) -> bool:
         """Whether a student of that architecture, which the family takes, can be cut from it."""
-        if architecture.vocab_size < min(self.least_vocab_size, self.architecture.vocab_size):
+        is_pruned = architecture.vocab_size < self.architecture.vocab_size
+        # only then is the tokenizer looked into: not every one can be pruned
+        if is_pruned and architecture.vocab_size < self.least_vocab_size:
             return False
         turned = rotation_of(architecture, self.architecture) is not None
         if not (turned or self.family.first_layer_stays or self.family.as_hidden):

@@ -194,7 +194,8 @@ def _state(tokenizer: PreTrainedTokenizerBase) -> State:
     if state.get("model", {}).get("type") not in _ALGORITHMS:
         raise Unsupported(
             f"{type(tokenizer).__name__} is not a tokenizer of the tokenizers library with one of "
-            f"the models {', '.join(sorted(_ALGORITHMS))}; its vocabulary cannot be pruned"
+            f"the models {', '.join(sorted(_ALGORITHMS))}; its vocabulary cannot be pruned: "
+            "leave out vocab, or give a teacher with a tokenizer.json"
         )
     return state
 
