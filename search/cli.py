@@ -83,7 +83,8 @@ def finish(front: Front) -> None:
     if front.about.get("ended"):
         say(f"It ended because {printable(front.about['ended'])}.")
     if failed := [one for one in front.trials if one.state is State.FAILED]:
-        say(f"{len(failed)} failed; the last, trial {failed[-1].number}: {printable(failed[-1].reason)}")
+        last = f"trial {failed[-1].number}: {printable(failed[-1].reason)}"
+        say(f"{len(failed)} failed; the last, {last}")
     scale = "0 = the teacher alone, 1 = its quality at no cost"
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
     if note := unimproved(front.trials):

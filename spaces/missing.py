@@ -1,28 +1,34 @@
-"""Weights that a checkpoint lacks, which transformers would make up at random."""
+"""Weights that a checkpoint lacks, or that cannot be what its configuration says."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from protege.spaces.errors import BadInput
+from protege.spaces.errors import BadInput, Unsupported
 
 
-def settle(model: PreTrainedModel, missing: Collection[str], task: str) -> None:
-    """Zero the pooler of a bare model that lacks it, and put up with nothing else that is missing.
+def settle(model: PreTrainedModel, loading: Mapping[str, Any], task: str) -> None:
+    """Check the weights of a model that was just loaded, and zero a pooler that it lacks.
 
     Nobody reads the pooler of a model without a head; at zero the same checkpoint is the same
     teacher each time it is loaded.
 
     Args:
         model: The model as loaded.
-        missing: Names of the tensors that the checkpoint has no weights for.
+        loading: What `from_pretrained` says of the weights.
         task: What the model was loaded for.
 
     Raises:
-        BadInput: Something else is missing, such as the head of another task; or the pooler is to
-            be read from disk.
+        BadInput: Weights are missing, such as the head of another task; or they have other sizes
+            than the configuration gives; or they are no finite numbers; or the pooler is to be
+            read from disk.
+        Unsupported: The weights are quantised.
     """
+    missing: Collection[str] = loading["missing_keys"]
     bare = model.base_model is model
     needed = sorted(name for name in missing if not (bare and name.startswith("pooler.")))
     if needed:
@@ -30,6 +36,82 @@ def settle(model: PreTrainedModel, missing: Collection[str], task: str) -> None:
             f"{model.name_or_path}: no weights for {', '.join(needed[:3])}, which {task} needs; "
             "give the task that the checkpoint was trained for, or train this one first"
         )
+    _check_sizes(model, loading["mismatched_keys"])
+    _check_layers(model, loading["unexpected_keys"])
+    _zero_pooler(model, missing)
+    _check_not_quantised(model)
+    own = model.state_dict()
+    named = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}  # each once
+    check_finite(model, {name: own[name] for name in own.keys() & named})
+
+
+def check_finite(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are NaN or infinite; those on disk are passed over.
+
+    Args:
+        model: The model that the tensors are of.
+        tensors: By their names.
+
+    Raises:
+        BadInput: Names the first tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_meta or not tensor.is_floating_point():
+            continue
+        # a sum needs one pass and no memory; only where it overflows is every number looked at
+        if bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all()):
+            continue
+        odd = tensor[~tensor.isfinite()]
+        raise BadInput(
+            f"{model.name_or_path}: {name} has {len(odd)} values that are not finite, the first is "
+            f"{odd[0].item()}; give a checkpoint without them: one saved as bfloat16 or float32 "
+            "if float16 was too narrow for it"
+        )
+
+
+def _check_sizes(model: PreTrainedModel, mismatched: Iterable[Any]) -> None:
+    for name, found, expected in sorted(mismatched, key=lambda one: str(one[0])):
+        (*_, axis) = (at for at, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b)
+        fields = model.config.to_dict()
+        named = [field for field, value in fields.items() if value == expected[axis]]
+        hint = f" (config.json: {', '.join(named)})" if named else ""
+        raise BadInput(
+            f"{model.name_or_path}: {name} has the shape {tuple(found)} in the weights, and "
+            f"{tuple(expected)} by the configuration{hint}; give config.json and weights of the "
+            "same checkpoint, or write the size of the weights to config.json"
+        )
+
+
+def _check_layers(model: PreTrainedModel, unexpected: Iterable[str]) -> None:
+    """Refuse weights of layers that the configuration does not count."""
+    own = {_unnumbered(name) for name in model.state_dict()}
+    spare = sorted(name for name in unexpected if _unnumbered(name) in own)
+    if spare:
+        raise BadInput(
+            f"{model.name_or_path}: the weights have {spare[-1]}, and config.json counts fewer "
+            "layers; give config.json and weights of the same checkpoint"
+        )
+
+
+def _unnumbered(name: str) -> str:
+    return re.sub(r"\.\d+\.", ".#.", name)
+
+
+def _check_not_quantised(model: PreTrainedModel) -> None:
+    """Refuse weights that stay quantised when they are loaded.
+
+    Raises:
+        Unsupported: They do.
+    """
+    whole = all(parameter.is_floating_point() for parameter in model.parameters())
+    if getattr(model, "is_quantized", False) or not whole:
+        raise Unsupported(
+            f"{model.name_or_path}: its weights are quantised, and students are cut from full "
+            "ones; give the checkpoint that was quantised, or a GGUF file"
+        )
+
+
+def _zero_pooler(model: PreTrainedModel, missing: Collection[str]) -> None:
     with torch.no_grad():
         for name in missing:
             parameter = model.get_parameter(name)

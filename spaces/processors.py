@@ -9,7 +9,7 @@ from typing import Any
 import transformers
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from protege.spaces.errors import Unsupported
+from protege.spaces.errors import BadInput, Unsupported
 from protege.spaces.tasks import Task
 
 
@@ -18,10 +18,16 @@ def read_processor(
 ) -> Any:
     """The tokenizer, image processor, or both with a feature extractor, that a task calls for."""
     auto_class = getattr(transformers, task.auto_processor)
-    if task.auto_processor == "AutoTokenizer":
-        # given the configuration, it is not read again: from GGUF that takes seconds
-        return auto_class.from_pretrained(place, config=config, **options)
-    return auto_class.from_pretrained(place, **options)
+    if task.auto_processor != "AutoTokenizer":
+        return auto_class.from_pretrained(place, **options)
+    # given the configuration, it is not read again: from GGUF that takes seconds
+    found = auto_class.from_pretrained(place, config=config, **options)
+    if len(found) <= len(set(found.all_special_tokens)):  # transformers makes one of no files
+        raise BadInput(
+            f"{place}: {type(found).__name__} has no tokens; expected tokenizer.json, or the "
+            "vocabulary that the tokenizer reads, beside config.json"
+        )
+    return found
 
 
 def tokenizer_in(processor: Any) -> PreTrainedTokenizerBase | None:

@@ -29,7 +29,7 @@ from protege.spaces.fresh import redrawn
 from protege.spaces.kept import Kept, Units, choose
 from protege.spaces.layout import Layout
 from protege.spaces.making import embedder, made
-from protege.spaces.missing import settle
+from protege.spaces.missing import check_finite, settle
 from protege.spaces.padding import pad_id, settle_pad
 from protege.spaces.pooling import Embedder, Pooling, read_pooling, reads_pairs
 from protege.spaces.positions import longest_text
@@ -46,7 +46,13 @@ from protege.spaces.sharding import (
     placed,
     weights,
 )
-from protege.spaces.source import as_bad_input, hub_id_of, place_of
+from protege.spaces.source import (
+    as_bad_input,
+    hub_id_of,
+    place_of,
+    tell_of_attention,
+    usable,
+)
 from protege.spaces.student import Initialisation, Student
 from protege.spaces.tasks import Task, is_scored, read_as, task_of
 from protege.spaces.vocabulary import choose_tokens, must_keep, renumbered
@@ -122,9 +128,10 @@ class Teacher:
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         if gguf_file is not None:
             options["gguf_file"] = gguf_file
-        with as_bad_input(place), quiet():
+        with as_bad_input(place, revision, gguf_file), quiet():
             config = AutoConfig.from_pretrained(place, **options)
             config = getattr(config, TOWERS.get(config.model_type, ""), config)
+            attention = usable(config)
             family = family_of(config.model_type)
             pooling = None if gguf_file else read_pooling(place, revision)
             kind = task_of(task, config, pooling, gguf_file)
@@ -138,13 +145,15 @@ class Teacher:
                     config=config,
                     dtype=torch.float32,
                     output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # `settle` names them
                     **options,
                     **placement,
                 )
-            settle(model.eval(), loading["missing_keys"], kind)
+            settle(model.eval(), loading, kind)
             joined(model, family)
             processor = read_processor(place, config, kind, options)
         pooling = read_as(pooling, kind, config, tokenizer_in(processor))
+        tell_of_attention(place, attention, model.config)
         known = {"task": kind.value, **options, **placement} if is_sharded(model) else None
         pairs = kind is Task.TEXTS and not gguf_file and reads_pairs(place, revision)
         return cls(model, processor, kind, family, place, pooling, known, hub_id_of(place), pairs)
@@ -234,7 +243,10 @@ class Teacher:
         own = weights(self.model)
         for name in sorted(own):
             yield name.encode()
-            yield tensor_bytes(own[name])
+            tensor = own[name]
+            if is_sharded(self.model):  # some are on disk, where nothing has looked at them yet
+                check_finite(self.model, {name: tensor})
+            yield tensor_bytes(tensor)
         if self.pooling is not None and self.pooling.projection is not None:
             yield from map(tensor_bytes, self.pooling.projection)
 
