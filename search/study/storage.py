@@ -27,6 +27,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.pool import NullPool
 
 from protege.search.progress import complain
+from protege.search.study.journal import mend
 from protege.spaces import BadInput
 from protege.spaces.redaction import HIDDEN, without_secrets
 
@@ -125,6 +126,7 @@ def open_storage(storage: str) -> BaseStorage:
         return _on_a_server(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
     if make_url(storage).drivername == JOURNAL:
+        mend(path)
         return JournalStorage(JournalFileBackend(str(path)))
     try:
         # a reader (the dashboard) may hold the file for a moment
@@ -133,6 +135,10 @@ def open_storage(storage: str) -> BaseStorage:
         if "not a database" in str(error):
             raise BadInput(f"{path}: not a SQLite database; expected a study.db") from error
         raise
+    except RuntimeError as error:  # Optuna says which version wrote it, and what to run
+        if "table schema" not in str(error):
+            raise
+        raise BadInput(f"{path}: {error}") from error
 
 
 def _tables(storage: str, **options: Any) -> RDBStorage:
