@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from protege.spaces.errors import BadInput, text_of
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _SUFFIXES = {".json", ".txt", ".model", ".codes", ".bpe", ".spm", ".vocab", ".jinja", ".tiktoken"}
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_READ = ("config", "generation_config", "tokenizer", "special_tokens", "added_tokens", "vocab")
-_READ += ("modules", "sentence_bert_config", "preprocessor_config", "processor_config")
+_READ = (
+    *("config", "generation_config", "tokenizer", "special_tokens", "added_tokens", "vocab"),
+    *("modules", "sentence_bert_config", "preprocessor_config", "processor_config"),
+)
 _VOCABULARIES = ("tokenizer", "vocab", "merges", "spiece", "sentencepiece", "source", "bpe")
 _AGAIN = "download it again"
 
@@ -85,7 +88,7 @@ def _json_checks(folder: Path) -> Iterator[Check]:
     own = [path for path in folder.glob("*.json") if _is_read(path.name)]
     for path in sorted([*own, *folder.glob("[0-9]*_*/config.json")]):
         advice = f"expected JSON that is whole, so {_AGAIN}"
-        yield path, lambda path=path: json.loads(path.read_text(encoding="utf-8")), advice
+        yield path, partial(_fields, path), advice
     path = folder / "config.json"
     if path.is_file():
         advice = f"give a checkpoint that transformers {transformers.__version__} knows, or update"
@@ -130,10 +133,10 @@ def _weight_checks(folder: Path, gguf_file: str | None) -> Iterator[Check]:
         if not path.exists():
             yield path, path.stat, f"the index of the weights names it, so {_AGAIN}"
         elif path.suffix == ".safetensors":
-            yield path, lambda path=path: _open(path), f"cut short or damaged, so {_AGAIN}"
+            yield path, partial(_open, path), f"cut short or damaged, so {_AGAIN}"
         elif path.suffix == ".bin":
             advice = f"{_AGAIN}, or convert it to safetensors where you trust it"
-            yield path, lambda path=path: _read_bin(path), advice
+            yield path, partial(_read_bin, path), advice
 
 
 def _open(path: Path) -> None:

@@ -50,6 +50,11 @@ def japanese(folder: Path) -> Any:
     return BertJapaneseTokenizer(str(folder / "vocab.txt"), **kinds)
 
 
+def own(_: Path) -> Any:
+    kind: Any = Letters
+    return kind(pad_token="[PAD]")
+
+
 def of_pairs(kind: Callable[..., Any]) -> Callable[[Path], Any]:
     def made(folder: Path) -> Any:
         lines = [f"{letter}@@ 9\n{letter} 5\n" for letter in LETTERS]
@@ -66,7 +71,7 @@ TOKENIZERS: dict[str, tuple[Case, Callable[[Path], Any]]] = {
     "PhoBERT": (Case("roberta", Task.TEXTS), of_pairs(PhobertTokenizer)),
     "Japanese BERT": (Case("bert", Task.FILL_MASK), japanese),
     "Perceiver": (Case("bert", Task.FILL_MASK), lambda _: PerceiverTokenizer()),
-    "own": (Case("gpt2", Task.GENERATION), lambda _: Letters(pad_token="[PAD]")),
+    "own": (Case("gpt2", Task.GENERATION), own),
 }
 
 
