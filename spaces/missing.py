@@ -103,8 +103,9 @@ def _check_not_quantised(model: PreTrainedModel) -> None:
     Raises:
         Unsupported: They do.
     """
-    whole = all(parameter.is_floating_point() for parameter in model.parameters())
-    if getattr(model, "is_quantized", False) or not whole:
+    packed = (t for name, t in model.state_dict().items() if name.endswith("weight"))
+    whole = all(t.is_floating_point() for t in (*model.parameters(), *packed))
+    if not whole:
         raise Unsupported(
             f"{model.name_or_path}: its weights are quantised, and students are cut from full "
             "ones; give the checkpoint that was quantised, or a GGUF file"
