@@ -69,13 +69,12 @@ def test_what_is_huge_is_stored_without_its_middle() -> None:
 
 
 def test_a_traceback_names_the_line_and_the_cause() -> None:
-    try:
+    with pytest.raises(OSError, match="no config") as caught:
         try:
             OWN.fields()["no such size"]
         except KeyError as error:
             raise OSError("no config") from error
-    except OSError as error:
-        found = Failure.of(error)
+    found = Failure.of(caught.value)
     assert found.reason == "OSError: no config"
     assert 'OWN.fields()["no such size"]' in found.traceback
     assert found.traceback.endswith("OSError: no config")
