@@ -83,8 +83,8 @@ def finish(front: Front) -> None:
     if front.about.get("ended"):
         say(f"It ended because {printable(front.about['ended'])}.")
     if failed := [one for one in front.trials if one.state is State.FAILED]:
-        last = f"trial {failed[-1].number}: {printable(failed[-1].reason)}"
-        say(f"{len(failed)} failed; the last, {last}")
+        last = failed[-1]
+        say(f"{len(failed)} failed; the last, trial {last.number}: {printable(last.reason)}")
     scale = "0 = the teacher alone, 1 = its quality at no cost"
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
     if note := unimproved(front.trials):

@@ -69,11 +69,14 @@ def test_what_is_huge_is_stored_without_its_middle() -> None:
 
 
 def test_a_traceback_names_the_line_and_the_cause() -> None:
-    with pytest.raises(OSError, match="no config") as caught:
+    def nested() -> None:
         try:
             OWN.fields()["no such size"]
         except KeyError as error:
             raise OSError("no config") from error
+
+    with pytest.raises(OSError, match="no config") as caught:
+        nested()
     found = Failure.of(caught.value)
     assert found.reason == "OSError: no config"
     assert 'OWN.fields()["no such size"]' in found.traceback
