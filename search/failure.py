@@ -9,6 +9,7 @@ from protege.search.trial import State, Trial
 from protege.spaces import Architecture, BadInput, DiskFull, ProtegeError, Unavailable
 from protege.spaces.cache import has_no_room
 from protege.spaces.errors import text_of
+from protege.spaces.redaction import without_secrets
 
 _LOG = logging.getLogger("protege")
 
@@ -37,7 +38,7 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
         """Describe an exception, also one whose ``__str__`` raises."""
-        lines = _traceback_of(error).strip()
+        lines = without_secrets(_traceback_of(error)).strip()
         return cls(
             f"{type(error).__name__}: {message(error)}", shortened(lines, TRACEBACK_CHARACTERS)
         )
@@ -132,7 +133,7 @@ def warn(trial: Trial) -> None:
 
 def message(error: BaseException) -> str:
     """Return the message of an exception as one line of printable characters."""
-    line = " ".join(shortened(text_of(error), 10 * MESSAGE_CHARACTERS).split())
+    line = " ".join(shortened(without_secrets(text_of(error)), 10 * MESSAGE_CHARACTERS).split())
     return shortened("".join(map(_printable, line)), MESSAGE_CHARACTERS)
 
 

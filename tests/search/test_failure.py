@@ -36,7 +36,7 @@ class Unpicklable(BadInput):
     """Needs two arguments, and holds what cannot leave its process."""
 
     def __init__(self, text: str, lock: Any) -> None:
-        super().__init__(text, lock)
+        super().__init__(text)
         self.lock = lock
 
     def __str__(self) -> str:
@@ -145,3 +145,9 @@ def test_a_chain_of_causes_without_end_is_no_full_disk() -> None:
     first, second = OSError("a"), OSError("b")
     first.__cause__, second.__cause__ = second, first
     assert not ends_study(first, of_teacher=False)
+
+
+def test_a_password_is_in_neither_reason_nor_traceback() -> None:
+    found = Failure.of(raised(OSError("no route to postgresql://me:hunter2@host/study")))
+    assert "hunter2" not in found.reason + found.traceback
+    assert "host/study" in found.reason
