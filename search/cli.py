@@ -1,6 +1,7 @@
 """The command line: a thin edge over the Python interface."""
 
 import argparse
+import errno
 import runpy
 import sys
 import traceback
@@ -24,7 +25,8 @@ from protege.spaces.policies import HeadsBy
 
 INTERRUPTED, REFUSED = 130, 2
 RUN = "the run folder, its study.db, a storage URL, or the study file"
-OPTIONS = ("--debug", "--help", "--to", "--trial")
+STUDY = "the study's name, where a storage has several"
+OPTIONS = ("--debug", "--help", "--study", "--to", "--trial")
 """Options of commands that take budgets; any other is a budget."""
 
 
@@ -106,15 +108,15 @@ def _fidelity(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    say(f"Report: {_front(options.run).report(options.folder)}")
+    say(f"Report: {_front(options).report(options.folder)}")
 
 
 def _pick(options: argparse.Namespace) -> None:
-    say(str(_chosen(_front(options.run), options)))
+    say(str(_chosen(_front(options), options)))
 
 
 def _export(options: argparse.Namespace) -> None:
-    front = _front(options.run)
+    front = _front(options)
     choice = _chosen(front, options)
     say(f"{choice}\nStudent: {choice.export(options.to)}")
 
@@ -125,32 +127,34 @@ def _heads(options: argparse.Namespace) -> None:
     teacher, data, beside = _teacher_and_data(options.teacher, options.texts)
     with watching("heads") as announce:
         scores = measure_heads(teacher, data, options.by, options.tokens, announce)
-    page, table = write_heads(scores, teacher.source, (options.to or beside).expanduser())
+    page, table = write_heads(scores, teacher.source, (options.to or beside()).expanduser())
     say(f"Least important by {options.by}:\n{least(scores).to_string(index=False)}")
     say(f"\nHeat-map: {page}\nTable: {table}")
 
 
-def _teacher_and_data(given: str, file: Path | None) -> tuple[Teacher, Texts | Questions, Path]:
-    """A teacher, what it reads, and where to put what is found; a study file has all three."""
+def _teacher_and_data(
+    given: str, file: Path | None
+) -> tuple[Teacher, Texts | Questions, Callable[[], Path]]:
+    """A teacher, what it reads, and what gives the folder for the results, marked as a run's."""
     texts = Texts.from_file(file) if file else None
     if given.endswith(".py"):
         search = _search_in(Path(given))
         data = texts or read_in(search.objectives, search.teacher)
-        return search.teacher, data, Path(search.folder)
+        return search.teacher, data, search.claimed_folder
     if texts is None:
         raise BadInput(
             f"{given}: a teacher alone says nothing of its heads; give --texts FILE, one text a "
             "line, or a study file"
         )
-    return Teacher.load(given), texts, Path()
+    return Teacher.load(given), texts, Path
 
 
-def _front(run: str) -> Front:
+def _front(options: argparse.Namespace) -> Front:
     """The front of a run folder, a study.db, a storage URL, or the study file that made them."""
-    if run.endswith(".py"):
-        search = _search_in(Path(run))
+    if options.run.endswith(".py"):
+        search = _search_in(Path(options.run))
         return Front.read(search.storage, search.name)
-    return Front.read(run)
+    return Front.read(options.run, options.study)
 
 
 def _chosen(front: Front, options: argparse.Namespace) -> Choice:
@@ -225,6 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write the report of a run")
     report.set_defaults(command=_report)
     report.add_argument("run", help=RUN)
+    report.add_argument("--study", help=STUDY)
     report.add_argument("--folder", type=Path, help="where to (default: report in the run folder)")
 
     pick = commands.add_parser("pick", help="name the best student within budgets")
@@ -233,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(command=_export)
     for command in (pick, export):
         command.add_argument("run", help=RUN)
+        command.add_argument("--study", help=STUDY)
         command.add_argument("budgets", nargs="*", help="such as latency_ms=8 memory_mb=50")
     export.add_argument("--trial", type=int, help="the trial's number, in place of budgets")
     export.add_argument("--to", type=Path, help="a new folder (default: students/<label>)")
@@ -309,6 +315,8 @@ def _one_line(error: Exception) -> str | None:
     """The error as one line, if it is one that a user can act on."""
     if isinstance(error, ProtegeError):
         return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None and error.errno != errno.ENOSPC:
+        return f"{error.filename}: {error.strerror}; mend that, then run the same line again"
     cause: BaseException | None = error
     while cause is not None:  # Optuna speaks of a commit; SQLite, beneath it, of the disk
         if "No space left" in str(cause) or "disk is full" in str(cause):

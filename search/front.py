@@ -1,7 +1,10 @@
 """The result of a study: who is on the front, which one fits a budget, and how to take it away."""
 
+import errno
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +20,17 @@ from protege.search.reporting import write_report
 from protege.search.reporting.wording import CHOSEN, rarely_cut
 from protege.search.reporting.wording import SIZES as WORDS
 from protege.search.results import artifact
-from protege.search.study import Sent, database_path, read_study, trials_of
+from protege.search.run_folder import RunFolder, folder_name, found_folder, located
+from protege.search.study import (
+    Sent,
+    database_path,
+    explained,
+    read_study,
+    run_of,
+    shown_storage,
+    trials_of,
+    undamaged,
+)
 from protege.search.ties import tied
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
@@ -28,16 +41,13 @@ from protege.spaces.student import MANIFEST
 TEACHER = "teacher"
 """What the teacher is called where students go by their labels."""
 
-DATABASE, MEASURED = "study.db", "measured"
-"""In a run folder: the study, and what its students take elsewhere."""
+MEASURED = "measured"
+"""In a run folder: what the study's students take elsewhere."""
 
+ADVICE = "name another folder with folder= or --folder"
 
-def storage_of(run: str | Path) -> str:
-    """The storage URL of a run: of its folder, its ``study.db``, or the URL itself."""
-    if "://" in str(run):
-        return str(run)
-    path = Path(run)
-    return f"sqlite:///{path / DATABASE if path.is_dir() else path}"
+_KEPT = re.compile(r"[0-9a-f]{16}\.json")
+"""The names of files that `Front.keep` writes."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,8 @@ class Front:
         trials: Every trial that was told.
         about: What the study recorded of itself: teacher, seed, seconds by phase.
         sent: The weights that are in a store, if the study has one.
+        run: The id that binds the study and its run folder.
+        database: The file with the study, or None for a server.
     """
 
     name: str
@@ -59,30 +71,38 @@ class Front:
     trials: tuple[Trial, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
     sent: Sent | None = None
+    run: str = ""
+    database: Path | None = None
 
     @classmethod
     def read(cls, run: str | Path, name: str | None = None) -> "Front":
-        """The front of a run: its folder, its ``study.db``, or a storage URL.
+        """Read the front of a run.
+
+        Args:
+            run: The run folder, its ``study.db``, or a storage URL.
+            name: The study, where the storage has several.
 
         Raises:
-            BadInput: There is no study, or it has no finished trial.
+            BadInput: There is no study, it has no finished trial, or it is damaged or of another
+                format.
         """
-        place = storage_of(run)
-        study = read_study(place, name)
-        about = study.user_attrs.get("about")
-        if about is None:
-            raise BadInput(f"{run}: the study {study.study_name!r} was not made by protege")
-        trials = tuple(trials_of(study))
-        if not any(trial.state is State.COMPLETE for trial in trials):
-            raise BadInput(f"{run}: no finished trial yet; run the study first, or for longer")
-        goals = Goals.of_records(about["goals"])
-        database = database_path(place)
-        beside = database.parent if database else Path()
-        folder = Path(about["folder"]) if about["folder"] else beside
-        sent = Sent.by(study, about.get("artifacts", ""))
-        if sent and not folder.exists():  # another machine: its paths mean nothing here
-            folder = Path("runs") / study.study_name
-        return cls(study.study_name, folder, goals, trials, about, sent)
+        place = located(run)
+        with explained(place.storage), undamaged(shown_storage(place.storage)):
+            study = read_study(place.storage, name or place.study or None)
+            named = study.study_name
+            own = run_of(study, shown_storage(place.storage))
+            trials = tuple(trials_of(study))
+            if not any(trial.state is State.COMPLETE for trial in trials):
+                raise BadInput(
+                    f"{shown_storage(place.storage)}: study {named!r} has no finished trial yet; "
+                    "run the study first, or for longer"
+                )
+            about = study.user_attrs["about"]
+            goals = Goals.of_records(about["goals"])
+            sent = Sent.by(study, about["artifacts"])
+            folder = found_folder(place, named, own, about["folder"])
+            database = database_path(place.storage)
+            return cls(named, folder, goals, trials, about, sent, own, database)
 
     @cached_property
     def members(self) -> list[Trial]:
@@ -105,9 +125,13 @@ class Front:
         """Milliseconds of its students elsewhere: by place, then by the student's label."""
         found = {}
         for path in sorted((self.folder / MEASURED).glob("*.json")):
-            record = json.loads(path.read_text(encoding="utf-8"))
-            models: Mapping[str, Any] = record["models"]
-            found[str(record["label"])] = {name: float(one["ms"]) for name, one in models.items()}
+            if not _KEPT.fullmatch(path.name):
+                continue  # somebody else's
+            with undamaged(str(path), "remove the file, or measure there again"):
+                record = json.loads(path.read_bytes())
+                models: Mapping[str, Any] = record["models"]
+                label = str(record["label"])
+                found[label] = {name: float(one["ms"]) for name, one in models.items()}
         return found
 
     @cached_property
@@ -131,8 +155,9 @@ class Front:
 
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
         """Keep what ``protege measure`` found of its students in a place; tables tell it too."""
-        path = self.folder / MEASURED / f"{digest(label.encode())}.json"
-        write_text(path, json.dumps({"label": label, **record}, indent=1))
+        path = self._own_folder() / MEASURED / f"{digest(label.encode())}.json"
+        with _written(path, ADVICE):
+            write_text(path, json.dumps({"label": label, **record}, indent=1))
         return path
 
     @property
@@ -201,7 +226,9 @@ class Front:
         """
         stored = artifact(self.folder, trial.number)
         if self.sent and trial in self.members and not (stored / MANIFEST).exists():
-            self.sent.fetch(stored)
+            stored = artifact(self._own_folder(), trial.number)
+            with _written(stored, "read the study where there is a disk that can be written"):
+                self.sent.fetch(stored)
         return stored
 
     def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
@@ -215,31 +242,59 @@ class Front:
             BadInput: The folder has something in it, or the trial's weights were not kept.
         """
         chosen = self.trial(trial) if isinstance(trial, int) else trial
-        target = Path(folder) if folder else self.folder / "students" / chosen.label
+        inside = Path("students", folder_name(chosen.label))
+        target = Path(folder) if folder else self._own_folder() / inside
         stored = self.weights(chosen)
         if self.sent and chosen in self.members and not (stored / MANIFEST).exists():
             raise BadInput(
                 f"trial {chosen.number} ({chosen.label}): on the front, but its weights are not in "
                 f"{self.sent.url}; run the study again where its run folder is, and they are sent"
             )
-        return export(chosen, stored, target, self.about)
+        if chosen in self.members and not (stored / MANIFEST).exists():
+            raise BadInput(
+                f"{stored}: the weights of trial {chosen.number} ({chosen.label}) are not there, "
+                "though it is on the front: bring the run folder back, or give it in place of the "
+                "storage if it was moved"
+            )
+        with _written(target, "export into a folder on another disk"):
+            return export(chosen, stored, target, self.about)
 
     def report(self, folder: str | Path | None = None) -> Path:
-        """Write the report as one file that needs no network, and the front as CSV beside the run.
+        """Write the report as one file that needs no network, and the front as CSV.
 
         Args:
-            folder: Where ``index.html`` goes; ``report`` in the run folder if not given.
-        """
-        target = Path(folder) if folder else self.folder / "report"
-        self.save()
-        return write_report(self, target / "index.html")
+            folder: Where ``index.html`` and ``front.csv`` go. If not given, they go to ``report``
+                in the run folder, and to the run folder.
 
-    def save(self) -> Path:
-        """Write the front to ``front.csv`` in the run folder."""
-        path = self.folder / "front.csv"
-        with atomic(path) as scratch:
+        Raises:
+            BadInput: Nothing can be written there.
+        """
+        target = Path(folder) if folder else self._own_folder() / "report"
+        self.save(folder)
+        with _written(target, ADVICE):
+            return write_report(self, target / "index.html")
+
+    def save(self, folder: str | Path | None = None) -> Path:
+        """Write the front to ``front.csv`` in a folder, by default that of the run.
+
+        Raises:
+            BadInput: Nothing can be written there.
+        """
+        path = (Path(folder) if folder else self._own_folder()) / "front.csv"
+        with _written(path, ADVICE), atomic(path) as scratch:
             self.table.to_csv(scratch, index=False)
         return path
+
+    def _own_folder(self) -> Path:
+        """Return the run folder to write to; where it is not, a new one is made and marked.
+
+        Raises:
+            BadInput: The folder is another study's, or cannot be written.
+        """
+        if self.run:
+            with _written(self.folder, ADVICE):
+                RunFolder(self.folder, self.name, self.database).bind(self.run)
+        return self.folder
 
     def __str__(self) -> str:
         if not self.members:
@@ -299,6 +354,21 @@ class Front:
         row |= {f"{place}_ms": ms for place, ms in self.elsewhere(trial).items()}
         row |= {name: own[name] for name in (*SIZES, *CHOSEN) if name in own}
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}
+
+
+@contextmanager
+def _written(path: Path, advice: str) -> Iterator[None]:
+    """Explain why a file or a folder cannot be written.
+
+    Raises:
+        BadInput: The disk is read-only, or the system does not permit it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
+            raise
+        raise BadInput(f"{path}: cannot be written ({error.strerror}); {advice}") from error
 
 
 @dataclass(frozen=True)

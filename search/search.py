@@ -1,6 +1,6 @@
 """The search: teacher, space and objectives in, a front out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -25,12 +25,13 @@ from protege.search.earlier import take_over
 from protege.search.engines import Engine, SerialEngine, Task
 from protege.search.fidelity import Fidelity, chosen
 from protege.search.fidelity import measured as fidelity_of
-from protege.search.front import DATABASE, Front
+from protege.search.front import Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
 from protege.search.lock import held
-from protege.search.progress import bar, watching
+from protege.search.progress import bar, complain, watching
 from protege.search.racing import Race
+from protege.search.run_folder import DATABASE, RunFolder, default_folder
 from protege.search.stopping import Stopping, leaving
 from protege.search.study import (
     Artifacts,
@@ -38,10 +39,15 @@ from protege.search.study import (
     Store,
     bucket_and_prefix,
     claimed,
+    claimed_run,
     database_path,
+    explained,
     identify,
     open_ledger,
     open_study,
+    shown_storage,
+    trials_of,
+    url_of_file,
 )
 from protege.spaces import (
     Architecture,
@@ -58,12 +64,16 @@ class Search:
     """A study of one teacher's students.
 
     Attributes:
-        name: Names the study and, by default, its folder ``runs/<name>``.
+        name: Names the study and, by default, its folder ``runs/<name>``, where characters that
+            have no place in a folder's name are percent-encoded.
         teacher: The teacher.
         space: The students that may be tried.
         objectives: What they are judged by.
-        storage: An Optuna storage URL; ``sqlite:///runs/<name>/study.db`` if not given.
-        folder: Where everything but the database goes; beside a SQLite database if not given.
+        storage: An Optuna storage URL, or the path of a SQLite file; ``study.db`` in the run folder
+            if not given. Several studies may share one.
+        folder: The run folder, where everything but the database goes; ``runs/<name>`` beside the
+            database, or in the working directory where that is on a server, if not given. It must
+            be new or empty, and belongs to this study alone from then on.
         seed: Fixes the proposals, the order of the data and all initialisation.
         sampler: An Optuna sampler in place of the default one.
         race: When a candidate is stopped on its way; none trains every one to the end.
@@ -81,7 +91,7 @@ class Search:
     teacher: Teacher
     space: SearchSpace
     objectives: Sequence[Objective]
-    storage: str = ""
+    storage: str | Path = ""
     folder: str | Path = ""
     seed: int = 0
     sampler: Any = None
@@ -91,8 +101,12 @@ class Search:
     artifacts: str = ""
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
     _heads: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
+    _run: str = field(default="", init=False, repr=False)
+    """The id that binds the study and its folder, once the study is open."""
 
     def __post_init__(self) -> None:
+        if not self.name or not self.name.isprintable():
+            raise BadInput(f"name={self.name!r}: expected one or more printable characters")
         names = [objective.name for objective in self.objectives]
         if not names or len(set(names)) < len(names):
             raise BadInput(f"objectives {names}: expected at least one, and none of a name twice")
@@ -106,10 +120,10 @@ class Search:
             self._check_needs_no_data()
         if self.artifacts:
             bucket_and_prefix(self.artifacts)
-        self.storage = self.storage or f"sqlite:///runs/{self.name}/{DATABASE}"
+        own = Path(self.folder).expanduser() if self.folder else default_folder(self.name, None)
+        self.storage = self.storage or url_of_file(own / DATABASE)
         database = database_path(self.storage)
-        beside = database.parent if database else Path("runs") / self.name
-        self.folder = Path(self.folder) if self.folder else beside
+        self.folder = own if self.folder else default_folder(self.name, database)
 
     def run(
         self,
@@ -140,8 +154,8 @@ class Search:
         stopping = Stopping(trials, minutes, patience)
         self.stopwatch.seconds.clear()  # of an earlier run: the study has them already
         with (
-            held(self._folder, self.name),
-            claimed(self.storage, self.name) as claim,
+            explained(self.storage),
+            self._holding() as claim,
             self.stopwatch.phase("other"),
         ):
             if self.artifacts:
@@ -151,7 +165,7 @@ class Search:
                 self.stopwatch.announce = progress.doing
                 with self.stopwatch.phase("study"):
                     ledger = self._open()
-                    ledger.claim = claim
+                    ledger.claim = partial(self._check_is_ours, claim)
                 coordinator = self._coordinator(ledger, engine or SerialEngine())
                 coordinator.show(progress)
                 with leaving() as leave, self._started(coordinator.engine):
@@ -187,14 +201,14 @@ class Search:
         front = Front.read(self.storage, self.name)
         self.resolve()
         trials = chosen(front.trials, front.goals, sample)
-        with held(self._folder, self.name), watching("fidelity") as announce:
+        with self._holding(), watching("fidelity") as announce:
             made = [(one.number, partial(self._anew, one.key)) for one in trials]
             return fidelity_of(retention, made, self._folder, times, announce)
 
     @cached_property
     def cache(self) -> Cache:
         """What outlives a trial and a run: teacher answers, calibration, latencies."""
-        return Cache(self._folder / "cache")
+        return Cache(self.claimed_folder() / "cache")
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -238,6 +252,32 @@ class Search:
     @property
     def _folder(self) -> Path:
         return Path(self.folder)
+
+    @property
+    def _run_folder(self) -> RunFolder:
+        return RunFolder(self._folder, self.name, database_path(self.storage))
+
+    def claimed_folder(self) -> Path:
+        """Return the run folder; it is made and marked if it is not there.
+
+        Raises:
+            BadInput: It is another study's, or has something in it that protege did not make.
+        """
+        with explained(self.storage):
+            self._run_folder.claim()
+        return self._folder
+
+    @contextmanager
+    def _holding(self) -> Iterator[Callable[[], None]]:
+        """Hold the study and its folder; yield what makes sure that the study is still held."""
+        self._run_folder.check()
+        with held(self._folder, self.name), claimed(self.storage, self.name) as claim:
+            yield claim
+
+    def _check_is_ours(self, claim: Callable[[], None]) -> None:
+        """Make sure that no other process has the study, and that its folder is still there."""
+        claim()
+        self._run_folder.require(self._run)
 
     @contextmanager
     def _started(self, engine: Engine) -> Iterator[None]:
@@ -298,7 +338,14 @@ class Search:
     def _open(self) -> Ledger:
         """The study, known for this one before anything is measured, and caught up with."""
         goals = Goals.of(self.objectives)
+        self.claimed_folder()
         study = open_study(self.storage, self.name, goals)
+        self._run = claimed_run(study, shown_storage(self.storage))
+        if self._run_folder.bind(self._run) and trials_of(study) and not self.artifacts:
+            complain(
+                f"protege: {self._folder}: the run folder of study {self.name!r} was gone, and the "
+                "weights of its students with it; the study goes on without them"
+            )
         made_with = identity(self, goals)
         identify(study, made_with)
         self.resolve()

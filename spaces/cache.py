@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -86,6 +87,7 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
 
     def __enter__(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.path.parent, {self.path.name})
         return self.scratch
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -93,28 +95,50 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
             self.scratch.replace(self.path)
             return
         remove(self.scratch)
-        if _has_no_room(error):
+        raise_if_full(self.path, error)
+
+
+def raise_if_full(path: Path, error: BaseException) -> None:
+    """Raise `DiskFull` if that is the cause: libraries have errors of their own for it, or hide it.
+
+    Raises:
+        DiskFull: There was no room for the file or folder.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if "No space left" in str(cause):
             raise DiskFull(
-                f"{self.path}: no space left on the device; make room, then run the same line again"
+                f"{path}: no space left on the device; make room, then run the same line again"
             ) from error
+        cause = cause.__cause__ or cause.__context__
 
 
-def _has_no_room(error: BaseException | None) -> bool:
-    """Whether it is for a full disk: libraries have errors of their own for it, or hide it."""
-    while error is not None:
-        if "No space left" in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def remove_abandoned(folder: Path, names: Collection[str]) -> None:
+    """Remove what dead processes had begun to write in place of these files and folders.
+
+    Args:
+        folder: The folder that they are in, not its sub-folders.
+        names: Their names; scratch paths of any others stay.
+    """
+    if not folder.is_dir():
+        return
+    for path in [*folder.iterdir()]:
+        name = path.name[1:].rpartition(".")[0]
+        if name in names and is_scratch_of(path.name, name) and is_abandoned(path):
+            remove(path)
+
+
+def is_scratch_of(scratch: str, name: str) -> bool:
+    """Tell whether `atomic` gives this name to the scratch path of a file with that name."""
+    return re.fullmatch(rf"\.{re.escape(name)}\.[1-9]\d{{0,6}}", scratch, re.ASCII) is not None
 
 
 def is_abandoned(path: Path) -> bool:
-    """Whether it is a scratch path, and the process that wrote there is gone."""
-    writer = path.suffix[1:]
-    if not path.name.startswith(".") or not writer.isdecimal():
-        return False
+    """Tell whether the process that wrote to a scratch path is gone."""
+    if path.is_symlink():
+        return False  # no process of protege makes one
     try:
-        os.kill(int(writer), 0)
+        os.kill(int(path.suffix[1:]), 0)
     except OSError as error:
         return isinstance(error, ProcessLookupError)  # else it is another user's
     return False

@@ -74,7 +74,6 @@ class RayEngine:
     def start(self, task: Task, announce: Callable[[str], None]) -> None:
         self._task, self._announce = (task.folder / FOLDER / "task.pt").resolve(), announce
         self._connect()
-        remove(self._task.parent)
         task.save(self._task)
         self.jobs = self.jobs or self._room()
         if any(objective.cost is Cost.SECONDS for objective in task.objectives):

@@ -63,8 +63,9 @@ class LocalEngine:
     def start(self, task: Task, announce: Callable[[str], None]) -> None:
         self._folder, self._announce = task.folder / FOLDER, announce
         self._has_started, self._stillborn = False, 0
-        remove(self._folder)
-        self._folder.mkdir(parents=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for number in range(self.jobs):
+            self._log(number).unlink(missing_ok=True)
         task.save(self._task)
         self._crew = [self._started(number) for number in range(self.jobs)]
 
@@ -116,7 +117,10 @@ class LocalEngine:
 
     def _started(self, number: int) -> Process:
         threads = self.threads or max(1, len(available_cores()) // self.jobs)
-        return Process(self._task, self._folder / f"worker-{number}.log", threads)
+        return Process(self._task, self._log(number), threads)
+
+    def _log(self, number: int) -> Path:
+        return self._folder / f"worker-{number}.log"
 
     def _holder(self, number: int) -> Process | None:
         """Whose job it is that has halted; none if that process is gone."""

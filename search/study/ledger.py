@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from protege.search.goals import Goals
 from protege.search.study.curves import RUNG, STOPPED_AT
+from protege.search.study.explaining import undamaged
 from protege.search.study.sampler import UniqueSampler
 from protege.search.study.storage import asked_for, calm, insist, open_storage
 from protege.search.trial import State, Trial
@@ -139,6 +141,10 @@ class Ledger:
         trials = insist(lambda: self.study.get_trials(deepcopy=False))
         return [t.user_attrs[name] for t in trials if t.number != number and name in t.user_attrs]
 
+    def numbers(self) -> list[int]:
+        """The numbers of all trials, told or not."""
+        return [trial.number for trial in insist(lambda: self.study.get_trials(deepcopy=False))]
+
     def trials(self) -> list[Trial]:
         """Every trial that was told, in order."""
         return trials_of(self.study)
@@ -166,7 +172,7 @@ class Ledger:
         return not self._waiting() and len(asked_for(self.study)) >= len(self.space)
 
 
-def open_study(storage: str, name: str, goals: Goals) -> Study:
+def open_study(storage: str | Path, name: str, goals: Goals) -> Study:
     """The study of that name, created if it is new."""
     with calm():
         study = optuna.create_study(
@@ -214,8 +220,21 @@ def trials_of(study: Study) -> list[Trial]:
     """Every trial that was told, in order."""
     stored = study.get_trials(deepcopy=False)
     # a process may die between the record and the telling: such a trial is done again
-    told = (t.user_attrs for t in stored if t.state.is_finished() and "protege" in t.user_attrs)
-    return [Trial.of_record(attributes["protege"]) for attributes in told]
+    told = [t for t in stored if t.state.is_finished() and "protege" in t.user_attrs]
+    return [_of_record(t, study.study_name) for t in told]
+
+
+def _of_record(stored: FrozenTrial, study: str) -> Trial:
+    """Read a trial from what was stored of it.
+
+    Raises:
+        BadInput: The record is damaged, or of another trial.
+    """
+    with undamaged(f"study {study!r}, trial {stored.number}", "restore a copy of the storage"):
+        trial = Trial.of_record(stored.user_attrs["protege"])
+        if trial.number != stored.number:
+            raise ValueError(f"its number is {trial.number!r}")
+        return trial
 
 
 def identify(study: Study, identity: Mapping[str, Any]) -> None:
