@@ -87,7 +87,7 @@ class Front:
                 format.
         """
         place = located(run)
-        with explained(place.storage), undamaged(shown_storage(place.storage)):
+        with undamaged(shown_storage(place.storage)), explained(place.storage):
             study = read_study(place.storage, name or place.study or None)
             named = study.study_name
             own = run_of(study, shown_storage(place.storage))

@@ -27,6 +27,12 @@ _OF_SQLITE = {
 }
 """What SQLite says, and what that means for a study."""
 
+_OF_DAMAGE = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
+    *(SQLAlchemyError, StorageInternalError),
+)
+"""Errors that come of a record which is not as protege wrote it."""
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """Errors that the command line explains itself, wherever they come from."""
 
@@ -85,10 +91,9 @@ def undamaged(what: str, advice: str = "restore a copy of it") -> Iterator[None]
     """
     try:
         yield
-    except (ArithmeticError, AssertionError, AttributeError, LookupError) as error:
-        raise _damaged(what, advice, error) from error
-    except (TypeError, ValueError) as error:
-        raise _damaged(what, advice, error) from error
+    except _OF_DAMAGE as error:
+        said = " ".join(str(error).split())[:200]
+        raise BadInput(f"{what}: damaged ({type(error).__name__}: {said}); {advice}") from error
 
 
 @contextmanager
@@ -132,8 +137,3 @@ def _is_of_sqlite(error: BaseException) -> bool:
 
 def _said(error: BaseException) -> str:
     return " ".join(str(getattr(error, "orig", error)).split())
-
-
-def _damaged(what: str, advice: str, error: Exception) -> BadInput:
-    said = " ".join(str(error).split())[:200]
-    return BadInput(f"{what}: damaged ({type(error).__name__}: {said}); {advice}")

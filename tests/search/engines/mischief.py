@@ -154,6 +154,7 @@ def made(run: Path, given: Mapping[str, Any]) -> Search:
         teacher,
         space,
         objectives,
+        storage=f"sqlite:///{run}/study.db",
         folder=run / "run",
     )
 
