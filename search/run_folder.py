@@ -101,7 +101,7 @@ class Marker:
             return None
         with undamaged(str(path), "restore a copy of it, or move the folder away"):
             stored = dict(json.loads(text))
-            check_format({"format": stored["format"], **stored}, str(folder))
+            check_format(stored, str(folder))
             found = {name: stored[name] for name in ("study", "run", "database")}
             if not all(isinstance(value, str) for value in found.values()):
                 raise TypeError(f"expected texts, found {found}")

@@ -17,7 +17,7 @@ RUN = "run"
 """The user attribute with the random id of a study, which its run folder has too."""
 
 _FORMAT = "format"
-_OLDER = "a version that did not record its format"
+_OLDER = "earlier"
 
 
 def written_by() -> dict[str, Any]:
@@ -35,9 +35,9 @@ def check_format(found: Any, what: str) -> None:
     Raises:
         BadInput: The error says which version reads them.
     """
-    known = found if isinstance(found, Mapping) else {}
-    number, wrote = known.get("format", 0), known.get("protege", _OLDER)
-    if found is not None and not (isinstance(number, int) and isinstance(wrote, str)):
+    known = found if isinstance(found, Mapping) else {"format": None if found else 0}
+    number, wrote = known.get("format"), known.get("protege", _OLDER)
+    if not (isinstance(number, int) and isinstance(wrote, str)):
         raise BadInput(f"{what}: its format is recorded as {found!r}; the record is damaged")
     if number == FORMAT:
         return
@@ -47,10 +47,10 @@ def check_format(found: Any, what: str) -> None:
             f"{what}: written by protege {wrote} in format {number}; {here}: install "
             f'"protege>={wrote}" to read it'
         )
-    by = wrote if wrote == _OLDER else f"protege {wrote}"
+    by = f"protege {wrote} in format {number}"
     raise BadInput(
-        f"{what}: written by {by} in format {number}; {here}: read it with that version, or run "
-        "the study again under another name"
+        f"{what}: written by {'a protege before formats' if wrote == _OLDER else by}; {here}: read "
+        "it with that version, or run the study again under another name"
     )
 
 

@@ -85,9 +85,7 @@ def test_a_study_of_another_version_says_how_to_read_it(
 
 def test_a_study_from_before_formats_were_recorded_says_so(copy: Path, teacher: Teacher) -> None:
     changed(copy, "DELETE FROM study_user_attributes WHERE key IN ('format', 'run')")
-    message = (
-        "study 'toy': written by a version that did not record its format in format 0; .* read"
-    )
+    message = r"study 'toy': written by a protege before formats; .* read it with that version"
     with pytest.raises(BadInput, match=message):
         Front.read(copy)
     with pytest.raises(BadInput, match=message):

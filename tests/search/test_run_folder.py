@@ -227,7 +227,8 @@ def test_a_file_in_the_place_of_the_folder_is_refused(folder: Path, teacher: Tea
     ("text", "message"),
     [
         ("", "damaged"),
-        ("[]", "damaged"),
+        ("[]", "the record is damaged"),
+        ("7", "damaged"),
         ("\x00\xff", "damaged"),
         ('{"format": 1, "protege": "0.1.0", "study": 3, "run": "", "database": ""}', "damaged"),
         ('{"format": 1, "protege": "0.1.0", "study": "toy"}', "damaged"),
