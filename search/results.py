@@ -48,14 +48,14 @@ def keep(folder: Path, number: int, candidate: Candidate) -> None:
     """Store the candidate's student as it is now, whole or not at all."""
     with replacing(artifact(folder, number)) as scratch:
         candidate.student.save(scratch)
+        list_files(scratch)
 
 
 @contextmanager
 def replacing(stored: Path) -> Iterator[Path]:
     """Yield an empty folder whose content takes the place of the weights stored in another.
 
-    The manifest that is written there is given the list of all files. What else is in the folder of
-    the weights stays where it is.
+    Its manifest lists the files. What else is in the folder of the weights stays where it is.
 
     Raises:
         BadInput: There is a file or a link in the place of the folder.
@@ -69,7 +69,6 @@ def replacing(stored: Path) -> Iterator[Path]:
     remove(scratch)
     try:
         yield scratch
-        _note_files(scratch)
         discard(stored)
         _move(scratch, stored)
     except BaseException as error:
@@ -177,7 +176,7 @@ def _record(folder: Path, number: int) -> Path:
     return folder / RECORDS / f"trial-{number:05d}.json"
 
 
-def _note_files(folder: Path) -> None:
+def list_files(folder: Path) -> None:
     """List in a manifest the files that were written beside it."""
     entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     files = [path for path in folder.rglob("*") if path.is_file()]

@@ -12,6 +12,7 @@ from protege.search.results import (
     checkpoint,
     clear,
     discard,
+    list_files,
     packed,
     record,
     recorded,
@@ -33,10 +34,17 @@ def stored(folder: Path, number: int) -> Path:
         (scratch / "1_Pooling" / "config.json").write_text("{}")
         (scratch / "model.safetensors").write_bytes(b"weights")
         write_manifest(scratch, {"kept": {}})
+        list_files(scratch)
     checkpoint(folder, number).parent.mkdir(exist_ok=True)
     checkpoint(folder, number).write_bytes(b"")
     record(folder, found(number))
     return path
+
+
+def scratch_of(path: Path, pid: int) -> Path:
+    """Return the scratch path of a file in another process."""
+    own = atomic(path).scratch
+    return own.with_name(own.name.replace(f".{os.getpid()}", f".{pid}"))
 
 
 @pytest.fixture
@@ -78,18 +86,19 @@ def test_what_processes_died_over_is_cleared_away_by_its_exact_name(
     folder: Path, dead: int
 ) -> None:
     whole, passed = stored(folder, 3), stored(folder, 2)
-    written = [whole, passed, packed(passed), checkpoint(folder, 2), folder / "records/x.json"]
+    record_file = folder / "records" / "trial-00002.json"
+    written = [whole, passed, packed(passed), checkpoint(folder, 2), record_file]
     for path in written:
-        path.with_name(f".{path.name}.{dead}").mkdir()
+        scratch_of(path, dead).mkdir()
     others = [
         folder / f".env.{dead}",
-        folder / "artifacts" / f".trial-00004.{dead}",  # of no trial of this study
-        folder / "artifacts" / f".trial-00003.{os.getpid()}",
+        scratch_of(folder / "artifacts" / "trial-00004", dead),  # of no trial of this study
+        scratch_of(whole, os.getpid()),
         folder / "artifacts" / ".trial-00003.20260101120000",
         folder / "artifacts" / ".trial-00003.007",
         folder / "records" / f".x.json.{dead}",
         folder / "records" / f".trial-00003.json.{dead}.bak",
-        folder / "notes" / f".trial-00003.{dead}",
+        scratch_of(folder / "notes" / "trial-00003", dead),
     ]
     for path in others:
         path.parent.mkdir(exist_ok=True)
@@ -105,12 +114,13 @@ def test_what_processes_died_over_is_cleared_away_by_its_exact_name(
 def test_whoever_writes_a_file_removes_what_died_over_it_and_nothing_else(
     folder: Path, dead: int
 ) -> None:
-    names = [f".cache.json.{dead}", f".other.json.{dead}", ".cache.json.lock", f"cache.json.{dead}"]
-    for name in names:
+    left = scratch_of(folder / "cache.json", dead).name
+    others = [scratch_of(folder / "other.json", dead).name, ".cache.json.lock", left[1:]]
+    for name in [left, *others]:
         (folder / name).touch()
     with atomic(folder / "cache.json") as scratch:
         scratch.touch()
-    assert {path.name for path in folder.iterdir()} == {"cache.json", *names[1:]}
+    assert {path.name for path in folder.iterdir()} == {"cache.json", *others}
 
 
 def test_there_may_be_nothing_to_sweep(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from protege.search import Front
 from protege.search.cli import main
 from studies.benchmarks.lives import nursery
+from tests.search.test_results import scratch_of
 from tests.study_files import write_study
 from tests.test_survival import killed_at
 
@@ -104,7 +105,7 @@ def test_sixty_files_and_folders_stay_after_everything_that_is_done_to_a_run(
     assert len(paths) >= 60
     assert not Path(f"/proc/{DEAD}").exists()
     # what a process of protege that died leaves is the one thing that goes
-    doomed = run / "checkpoints" / f".trial-00001.safetensors.{DEAD}"
+    doomed = scratch_of(run / "checkpoints" / "trial-00001.safetensors", DEAD)
     doomed.touch()
     before = state(paths)
     words, chance = ["run", str(project / "study.py"), "--trials", "6"], random.Random(0)
