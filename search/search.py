@@ -101,6 +101,8 @@ class Search:
     artifacts: str = ""
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
     _heads: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
+    _database: Path | None = field(default=None, init=False, repr=False)
+    """The file with the study, or None for a server."""
     _run: str = field(default="", init=False, repr=False)
     """The id that binds the study and its folder, once the study is open."""
 
@@ -122,8 +124,8 @@ class Search:
             bucket_and_prefix(self.artifacts)
         own = Path(self.folder).expanduser() if self.folder else default_folder(self.name, None)
         self.storage = self.storage or url_of_file(own / DATABASE)
-        database = database_path(self.storage)
-        self.folder = own if self.folder else default_folder(self.name, database)
+        self._database = database_path(self.storage)
+        self.folder = own if self.folder else default_folder(self.name, self._database)
 
     def run(
         self,
@@ -255,7 +257,7 @@ class Search:
 
     @property
     def _run_folder(self) -> RunFolder:
-        return RunFolder(self._folder, self.name, database_path(self.storage))
+        return RunFolder(self._folder, self.name, self._database)
 
     def claimed_folder(self) -> Path:
         """Return the run folder; it is made and marked if it is not there.
