@@ -210,7 +210,7 @@ class Search:
     @cached_property
     def cache(self) -> Cache:
         """What outlives a trial and a run: teacher answers, calibration, latencies."""
-        return Cache(self.claimed_folder() / "cache")
+        return Cache(self._folder / "cache")
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -218,6 +218,7 @@ class Search:
         retention = self.retention
         if retention is None:
             return None
+        self.claimed_folder()
         with self.stopwatch.phase("calibrate"):
             learnt, needs = retention.parts(self.teacher).learnt, Needs.of(self.space)
             found = calibrated(self.teacher, learnt, needs, self.cache, self.stopwatch.announce)
@@ -328,6 +329,10 @@ class Search:
 
     def candidate(self, architecture: Architecture) -> Candidate:
         """An architecture as this search would try it."""
+        self.claimed_folder()  # for what is measured of it is cached there
+        return self._candidate(architecture)
+
+    def _candidate(self, architecture: Architecture) -> Candidate:
         return Candidate(
             teacher=self.teacher,
             architecture=architecture,
@@ -375,9 +380,9 @@ class Search:
         for objective in self.objectives:
             if objective.limit is None or objective.cost is Cost.MINUTES:
                 continue
-            smallest = [
-                (objective.measure(self.candidate(a)).value, a) for a in self.space.smallest
-            ]
+            # what is counted is not cached: if it is over the limit nothing has been written
+            make = self.candidate if objective.cost is Cost.SECONDS else self._candidate
+            smallest = [(objective.measure(make(a)).value, a) for a in self.space.smallest]
             value, architecture = min(smallest, key=lambda pair: pair[0])
             if exceeds(objective, value):
                 raise BadInput(
