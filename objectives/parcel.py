@@ -1,5 +1,6 @@
 """What one process hands to others in a file."""
 
+import os
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any
@@ -12,7 +13,7 @@ from protege.spaces.cache import atomic
 
 
 def hand_over(content: Any, path: Path, what: str, advice: str) -> None:
-    """Write it to a file whose tensors others map instead of copying them.
+    """Write it to a file of mode 0600 whose tensors others map instead of copying them.
 
     Classes and functions that were defined in a script or a notebook go along.
 
@@ -28,7 +29,7 @@ def hand_over(content: Any, path: Path, what: str, advice: str) -> None:
     """
     try:
         # a file of Python's own: one that torch has opened does not say that the disk is full
-        with atomic(path) as scratch, scratch.open("wb") as file:
+        with atomic(path) as scratch, open(scratch, "xb", opener=_owner_only) as file:
             torch.save(content, file, pickle_module=cloudpickle)
     except (PicklingError, TypeError, AttributeError, ValueError) as error:
         raise BadInput(f"{what} cannot be sent to another process ({error}); {advice}") from error
@@ -38,3 +39,7 @@ def unpacked(path: Path) -> Any:
     """What `hand_over` wrote there, its tensors mapped from the file, each process's own."""
     # written by the study itself, in a folder of its own
     return torch.load(path, mmap=True, weights_only=False)
+
+
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)

@@ -37,6 +37,7 @@ def about(search: "Search", goals: Goals, heads: Sequence[Mapping[str, Any]]) ->
         "name": search.name,
         "folder": _folder(search),
         "artifacts": search.artifacts,
+        "private": search.private,
         "seed": search.seed,
         "race": search.race and asdict(search.race),
         "goals": [goal.record() for goal in goals.goals],
@@ -44,7 +45,7 @@ def about(search: "Search", goals: Goals, heads: Sequence[Mapping[str, Any]]) ->
         "teacher": {
             "source": own.source,
             "fingerprint": own.fingerprint,
-            "is_hub_id": not Path(own.source).exists(),
+            "hub_id": own.hub_id,
             "task": str(own.task),
             "auto_class": own.task.auto_class,
             "auto_processor": own.task.auto_processor,

@@ -54,7 +54,7 @@ def guarded(command: Callable[[], None], *, debug: bool = False) -> int:
         if line is None:
             raise
         if debug:
-            traceback.print_exc()
+            complain(traceback.format_exc())
         complain(f"protege: error: {line}")
         return REFUSED
     return 0

@@ -4,7 +4,7 @@ import errno
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from protege.search.export import export
 from protege.search.fidelity import Fidelity
 from protege.search.goals import Goal, Goals
 from protege.search.heads import HeadScores
+from protege.search.private import owner_only
 from protege.search.reporting import write_report
 from protege.search.reporting.wording import CHOSEN, rarely_cut
 from protege.search.reporting.wording import SIZES as WORDS
@@ -33,10 +34,10 @@ from protege.search.study import (
 )
 from protege.search.ties import tied
 from protege.search.trial import State, Trial
+from protege.search.weights import damage
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic, digest, write_text
 from protege.spaces.knobs import SIZES
-from protege.spaces.student import MANIFEST
 
 TEACHER = "teacher"
 """What the teacher is called where students go by their labels."""
@@ -156,7 +157,7 @@ class Front:
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
         """Keep what ``protege measure`` found of its students in a place; tables tell it too."""
         path = self._own_folder() / MEASURED / f"{digest(label.encode())}.json"
-        with _written(path, ADVICE):
+        with _written(path, ADVICE), self._owned():
             write_text(path, json.dumps({"label": label, **record}, indent=1))
         return path
 
@@ -219,16 +220,28 @@ class Front:
         raise BadInput(f"no trial {number} in study {self.name!r}; it has {len(self.trials)}")
 
     def weights(self, trial: Trial) -> Path:
-        """The folder with a trial's weights; fetched first if they are in a store alone.
+        """Return the folder with a trial's weights; it does not exist if they were not kept.
+
+        They are fetched first if only a store has them whole.
 
         Raises:
-            BadInput: The store cannot be read.
+            BadInput: The store cannot be read, or the weights are damaged or another study's.
         """
         stored = artifact(self.folder, trial.number)
-        if self.sent and trial in self.members and not (stored / MANIFEST).exists():
+        damaged = damage(stored, trial.weights)
+        if damaged and self.sent and trial in self.members:
             stored = artifact(self._own_folder(), trial.number)
-            with _written(stored, "read the study where there is a disk that can be written"):
+            with (
+                _written(stored, "read the study where there is a disk that can be written"),
+                self._owned(),
+            ):
                 self.sent.fetch(stored)
+            damaged = damage(stored, trial.weights)
+        if damaged and stored.exists():
+            raise BadInput(
+                f"trial {trial.number} ({trial.label}): {damaged}; take another trial, or train it "
+                "again in a new study"
+            )
         return stored
 
     def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
@@ -245,16 +258,13 @@ class Front:
         inside = Path("students", folder_name(chosen.label))
         target = Path(folder) if folder else self._own_folder() / inside
         stored = self.weights(chosen)
-        if self.sent and chosen in self.members and not (stored / MANIFEST).exists():
+        if chosen in self.members and not stored.exists():
+            where, what = str(stored), "restore the folder from a copy, or run a new study"
+            if self.sent:
+                where, what = self.sent.url, "run the study again where its run folder is"
             raise BadInput(
                 f"trial {chosen.number} ({chosen.label}): on the front, but its weights are not in "
-                f"{self.sent.url}; run the study again where its run folder is, and they are sent"
-            )
-        if chosen in self.members and not (stored / MANIFEST).exists():
-            raise BadInput(
-                f"{stored}: the weights of trial {chosen.number} ({chosen.label}) are not there, "
-                "though it is on the front: bring the run folder back, or give it in place of the "
-                "storage if it was moved"
+                f"{where}; {what}"
             )
         with _written(target, "export into a folder on another disk"):
             return export(chosen, stored, target, self.about)
@@ -269,9 +279,12 @@ class Front:
         Raises:
             BadInput: Nothing can be written there.
         """
-        target = Path(folder) if folder else self._own_folder() / "report"
         self.save(folder)
-        with _written(target, ADVICE):
+        if folder:
+            with _written(Path(folder), ADVICE):
+                return write_report(self, Path(folder) / "index.html")
+        target = self._own_folder() / "report"
+        with _written(target, ADVICE), self._owned():
             return write_report(self, target / "index.html")
 
     def save(self, folder: str | Path | None = None) -> Path:
@@ -281,7 +294,8 @@ class Front:
             BadInput: Nothing can be written there.
         """
         path = (Path(folder) if folder else self._own_folder()) / "front.csv"
-        with _written(path, ADVICE), atomic(path) as scratch:
+        mode = nullcontext() if folder else self._owned()
+        with _written(path, ADVICE), mode, atomic(path) as scratch:
             self.table.to_csv(scratch, index=False)
         return path
 
@@ -293,8 +307,15 @@ class Front:
         """
         if self.run:
             with _written(self.folder, ADVICE):
-                RunFolder(self.folder, self.name, self.database).bind(self.run)
+                own = RunFolder(self.folder, self.name, self.database)
+                own.check(self.run)
+                with self._owned():
+                    own.bind(self.run)
         return self.folder
+
+    def _owned(self) -> AbstractContextManager[None]:
+        """Create files as the study that made the run folder does."""
+        return owner_only(self.folder, private=self.about.get("private", True))
 
     def __str__(self) -> str:
         if not self.members:

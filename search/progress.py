@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from protege.spaces.redaction import without_secrets
+
 
 @dataclass
 class Bar:
@@ -74,8 +76,8 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Tell a person what is amiss, or what they asked for while something else is printed."""
-    print(text, file=sys.stderr)  # noqa: T201 - beside `say`, the one place that does
+    """Print a warning, an error or a note to stderr; passwords and tokens in it are hidden."""
+    print(without_secrets(text), file=sys.stderr)  # noqa: T201 - beside `say`, the one place that does
 
 
 def say_table(rows: Sequence[Mapping[str, object]]) -> None:

@@ -1,7 +1,7 @@
 """What jobs leave in a run folder: weights, trainings under way, and what was found.
 
 Everything is named by the number of its trial, and removed by that name alone. Of a folder with
-weights those files are removed that its manifest lists.
+weights those files are removed that its list of checksums names.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from protege.objectives import Candidate
 from protege.search.trial import Trial
+from protege.search.weights import SUMS, damage, seal
 from protege.spaces import BadInput
 from protege.spaces.cache import (
     atomic,
@@ -21,12 +22,9 @@ from protege.spaces.cache import (
     text_checksum,
     write_text,
 )
-from protege.spaces.student import MANIFEST, write_manifest
+from protege.spaces.student import MANIFEST
 
 ARTIFACTS, CHECKPOINTS, RECORDS = "artifacts", "checkpoints", "records"
-
-FILES = "files"
-"""The entry of a manifest that lists the files which were stored with it."""
 
 
 def artifact(folder: Path, number: int) -> Path:
@@ -44,18 +42,18 @@ def packed(stored: Path) -> Path:
     return stored.with_name(f"{stored.name}.zip")
 
 
-def keep(folder: Path, number: int, candidate: Candidate) -> None:
-    """Store the candidate's student as it is now, whole or not at all."""
+def keep(folder: Path, number: int, candidate: Candidate) -> str:
+    """Store the candidate's student as it is now, whole or not at all; return its checksum."""
     with replacing(artifact(folder, number)) as scratch:
         candidate.student.save(scratch)
-        list_files(scratch)
+        return seal(scratch)
 
 
 @contextmanager
 def replacing(stored: Path) -> Iterator[Path]:
     """Yield an empty folder whose content takes the place of the weights stored in another.
 
-    Its manifest lists the files. What else is in the folder of the weights stays where it is.
+    `seal` lists its files. What else is in the folder of the weights stays where it is.
 
     Raises:
         BadInput: There is a file or a link in the place of the folder.
@@ -89,18 +87,18 @@ def copied(stored: Path, target: Path) -> None:
 
 
 def stored_files(stored: Path) -> list[str]:
-    """Return the files that protege stored in a folder, the manifest last.
+    """Return the files that protege stored in a folder, the list of their checksums last.
 
-    They are relative paths without a way up or through a link; empty if the manifest is not there
-    or not whole.
+    They are relative paths without a way up or through a link; empty if the list is not there or
+    not whole.
     """
     try:
-        listed = json.loads((stored / MANIFEST).read_bytes())[FILES]
+        listed = json.loads((stored / SUMS).read_bytes())["files"]
         names = [str(PurePosixPath(name)) for name in listed]
     except (OSError, ValueError, LookupError, TypeError):
         return []
-    inside = [name for name in names if _is_inside(stored, name) and name != MANIFEST]
-    return [*inside, MANIFEST]
+    inside = [name for name in names if _is_inside(stored, name) and name != SUMS]
+    return [*inside, SUMS]
 
 
 def discard(stored: Path) -> None:
@@ -125,15 +123,24 @@ def record(folder: Path, trial: Trial) -> None:
 
 
 def recorded(folder: Path, number: int, key: str) -> Trial | None:
-    """What was found of a trial of that architecture; none if nothing is there, or not whole."""
+    """Return what was found of a trial of that architecture.
+
+    It is None if nothing is there, or if the record or the weights are damaged: the job is done
+    again.
+    """
     try:
         stored = json.loads(_record(folder, number).read_text(encoding="utf-8"))
         found = stored["record"]
-        if stored["checksum"] == text_checksum(found) and found["key"] == key:
-            return Trial.of_record(found)
+        if stored["checksum"] != text_checksum(found) or found["key"] != key:
+            return None
+        trial = Trial.of_record(found)
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # absent, cut short or altered: the job is done again
-    return None
+        return None
+    if trial.number != number:
+        return None
+    if trial.weights and damage(artifact(folder, number), trial.weights):
+        return None
+    return trial
 
 
 def sweep(folder: Path, front: Collection[int], ended: Iterable[int]) -> None:
@@ -174,14 +181,6 @@ def clear(folder: Path, front: Collection[int], numbers: Collection[int]) -> Non
 
 def _record(folder: Path, number: int) -> Path:
     return folder / RECORDS / f"trial-{number:05d}.json"
-
-
-def list_files(folder: Path) -> None:
-    """List in a manifest the files that were written beside it."""
-    entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    names = sorted(path.relative_to(folder).as_posix() for path in files)
-    write_manifest(folder, {**entries, FILES: names})
 
 
 def _move(scratch: Path, stored: Path) -> None:

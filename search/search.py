@@ -1,7 +1,7 @@
 """The search: teacher, space and objectives in, a front out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -22,13 +22,14 @@ from protege.search.calibrating import Needs, calibrated
 from protege.search.confirming import confirmed
 from protege.search.coordinator import Coordinator
 from protege.search.earlier import take_over
-from protege.search.engines import Engine, SerialEngine, Task
+from protege.search.engines import Engine, SerialEngine, Task, remove_task
 from protege.search.fidelity import Fidelity, chosen
 from protege.search.fidelity import measured as fidelity_of
 from protege.search.front import Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
 from protege.search.lock import held
+from protege.search.private import owner_only
 from protege.search.progress import bar, complain, watching
 from protege.search.racing import Race
 from protege.search.run_folder import DATABASE, RunFolder, default_folder
@@ -57,6 +58,7 @@ from protege.spaces import (
     SearchSpace,
     Teacher,
 )
+from protege.spaces.saving import check_saves
 
 
 @dataclass
@@ -85,20 +87,23 @@ class Search:
             this study.
         artifacts: A store such as ``s3://bucket/prefix`` that the weights of the front are sent to
             as well; in the run folder alone if not given.
+        private: Whether the files of the run are for their owner alone: modes 0600 and 0700. False
+            leaves the modes to the umask; choose it if other users are to read the run.
     """
 
     name: str
     teacher: Teacher
     space: SearchSpace
     objectives: Sequence[Objective]
-    storage: str | Path = ""
+    storage: str | Path = field(default="", repr=False)  # it may hold a password
     folder: str | Path = ""
     seed: int = 0
     sampler: Any = None
     race: Race | None = field(default_factory=Race)
     warm_start: bool = False
-    earlier: Sequence[str | Path] = ()
+    earlier: Sequence[str | Path] = field(default=(), repr=False)  # storages as well
     artifacts: str = ""
+    private: bool = True
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
     _heads: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
     _database: Path | None = field(default=None, init=False, repr=False)
@@ -162,6 +167,7 @@ class Search:
         ):
             if self.artifacts:
                 Store.at(self.artifacts).check()
+            check_saves(self.teacher, min(one.vocab_size for one in self.space))
             self._check_limits()
             with bar(self.name, trials) as progress:
                 self.stopwatch.announce = progress.doing
@@ -181,6 +187,9 @@ class Search:
         front = Front.read(self.storage, self.name)
         front.save()
         return front
+
+    def _owned(self) -> AbstractContextManager[None]:
+        return owner_only(self._folder, private=self.private)
 
     def confirm(self, folder: str | Path) -> dict[str, float]:
         """Measure an exported student again, from its files; see `confirming.confirmed`."""
@@ -210,7 +219,8 @@ class Search:
     @cached_property
     def cache(self) -> Cache:
         """What outlives a trial and a run: teacher answers, calibration, latencies."""
-        return Cache(self._folder / "cache")
+        with self._owned():  # the calibration can be asked for before any run
+            return Cache(self._folder / "cache")
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -267,14 +277,20 @@ class Search:
             BadInput: It is another study's, or has something in it that protege did not make.
         """
         with explained(self.storage):
-            self._run_folder.claim()
+            self._run_folder.check()
+            with self._owned():
+                self._run_folder.claim()
         return self._folder
 
     @contextmanager
     def _holding(self) -> Iterator[Callable[[], None]]:
         """Hold the study and its folder; yield what makes sure that the study is still held."""
         self._run_folder.check()
-        with held(self._folder, self.name), claimed(self.storage, self.name) as claim:
+        with (
+            self._owned(),
+            held(self._folder, self.name),
+            claimed(self.storage, self.name) as claim,
+        ):
             yield claim
 
     def _check_is_ours(self, claim: Callable[[], None]) -> None:
@@ -289,7 +305,11 @@ class Search:
             _ = self.calibration  # once, before anybody waits for it
         own = copy(self)  # which leaves this process without what only the study needs
         own.sampler, own.earlier, own.stopwatch = None, (), Stopwatch()
-        task = Task(own.candidate, self.objectives, self.space, self._folder, self._races)
+        own.storage = own.artifacts = ""  # a password is not written to a file
+        task = Task(
+            own.candidate, self.objectives, self.space, self._folder, self._races, self.private
+        )
+        remove_task(self._folder)  # of a process that was killed
         try:
             with self.stopwatch.phase("engine"):
                 engine.start(task, self.stopwatch.announce)

@@ -7,6 +7,7 @@ from typing import Any
 
 from protege.objectives import Measurement
 from protege.spaces.knobs import SIZES
+from protege.spaces.redaction import without_secrets
 
 
 class State(StrEnum):
@@ -38,6 +39,7 @@ class Trial:
             for it; a figure that was not measured is never on a front.
         rungs: What was measured at each rung, by steps of training, where candidates raced. The
             published measurement is that of the best of them.
+        weights: The checksum of its weights; empty if none were stored, or by an older version.
     """
 
     number: int
@@ -49,6 +51,7 @@ class Trial:
     reason: str = ""
     predictions: Mapping[str, float] = field(default_factory=dict)
     rungs: Mapping[int, float] = field(default_factory=dict)
+    weights: str = field(default="", compare=False)
 
     def known(self, name: str) -> float | None:
         """The value that was measured, or else the one expected; none where there is neither."""
@@ -88,8 +91,8 @@ class Trial:
         return "-".join([*parts, f"t{self.number}"])
 
     def record(self) -> dict[str, Any]:
-        """The trial as JSON values."""
-        return asdict(self)
+        """Return the trial as JSON values; passwords and tokens in its reason are hidden."""
+        return asdict(self) | {"reason": without_secrets(self.reason)}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Trial":

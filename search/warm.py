@@ -1,5 +1,6 @@
 """Weights to start from that have learnt already: those of a finished student on the front."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -7,9 +8,11 @@ from pathlib import Path
 
 from protege.search.results import artifact
 from protege.search.trial import Trial
+from protege.search.weights import belongs, damage
 from protege.spaces import Architecture, Calibration, SearchSpace, Student, Teacher
 from protege.spaces.inheriting import inherited, nearest
-from protege.spaces.student import MANIFEST
+
+_log = logging.getLogger("protege")
 
 
 def finished(
@@ -26,11 +29,11 @@ def finished(
         teacher: Their teacher.
     """
     own = teacher.architecture.key()
-    stored = {artifact(folder, one.number): one.key for one in front if one.key != own}
+    stored = {artifact(folder, one.number): one for one in front if one.key != own}
     return {
-        path: space.by_key[key]
-        for path, key in stored.items()
-        if key in space.by_key and (path / MANIFEST).is_file()
+        path: space.by_key[one.key]
+        for path, one in stored.items()
+        if one.key in space.by_key and belongs(path, one.weights)
     }
 
 
@@ -60,6 +63,9 @@ def warm(
     plain = teacher.student(replace(architecture, healing="none"), calibration)
     wanted = replace(plain.architecture, healing=architecture.healing)
     for folder in near:
+        if damaged := damage(folder):
+            _log.warning("no student starts from these weights: %s", damaged)
+            continue
         with suppress(FileNotFoundError):  # it has left the front since
             heir = inherited(teacher, folder, wanted, plain.kept)
             if heir is not None:

@@ -1,8 +1,16 @@
 """What can go wrong; each message says what was given, what was expected and what to do."""
 
+from protege.spaces.redaction import without_secrets
+
 
 class ProtegeError(Exception):
-    """Root of every error raised on purpose; the command line prints it as one line."""
+    """Root of every error raised on purpose; the command line prints it as one line.
+
+    Passwords and tokens in the message are hidden: messages are shown, logged and stored.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(message))
 
 
 class BadInput(ProtegeError):

@@ -18,6 +18,20 @@ def place_of(source: str | Path) -> str:
     return str(place)
 
 
+def hub_id_of(place: str) -> str | None:
+    """Return the hub id that a teacher was loaded by, or None if it came from a folder.
+
+    A folder of the hub's own cache stands for the id that it was downloaded by.
+    """
+    path = Path(place)
+    if not path.is_dir():
+        return place
+    repository = path.resolve().parent.parent.name
+    kind, *names = repository.split("--")
+    cached = kind == "models" and path.resolve().parent.name == "snapshots" and names
+    return "/".join(names) if cached else None
+
+
 @contextlib.contextmanager
 def as_bad_input(source: str) -> Iterator[None]:
     """Turn what transformers raises for a path that is no model into one line."""

@@ -80,7 +80,8 @@ class Student:
     def save(self, folder: str | Path, **about: Any) -> Path:
         """Write the checkpoint: configuration, safetensors, tokenizer and manifest.
 
-        Sentence encoders also get the files that make the folder a SentenceTransformer.
+        Sentence encoders also get the files that make the folder a SentenceTransformer. All files
+        have the mode that the umask gives new ones.
 
         Args:
             folder: Where to; made if it does not exist.
@@ -96,7 +97,8 @@ class Student:
         if embedder and (self.is_sentence_transformer or embedder.projection):
             width = self.architecture.hidden_size
             write_sentence_transformer(path, embedder.pooling, embedder.projection, width)
-        write_manifest(path, {**self.manifest(), **about})
+        manifest = write_manifest(path, {**self.manifest(), **about})
+        _give_modes(path, manifest)
         return path
 
 
@@ -111,7 +113,18 @@ def kept_tokens(folder: Path) -> Units | None:
     return None if vocab is None else tuple(vocab)
 
 
-def write_manifest(folder: Path, entries: Mapping[str, Any]) -> None:
-    """Write ``protege.json``, one entry a line: thousands of kept units are no lines to read."""
+def write_manifest(folder: Path, entries: Mapping[str, Any]) -> Path:
+    """Write ``protege.json`` and return its path.
+
+    Each entry takes one line: thousands of kept units are no lines to read.
+    """
     lines = (f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
     write_text(folder / MANIFEST, "{\n" + ",\n".join(lines) + "\n}\n")
+    return folder / MANIFEST
+
+
+def _give_modes(folder: Path, like: Path) -> None:
+    """Give weights the mode of another new file: safetensors writes them with mode 0600."""
+    mode = like.stat().st_mode & 0o777
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(mode)

@@ -34,6 +34,7 @@ from protege.spaces.pooling import Embedder, Pooling, read_pooling
 from protege.spaces.processors import read_processor, tokenizer_in, tokenizer_of
 from protege.spaces.quiet import quiet
 from protege.spaces.rotation import check_turns
+from protege.spaces.saving import savable
 from protege.spaces.sharding import (
     Place,
     as_bad_placement,
@@ -43,7 +44,7 @@ from protege.spaces.sharding import (
     placed,
     weights,
 )
-from protege.spaces.source import as_bad_input, place_of
+from protege.spaces.source import as_bad_input, hub_id_of, place_of
 from protege.spaces.student import Initialisation, Student
 from protege.spaces.tasks import Task, makes_vectors, task_of
 from protege.spaces.vocabulary import choose_tokens, must_keep, renumbered
@@ -64,6 +65,7 @@ class Teacher:
         pooling: How it makes sentence vectors; only for `Task.SENTENCES` and `Task.FEATURES`.
         loaded_with: What `load` was told, of a teacher that is not on the CPU as a whole: another
             process loads it again, where a copy of its weights would have no room.
+        hub_id: Its id on the Hugging Face hub, or None if it came from a folder.
     """
 
     model: PreTrainedModel
@@ -73,6 +75,7 @@ class Teacher:
     source: str
     pooling: Pooling | None = None
     loaded_with: Mapping[str, Any] | None = None
+    hub_id: str | None = None
 
     @classmethod
     def load(  # noqa: PLR0913 - the names that from_pretrained has for them
@@ -138,7 +141,7 @@ class Teacher:
         elif pooling is None:
             pooling = Pooling(max_tokens=min(512, processor.model_max_length))
         known = {"task": kind.value, **options, **placement} if is_sharded(model) else None
-        return cls(model, processor, kind, family, place, pooling, known)
+        return cls(model, processor, kind, family, place, pooling, known, hub_id_of(place))
 
     def __getstate__(self) -> dict[str, Any]:
         """All of it; of a sharded one where to load it from, and what must be found there."""
@@ -313,10 +316,21 @@ class Teacher:
             cut = self.student(replace(architecture, healing="none"), calibration)
         return redrawn(replace(cut, architecture=architecture), self.family, how, seed)
 
+    @property
+    def can_generate(self) -> bool:
+        """Whether its class has a generation config."""
+        return bool(self.model.can_generate())
+
     def generation_config(self, vocab: Units | None) -> Any:
-        """How students of these tokens sample text and end it; of all tokens if there are none."""
+        """Return how students of these tokens generate text, in a form that can be saved.
+
+        Args:
+            vocab: The kept tokens; None if these are all.
+        """
         own: Any = deepcopy(self.model.generation_config)
-        return own if vocab is None else type(own)(**renumbered(own.to_dict(), vocab))
+        if vocab is not None:
+            own = type(own)(**renumbered(own.to_dict(), vocab))
+        return savable(own)
 
     def embedder(self) -> Embedder | None:
         """The teacher with its pooling; none where it is not for sentence vectors."""

@@ -82,8 +82,7 @@ class SSH:
     programs: Programs = field(default_factory=Programs, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.host or self.host.startswith("-") or re.search(r"\s", self.host):
-            raise BadInput(f"host={self.host!r}: expected a host as ssh takes it, such as pi5")
+        _check_host(self.host)
         for name, value in (("python", self.python), ("folder", self.folder)):
             # the device's shell reads them as they are, so that ~ means its home
             if not re.fullmatch(r"[\w./~+-]+", value) or value.startswith("-"):
@@ -277,3 +276,19 @@ def _receiving(python: str, verb: str, folder: str, *rest: str) -> str:
     """The shell command that asks something of a device that has nothing of ours yet."""
     source = files("protege.objectives.latency.device").joinpath("receiving.py").read_text("utf-8")
     return f"{python} -c {shlex.quote(source)} {FRAME} {verb} {folder} {shlex.join(rest)}"
+
+
+def _check_host(host: str) -> None:
+    """Refuse what is no host.
+
+    Raises:
+        BadInput: It is none, or a password is in it, which the message does not show.
+    """
+    user, _, machine = host.rpartition("@")
+    if ":" in user.removeprefix("ssh://"):
+        raise BadInput(
+            f"host={machine!r} with a password before it: ssh takes none, and it would be stored "
+            "with the study; set up a key, and give user@host"
+        )
+    if not host or host.startswith("-") or re.search(r"\s", host):
+        raise BadInput(f"host={host!r}: expected a host as ssh takes it, such as pi5")

@@ -4,7 +4,7 @@ from protege.search.engines.cluster import RayEngine
 from protege.search.engines.engine import AtRung, Died, Done, Engine, Event, Job
 from protege.search.engines.local import LocalEngine
 from protege.search.engines.serial import SerialEngine
-from protege.search.engines.task import Task
+from protege.search.engines.task import Task, remove_task
 
 __all__ = [
     "AtRung",
@@ -17,4 +17,5 @@ __all__ = [
     "RayEngine",
     "SerialEngine",
     "Task",
+    "remove_task",
 ]

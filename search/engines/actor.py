@@ -1,5 +1,6 @@
 """A worker on some node of a Ray cluster, as Ray calls it."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,7 +38,10 @@ class Actor:
                 f"{self._file} is not seen on node {gethostname()}: expected a run folder that all "
                 "nodes of the cluster share; give Search(folder=...) on a network file system"
             )
-        self._worker = Worker(Task.load(self._file), self._announce)
+        task = Task.load(self._file)
+        if task.private:
+            os.umask(0o077)  # Ray has started this process, not the study
+        self._worker = Worker(task, self._announce)
         return None
 
     def begin(self, job: Job) -> AtRung | Done | Refusal:

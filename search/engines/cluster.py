@@ -11,9 +11,8 @@ from typing import Any
 
 from protege.objectives import Cost
 from protege.search.engines.engine import AtRung, Done, Event, Job
-from protege.search.engines.local import FOLDER
 from protege.search.engines.seat import Seat
-from protege.search.engines.task import Task
+from protege.search.engines.task import Task, prepare
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
 from protege.spaces.cache import remove
@@ -54,7 +53,7 @@ class RayEngine:
     silence_s: float = 900.0
 
     _is_ours: bool = field(default=True, init=False, repr=False)
-    _task: Path = field(default=Path(), init=False, repr=False)
+    _task: Path | None = field(default=None, init=False, repr=False)
     _announce: Callable[[str], None] = field(default=lambda _: None, init=False, repr=False)
     _seats: list[Seat] = field(default_factory=list, init=False, repr=False)
     _measurer: Seat | None = field(default=None, init=False, repr=False)
@@ -72,14 +71,15 @@ class RayEngine:
                 raise BadInput(f"{name}={getattr(self, name)!r}: expected a number above 0")
 
     def start(self, task: Task, announce: Callable[[str], None]) -> None:
-        self._task, self._announce = (task.folder / FOLDER / "task.pt").resolve(), announce
+        self._announce = announce
         self._connect()
-        task.save(self._task)
+        self._task = path = prepare(task.folder.resolve())
+        task.save(path)
         self.jobs = self.jobs or self._room()
         if any(objective.cost is Cost.SECONDS for objective in task.objectives):
-            self._measurer = Seat(self._where_to_measure(), self._task, self.cpus)
+            self._measurer = Seat(self._where_to_measure(), path, self.cpus)
         options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}
-        self._seats = [Seat(options, self._task, self.cpus) for _ in range(self.jobs)]
+        self._seats = [Seat(options, path, self.cpus) for _ in range(self.jobs)]
         self._idle()
 
     def free(self, number: int | None = None) -> bool:
@@ -118,6 +118,9 @@ class RayEngine:
     def close(self) -> None:
         import ray
 
+        task, self._task = self._task, None
+        if task is not None:
+            remove(task)
         if not ray.is_initialized():
             return  # it was never reached
         for seat in self._crew:
@@ -125,7 +128,6 @@ class RayEngine:
         self._seats, self._measurer, self._measuring = [], None, None
         for left in (self._unmeasured, self._measured, self._events):
             left.clear()
-        remove(self._task)
         if self._is_ours:
             ray.shutdown()
 

@@ -10,13 +10,10 @@ from pathlib import Path
 from protege.objectives.latency.target import available_cores
 from protege.search.engines.engine import AtRung, Done, Event, Job
 from protege.search.engines.process import Process
-from protege.search.engines.task import Task
+from protege.search.engines.task import Task, prepare
 from protege.search.engines.working import READY
 from protege.spaces import BadInput
 from protege.spaces.cache import remove
-
-FOLDER = "workers"
-"""Where in a run folder the task and what workers print are."""
 
 STARTS = 5
 """So many processes in a row may be gone before they are ready; then none ever will be."""
@@ -47,7 +44,7 @@ class LocalEngine:
 
     _crew: list[Process] = field(default_factory=list, init=False, repr=False)
     _lost: deque[Event] = field(default_factory=deque, init=False, repr=False)
-    _folder: Path = field(default=Path(), init=False, repr=False)
+    _task: Path | None = field(default=None, init=False, repr=False)
     _announce: Callable[[str], None] = field(default=lambda _: None, init=False, repr=False)
     _has_started: bool = field(default=False, init=False, repr=False)
     """Whether any process was ready."""
@@ -61,13 +58,12 @@ class LocalEngine:
                 raise BadInput(f"{name}={value!r}: expected a number above 0")
 
     def start(self, task: Task, announce: Callable[[str], None]) -> None:
-        self._folder, self._announce = task.folder / FOLDER, announce
+        self._task, self._announce = prepare(task.folder), announce
         self._has_started, self._stillborn = False, 0
-        self._folder.mkdir(parents=True, exist_ok=True)
         for number in range(self.jobs):
-            self._log(number).unlink(missing_ok=True)
+            self._log(self._task, number).unlink(missing_ok=True)
         task.save(self._task)
-        self._crew = [self._started(number) for number in range(self.jobs)]
+        self._crew = [self._started(self._task, number) for number in range(self.jobs)]
 
     def free(self, number: int | None = None) -> bool:
         if number is None:
@@ -109,18 +105,17 @@ class LocalEngine:
             one.kill()
         self._crew = []
         self._lost.clear()
-        remove(self._task)
+        task, self._task = self._task, None
+        if task is not None:
+            remove(task)
 
-    @property
-    def _task(self) -> Path:
-        return self._folder / "task.pt"
-
-    def _started(self, number: int) -> Process:
+    def _started(self, task: Path, number: int) -> Process:
         threads = self.threads or max(1, len(available_cores()) // self.jobs)
-        return Process(self._task, self._log(number), threads)
+        return Process(task, self._log(task, number), threads)
 
-    def _log(self, number: int) -> Path:
-        return self._folder / f"worker-{number}.log"
+    @staticmethod
+    def _log(task: Path, number: int) -> Path:
+        return task.with_name(f"worker-{number}.log")
 
     def _holder(self, number: int) -> Process | None:
         """Whose job it is that has halted; none if that process is gone."""
@@ -177,4 +172,4 @@ class LocalEngine:
             gave_up = one.gave_up and not self._has_started
             if gave_up or self._stillborn >= STARTS:
                 raise BadInput(f"no worker could start: {one.said}; see {one.log}")
-        self._crew[number] = self._started(number)
+        self._crew[number] = self._started(one.task, number)

@@ -13,6 +13,10 @@ from protege.search.evaluating import Evaluation
 from protege.search.results import checkpoint
 from protege.search.warm import warm
 from protege.spaces import Architecture, SearchSpace
+from protege.spaces.cache import remove
+
+FOLDER, FILE = "workers", "task.pt"
+"""Where in a run folder the task and what workers print are, and what the task is called there."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Task:
         space: What they are members of.
         folder: The run folder.
         races: Whether candidates halt at rungs.
+        private: Whether what its workers write is for its owner alone.
     """
 
     candidate: Callable[[Architecture], Candidate]
@@ -32,6 +37,7 @@ class Task:
     space: SearchSpace
     folder: Path
     races: bool
+    private: bool = True
 
     def evaluation(self, job: Job) -> Evaluation:
         """The evaluation of a job, not begun."""
@@ -66,3 +72,27 @@ class Task:
         loaded: Task = unpacked(path)
         logging.getLogger("transformers").setLevel(logging.ERROR)
         return loaded
+
+
+def task_file(folder: Path) -> Path:
+    """Return where engines write the task of a run."""
+    return folder / FOLDER / FILE
+
+
+def prepare(folder: Path) -> Path:
+    """Make the folder for the task and the logs of a run anew, for its owner alone.
+
+    Returns:
+        Where the task goes.
+    """
+    path = task_file(folder)
+    remove(path.parent)
+    path.parent.mkdir(parents=True, mode=0o700)
+    return path
+
+
+def remove_task(folder: Path) -> None:
+    """Remove the task of a process that was killed, whole or half written."""
+    path = task_file(folder)
+    for left in (path, *path.parent.glob(f".{FILE}.*")):
+        remove(left)

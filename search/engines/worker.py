@@ -66,8 +66,9 @@ class Worker:
         if trial.state is State.COMPLETE and not trial.reason:
             before = candidate.stopwatch.snapshot()
             with candidate.stopwatch.phase("store"):
-                keep(self.task.folder, trial.number, candidate)
-            trial = replace(trial, seconds={**trial.seconds, **candidate.stopwatch.since(before)})
+                weights = keep(self.task.folder, trial.number, candidate)
+            seconds = {**trial.seconds, **candidate.stopwatch.since(before)}
+            trial = replace(trial, seconds=seconds, weights=weights)
         record(self.task.folder, trial)
         del candidate, evaluation
         _give_back()

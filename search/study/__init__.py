@@ -9,7 +9,7 @@ from protege.search.study.format import check_format, claimed_run, run_of, writt
 from protege.search.study.gaussian import MemberGP
 from protege.search.study.importing import adopt, adoptable
 from protege.search.study.ledger import Ledger, identify, open_ledger, open_study, trials_of
-from protege.search.study.locating import database_path, is_url, url_of_file
+from protege.search.study.locating import database_path, is_url, shown, url_of_file
 from protege.search.study.sampler import UniqueSampler
 from protege.search.study.storage import read_study
 from protege.search.study.store import Store, bucket_and_prefix
@@ -37,6 +37,7 @@ __all__ = [
     "open_study",
     "read_study",
     "run_of",
+    "shown",
     "shown_storage",
     "trials_of",
     "undamaged",

@@ -18,9 +18,9 @@ from protege.search.progress import complain
 from protege.search.results import packed, replacing, stored_files
 from protege.search.study.storage import PATIENCE_S, insist
 from protege.search.study.store import Store, is_away, reason, refusals
+from protege.search.weights import damage
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic, remove
-from protege.spaces.student import MANIFEST
 
 NAME = re.compile(r"(?P<folder>trial-\d+)-[0-9a-f]{16}\.zip")
 """Of an artifact: the folder that it holds, and a hash of its content."""
@@ -61,8 +61,8 @@ class Artifacts:
 
     def put(self, stored: Path) -> None:
         """Send the folder with the weights of a trial; do it before the trial is told."""
-        if not (stored / MANIFEST).is_file():
-            return
+        if damage(stored):
+            return  # nothing is there, or it is not what was stored
         with _packed(stored) as file:
             if not self._done(lambda: self._send(file)):
                 self._settled = None
@@ -79,7 +79,7 @@ class Artifacts:
 
     def fetch(self, stored: Path) -> None:
         """Bring the weights of a trial into their folder, if they are in the store alone."""
-        if not (stored / MANIFEST).is_file():
+        if damage(stored):
             self._done(lambda: _bring(self.store, declared(self.study), stored))
 
     def _done(self, operation: Callable[[], object]) -> bool:
@@ -124,7 +124,7 @@ class Artifacts:
         # two, if a trial was killed, trained again, and came out another to the last digit
         if len(known) == 1 and known <= there:
             return known
-        if not (stored / MANIFEST).is_file():
+        if damage(stored):
             return known & there
         with _packed(stored) as file:
             own = ids.get(file.name)

@@ -80,7 +80,7 @@ class Claim:
         name: The study.
     """
 
-    url: URL
+    url: URL = field(repr=False)  # its query may hold a password
     name: str
     _connection: Connection | None = field(default=None, init=False)
     _whose: str = field(init=False)
@@ -126,7 +126,9 @@ class Claim:
 
     def _connected(self) -> Connection:
         options = {"application_name": self._whose, **_LOST_S}
-        engine = create_engine(self.url, poolclass=NullPool, connect_args=options)
+        engine = create_engine(
+            self.url, poolclass=NullPool, connect_args=options, hide_parameters=True
+        )
         connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         for option, value in _LOST_S.items():
             connection.execute(text(f"SET tcp_{option} = {value}"))

@@ -9,7 +9,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
-from protege.search.study.locating import database_path, parsed_url
+from protege.search.study.locating import database_path, parsed_url, shown
 from protege.spaces import BadInput
 
 _OF_SQLITE = {
@@ -39,7 +39,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 def shown_storage(storage: str | Path) -> str:
     """Return the storage as messages name it: a file by its path, a server without a password."""
-    return str(database_path(storage) or parsed_url(storage))
+    return str(database_path(storage) or shown(parsed_url(storage)))
 
 
 def is_away(error: Exception) -> bool:
@@ -107,11 +107,13 @@ def reached(url: URL) -> Iterator[None]:
         yield
     except (ImportError, NoSuchModuleError) as error:
         advice = 'pip install "protege[postgresql]"' if "postgresql" in url.drivername else ""
-        raise BadInput(f"storage {url}: its driver is not installed ({error}); {advice}") from None
+        raise BadInput(
+            f"storage {shown(url)}: its driver is not installed ({error}); {advice}"
+        ) from None
     except OperationalError as error:
         raise BadInput(
-            f"storage {url}: the server does not let us in ({_said(error)}); start it, or mend "
-            "the URL"
+            f"storage {shown(url)}: the server does not let us in ({_said(error)}); start it, or "
+            "mend the URL"
         ) from error
 
 

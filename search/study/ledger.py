@@ -20,6 +20,8 @@ from protege.search.study.sampler import UniqueSampler
 from protege.search.study.storage import asked_for, calm, insist, open_storage
 from protege.search.trial import State, Trial
 from protege.spaces import Architecture, Mismatch, SearchSpace
+from protege.spaces.cache import text_checksum
+from protege.spaces.redaction import without_secrets
 
 _TOLD = {
     State.COMPLETE: TrialState.COMPLETE,
@@ -28,6 +30,9 @@ _TOLD = {
     State.SCREENED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
+
+CHECKSUM = "checksum"
+"""The attribute that holds the checksum of a trial's record; older studies have none."""
 
 DIED = "died"
 """The attribute that holds why processes died over a trial."""
@@ -55,7 +60,7 @@ class Ledger:
         """Tell what a process that died had measured and recorded, but not told."""
         for trial in self._unfinished():
             if "protege" in trial.user_attrs:
-                self.tell(Trial.of_record(trial.user_attrs["protege"]))
+                self.tell(_read(trial))
 
     def ask(self) -> tuple[int, Architecture]:
         """The number and the architecture of the next trial: one that was never asked for before.
@@ -114,7 +119,7 @@ class Ledger:
         It is stored: whoever goes on with the study does not begin it for ever.
         """
         trial = self._open[number]
-        found = [*trial.user_attrs.get(DIED, []), reason]
+        found = [*trial.user_attrs.get(DIED, []), without_secrets(reason)]
         insist(lambda: trial.set_user_attr(DIED, found))
         return len(found)
 
@@ -208,9 +213,12 @@ def open_ledger(
 
 def attributes(trial: Trial) -> dict[str, Any]:
     """What is stored beside the values of a trial that is told."""
-    found: dict[str, Any] = {"protege": trial.record(), "state": str(trial.state)}
+    # as it is read again: JSON has no tuples, and no numbers for keys
+    record = json.loads(json.dumps(trial.record()))
+    found: dict[str, Any] = {"state": str(trial.state), CHECKSUM: text_checksum(record)}
+    found["protege"] = record
     if trial.reason:
-        found["reason"] = trial.reason
+        found["reason"] = record["reason"]
     if trial.stopped_at is not None:
         found[STOPPED_AT] = trial.stopped_at
     return found
@@ -220,20 +228,26 @@ def trials_of(study: Study) -> list[Trial]:
     """Every trial that was told, in order."""
     stored = study.get_trials(deepcopy=False)
     # a process may die between the record and the telling: such a trial is done again
-    told = [t for t in stored if t.state.is_finished() and "protege" in t.user_attrs]
-    return [_of_record(t, study.study_name) for t in told]
+    return [
+        _read(t, study.study_name)
+        for t in stored
+        if t.state.is_finished() and "protege" in t.user_attrs
+    ]
 
 
-def _of_record(stored: FrozenTrial, study: str) -> Trial:
-    """Read a trial from what was stored of it.
+def _read(stored: FrozenTrial, study: str) -> Trial:
+    """Return the trial that a storage has.
 
     Raises:
-        BadInput: The record is damaged, or of another trial.
+        BadInput: Its record is damaged, or of another trial.
     """
+    own = stored.user_attrs
     with undamaged(f"study {study!r}, trial {stored.number}", "restore a copy of the storage"):
-        trial = Trial.of_record(stored.user_attrs["protege"])
-        if trial.number != stored.number:
-            raise ValueError(f"its number is {trial.number!r}")
+        if own.get(CHECKSUM) not in {None, text_checksum(own["protege"])}:
+            raise ValueError("altered after it was written")
+        trial = Trial.of_record(own["protege"])
+        if (trial.number, trial.key) != (stored.number, own.get("key", trial.key)):
+            raise ValueError("another trial's")
         return trial
 
 

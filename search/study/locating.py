@@ -8,6 +8,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from protege.spaces import BadInput
+from protege.spaces.redaction import HIDDEN, without_secrets
 
 JOURNAL = "journal"
 """The scheme of Optuna's append-only file, which is safe on network file systems."""
@@ -15,7 +16,8 @@ JOURNAL = "journal"
 FILES = ("sqlite", JOURNAL)
 """Schemes of storages that are files."""
 
-SQLITE_HEADER = b"SQLite format 3\0"
+_BEFORE_HOST = re.compile(r"^([\w+.-]*:/*)?.*@", re.DOTALL)
+"""What a text that is no URL may have of a user and a password."""
 
 _EXPECTED = (
     "expected a URL such as sqlite:///runs/name/study.db, journal:///runs/name/study.log or "
@@ -26,6 +28,22 @@ _OPTIONS = frozenset(
     ("timeout", "detect_types", "isolation_level", "check_same_thread", "cached_statements")
 ) | frozenset(("uri", "mode", "cache", "immutable", "nolock", "psow", "vfs"))
 """Options that SQLite or its driver reads from the query of a URL."""
+
+
+def shown(storage: str | URL) -> str:
+    """Return a storage URL as messages may name it, without any secret.
+
+    The password is hidden, and the query, which may hold another, is left out. Of text that cannot
+    be parsed everything before the last ``@`` is hidden.
+    """
+    try:
+        url = make_url(storage)
+    except (ArgumentError, ValueError):
+        return without_secrets(_BEFORE_HOST.sub(rf"\g<1>{HIDDEN}@", str(storage)))
+    if url.get_backend_name() in FILES and not url.password:
+        return without_secrets(str(storage))
+    query = f"?{HIDDEN}" if url.query else ""
+    return without_secrets(url.set(query={}).render_as_string(hide_password=True)) + query
 
 
 def is_url(text: str) -> bool:
@@ -60,13 +78,13 @@ def parsed_url(storage: str | Path) -> URL:
     try:
         url = make_url(text)
     except ArgumentError:
-        raise BadInput(f"storage {text!r}: {_EXPECTED}") from None
-    except ValueError:  # what stands for the port may be a part of the password: it is not shown
+        raise BadInput(f"storage {shown(text)!r}: {_EXPECTED}") from None
+    except ValueError:  # a port that is no number
         raise BadInput(
-            f"storage {scheme}://…: its port is not a whole number; expected "
-            f"{scheme}://user:password@host:5432/name, with %40, %3A and %2F for @, : and / in a "
-            "user name or password"
+            f"storage {shown(text)!r}: its port is not a whole number; {_EXPECTED}"
         ) from None
+    if "@" in (url.host or ""):
+        raise BadInput(f"storage {shown(text)}: write an @ in the password as %40")
     return url.set(drivername="postgresql") if url.drivername == "postgres" else url
 
 
@@ -81,7 +99,8 @@ def database_path(storage: str | Path) -> Path | None:
         return None
     if not url.database or url.database == ":memory:":
         raise BadInput(
-            f"storage {storage!r}: in memory nothing is kept; expected a file or a server"
+            f"storage {shown(str(storage))!r}: in memory nothing is kept; expected a file or a "
+            "server"
         )
     return Path(url.database)
 

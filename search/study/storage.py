@@ -23,7 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from protege.search.progress import complain
 from protege.search.study.explaining import explained, is_away, reached, shown_storage, undamaged
-from protege.search.study.locating import JOURNAL, database_path, parsed_url
+from protege.search.study.locating import JOURNAL, database_path, parsed_url, shown
 from protege.spaces import BadInput
 
 Result = TypeVar("Result")
@@ -90,7 +90,7 @@ def _opened_to_read(storage: str | Path) -> BaseStorage:
     if path is None:
         url = server_url(storage)
         with reached(url):
-            return _tables_to_read(*_server(url), str(url))
+            return _tables_to_read(*_server(url), shown(url))
     if parsed_url(storage).drivername == JOURNAL:
         return _journal(path)
     # a database that cannot be written is opened such that SQLite does not try to
@@ -109,14 +109,15 @@ def _sqlite(path: Path, mode: str) -> tuple[str, dict[str, Any]]:
     """
     file = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
     connect = partial(sqlite3.connect, file, timeout=WAITS_S, check_same_thread=False, uri=True)
-    return "sqlite:///study.db", {"creator": connect}
+    return "sqlite:///study.db", {"creator": connect, "hide_parameters": True}
 
 
 def _server(url: URL) -> tuple[str, dict[str, Any]]:
     """Return what `RDBStorage` reaches a server with."""
     text = url.render_as_string(hide_password=False)
     # Optuna formats the text; no pool: a study asks for little, and a lost connection is not kept
-    return text.replace("{", "{{").replace("}", "}}"), {"poolclass": NullPool}
+    options = {"poolclass": NullPool, "hide_parameters": True}
+    return text.replace("{", "{{").replace("}", "}}"), options
 
 
 def _tables(url: str, options: dict[str, Any]) -> RDBStorage:

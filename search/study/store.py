@@ -9,7 +9,9 @@ from typing import Any, BinaryIO
 
 from optuna.artifacts import Boto3ArtifactStore
 
+from protege.search.study.locating import shown
 from protege.spaces import BadInput
+from protege.spaces.redaction import without_secrets
 
 URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]+[a-z0-9])(/(?P<prefix>[^/].*?))?/?")
 """A bucket, and what the names of all objects in it begin with."""
@@ -94,12 +96,17 @@ def bucket_and_prefix(url: str) -> tuple[str, str]:
     Raises:
         BadInput: It is no such URL.
     """
+    if without_secrets(url) != url or "@" in url.removeprefix("s3://").partition("/")[0]:
+        raise BadInput(
+            f"artifacts {shown(url)}: expected no credentials in it, for it is stored with the "
+            "study; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
     found = URL.fullmatch(url)
     if found is None:
         raise BadInput(
-            f"artifacts {url!r}: expected s3://bucket or s3://bucket/prefix, the bucket named in "
-            "small letters, digits, dots and hyphens; leave it out to keep weights in the run "
-            "folder alone"
+            f"artifacts {shown(url)!r}: expected s3://bucket or s3://bucket/prefix, the bucket "
+            "named in small letters, digits, dots and hyphens; leave it out to keep weights in the "
+            "run folder alone"
         )
     return found["bucket"], f"{found['prefix']}/" if found["prefix"] else ""
 

@@ -19,6 +19,7 @@ from protege.search.results import artifact
 from protege.search.stopping import Leaving, Stopping
 from protege.search.study import Artifacts, Ledger, Sent, Store, read_study
 from protege.search.study.artifacts import declared
+from protege.search.weights import SUMS, seal
 from protege.spaces import BadInput, Teacher
 from tests import s3
 from tests.search.test_resume import stored as files_of
@@ -137,6 +138,8 @@ def test_what_was_trained_again_to_another_end_takes_the_place_of_the_first(
     front = search().run(trials=1)
     weights = artifact(front.folder, 0)
     (weights / "model.safetensors").write_bytes(b"another end")
+    (weights / SUMS).unlink()
+    seal(weights)
     again = Artifacts.of(read_study(search().storage), search().artifacts)
     assert again is not None
     again.put(weights)

@@ -1,15 +1,25 @@
 import json
+import os
+import shutil
+import stat
 import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
 import yaml  # type: ignore[import-untyped]
 from sentence_transformers import SentenceTransformer
 
-from protege.objectives import Memory
+from protege.objectives import Measurement, Memory
 from protege.search import Front, Trial
+from protege.search.about import about
+from protege.search.export import published
+from protege.search.goals import Goals
 from protege.spaces import BadInput, Teacher
 from tests.search.toys import WIDE, retention, teacher, toy
 from tests.tiny import CASES, texts
@@ -121,3 +131,137 @@ def test_a_trial_off_the_front_has_no_weights_to_export(front: Front, folder: Pa
     with pytest.raises(BadInput, match=message):
         front.export(trial.number, folder / "none")
     assert list(folder.iterdir()) == []
+
+
+PRIVATE = ("me@pi.lan", "/home/me", "id_rsa", "secret-host", "hunter2", "Turing-7")
+"""What a study may know, and an export does not tell."""
+
+
+def told_much(front: Front) -> Front:
+    """The front as a study leaves it that measured elsewhere, with a teacher from a folder."""
+    declared = "SSH(host='me@pi.lan', options=('-i', '/home/me/.ssh/id_rsa'))"
+    own = front.about
+    teller = dict(own) | {
+        "folder": "/home/me/runs/toy",
+        "artifacts": "s3://hunter2/prefix",
+        "processor": "Turing-7",
+        "teacher": {**own["teacher"], "source": "/home/me/secret-host/teacher"},
+        "goals": [{**goal, "declared": declared} for goal in own["goals"]],
+    }
+    details: dict[str, Any] = {
+        "speedup": 2.0,
+        "grade": "B",
+        "target": "onnxruntime on me@pi.lan, 1 thread",
+        "throttled": "throttled while it was measured on secret-host",
+        "meter": "/home/me/meter",
+        "/home/me/count": 3.0,
+    }
+    latency = {"latency_ms": Measurement(3.0, 0.1, details=details)}
+    trials = [replace(t, measurements={**t.measurements, **latency}) for t in front.trials]
+    return replace(front, trials=tuple(trials), about=teller)
+
+
+def test_an_export_tells_nothing_of_this_machine_its_users_and_its_network(
+    front: Front, folder: Path
+) -> None:
+    own = told_much(front)
+    exported = own.export(own.members[0], folder / "student")
+    files = [path for path in exported.rglob("*") if path.is_file()]
+    assert {"README.md", "protege.json"} < {path.name for path in files}
+    private = [*PRIVATE, str(front.folder), str(front.about["teacher"]["source"]), str(Path.home())]
+    for path in files:
+        content = path.read_bytes()
+        assert [one for one in private if one.encode() in content] == [], path
+    measured = json.loads((exported / "protege.json").read_text())["measurements"]["latency_ms"]
+    assert measured == {"value": 3.0, "spread": 0.1, "speedup": 2.0, "grade": "B"}
+
+
+def test_what_is_published_is_on_a_list(front: Front) -> None:
+    teacher = {**front.about["teacher"], "new": "me"}
+    more = {**front.about, "anything": "/home/me", "teacher": teacher}
+    told = published(front.members[0], more)
+    assert told == published(front.members[0], front.about)
+    assert set(told) == {
+        *("teacher", "study", "measurements", "goals", "workloads", "versions"),
+    }
+
+
+@pytest.fixture
+def hub(teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of the hub with a model that was downloaded earlier; the folder that it is in."""
+    repository = tmp_path / "hub" / "models--org--tiny-encoder"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    shutil.copytree(teacher_folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    return repository / "snapshots" / commit
+
+
+def base_model(front: Front, teacher: Teacher, target: Path) -> Any:
+    """What the card of a student of that teacher says of it."""
+    search = toy(front.folder, teacher=teacher)
+    known: Mapping[str, Any] = about(search, Goals.of(search.objectives), [])
+    told = replace(front, about=json.loads(json.dumps(known)))
+    return front_matter(told.export(front.members[0], target)).get("base_model")
+
+
+def test_the_base_model_is_the_teachers_id_on_the_hub(
+    hub: Path, front: Front, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = Teacher.load("org/tiny-encoder")
+    assert base_model(front, named, folder / "named") == "org/tiny-encoder"
+    assert "A student of `org/tiny-encoder`" in (folder / "named" / "README.md").read_text()
+    assert base_model(front, Teacher.load(hub), folder / "snapshot") == "org/tiny-encoder"
+    # a folder of that name that comes later is another model
+    (folder / "org" / "tiny-encoder").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert base_model(front, named, folder / "later") == "org/tiny-encoder"
+
+
+@pytest.mark.parametrize("place", ["org/tiny", "tiny", "models--org--tiny"])
+def test_a_teacher_from_a_folder_is_never_a_base_model(
+    place: str,
+    front: Front,
+    folder: Path,
+    teacher_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(teacher_folder, folder / place)
+    monkeypatch.chdir(folder)
+    local = Teacher.load(place)
+    shutil.rmtree(folder / place)  # moved away while the study ran
+    assert base_model(front, local, folder / "student") is None
+    card = (folder / "student" / "README.md").read_text(encoding="utf-8")
+    assert "A student of a model that is not on the hub" in card
+
+
+@pytest.mark.parametrize(
+    ("source", "base"), [("org/tiny", "org/tiny"), ("/home/me/tiny", None), ("../tiny", None)]
+)
+def test_studies_of_earlier_versions_name_no_path_either(
+    source: str, base: str | None, front: Front
+) -> None:
+    own = {name: value for name, value in front.about["teacher"].items() if name != "hub_id"}
+    earlier = {**front.about, "teacher": {**own, "source": source, "is_hub_id": True}}
+    assert published(front.members[0], earlier)["teacher"]["hub_id"] == base
+
+
+@pytest.fixture(params=[0o022, 0o027, 0o077], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def test_all_that_is_exported_has_the_mode_of_any_new_file(
+    umask: int, front: Front, teacher: Teacher, folder: Path
+) -> None:
+    exported = front.export(front.members[0], folder / "student")
+    wide = teacher.architecture.scaled(hidden=0.5)
+    saved = teacher.fresh(replace(wide, healing="none")).save(folder / "saved")
+    for path in (exported, *exported.rglob("*"), saved, *saved.rglob("*")):
+        usual = 0o777 if path.is_dir() else 0o666
+        assert stat.S_IMODE(path.stat().st_mode) == usual & ~umask, path

@@ -1,5 +1,6 @@
 """What jobs leave in a run folder, and what is left of it."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -12,7 +13,6 @@ from protege.search.results import (
     checkpoint,
     clear,
     discard,
-    list_files,
     packed,
     record,
     recorded,
@@ -20,9 +20,10 @@ from protege.search.results import (
     stored_files,
     sweep,
 )
+from protege.search.weights import SUMS, seal
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic
-from protege.spaces.student import MANIFEST, write_manifest
+from protege.spaces.student import write_manifest
 from tests.search import toys
 
 
@@ -34,7 +35,7 @@ def stored(folder: Path, number: int) -> Path:
         (scratch / "1_Pooling" / "config.json").write_text("{}")
         (scratch / "model.safetensors").write_bytes(b"weights")
         write_manifest(scratch, {"kept": {}})
-        list_files(scratch)
+        seal(scratch)
     checkpoint(folder, number).parent.mkdir(exist_ok=True)
     checkpoint(folder, number).write_bytes(b"")
     record(folder, found(number))
@@ -156,7 +157,7 @@ def test_a_manifest_that_lists_what_is_elsewhere_removes_nothing(
         path.write_text("mine")
     weights = stored(folder, 1)
     (weights / "link").symlink_to(folder / "elsewhere")
-    write_manifest(weights, {"files": names})
+    (weights / SUMS).write_text(json.dumps({"files": names}))
     discard(weights)
     assert [path.read_text() for path in mine] == ["mine", "mine"]
     assert Path("/etc/hostname").exists()
@@ -164,7 +165,7 @@ def test_a_manifest_that_lists_what_is_elsewhere_removes_nothing(
 
 def test_a_manifest_that_is_damaged_removes_nothing(folder: Path) -> None:
     weights = stored(folder, 1)
-    (weights / MANIFEST).write_bytes(b"\x00{")
+    (weights / SUMS).write_bytes(b"\x00{")
     assert stored_files(weights) == []
     discard(weights)
     assert (weights / "model.safetensors").exists()

@@ -311,7 +311,7 @@ def test_a_folder_that_is_gone_is_made_anew_and_that_is_said(
     search = plain(folder / "run", teacher, storage=folder / "study.db")
     front = search.run(trials=2)
     shutil.rmtree(folder / "run")
-    message = r"the weights of trial \d .* are not there, though it is on the front"
+    message = r"trial \d .*: on the front, but its weights are not in .*; restore the folder"
     with pytest.raises(BadInput, match=message):
         Front.read(folder / "study.db").export(front.members[0], folder / "to")
     assert search.run(trials=3).trials[:2] == front.trials

@@ -292,3 +292,15 @@ def test_a_model_that_cannot_run_there_is_not_tried_again(
 def test_settings_that_cannot_be_are_refused(changes: dict[str, object], says: str) -> None:
     with pytest.raises(BadInput, match=says):
         SSH(**{"host": "pi5", **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("host", ["me:hunter2@pi5", "ssh://me:hunter2@pi5:22", "me:hun hunter2@pi"])
+def test_a_password_in_a_host_is_refused_and_not_shown(host: str) -> None:
+    with pytest.raises(BadInput, match="with a password before it: ssh takes none") as error:
+        SSH(host)
+    assert "hun" not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["me@pi5", "ssh://me@pi5:22", "me@[fe80::1]"])
+def test_a_user_and_a_port_are_no_password(host: str) -> None:
+    assert SSH(host).host == host

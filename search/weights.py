@@ -1,0 +1,100 @@
+"""Checksums of a trial's weights, so that damaged or foreign ones are never used."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from protege.spaces.cache import text_checksum, write_text
+from protege.spaces.student import MANIFEST
+
+SUMS = "checksums.json"
+"""Lists the files of a trial's weights; it is not exported."""
+
+_ALTERED = "was cut short or altered after it was written"
+
+
+def seal(folder: Path) -> str:
+    """Write the checksums of all files in a folder; return the checksum of the whole."""
+    sums = {name: _digest(folder / name) for name in files_in(folder)}
+    whole = text_checksum(sums)
+    write_text(folder / SUMS, json.dumps({"files": sums, "checksum": whole}, indent=1))
+    return whole
+
+
+def damage(folder: Path, expected: str = "") -> str:
+    """Name the first damaged file in a folder of weights and what is wrong with it.
+
+    Weights of earlier versions have no checksums: of theirs it is checked that files can be read.
+
+    Args:
+        folder: The folder.
+        expected: What `seal` returned when the weights were stored; not compared if empty.
+
+    Returns:
+        One phrase; empty if all is well.
+    """
+    if not (folder / MANIFEST).is_file():
+        return f"{folder / MANIFEST} is missing"
+    sums = _sums(folder)
+    if sums is None:
+        if expected or (folder / SUMS).exists():
+            return f"{folder / SUMS} {_ALTERED}, or is missing"
+        unread = (folder / name for name in files_in(folder) if not _reads(folder / name))
+        return next((f"{path} {_ALTERED}" for path in unread), "")
+    if expected and text_checksum(sums) != expected:
+        return f"{folder} has the weights of another trial or study"
+    altered = (folder / name for name, digest in sums.items() if _digest(folder / name) != digest)
+    return next((f"{path} {_ALTERED}, or is missing" for path in altered), "")
+
+
+def belongs(folder: Path, expected: str) -> bool:
+    """Whether a folder lists the files that were stored for a trial; does not read these."""
+    if not expected:
+        return (folder / MANIFEST).is_file()
+    sums = _sums(folder)
+    return sums is not None and text_checksum(sums) == expected
+
+
+def files_in(folder: Path) -> list[str]:
+    """Return the files of a folder of weights by name: those that were stored, and no others."""
+    sums = _sums(folder)
+    if sums is not None:
+        return sorted(sums)
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in found if name != SUMS)
+
+
+def _sums(folder: Path) -> Mapping[str, str] | None:
+    """Return the checksum of each file, or None if there are none that can be trusted."""
+    try:
+        stored: Any = json.loads((folder / SUMS).read_text(encoding="utf-8"))
+        sums: Mapping[str, str] = stored["files"]
+        return sums if stored["checksum"] == text_checksum(sums) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest(path: Path) -> str:
+    """Return the checksum of a file; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _reads(path: Path) -> bool:
+    """Whether a JSON or safetensors file has its end, which a header says of the latter."""
+    try:
+        if path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix == ".safetensors":
+            with safe_open(path, framework="pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return True
