@@ -13,9 +13,11 @@ from protege.objectives import Texts
 from protege.objectives.distillation.questions import Questions
 from protege.search.accounting import Accounting
 from protege.search.engines import Engine, LocalEngine, RayEngine, SerialEngine
-from protege.search.front import Choice, Front
+from protege.search.front import Front
 from protege.search.heads import TOKENS, measure_heads, read_in
 from protege.search.measuring import add_measuring, count
+from protege.search.picking import add_picking, with_budgets
+from protege.search.plain import printable
 from protege.search.progress import complain, say, say_table, watching
 from protege.search.reporting import least, write_heads
 from protege.search.search import Search
@@ -26,14 +28,12 @@ from protege.spaces.policies import HeadsBy
 INTERRUPTED, REFUSED = 130, 2
 RUN = "the run folder, its study.db, a storage URL, or the study file"
 STUDY = "the study's name, where a storage has several"
-OPTIONS = ("--debug", "--help", "--study", "--to", "--trial")
-"""Options of commands that take budgets; any other is a budget."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, 2 for what cannot be done, 130 for Ctrl-C."""
     words = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(_budgets_as_words(words))
+    options = _parser().parse_args(with_budgets(words))
     return guarded(lambda: options.command(options), debug=options.debug)
 
 
@@ -54,7 +54,7 @@ def guarded(command: Callable[[], None], *, debug: bool = False) -> int:
         if line is None:
             raise
         if debug:
-            complain(traceback.format_exc())
+            complain(traceback.format_exc().rstrip())
         complain(f"protege: error: {line}")
         return REFUSED
     return 0
@@ -67,12 +67,14 @@ def finish(front: Front) -> None:
         KeyboardInterrupt: It ended because of Ctrl-C.
     """
     report = front.report()
-    say(f"\n{front.name}: {len(front.members)} of {len(front.trials)} students are on the front")
+    found, trials = len(front.students), len(front.trials)
+    on_front = f"{found} student{'' if found == 1 else 's'} on the front after {trials} trials"
+    say(f"\n{printable(front.name)}: {on_front}")
     if front.about.get("ended"):
-        say(f"It ended because {front.about['ended']}.")
+        say(f"It ended because {printable(front.about['ended'])}.")
     scale = "0 = the teacher alone, 1 = its quality at no cost"
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
-    say(f"{Accounting(front.about['seconds'])}\nReport: {report}")
+    say(f"{Accounting(front.about['seconds'])}\nReport: {printable(report)}")
     if front.about.get("ended") == ASKED_TO_LEAVE:
         raise KeyboardInterrupt  # nothing that would come after it is wanted
 
@@ -102,23 +104,14 @@ def _engine(options: argparse.Namespace) -> Engine:
 def _fidelity(options: argparse.Namespace) -> None:
     search = _search_in(options.study)
     found = search.fidelity(options.sample, options.times)
-    say(f"{search.name}: {len(found.runs)} students, taught {found.times:g} times as long")
+    count = f"{len(found.runs)} students, taught {found.times:g} times as long"
+    say(f"{printable(search.name)}: {count}")
     say_table(found.rows())
-    say(f"Report: {Front.read(search.storage, search.name).report()}")
+    say(f"Report: {printable(Front.read(search.storage, search.name).report())}")
 
 
 def _report(options: argparse.Namespace) -> None:
-    say(f"Report: {_front(options).report(options.folder)}")
-
-
-def _pick(options: argparse.Namespace) -> None:
-    say(str(_chosen(_front(options), options)))
-
-
-def _export(options: argparse.Namespace) -> None:
-    front = _front(options)
-    choice = _chosen(front, options)
-    say(f"{choice}\nStudent: {choice.export(options.to)}")
+    say(f"Report: {printable(_front(options).report(options.folder))}")
 
 
 def _heads(options: argparse.Namespace) -> None:
@@ -129,7 +122,7 @@ def _heads(options: argparse.Namespace) -> None:
         scores = measure_heads(teacher, data, options.by, options.tokens, announce)
     page, table = write_heads(scores, teacher.source, (options.to or beside()).expanduser())
     say(f"Least important by {options.by}:\n{least(scores).to_string(index=False)}")
-    say(f"\nHeat-map: {page}\nTable: {table}")
+    say(f"\nHeat-map: {printable(page)}\nTable: {printable(table)}")
 
 
 def _teacher_and_data(
@@ -155,43 +148,6 @@ def _front(options: argparse.Namespace) -> Front:
         search = _search_in(Path(options.run))
         return Front.read(search.storage, search.name)
     return Front.read(options.run, options.study)
-
-
-def _chosen(front: Front, options: argparse.Namespace) -> Choice:
-    """The trial that is named, or the best one within the budgets."""
-    if getattr(options, "trial", None) is not None:
-        return Choice(front.trial(options.trial), front)
-    return front.pick(**_budgets(options.budgets))
-
-
-def _budgets_as_words(arguments: Sequence[str]) -> list[str]:
-    """``--latency-ms 8`` as ``latency_ms=8``: goals have names that no parser can know."""
-    words = list(arguments)
-    if not {"pick", "export"} & {*words[:2]}:  # the second, after --debug
-        return words
-    rewritten: list[str] = []
-    while words:
-        word = words.pop(0)
-        if not word.startswith("--") or word.partition("=")[0] in OPTIONS:
-            rewritten.append(word)
-            continue
-        name, _, value = word[2:].partition("=")
-        value = value or (words.pop(0) if words else "")
-        rewritten.append(f"{name.replace('-', '_')}={value}")
-    return rewritten
-
-
-def _budgets(words: Sequence[str]) -> dict[str, float]:
-    """Budgets from words such as ``latency_ms=8``."""
-    budgets = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        try:
-            budgets[name] = float(value)
-        except ValueError:
-            expected = "a goal and a number, such as latency_ms=8 or --latency-ms 8"
-            raise BadInput(f"budget {word!r}: expected {expected}") from None
-    return budgets
 
 
 def _search_in(path: Path) -> Search:
@@ -232,17 +188,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--study", help=STUDY)
     report.add_argument("--folder", type=Path, help="where to (default: report in the run folder)")
 
-    pick = commands.add_parser("pick", help="name the best student within budgets")
-    pick.set_defaults(command=_pick)
-    export = commands.add_parser("export", help="write a student as a Hugging Face checkpoint")
-    export.set_defaults(command=_export)
+    pick, export = add_picking(commands, RUN, _front)
     for command in (pick, export):
-        command.add_argument("run", help=RUN)
         command.add_argument("--study", help=STUDY)
-        command.add_argument("budgets", nargs="*", help="such as latency_ms=8 memory_mb=50")
-    export.add_argument("--trial", type=int, help="the trial's number, in place of budgets")
-    export.add_argument("--to", type=Path, help="a new folder (default: students/<label>)")
-
     heads = commands.add_parser("heads", help="rank a teacher's attention heads")
     heads.set_defaults(command=_heads)
     heads.add_argument("teacher", help="a folder, a hub id, or a study file: its teacher and texts")

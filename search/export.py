@@ -14,6 +14,7 @@ from huggingface_hub.utils._validators import validate_repo_id
 from jinja2 import Environment, StrictUndefined
 
 from protege.objectives import Measurement
+from protege.search.plain import code, printable
 from protege.search.trial import State, Trial
 from protege.search.weights import files_in
 from protege.spaces import BadInput
@@ -26,7 +27,7 @@ TEACHER = ("fingerprint", "task", "auto_class", "auto_processor", "key", "archit
 GOAL = ("name", "unit", "direction", "limit")
 """What is published of a goal; how it was declared names hosts, users and paths."""
 
-WORDS = ("grade", "clock")
+WORDS = ("grade", "clock", "error_floor")
 """What is published of a measurement beside figures: words of a fixed vocabulary.
 
 A target's label, the reason for throttling and the name of a meter name the machine.
@@ -127,4 +128,6 @@ def _card(trial: Trial, manifest: Mapping[str, Any]) -> str:
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
+    # a JSON string is YAML too; Markdown leaves code spans as they are
+    environment.filters |= {"yaml": json.dumps, "code": code, "text": printable}
     return environment.from_string(template).render(trial=trial, **manifest)

@@ -3,7 +3,7 @@
 import errno
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,13 +12,22 @@ from typing import Any
 
 import pandas as pd
 
+from protege.search.choosing import Choice, knee, pick
 from protege.search.export import export
 from protege.search.fidelity import Fidelity
-from protege.search.goals import Goal, Goals
+from protege.search.goals import Goals
 from protege.search.heads import HeadScores
+from protege.search.plain import printable
 from protege.search.private import owner_only
 from protege.search.reporting import write_report
-from protege.search.reporting.wording import CHOSEN, rarely_cut
+from protege.search.reporting.wording import (
+    CHOSEN,
+    DOMINATED_BY,
+    WITHIN_NOISE,
+    figure,
+    listed,
+    rarely_cut,
+)
 from protege.search.reporting.wording import SIZES as WORDS
 from protege.search.results import artifact
 from protege.search.run_folder import RunFolder, folder_name, found_folder, located
@@ -32,15 +41,15 @@ from protege.search.study import (
     trials_of,
     undamaged,
 )
-from protege.search.ties import tied
+from protege.search.ties import Noise
 from protege.search.trial import State, Trial
 from protege.search.weights import damage
 from protege.spaces import BadInput
 from protege.spaces.cache import atomic, digest, write_text
 from protege.spaces.knobs import SIZES
 
-TEACHER = "teacher"
-"""What the teacher is called where students go by their labels."""
+TEACHER, NAIVE = "teacher", "naive half"
+"""What those are called that students are compared with."""
 
 MEASURED = "measured"
 """In a run folder: what the study's students take elsewhere."""
@@ -141,18 +150,60 @@ class Front:
         return Fidelity.read(self.folder)
 
     @cached_property
-    def ties(self) -> dict[int, list[int]]:
-        """The trials on the front that each one on it is within noise of, by their numbers.
+    def students(self) -> list[Trial]:
+        """The students on the front: its members without the teacher and the naive half."""
+        return [trial for trial in self.members if not self.role(trial)]
 
-        Judged on the same held-out examples, pair by pair; see `protege.search.ties`.
+    @cached_property
+    def choices(self) -> list[Trial]:
+        """The students that no other student dominates within noise; see `beaten`."""
+        return self.standing(self.students)
+
+    @cached_property
+    def ties(self) -> dict[int, list[int]]:
+        """The trials on the front that each one on it is within noise of in every goal, by number.
+
+        Qualities are judged on the same held-out examples, pair by pair, and all else by its
+        standard errors; see `protege.search.ties`.
         """
-        worth = {
-            trial.number: found.examples
-            for trial in self.members
-            for found in trial.measurements.values()
-            if found.examples
+        numbers = [trial.number for trial in self.members]
+        return {
+            number: [other for other, tied in zip(numbers, row, strict=True) if tied]
+            for number, row in zip(numbers, self._noise.tied, strict=True)
         }
-        return tied(worth)
+
+    @cached_property
+    def beaten(self) -> dict[int, list[int]]:
+        """The students that others dominate within noise, and which others: numbers of trials.
+
+        One student dominates another within noise if it is better in some goal by more than noise
+        and worse in none by more than noise. Both are on the exact front.
+        """
+        return self._beaten(self.students)
+
+    def standing(self, among: Sequence[Trial]) -> list[Trial]:
+        """Those of some trials on the front that no other of them dominates within noise."""
+        beaten = self._beaten(among)
+        return [trial for trial in among if trial.number not in beaten]
+
+    def _beaten(self, among: Sequence[Trial]) -> dict[int, list[int]]:
+        at = {trial.number: place for place, trial in enumerate(self.members)}
+        found = self._noise.beaten([at[trial.number] for trial in among])
+        numbers = list(at)
+        return {numbers[one]: [numbers[other] for other in above] for one, above in found.items()}
+
+    @cached_property
+    def _noise(self) -> Noise:
+        """What measurement error leaves open between the members."""
+        goals = self.goals.goals
+        found = [[trial.measurements[goal.name] for trial in self.members] for goal in goals]
+        return Noise.of(found, [goal.sign for goal in goals])
+
+    def role(self, trial: Trial) -> str:
+        """Return ``teacher`` or ``naive half`` for these two, and nothing for a student."""
+        if trial.key == self.about.get("teacher", {}).get("key"):
+            return TEACHER
+        return NAIVE if trial.key == self.about.get("naive") else ""
 
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
         """Keep what ``protege measure`` found of its students in a place; tables tell it too."""
@@ -181,32 +232,34 @@ class Front:
             return float("nan")
         return self.goals.hypervolume(self.trials, self.teacher)
 
-    def pick(self, **budgets: float) -> "Choice":
-        """The best student within the budgets, such as ``pick(latency_ms=8)``.
+    def pick(self, **budgets: float) -> Choice:
+        """Choose the best student within budgets, such as ``pick(latency_ms=8)``.
 
-        A budget is the most of what is minimised and the least of what is maximised. Of the
-        students within all of them the one wins that has most of the first goal to maximise;
-        without such a goal, least of the first one that no budget is set on.
+        A budget is the most of what is minimised and the least of what is maximised; ``speedup``
+        is one too where a latency was measured. Of the students within all budgets the one wins
+        that is best in the first quality without a budget. If every budget is on a quality, the
+        one wins that is best in the first cost: ``pick(retention=0.9)`` is the fastest student
+        that keeps 90%. The teacher and the naive half are never picked, and a student that another
+        one dominates within noise only if no other is within the budgets. Without a budget it is
+        the `knee`.
 
         Raises:
-            BadInput: A budget is for no goal, or no student on the front is within all of them.
+            BadInput: A budget is for no objective or no number, or no student is within all of
+                them; the error says what each budget costs.
         """
-        limits = {name: self._goal(name) for name in budgets}
-        within = [
-            trial
-            for trial in self.members
-            if all(
-                goal.sign * trial.measurements[name].value <= goal.sign * budgets[name]
-                for name, goal in limits.items()
-            )
-        ]
-        if not within:
-            raise BadInput(self._nearest_miss(budgets))
-        ranked = sorted(
-            self.goals.goals, key=lambda g: (g.direction == "minimize", g.name in budgets)
-        )
-        best = min(within, key=lambda t: [g.sign * t.measurements[g.name].value for g in ranked])
-        return Choice(best, self)
+        return pick(self, budgets)
+
+    def knee(self) -> Choice:
+        """Choose the student at the knee: it loses least to the best of every goal, in all.
+
+        The loss in a goal is a share of the goal's range over the front. With two goals it is the
+        student farthest from the line between the ends of the front (Das, Structural and
+        Multidisciplinary Optimization 18, 1999).
+
+        Raises:
+            BadInput: There is no student on the front.
+        """
+        return knee(self)
 
     def trial(self, number: int) -> Trial:
         """The trial of that number.
@@ -322,36 +375,26 @@ class Front:
             return "No student is within the study's limits."
         return pd.DataFrame([self._line(trial) for trial in self.members]).to_string(index=False)
 
-    def _goal(self, name: str) -> Goal:
-        for goal in self.goals.goals:
-            if goal.name == name:
-                return goal
-        raise BadInput(f"no goal {name!r} to budget; this study has {', '.join(self.goals.names)}")
-
-    def _nearest_miss(self, budgets: Mapping[str, float]) -> str:
-        given = ", ".join(f"{name}={value:g}" for name, value in budgets.items())
-        if not self.members:
-            return f"{given}: the front is empty, no trial is within the study's limits"
-        best = ", ".join(f"{name} {self._best(self._goal(name)):.4g}" for name in budgets)
-        return f"{given}: no student on the front is within that; the best reached: {best}"
-
-    def _best(self, goal: Goal) -> float:
-        values = (trial.measurements[goal.name].value for trial in self.members)
-        return min(values, key=lambda value: goal.sign * value)
-
     def _line(self, trial: Trial) -> dict[str, Any]:
         """The trial for a terminal: one column a goal, the error beside the value."""
-        figures = {name: trial.measurements[name] for name in self.goals.names}
-        # what is exact, or is so but for rounding, has no error worth a digit
-        errors = {name: f.spread if f.spread > 1e-9 else 0.0 for name, f in figures.items()}
-        shown = {name: f"{f.value:.4g} ± {errors[name]:.2g}" for name, f in figures.items()}
-        policies = {name: trial.architecture.get(name, "none") for name in CHOSEN}
-        more = {WORDS[name]: trial.architecture.get(name) for name in rarely_cut(self.trials)}
-        there = {f"{place} ms": f"{ms:.4g}" for place, ms in self.elsewhere(trial).items()}
-        noise = " ".join(f"t{number}" for number in self.ties.get(trial.number, ()))
-        ties = {"within noise of": noise} if any(self.ties.values()) else {}
-        named = {"trial": trial.number, "student": trial.label}
-        return {**named, **shown, **ties, **there, **more, **policies}
+        figures = {printable(name): figure(trial.measurements[name]) for name in self.goals.names}
+        policies = {name: printable(trial.architecture.get(name, "none")) for name in CHOSEN}
+        more = {
+            WORDS[name]: printable(trial.architecture.get(name)) for name in rarely_cut(self.trials)
+        }
+        there = {
+            f"{printable(place)} ms": f"{ms:.4g}" for place, ms in self.elsewhere(trial).items()
+        }
+        noise: dict[str, Any] = {}
+        for title, found in ((WITHIN_NOISE, self.ties), (DOMINATED_BY, self.beaten)):
+            if any(found.values()):
+                noise[title] = listed(found.get(trial.number, ()))
+        role = self.role(trial)
+        named = {
+            "trial": trial.number,
+            "student": printable(f"{trial.label} ({role})" if role else trial.label),
+        }
+        return {**named, **figures, **noise, **there, **more, **policies}
 
     def elsewhere(self, trial: Trial) -> dict[str, float]:
         """What the trial's student takes in each other place; not a number where nobody looked."""
@@ -374,6 +417,8 @@ class Front:
             row[f"{name}_spread"] = found.spread if found else float("nan")
         row |= {f"{place}_ms": ms for place, ms in self.elsewhere(trial).items()}
         row |= {name: own[name] for name in (*SIZES, *CHOSEN) if name in own}
+        row["role"] = self.role(trial) or "student"
+        row["dominated_within_noise_by"] = listed(self.beaten.get(trial.number, ()))
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}
 
 
@@ -390,24 +435,3 @@ def _written(path: Path, advice: str) -> Iterator[None]:
         if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
             raise
         raise BadInput(f"{path}: cannot be written ({error.strerror}); {advice}") from error
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One student of a front.
-
-    Attributes:
-        trial: Its trial.
-        front: The front it was picked from.
-    """
-
-    trial: Trial
-    front: Front
-
-    def export(self, folder: str | Path | None = None) -> Path:
-        """Write the student as a Hugging Face checkpoint; see `Front.export`."""
-        return self.front.export(self.trial, folder)
-
-    def __str__(self) -> str:
-        figures = json.dumps({n: round(m.value, 4) for n, m in self.trial.measurements.items()})
-        return f"trial {self.trial.number}: {self.trial.label} {figures}"

@@ -15,6 +15,7 @@ from protege.objectives.latency import (
     Android,
     Checkpoint,
     Compared,
+    Grade,
     Imported,
     Plan,
     Target,
@@ -22,9 +23,11 @@ from protege.objectives.latency import (
     write_bundle,
 )
 from protege.objectives.latency.doctor import examine
+from protege.objectives.latency.estimator import LEAST_SPREAD
 from protege.objectives.latency.plan import SAMPLES
 from protege.objectives.latency.runtimes import Name, Precision
 from protege.search.front import TEACHER, Front
+from protege.search.plain import printable
 from protege.search.progress import say, say_table, watching
 from protege.search.run_folder import is_run
 from protege.spaces import BadInput
@@ -65,19 +68,23 @@ def _measure(options: argparse.Namespace) -> None:
     if options.bundle:
         runtime, every = options.runtime or "onnxruntime", [*models.values()]
         folder = write_bundle(every, workload, runtime, options.precision, options.bundle)
-        say(f"Bundle: {folder}\nIts README.md says how to run it and what to bring back.")
+        say(f"Bundle: {printable(folder)}")
+        say("Its README.md says how to run it and what to bring back.")
         return
     target = Imported(options.results) if options.results else target_of(options.target, options)
     with watching("measure") as announce:
         found = measured(models, target, workload, _plan_of(options), announce)
     label = f"{target.label}; {workload}"
-    say(label)
+    say(printable(label))
     say_table([{"model": name, **_row(one)} for name, one in found.items()])
+    for grade in sorted({one.grade for one in found.values()} - {Grade.A}):
+        say(f"grade {grade}: {grade.meaning}")
     if options.json:
         write_text(options.json, json.dumps(record_of(found, target, workload), indent=1))
-        say(f"Raw samples: {options.json}")
+        say(f"Raw samples: {printable(options.json)}")
     if front:
-        say(f"Kept with the run: {front.keep(label, record_of(found, target, workload))}")
+        kept = front.keep(label, record_of(found, target, workload))
+        say(f"Kept with the run: {printable(kept)}")
 
 
 def _front(words: Sequence[str]) -> Front | None:
@@ -103,11 +110,11 @@ def _of_front(front: Front) -> dict[str, Checkpoint]:
 def _doctor(options: argparse.Namespace) -> None:
     with watching("doctor") as announce:
         found = list(examine(target_of(options.target, options), announce))
-    width = max(len(one.subject) for one in found)
+    width = max(len(printable(one.subject)) for one in found)
     for one in found:
-        say(f"{one.subject:<{width}}  {one.found}")
+        say(f"{printable(one.subject):<{width}}  {printable(one.found)}")
         if one.advice:
-            say(f"{'':<{width}}  -> {one.advice}")
+            say(f"{'':<{width}}  -> {printable(one.advice)}")
 
 
 def _add_runtime(parser: argparse.ArgumentParser) -> None:
@@ -202,6 +209,7 @@ def _row(one: Compared) -> dict[str, Any]:
     return {
         "ms": one.latency_ms,
         "±": one.spread_ms,
+        "floor of ±": f"{LEAST_SPREAD:.1%}" if one.floor else None,
         "speedup": 1 / one.ratio,
         "prefill ms": one.parts_ms.get("prefill"),
         "ms a token": one.parts_ms.get("per_token"),

@@ -16,8 +16,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
+from protege.search.plain import printable
 from protege.spaces.redaction import without_secrets
 
 
@@ -30,7 +32,7 @@ class Bar:
 
     def doing(self, what: str) -> None:
         """Show what the trial is at."""
-        self.progress.update(self.task, doing=what)
+        self.progress.update(self.task, doing=printable(what))
 
     def done(self, trials: int, front: int, hypervolume: float) -> None:
         """Show where the study stands."""
@@ -44,7 +46,7 @@ def bar(name: str, trials: int, console: Console | None = None) -> Iterator[Bar]
     """A bar over the trials of a study; nothing at all where the output is not a terminal."""
     console = console or Console(stderr=True)
     columns = (
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn("{task.fields[front]}"),
@@ -52,10 +54,11 @@ def bar(name: str, trials: int, console: Console | None = None) -> Iterator[Bar]
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[doing]}"),
+        TextColumn("{task.fields[doing]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=trials, front="", volume="", doing="starting")
+        task = progress.add_task(printable(name), total=trials, front="", volume="", doing="")
+        progress.update(task, doing="starting")
         yield Bar(progress, task)
 
 
@@ -63,34 +66,36 @@ def bar(name: str, trials: int, console: Console | None = None) -> Iterator[Bar]
 def watching(what: str, console: Console | None = None) -> Iterator[Callable[[str], None]]:
     """A line that says what is going on, gone when it ends; none where nobody watches."""
     console = console or Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    doing_now = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), doing_now, TimeElapsedColumn())
     hidden = not console.is_terminal
     with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
-        task = progress.add_task(what)
-        yield lambda doing: progress.update(task, description=doing)
+        task = progress.add_task(printable(what))
+        yield lambda doing: progress.update(task, description=printable(doing))
 
 
 def say(text: str) -> None:
-    """Print what a command has found."""
-    print(text)  # noqa: T201 - the one place that talks to a person
+    """Print what a command has found; escape codes in it are written out."""
+    print(printable(text, keep="\n"))  # noqa: T201 - the one place that talks to a person
 
 
 def complain(text: str) -> None:
-    """Print a warning, an error or a note to stderr; passwords and tokens in it are hidden."""
-    print(without_secrets(text), file=sys.stderr)  # noqa: T201 - beside `say`, the one place that does
+    """Print an error or a warning to stderr; secrets in it are hidden, escape codes written out."""
+    told = printable(without_secrets(text), keep="\n")
+    print(told, file=sys.stderr)  # noqa: T201 - beside `say`, the one place that does
 
 
 def say_table(rows: Sequence[Mapping[str, object]]) -> None:
     """Print rows under the names of their columns; one that no row has anything for is left out."""
     named = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
-    table = Table(*named, box=None, pad_edge=False)
+    table = Table(*(Column(Text(printable(name))) for name in named), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(_told(row.get(name)) for name in named))
     # as wide as it needs to be where nobody's window bounds it
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def _told(value: object) -> str:
+def _told(value: object) -> Text:
     if isinstance(value, float):
-        return f"{value:.4g}"
-    return "" if value is None else str(value)
+        return Text(f"{value:.4g}")
+    return Text("" if value is None else printable(value))

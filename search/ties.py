@@ -1,20 +1,105 @@
-"""Which candidates are within noise of each other.
+"""Which candidates are within noise of each other, and which are better within it.
 
 Two are judged on the same draws of examples (the paired bootstrap: Koehn, Statistical Significance
 Tests for Machine Translation Evaluation, EMNLP 2004), so that what makes an example hard for both
-does not count against either.
+does not count against either. Figures that have no examples are compared by their standard errors.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
+from protege.objectives import Measurement
 from protege.objectives.bootstrap import Scores, ends, means
+
+Pairs = npt.NDArray[np.bool_]
 
 # Sums of the same numbers may differ in their last bits.
 ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What measurement error leaves open between candidates.
+
+    Attributes:
+        tied: ``(candidates, candidates)``, whether two differ in no goal by more than noise; no
+            candidate is tied with itself.
+        dominates: ``(candidates, candidates)``, whether the row's candidate is better than the
+            column's in some goal and, within noise, no worse in any.
+    """
+
+    tied: Pairs
+    dominates: Pairs
+
+    @classmethod
+    def of(cls, goals: Sequence[Sequence[Measurement]], signs: Sequence[float]) -> "Noise":
+        """Compare candidates in every goal.
+
+        Args:
+            goals: For each goal one measurement of every candidate, in the same order.
+            signs: For each goal what its values are multiplied by so that less is better.
+        """
+        same = np.array([close(found) for found in goals])
+        costs = np.array([[one.value for one in found] for found in goals])
+        costs *= np.array(signs)[:, None]
+        better = (costs[:, :, None] < costs[:, None, :]) & ~same
+        every: Pairs = np.logical_and.reduce(same, axis=0)
+        dominates: Pairs = (same | better).all(axis=0) & better.any(axis=0)
+        return cls(np.logical_and(every, ~_itself(len(costs[0]))), dominates)
+
+    def beaten(self, among: Sequence[int]) -> dict[int, list[int]]:
+        """Return which candidates are dominated within noise by one that itself stays.
+
+        If A dominates B and B dominates C, but A does not dominate C, then A and C stay.
+
+        Args:
+            among: The candidates that are compared, as positions.
+
+        Returns:
+            For each candidate that does not stay, those that dominate it, in order.
+        """
+        left, stay = list(among), list[int]()
+        found: dict[int, list[int]] = {}
+        while left:
+            # if noise made a circle of them, none is better than the rest
+            free = [one for one in left if not self.dominates[left, one].any()] or left
+            stay += free
+            left = [one for one in left if one not in free]
+            for one in left:
+                above = sorted(other for other in stay if self.dominates[other, one])
+                if above:
+                    found[one] = above
+            left = [one for one in left if one not in found]
+        return found
+
+
+def close(found: Sequence[Measurement], level: float = 0.95) -> Pairs:
+    """Return which pairs of one goal's measurements are equal within noise.
+
+    Measurements of as many held-out examples are compared example by example, others by their
+    standard errors: equal if the interval of their difference contains 0.
+
+    Returns:
+        ``(candidates, candidates)``; every candidate is equal to itself.
+    """
+    values = np.array([one.value for one in found])
+    errors = np.array([one.spread for one in found])
+    wide = NormalDist().inv_cdf(ends(level)[1])
+    rounding = ROUNDING * np.abs(values).max(initial=0.0)
+    apart = np.abs(values[:, None] - values)
+    same = apart <= wide * np.hypot(errors[:, None], errors) + rounding
+    counts = np.array([_count(one.examples) for one in found])
+    paired = (counts[:, None] == counts) & (counts > 0)
+    ties = np.zeros_like(same)
+    for one, others in tied({n: m.examples for n, m in enumerate(found)}, level).items():
+        ties[one, others] = True
+    equal: Pairs = np.where(paired, ties, same) | _itself(len(values))
+    return equal
 
 
 def tied(examples: Mapping[int, Sequence[float]], level: float = 0.95) -> dict[int, list[int]]:
@@ -38,7 +123,7 @@ def tied(examples: Mapping[int, Sequence[float]], level: float = 0.95) -> dict[i
     shares = ends(level)
     together: defaultdict[int, list[int]] = defaultdict(list)
     for number, scores in sorted(examples.items()):
-        if len(scores) > 1 and np.isfinite(scores).all():
+        if _count(scores):
             together[len(scores)].append(number)
     found: dict[int, list[int]] = {number: [] for number in sorted(examples)}
     for numbers in together.values():
@@ -48,7 +133,16 @@ def tied(examples: Mapping[int, Sequence[float]], level: float = 0.95) -> dict[i
     return found
 
 
-def _within_noise(scores: Scores, shares: tuple[float, float]) -> npt.NDArray[np.bool_]:
+def _itself(count: int) -> Pairs:
+    return np.eye(count, dtype=np.bool_)
+
+
+def _count(scores: Sequence[float]) -> int:
+    """The number of scores; 0 where they cannot be compared."""
+    return len(scores) if len(scores) > 1 and np.isfinite(scores).all() else 0
+
+
+def _within_noise(scores: Scores, shares: tuple[float, float]) -> Pairs:
     """Which pairs of columns are tied, ``(candidates, candidates)``; no column with itself."""
     drawn = means(scores, seed=0)
     count = drawn.shape[1]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from math import nan
 from typing import Any
 
 from protege.objectives import Measurement
@@ -57,6 +58,12 @@ class Trial:
         """The value that was measured, or else the one expected; none where there is neither."""
         found = self.measurements.get(name)
         return self.predictions.get(name) if found is None else found.value
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster than the teacher the first latency found it; NaN if none did."""
+        details = (found.details.get("speedup") for found in self.measurements.values())
+        return next((float(value) for value in details if value is not None), nan)
 
     @property
     def stopped_at(self) -> int | None:

@@ -1,12 +1,15 @@
-"""How a study that is run as a script ends: front, report, one exported student, confirmed."""
+"""The end of a study that is run as a script: front, report, one exported student, confirmed."""
 
 import os
 from collections.abc import Mapping
 from itertools import chain, count
 from pathlib import Path
 
-from protege.search import Choice, Front, Search
+from protege.search import Choice, Front, Search, Trial
+from protege.search.choosing import some_students
 from protege.search.cli import finish
+from protege.search.plain import printable
+from protege.search.progress import say
 
 
 def conclude(search: Search, trials: int, times_faster: float) -> None:
@@ -21,8 +24,8 @@ def conclude(search: Search, trials: int, times_faster: float) -> None:
     finish(front)
     choice = fast_enough(front, times_faster)
     folder = free(front.folder / "students" / choice.trial.label)
-    print(f"\nStudent: {choice.export(folder)}")
-    print(compared(choice, search.confirm(folder)))
+    say(f"\nStudent: {printable(choice.export(folder))}")
+    say(compared(choice, search.confirm(folder)))
 
 
 def free(folder: Path) -> Path:
@@ -47,16 +50,23 @@ def compared(choice: Choice, again: Mapping[str, float]) -> str:
 
 
 def fast_enough(front: Front, times_faster: float) -> Choice:
-    """The best student that is clearly faster; the fastest one where none is."""
-    if front.teacher is None:
-        return Choice(front.members[0], front)
-    budget_ms = front.teacher.measurements["latency_ms"].value / times_faster
-    # two standard errors inside the budget, so that another measurement agrees
-    fast = [
-        trial
-        for trial in front.members
-        if (found := trial.measurements["latency_ms"]).value + 2 * found.spread <= budget_ms
-    ]
-    if not fast:
-        return Choice(front.members[0], front)
-    return Choice(max(fast, key=lambda trial: trial.measurements["retention"].value), front)
+    """Choose the best student that is clearly faster, or the fastest one if none is.
+
+    Raises:
+        BadInput: There is no student on the front.
+    """
+    students = some_students(front)
+    if front.teacher is not None:
+        budget_ms = front.teacher.measurements["latency_ms"].value / times_faster
+        # two standard errors inside the budget, so that another measurement agrees
+        fast = [trial for trial in students if _slowest_ms(trial) <= budget_ms]
+        if fast:
+            best = max(fast, key=lambda trial: trial.measurements["retention"].value)
+            return Choice(best, front, f"the best retention at {times_faster:g} times faster")
+    fastest = min(students, key=lambda trial: trial.measurements["latency_ms"].value)
+    return Choice(fastest, front, "the least latency_ms")
+
+
+def _slowest_ms(trial: Trial) -> float:
+    found = trial.measurements["latency_ms"]
+    return found.value + 2 * found.spread

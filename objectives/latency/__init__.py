@@ -4,7 +4,7 @@ from protege.objectives.latency.accelerator import Accelerator
 from protege.objectives.latency.android import Android
 from protege.objectives.latency.bundle import write_bundle
 from protege.objectives.latency.comparison import Compared, compare
-from protege.objectives.latency.estimator import Grade, seed_estimate
+from protege.objectives.latency.estimator import ERROR_FLOOR, Grade, seed_estimate
 from protege.objectives.latency.imported import Imported
 from protege.objectives.latency.latency import Latency
 from protege.objectives.latency.models import Checkpoint
@@ -15,6 +15,7 @@ from protege.objectives.latency.target import LocalCPU, Target, Unmeasured
 from protege.objectives.latency.workload import Workload
 
 __all__ = [
+    "ERROR_FLOOR",
     "SSH",
     "Accelerator",
     "Android",

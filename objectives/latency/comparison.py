@@ -22,8 +22,9 @@ class Compared:
         latency_ms: Milliseconds a call.
         spread_ms: Standard error of `latency_ms`; the reference's own is 0, as all else is
             measured against it.
+        floor: Whether `spread_ms` is the least that is claimed, as the processes agreed better.
         ratio: Over the reference; the reference's own is 1.
-        grade: How far other processes got in the way.
+        grade: How far to trust it; see `Grade`.
         parts_ms: ``prefill`` and ``per_token``, where tokens were generated.
         tails_ms: Of the percentiles above 50 those that there were calls enough for.
         timing: What it was read from: the model beside the reference, with every raw sample.
@@ -31,6 +32,7 @@ class Compared:
 
     latency_ms: float
     spread_ms: float
+    floor: bool
     ratio: float
     grade: Grade
     parts_ms: dict[Part, float]
@@ -84,9 +86,10 @@ def compare(
     alone, total_ms = timings[0].alone, scale_ms["total"]
     first = Compared(
         latency_ms=total_ms,
-        spread_ms=0.0 if others else alone.spread * total_ms,
+        spread_ms=0.0 if others else alone.combined.spread * total_ms,
+        floor=not others and alone.combined.is_floor,
         ratio=1.0,
-        grade=max(timing.grade for timing in timings),
+        grade=max(_grade(timing, total_ms) for timing in timings),
         parts_ms=_without_total(scale_ms),
         tails_ms=alone.tails_ms(total_ms),
         timing=alone,
@@ -154,13 +157,18 @@ def _compared(timing: Timing, scale_ms: dict[Part, float]) -> Compared:
     figures_ms = {part: timing.ratio(part) * unit_ms for part, unit_ms in scale_ms.items()}
     return Compared(
         latency_ms=figures_ms["total"],
-        spread_ms=timing.spread * figures_ms["total"],
+        spread_ms=timing.combined.spread * figures_ms["total"],
+        floor=timing.combined.is_floor,
         ratio=timing.ratio(),
-        grade=timing.grade,
+        grade=_grade(timing, scale_ms["total"]),
         parts_ms=_without_total(figures_ms),
         tails_ms=timing.tails_ms(scale_ms["total"]),
         timing=timing,
     )
+
+
+def _grade(timing: Timing, scale_ms: float) -> Grade:
+    return timing.grade.lowered(timing.reference_ms() / scale_ms - 1, timing.throttled)
 
 
 def _without_total(figures: dict[Part, float]) -> dict[Part, float]:

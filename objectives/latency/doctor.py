@@ -10,7 +10,7 @@ from typing import Any
 from transformers import BertConfig
 
 from protege.objectives.latency.comparison import timed
-from protege.objectives.latency.estimator import Grade
+from protege.objectives.latency.estimator import DRIFTED, Grade
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes import (
     HALF_PRECISIONS,
@@ -110,7 +110,11 @@ def _noise(timing: Timing, target: Target) -> Iterator[Finding]:
     yield Finding("a model beside itself", f"off by {worst:.1%} at most in {len(ratios)} processes")
     times = [median(row[0].wall_ms for row in trace.rounds) for trace in timing.traces]
     apart = max(times) / min(times) - 1
-    yield Finding("the same model alone", f"{apart:.1%} between processes, by the clock")
+    unsteady = (
+        f"over {DRIFTED:.0%} the grade falls: let it cool down, fix its clock, end other work"
+    )
+    advice = unsteady if apart > DRIFTED else ""
+    yield Finding("the same model alone", f"{apart:.1%} between processes, by the clock", advice)
     advice = {
         Grade.A: "",
         Grade.B: "",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from itertools import chain
 from statistics import fmean, median
+from typing import NamedTuple
 
 from protege.objectives.latency.device.loop import Sample, ratios
 from protege.objectives.latency.job import Round, Trace
@@ -17,8 +18,14 @@ from protege.objectives.latency.plan import Plan
 
 Figure = Callable[[Sample], float]
 
-# Between processes the ratio of two models varies by 1.4-1.8 % even on a quiet machine.
+# The least standard error that is claimed, relative. Two or three processes often agree by chance:
+# with their own deviation alone 83-93 % of repeated measurements differed by less than 1.96
+# combined standard errors; with this floor 95-96 % did, as they should. Of eight encoders in twelve
+# processes each, on two shared cores: python -m studies.benchmarks.latency --only repeatability
 LEAST_SPREAD = 0.015
+ERROR_FLOOR = "error_floor"
+"""The detail of a measurement that names the floor, where its standard error is one."""
+
 # The MAD of a normal distribution, times this, is its standard deviation.
 MAD_TO_DEVIATION = 1.4826
 # A call that shares its core is interrupted every few milliseconds. Interruptions rarer than this
@@ -26,13 +33,64 @@ MAD_TO_DEVIATION = 1.4826
 QUIET_MS_PER_PREEMPTION = 20.0
 
 
-class Grade(StrEnum):
-    """How far other processes got in the way."""
+DRIFTED, MOVED = 0.10, 0.25
+"""Relative change of the reference's own time. If it is slower than its calibration by more than
+the first, the device is left to cool down and measured again; if it is off by more than the second,
+either way, its own time is taken anew. Off by more than the first a figure's grade is B at best, by
+more than the second C."""
 
-    A = "A"  # fewer than 20 % of the samples are contaminated
-    B = "B"  # fewer than 60 %
+
+class Grade(StrEnum):
+    """How far to trust a latency: other processes, and drift of the device, get in its way."""
+
+    A = "A"  # fewer than 20 % of the samples are contaminated, drift of at most 10 %
+    B = "B"  # fewer than 60 %, drift of at most 25 %, or the device was throttled
     C = "C"  # more: the clock on the wall says little of the model
-    UNRELIABLE = "unreliable"  # more, and processor time cannot stand in
+    UNRELIABLE = "unreliable"  # more are contaminated, and processor time cannot stand in
+
+    @property
+    def meaning(self) -> str:
+        """What is wrong with a figure of this grade, in words; empty for the best grade."""
+        return _MEANINGS[self]
+
+    def lowered(self, drift: float, throttled: str = "") -> "Grade":
+        """Return the grade of a figure whose reference took another time than at its calibration.
+
+        Args:
+            drift: How much longer it took, relatively; negative if it was faster.
+            throttled: Why the device was slower than it can be; empty if it was not.
+        """
+        if abs(drift) > MOVED:
+            return max(self, Grade.C)
+        return max(self, Grade.B) if abs(drift) > DRIFTED or throttled else self
+
+
+_MEANINGS = {
+    Grade.A: "",
+    Grade.B: "somewhat disturbed: other work, or the device 10% to 25% off its first speed",
+    Grade.C: "badly disturbed: other work, or the device over 25% off its first speed",
+    Grade.UNRELIABLE: "spoilt by other work; measure again on a quiet device",
+}
+
+
+class Combined(NamedTuple):
+    """What several processes say of one figure.
+
+    Attributes:
+        value: The median of the processes.
+        deviation: The deviation between processes, relative; 0 for a single process.
+        spread: The standard error that is reported and ranked by, relative: the deviation, but
+            never less than `LEAST_SPREAD`.
+    """
+
+    value: float
+    deviation: float
+    spread: float
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether the standard error is the least one that is claimed."""
+        return self.deviation < LEAST_SPREAD
 
 
 def ratio_of_medians(rounds: Sequence[Round], figure: Figure) -> float:
@@ -51,11 +109,11 @@ def process_value(trace: Trace, figure: Figure, *, on_cpu: bool) -> float:
     )
 
 
-def combine(values: Sequence[float]) -> tuple[float, float]:
-    """The median of the processes and its relative spread, which only processes can tell."""
+def combine(values: Sequence[float]) -> Combined:
+    """Combine the figures of several processes."""
     value = median(values)
-    deviation = MAD_TO_DEVIATION * median(abs(each - value) for each in values)
-    return value, max(deviation / value, LEAST_SPREAD)
+    deviation = MAD_TO_DEVIATION * median(abs(each - value) for each in values) / value
+    return Combined(value, deviation, max(deviation, LEAST_SPREAD))
 
 
 def tail(traces: Sequence[Trace], figure: Figure, percentile: int) -> float:

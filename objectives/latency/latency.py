@@ -6,7 +6,14 @@ from typing import Any
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.comparison import parts_of, timed
-from protege.objectives.latency.estimator import Grade
+from protege.objectives.latency.estimator import (
+    DRIFTED,
+    ERROR_FLOOR,
+    LEAST_SPREAD,
+    MOVED,
+    Combined,
+    Grade,
+)
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import described
 from protege.objectives.latency.plan import SAMPLES, Plan
@@ -16,10 +23,6 @@ from protege.objectives.latency.workload import Workload
 from protege.objectives.objective import Cost, Direction, Measurement
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
-
-DRIFTED, MOVED = 0.10, 0.25
-"""How much slower than its calibration the reference may be before the device is left to cool down
-and measured again; and how far away, either way, before its own time is taken anew."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Latency:
     A device that is throttled, or on which the undisturbed teacher takes 10 % longer than it did,
     is left to cool down and measured again. Where it is 25 % away the teacher is timed anew: the
     scale of the study stays the first one, and ``reference_now_ms`` tells the new time beside it.
+    The ``grade`` falls with that distance; see `Grade`.
+
+    The standard error is the deviation between processes, ``measured_error_ms``, but never less
+    than 1.5% of the value: few processes often agree by chance. Where that floor is the error,
+    ``error_floor`` says so.
 
     Attributes:
         target: Where the model runs.
@@ -155,12 +163,13 @@ class Latency:
     ) -> Measurement:
         share = ratios["total"] if self.percentile == 50 else timing.tail(self.percentile)
         value_ms = share * reference.reference_ms()
-        details = self._details(timing, reference, ratios)
+        error = timing.combined
+        details = {**self._details(timing, reference, ratios), **_error(error, value_ms, timing)}
         if abs(drift(timing, reference)) > MOVED:
             teacher = candidate.teacher.blueprint(candidate.teacher.architecture)
             again = self._reference(candidate, "reference-again", teacher)
             details["reference_now_ms"] = again.reference_ms()
-        return Measurement(value_ms, timing.spread * value_ms, samples, details)
+        return Measurement(value_ms, error.spread * value_ms, samples, details)
 
     def _details(
         self, timing: Timing, reference: Timing, ratios: dict[Part, float]
@@ -170,19 +179,27 @@ class Latency:
             for part, ratio in ratios.items()
             if part != "total"
         }
+        moved = timing.drift(reference)
         return {
             "ratio_to_teacher": ratios["total"],
             "speedup": 1 / ratios["total"],
             "target": self.target.label,
-            "grade": str(timing.grade),
+            "grade": str(timing.grade.lowered(moved, timing.throttled)),
             "clock": "processor" if timing.on_cpu else "wall",
             "pairs": float(sum(len(trace.rounds) for trace in timing.traces)),
             "processes": float(len(timing.traces)),
             "cold_ms": timing.cold_ms,
-            "reference_drift": drift(timing, reference),
+            "reference_drift": moved,
             **({"throttled": timing.throttled} if timing.throttled else {}),
             **parts_ms,
         }
+
+
+def _error(error: Combined, value_ms: float, timing: Timing) -> dict[str, float | str]:
+    """The error as it was measured, apart from the floor, and the floor where it is the error."""
+    several = len(timing.traces) > 1
+    measured = {"measured_error_ms": error.deviation * value_ms} if several else {}
+    return {**measured, **({ERROR_FLOOR: f"{LEAST_SPREAD:.1%}"} if error.is_floor else {})}
 
 
 def drift(timing: Timing, reference: Timing) -> float:

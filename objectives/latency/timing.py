@@ -1,6 +1,6 @@
 """Figures of models timed by turns, read from the raw traces."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -10,6 +10,7 @@ from typing import Literal
 from protege.objectives.latency.device.environment import throttled
 from protege.objectives.latency.device.loop import Sample, ratios
 from protege.objectives.latency.estimator import (
+    Combined,
     Grade,
     combine,
     contaminated_share,
@@ -59,7 +60,7 @@ class Timing:
 
     def ratio(self, part: Part = "total") -> float:
         """Candidate over reference."""
-        return combine(self.process_ratios(part))[0]
+        return combine(self.process_ratios(part)).value
 
     def tail(self, percentile: int) -> float:
         """A percentile of the last model's calls over the reference's median."""
@@ -84,14 +85,25 @@ class Timing:
         return next(filter(None, (throttled(one["before"], one["after"]) for one in seen)), "")
 
     @property
-    def spread(self) -> float:
-        """Standard error of the ratio (of the milliseconds of a reference alone), relative."""
-        return combine(self.process_ratios())[1]
+    def combined(self) -> Combined:
+        """The ratio (of a reference alone, the milliseconds) with its error."""
+        return combine(self.process_ratios())
 
     def reference_ms(self, part: Part = "total") -> float:
         """Milliseconds of the reference in these very processes."""
         read = self._figure(part)
         return median(median(read(row[0]) for row in trace.rounds) for trace in self.traces)
+
+    def drift(self, reference: "Timing") -> float:
+        """How much longer the reference took here than in another timing, relatively.
+
+        Where other work interrupted a model of one thread, processor time is compared: what other
+        work takes says nothing of the device.
+        """
+        interrupted = max(self.grade, reference.grade) > Grade.A
+        if interrupted and self.threads == 1:
+            return _reference_cpu_ms(self.traces) / _reference_cpu_ms(reference.traces) - 1
+        return self.reference_ms() / reference.reference_ms() - 1
 
     @property
     def cold_ms(self) -> float:
@@ -114,6 +126,10 @@ class Timing:
             return (total(sample) - prefill(sample)) / self.new_tokens
 
         return {"total": total, "prefill": prefill, "per_token": per_token}[part]
+
+
+def _reference_cpu_ms(traces: Sequence[Trace]) -> float:
+    return median(median(row[0].cpu_ms for row in trace.rounds) for trace in traces)
 
 
 def _first(trace: Trace) -> tuple[Round, ...]:

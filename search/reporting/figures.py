@@ -1,7 +1,6 @@
 """The figures of the report, drawn from the frames of `protege.search.reporting.views`."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -9,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from protege.search.goals import Goal
+from protege.search.plain import plotted
 from protege.search.reporting.views import (
     DOMINATED,
     FRONT,
@@ -178,7 +178,7 @@ def style_axes(figure: go.Figure) -> None:
 
 def _plain(value: int | str) -> int | str:
     """A value whose text Plotly will not take for markup."""
-    return escape(value, quote=False) if isinstance(value, str) else value
+    return plotted(value) if isinstance(value, str) else value
 
 
 def _percent(share: float) -> str:
@@ -189,7 +189,7 @@ def _axis_title(goal: Goal) -> str:
     title = titled(goal)
     if goal is not TRIAL:
         title += f", {'less' if goal.direction == 'minimize' else 'more'} is better"
-    return escape(title, quote=False)
+    return plotted(title)
 
 
 def _border(figure: go.Figure, corners: pd.DataFrame, x: Goal) -> None:
@@ -254,4 +254,4 @@ def _limits(figure: go.Figure, x: Goal, y: Goal) -> None:
 
 
 def _limit_text(goal: Goal) -> str:
-    return escape(f"limit {goal.limit:g} {goal.unit}".strip(), quote=False)
+    return plotted(f"limit {goal.limit:g} {goal.unit}".strip())

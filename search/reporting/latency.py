@@ -1,7 +1,6 @@
 """What latency is made of: predicted beside measured, and what one more of each size costs."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
@@ -11,6 +10,7 @@ from protege.objectives import Workload
 from protege.objectives.latency.model import STEPS, LatencyModel, recorded
 from protege.objectives.latency.terms import Call
 from protege.search.goals import Goal
+from protege.search.plain import plotted
 from protege.search.reporting.figures import LIGHT, layout, style_axes
 from protege.search.reporting.parts import Cell, Column, Plot, Table, plot
 from protege.search.reporting.views import FRONT
@@ -82,7 +82,7 @@ def held_out(front: "Front", model: LatencyModel) -> pd.DataFrame:
     for (architecture, value), error in zip(model.samples, model.leave_one_out(), strict=True):
         trial, predicted = first[architecture.key()], value * (1 + error)
         hover = (
-            f"<b>{escape(trial.label, quote=False)}</b><br>measured {significant(value)}, "
+            f"<b>{plotted(trial.label)}</b><br>measured {significant(value)}, "
             f"predicted {significant(predicted)} ({error:+.1%})"
         )
         on_front = architecture.key() in members
@@ -121,7 +121,7 @@ def figure(frame: pd.DataFrame, goal: Goal) -> go.Figure:
             marker=marker,
             name=kind,
         )
-    name = escape(titled(goal), quote=False)
+    name = plotted(titled(goal))
     drawn.update_xaxes(title_text=f"{name}, measured")
     drawn.update_yaxes(title_text=f"{name}, predicted from the others")
     drawn.update_layout(showlegend=True)
@@ -133,7 +133,7 @@ def costs(front: "Front", goal: Goal, model: LatencyModel) -> Table:
     teacher = front.about["teacher"]["architecture"]
     places = {"At the teacher": recorded(teacher)}
     fastest = min(
-        (trial for trial in front.members if trial != front.teacher),
+        front.students,
         key=lambda trial: trial.measurements[goal.name].value,
         default=None,
     )

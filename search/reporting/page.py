@@ -1,16 +1,17 @@
 """The report of a study: one HTML file that opens from disk, asks for nothing and runs anywhere."""
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from math import isfinite, nan
+from math import ceil, floor, isfinite, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from protege.objectives.latency import ERROR_FLOOR
 from protege.search.accounting import Accounting
 from protege.search.goals import Goal
+from protege.search.plain import quoted
 from protege.search.reporting import figures, views
 from protege.search.reporting.heads import heat_map
 from protege.search.reporting.latency import made_of
@@ -18,10 +19,15 @@ from protege.search.reporting.parts import Cell, Column, Plot, Table, plot, rend
 from protege.search.reporting.racing import rungs, trust
 from protege.search.reporting.wording import (
     CHOSEN,
+    DOMINATED_BY,
+    FLOOR,
     RARELY_CUT,
     SIZES,
+    WITHIN_NOISE,
     decimals,
     duration,
+    grade_note,
+    listed,
     rarely_cut,
     significant,
     titled,
@@ -35,6 +41,15 @@ if TYPE_CHECKING:
 HYPERVOLUME = (
     "the share of the room between the teacher and the ideal that the front covers: 0 is the "
     "teacher alone, 1 a student that costs nothing and loses nothing"
+)
+
+FLOOR_NOTE = (
+    "An error marked (floor) is {} of the latency, the least that is claimed: few processes often "
+    "agree by chance. The deviation that was measured between them is smaller."
+)
+DOMINATED_NOTE = (
+    "A student that is dominated within noise is on the exact front, yet another one is better in "
+    "one goal by more than noise and worse in none by more than noise. It is not picked."
 )
 
 
@@ -57,6 +72,7 @@ def page(front: "Front") -> str:
         facts=facts(front),
         trade_offs=trade_offs(front),
         students=students(front),
+        error_notes=error_notes(front),
         commands=commands(front),
         growth=growth(front),
         rungs=rungs(front),
@@ -86,8 +102,8 @@ def facts(front: "Front") -> list[tuple[str, str, str]]:
         ("Trials", str(len(front.trials)), became + of_all),
         (
             "Students on the front",
-            str(len(front.members)),
-            "no trial is better in one goal and no worse in the rest",
+            str(len(front.students)),
+            _beside(front),
         ),
         ("Hypervolume", volume, HYPERVOLUME if front.teacher else _no_teacher(front)),
         ("Time spent", spent, "of work, summed over all jobs and runs of the study"),
@@ -147,7 +163,7 @@ def bars(accounting: Accounting) -> Plot | None:
 def students(front: "Front") -> Table:
     """The front, one row a student."""
     goals, members = front.goals.goals, front.members
-    speedups = [_speedup(trial) for trial in members]
+    speedups = [trial.speedup for trial in members]
     timed = any(map(isfinite, speedups))
     columns = [Column("Trial"), Column("Student", "text")]
     columns += [Column(titled(goal)) for goal in goals]
@@ -157,16 +173,22 @@ def students(front: "Front") -> Table:
     more = rarely_cut(front.trials)
     columns += [Column(SIZES[name].capitalize()) for name in more]
     columns += [Column("Policies", "text")]
-    tied = any(front.ties.values())
-    columns += [Column("Within noise of", "text")] if tied else []
+    noise = [
+        (title, found)
+        for title, found in ((WITHIN_NOISE, front.ties), (DOMINATED_BY, front.beaten))
+        if any(found.values())
+    ]
+    columns += [Column(title.capitalize(), "text") for title, _ in noise]
     measured = [_measured(members, goal) for goal in goals]
     rows = []
     for index, trial in enumerate(members):
-        row = [Cell(str(trial.number)), Cell(trial.label), *(cells[index] for cells in measured)]
+        role = front.role(trial)
+        label = f"{trial.label} ({role})" if role else trial.label
+        row = [Cell(str(trial.number)), Cell(label), *(cells[index] for cells in measured)]
         row += [Cell(f"{speedups[index]:.2f}")] if timed else []
         row += [Cell(_ms(value)) for value in front.elsewhere(trial).values()]
         row += map(Cell, _sizes(trial, more))
-        row += [Cell(", ".join(f"t{number}" for number in front.ties.get(trial.number, ())))] * tied
+        row += [Cell(listed(found.get(trial.number, ()))) for _, found in noise]
         rows.append(row)
     return Table(columns, rows)
 
@@ -183,7 +205,7 @@ def all_trials(front: "Front") -> Table:
             Cell(trial.label),
             Cell(str(trial.state)),
             *cells,
-            Cell(trial.reason),
+            Cell(" ".join(trial.reason.split())),
         ]
         for trial, *cells in zip(front.trials, *measured, strict=True)
     ]
@@ -191,17 +213,49 @@ def all_trials(front: "Front") -> Table:
 
 
 def commands(front: "Front") -> dict[str, str]:
-    """Lines that ``export`` the middle student of the front, and ``pick`` it by a budget."""
-    if not front.members:
+    """Lines that ``export`` the student at the knee of the front, and ``pick`` one by a budget."""
+    if not front.students:
         return {}
-    middle = front.members[len(front.members) // 2]
-    goal, folder = front.goals.goals[0], shlex.quote(str(front.folder))
-    value = middle.measurements[goal.name].value
-    budget = value + goal.sign * 0.02 * abs(value)  # rounding must not put it out of reach
+    knee, folder = front.knee().trial, quoted(front.folder)
+    budgets = [(goal.name, _budget(knee, goal)) for goal in front.goals.goals]
+    # a budget that leads to the same student, if there is one
+    name, bound = next(
+        (one for one in budgets if front.pick(**{one[0]: float(one[1])}).trial is knee), budgets[0]
+    )
     return {
-        "export": f"protege export {folder} --trial {middle.number}",
-        "pick": f"protege pick {folder} {goal.name}={significant(budget).replace(',', '')}",
+        "export": f"protege export {folder} --trial {knee.number}",
+        "pick": f"protege pick {folder} {quoted(f'{name}={bound}')}",
     }
+
+
+def error_notes(front: "Front") -> list[str]:
+    """What to know of the errors in the table of the front."""
+    figures = [(t.number, t.measurements[n]) for t in front.members for n in front.goals.names]
+    floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
+    notes = [FLOOR_NOTE.format(share) for share in sorted(floors)]
+    notes += [DOMINATED_NOTE] if front.beaten else []
+    graded: dict[str, list[int]] = {}
+    for number, one in figures:
+        if note := grade_note(one):
+            graded.setdefault(note, []).append(number)
+    return notes + [
+        f"{listed(dict.fromkeys(of))}: latency of {note}." for note, of in graded.items()
+    ]
+
+
+def _budget(trial: Trial, goal: Goal) -> str:
+    """The trial's value to three digits, rounded so that the trial is within it."""
+    value = trial.measurements[goal.name].value
+    digits = 2 - floor(log10(abs(value))) if value else 0
+    towards = ceil if goal.direction == "minimize" else floor
+    return f"{towards(value * 10**digits) / 10**digits:.{max(0, digits)}f}"
+
+
+def _beside(front: "Front") -> str:
+    """What students on the front are, and who is on it beside them."""
+    others = [f"the {front.role(trial)}" for trial in front.members if front.role(trial)]
+    beside = f"; {' and '.join(others)} not counted" if others else ""
+    return f"no trial is better in one goal and no worse in the rest{beside}"
 
 
 def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
@@ -226,18 +280,13 @@ def _measured(trials: Sequence[Trial], goal: Goal) -> list[Cell]:
         spread = f"{one.spread:,.{places}f}" if one else ""
         shown = any(digit in spread for digit in "123456789")
         text = f"{one.value:,.{places}f}" if one and isfinite(one.value) else "-"
-        cells.append(Cell(text, spread if shown else ""))
+        mark = f"({FLOOR})" if one and shown and ERROR_FLOOR in one.details else ""
+        cells.append(Cell(text, spread if shown else "", mark))
     return cells
 
 
 def _ms(value: float) -> str:
     return significant(value) if isfinite(value) else "-"
-
-
-def _speedup(trial: Trial) -> float:
-    """How many times faster than the teacher a latency found the student; NaN if none did."""
-    details = [found.details.get("speedup") for found in trial.measurements.values()]
-    return next((float(value) for value in details if value is not None), nan)
 
 
 def _sizes(trial: Trial, more: Sequence[str]) -> list[str]:

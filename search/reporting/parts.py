@@ -5,8 +5,10 @@ from typing import Any, Literal, NamedTuple
 
 import plotly.graph_objects as go
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from protege.search.plain import printable
 from protege.search.reporting.figures import DARK, LIGHT
 
 
@@ -18,10 +20,11 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One value as it is read, and its standard error if it has one."""
+    """One value as it is read, its standard error if it has one, and what marks the error."""
 
     text: str
     spread: str = ""
+    mark: str = ""
 
 
 class Table(NamedTuple):
@@ -48,16 +51,22 @@ def plot(name: str, title: str, says: str, figure: go.Figure) -> Plot:
 
 
 def render(template: str, **given: Any) -> str:
-    """One of the templates beside this file as HTML; all that is given it is escaped."""
+    """One of the templates beside this file as HTML; all that is given it is shown as text."""
     environment = Environment(
         loader=FunctionLoader(_source),
         undefined=StrictUndefined,
         autoescape=True,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     palettes = {"light": LIGHT._asdict(), "dark": DARK._asdict()}
     return environment.get_template(template).render(plotly_js=get_plotlyjs(), **palettes, **given)
+
+
+def _shown(value: Any) -> Any:
+    """Write out what a browser would not show, such as controls of the text's direction."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _source(template: str) -> str:

@@ -1,7 +1,6 @@
 """What the figures of the report show, as frames: every decision is made here, none in drawing."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import combinations, product
 from math import inf, isfinite, nan
 from typing import TYPE_CHECKING
@@ -9,8 +8,19 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from protege.objectives import Measurement
+from protege.objectives.latency import ERROR_FLOOR
 from protege.search.goals import Goal
-from protege.search.reporting.wording import CHOSEN, SIZES, significant, titled
+from protege.search.plain import plotted
+from protege.search.reporting.wording import (
+    CHOSEN,
+    DOMINATED_BY,
+    FLOOR,
+    SIZES,
+    grade_note,
+    listed,
+    significant,
+    titled,
+)
 from protege.search.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -32,6 +42,8 @@ HOUSEKEEPING = {
     "steps",
     "low",
     "high",
+    "measured_error_ms",
+    ERROR_FLOOR,
 }
 """Details of measurements that say how they were made; hovers leave them out."""
 
@@ -42,6 +54,9 @@ HOVER_LINES = (
     CHOSEN,
 )
 """What of a student stands on one line of a hover."""
+
+INDENT = "\N{NO-BREAK SPACE}" * 4
+"""Sets off the details of a figure in a hover."""
 
 APART = (0.07, 0.05)
 """Two labels nearer than these shares of a plot's width and height would overlap."""
@@ -158,14 +173,20 @@ def _hover(front: "Front", trial: Trial) -> str:
     for goal in front.goals.goals:
         found = trial.measurements.get(goal.name)
         if found is not None:
+            note = grade_note(found)
             lines += [f"{titled(goal)}: {_reading(found)}", _details(found)]
-    text = [escape(line, quote=False) for line in lines if line]
-    return "<br>".join([f"<b>{escape(trial.label, quote=False)}</b>", *text])
+            lines += [INDENT + note] if note else []
+    above = front.beaten.get(trial.number)
+    lines += [f"{DOMINATED_BY} {listed(above)}"] if above else []
+    text = [plotted(line, keep=INDENT) for line in lines if line]
+    return "<br>".join([f"<b>{plotted(trial.label)}</b>", *text])
 
 
 def _reading(found: Measurement) -> str:
     exact = found.spread <= 1e-9 * abs(found.value)
-    return significant(found.value) + ("" if exact else f" ± {significant(found.spread, 2)}")
+    floor = f" ({FLOOR})" if ERROR_FLOOR in found.details else ""
+    error = f" ± {significant(found.spread, 2)}{floor}"
+    return significant(found.value) + ("" if exact else error)
 
 
 def _details(found: Measurement) -> str:
@@ -175,7 +196,7 @@ def _details(found: Measurement) -> str:
         for name, value in found.details.items()
         if name not in HOUSEKEEPING and value != found.value
     ]
-    return "\N{NO-BREAK SPACE}" * 4 + ", ".join(words[:3]) if words else ""
+    return INDENT + ", ".join(words[:3]) if words else ""
 
 
 def _steps(frame: pd.DataFrame, x: Goal, y: Goal) -> "pd.Index[int]":

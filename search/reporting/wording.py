@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from math import floor, isfinite, log10
 
+from protege.objectives import Measurement
+from protege.objectives.latency import ERROR_FLOOR, Grade
 from protege.search.goals import Goal
 from protege.search.trial import Trial
 
@@ -22,8 +24,14 @@ SIZES = {
 }
 """What may differ between students."""
 
+FLOOR = "floor"
+"""Marks an error that is the least one claimed, as the measurement's own was smaller."""
+
 CHOSEN = ("layer_policy", "width_policy", "healing")
 """How a student of given sizes is made."""
+
+WITHIN_NOISE, DOMINATED_BY = "within noise of", "dominated within noise by"
+"""Headings of the columns that say what measurement error leaves open."""
 
 RARELY_CUT = ("num_decoder_layers", "num_experts", "moe_intermediate_size", "vocab_size")
 """Sizes that few studies search: a table has them where its trials differ in them."""
@@ -33,6 +41,25 @@ def rarely_cut(trials: Iterable[Trial]) -> list[str]:
     """Those of the sizes that few studies search in which these trials differ."""
     sizes = [trial.architecture for trial in trials]
     return [name for name in RARELY_CUT if len({own.get(name) for own in sizes}) > 1]
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """Trials by their numbers: ``t3 t12``."""
+    return " ".join(f"t{number}" for number in numbers)
+
+
+def figure(found: Measurement) -> str:
+    """A value with its standard error; ``(floor)`` marks an error that is the least one claimed."""
+    # what is exact, or is so but for rounding, has no error worth a digit
+    spread = found.spread if found.spread > 1e-9 else 0.0
+    floor = f" ({FLOOR})" if ERROR_FLOOR in found.details else ""
+    return f"{found.value:.4g} ± {spread:.2g}{floor}"
+
+
+def grade_note(found: Measurement | None) -> str:
+    """What a latency's grade says against it; empty for the best grade and for other figures."""
+    grade = found.details.get("grade") if found else None
+    return f"grade {grade}: {Grade(str(grade)).meaning}" if grade and grade != Grade.A else ""
 
 
 def decimals(values: Sequence[float], digits: int = 3) -> int:

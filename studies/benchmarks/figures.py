@@ -50,7 +50,7 @@ def conclude(topic: str, figures: Sequence[Figure]) -> None:
         spread = "" if one.low == one.high else f"{one.low:.4g} - {one.high:.4g}"
         table.add_row(one.figure, f"{one.value:.4g}", spread, one.unit, one.compared_with)
     # as wide as it needs to be where nobody's window bounds it
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    Console(width=None if sys.stdout.isatty() else 140, markup=False).print(table)
     path = FOLDER / f"{topic}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps([asdict(one) for one in figures], indent=1) + "\n")

@@ -1,7 +1,8 @@
 """How far latency can be believed on this machine, and how that compares with a naive timer.
 
-Four parts, each with its own figures: twelve near-tied encoders timed in other processes at other
-times while a load generator keeps one core busy (``spread``); the latency model on architectures
+Five parts, each with its own figures: twelve near-tied encoders timed in other processes at other
+times while a load generator keeps one core busy (``spread``); whether standard errors hold what
+repeated measurements differ by (``repeatability``); the latency model on architectures
 that it has not seen (``model``); the runtimes side by side (``runtimes``); and an exported student
 timed by a study and by ``protege measure`` (``agreement``).
 """
@@ -9,11 +10,18 @@ timed by a study and by ``protege measure`` (``agreement``).
 import sys
 
 from protege.search.cli import guarded
-from studies.benchmarks import latency_agreement, latency_learned, latency_noise, latency_runtimes
+from studies.benchmarks import (
+    latency_agreement,
+    latency_learned,
+    latency_noise,
+    latency_repeatability,
+    latency_runtimes,
+)
 from studies.benchmarks.parts import run_parts
 
 PARTS = {
     "spread": latency_noise.figures,
+    "repeatability": latency_repeatability.figures,
     "model": latency_learned.figures,
     "runtimes": latency_runtimes.figures,
     "agreement": latency_agreement.figures,

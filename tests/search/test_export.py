@@ -20,6 +20,7 @@ from protege.search import Front, Trial
 from protege.search.about import about
 from protege.search.export import published
 from protege.search.goals import Goals
+from protege.search.plain import code
 from protege.spaces import BadInput, Teacher
 from tests.search.toys import WIDE, retention, teacher, toy
 from tests.tiny import CASES, texts
@@ -61,8 +62,34 @@ def test_the_card_is_one_the_hub_can_read(front: Front, student: Path) -> None:
     card = (student / "README.md").read_text(encoding="utf-8")
     trial = front.members[0]
     assert f"# {trial.label}" in card
-    assert f"| retention | {trial.measurements['retention'].value:.4g} |" in card
+    assert f"| `retention` | {trial.measurements['retention'].value:.4g} |" in card
     assert "SentenceTransformer(" in card
+
+
+NAMES = ["a`b|c", "<script>alert(1)</script>", "x\n---\nevil: yes\n", "\u202egnp", "](http://x)"]
+"""Names that would be Markdown, HTML or YAML of their own."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_in_a_card_are_text(front: Front, folder: Path, name: str) -> None:
+    trial = front.members[0]
+    details = {"grade": "C", "error_floor": "1.5%"}
+    odd = replace(
+        trial,
+        measurements={**trial.measurements, name: Measurement(8.0, 0.12, (), details)},
+    )
+    teacher = {**front.about["teacher"], "source": name, "is_hub_id": True}
+    about = {**front.about, "name": name, "teacher": teacher}
+    replace(front, about=about).export(odd, folder / "student")
+    assert "base_model" not in front_matter(folder / "student")  # it is no id on the hub
+    assert "evil" not in front_matter(folder / "student")
+    card = (folder / "student" / "README.md").read_text(encoding="utf-8")
+    body = card.split("---\n", 2)[2]
+    assert body.count(code(name)) >= 2  # study and measurement
+    assert f"| {code(name)} | 8 | 0.12 (floor) |" in body
+    assert "An error marked (floor) is 1.5% of the value" in body
+    assert f"The figure of {code(name)} has the grade C" in body
+    assert all(line.isprintable() for line in body.splitlines())
 
 
 def test_every_student_on_the_front_loads_as_a_sentence_transformer(

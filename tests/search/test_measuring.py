@@ -58,7 +58,7 @@ def test_one_model_alone_is_just_timed(
     assert lines[1].startswith("model")
     assert "p90 ms" in lines[1]
     assert lines[2].startswith(folders[1])
-    assert len(lines) == 3
+    assert all(line.startswith("grade ") for line in lines[3:])  # what other work did to it
 
 
 def test_a_model_beside_itself_is_a_slip(

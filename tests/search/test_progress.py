@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from protege.search.progress import bar, watching
+from protege.search.progress import bar, complain, say, say_table, watching
 
 
 def shown(*, terminal: bool) -> str:
@@ -34,3 +34,39 @@ def test_a_terminal_alone_sees_what_is_going_on(*, terminal: bool) -> None:
     with watching("heads", console) as announce:
         announce("heads by ablation 50%")
     assert ("heads by ablation 50%" in output.getvalue()) == terminal
+
+
+FOREIGN = ["a[v2]", "x[/y]", "[bold]q[/bold]", "\x1b[2J\rz", "txt\u202egpj", "\x9b5mq\n[red]"]
+"""Names that are markup, or that would rewrite the terminal."""
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_name_is_shown_as_text_while_a_study_runs(name: str) -> None:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=200, color_system=None)
+    with bar(name, 5, console) as line:
+        line.doing(f"distil {name}")
+    with watching("heads", console) as announce:
+        announce(f"timing {name}")
+    shown = output.getvalue()
+    plain = name.encode("unicode_escape").decode("ascii")
+    for told in (plain, f"distil {plain}", f"timing {plain}"):
+        assert told in shown
+    assert name.isprintable() or name not in shown
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_table_has_names_as_text(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    say_table([{"model": name, f"{name} ms": 1.5}])
+    shown = capsys.readouterr().out
+    plain = name.encode("unicode_escape").decode("ascii")
+    assert shown.count(plain) == 2
+    assert shown.replace("\n", "").isprintable()
+
+
+def test_what_is_printed_rewrites_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("two\nlines \x1b]0;title\x07\u2066")
+    complain("no \x1b[1A[v2]\r")
+    output = capsys.readouterr()
+    assert output.out == "two\nlines \\x1b]0;title\\x07\\u2066\n"
+    assert output.err == "no \\x1b[1A[v2]\\r\n"

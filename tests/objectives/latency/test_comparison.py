@@ -62,6 +62,7 @@ def test_models_are_told_on_the_scale_of_the_first(encoder: Blueprints) -> None:
     assert (second.latency_ms, second.ratio) == (2.0, 0.5)
     assert (third.latency_ms, third.ratio) == (1.0, 0.25)
     assert third.spread_ms == pytest.approx(0.015)
+    assert [one.floor for one in (first, second, third)] == [False, True, True]
 
 
 def test_prefill_and_steps_are_told_apart(decoder: Blueprints) -> None:

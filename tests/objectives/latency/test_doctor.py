@@ -25,6 +25,7 @@ def test_a_quiet_device_needs_nothing_done() -> None:
 def test_drift_between_processes_is_told() -> None:
     findings = found(Device(pace=(1.0, 1.5, 1.0)))
     assert findings["the same model alone"].found == "50.0% between processes, by the clock"
+    assert "let it cool down" in findings["the same model alone"].advice
     assert findings["a model beside itself"].found.startswith("off by 0.0%")
 
 

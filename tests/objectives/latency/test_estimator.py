@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from protege.objectives.latency.device.loop import Sample, wall_ms
 from protege.objectives.latency.estimator import (
+    LEAST_SPREAD,
+    Combined,
     Grade,
     another_process,
     combine,
@@ -99,19 +101,21 @@ def test_two_processes_do_if_they_agree_and_five_if_they_never_do(
 def test_processes_combine_to_their_median_with_a_spread_in_any_order(
     values: list[float], shuffled: random.Random
 ) -> None:
-    value, spread = combine(values)
-    assert value == median(values)
-    assert spread >= 0.015
+    found = combine(values)
+    assert found.value == median(values)
+    assert found.spread == max(found.deviation, LEAST_SPREAD)
+    assert found.is_floor == (found.spread > found.deviation)
     again = list(values)
     shuffled.shuffle(again)
-    assert combine(again) == (value, spread)
+    assert combine(again) == found
 
 
 def test_the_spread_is_the_scaled_deviation_between_processes() -> None:
-    value, spread = combine([0.9, 1.0, 1.2])
-    assert value == 1.0
-    assert spread == pytest.approx(0.14826)
-    assert combine([1.0, 1.0, 1.0]) == (1.0, 0.015)
+    found = combine([0.9, 1.0, 1.2])
+    assert tuple(found) == pytest.approx((1.0, 0.14826, 0.14826))
+    assert not found.is_floor
+    assert combine([1.0, 1.0, 1.0]) == Combined(1.0, 0.0, LEAST_SPREAD)
+    assert combine([1.0, 1.01]).is_floor
 
 
 @pytest.mark.parametrize(
@@ -124,6 +128,35 @@ def test_grades_tell_how_far_other_processes_got_in_the_way(
     traces = [noisy(preempted, of=10)]
     assert contaminated_share(traces) == preempted / 10
     assert grade(traces, threads) == Grade(expected)
+
+
+@pytest.mark.parametrize(
+    ("own", "drift", "throttled", "expected"),
+    [
+        ("A", 0.05, "", "A"),
+        ("A", 0.10, "", "A"),
+        ("A", 0.11, "", "B"),
+        ("A", -0.2, "", "B"),
+        ("A", 0.25, "", "B"),
+        ("A", 0.2501, "", "C"),
+        ("B", -0.5, "", "C"),
+        ("C", 0.0, "", "C"),
+        ("unreliable", 0.5, "", "unreliable"),
+        ("A", 0.0, "hot", "B"),
+        ("C", 0.0, "hot", "C"),
+    ],
+)
+def test_a_grade_falls_with_the_drift_of_the_reference(
+    own: str, drift: float, throttled: str, expected: str
+) -> None:
+    assert Grade(own).lowered(drift, throttled) == Grade(expected)
+
+
+def test_every_grade_but_the_best_says_what_is_wrong() -> None:
+    meanings = {grade: grade.meaning for grade in Grade}
+    assert meanings.pop(Grade.A) == ""
+    assert all(meanings.values())
+    assert len(set(meanings.values())) == len(meanings)
 
 
 def test_a_long_call_may_be_interrupted_now_and_then() -> None:

@@ -3,7 +3,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import pytest
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency import Latency, LocalCPU, Plan, Unmeasured, Workload, nursery
+from protege.objectives.latency.job import Trace
+from protege.objectives.latency.models import Model
 from protege.objectives.objective import Cost, Objective, exceeds
 from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
@@ -185,33 +187,104 @@ def test_a_tail_is_not_read_off_processor_time(candidate: Cut, encoder: Blueprin
 
 
 @pytest.mark.parametrize(
-    ("pace", "processes", "told"),
+    ("pace", "processes", "told", "grade"),
     [
-        ((1.0, 1.0, 1.05, 1.05), 4, ""),  # as it was
-        ((1.0, 1.0, 1.2, 1.2, 1.0, 1.0), 6, ""),  # hot, and cool again
+        ((1.0, 1.0, 1.05, 1.05), 4, "", "A"),  # as it was
+        ((1.0, 1.0, 1.2, 1.2, 1.0, 1.0), 6, "", "A"),  # hot, and cool again
+        ((1.0, 1.0, 1.2, 1.2), 6, "", "B"),  # it stays hot
+        ((1.0, 1.0, 0.85, 0.85), 4, "", "B"),  # it was hot at first
         (
             (1.0, 1.0, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5),
             8,
             "reference_now_ms",
+            "C",
         ),  # it stays slow
-        ((1.0, 1.0, 0.5, 0.5, 0.5, 0.5), 6, "reference_now_ms"),  # it was slow
+        ((1.0, 1.0, 0.5, 0.5, 0.5, 0.5), 6, "reference_now_ms", "C"),  # it was slow
     ],
 )
 def test_a_device_that_drifts_cools_down_and_is_timed_anew(
-    candidate: Cut, encoder: Blueprints, pace: Sequence[float], processes: int, told: str
+    candidate: Cut,
+    encoder: Blueprints,
+    pace: Sequence[float],
+    processes: int,
+    told: str,
+    grade: str,
 ) -> None:
     device = Device(pace)
     found = Latency(device, SMALL, plan=QUICK).measure(candidate(encoder(2), 1))
     assert found.value == pytest.approx(5.5)  # the ratio, on the study's first scale
+    assert found.details["grade"] == grade
     assert len(device.asked) == processes
     assert {n for n in found.details if n.startswith("reference_now")} == set(filter(None, [told]))
     assert found.details.get(told, 11 * pace[-1]) == pytest.approx(11 * pace[-1])
+
+
+def test_the_error_is_told_apart_from_the_floor_under_it(
+    candidate: Cut, encoder: Blueprints
+) -> None:
+    # of a steady device the processes agree, so that the error is the floor
+    steady = Latency(Device(), SMALL, plan=QUICK).measure(candidate(encoder(2), 1))
+    assert steady.spread == pytest.approx(0.015 * steady.value)
+    assert steady.details["error_floor"] == "1.5%"
+    assert steady.details["measured_error_ms"] == 0.0
+    shaky = Latency(Shaky(), SMALL, plan=QUICK).measure(candidate(encoder(2), 1))
+    assert "error_floor" not in shaky.details
+    assert shaky.spread == shaky.details["measured_error_ms"]
+    assert shaky.spread > 0.015 * shaky.value
+
+
+@dataclass(frozen=True)
+class Shaky(Device):
+    """Every process finds the candidate 10 % slower than the one before."""
+
+    label: str = "shaky"
+
+    def description(self) -> dict[str, str]:
+        return {"device": "shaky"}
+
+    def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
+        found = Device.trace(self, models, workload, plan)
+        share = 1.1 ** len(self.asked) if len(models) > 1 else 1.0
+        rounds = tuple(
+            (*row[:-1], row[-1]._replace(wall_ms=row[-1].wall_ms * share)) for row in found.rounds
+        )
+        return replace(found, rounds=rounds)
+
+
+def test_a_busy_machine_is_no_drift_of_the_device(candidate: Cut, encoder: Blueprints) -> None:
+    # wall time triples for other work; processor time, which the device needs, stays
+    busy = Latency(Busy(preemptions=1), SMALL, plan=QUICK).measure(candidate(encoder(2), 1))
+    assert busy.details["grade"] == "B"
+    assert busy.details["reference_drift"] == 0.0
+
+
+@dataclass(frozen=True)
+class Busy(Device):
+    """A device on which other work begins once the reference is known: half the calls suffer."""
+
+    label: str = "busy"
+
+    def description(self) -> dict[str, str]:
+        return {"device": "busy"}
+
+    def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
+        found = Device.trace(self, models, workload, plan)
+        times = 1 if len(models) == 1 else 3
+        rounds = tuple(
+            tuple(
+                one._replace(wall_ms=one.wall_ms * times, preemptions=99 * (times > 1 and k % 2))
+                for one in row
+            )
+            for k, row in enumerate(found.rounds)
+        )
+        return replace(found, rounds=rounds)
 
 
 def test_throttling_is_told_after_another_try(candidate: Cut, encoder: Blueprints) -> None:
     hot = Device(after={"throttle_counts": {"cpu0": 2}})
     found = Latency(hot, SMALL, plan=QUICK).measure(candidate(encoder(2), 1))
     assert found.details["throttled"] == "throttled while it was measured (cpu0)"
+    assert found.details["grade"] == "B"
     assert len(hot.asked) == 6
 
 

@@ -15,6 +15,8 @@ from protege.search.cli import main
 from protege.search.reporting import figures, write_report
 from protege.search.reporting import page as report
 from protege.search.reporting.parts import Table
+from protege.spaces import DiskFull
+from tests.disks import small_disk
 from tests.search.reporting.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, goal, student
 from tests.search.reporting.pages import Page, browser, contrast
 from tests.search.toys import OWN
@@ -28,7 +30,10 @@ needs_chromium = pytest.mark.skipif(
 def texts(table: Table) -> list[dict[str, str]]:
     """The table's cells by the titles of their columns, errors behind a ±."""
     titles = [column.title for column in table.columns]
-    rows = [[f"{c.text} ± {c.spread}" if c.spread else c.text for c in row] for row in table.rows]
+    rows = [
+        [f"{c.text} ± {c.spread} {c.mark}".rstrip() if c.spread else c.text for c in row]
+        for row in table.rows
+    ]
     return [dict(zip(titles, row, strict=True)) for row in rows]
 
 
@@ -51,7 +56,10 @@ def test_facts_count_what_became_of_the_trials() -> None:
     found = {term: (figure, note) for term, figure, note in report.facts(raced)}
     became = "4 complete, 1 stopped, 1 screened, 1 failed; 61 students in the space"
     assert found["Trials"] == ("7", became)
-    assert found["Students on the front"][0] == "3"
+    assert found["Students on the front"] == (
+        "2",
+        "no trial is better in one goal and no worse in the rest; the naive half not counted",
+    )
     assert found["Time spent"][0] == "1 h 7 min"
     assert found["Teacher"][1] == "bert, 4 layers of 24, 6 heads, feed-forward 40, vocabulary 96"
 
@@ -138,8 +146,7 @@ def test_the_commands_of_the_report_do_what_it_says(
     program, *words = commands["pick"].split()
     assert program == "protege"
     assert main(words) == 0
-    middle = front.members[len(front.members) // 2]
-    assert f"trial {middle.number}:" in capsys.readouterr().out
+    assert f"trial {front.knee().trial.number}:" in capsys.readouterr().out
     exported = tmp_path / "exported"
     assert main([*commands["export"].split()[1:], "--to", str(exported)]) == 0
     assert (exported / "config.json").exists()
@@ -147,13 +154,63 @@ def test_the_commands_of_the_report_do_what_it_says(
 
 def test_a_folder_with_spaces_is_quoted_in_the_commands() -> None:
     commands = report.commands(classic(folder=Path("my runs/toy")))
-    assert commands["export"] == "protege export 'my runs/toy' --trial 3"
-    assert commands["pick"] == "protege pick 'my runs/toy' latency_ms=30.6"
+    assert commands["export"] == "protege export 'my runs/toy' --trial 2"
+    assert commands["pick"] == "protege pick 'my runs/toy' latency_ms=20.0"
 
 
 def test_a_budget_in_thousands_is_written_as_one_types_it() -> None:
-    slow = drawn([LATENCY, RETENTION], [(1669.0, 1.0), (1238.0, 0.5), (436.0, 0.1)])
-    assert report.commands(slow)["pick"].endswith("latency_ms=1263")
+    rows = [(1669.0, 1.0), (400.0, 0.1), (1238.0, 0.5)]
+    assert report.commands(drawn([LATENCY, RETENTION], rows))["pick"].endswith("latency_ms=1240")
+
+
+def test_a_goal_is_one_word_of_the_commands_whatever_its_name() -> None:
+    odd = goal("size; touch x\n\x1b[2J")
+    commands = report.commands(drawn([odd, RETENTION], [(9.0, 1.0), (2.0, 0.1), (5.0, 0.8)]))
+    assert commands["pick"].isprintable()
+    line = f"set -- {commands['pick']}; printf '%s|' \"$@\""
+    said = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout.decode()
+    assert said == f"protege|pick|runs/toy|{odd.name}=5.00|"
+
+
+@pytest.mark.parametrize(
+    "rows", [[(40.0, 1.0)], [(40.0, 1.0), (10.0, 0.3)]], ids=["teacher", "and naive half"]
+)
+def test_no_command_is_suggested_where_there_is_no_student(
+    rows: list[tuple[float, float]],
+) -> None:
+    front = drawn([LATENCY, RETENTION], rows)
+    assert report.commands(front) == {}
+    text = Page(report.page(front)).text
+    assert "There is no student on the front yet" in text
+    assert "protege export" not in text
+
+
+def test_errors_that_are_floors_and_grades_that_are_bad_are_said() -> None:
+    def found(ms: float, kept: float, **details: str) -> dict[str, Measurement]:
+        return {
+            "latency_ms": Measurement(ms, ms * 0.015, (), details),
+            "retention": Measurement(kept, 0.001),
+        }
+
+    rows = [
+        student(5, {}, measurements=found(30.0, 0.93, grade="A", error_floor="1.5%")),
+        student(6, {}, measurements=found(30.2, 0.95, grade="C")),
+        student(7, {}, measurements=found(12.0, 0.5, grade="B", error_floor="1.5%")),
+    ]
+    front = drawn([LATENCY, RETENTION], [(40.0, 1.0), (39.0, 0.1)], *rows)
+    cells = {row["Trial"]: row for row in texts(report.students(front))}
+    shown = {number: row["Latency (ms)"] for number, row in cells.items()}
+    assert shown["5"] == "30.0 ± 0.4 (floor)"
+    assert shown["6"] == "30.2 ± 0.5"
+    assert {number: row["Dominated within noise by"] for number, row in cells.items()} == {
+        **dict.fromkeys("670", ""),
+        "5": "t6",
+    }
+    notes = report.error_notes(front)
+    assert notes[0].startswith("An error marked (floor) is 1.5% of the latency")
+    assert notes[1].startswith("A student that is dominated within noise")
+    assert [note[:20] for note in notes[2:]] == ["t7: latency of grade", "t6: latency of grade"]
+    assert all(note in Page(report.page(front)).text for note in notes)
 
 
 def test_the_first_plot_is_large_and_every_pair_has_one() -> None:
@@ -258,13 +315,24 @@ def test_sections_without_anything_to_show_are_left_out() -> None:
 
 
 def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
-    path = tmp_path / "index.html"
-    path.write_text("before")
-    odd = classic(name="\ud800")  # half a character, which UTF-8 has no bytes for
-    with pytest.raises(UnicodeEncodeError, match="surrogates not allowed"):
-        write_report(odd, path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["index.html"]
-    assert path.read_text() == "before"
+    with small_disk(tmp_path / "small", 1) as disk:
+        path = disk / "index.html"
+        path.write_text("before")
+        with pytest.raises(DiskFull):
+            write_report(classic(), path)
+        assert [entry.name for entry in disk.iterdir()] == ["index.html"]
+        assert path.read_text() == "before"
+
+
+def test_names_with_controls_of_text_are_written_out() -> None:
+    odd = goal("si\x1b[2Jze\u202e")
+    rows = [(9.0, 1.0), (2.0, 0.1), (5.0, 0.8)]
+    front = drawn([odd, RETENTION], rows, name="x\u2066\ud800", folder=Path("runs/\u202egnp"))
+    page = report.page(front)
+    assert "\u202e" not in page
+    assert "\x1b" not in page
+    assert "x\\u2066\\ud800" in Page(page).text
+    assert "Si\\x1b[2Jze\\u202e" in Page(page).text
 
 
 @needs_chromium
