@@ -60,7 +60,7 @@ class Ledger:
         """Tell what a process that died had measured and recorded, but not told."""
         for trial in self._unfinished():
             if "protege" in trial.user_attrs:
-                self.tell(_read(trial))
+                self.tell(_read(trial, self.study.study_name))
 
     def ask(self) -> tuple[int, Architecture]:
         """The number and the architecture of the next trial: one that was never asked for before.
