@@ -181,8 +181,10 @@ def test_two_studies_of_one_database_have_a_folder_each(folder: Path, teacher: T
         assert (target / "model.safetensors").read_bytes() == weights[name].read_bytes()
     with pytest.raises(BadInput, match="found 2: one, two; name one of them, or give its run"):
         Front.read(storage)
-    for options in (["--study", "two"], ["--study=two"]):
-        assert main(["pick", storage, "memory_mb=1", *options]) == 0
+    for number, options in enumerate((["--study", "two"], ["--study=two"])):
+        to = folder / f"again-{number}"
+        assert main(["export", storage, "--trial", "1", "--to", str(to), *options]) == 0
+        assert (to / "model.safetensors").read_bytes() == weights["two"].read_bytes()
 
 
 @pytest.mark.parametrize("given_as", ["folder", "storage"])
