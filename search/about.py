@@ -35,8 +35,7 @@ def about(search: "Search", goals: Goals, heads: Sequence[Mapping[str, Any]]) ->
     latencies = [one for one in search.objectives if isinstance(one, Latency)]
     return {
         "name": search.name,
-        # none: wherever the database is, so that a run folder can be moved
-        "folder": None if _is_beside(search) else str(Path(search.folder).resolve()),
+        "folder": _folder(search),
         "artifacts": search.artifacts,
         "private": search.private,
         "seed": search.seed,
@@ -62,6 +61,9 @@ def about(search: "Search", goals: Goals, heads: Sequence[Mapping[str, Any]]) ->
     }
 
 
-def _is_beside(search: "Search") -> bool:
-    database = database_path(search.storage)
-    return database is not None and database.parent.resolve() == Path(search.folder).resolve()
+def _folder(search: "Search") -> str:
+    """Return the run folder, relative to the database if it is beside it: both can be moved."""
+    folder, database = Path(search.folder).resolve(), database_path(search.storage)
+    if database is not None and folder.is_relative_to(beside := database.parent.resolve()):
+        return str(folder.relative_to(beside))
+    return str(folder)

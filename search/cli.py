@@ -1,6 +1,7 @@
 """The command line: a thin edge over the Python interface."""
 
 import argparse
+import errno
 import logging
 import runpy
 import sys
@@ -34,6 +35,7 @@ ENDS = (
     "Exit codes: 0, 2 for what cannot be done, 130 after Ctrl-C, 143 after SIGTERM, 129 after "
     "SIGHUP. Signals end a command in order: finished trials are kept, the same line goes on."
 )
+STUDY = "the study's name, where a storage has several"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,7 +129,7 @@ def _fidelity(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    say(f"Report: {printable(_front(options.run).report(options.folder))}")
+    say(f"Report: {printable(_front(options).report(options.folder))}")
 
 
 def _heads(options: argparse.Namespace) -> None:
@@ -136,32 +138,34 @@ def _heads(options: argparse.Namespace) -> None:
     teacher, data, beside = _teacher_and_data(options.teacher, options.texts)
     with watching("heads") as announce:
         scores = measure_heads(teacher, data, options.by, options.tokens, announce)
-    page, table = write_heads(scores, teacher.source, (options.to or beside).expanduser())
+    page, table = write_heads(scores, teacher.source, (options.to or beside()).expanduser())
     say(f"Least important by {options.by}:\n{least(scores).to_string(index=False)}")
     say(f"\nHeat-map: {printable(page)}\nTable: {printable(table)}")
 
 
-def _teacher_and_data(given: str, file: Path | None) -> tuple[Teacher, Texts | Questions, Path]:
-    """A teacher, what it reads, and where to put what is found; a study file has all three."""
+def _teacher_and_data(
+    given: str, file: Path | None
+) -> tuple[Teacher, Texts | Questions, Callable[[], Path]]:
+    """A teacher, what it reads, and what gives the folder for the results, marked as a run's."""
     texts = Texts.from_file(file) if file else None
     if given.endswith(".py"):
         search = _search_in(Path(given))
         data = texts or read_in(search.objectives, search.teacher)
-        return search.teacher, data, Path(search.folder)
+        return search.teacher, data, search.claimed_folder
     if texts is None:
         raise BadInput(
             f"{given}: a teacher alone says nothing of its heads; give --texts FILE, one text a "
             "line, or a study file"
         )
-    return Teacher.load(given), texts, Path()
+    return Teacher.load(given), texts, Path
 
 
-def _front(run: str) -> Front:
+def _front(options: argparse.Namespace) -> Front:
     """The front of a run folder, a study.db, a storage URL, or the study file that made them."""
-    if run.endswith(".py"):
-        search = _search_in(Path(run))
+    if options.run.endswith(".py"):
+        search = _search_in(Path(options.run))
         return Front.read(search.storage, search.name)
-    return Front.read(run)
+    return Front.read(options.run, options.study)
 
 
 def _search_in(path: Path) -> Search:
@@ -201,9 +205,12 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write the report of a run")
     report.set_defaults(command=_report)
     report.add_argument("run", help=RUN)
+    report.add_argument("--study", help=STUDY)
     report.add_argument("--folder", type=Path, help="where to (default: report in the run folder)")
 
     pick, export = add_picking(commands, RUN, _front)
+    for command in (pick, export):
+        command.add_argument("--study", help=STUDY)
     heads = commands.add_parser("heads", help="rank a teacher's attention heads")
     heads.set_defaults(command=_heads)
     heads.add_argument("teacher", help="a folder, a hub id, or a study file: its teacher and texts")
@@ -278,6 +285,8 @@ def _one_line(error: Exception) -> str | None:
         return " ".join(str(error).split())
     if has_no_room(error):  # Optuna speaks of a commit; SQLite, beneath it, of the disk
         return "no space left on the device; make room, then run the same line again"
+    if isinstance(error, OSError) and error.filename is not None and error.errno != errno.ENOSPC:
+        return f"{error.filename}: {error.strerror}; mend that, then run the same line again"
     return None
 
 

@@ -86,7 +86,7 @@ class Coordinator:
             self._add(trial)
         front = [one.number for one in self.front]
         sweep(self.folder, front, [one.number for one in self.done])
-        clear(self.folder, front)
+        clear(self.folder, front, self.ledger.numbers())
         self._sync()
 
     def go_on(self, stopping: Stopping, leave: Leaving) -> Iterator[Trial]:

@@ -1,18 +1,17 @@
 """What earlier studies have measured of the same teacher is not measured again."""
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from protege.objectives.latency.target import cpu_model
-from protege.search.front import Front, storage_of
+from protege.search.front import Front
 from protege.search.goals import Goals
-from protege.search.results import artifact
+from protege.search.results import artifact, copied
+from protege.search.run_folder import located
 from protege.search.study import Study, adopt, adoptable, read_study, trials_of
 from protege.spaces import Mismatch, SearchSpace
-from protege.spaces.cache import atomic, remove
 
 
 def take_over(
@@ -45,14 +44,14 @@ def take_over(
         Mismatch: It was made with something else.
     """
     front = Front.read(run)
-    made_with = read_study(storage_of(run), front.name).user_attrs["identity"]
+    made_with = read_study(located(run).storage, front.name).user_attrs["identity"]
     _check_is_alike(front.name, made_with, identity)
     _check_is_here(front)
     found = adoptable(study, space, front.trials)
     on_front = {one.number for one in goals.front([*trials_of(study), *(own for _, own in found)])}
     for there, own in found:
         if own.number in on_front:
-            _copy(front.weights(front.trial(there)), artifact(folder, own.number))
+            copied(front.weights(front.trial(there)), artifact(folder, own.number))
         adopt(study, space, goals, own, front.name)
     return len(found)
 
@@ -81,12 +80,3 @@ def _check_is_here(front: Front) -> None:
 def _without_limits(declared: Sequence[str] | None) -> list[str]:
     """Objectives as they are declared, their limits left out."""
     return [re.sub(r"\b(limit\w*)=[^,)]*", r"\1", text) for text in declared or ()]
-
-
-def _copy(stored: Path, target: Path) -> None:
-    if not stored.is_dir():
-        return  # it was swept away there; it can be measured by, not exported
-    with atomic(target) as scratch:
-        remove(scratch)
-        shutil.copytree(stored, scratch)
-        remove(target)

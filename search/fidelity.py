@@ -1,6 +1,7 @@
 """Whether the short distillation of a search ranks students as a long one does: measured."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -10,12 +11,16 @@ from typing import Any
 from protege.objectives import Candidate, Retention
 from protege.search.agreement import FEWEST, Agreement, agreement, sampled
 from protege.search.goals import Goals
+from protege.search.study import undamaged
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
 from protege.spaces.cache import remove, write_text
 
 FOLDER = "fidelity"
 """In a run folder: what students reach when they are taught for longer."""
+
+_KEPT = re.compile(r"trial-\d{5,}-x\S+\.json")
+"""The names of files that `measured` writes."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,11 @@ class Fidelity:
         """What is kept in a run folder, of the longest runs there are enough of; none without."""
         found: dict[float, list[LongRun]] = {}
         for path in sorted((folder / FOLDER).glob("*.json")):
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            found.setdefault(stored["times"], []).append(LongRun.of_record(stored["run"]))
+            if not _KEPT.fullmatch(path.name):
+                continue  # somebody else's
+            with undamaged(str(path), "remove it, and run protege fidelity again"):
+                stored = json.loads(path.read_bytes())
+                found.setdefault(stored["times"], []).append(LongRun.of_record(stored["run"]))
         enough = {times: runs for times, runs in found.items() if len(runs) >= FEWEST}
         if not enough:
             return None
@@ -140,7 +148,8 @@ def measured(
             run = _taught(retention, make, number, times, told, under_way)
             write_text(path, json.dumps({"times": times, "run": asdict(run)}, indent=1))
         remove(under_way)
-        runs.append(LongRun.of_record(json.loads(path.read_text(encoding="utf-8"))["run"]))
+        with undamaged(str(path), "remove it, and run protege fidelity again"):
+            runs.append(LongRun.of_record(json.loads(path.read_bytes())["run"]))
     return Fidelity(times, tuple(runs))
 
 

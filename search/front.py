@@ -1,8 +1,10 @@
 """The result of a study: who is on the front, which one fits a budget, and how to take it away."""
 
+import errno
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +31,17 @@ from protege.search.reporting.wording import (
 )
 from protege.search.reporting.wording import SIZES as WORDS
 from protege.search.results import artifact
-from protege.search.study import Sent, database_path, read_study, shown, trials_of
+from protege.search.run_folder import RunFolder, folder_name, found_folder, located
+from protege.search.study import (
+    Sent,
+    database_path,
+    explained,
+    read_study,
+    run_of,
+    shown_storage,
+    trials_of,
+    undamaged,
+)
 from protege.search.ties import Noise
 from protege.search.trial import State, Trial
 from protege.search.weights import damage
@@ -40,16 +52,13 @@ from protege.spaces.knobs import SIZES
 TEACHER, NAIVE = "teacher", "naive half"
 """What those are called that students are compared with."""
 
-DATABASE, MEASURED = "study.db", "measured"
-"""In a run folder: the study, and what its students take elsewhere."""
+MEASURED = "measured"
+"""In a run folder: what the study's students take elsewhere."""
 
+ADVICE = "name another folder with folder= or --folder"
 
-def storage_of(run: str | Path) -> str:
-    """The storage URL of a run: of its folder, its ``study.db``, or the URL itself."""
-    if "://" in str(run):
-        return str(run)
-    path = Path(run)
-    return f"sqlite:///{path / DATABASE if path.is_dir() else path}"
+_KEPT = re.compile(r"[0-9a-f]{16}\.json")
+"""The names of files that `Front.keep` writes."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,8 @@ class Front:
         trials: Every trial that was told.
         about: What the study recorded of itself: teacher, seed, seconds by phase.
         sent: The weights that are in a store, if the study has one.
+        run: The id that binds the study and its run folder.
+        database: The file with the study, or None for a server.
     """
 
     name: str
@@ -71,31 +82,38 @@ class Front:
     trials: tuple[Trial, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
     sent: Sent | None = None
+    run: str = ""
+    database: Path | None = None
 
     @classmethod
     def read(cls, run: str | Path, name: str | None = None) -> "Front":
-        """The front of a run: its folder, its ``study.db``, or a storage URL.
+        """Read the front of a run.
+
+        Args:
+            run: The run folder, its ``study.db``, or a storage URL.
+            name: The study, where the storage has several.
 
         Raises:
-            BadInput: There is no study, or it has no finished trial.
+            BadInput: There is no study, it has no finished trial, or it is damaged or of another
+                format.
         """
-        place = storage_of(run)
-        named = shown(place) if place == str(run) else run
-        study = read_study(place, name)
-        about = study.user_attrs.get("about")
-        if about is None:
-            raise BadInput(f"{named}: the study {study.study_name!r} was not made by protege")
-        trials = tuple(trials_of(study))
-        if not any(trial.state is State.COMPLETE for trial in trials):
-            raise BadInput(f"{named}: no finished trial yet; run the study first, or for longer")
-        goals = Goals.of_records(about["goals"])
-        database = database_path(place)
-        beside = database.parent if database else Path()
-        folder = Path(about["folder"]) if about["folder"] else beside
-        sent = Sent.by(study, about.get("artifacts", ""))
-        if sent and not folder.exists():  # another machine: its paths mean nothing here
-            folder = Path("runs") / study.study_name
-        return cls(study.study_name, folder, goals, trials, about, sent)
+        place = located(run)
+        with undamaged(shown_storage(place.storage)), explained(place.storage):
+            study = read_study(place.storage, name or place.study or None)
+            named = study.study_name
+            own = run_of(study, shown_storage(place.storage))
+            trials = tuple(trials_of(study))
+            if not any(trial.state is State.COMPLETE for trial in trials):
+                raise BadInput(
+                    f"{shown_storage(place.storage)}: study {named!r} has no finished trial yet; "
+                    "run the study first, or for longer"
+                )
+            about = study.user_attrs["about"]
+            goals = Goals.of_records(about["goals"])
+            sent = Sent.by(study, about["artifacts"])
+            folder = found_folder(place, named, own, about["folder"])
+            database = database_path(place.storage)
+            return cls(named, folder, goals, trials, about, sent, own, database)
 
     @cached_property
     def members(self) -> list[Trial]:
@@ -118,9 +136,13 @@ class Front:
         """Milliseconds of its students elsewhere: by place, then by the student's label."""
         found = {}
         for path in sorted((self.folder / MEASURED).glob("*.json")):
-            record = json.loads(path.read_text(encoding="utf-8"))
-            models: Mapping[str, Any] = record["models"]
-            found[str(record["label"])] = {name: float(one["ms"]) for name, one in models.items()}
+            if not _KEPT.fullmatch(path.name):
+                continue  # somebody else's
+            with undamaged(str(path), "remove the file, or measure there again"):
+                record = json.loads(path.read_bytes())
+                models: Mapping[str, Any] = record["models"]
+                label = str(record["label"])
+                found[label] = {name: float(one["ms"]) for name, one in models.items()}
         return found
 
     @cached_property
@@ -186,8 +208,8 @@ class Front:
 
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
         """Keep what ``protege measure`` found of its students in a place; tables tell it too."""
-        path = self.folder / MEASURED / f"{digest(label.encode())}.json"
-        with self._owned():
+        path = self._own_folder() / MEASURED / f"{digest(label.encode())}.json"
+        with _written(path, ADVICE), self._owned():
             write_text(path, json.dumps({"label": label, **record}, indent=1))
         return path
 
@@ -262,7 +284,11 @@ class Front:
         stored = artifact(self.folder, trial.number)
         damaged = damage(stored, trial.weights)
         if damaged and self.sent and trial in self.members:
-            with self._owned():
+            stored = artifact(self._own_folder(), trial.number)
+            with (
+                _written(stored, "read the study where there is a disk that can be written"),
+                self._owned(),
+            ):
                 self.sent.fetch(stored)
             damaged = damage(stored, trial.weights)
         if damaged and stored.exists():
@@ -283,7 +309,8 @@ class Front:
             BadInput: The folder has something in it, or the trial's weights were not kept.
         """
         chosen = self.trial(trial) if isinstance(trial, int) else trial
-        target = Path(folder) if folder else self.folder / "students" / chosen.label
+        inside = Path("students", folder_name(chosen.label))
+        target = Path(folder) if folder else self._own_folder() / inside
         stored = self.weights(chosen)
         if chosen in self.members and not stored.exists():
             where, what = str(stored), "restore the folder from a copy, or run a new study"
@@ -293,26 +320,52 @@ class Front:
                 f"trial {chosen.number} ({chosen.label}): on the front, but its weights are not in "
                 f"{where}; {what}"
             )
-        return export(chosen, stored, target, self.about)
+        with _written(target, "export into a folder on another disk"):
+            return export(chosen, stored, target, self.about)
 
     def report(self, folder: str | Path | None = None) -> Path:
-        """Write the report as one file that needs no network, and the front as CSV beside the run.
+        """Write the report as one file that needs no network, and the front as CSV.
 
         Args:
-            folder: Where ``index.html`` goes; ``report`` in the run folder if not given.
-        """
-        self.save()
-        if folder:
-            return write_report(self, Path(folder) / "index.html")
-        with self._owned():
-            return write_report(self, self.folder / "report" / "index.html")
+            folder: Where ``index.html`` and ``front.csv`` go. If not given, they go to ``report``
+                in the run folder, and to the run folder.
 
-    def save(self) -> Path:
-        """Write the front to ``front.csv`` in the run folder."""
-        path = self.folder / "front.csv"
-        with self._owned(), atomic(path) as scratch:
+        Raises:
+            BadInput: Nothing can be written there.
+        """
+        self.save(folder)
+        if folder:
+            with _written(Path(folder), ADVICE):
+                return write_report(self, Path(folder) / "index.html")
+        target = self._own_folder() / "report"
+        with _written(target, ADVICE), self._owned():
+            return write_report(self, target / "index.html")
+
+    def save(self, folder: str | Path | None = None) -> Path:
+        """Write the front to ``front.csv`` in a folder, by default that of the run.
+
+        Raises:
+            BadInput: Nothing can be written there.
+        """
+        path = (Path(folder) if folder else self._own_folder()) / "front.csv"
+        mode = nullcontext() if folder else self._owned()
+        with _written(path, ADVICE), mode, atomic(path) as scratch:
             self.table.to_csv(scratch, index=False)
         return path
+
+    def _own_folder(self) -> Path:
+        """Return the run folder to write to; where it is not, a new one is made and marked.
+
+        Raises:
+            BadInput: The folder is another study's, or cannot be written.
+        """
+        if self.run:
+            with _written(self.folder, ADVICE):
+                own = RunFolder(self.folder, self.name, self.database)
+                own.check(self.run)
+                with self._owned():
+                    own.bind(self.run)
+        return self.folder
 
     def _owned(self) -> AbstractContextManager[None]:
         """Create files as the study that made the run folder does."""
@@ -371,3 +424,18 @@ class Front:
         row["role"] = self.role(trial) or "student"
         row["dominated_within_noise_by"] = listed(self.beaten.get(trial.number, ()))
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}
+
+
+@contextmanager
+def _written(path: Path, advice: str) -> Iterator[None]:
+    """Explain why a file or a folder cannot be written.
+
+    Raises:
+        BadInput: The disk is read-only, or the system does not permit it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
+            raise
+        raise BadInput(f"{path}: cannot be written ({error.strerror}); {advice}") from error

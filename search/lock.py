@@ -8,13 +8,16 @@ from pathlib import Path
 from protege.spaces import BadInput
 from protege.spaces.locks import holder, note_holder, opened
 
+LOCK = "study.lock"
+"""The file in a run folder that the process which runs the study holds locked."""
+
 
 @contextmanager
-def held(folder: Path, name: str, file_name: str = "study.lock") -> Iterator[None]:
+def held(folder: Path, name: str, file_name: str = LOCK) -> Iterator[None]:
     """Hold a study's folder; the kernel releases it however the process ends.
 
     Args:
-        folder: The folder.
+        folder: The folder of the lock file; made if it does not exist.
         name: The study.
         file_name: The file in the folder that is locked.
 

@@ -26,9 +26,10 @@ from protege.objectives.latency.doctor import examine
 from protege.objectives.latency.estimator import LEAST_SPREAD
 from protege.objectives.latency.plan import SAMPLES
 from protege.objectives.latency.runtimes import Name, Precision
-from protege.search.front import DATABASE, TEACHER, Front
+from protege.search.front import TEACHER, Front
 from protege.search.plain import printable
 from protege.search.progress import say, say_table, watching
+from protege.search.run_folder import is_run
 from protege.spaces import BadInput
 from protege.spaces.cache import write_text
 
@@ -88,7 +89,7 @@ def _measure(options: argparse.Namespace) -> None:
 
 def _front(words: Sequence[str]) -> Front | None:
     """The front of the run that is named, if it is one."""
-    runs = [word for word in words if (Path(word) / DATABASE).exists()]
+    runs = [word for word in words if is_run(word)]
     if not runs:
         return None
     if len(words) > 1:

@@ -13,7 +13,7 @@ from protege.search.progress import say
 from protege.spaces import BadInput
 
 COMMANDS = ("pick", "export")
-VALUED = ("--budget", "--to", "--trial")
+VALUED = ("--budget", "--study", "--to", "--trial")
 PLAIN = ("--", "--debug", "--help")
 """Options of these commands; any other is a budget."""
 
@@ -24,23 +24,23 @@ any budget it is the knee of the front. The teacher and the naive half are never
 
 
 def add_picking(
-    commands: Any, run: str, read: Callable[[str], Front]
+    commands: Any, run: str, read: Callable[[argparse.Namespace], Front]
 ) -> tuple[argparse.ArgumentParser, ...]:
     """Add the commands ``pick`` and ``export``.
 
     Args:
         commands: The subparsers.
         run: What a run is given by.
-        read: Reads the front of a run that is given so.
+        read: Reads the front of the run that the options name.
     """
     pick = commands.add_parser(
         "pick", help="name the best student within budgets", description=BUDGETS
     )
-    pick.set_defaults(command=lambda options: _pick(read(options.run), options))
+    pick.set_defaults(command=lambda options: _pick(read(options), options))
     export = commands.add_parser(
         "export", help="write a student as a Hugging Face checkpoint", description=BUDGETS
     )
-    export.set_defaults(command=lambda options: _export(read(options.run), options))
+    export.set_defaults(command=lambda options: _export(read(options), options))
     for command in (pick, export):
         command.add_argument("run", help=run)
         command.add_argument(

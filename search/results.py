@@ -1,13 +1,28 @@
-"""What jobs leave in a run folder: weights, trainings under way, and what was found."""
+"""What jobs leave in a run folder: weights, trainings under way, and what was found.
+
+Everything is named by the number of its trial, and removed by that name alone. Of a folder with
+weights those files are removed that its list of checksums names.
+"""
 
 import json
-from collections.abc import Iterable
-from pathlib import Path
+import shutil
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 
 from protege.objectives import Candidate
 from protege.search.trial import Trial
-from protege.search.weights import damage, seal
-from protege.spaces.cache import atomic, is_abandoned, remove, text_checksum, write_text
+from protege.search.weights import SUMS, damage, seal
+from protege.spaces import BadInput
+from protege.spaces.cache import (
+    atomic,
+    raise_if_full,
+    remove,
+    remove_abandoned,
+    text_checksum,
+    write_text,
+)
+from protege.spaces.student import MANIFEST
 
 ARTIFACTS, CHECKPOINTS, RECORDS = "artifacts", "checkpoints", "records"
 
@@ -22,15 +37,81 @@ def checkpoint(folder: Path, number: int) -> Path:
     return folder / CHECKPOINTS / f"trial-{number:05d}.safetensors"
 
 
+def packed(stored: Path) -> Path:
+    """Return where the weights in a folder are packed into one file, to be sent."""
+    return stored.with_name(f"{stored.name}.zip")
+
+
 def keep(folder: Path, number: int, candidate: Candidate) -> str:
     """Store the candidate's student as it is now, whole or not at all; return its checksum."""
-    path = artifact(folder, number)
-    with atomic(path) as scratch:
-        remove(scratch)
+    with replacing(artifact(folder, number)) as scratch:
         candidate.student.save(scratch)
-        checksum = seal(scratch)
-        remove(path)
-    return checksum
+        return seal(scratch)
+
+
+@contextmanager
+def replacing(stored: Path) -> Iterator[Path]:
+    """Yield an empty folder whose content takes the place of the weights stored in another.
+
+    `seal` lists its files. What else is in the folder of the weights stays where it is.
+
+    Raises:
+        BadInput: There is a file or a link in the place of the folder.
+        DiskFull: There is no room for the weights.
+    """
+    if stored.is_symlink() or (stored.exists() and not stored.is_dir()):
+        raise BadInput(f"{stored}: in the place of a student's weights; move it away")
+    scratch = atomic(stored).scratch
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(stored.parent, {stored.name})
+    remove(scratch)
+    try:
+        yield scratch
+        discard(stored)
+        _move(scratch, stored)
+    except BaseException as error:
+        remove(scratch)
+        raise_if_full(stored, error)
+        raise
+    remove(scratch)
+
+
+def copied(stored: Path, target: Path) -> None:
+    """Store in one run what is stored in another, if it is there."""
+    if not (stored / MANIFEST).is_file():
+        return
+    with replacing(target) as scratch:
+        for name in stored_files(stored):
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(stored / name, scratch / name)
+
+
+def stored_files(stored: Path) -> list[str]:
+    """Return the files that protege stored in a folder, the list of their checksums last.
+
+    They are relative paths without a way up or through a link; empty if the list is not there or
+    not whole.
+    """
+    try:
+        listed = json.loads((stored / SUMS).read_bytes())["files"]
+        names = [str(PurePosixPath(name)) for name in listed]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    inside = [name for name in names if _is_inside(stored, name) and name != SUMS]
+    return [*inside, SUMS]
+
+
+def discard(stored: Path) -> None:
+    """Remove the files that were stored in a folder, and the folder if nothing else is in it."""
+    if stored.is_symlink():
+        return
+    names = stored_files(stored)
+    for name in names:
+        _unlink(stored / name)
+    above = {stored / parent for name in names for parent in PurePosixPath(name).parents}
+    for folder in sorted(above, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):  # something else is in it
+            folder.rmdir()
 
 
 def record(folder: Path, trial: Trial) -> None:
@@ -62,37 +143,64 @@ def recorded(folder: Path, number: int, key: str) -> Trial | None:
     return trial
 
 
-def sweep(folder: Path, front: Iterable[int], ended: Iterable[int]) -> None:
-    """Remove what nobody needs of trials that were told: their weights too, but for the front's.
+def sweep(folder: Path, front: Collection[int], ended: Iterable[int]) -> None:
+    """Remove what trials that were told no longer need: their weights too, but for the front's.
 
     Args:
         folder: The run folder.
         front: The trials whose weights are kept.
         ended: The trials to sweep after: those just told, and those that have left the front.
     """
-    kept = set(front)
     for number in ended:
-        remove(checkpoint(folder, number))
-        remove(_record(folder, number))
-        if number not in kept:
-            remove(artifact(folder, number))
+        _unlink(checkpoint(folder, number))
+        _unlink(_record(folder, number))
+        if number not in front:
+            discard(artifact(folder, number))
 
 
-def clear(folder: Path, front: Iterable[int]) -> None:
-    """Remove all weights but the front's, and all else that a process died over while it wrote.
+def clear(folder: Path, front: Collection[int], numbers: Collection[int]) -> None:
+    """Remove all weights but the front's, and what processes died over while they wrote.
 
     Args:
-        folder: The run folder, where nobody is at work.
+        folder: The run folder, where no process is at work.
         front: The trials whose weights are kept.
+        numbers: All trials of the study.
     """
-    kept = {artifact(folder, number) for number in front}
-    for path in (folder / ARTIFACTS).glob("*"):
-        if path not in kept:
-            remove(path)
-    for path in [*folder.rglob(".*")]:
-        if is_abandoned(path):
-            remove(path)
+    for number in numbers:
+        if number not in front:
+            discard(artifact(folder, number))
+    weights = [artifact(folder, number) for number in numbers]
+    written = [
+        *(*weights, *map(packed, weights)),
+        *(checkpoint(folder, number) for number in numbers),
+        *(_record(folder, number) for number in numbers),
+    ]
+    for name in (ARTIFACTS, CHECKPOINTS, RECORDS):
+        remove_abandoned(folder / name, {path.name for path in written if path.parent.name == name})
 
 
 def _record(folder: Path, number: int) -> Path:
     return folder / RECORDS / f"trial-{number:05d}.json"
+
+
+def _move(scratch: Path, stored: Path) -> None:
+    """Move a folder to its place; if others' files are there, move what is in it among them."""
+    if not stored.exists():
+        scratch.replace(stored)
+        return
+    for name in stored_files(scratch):
+        (stored / name).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / name).replace(stored / name)
+
+
+def _is_inside(folder: Path, name: str) -> bool:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        return False
+    return not any((folder / parent).is_symlink() for parent in list(path.parents)[:-1])
+
+
+def _unlink(path: Path) -> None:
+    """Remove a file; a folder or a link of its name was made by somebody else."""
+    if path.is_file() and not path.is_symlink():
+        path.unlink(missing_ok=True)

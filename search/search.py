@@ -1,6 +1,6 @@
 """The search: teacher, space and objectives in, a front out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -31,13 +31,14 @@ from protege.search.engines import Engine, SerialEngine, Task, remove_task
 from protege.search.failure import ends_study, warn
 from protege.search.fidelity import Fidelity, chosen
 from protege.search.fidelity import measured as fidelity_of
-from protege.search.front import DATABASE, Front
+from protege.search.front import Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
 from protege.search.lock import held
 from protege.search.private import owner_only
-from protege.search.progress import bar, watching
+from protege.search.progress import bar, complain, watching
 from protege.search.racing import Race
+from protege.search.run_folder import DATABASE, RunFolder, default_folder
 from protege.search.stopping import Stopping, leaving
 from protege.search.study import (
     Artifacts,
@@ -45,10 +46,15 @@ from protege.search.study import (
     Store,
     bucket_and_prefix,
     claimed,
+    claimed_run,
     database_path,
+    explained,
     identify,
     open_ledger,
     open_study,
+    shown_storage,
+    trials_of,
+    url_of_file,
 )
 from protege.spaces import (
     Architecture,
@@ -66,12 +72,16 @@ class Search:
     """A study of one teacher's students.
 
     Attributes:
-        name: Names the study and, by default, its folder ``runs/<name>``.
+        name: Names the study and, by default, its folder ``runs/<name>``, where characters that
+            have no place in a folder's name are percent-encoded.
         teacher: The teacher.
         space: The students that may be tried.
         objectives: What they are judged by.
-        storage: An Optuna storage URL; ``sqlite:///runs/<name>/study.db`` if not given.
-        folder: Where everything but the database goes; beside a SQLite database if not given.
+        storage: An Optuna storage URL, or the path of a SQLite file; ``study.db`` in the run folder
+            if not given. Several studies may share one.
+        folder: The run folder, where everything but the database goes; ``runs/<name>`` beside the
+            database, or in the working directory where that is on a server, if not given. It must
+            be new or empty, and belongs to this study alone from then on.
         seed: Fixes the proposals, the order of the data and all initialisation.
         sampler: An Optuna sampler in place of the default one.
         race: When a candidate is stopped on its way; none trains every one to the end.
@@ -91,7 +101,7 @@ class Search:
     teacher: Teacher
     space: SearchSpace
     objectives: Sequence[Objective]
-    storage: str = field(default="", repr=False)  # it may hold a password
+    storage: str | Path = field(default="", repr=False)  # it may hold a password
     folder: str | Path = ""
     seed: int = 0
     sampler: Any = None
@@ -102,8 +112,14 @@ class Search:
     private: bool = True
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
     _heads: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
+    _database: Path | None = field(default=None, init=False, repr=False)
+    """The file with the study, or None for a server."""
+    _run: str = field(default="", init=False, repr=False)
+    """The id that binds the study and its folder, once the study is open."""
 
     def __post_init__(self) -> None:
+        if not self.name or not self.name.isprintable():
+            raise BadInput(f"name={self.name!r}: expected one or more printable characters")
         names = [objective.name for objective in self.objectives]
         if not names or len(set(names)) < len(names):
             raise BadInput(f"objectives {names}: expected at least one, and none of a name twice")
@@ -118,10 +134,10 @@ class Search:
             self._check_needs_no_data()
         if self.artifacts:
             bucket_and_prefix(self.artifacts)
-        self.storage = self.storage or f"sqlite:///runs/{self.name}/{DATABASE}"
-        database = database_path(self.storage)
-        beside = database.parent if database else Path("runs") / self.name
-        self.folder = Path(self.folder) if self.folder else beside
+        own = Path(self.folder).expanduser() if self.folder else default_folder(self.name, None)
+        self.storage = self.storage or url_of_file(own / DATABASE)
+        self._database = database_path(self.storage)
+        self.folder = own if self.folder else default_folder(self.name, self._database)
 
     def run(
         self,
@@ -153,9 +169,8 @@ class Search:
         stopping = Stopping(trials, minutes, patience)
         self.stopwatch.seconds.clear()  # of an earlier run: the study has them already
         with (
-            self._owned(),
-            held(self._folder, self.name),
-            claimed(self.storage, self.name) as claim,
+            explained(self.storage),
+            self._holding() as claim,
             self.stopwatch.phase("other"),
         ):
             if self.artifacts:
@@ -168,7 +183,7 @@ class Search:
                 self.stopwatch.announce = progress.doing
                 with self.stopwatch.phase("study"):
                     ledger = self._open()
-                    ledger.claim = claim
+                    ledger.claim = partial(self._check_is_ours, claim)
                 coordinator = self._coordinator(ledger, engine or SerialEngine())
                 coordinator.show(progress)
                 # inside: what ends the engine is not interrupted again, nor is its start waited for
@@ -209,7 +224,7 @@ class Search:
         front = Front.read(self.storage, self.name)
         self.resolve()
         trials = chosen(front.trials, front.goals, sample)
-        with self._owned(), held(self._folder, self.name), watching("fidelity") as announce:
+        with self._holding(), watching("fidelity") as announce:
             made = [(one.number, partial(self._anew, one.key)) for one in trials]
             return fidelity_of(retention, made, self._folder, times, announce)
 
@@ -225,6 +240,7 @@ class Search:
         retention = self.retention
         if retention is None:
             return None
+        self.claimed_folder()
         with self.stopwatch.phase("calibrate"):
             learnt, needs = retention.parts(self.teacher).learnt, Needs.of(self.space)
             found = calibrated(self.teacher, learnt, needs, self.cache, self.stopwatch.announce)
@@ -277,6 +293,38 @@ class Search:
     def _folder(self) -> Path:
         return Path(self.folder)
 
+    @property
+    def _run_folder(self) -> RunFolder:
+        return RunFolder(self._folder, self.name, self._database)
+
+    def claimed_folder(self) -> Path:
+        """Return the run folder; it is made and marked if it is not there.
+
+        Raises:
+            BadInput: It is another study's, or has something in it that protege did not make.
+        """
+        with explained(self.storage):
+            self._run_folder.check()
+            with self._owned():
+                self._run_folder.claim()
+        return self._folder
+
+    @contextmanager
+    def _holding(self) -> Iterator[Callable[[], None]]:
+        """Hold the study and its folder; yield what makes sure that the study is still held."""
+        self._run_folder.check()
+        with (
+            self._owned(),
+            held(self._folder, self.name),
+            claimed(self.storage, self.name) as claim,
+        ):
+            yield claim
+
+    def _check_is_ours(self, claim: Callable[[], None]) -> None:
+        """Make sure that no other process has the study, and that its folder is still there."""
+        claim()
+        self._run_folder.require(self._run)
+
     @contextmanager
     def _started(self, engine: Engine) -> Iterator[None]:
         """The engine, ready for this study's jobs."""
@@ -328,6 +376,10 @@ class Search:
 
     def candidate(self, architecture: Architecture) -> Candidate:
         """An architecture as this search would try it."""
+        self.claimed_folder()  # for what is measured of it is cached there
+        return self._candidate(architecture)
+
+    def _candidate(self, architecture: Architecture) -> Candidate:
         return Candidate(
             teacher=self.teacher,
             architecture=architecture,
@@ -340,7 +392,14 @@ class Search:
     def _open(self) -> Ledger:
         """The study, known for this one before anything is measured, and caught up with."""
         goals = Goals.of(self.objectives)
+        self.claimed_folder()
         study = open_study(self.storage, self.name, goals)
+        self._run = claimed_run(study, shown_storage(self.storage))
+        if self._run_folder.bind(self._run) and trials_of(study) and not self.artifacts:
+            complain(
+                f"protege: {self._folder}: the run folder of study {self.name!r} was gone, and the "
+                "weights of its students with it; the study goes on without them"
+            )
         made_with = identity(self, goals)
         identify(study, made_with)
         self.resolve()
@@ -382,8 +441,10 @@ class Search:
         self, objective: Objective, architecture: Architecture
     ) -> list[tuple[float, Architecture]]:
         """Return what a student reaches, before any trial; nothing if it cannot be measured."""
+        # what is counted is not cached: if it is over the limit nothing has been written
+        make = self.candidate if objective.cost is Cost.SECONDS else self._candidate
         try:
-            return [(objective.measure(self.candidate(architecture)).value, architecture)]
+            return [(objective.measure(make(architecture)).value, architecture)]
         except Exception as error:
             if ends_study(error, of_teacher=False):
                 raise

@@ -7,6 +7,7 @@ from math import nan
 from typing import Any
 
 from protege.objectives import Measurement
+from protege.spaces.knobs import SIZES
 from protege.spaces.redaction import without_secrets
 
 
@@ -104,7 +105,19 @@ class Trial:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Trial":
-        """The trial that `record` gave."""
+        """Read the trial that `record` gave.
+
+        Raises:
+            ValueError: A number or a size is none; both are parts of file names.
+        """
+        sizes = {name: record["architecture"].get(name) for name in SIZES}
+        wrong = {
+            name: value
+            for name, value in {"number": record["number"], **sizes}.items()
+            if value is not None and type(value) is not int
+        }
+        if wrong or record["number"] is None:
+            raise ValueError(f"expected whole numbers, found {wrong or {'number': None}}")
         measurements = {
             name: Measurement.of_record(found) for name, found in record["measurements"].items()
         }

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from protege.spaces.private import running_system
 Key = Mapping[str, Any]
 
 _SCRATCH = re.compile(
-    r"\..+\.(?P<space>[0-9a-f]{8})[0-9a-f]{8}\.(?P<pid>[1-9]\d*)\.scratch", re.DOTALL
+    r"\.(?P<name>.+)\.(?P<space>[0-9a-f]{8})[0-9a-f]{8}\.(?P<pid>[1-9]\d*)\.scratch", re.DOTALL
 )
 """The name of a scratch file: the final name, where its process runs, random digits, its id."""
 
@@ -96,6 +96,7 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
 
     def __enter__(self) -> Path:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.path.parent, {self.path.name})
         return self.scratch
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -103,10 +104,19 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
             self.scratch.replace(self.path)
             return
         remove(self.scratch)
-        if has_no_room(error):
-            raise DiskFull(
-                f"{self.path}: no space left on the device; make room, then run the same line again"
-            ) from error
+        raise_if_full(self.path, error)
+
+
+def raise_if_full(path: Path, error: BaseException) -> None:
+    """Raise `DiskFull` if that is the cause: libraries have errors of their own for it, or hide it.
+
+    Raises:
+        DiskFull: There was no room for the file or folder.
+    """
+    if has_no_room(error):
+        raise DiskFull(
+            f"{path}: no space left on the device; make room, then run the same line again"
+        ) from error
 
 
 def has_no_room(error: BaseException | None) -> bool:
@@ -121,21 +131,46 @@ def has_no_room(error: BaseException | None) -> bool:
     return False
 
 
+def remove_abandoned(folder: Path, names: Collection[str]) -> None:
+    """Remove what dead processes had begun to write in place of these files and folders.
+
+    Args:
+        folder: The folder that they are in, not its sub-folders.
+        names: Their names; scratch paths of any others stay.
+    """
+    if not folder.is_dir():
+        return
+    begins = {_scratch_begin(name) for name in names}
+    for path in [*folder.iterdir()]:
+        found = _SCRATCH.fullmatch(path.name)
+        if found is not None and found["name"] in begins and is_abandoned(path):
+            remove(path)
+
+
+def is_scratch_of(scratch: str, name: str) -> bool:
+    """Tell whether `atomic` gives this name to a scratch path of a file with that name."""
+    found = _SCRATCH.fullmatch(scratch)
+    return found is not None and found["name"] == _scratch_begin(name)
+
+
+def _scratch_begin(name: str) -> str:
+    """Return the part of a file's name that its scratch paths have: a name takes 255 bytes."""
+    return name.encode()[:190].decode(errors="ignore")
+
+
 def _scratch_name(name: str) -> str:
     """Return a name for a scratch file that no other process, thread or host gives to one."""
-    # a file system takes 255 bytes
-    begin = name.encode()[:190].decode(errors="ignore")
-    return f".{begin}.{_pid_space()}{secrets.token_hex(4)}.{os.getpid()}.scratch"
+    return f".{_scratch_begin(name)}.{_pid_space()}{secrets.token_hex(4)}.{os.getpid()}.scratch"
 
 
 def is_abandoned(path: Path) -> bool:
     """Return whether a path is a scratch file of a process on this host that has ended.
 
     The processes of another host, container or boot cannot be seen from here, so their scratch
-    files are never called abandoned.
+    files are never called abandoned. No process of protege makes a symbolic link.
     """
     found = _SCRATCH.fullmatch(path.name)
-    if found is None or found["space"] != _pid_space():
+    if found is None or found["space"] != _pid_space() or path.is_symlink():
         return False
     try:
         os.kill(int(found["pid"]), 0)

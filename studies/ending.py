@@ -1,7 +1,9 @@
 """The end of a study that is run as a script: front, report, one exported student, confirmed."""
 
-import shutil
+import os
 from collections.abc import Mapping
+from itertools import chain, count
+from pathlib import Path
 
 from protege.search import Choice, Front, Search, Trial
 from protege.search.choosing import some_students
@@ -21,10 +23,18 @@ def conclude(search: Search, trials: int, times_faster: float) -> None:
     front = search.run(trials=trials)
     finish(front)
     choice = fast_enough(front, times_faster)
-    folder = front.folder / "students" / choice.trial.label
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier run of this very study
+    folder = free(front.folder / "students" / choice.trial.label)
     say(f"\nStudent: {printable(choice.export(folder))}")
     say(compared(choice, search.confirm(folder)))
+
+
+def free(folder: Path) -> Path:
+    """Return the folder, or the first of ``folder-2``, ``folder-3``, ... that is not there yet.
+
+    What is there is an export of an earlier run, or somebody's own: it stays.
+    """
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
+    return next(path for path in chain([folder], numbered) if not os.path.lexists(path))
 
 
 def compared(choice: Choice, again: Mapping[str, float]) -> str:

@@ -32,6 +32,7 @@ CLASSES = ("disliked", "liked")
 EPOCHS = 3
 
 FOLDER = Path("runs/reviews-cpu")
+TEACHER = Path("runs/reviews-cpu-teacher")
 
 
 def reviews() -> Texts:
@@ -114,7 +115,7 @@ def study() -> Search:
     asked = retention()
     return Search(
         name=FOLDER.name,
-        teacher=fine_tuned(FOLDER / "teacher", asked),
+        teacher=fine_tuned(TEACHER, asked),
         space=SearchSpace(layers=(0.3, 1.0), hidden=(0.5, 1.0), intermediate=(0.25, 1.0)),
         objectives=[
             Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=64)),

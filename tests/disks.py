@@ -22,3 +22,8 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
     finally:
         # lazily: this process may still have a file open there
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def make_read_only(disk: Path) -> None:
+    """From now on nothing can be written to a disk that `small_disk` made."""
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)

@@ -21,7 +21,7 @@ search = Search(
             selection=16,
         ),
     ],
-    storage="sqlite:///{run}/study.db",
+    folder="{run}",
 )
 """
 

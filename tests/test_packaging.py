@@ -41,7 +41,7 @@ study = Search(
     teacher=Teacher.load(folder / "teacher"),
     space=SearchSpace(layers=(0.25, 1.0)),
     objectives=[Parameters(), Retention(texts, distillation)],
-    storage=f"sqlite:///{folder}/run/study.db",
+    folder=folder / "run",
 )
 front = study.run(trials=2)
 assert len(front.trials) == 2, front.trials

@@ -63,6 +63,8 @@ class LocalEngine:
     def start(self, task: Task, announce: Callable[[str], None]) -> None:
         self._task, self._announce = prepare(task.folder), announce
         self._has_started, self._stillborn = False, 0
+        for number in range(self.jobs):
+            self._log(self._task, number).unlink(missing_ok=True)
         task.save(self._task)
         self._crew = [self._started(self._task, number) for number in range(self.jobs)]
 
@@ -112,7 +114,11 @@ class LocalEngine:
 
     def _started(self, task: Path, number: int) -> Process:
         threads = self.threads or max(1, len(available_cores()) // self.jobs)
-        return Process(task, task.with_name(f"worker-{number}.log"), threads)
+        return Process(task, self._log(task, number), threads)
+
+    @staticmethod
+    def _log(task: Path, number: int) -> Path:
+        return task.with_name(f"worker-{number}.log")
 
     def _holder(self, number: int) -> Process | None:
         """Whose job it is that has halted; none if that process is gone."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from zipfile import ZipFile, ZipInfo
 
 from optuna.artifacts import download_artifact, upload_artifact
@@ -16,6 +15,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import Study
 
 from protege.search.progress import complain
+from protege.search.results import packed, replacing, stored_files
 from protege.search.study.storage import PATIENCE_S, insist
 from protege.search.study.store import Store, is_away, reason, refusals
 from protege.search.weights import damage
@@ -176,12 +176,15 @@ def _of(stored: Path, ids: Mapping[str, str]) -> dict[str, str]:
 @contextmanager
 def _packed(stored: Path) -> Iterator[Path]:
     """A folder as one file, the same for the same content, by which it is named."""
-    with TemporaryDirectory(dir=stored.parent, prefix=f".{stored.name}.") as scratch:
-        path = Path(scratch) / "packed"
+    with _scratch(stored) as scratch:
+        path = scratch / "packed"
         with ZipFile(path, "w") as archive:  # not compressed: weights hardly can be
-            for file in sorted(one for one in stored.rglob("*") if one.is_file()):
-                entry = ZipInfo(file.relative_to(stored).as_posix())  # as of 1980, always
-                with file.open("rb") as source, archive.open(entry, "w", force_zip64=True) as copy:
+            for name in sorted(stored_files(stored)):
+                entry = ZipInfo(name)  # as of 1980, always
+                with (
+                    (stored / name).open("rb") as source,
+                    archive.open(entry, "w", force_zip64=True) as copy,
+                ):
                     shutil.copyfileobj(source, copy, 1 << 20)
         yield path.rename(path.with_name(f"{stored.name}-{_digest(path)}.zip"))
 
@@ -194,8 +197,8 @@ def _bring(store: Store, ids: Mapping[str, str], stored: Path) -> None:
     """
     stored.parent.mkdir(parents=True, exist_ok=True)
     for name, artifact_id in _of(stored, ids).items():
-        with TemporaryDirectory(dir=stored.parent, prefix=f".{stored.name}.") as scratch:
-            file = Path(scratch) / name
+        with _scratch(stored) as scratch:
+            file = scratch / name
             try:
                 download_artifact(
                     artifact_store=store, file_path=str(file), artifact_id=artifact_id
@@ -212,11 +215,20 @@ def _unpack(file: Path, stored: Path, source: str) -> None:
             f"{source}: not what was sent there as {file.name}; remove it, then run the study "
             "again where its run folder is, and it is sent anew"
         )
-    with atomic(stored) as scratch:
+    with replacing(stored) as scratch, ZipFile(file) as archive:
+        archive.extractall(scratch)
+
+
+@contextmanager
+def _scratch(stored: Path) -> Iterator[Path]:
+    """Make a folder for the packed weights of a trial, removed in the end."""
+    scratch = atomic(packed(stored)).scratch
+    remove(scratch)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+    finally:
         remove(scratch)
-        with ZipFile(file) as archive:
-            archive.extractall(scratch)
-        remove(stored)
 
 
 def _digest(file: Path) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import uuid4
 
 from sqlalchemy import Connection, create_engine, text
@@ -15,7 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from protege.search.lock import held, refused
-from protege.search.study.storage import database_path, reached, server_url
+from protege.search.study.explaining import reached
+from protege.search.study.locating import database_path
+from protege.search.study.storage import server_url
 from protege.spaces.cache import digest
 
 GRACE_S = 5.0
@@ -32,7 +35,7 @@ _HOLDER = text(
 
 
 @contextmanager
-def claimed(storage: str, name: str) -> Iterator[Callable[[], None]]:
+def claimed(storage: str | Path, name: str) -> Iterator[Callable[[], None]]:
     """Claim a study for the time of the block; nobody else goes on with it.
 
     A file beside a storage that is one is locked; a PostgreSQL server is asked for a lock that
@@ -47,7 +50,7 @@ def claimed(storage: str, name: str) -> Iterator[Callable[[], None]]:
     """
     path = database_path(storage)
     if path is not None:
-        with held(path.parent, name, f"{path.name}-{digest(name.encode())}.lock"):
+        with held(path.parent, name, claim_file(path, name)):
             yield _nothing
         return
     url = server_url(storage)
@@ -61,6 +64,11 @@ def claimed(storage: str, name: str) -> Iterator[Callable[[], None]]:
         yield claim.take
     finally:
         claim.let_go()
+
+
+def claim_file(database: Path, name: str) -> str:
+    """Return the name of the file beside a storage that is locked for a study."""
+    return f"{database.name}-{digest(name.encode())}.lock"
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from protege.search.goals import Goals
 from protege.search.study.curves import RUNG, STOPPED_AT
+from protege.search.study.explaining import undamaged
 from protege.search.study.sampler import UniqueSampler
 from protege.search.study.storage import asked_for, calm, insist, open_storage
 from protege.search.trial import State, Trial
-from protege.spaces import Architecture, BadInput, Mismatch, SearchSpace
+from protege.spaces import Architecture, Mismatch, SearchSpace
 from protege.spaces.cache import text_checksum
 from protege.spaces.redaction import without_secrets
 
@@ -59,7 +60,7 @@ class Ledger:
         """Tell what a process that died had measured and recorded, but not told."""
         for trial in self._unfinished():
             if "protege" in trial.user_attrs:
-                self.tell(_read(trial))
+                self.tell(_read(trial, self.study.study_name))
 
     def ask(self) -> tuple[int, Architecture]:
         """The number and the architecture of the next trial: one that was never asked for before.
@@ -145,6 +146,10 @@ class Ledger:
         trials = insist(lambda: self.study.get_trials(deepcopy=False))
         return [t.user_attrs[name] for t in trials if t.number != number and name in t.user_attrs]
 
+    def numbers(self) -> list[int]:
+        """The numbers of all trials, told or not."""
+        return [trial.number for trial in insist(lambda: self.study.get_trials(deepcopy=False))]
+
     def trials(self) -> list[Trial]:
         """Every trial that was told, in order."""
         return trials_of(self.study)
@@ -172,7 +177,7 @@ class Ledger:
         return not self._waiting() and len(asked_for(self.study)) >= len(self.space)
 
 
-def open_study(storage: str, name: str, goals: Goals) -> Study:
+def open_study(storage: str | Path, name: str, goals: Goals) -> Study:
     """The study of that name, created if it is new."""
     with calm():
         study = optuna.create_study(
@@ -223,25 +228,27 @@ def trials_of(study: Study) -> list[Trial]:
     """Every trial that was told, in order."""
     stored = study.get_trials(deepcopy=False)
     # a process may die between the record and the telling: such a trial is done again
-    return [_read(t) for t in stored if t.state.is_finished() and "protege" in t.user_attrs]
+    return [
+        _read(t, study.study_name)
+        for t in stored
+        if t.state.is_finished() and "protege" in t.user_attrs
+    ]
 
 
-def _read(stored: FrozenTrial) -> Trial:
+def _read(stored: FrozenTrial, study: str) -> Trial:
     """Return the trial that a storage has.
 
     Raises:
         BadInput: Its record is damaged, or of another trial.
     """
-    own, trial = stored.user_attrs, None
-    with suppress(KeyError, TypeError, ValueError, AttributeError):
-        if own.get(CHECKSUM) in {None, text_checksum(own["protege"])}:
-            trial = Trial.of_record(own["protege"])
-    if trial is None or (trial.number, trial.key) != (stored.number, own.get("key", trial.key)):
-        raise BadInput(
-            f"the storage's record of trial {stored.number} was altered after it was written, or "
-            "is another trial's; restore the storage from a copy, or run a new study"
-        )
-    return trial
+    own = stored.user_attrs
+    with undamaged(f"study {study!r}, trial {stored.number}", "restore a copy of the storage"):
+        if own.get(CHECKSUM) not in {None, text_checksum(own["protege"])}:
+            raise ValueError("altered after it was written")
+        trial = Trial.of_record(own["protege"])
+        if (trial.number, trial.key) != (stored.number, own.get("key", trial.key)):
+            raise ValueError("another trial's")
+        return trial
 
 
 def identify(study: Study, identity: Mapping[str, Any]) -> None:

@@ -1,46 +1,33 @@
-"""Where a study is stored: opened, found, read."""
+"""Open the storage of a study, read it, and explain what is wrong with it."""
 
-import re
+import os
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import optuna
-from optuna.exceptions import StorageInternalError
+import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DatabaseError,
-    IntegrityError,
-    InterfaceError,
-    NoSuchModuleError,
-    OperationalError,
-    ProgrammingError,
-)
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from protege.search.progress import complain
+from protege.search.study.explaining import explained, is_away, reached, shown_storage, undamaged
 from protege.search.study.journal import mend
+from protege.search.study.locating import JOURNAL, database_path, parsed_url, shown
 from protege.spaces import BadInput
-from protege.spaces.redaction import HIDDEN, without_secrets
 
 Result = TypeVar("Result")
-
-JOURNAL = "journal"
-"""The scheme of Optuna's append-only file, which is safe on network file systems."""
-
-FILES = ("sqlite", JOURNAL)
-"""Schemes of storages that are files."""
-
-_BEFORE_HOST = re.compile(r"^([\w+.-]*:/*)?.*@", re.DOTALL)
-"""What a text that is no URL may have of a user and a password."""
 
 _MADE = ("already exists", "UNIQUE", "duplicate key")
 """What a server says of a table that somebody else has made meanwhile."""
@@ -51,102 +38,98 @@ ATTEMPTS = 8
 PATIENCE_S = 300.0
 """How long a server may be away in the midst of a study."""
 
+WAITS_S = 60.0
+"""How long SQLite waits for a reader (the dashboard) that holds the file for a moment."""
 
-def read_study(storage: str, name: str | None = None) -> Study:
-    """A study that exists, for reading.
+_NO_STUDY = "no study there; expected a study.db or the run folder it is in"
+
+
+def read_study(storage: str | Path, name: str | None = None) -> Study:
+    """Open a study that exists, for reading; nothing is written, not even tables.
 
     Raises:
-        BadInput: There is no storage, or no study, or more than one and no name.
+        BadInput: There is no storage, it cannot be read, there is no study in it, or more than one
+            and no name.
     """
-    path = database_path(storage)
-    if path is not None and not path.exists():
-        raise BadInput(f"{path}: no study there; expected a study.db or the run folder it is in")
-    with calm():
-        opened = open_storage(storage)
+    path, shown = database_path(storage), shown_storage(storage)
+    if path is not None and not path.is_file():
+        raise BadInput(f"{path}: {_NO_STUDY}")
+    with calm(), explained(storage):
+        opened = _opened_to_read(storage)
         names = optuna.get_all_study_names(opened)
         if name is None and len(names) != 1:
-            found = f"{len(names)}: {', '.join(names)}"
-            raise BadInput(f"{shown(storage)}: expected one study, found {found}")
+            advice = "; name one of them, or give its run folder" if names else ""
+            raise BadInput(
+                f"{shown}: expected one study, found {len(names)}: {', '.join(names)}{advice}"
+            )
         if name is not None and name not in names:
-            has = ", ".join(names)
-            raise BadInput(f"{shown(storage)}: no study {name!r}; it has: {has}")
+            raise BadInput(f"{shown}: no study {name!r}; it has: {', '.join(names)}")
         return optuna.load_study(study_name=name or names[0], storage=opened)
 
 
-def shown(storage: str | URL) -> str:
-    """Return a storage URL as messages may name it, without any secret.
-
-    The password is hidden, and the query, which may hold another, is left out. Of text that cannot
-    be parsed everything before the last ``@`` is hidden.
-    """
-    try:
-        url = make_url(storage)
-    except (ArgumentError, ValueError):
-        return without_secrets(_BEFORE_HOST.sub(rf"\g<1>{HIDDEN}@", str(storage)))
-    if url.get_backend_name() in FILES and not url.password:
-        return without_secrets(str(storage))
-    query = f"?{HIDDEN}" if url.query else ""
-    return without_secrets(url.set(query={}).render_as_string(hide_password=True)) + query
-
-
-def database_path(storage: str) -> Path | None:
-    """The file of a SQLite database or of a journal; none for a server.
-
-    Raises:
-        BadInput: The text is not a storage URL, or nothing would be kept there.
-    """
-    try:
-        url = make_url(storage)
-    except (ArgumentError, ValueError):  # a port that is no number is a ValueError
-        expected = (
-            "a URL such as sqlite:///runs/name/study.db, journal:///runs/name/study.log or "
-            "postgresql://host/name"
-        )
-        raise BadInput(f"storage {shown(storage)!r}: expected {expected}") from None
-    if "@" in (url.host or ""):
-        raise BadInput(f"storage {shown(storage)}: write an @ in the password as %40")
-    if url.get_backend_name() not in FILES:
-        return None
-    if not url.database or url.database == ":memory:":
-        raise BadInput(
-            f"storage {shown(url)!r}: in memory nothing is kept; expected a file or a server"
-        )
-    return Path(url.database)
-
-
-def open_storage(storage: str) -> BaseStorage:
-    """The storage, made if it is a file that does not exist yet.
+def open_storage(storage: str | Path) -> BaseStorage:
+    """Open a storage to write to; a file that does not exist yet is made.
 
     Raises:
         BadInput: The text is not a storage URL, the file is no storage, the server does not
             answer, or its driver is not installed.
     """
     path = database_path(storage)
+    with explained(storage):
+        if path is None:
+            url = server_url(storage)
+            with reached(url):
+                return _tables(*_server(url))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if parsed_url(storage).drivername == JOURNAL:
+            mend(path)
+            return _journal(path)
+        return _tables(*_sqlite(path, "rwc"))
+
+
+def _opened_to_read(storage: str | Path) -> BaseStorage:
+    path = database_path(storage)
     if path is None:
-        return _on_a_server(storage)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if make_url(storage).drivername == JOURNAL:
-        mend(path)
+        url = server_url(storage)
+        with reached(url):
+            return _tables_to_read(*_server(url), shown(url))
+    if parsed_url(storage).drivername == JOURNAL:
+        return _journal(path)
+    # a database that cannot be written is opened such that SQLite does not try to
+    return _tables_to_read(*_sqlite(path, "rw" if os.access(path, os.W_OK) else "ro"), str(path))
+
+
+def _journal(path: Path) -> JournalStorage:
+    with undamaged(str(path), "cut the journal off before the first line that is not whole JSON"):
         return JournalStorage(JournalFileBackend(str(path)))
-    try:
-        # a reader (the dashboard) may hold the file for a moment
-        return _tables(storage, poolclass=NullPool, connect_args={"timeout": 60})
-    except DatabaseError as error:
-        if "not a database" in str(error):
-            raise BadInput(f"{path}: not a SQLite database; expected a study.db") from error
-        raise
-    except RuntimeError as error:  # Optuna says which version wrote it, and what to run
-        if "table schema" not in str(error):
-            raise
-        raise BadInput(f"{path}: {error}") from error
 
 
-def _tables(storage: str, **options: Any) -> RDBStorage:
-    """The tables of a storage, made if there are none."""
+def _sqlite(path: Path, mode: str) -> tuple[str, dict[str, Any]]:
+    """Return what `RDBStorage` opens a file with.
+
+    The path does not go through the URL: SQLAlchemy and Optuna read ``?``, ``%`` and ``{`` in it.
+    """
+    file = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+    connect = partial(sqlite3.connect, file, timeout=WAITS_S, check_same_thread=False, uri=True)
+    # no pool: a reader would keep its files open
+    options = {"creator": connect, "hide_parameters": True, "poolclass": NullPool}
+    return "sqlite:///study.db", options
+
+
+def _server(url: URL) -> tuple[str, dict[str, Any]]:
+    """Return what `RDBStorage` reaches a server with."""
+    text = url.render_as_string(hide_password=False)
+    # Optuna formats the text; no pool: a study asks for little, and a lost connection is not kept
+    options = {"poolclass": NullPool, "hide_parameters": True}
+    return text.replace("{", "{{").replace("}", "}}"), options
+
+
+def _tables(url: str, options: dict[str, Any]) -> RDBStorage:
+    """Open the tables of a storage, made if there are none."""
     tries = 0
     while True:
         try:
-            return RDBStorage(storage, engine_kwargs={"hide_parameters": True, **options})
+            return RDBStorage(url, engine_kwargs=options)
         except (IntegrityError, OperationalError, ProgrammingError) as error:
             tries += 1
             ours = not any(words in str(error) for words in _MADE)
@@ -156,48 +139,26 @@ def _tables(storage: str, **options: Any) -> RDBStorage:
         time.sleep(0.1 * tries)
 
 
-def _on_a_server(storage: str) -> RDBStorage:
-    url = server_url(storage)
-    with reached(url):
-        # no pool: a study asks for little, and a connection that was lost is none that is kept
-        return _tables(url.render_as_string(hide_password=False), poolclass=NullPool)
-
-
-def server_url(storage: str) -> URL:
-    """The URL of a server, with the driver that is asked for."""
-    url = make_url(storage)
-    # without a word SQLAlchemy takes the driver before
-    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
-
-
-@contextmanager
-def reached(url: URL) -> Iterator[None]:
-    """Where a server is first asked for something.
+def _tables_to_read(url: str, options: dict[str, Any], shown: str) -> RDBStorage:
+    """Open the tables of a storage that has them.
 
     Raises:
-        BadInput: It does not answer, or its driver is not installed.
+        BadInput: It has none: reading must not make them in a database of something else.
     """
+    engine = sqlalchemy.create_engine(url.replace("{{", "{").replace("}}", "}"), **options)
     try:
-        yield
-    except (ImportError, NoSuchModuleError) as error:
-        advice = 'pip install "protege[postgresql]"' if "postgresql" in url.drivername else ""
-        raise BadInput(
-            f"storage {shown(url)}: its driver is not installed ({error}); {advice}"
-        ) from None
-    except OperationalError as error:
-        reason = " ".join(str(error.orig).split())
-        raise BadInput(
-            f"storage {shown(url)}: the server does not let us in ({reason}); start it, or mend "
-            "the URL"
-        ) from error
+        if not sqlalchemy.inspect(engine).has_table("studies"):
+            raise BadInput(f"{shown}: {_NO_STUDY}")
+    finally:
+        engine.dispose()
+    return RDBStorage(url, engine_kwargs=options, skip_table_creation=True)
 
 
-def is_away(error: Exception) -> bool:
-    """Whether it is the connection to a storage that failed, and not what was asked for."""
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if not isinstance(cause, OperationalError | InterfaceError):
-        return False
-    return not any(words in str(cause) for words in ("disk is full", "No space left", "readonly"))
+def server_url(storage: str | Path) -> URL:
+    """Return the URL of a server, with the driver that protege installs."""
+    url = parsed_url(storage)
+    # by default SQLAlchemy takes psycopg2
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
 def insist(

@@ -31,7 +31,7 @@ def study(seed: int, folder: Path = FOLDER / "racing") -> Search:
         teacher=demo.teacher,
         space=demo.space,
         objectives=demo.objectives,
-        storage=f"sqlite:///{folder}/seed-{seed}/study.db",
+        folder=folder / f"seed-{seed}",
         seed=seed,
         race=NOBODY_STOPS,
     )

@@ -61,7 +61,7 @@ def _an_hour(count: int, seed: int, *, quick: bool) -> float:
             teacher=demo.teacher,
             space=demo.space,
             objectives=[Parameters(), taught],
-            storage=f"sqlite:///{folder}/study.db",
+            folder=folder,
             seed=seed,
             sampler=RandomSampler(seed=seed),  # on a cluster of one machine, proposals cost a node
             race=None,
@@ -170,7 +170,7 @@ def _train(given: Trained) -> None:
                 teacher=demo.teacher,
                 space=demo.space,
                 objectives=[Parameters(), retention],
-                storage=f"sqlite:///{folder}/study.db",
+                folder=folder,
                 seed=given.number,
                 race=None,
             )

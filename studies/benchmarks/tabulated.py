@@ -39,7 +39,7 @@ search = Search(
     teacher=minilm_cpu.search.teacher,
     space=SPACE,
     objectives=[Parameters(), RETENTION],
-    storage=f"sqlite:///{FOLDER}/tabulated/study.db",
+    folder=FOLDER / "tabulated",
     sampler=RandomSampler(seed=0),  # nothing is learnt from the order
     race=NOBODY_STOPS,
 )

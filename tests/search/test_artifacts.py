@@ -78,7 +78,7 @@ def test_a_student_is_exported_on_a_machine_without_the_run(
     here = contents(front.export(best, tmp_path / "here"))
     shutil.rmtree(front.folder)
     monkeypatch.chdir(tmp_path)
-    words = ["export", search().storage, "--trial", str(best.number), "--to", "there"]
+    words = ["export", str(search().storage), "--trial", str(best.number), "--to", "there"]
     assert main(words) == 0
     assert contents(tmp_path / "there") == here
     assert [path.name for path in (tmp_path / "runs/toy/artifacts").iterdir()] == [

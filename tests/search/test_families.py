@@ -51,7 +51,7 @@ def test_a_student_of_any_kind_is_found_told_of_and_exported(
         teacher=teacher,
         space=SearchSpace(**ratios, width_policy=First()),
         objectives=[Parameters(), Memory(workload), Latency(LocalCPU(), workload, plan=BRIEF)],
-        storage=f"sqlite:///{tmp_path / 'run' / 'study.db'}",
+        folder=tmp_path / "run",
     )
     front = search.run(trials=4)
     assert {trial.state for trial in front.trials} == {State.COMPLETE}
@@ -109,7 +109,7 @@ def test_students_of_any_task_are_calibrated_healed_taught_and_confirmed(
         teacher=teacher,
         space=SearchSpace(hidden=[0.5, 1.0], **ratios),
         objectives=[Parameters(), Retention(data(teacher), brief, selection=15, held_out=15)],
-        storage=f"sqlite:///{tmp_path / 'run' / 'study.db'}",
+        folder=tmp_path / "run",
     )
     front = search.run(trials=4)
     assert {trial.state for trial in front.trials} <= {State.COMPLETE, State.STOPPED}

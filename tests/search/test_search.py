@@ -148,13 +148,13 @@ def test_objectives_are_one_at_least_and_of_different_names(
         toy(folder, teacher=teacher, objectives=objectives)
 
 
-def test_what_a_teacher_answered_is_remembered_for_the_next_study(
+def test_what_a_teacher_answered_is_remembered_for_the_next_run(
     folder: Path, teacher: Teacher
 ) -> None:
     toy(folder, teacher=teacher).run(trials=2)
     assert {path.name.partition("-")[0] for path in (folder / "cache").iterdir()} >= {"targets"}
     with forwards() as calls:
-        toy(folder, teacher=teacher, name="second").run(trials=2)
+        toy(folder, teacher=teacher).run(trials=3)
     assert teacher.model not in calls
 
 

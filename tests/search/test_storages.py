@@ -53,10 +53,12 @@ def test_a_study_is_run_gone_on_with_and_read(
 
 
 def test_a_journal_has_its_run_beside_it(folder: Path, teacher: Teacher) -> None:
-    search = toy(folder, teacher=teacher, storage=f"journal:///{folder}/run/study.log")
-    assert Path(search.folder) == folder / "run"
+    search = toy(folder, teacher=teacher, storage=f"journal:///{folder}/study.log", folder="")
+    assert Path(search.folder) == folder / "runs" / "toy"
     front = search.run(trials=2)
-    assert Front.read(f"journal:///{folder}/run/study.log").trials == front.trials
+    for place in (f"journal:///{folder}/study.log", folder / "study.log", search.folder):
+        read = Front.read(place)
+        assert (read.trials, read.folder.resolve()) == (front.trials, folder / "runs" / "toy")
 
 
 def test_a_study_waits_for_a_server_that_is_away(

@@ -22,7 +22,7 @@ def study(folder: Path, teacher: Teacher, retention: Retention = RETENTION) -> S
         teacher=teacher,
         space=SearchSpace(layers=[0.5, 1.0], vocab=[0.55, 1.0]),
         objectives=[Parameters(), retention],
-        storage=f"sqlite:///{folder}/study.db",
+        folder=folder,
     )
 
 

@@ -106,6 +106,7 @@ def toy(folder: Path, /, **changes: Any) -> Search:
         "space": NARROW,
         "objectives": [Memory(), retention()],
         "storage": f"sqlite:///{folder}/study.db",
+        "folder": folder,
     }
     return Search(**(given | {"teacher": teacher()} | changes))
 

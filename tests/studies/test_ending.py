@@ -1,5 +1,7 @@
+from pathlib import Path
+
 from protege.search import Choice
-from studies.ending import compared, fast_enough
+from studies.ending import compared, fast_enough, free
 from tests.search.reporting.drawn import LATENCY, RETENTION, classic, drawn
 
 
@@ -29,3 +31,12 @@ def test_both_measurements_stand_side_by_side() -> None:
         ["retention", "0.5000", "0.5000"],
         ["unseen_retention", "-", "0.4000"],
     ]
+
+
+def test_a_student_is_exported_beside_what_is_there(tmp_path: Path) -> None:
+    assert free(tmp_path / "student") == tmp_path / "student"
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "mine.txt").write_text("mine")
+    (tmp_path / "student-2").symlink_to(tmp_path / "nowhere")
+    assert free(tmp_path / "student") == tmp_path / "student-3"
+    assert (tmp_path / "student" / "mine.txt").read_text() == "mine"

@@ -173,6 +173,7 @@ def made(run: Path, given: Mapping[str, Any]) -> Search:
         space,
         objectives,
         storage=f"sqlite:///{run}/study.db",
+        folder=run / "run",
     )
 
 

@@ -79,7 +79,7 @@ def test_four_jobs_killed_and_gone_on_with_while_the_dashboard_reads(
 ) -> None:
     study = write_study(folder, steps=9)
     text = study.read_text(encoding="utf-8").replace(
-        f'"sqlite:///{folder}/run/study.db"', f'"{storage}", folder="{folder}/run"'
+        f'folder="{folder}/run"', f'storage="{storage}", folder="{folder}/run"'
     )
     study.write_text(text, encoding="utf-8")
     first = run(study)

@@ -1,0 +1,82 @@
+"""The format of a study's records, and the identity that binds a study to its run folder."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+from uuid import uuid4
+
+from optuna.study import Study
+
+from protege.spaces import BadInput
+
+FORMAT = 1
+"""The format of what is stored in a study and in its run folder. Raise it with any change that an
+earlier protege would misread, or that misreads what an earlier one wrote."""
+
+RUN = "run"
+"""The user attribute with the random id of a study, which its run folder has too."""
+
+_FORMAT = "format"
+_OLDER = "earlier"
+
+
+def written_by() -> dict[str, Any]:
+    """Return the format and the version of this protege, as they are stored."""
+    return {"format": FORMAT, "protege": version("protege")}
+
+
+def check_format(found: Any, what: str) -> None:
+    """Refuse records of another format.
+
+    Args:
+        found: What `written_by` gave when they were written, or None if nothing did.
+        what: What they are records of, as the error names it.
+
+    Raises:
+        BadInput: The error says which version reads them.
+    """
+    known = found if isinstance(found, Mapping) else {"format": None if found else 0}
+    number, wrote = known.get("format"), known.get("protege", _OLDER)
+    if not (isinstance(number, int) and isinstance(wrote, str)):
+        raise BadInput(f"{what}: its format is recorded as {found!r}; the record is damaged")
+    if number == FORMAT:
+        return
+    here = f"this is protege {version('protege')}, which reads format {FORMAT}"
+    if number > FORMAT:
+        raise BadInput(
+            f"{what}: written by protege {wrote} in format {number}; {here}: install "
+            f'"protege>={wrote}" to read it'
+        )
+    by = f"protege {wrote} in format {number}"
+    raise BadInput(
+        f"{what}: written by {'a protege before formats' if wrote == _OLDER else by}; {here}: read "
+        "it with that version, or run the study again under another name"
+    )
+
+
+def run_of(study: Study, storage: str) -> str:
+    """Return the id that binds a study to its run folder.
+
+    Raises:
+        BadInput: The study is of another format, or was not made by protege.
+    """
+    attributes, named = study.user_attrs, f"{storage}: study {study.study_name!r}"
+    if "about" not in attributes and "identity" not in attributes and _FORMAT not in attributes:
+        raise BadInput(f"{named} was not made by protege; give another name")
+    check_format(attributes.get(_FORMAT), named)
+    return str(attributes.get(RUN, ""))
+
+
+def claimed_run(study: Study, storage: str) -> str:
+    """Return the id that binds a study to its run folder; a new study gets one.
+
+    Raises:
+        BadInput: The study is of another format, or was not made by protege.
+    """
+    if not study.user_attrs and not study.get_trials(deepcopy=False):
+        study.set_user_attr(_FORMAT, written_by())
+    run = run_of(study, storage)
+    if not run:
+        run = uuid4().hex
+        study.set_user_attr(RUN, run)
+    return run
