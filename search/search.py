@@ -18,7 +18,7 @@ from protege.objectives import (
     exceeds,
 )
 from protege.search.about import about, identity
-from protege.search.calibrating import Needs, calibrated
+from protege.search.calibrating import calibrated
 from protege.search.confirming import confirmed
 from protege.search.coordinator import Coordinator
 from protege.search.earlier import take_over
@@ -29,6 +29,7 @@ from protege.search.front import DATABASE, Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
 from protege.search.lock import held
+from protege.search.needs import Needs
 from protege.search.private import owner_only
 from protege.search.progress import bar, watching
 from protege.search.racing import Race
@@ -214,7 +215,8 @@ class Search:
         if retention is None:
             return None
         with self.stopwatch.phase("calibrate"):
-            learnt, needs = retention.parts(self.teacher).learnt, Needs.of(self.space)
+            needs = Needs.of(self.space, self.teacher.architecture)
+            learnt = retention.parts(self.teacher).learnt
             found = calibrated(self.teacher, learnt, needs, self.cache, self.stopwatch.announce)
             if cuts_heads(self.space, self.teacher):
                 scores = [HeadScores.of(self.teacher, found, by) for by in needs.heads_by]

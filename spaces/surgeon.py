@@ -1,12 +1,14 @@
 """In which order neurons are best removed, the others making up for each of them."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from protege.spaces.listening import columns
+from protege.spaces.listening import columns, shapes
+from protege.spaces.memory import duration
 from protege.spaces.regression import damped
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ def removal_orders(
         announce: Told how far it is.
     """
     ranks: dict[str, Tensor] = {}
+    began, done = time.monotonic(), 0
+    total = sum(layers for n, (layers, _) in shapes(teacher).items() if f"{n}.gram" in found)
     for module, slot, unit in teacher.layout.reading(teacher.model):
         name, layer = f"{slot.stack}.{unit}", slot.layer or 0
         if unit != "ffn" or f"{name}.gram" not in found:
@@ -41,7 +45,10 @@ def removal_orders(
         own = removal_ranks(gram, columns(module), float(found["tokens"]))
         depth = teacher.layout.depths[slot.stack]
         ranks.setdefault(f"{name}.surgeon", torch.zeros(depth, len(own)))[layer] = own
-        announce(f"order of neurons {layer + 1}/{depth}")
+        done += 1
+        left = (time.monotonic() - began) / done * (total - done)
+        more = f", about {duration(left)} left" if left > 1 else ""
+        announce(f"order of neurons {layer + 1}/{depth}{more}")
     return ranks
 
 

@@ -135,7 +135,7 @@ def test_a_mask_is_the_same_as_leaving_its_tokens_out(
     values = torch.randn(sequences, tokens, 3, generator=generator)
     mask = torch.rand(sequences, tokens, generator=generator) < 0.6
     mask |= whole
-    once, by_row = (Moments(1, 3, products=True) for _ in range(2))
+    once, by_row = (Moments(1, 3, [0]) for _ in range(2))
     once.add(0, values, None if whole else mask)
     for row, real in zip(values, mask, strict=True):
         by_row.add(0, row[real][None], None) if real.any() else None
