@@ -14,10 +14,12 @@ class Stopwatch:
     Attributes:
         seconds: What each phase has taken so far.
         announce: Called with a phase's name when it starts, for whoever shows progress.
+        tell: Called with a line that people are to read, at a terminal or in a log.
     """
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     announce: Callable[[str], None] = lambda _: None
+    tell: Callable[[str], None] = lambda _: None
     _running: list[str] = field(default_factory=list)
     _since: float = 0.0
 

@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from protege.objectives.distillation.questions import Questions
+from protege.objectives.stopwatch import Stopwatch
+from protege.search.foretelling import foretell_calibration
 from protege.search.heads import calibrate
 from protege.search.needs import Needs
 from protege.spaces import Cache, Calibration, Teacher
@@ -23,31 +25,35 @@ VERSION = 3
 
 
 def calibrated(
-    teacher: Teacher,
-    learnt: Questions,
-    needs: Needs,
-    cache: Cache,
-    announce: Callable[[str], None],
+    teacher: Teacher, learnt: Questions, needs: Needs, cache: Cache, stopwatch: Stopwatch
 ) -> Calibration:
-    """The calibration of a study, from what its students learn from.
+    """Return the calibration of a study, from what its students learn from.
 
     Tokens are counted in all there is: rare ones hardly show in what one pass may read.
+
+    Args:
+        teacher: The teacher.
+        learnt: What students learn from.
+        needs: What the members of the space ask for.
+        cache: Where it is kept.
+        stopwatch: Told what the calibration takes, before it begins, and how far it is.
+
+    Raises:
+        BadInput: This machine has too little memory for it.
     """
     sequences = learnt.up_to(CALIBRATION_TOKENS)
     known: dict[str, Any] = {"teacher": teacher.fingerprint, "version": VERSION}
     key = {**known, "sequences": sequences.fingerprint, **asdict(needs)}
-    found = Calibration(
-        cache.tensors(
-            "calibration",
-            key,
-            lambda: calibrate(
-                teacher, sequences, needs, announce, Room.here(cache.folder)
-            ).tensors(),
-        )
-    ).counting(learnt.ids)
+
+    def measure() -> dict[str, Tensor]:
+        room = Room.here(cache.folder)
+        foretell_calibration(teacher, sequences, needs, room, stopwatch.tell)
+        return calibrate(teacher, sequences, needs, stopwatch.announce, room).tensors()
+
+    found = Calibration(cache.tensors("calibration", key, measure)).counting(learnt.ids)
     if not needs.streams:
         return found
-    return replace(found, streams=_streams(teacher, learnt, cache, announce))
+    return replace(found, streams=_streams(teacher, learnt, cache, stopwatch.announce))
 
 
 def _streams(

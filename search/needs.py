@@ -40,7 +40,11 @@ class Needs:
             space: The space.
             own: The teacher's architecture.
         """
-        members = list(space.members)
+        return cls.of_members(list(space.members), own)
+
+    @classmethod
+    def of_members(cls, members: list[Architecture], own: Architecture) -> "Needs":
+        """Return what these members need."""
         policies = {member.layer_policy.name for member in members}
         healed = [member for member in members if member.healing != "none"]
         units = {axis for member in healed for axis in set(CUT_AXES) - member.whole_axes(own)}

@@ -25,13 +25,14 @@ from protege.search.earlier import take_over
 from protege.search.engines import Engine, SerialEngine, Task, remove_task
 from protege.search.fidelity import Fidelity, chosen
 from protege.search.fidelity import measured as fidelity_of
+from protege.search.foretelling import foretell_training, left_out
 from protege.search.front import DATABASE, Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
 from protege.search.lock import held
 from protege.search.needs import Needs
 from protege.search.private import owner_only
-from protege.search.progress import bar, watching
+from protege.search.progress import Bar, bar, watching
 from protege.search.racing import Race
 from protege.search.stopping import Stopping, leaving
 from protege.search.study import (
@@ -97,6 +98,7 @@ class Search:
     private: bool = True
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
     _heads: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
+    _told: list[str] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         names = [objective.name for objective in self.objectives]
@@ -157,6 +159,7 @@ class Search:
             self._check_limits()
             with bar(self.name, trials) as progress:
                 self.stopwatch.announce = progress.doing
+                self.stopwatch.tell = partial(self._tell, progress)
                 with self.stopwatch.phase("study"):
                     ledger = self._open()
                     ledger.claim = claim
@@ -167,7 +170,7 @@ class Search:
                         self._describe(ledger)
                         coordinator.show(progress)
                 self._describe(ledger, coordinator.ended)
-            self.stopwatch.announce = _ignore
+            self.stopwatch.announce = self.stopwatch.tell = _ignore
         if not coordinator.done:
             raise KeyboardInterrupt  # there is nothing to return
         front = Front.read(self.storage, self.name)
@@ -217,7 +220,8 @@ class Search:
         with self.stopwatch.phase("calibrate"):
             needs = Needs.of(self.space, self.teacher.architecture)
             learnt = retention.parts(self.teacher).learnt
-            found = calibrated(self.teacher, learnt, needs, self.cache, self.stopwatch.announce)
+            found = calibrated(self.teacher, learnt, needs, self.cache, self.stopwatch)
+            self._note(*map(left_out, found.stand_ins))
             if cuts_heads(self.space, self.teacher):
                 scores = [HeadScores.of(self.teacher, found, by) for by in needs.heads_by]
                 self._heads = [score.record() for score in scores]
@@ -318,6 +322,10 @@ class Search:
         study = open_study(self.storage, self.name, goals)
         made_with = identity(self, goals)
         identify(study, made_with)
+        self._told = study.user_attrs.get("about", {}).get("told", [])
+        if self.retention is not None and not study.trials:
+            members = list(self.space.members)
+            foretell_training(self.teacher, self.retention, members, self.stopwatch.tell)
         self.resolve()
         for run in self.earlier:
             take_over(run, study, self.space, goals, made_with, self._folder)
@@ -332,7 +340,17 @@ class Search:
 
     def _describe(self, ledger: Ledger, ended: str = "") -> None:
         """Record what a report needs to know of the study, and why it ended if it did."""
-        ledger.describe(about(self, ledger.goals, self._heads) | {"ended": ended})
+        more = {"ended": ended, "told": self._told}
+        ledger.describe(about(self, ledger.goals, self._heads) | more)
+
+    def _tell(self, progress: Bar, line: str) -> None:
+        """Print a line for people and record it."""
+        progress.tell(line)
+        self._note(line)
+
+    def _note(self, *lines: str) -> None:
+        """Record lines with the study, each once."""
+        self._told += [line for line in dict.fromkeys(lines) if line not in self._told]
 
     def _check_limits(self) -> None:
         """Refuse a limit that the smallest students do not meet.

@@ -21,7 +21,7 @@ RANKING_BYTES = 48
 """Bytes for each pair of units that ranking them takes: `removal_ranks` works in fp64."""
 
 DISK_SHARE = 3
-"""Second moments on disk are written twice, to scratch and to the cache; this share is left free."""
+"""Of the free disk second moments take one part in so many: scratch, cache, and as much left."""
 
 Shapes = Mapping[str, tuple[int, int]]
 """Layers and units of every kind of site, by name, such as ``decoder.ffn``."""

@@ -103,7 +103,10 @@ class Calibration:
         by_slope = "taylor" in criteria
         known = {"activation", "wanda", *(["gradient"] if by_slope else [])}
         others = [criterion for criterion in heads_by if criterion not in known]
-        asked = _asked(grams) | ({"ffn"} if "surgeon" in criteria else set())
+        every = ("hidden", "heads", "cross_heads", "ffn") if grams is True else ()
+        asked = {*(every if isinstance(grams, bool) else grams)} | (
+            {"ffn"} if "surgeon" in criteria else set()
+        )
         room = room or Room.here()
         plan = blocks(wanted(teacher, asked), room)
         # what takes more than one plain pass is measured on the first of them alone
@@ -169,6 +172,17 @@ class Calibration:
         """The importance by name, as a cache stores it."""
         return dict(self.importance)
 
+    @property
+    def stand_ins(self) -> list[str]:
+        """The sites that had no room for second moments, whose units other ranks stand in for."""
+        found = self.importance
+        return [
+            name.removesuffix(".surgeon")
+            for name, ranks in found.items()
+            if name.endswith(".surgeon")
+            and torch.equal(ranks, found[f"{name.removesuffix('surgeon')}wanda"])
+        ]
+
     def residual(self, criterion: Criterion = "activation") -> Tensor:
         """Importance of the channels of the residual stream, ``(hidden_size,)``."""
         return self._entry("hidden", criterion)
@@ -205,13 +219,6 @@ def wanted(teacher: "Teacher", axes: Collection[str]) -> Shapes:
     """Return the sites whose units are of these axes: layers and channels, by name."""
     found = shapes(teacher).items()
     return {name: shape for name, shape in found if name.rpartition(".")[2] in axes}
-
-
-def _asked(grams: bool | Collection[str]) -> set[str]:
-    """Return the axes to collect second moments of."""
-    if isinstance(grams, bool):
-        return {"hidden", "heads", "cross_heads", "ffn"} if grams else set()
-    return set(grams)
 
 
 def _is_of_moments(name: str) -> bool:
