@@ -16,7 +16,8 @@ from protege.spaces.blocks import Blocks
 from protege.spaces.calibration import FEW
 from protege.spaces.layers import TOKENS, TRIED
 from protege.spaces.listening import HEADS, shapes
-from protege.spaces.memory import available_bytes, duration, gigabytes, resident_bytes
+from protege.spaces.memory import available_bytes, gigabytes, resident_bytes
+from protege.spaces.remaining import duration
 from protege.spaces.streams import tokens_for
 from protege.spaces.surgeon import removal_ranks
 
@@ -36,12 +37,19 @@ class Estimate:
         bytes: Resident memory that it takes at its peak beside what is taken when it begins.
         seconds: How long it takes.
         detail: What it does, for people.
+        mapped: How much of the memory is of memory-mapped files, which the kernel can drop.
     """
 
     phase: str
     bytes: float
     seconds: float
     detail: str = ""
+    mapped: float = 0.0
+
+    @property
+    def held(self) -> float:
+        """Bytes that the kernel cannot drop when memory is short."""
+        return self.bytes - self.mapped
 
     def line(self) -> str:
         """Return the estimate as one line for people."""
@@ -56,9 +64,9 @@ class Estimate:
             BadInput: Names what it takes, what is free and what to do.
         """
         free = available_bytes()
-        if free is not None and self.bytes > free:
+        if free is not None and self.held > free:
             raise BadInput(
-                f"{self.phase} takes about {gigabytes(self.bytes)} of memory and "
+                f"{self.phase} takes about {gigabytes(self.held)} of memory and "
                 f"{gigabytes(free)} are free; {advice}"
             )
 
@@ -139,7 +147,9 @@ def calibration_estimate(
     if plan.disk_bytes:
         detail += f", {gigabytes(plan.disk_bytes)} of second moments on disk"
     peak = _calibration_bytes(teacher, sequences, needs, plan, pairs)
-    return Estimate("calibration", peak, seconds, detail)
+    # all of the moments are in files, or what was stored and is read back
+    mapped = 4.0 * pairs if plan.on_disk else 0.0
+    return Estimate("calibration", peak, seconds, detail, min(mapped, peak))
 
 
 def _ladder_runs(teacher: Teacher, needs: Needs) -> float:
@@ -209,7 +219,7 @@ def training_estimate(
     detail = f"{member.num_hidden_layers}x{member.hidden_size} ffn {member.intermediate_size}, "
     detail += f"{weights / 1e6:,.0f}M weights, {settings.steps} steps"
     peak = held + _training_bytes(weights, probe, trains=settings.steps > 0)
-    return Estimate("largest student", peak, seconds, detail)
+    return Estimate("largest student", peak, seconds, detail, held)
 
 
 def _training_bytes(weights: float, probe: TrainingProbe, *, trains: bool) -> float:

@@ -1,6 +1,7 @@
 """Tell what the costly phases of a study take before they begin; refuse what cannot fit."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from protege.objectives import Retention
 from protege.objectives.distillation.precision import device_of
@@ -17,6 +18,8 @@ from protege.search.needs import Needs
 from protege.spaces import Architecture, BadInput, ProtegeError, Teacher
 from protege.spaces.blocks import Room, blocks
 from protege.spaces.calibration import wanted
+from protege.spaces.memory import available_bytes
+from protege.spaces.spilling import can_spill, spill
 
 Tell = Callable[[str], None]
 
@@ -48,9 +51,23 @@ def left_out(name: str) -> str:
 
 
 def foretell_training(
-    teacher: Teacher, retention: Retention, members: list[Architecture], tell: Tell
+    teacher: Teacher,
+    retention: Retention,
+    members: list[Architecture],
+    folder: Path,
+    tell: Tell,
 ) -> None:
     """Tell what the largest student of a space takes.
+
+    Where it takes more than half of the free memory, the teacher's weights are moved to
+    memory-mapped files: while students are trained nothing reads them.
+
+    Args:
+        teacher: The teacher.
+        retention: How students are trained.
+        members: The students of the space.
+        folder: Where those files go.
+        tell: Told one line.
 
     Raises:
         BadInput: This machine has too little memory for it.
@@ -69,5 +86,9 @@ def foretell_training(
     except ProtegeError as error:  # the trial itself says what is wrong with such a student
         tell(f"largest student: memory and time could not be estimated ({error})")
         return
+    free = available_bytes()
+    if free is not None and estimate.held > free / 2 and can_spill(teacher.model, folder):
+        spill(teacher.model, folder)
+        tell("the teacher's weights are memory-mapped from now on: training needs the memory")
     estimate.check("make the largest student smaller, or lower batch_size, or raise accumulate")
     tell(estimate.line())

@@ -324,8 +324,8 @@ class Search:
         identify(study, made_with)
         self._told = study.user_attrs.get("about", {}).get("told", [])
         if self.retention is not None and not study.trials:
-            members = list(self.space.members)
-            foretell_training(self.teacher, self.retention, members, self.stopwatch.tell)
+            members, tell = list(self.space.members), self.stopwatch.tell
+            foretell_training(self.teacher, self.retention, members, self.cache.folder, tell)
         self.resolve()
         for run in self.earlier:
             take_over(run, study, self.space, goals, made_with, self._folder)

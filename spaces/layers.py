@@ -1,10 +1,8 @@
 """What each layer of a teacher is worth, told by its own states and answers on data."""
 
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from math import inf, pi
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,7 +21,7 @@ from protege.spaces.importance import (
     running,
     standing_in,
 )
-from protege.spaces.memory import duration
+from protege.spaces.remaining import Remaining
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
@@ -184,7 +182,7 @@ def greedy_ladder(
         measures = any(rungs.values())
         whole = [_Answered.by_all(teacher, one) for one in _sample(batches)] if measures else []
         return {
-            stack: _ladder(whole, layers, rungs[stack], partial(_tell, announce, stack))
+            stack: _ladder(whole, layers, rungs[stack], Remaining(announce, f"{stack} ladder"))
             for stack, layers in stacks.items()
         }
 
@@ -193,11 +191,11 @@ def _ladder(
     answered: list["_Answered"],
     layers: list[nn.Module],
     rungs: int,
-    announce: Callable[[float, float], None],
+    remaining: Remaining,
 ) -> Tensor:
     """Return the ladder of one stack, ``(layers - 1,)``, of which so many rungs are measured."""
     missed = [-inf] * len(layers)
-    left, removed, began = list(range(len(layers))), list[int](), time.monotonic()
+    left, removed = list(range(len(layers))), list[int]()
     while len(removed) < rungs:
         left.sort(key=missed.__getitem__)
         gone, before = {layers[number] for number in removed}, sum(one.loss for one in answered)
@@ -212,15 +210,9 @@ def _ladder(
         answered = best
         left.remove(least)
         removed.append(least)
-        announce(len(removed) / rungs, time.monotonic() - began)
+        remaining.at(len(removed) / rungs)
     left.sort(key=missed.__getitem__)
     return torch.tensor([*removed, *left][: len(layers) - 1], dtype=torch.int64)
-
-
-def _tell(announce: Callable[[str], None], stack: str, share: float, spent: float) -> None:
-    left = spent / share - spent
-    more = f", about {duration(left)} left" if left > 1 else ""
-    announce(f"{stack} ladder {share:.0%}{more}")
 
 
 @dataclass(frozen=True)

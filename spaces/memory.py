@@ -38,14 +38,6 @@ def gigabytes(count: float) -> str:
     return f"{count / 1e9:.1f} GB"
 
 
-def duration(seconds: float) -> str:
-    """Format seconds for people."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
-
-
 def _machine() -> int | None:
     return _field(MEMINFO, "MemAvailable:")
 
@@ -80,25 +72,29 @@ def _own_cgroups(own: Path = Path("/proc/self/cgroup")) -> list[Path]:
 def _left_in(cgroup: Path) -> int | None:
     """Return what a cgroup still allows, or None where it has no limit."""
     names = (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ("memory.max", "memory.current", {"inactive_file", "active_file"}),
+        (
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            {"total_inactive_file", "total_active_file"},
+        ),
     )
-    for limit_name, used_name, reclaimable_name in names:
+    for limit_name, used_name, page_cache in names:
         try:
             limit = int((cgroup / limit_name).read_text(encoding="ascii"))
             used = int((cgroup / used_name).read_text(encoding="ascii"))
         except (OSError, ValueError):  # no such file, or the word "max"
             continue
         if limit < _NO_LIMIT:
-            return max(0, limit - used + _reclaimable(cgroup / "memory.stat", reclaimable_name))
+            return max(0, limit - used + _reclaimable(cgroup / "memory.stat", page_cache))
     return None
 
 
-def _reclaimable(stat: Path, name: str) -> int:
+def _reclaimable(stat: Path, page_cache: set[str]) -> int:
     """Return the bytes of page cache that a cgroup can drop."""
     try:
         lines = stat.read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
     found = (line.split() for line in lines)
-    return next((int(count) for field, count in found if field == name), 0)
+    return sum(int(count) for field, count in found if field in page_cache)

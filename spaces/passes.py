@@ -1,6 +1,5 @@
 """The passes over the data in which the teacher's sites are listened to."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,13 +10,10 @@ from torch import Tensor
 from protege.spaces.batches import Batch, given, headless, lengths
 from protege.spaces.blocks import Blocks, Room, on_disk
 from protege.spaces.listening import Sites, shapes
-from protege.spaces.memory import duration
+from protege.spaces.remaining import Remaining
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
-
-EVERY_S = 1.0
-"""Seconds between two announcements, at least."""
 
 
 @dataclass
@@ -51,10 +47,10 @@ class Passes:
             room: Where those that are on disk go.
             few: Real tokens of the batches to keep.
         """
-        began = time.monotonic()
+        remaining = Remaining(self.announce, "calibration")
         sites = Sites(self.teacher, plan.passes[0])
         vocab = torch.zeros(self.teacher.architecture.vocab_size)
-        for batch in self._read(sites, began):
+        for batch in self._read(sites, remaining):
             vocab += _occurrences(batch, len(vocab))
             if few > 0:
                 self.few.append(batch)
@@ -64,12 +60,12 @@ class Passes:
         _collect(sites, grams, plan, room, self.teacher)
         for block in plan.passes[1:]:
             sites = Sites(self.teacher, block, alone=True)
-            for _ in self._read(sites, began):
+            for _ in self._read(sites, remaining):
                 pass
             _collect(sites, grams, plan, room, self.teacher)
         return {**found, **grams}
 
-    def _read(self, sites: Sites, began: float) -> Iterator[Batch]:
+    def _read(self, sites: Sites, remaining: Remaining) -> Iterator[Batch]:
         """Run every batch through the teacher while its sites are listened to."""
         model = headless(self.teacher.model)
         with sites:
@@ -78,24 +74,20 @@ class Passes:
                 with torch.inference_mode():
                     model(**given(batch))
                 self._done += 1
-                self._tell(began)
+                self._tell(remaining)
                 yield batch
 
-    def _tell(self, began: float) -> None:
+    def _tell(self, remaining: Remaining) -> None:
         """Announce how far the passes are, if they take long enough to be watched."""
-        spent = time.monotonic() - began
-        if spent < EVERY_S:
-            return
         if not isinstance(self.batches, Sized):
-            self.announce(f"calibration batch {self._done}")
+            if remaining.is_due:
+                self.announce(f"calibration batch {self._done}")
             return
         batches = len(self.batches)
         number, place = divmod(self._done - 1, batches)
-        left = spent / self._done * (self.count * batches - self._done)
         which = f"pass {number + 1}/{self.count}, " if self.count > 1 else ""
-        self.announce(
-            f"calibration {which}batch {place + 1}/{batches}, about {duration(left)} left"
-        )
+        remaining.doing = f"calibration {which}batch {place + 1}/{batches},"
+        remaining.passing(self._done / (self.count * batches))
 
 
 def _collect(

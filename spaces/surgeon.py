@@ -1,6 +1,5 @@
 """In which order neurons are best removed, the others making up for each of them."""
 
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -8,8 +7,8 @@ import torch
 from torch import Tensor
 
 from protege.spaces.listening import columns, shapes
-from protege.spaces.memory import duration
 from protege.spaces.regression import damped
+from protege.spaces.remaining import Remaining
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
@@ -33,7 +32,7 @@ def removal_orders(
         announce: Told how far it is.
     """
     ranks: dict[str, Tensor] = {}
-    began, done = time.monotonic(), 0
+    remaining, done = Remaining(announce, "order of neurons"), 0
     total = sum(layers for n, (layers, _) in shapes(teacher).items() if f"{n}.gram" in found)
     for module, slot, unit in teacher.layout.reading(teacher.model):
         name, layer = f"{slot.stack}.{unit}", slot.layer or 0
@@ -46,9 +45,7 @@ def removal_orders(
         depth = teacher.layout.depths[slot.stack]
         ranks.setdefault(f"{name}.surgeon", torch.zeros(depth, len(own)))[layer] = own
         done += 1
-        left = (time.monotonic() - began) / done * (total - done)
-        more = f", about {duration(left)} left" if left > 1 else ""
-        announce(f"order of neurons {layer + 1}/{depth}{more}")
+        remaining.at(done / total)
     return ranks
 
 
