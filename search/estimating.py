@@ -95,12 +95,14 @@ class Rates:
             forward = _best(lambda: headless(teacher.model)(**inputs))
         wide = max((units for _, units in shapes(teacher).values()), default=64)
         size = min(wide, 1024)
-        values = torch.randn(PROBED_TOKENS, size)
+        draw = torch.Generator().manual_seed(0)  # no draw of a study is moved
+        values = torch.randn(PROBED_TOKENS, size, generator=draw)
         total = torch.zeros(size, size)
         multiply = _best(lambda: total.addmm_(values.T, values))
         some = max(64, min(wide, 1024) // 2)
         gram = torch.eye(some) + 0.01
-        weight = torch.randn(max(16, teacher.architecture.hidden_size * some // wide), some)
+        outputs = max(16, teacher.architecture.hidden_size * some // wide)
+        weight = torch.randn(outputs, some, generator=draw)
         rank = _best(lambda: removal_ranks(gram, weight, 4096.0))
         return cls(forward / tokens, multiply / (2 * PROBED_TOKENS * size**2), rank / some**3)
 

@@ -27,8 +27,11 @@ class Remaining:
 
     announce: Callable[[str], None]
     doing: str
-    _began: float = field(default_factory=time.monotonic, init=False)
-    _last: float = field(default_factory=time.monotonic, init=False)
+    _began: float = field(init=False)
+    _last: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began = self._last = time.monotonic()
 
     def at(self, share: float) -> None:
         """Announce the share that is done, above 0 and at most 1."""

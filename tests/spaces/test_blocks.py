@@ -124,7 +124,7 @@ def test_a_teacher_whose_weights_are_spilled_is_the_same(name: str, tmp_path: Pa
     spill(teacher.model, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert teacher.fingerprint == other.fingerprint
-    half = teacher.architecture.scaled(intermediate=0.4)
+    half = teacher.architecture.scaled(layers=0.5)
     for one, same in zip(
         teacher.student(half).model.parameters(),
         other.student(half).model.parameters(),
