@@ -225,8 +225,11 @@ def training_estimate(
 
 
 def _training_bytes(weights: float, probe: TrainingProbe, *, trains: bool) -> float:
-    """Return the memory of a student that is trained: weights, gradients, AdamW, activations."""
-    return weights * (16 if trains else 4) + probe.saved_bytes
+    """Return the memory of a student that is trained.
+
+    Weights, those of its best rung, gradients, the two moments of AdamW, and activations.
+    """
+    return weights * (20 if trains else 4) + probe.saved_bytes
 
 
 def _heal_seconds(teacher: Teacher, member: Architecture, rates: Rates) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from protege.objectives import Retention
@@ -91,25 +91,20 @@ def _probe(teacher: Teacher, retention: Retention, architecture: Architecture) -
     lesson = settings.tuned(lesson_of(teacher))
     answers = Remembered.of(asked, remember(student.module, lesson, asked))
     training = Training(settings, student, lesson, asked, answers, teacher)
-    seconds: list[float] = []
+    halts, seconds = training.run(list(range(1, STEPS + 1))), list[float]()
     with _counting(student.module) as saved:
-        halts = training.run(list(range(1, STEPS + 1)))
         next(halts)
         kept = float(sum(saved.values()))
-    for _ in range(STEPS - 1):
-        began = time.perf_counter()
-        next(halts)
+    began = time.perf_counter()
+    for _ in halts:
         seconds.append(time.perf_counter() - began)
-    halts.close()  # type: ignore[attr-defined] - a generator
+        began = time.perf_counter()
     return TrainingProbe(min(seconds), kept)
 
 
 @contextmanager
-def _counting(module: object) -> Iterator[dict[int, int]]:
+def _counting(module: nn.Module) -> Iterator[dict[int, int]]:
     """Count the bytes that a forward pass keeps for its backward pass, by address."""
-    from torch import nn
-
-    assert isinstance(module, nn.Module)
     own = {one.untyped_storage().data_ptr() for one in module.parameters()}
     saved: dict[int, int] = {}
 

@@ -107,10 +107,7 @@ def _over_all(
     found: dict[str, Tensor] = {}
     first = count = 0
     for number, piece in enumerate(parts, 1):
-        within: list[Callable[[float], None]] = []
-        if tells:
-            done = number - 1
-            within = [lambda share, done=done: remaining.passing((done + share) / len(parts))]  # type: ignore[misc]
+        within = [partial(_passing, remaining, number - 1, len(parts))] if tells else []
         counted, values = measure(teacher, piece, first, *within)
         for (site, layer), of_units in values.items():
             depth = teacher.layout.depths.get(site.partition(".")[0], 1)
@@ -118,6 +115,11 @@ def _over_all(
         first, count = first + rows(piece), count + counted
         remaining.at(number / len(parts))
     return {site: table / count for site, table in found.items()}
+
+
+def _passing(remaining: Remaining, done: int, total: int, share: float) -> None:
+    """Announce that so many pieces are done, and a share of the next."""
+    remaining.passing((done + share) / total)
 
 
 def pieces(batch: Batch) -> Iterator[Batch]:
