@@ -12,6 +12,7 @@ from torch import Tensor
 from protege.objectives import Distillation, Examples, Objective, Retention, Texts
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.retention import lesson_of
+from protege.search.foretelling import foretell_calibration
 from protege.search.needs import Needs, looking
 from protege.spaces import BadInput, Calibration, SearchSpace, Teacher, Unsupported
 from protege.spaces.blocks import Room
@@ -110,11 +111,23 @@ def measure_heads(
     by: HeadsBy = "ablation",
     tokens: int | None = None,
     announce: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> HeadScores:
-    """The scores of every attention head; see `head_table`."""
+    """Measure the scores of every attention head; see `head_table`.
+
+    Args:
+        teacher: The teacher.
+        data: What it reads.
+        by: The criterion.
+        tokens: Real tokens of the texts to read, at most.
+        announce: Told how far the measurement is.
+        tell: Told one line about time and memory if the measurement is a costly one.
+    """
     if by not in TOKENS:
         raise BadInput(f"by={by!r}: expected one of {', '.join(TOKENS)}")
     given = _batches(teacher, data, tokens or TOKENS[by])
+    if isinstance(given, Reading):
+        foretell_calibration(teacher, given.questions, Needs(heads_by=[by]), Room(), tell)
     return HeadScores.of(teacher, Calibration.of(teacher, given, [by], announce), by)
 
 

@@ -12,10 +12,12 @@ from protege.objectives import Memory, Retention, Texts
 from protege.search import Front, estimating, foretelling
 from protege.search.estimating import Estimate, Rates, largest, training_estimate
 from protege.search.foretelling import foretell_calibration, foretell_training
+from protege.search.heads import measure_heads
 from protege.search.needs import Needs
 from protege.search.probing import probe_training
 from protege.spaces import BadInput, SearchSpace, Task, Teacher
 from protege.spaces.blocks import Room
+from protege.spaces.policies import HeadsBy
 from tests.search.toys import retention, toy
 from tests.tiny import ZOO, texts
 
@@ -132,6 +134,14 @@ def test_activations_of_few_layers_tell_those_of_many(name: str) -> None:
     weights = teacher.model.num_parameters()
     assert plain.bytes == pytest.approx(20 * weights + whole.saved_bytes)
     assert training_estimate(teacher, judge, own, rates, 5e9).held == pytest.approx(plain.bytes)
+
+
+@pytest.mark.parametrize("by", ["ablation", "gradient"])
+def test_a_table_of_heads_tells_what_it_takes(by: HeadsBy) -> None:
+    told: list[str] = []
+    measure_heads(ZOO["bert-texts"].teacher(), texts(), by, 60, tell=told.append)
+    assert len(told) == 1
+    assert re.match(r"calibration \(\d+ tokens, 1 pass\): about \d+ s, peak", told[0])
 
 
 def test_the_largest_student_has_the_most_weights() -> None:
