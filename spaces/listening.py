@@ -117,8 +117,9 @@ class Sites:
             place = (f"{slot.stack}.{unit}", slot.layer or 0)
             if self._is_wanted(place):
                 self._listen_to_input(module, place, in_decoder=slot.stack == "decoder")
-        for module, slot in () if self._alone else layout.experts(model):
-            self._listen_to_experts(module, slot.stack, slot.layer or 0)
+        if not self._alone:
+            for module, slot in layout.experts(model):
+                self._listen_to_experts(module, slot.stack, slot.layer or 0)
 
     def __exit__(self, *_: object) -> None:
         self._handles.close()

@@ -30,7 +30,7 @@ from protege.spaces.memory import resident_bytes
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "num_hidden_layers": 22,
     "hidden_size": 2048,
     "intermediate_size": 5632,
@@ -75,7 +75,7 @@ def make(folder: Path, *, quick: bool) -> None:
         tie_word_embeddings=False,
         dtype="bfloat16",
     )
-    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    model: Any = LlamaForCausalLM(config).to(torch.bfloat16)
     model.save_pretrained(folder / "teacher")
     tokenizer.save_pretrained(folder / "teacher")
     chance = random.Random(0)

@@ -14,7 +14,7 @@ from protege.search.estimating import Estimate, Rates, largest, training_estimat
 from protege.search.foretelling import foretell_calibration, foretell_training
 from protege.search.heads import measure_heads
 from protege.search.needs import Needs
-from protege.search.probing import probe_training
+from protege.search.probing import _of_depth, _probe, probe_training
 from protege.spaces import BadInput, SearchSpace, Task, Teacher
 from protege.spaces.blocks import Room
 from protege.spaces.policies import HeadsBy
@@ -127,6 +127,9 @@ def test_activations_of_few_layers_tell_those_of_many(name: str) -> None:
     shallow = probe_training(teacher, judge, own.scaled(layers=0.5))
     whole = probe_training(teacher, judge, own)
     assert shallow.saved_bytes < whole.saved_bytes
+    # what two layers tell is what all of them keep
+    every = _probe(teacher, judge, _of_depth(own, own.num_hidden_layers, teacher))
+    assert whole.saved_bytes == pytest.approx(every.saved_bytes, rel=0.15)
     member = own.scaled(intermediate=0.4)
     assert probe_training(teacher, judge, member).saved_bytes < whole.saved_bytes
     rates = Rates(1e-6, 1e-10, 1e-9)
