@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-EVERY_S = 1.0
-"""Seconds between two announcements of a share, at least."""
+EVERY_S = 5.0
+"""Seconds between two announcements of a share, and left of what is announced, at least."""
 
 
 def duration(seconds: float) -> str:
@@ -52,4 +52,4 @@ class Remaining:
         """Say how long the rest takes, or nothing where it is about to end."""
         spent = time.monotonic() - self._began
         rest = spent / share - spent
-        return f", about {duration(rest)} left" if rest > 1 else ""
+        return f", about {duration(rest)} left" if rest > EVERY_S else ""
