@@ -31,17 +31,16 @@ class TrainingProbe:
     step_s: float
     saved_bytes: float
 
-    def deeper(self, other: "TrainingProbe", layers: int) -> "TrainingProbe":
-        """Return the probe of more layers.
+    def deeper(self, other: "TrainingProbe", times: float) -> "TrainingProbe":
+        """Return the probe of a deeper student.
 
         Args:
-            other: A probe of two layers; this one is of one layer.
-            layers: How many there are.
+            other: The probe of a student that is deeper by some layers.
+            times: How many times as many layers are added.
         """
-        more = layers - 1
         return TrainingProbe(
-            self.step_s + more * max(0.0, other.step_s - self.step_s),
-            self.saved_bytes + more * max(0.0, other.saved_bytes - self.saved_bytes),
+            self.step_s + times * max(0.0, other.step_s - self.step_s),
+            self.saved_bytes + times * max(0.0, other.saved_bytes - self.saved_bytes),
         )
 
 
@@ -58,11 +57,17 @@ def probe_training(teacher: Teacher, retention: Retention, member: Architecture)
     """
     if not retention.distillation.steps:
         return TrainingProbe(0.0, 0.0)
-    layers = member.num_hidden_layers
-    one = _probe(teacher, retention, _of_depth(member, 1, teacher))
-    if layers == 1:
+    first, second = (_of_depth(member, layers, teacher) for layers in (1, 2))
+    one = _probe(teacher, retention, first)
+    if member.num_hidden_layers == 1:
         return one
-    return one.deeper(_probe(teacher, retention, _of_depth(member, 2, teacher)), layers)
+    times = (_depth(member) - _depth(first)) / (_depth(second) - _depth(first))
+    return one.deeper(_probe(teacher, retention, second), times)
+
+
+def _depth(architecture: Architecture) -> int:
+    """Return the layers of both stacks."""
+    return architecture.num_hidden_layers + architecture.num_decoder_layers
 
 
 def _of_depth(member: Architecture, layers: int, teacher: Teacher) -> Architecture:

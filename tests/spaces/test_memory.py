@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from protege.spaces import memory, remaining
+from protege.spaces import memory
 from protege.spaces.memory import (
     available_bytes,
     free_disk_bytes,
@@ -108,7 +108,7 @@ def test_durations_are_told_in_one_unit(seconds: float, told: str) -> None:
 
 def test_what_is_left_follows_from_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     now, told = [100.0], list[str]()
-    monkeypatch.setattr(remaining.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("protege.spaces.remaining.time.monotonic", lambda: now[0])
     work = Remaining(told.append, "units by taylor")
     work.passing(0.001)  # a moment after it began
     now[0] = 160.0
