@@ -75,8 +75,8 @@ def make(folder: Path, *, quick: bool) -> None:
         tie_word_embeddings=False,
         dtype="bfloat16",
     )
-    model: Any = LlamaForCausalLM(config).to(torch.bfloat16)
-    model.save_pretrained(folder / "teacher")
+    model: Any = LlamaForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(folder / "teacher")
     tokenizer.save_pretrained(folder / "teacher")
     chance = random.Random(0)
     lines = (" ".join(chance.choices(words, k=WORDS)) for _ in range(TEXTS))
