@@ -168,7 +168,7 @@ class Retention:
             teacher=teacher,
             shrinking=deeper or None,
             seed=candidate.seed,
-            announce=candidate.stopwatch.tell,
+            announce=candidate.stopwatch.show,
         )
         if settings.full_rate_at != 0:
             rate = settings.rate(training.distance(start), lesson)

@@ -15,10 +15,12 @@ class Stopwatch:
     Attributes:
         seconds: What each phase has taken so far.
         announce: Called with a phase's name when it starts, for whoever shows progress.
+        tell: Called with a line that people are to read, at a terminal or in a log.
     """
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     announce: Callable[[str], None] = lambda _: None
+    tell: Callable[[str], None] = lambda _: None
     _running: list[str] = field(default_factory=list)
     _since: float = 0.0
 
@@ -27,14 +29,14 @@ class Stopwatch:
         """Book the time of the block under the name."""
         self._switch()
         self._running.append(name)
-        self.tell(name)
+        self.show(name)
         try:
             yield
         finally:
             self._switch()
             self._running.pop()
 
-    def tell(self, what: str) -> None:
+    def show(self, what: str) -> None:
         """Announce what is going on; a display that raises costs no trial."""
         with contextlib.suppress(Exception):
             self.announce(what)

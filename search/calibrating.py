@@ -1,91 +1,59 @@
 """What a study knows of its teacher before the first student is cut: measured once, then cached."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import Tensor
 
 from protege.objectives.distillation.questions import Questions
-from protege.search.heads import calibrate, criteria, unit_criteria
-from protege.spaces import Cache, Calibration, SearchSpace, Teacher
+from protege.objectives.stopwatch import Stopwatch
+from protege.search.foretelling import foretell_calibration
+from protege.search.heads import calibrate
+from protege.search.needs import Needs
+from protege.spaces import Cache, Calibration, Teacher
+from protege.spaces.blocks import Room
 from protege.spaces.cache import digest, tensor_bytes
-from protege.spaces.layers import FINDINGS
-from protege.spaces.policies import Criterion, HeadsBy
 from protege.spaces.streams import Streams, tokens_for
-from protege.spaces.widths import Rotation
 from protege.spaces.wiring import Wiring
 
 CALIBRATION_TOKENS = 65_536
 """Real tokens of the calibration, at most: one pass over them."""
 
-VERSION = 2
+VERSION = 3
 """Of what is cached; one more whenever the same call would find something else."""
 
 
-@dataclass(frozen=True)
-class Needs:
-    """What the members of a space ask of a calibration.
-
-    Attributes:
-        heads_by: What attention heads are ranked by.
-        criteria: What units of any kind are ranked by.
-        layers: The layer policies that look at data.
-        streams: Whether students are healed or rotated.
-    """
-
-    heads_by: list[HeadsBy]
-    criteria: list[Criterion]
-    layers: list[str]
-    streams: bool
-
-    @classmethod
-    def of(cls, space: SearchSpace) -> "Needs":
-        """What the members of the space need, whether or not it is resolved."""
-        policies = {member.layer_policy.name for member in space.members}
-        return cls(
-            heads_by=criteria(space),
-            criteria=unit_criteria(space),
-            layers=sorted(policies & FINDINGS.keys()),
-            streams=any(
-                member.healing != "none" or isinstance(member.width_policy, Rotation)
-                for member in space.members
-            ),
-        )
-
-
 def calibrated(
-    teacher: Teacher,
-    learnt: Questions,
-    needs: Needs,
-    cache: Cache,
-    announce: Callable[[str], None],
+    teacher: Teacher, learnt: Questions, needs: Needs, cache: Cache, stopwatch: Stopwatch
 ) -> Calibration:
-    """The calibration of a study, from what its students learn from.
+    """Return the calibration of a study, from what its students learn from.
 
     Tokens are counted in all there is: rare ones hardly show in what one pass may read.
+
+    Args:
+        teacher: The teacher.
+        learnt: What students learn from.
+        needs: What the members of the space ask for.
+        cache: Where it is kept.
+        stopwatch: Told what the calibration takes, before it begins, and how far it is.
+
+    Raises:
+        BadInput: This machine has too little memory for it.
     """
     sequences = learnt.up_to(CALIBRATION_TOKENS)
     known: dict[str, Any] = {"teacher": teacher.fingerprint, "version": VERSION}
     key = {**known, "sequences": sequences.fingerprint, **asdict(needs)}
-    found = Calibration(
-        cache.tensors(
-            "calibration",
-            key,
-            lambda: calibrate(
-                teacher,
-                sequences,
-                needs.heads_by,
-                announce,
-                needs.criteria,
-                needs.layers,
-                grams=needs.streams,
-            ).tensors(),
-        )
-    ).counting(learnt.ids)
+
+    def measure() -> dict[str, Tensor]:
+        room = Room.here(cache.folder)
+        foretell_calibration(teacher, sequences, needs, room, stopwatch.tell)
+        return calibrate(teacher, sequences, needs, stopwatch.announce, room).tensors()
+
+    found = Calibration(cache.tensors("calibration", key, measure)).counting(learnt.ids)
     if not needs.streams:
         return found
-    return replace(found, streams=_streams(teacher, learnt, cache, announce))
+    return replace(found, streams=_streams(teacher, learnt, cache, stopwatch.announce))
 
 
 def _streams(

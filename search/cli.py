@@ -137,7 +137,7 @@ def _heads(options: argparse.Namespace) -> None:
         raise BadInput(f"{options.to}: not a folder; the page and the table go into one")
     teacher, data, beside = _teacher_and_data(options.teacher, options.texts)
     with watching("heads") as announce:
-        scores = measure_heads(teacher, data, options.by, options.tokens, announce)
+        scores = measure_heads(teacher, data, options.by, options.tokens, announce, complain)
     page, table = write_heads(scores, teacher.source, (options.to or beside()).expanduser())
     say(f"Least important by {options.by}:\n{least(scores).to_string(index=False)}")
     say(f"\nHeat-map: {printable(page)}\nTable: {printable(table)}")

@@ -1,6 +1,7 @@
 """How much each attention head of a teacher matters, as a table and as what a study records."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -11,9 +12,11 @@ from torch import Tensor
 from protege.objectives import Distillation, Examples, Objective, Retention, Texts
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.retention import lesson_of
-from protege.spaces import Architecture, BadInput, Calibration, SearchSpace, Teacher, Unsupported
-from protege.spaces.families.family import CUT_AXES
-from protege.spaces.policies import Criterion, HeadsBy
+from protege.search.foretelling import foretell_calibration
+from protege.search.needs import Needs, looking
+from protege.spaces import BadInput, Calibration, SearchSpace, Teacher, Unsupported
+from protege.spaces.blocks import Room
+from protege.spaces.policies import HeadsBy
 
 TOKENS: dict[HeadsBy, int] = {
     "activation": 16_384,
@@ -108,36 +111,60 @@ def measure_heads(
     by: HeadsBy = "ablation",
     tokens: int | None = None,
     announce: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> HeadScores:
-    """The scores of every attention head; see `head_table`."""
+    """Measure the scores of every attention head; see `head_table`.
+
+    Args:
+        teacher: The teacher.
+        data: What it reads.
+        by: The criterion.
+        tokens: Real tokens of the texts to read, at most.
+        announce: Told how far the measurement is.
+        tell: Told one line about time and memory if the measurement is a costly one.
+    """
     if by not in TOKENS:
         raise BadInput(f"by={by!r}: expected one of {', '.join(TOKENS)}")
     given = _batches(teacher, data, tokens or TOKENS[by])
+    if isinstance(given, Reading):
+        foretell_calibration(teacher, given.questions, Needs(heads_by=[by]), Room(), tell)
     return HeadScores.of(teacher, Calibration.of(teacher, given, [by], announce), by)
 
 
-def calibrate(  # noqa: PLR0913 - what it hands on
+def calibrate(
     teacher: Teacher,
     sequences: Questions,
-    heads_by: Collection[HeadsBy],
+    needs: Needs,
     announce: Callable[[str], None],
-    criteria: Collection[Criterion] = (),
-    layers: Collection[str] = (),
-    *,
-    grams: bool = False,
+    room: Room | None = None,
 ) -> Calibration:
-    """What students are cut by, with second moments where they are healed by them.
+    """Measure what students are cut and healed by, and nothing else.
 
     Heads by ablation are measured on the first of the sequences alone, for the passes it takes.
+
+    Args:
+        teacher: The teacher.
+        sequences: What it reads.
+        needs: What the students of a space ask of the calibration.
+        announce: Told how far the measurement is.
+        room: Memory and disk for second moments; what this machine has if not given.
     """
-    quick = [criterion for criterion in heads_by if criterion != "ablation"]
-    batches = read(sequences)
-    found = Calibration.of(teacher, batches, quick, announce, criteria, grams=grams, layers=layers)
-    if "ablation" not in heads_by:
-        return found
-    return found.with_heads(
-        teacher, read(sequences.up_to(TOKENS["ablation"])), "ablation", announce
+    quick: list[HeadsBy] = [criterion for criterion in needs.heads_by if criterion != "ablation"]
+    found = Calibration.of(
+        teacher,
+        Reading(sequences),
+        quick,
+        announce,
+        needs.criteria,
+        grams=needs.grams,
+        layers=needs.layers,
+        depths=needs.depths,
+        room=room,
     )
+    if "ablation" not in needs.heads_by:
+        return found
+    few = read(sequences.up_to(TOKENS["ablation"]))
+    return found.with_heads(teacher, few, "ablation", announce)
 
 
 def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Questions:
@@ -152,26 +179,29 @@ def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Questions:
     raise BadInput("none of the study's objectives has data; give --texts FILE, one text a line")
 
 
-def criteria(space: SearchSpace) -> list[HeadsBy]:
-    """What the members of a space that look at data rank heads by."""
-    asked = {member.width_policy.criterion("heads") for member in _looking(space)}
-    return sorted(criterion for criterion in TOKENS if criterion in asked)
-
-
-def unit_criteria(space: SearchSpace) -> list[Criterion]:
-    """What they rank units of any kind by: the ``criteria`` of a calibration."""
-    policies = {member.width_policy for member in _looking(space)}
-    return sorted({policy.criterion(unit) for policy in policies for unit in CUT_AXES})
-
-
 def cuts_heads(space: SearchSpace, teacher: Teacher) -> bool:
     """Whether any of them has fewer heads than the teacher; the naive half looks at nothing."""
     own = teacher.architecture.num_attention_heads
-    return any(member.num_attention_heads < own for member in _looking(space))
+    return any(member.num_attention_heads < own for member in looking(space))
 
 
-def _looking(space: SearchSpace) -> Iterator[Architecture]:
-    return (member for member in space if member.width_policy.needs_calibration)
+@dataclass(frozen=True)
+class Reading:
+    """The batches of a calibration, made anew each time they are read.
+
+    Attributes:
+        questions: The sequences.
+        size: Sequences of a batch.
+    """
+
+    questions: Questions
+    size: int = BATCH
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return read(self.questions, self.size)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.questions) / self.size)
 
 
 def read(questions: Questions, size: int = BATCH) -> Iterator[dict[str, Tensor]]:
@@ -182,11 +212,11 @@ def read(questions: Questions, size: int = BATCH) -> Iterator[dict[str, Tensor]]
 
 def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str, Tensor]]:
     if isinstance(data, Questions):
-        return read(data.up_to(tokens))
+        return Reading(data.up_to(tokens))
     given: list[Any] = [] if isinstance(data, Examples) else list(data)
     if given and all(isinstance(one, Mapping) for one in given):
         return given
-    return read(
+    return Reading(
         _questions(teacher, data if isinstance(data, Examples) else Texts.of(given), tokens)
     )
 

@@ -34,6 +34,10 @@ class Bar:
         """Show what the trial is at."""
         self.progress.update(self.task, doing=printable(what))
 
+    def tell(self, line: str) -> None:
+        """Print a line above the bar; as plain text where the output is not a terminal."""
+        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def done(self, trials: int, front: int, hypervolume: float) -> None:
         """Show where the study stands."""
         self.progress.update(

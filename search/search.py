@@ -23,7 +23,7 @@ from protege.objectives import (
 from protege.objectives.latency.comparison import check_fits
 from protege.objectives.retention import lesson_of
 from protege.search.about import about, identity
-from protege.search.calibrating import Needs, calibrated
+from protege.search.calibrating import calibrated
 from protege.search.confirming import confirmed
 from protege.search.coordinator import Coordinator
 from protege.search.earlier import take_over
@@ -31,12 +31,14 @@ from protege.search.engines import Engine, SerialEngine, Task, remove_task
 from protege.search.failure import ends_study, warn
 from protege.search.fidelity import Fidelity, chosen
 from protege.search.fidelity import measured as fidelity_of
+from protege.search.foretelling import foretell_training, left_out
 from protege.search.front import Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
 from protege.search.lock import held
+from protege.search.needs import Needs
 from protege.search.private import owner_only
-from protege.search.progress import bar, complain, watching
+from protege.search.progress import Bar, bar, complain, watching
 from protege.search.racing import Race
 from protege.search.run_folder import DATABASE, RunFolder, default_folder
 from protege.search.stopping import Stopping, leaving
@@ -116,6 +118,7 @@ class Search:
     """The file with the study, or None for a server."""
     _run: str = field(default="", init=False, repr=False)
     """The id that binds the study and its folder, once the study is open."""
+    _told: list[str] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable():
@@ -181,6 +184,7 @@ class Search:
                 self.retention.check(self.candidate(self.teacher.architecture))
             with bar(self.name, trials) as progress:
                 self.stopwatch.announce = progress.doing
+                self.stopwatch.tell = partial(self._tell, progress)
                 with self.stopwatch.phase("study"):
                     ledger = self._open()
                     ledger.claim = partial(self._check_is_ours, claim)
@@ -193,7 +197,7 @@ class Search:
                         self._describe(ledger)
                         coordinator.show(progress)
                 self._describe(ledger, coordinator.ended)
-            self.stopwatch.announce = _ignore
+            self.stopwatch.announce = self.stopwatch.tell = _ignore
         if not coordinator.done:
             leave.check()  # there is nothing to return
         front = Front.read(self.storage, self.name)
@@ -242,8 +246,10 @@ class Search:
             return None
         self.claimed_folder()
         with self.stopwatch.phase("calibrate"):
-            learnt, needs = retention.parts(self.teacher).learnt, Needs.of(self.space)
-            found = calibrated(self.teacher, learnt, needs, self.cache, self.stopwatch.announce)
+            needs = Needs.of(self.space, self.teacher.architecture)
+            learnt = retention.parts(self.teacher).learnt
+            found = calibrated(self.teacher, learnt, needs, self.cache, self.stopwatch)
+            self._note(*map(left_out, found.stand_ins))
             if cuts_heads(self.space, self.teacher):
                 scores = [HeadScores.of(self.teacher, found, by) for by in needs.heads_by]
                 self._heads = [score.record() for score in scores]
@@ -402,6 +408,10 @@ class Search:
             )
         made_with = identity(self, goals)
         identify(study, made_with)
+        self._told = study.user_attrs.get("about", {}).get("told", [])
+        if self.retention is not None and not study.trials:
+            members, tell = list(self.space.members), self.stopwatch.tell
+            foretell_training(self.teacher, self.retention, members, self.cache.folder, tell)
         self.resolve()
         for run in self.earlier:
             take_over(run, study, self.space, goals, made_with, self._folder)
@@ -416,7 +426,17 @@ class Search:
 
     def _describe(self, ledger: Ledger, ended: str = "") -> None:
         """Record what a report needs to know of the study, and why it ended if it did."""
-        ledger.describe(about(self, ledger.goals, self._heads) | {"ended": ended})
+        more = {"ended": ended, "told": self._told}
+        ledger.describe(about(self, ledger.goals, self._heads) | more)
+
+    def _tell(self, progress: Bar, line: str) -> None:
+        """Print a line for people and record it."""
+        progress.tell(line)
+        self._note(line)
+
+    def _note(self, *lines: str) -> None:
+        """Record lines with the study, each once."""
+        self._told += [line for line in dict.fromkeys(lines) if line not in self._told]
 
     def _check_limits(self) -> None:
         """Refuse a limit that the smallest students do not meet.

@@ -116,6 +116,15 @@ class Architecture:
         """How many units there are along one of the axes of a family's table."""
         return int(getattr(self, SIZE_OF[axis]))
 
+    def whole_axes(self, teacher: "Architecture") -> frozenset[str]:
+        """Return the axes of a family's table along which all of the teacher's units are kept."""
+        return frozenset(axis for axis in SIZE_OF if self._keeps(teacher, axis))
+
+    def _keeps(self, teacher: "Architecture", axis: str) -> bool:
+        # query heads are ranked to choose key-value heads too
+        sizes = [SIZE_OF[axis], *(["num_key_value_heads"] if axis == "heads" else [])]
+        return all(getattr(self, size) == getattr(teacher, size) for size in sizes)
+
     def fields(self) -> dict[str, Any]:
         """All that it has as JSON values, the policies by name."""
         policies = {"layer_policy": self.layer_policy.name, "width_policy": self.width_policy.name}

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from protege.spaces.batches import Batch, given, headless, lengths
+from protege.spaces.batches import Batch
+from protege.spaces.blocks import Room, Shapes, blocks
 from protege.spaces.errors import BadInput
 from protege.spaces.importance import head_importance, taylor_importance
 from protege.spaces.layers import layer_findings
 from protege.spaces.layout import Layout
-from protege.spaces.listening import Sites
+from protege.spaces.listening import shapes
 from protege.spaces.magnitude import magnitudes
+from protege.spaces.passes import Passes
 from protege.spaces.policies import Criterion, HeadsBy
 from protege.spaces.sharding import weights
 from protege.spaces.streams import Streams
@@ -54,8 +57,9 @@ class Calibration:
             outputs: ``decoder.ffn.mean``, ``(layers, ffn)``, and ``decoder.ffn.gram``,
             ``(layers, ffn, ffn)``, not centred; ``decoder.heads.gram`` and
             ``decoder.cross_heads.gram`` over channels; ``hidden.gram``, ``(norms, hidden_size,
-            hidden_size)``; ``tokens``, how many they are of. What would take more than
-            `GRAM_BYTES` has no ``gram``.
+            hidden_size)``; ``tokens``, how many they are of. Where they are too large for memory
+            they are collected over several passes and memory-mapped; where they are too large for
+            the disk there is no ``gram`` (see `Blocks`), and ``wanda`` is in place of ``surgeon``.
             With layers, ``decoder.influence``, ``decoder.angles`` and ``decoder.ladder``: what
             `layer_geometry` and `greedy_ladder` found.
         streams: What students are healed by, and rotated; see `Streams`.
@@ -73,49 +77,52 @@ class Calibration:
         announce: Callable[[str], None] = lambda _: None,
         criteria: Collection[Criterion] = (),
         *,
-        grams: bool = False,
+        grams: bool | Collection[str] = False,
         layers: Collection[str] = (),
+        depths: Mapping[str, int] = MappingProxyType({}),
+        room: Room | None = None,
     ) -> "Calibration":
-        """The calibration of a teacher on batches of its own inputs.
+        """Measure a teacher on batches of its own inputs.
 
         Args:
             teacher: The teacher.
             batches: What its forward takes: ``input_ids`` and ``attention_mask``, ``pixel_values``,
                 ``input_features``, and ``decoder_input_ids`` where there is a decoder.
             heads_by: The criteria to rank attention heads by; see `head_importance`.
-            announce: Told how far those are.
+            announce: Told how far the measurement is.
             criteria: What else to rank units by: ``taylor`` takes a backward pass, and measures
                 heads by ``gradient`` too; see `taylor_importance`. ``surgeon`` is worked out of
                 second moments; see `removal_orders`. All others come by themselves.
-            grams: Whether to collect second moments.
+            grams: Whether to collect second moments; or the axes to collect them of, such as
+                ``ffn``.
             layers: The layer policies to measure layers for: ``influence``, ``contiguous``,
                 ``greedy``; see `layer_findings`.
+            depths: By stack, the fewest layers that a student has: ``greedy`` measures no further.
+            room: Memory and disk for second moments; what this machine has if not given.
         """
         by_slope = "taylor" in criteria
         known = {"activation", "wanda", *(["gradient"] if by_slope else [])}
         others = [criterion for criterion in heads_by if criterion not in known]
-        sites = Sites(teacher, grams=grams or "surgeon" in criteria)
-        tokens = torch.zeros(teacher.architecture.vocab_size)
+        every = ("hidden", "heads", "cross_heads", "ffn") if grams is True else ()
+        asked = {*(every if isinstance(grams, bool) else grams)} | (
+            {"ffn"} if "surgeon" in criteria else set()
+        )
+        room = room or Room.here()
+        plan = blocks(wanted(teacher, asked), room)
         # what takes more than one plain pass is measured on the first of them alone
-        few, left = list[Batch](), FEW if others or by_slope or layers else 0
-        model = headless(teacher.model)
-        with sites:
-            for batch in batches:
-                sites.batch = batch
-                tokens += _occurrences(batch, len(tokens))
-                with torch.inference_mode():
-                    model(**given(batch))
-                if left > 0:
-                    few.append(batch)
-                    left -= int(lengths(batch).sum())
-        found = cls({**cls.flat(teacher.layout).importance, **sites.found(), "vocab": tokens})
+        passes = Passes(teacher, batches, len(plan.passes), announce)
+        few = FEW if others or by_slope or layers else 0
+        found = cls({**cls.flat(teacher.layout).importance, **passes.all_of(plan, room, few)})
+        if not asked:
+            found = cls({n: t for n, t in found.importance.items() if not _is_of_moments(n)})
         if by_slope:
-            found = cls({**found.importance, **taylor_importance(teacher, few, announce)})
+            found = cls({**found.importance, **taylor_importance(teacher, passes.few, announce)})
         if "surgeon" in criteria:
-            found = cls({**found.importance, **removal_orders(teacher, found.importance, announce)})
+            found = cls({**found.importance, **_orders(teacher, found.importance, announce)})
         for criterion in others:
-            found = found.with_heads(teacher, few, criterion, announce)
-        return cls({**found.importance, **layer_findings(teacher, few, layers, announce)})
+            found = found.with_heads(teacher, passes.few, criterion, announce)
+        findings = layer_findings(teacher, passes.few, layers, announce, depths)
+        return cls({**found.importance, **findings})
 
     def with_heads(
         self,
@@ -165,6 +172,17 @@ class Calibration:
         """The importance by name, as a cache stores it."""
         return dict(self.importance)
 
+    @property
+    def stand_ins(self) -> list[str]:
+        """The sites that had no room for second moments, whose units other ranks stand in for."""
+        found = self.importance
+        return [
+            name.removesuffix(".surgeon")
+            for name, ranks in found.items()
+            if name.endswith(".surgeon")
+            and torch.equal(ranks, found[f"{name.removesuffix('surgeon')}wanda"])
+        ]
+
     def residual(self, criterion: Criterion = "activation") -> Tensor:
         """Importance of the channels of the residual stream, ``(hidden_size,)``."""
         return self._entry("hidden", criterion)
@@ -197,12 +215,23 @@ class Calibration:
         return self.importance.get(f"{name}.{criterion}", self.importance[name])
 
 
-def _occurrences(batch: Batch, vocabulary: int) -> Tensor:
-    """How often each token stands in the batch, padding left out."""
-    counts = torch.zeros(vocabulary)
-    for prefix in ("", "decoder_"):
-        ids = batch.get(f"{prefix}input_ids")
-        if ids is not None:
-            mask = batch.get(f"{prefix}attention_mask", torch.ones_like(ids))
-            counts += torch.bincount(ids[mask == 1], minlength=vocabulary)
-    return counts
+def wanted(teacher: "Teacher", axes: Collection[str]) -> Shapes:
+    """Return the sites whose units are of these axes: layers and channels, by name."""
+    found = shapes(teacher).items()
+    return {name: shape for name, shape in found if name.rpartition(".")[2] in axes}
+
+
+def _is_of_moments(name: str) -> bool:
+    return name == "tokens" or name.endswith(".mean")
+
+
+def _orders(
+    teacher: "Teacher", found: Mapping[str, Tensor], announce: Callable[[str], None]
+) -> dict[str, Tensor]:
+    """Return the ranks of neurons; ``wanda`` where there was no room for second moments."""
+    stand_ins = {
+        f"{name.removesuffix('wanda')}surgeon": values
+        for name, values in found.items()
+        if name.endswith(".ffn.wanda")
+    }
+    return stand_ins | removal_orders(teacher, found, announce)

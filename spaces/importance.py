@@ -13,6 +13,7 @@ from protege.spaces.answers import answers, distance
 from protege.spaces.batches import Batch, rows
 from protege.spaces.insides import layers_of_stacks
 from protege.spaces.policies import HeadsBy
+from protege.spaces.remaining import Remaining
 from protege.spaces.slopes import Found, Place, all_gates, head_gates, slopes
 
 if TYPE_CHECKING:
@@ -48,10 +49,11 @@ def head_importance(
         criterion: Which of the two; activity is measured by `Calibration` itself.
         announce: Told how far it is.
     """
-    measure: Measure = _by_ablation
+    remaining = Remaining(announce, f"heads by {criterion}")
     if criterion == "gradient":
-        measure = partial(slopes, gates=list(head_gates(teacher)))
-    return _over_all(teacher, batches, measure, f"heads by {criterion}", announce)
+        gates = list(head_gates(teacher))
+        return _over_all(teacher, batches, partial(slopes, gates=gates), remaining)
+    return _over_all(teacher, batches, _by_ablation, remaining, tells=True)
 
 
 def taylor_importance(
@@ -69,7 +71,7 @@ def taylor_importance(
     summed over those. One backward pass.
     """
     measure = partial(slopes, gates=list(all_gates(teacher)))
-    found = _over_all(teacher, batches, measure, "units by taylor", announce)
+    found = _over_all(teacher, batches, measure, Remaining(announce, "units by taylor"))
     named: dict[str, Tensor] = {}
     for site, values in found.items():
         if site == "hidden":
@@ -79,29 +81,45 @@ def taylor_importance(
     return named
 
 
-Measure = Callable[["Teacher", Batch, int], Found]
-"""Measures a batch, given the number of its first sequence."""
+Measure = Callable[..., Found]
+"""Measures a batch of a teacher's, given the number of its first sequence; told of the share that
+is done if it asks for it."""
 
 
 def _over_all(
     teacher: "Teacher",
     batches: Iterable[Batch],
     measure: Measure,
-    doing: str,
-    announce: Callable[[str], None],
+    remaining: Remaining,
+    *,
+    tells: bool = False,
 ) -> dict[str, Tensor]:
-    """The mean over everything measured, by site, ``(layers, units)``."""
+    """Return the mean over everything measured, by site, ``(layers, units)``.
+
+    Args:
+        teacher: The teacher.
+        batches: What its forward takes.
+        measure: Measures a piece of a batch.
+        remaining: Announces how far that is.
+        tells: Whether `measure` takes a callback for the share of the piece that is done.
+    """
     parts = [piece for batch in batches for piece in pieces(batch)]
     found: dict[str, Tensor] = {}
     first = count = 0
     for number, piece in enumerate(parts, 1):
-        counted, values = measure(teacher, piece, first)
+        within = [partial(_passing, remaining, number - 1, len(parts))] if tells else []
+        counted, values = measure(teacher, piece, first, *within)
         for (site, layer), of_units in values.items():
             depth = teacher.layout.depths.get(site.partition(".")[0], 1)
             found.setdefault(site, torch.zeros(depth, len(of_units)))[layer] += of_units
         first, count = first + rows(piece), count + counted
-        announce(f"{doing} {number / len(parts):.0%}")
+        remaining.at(number / len(parts))
     return {site: table / count for site, table in found.items()}
+
+
+def _passing(remaining: Remaining, done: int, total: int, share: float) -> None:
+    """Announce that so many pieces are done, and a share of the next."""
+    remaining.passing((done + share) / total)
 
 
 def pieces(batch: Batch) -> Iterator[Batch]:
@@ -119,16 +137,17 @@ def _sites(teacher: "Teacher") -> Iterator[tuple[nn.Module, Place]]:
             yield module, (f"{slot.stack}.{unit}", slot.layer or 0)
 
 
-def _by_ablation(teacher: "Teacher", batch: Batch, _first: int) -> Found:
-    """Distances summed over the answers."""
+def _by_ablation(
+    teacher: "Teacher", batch: Batch, _first: int, tell: Callable[[float], None]
+) -> Found:
+    """Return distances summed over the answers; `tell` is told the share that is done."""
     heads, is_logits = teacher.architecture.num_attention_heads, teacher.has_logits
     found: dict[Place, Tensor] = {}
     with torch.inference_mode():
         with Course(teacher) as course:
             whole = answers(teacher, batch)
-        for module, place in _sites(teacher):
-            if module not in course.before:
-                continue
+        sites = [(module, place) for module, place in _sites(teacher) if module in course.before]
+        for number, (module, place) in enumerate(sites, 1):
             lost = torch.zeros(heads)
             with standing_in(course.outputs, course.before[module]):
                 for head in range(heads):
@@ -136,6 +155,7 @@ def _by_ablation(teacher: "Teacher", batch: Batch, _first: int) -> Found:
                         pairs = zip(whole, answers(teacher, batch), strict=True)
                         lost[head] = sum(distance(*pair, is_logits=is_logits) for pair in pairs)
             found[place] = lost
+            tell(number / len(sites))
     return sum(map(len, whole)), found
 
 

@@ -122,7 +122,9 @@ def choose(
         )
     choice = _Choice(layout, student, calibration or Calibration.flat(layout))
     turned = rotation_of(student, layout.architecture) is not None
-    channels = choice.importance.residual("position" if turned else policy.criterion("hidden"))
+    narrower = student.hidden_size < layout.architecture.hidden_size
+    by = policy.criterion("hidden") if narrower and not turned else "position"
+    channels = choice.importance.residual(by)
     return Kept(
         hidden=strongest(channels, student.hidden_size),
         turned=turned,
@@ -157,8 +159,13 @@ class _Choice:
         return found
 
     def _of(self, unit: str, stack: str, layer: int, kept: Units) -> Tensor:
-        """Importance of a layer's units; where all layers keep the same ones, in all of them."""
+        """Importance of a layer's units; where all layers keep the same ones, in all of them.
+
+        Where all units stay there is nothing to rank: then a calibration need not know them.
+        """
         criterion = self.student.width_policy.criterion(unit)
+        if unit in self.student.whole_axes(self.layout.architecture):
+            criterion = "position"
         by_layer = self.importance.units(unit, stack, criterion)
         if unit not in self.layout.family.shared:
             return by_layer[layer]

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from math import inf, pi
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from protege.spaces.importance import (
     running,
     standing_in,
 )
+from protege.spaces.remaining import Remaining
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
@@ -54,8 +55,16 @@ def layer_findings(
     batches: Collection[Batch],
     policies: Collection[str],
     announce: Callable[[str], None] = lambda _: None,
+    depths: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
-    """What the layer policies of these names look at: ``decoder.angles`` and the like.
+    """Return what the layer policies of these names look at: ``decoder.angles`` and the like.
+
+    Args:
+        teacher: The teacher.
+        batches: What its forward takes.
+        policies: Names of layer policies.
+        announce: Told how far the measurement is.
+        depths: By stack, the fewest layers that a student has; see `greedy_ladder`.
 
     Raises:
         BadInput: There is no such policy.
@@ -67,7 +76,7 @@ def layer_findings(
     if wanted - {"ladder"}:
         found |= layer_geometry(teacher, batches)._asdict()
     if "ladder" in wanted:
-        found["ladder"] = greedy_ladder(teacher, batches, announce)
+        found["ladder"] = greedy_ladder(teacher, batches, announce, depths)
     return {
         f"{stack}.{what}": tensor
         for what in sorted(wanted)
@@ -149,8 +158,9 @@ def greedy_ladder(
     teacher: "Teacher",
     batches: Iterable[Batch],
     announce: Callable[[str], None] = lambda _: None,
+    depths: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
-    """The order in which each stack's layers go, ``(layers - 1,)``: the least missed one first.
+    """Return the order in which each stack's layers go, ``(layers - 1,)``: the least missed first.
 
     A layer is missed by how much farther the answers are from the whole teacher's without it, in
     Kullback-Leibler divergence or relative to the states (see `distance`), on the first `TOKENS`
@@ -163,22 +173,30 @@ def greedy_ladder(
         teacher: The teacher.
         batches: What its forward takes.
         announce: Told how far it is.
+        depths: By stack, the fewest layers that a student has, 1 if not given. Layers beyond are
+            not measured: they stand last, in the order in which they were missed so far.
     """
+    stacks = layers_by_stack(teacher)
+    rungs = {stack: len(layers) - depths.get(stack, 1) for stack, layers in stacks.items()}
     with torch.inference_mode():
-        whole = [_Answered.by_all(teacher, piece) for piece in _sample(batches)]
+        measures = any(rungs.values())
+        whole = [_Answered.by_all(teacher, one) for one in _sample(batches)] if measures else []
         return {
-            stack: _ladder(whole, layers, partial(_tell, announce, stack, len(layers) - 1))
-            for stack, layers in layers_by_stack(teacher).items()
+            stack: _ladder(whole, layers, rungs[stack], Remaining(announce, f"{stack} ladder"))
+            for stack, layers in stacks.items()
         }
 
 
 def _ladder(
-    answered: list["_Answered"], layers: list[nn.Module], announce: Callable[[int], None]
+    answered: list["_Answered"],
+    layers: list[nn.Module],
+    rungs: int,
+    remaining: Remaining,
 ) -> Tensor:
-    """The ladder of one stack, ``(layers - 1,)``."""
+    """Return the ladder of one stack, ``(layers - 1,)``, of which so many rungs are measured."""
     missed = [-inf] * len(layers)
     left, removed = list(range(len(layers))), list[int]()
-    while len(left) > 1:
+    while len(removed) < rungs:
         left.sort(key=missed.__getitem__)
         gone, before = {layers[number] for number in removed}, sum(one.loss for one in answered)
         best, least = answered, -1
@@ -192,12 +210,9 @@ def _ladder(
         answered = best
         left.remove(least)
         removed.append(least)
-        announce(len(removed))
-    return torch.tensor(removed, dtype=torch.int64)
-
-
-def _tell(announce: Callable[[str], None], stack: str, rungs: int, done: int) -> None:
-    announce(f"{stack} ladder {done / rungs:.0%}")
+        remaining.at(len(removed) / rungs)
+    left.sort(key=missed.__getitem__)
+    return torch.tensor([*removed, *left][: len(layers) - 1], dtype=torch.int64)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What passes the sites of a teacher whose units count, summed batch by batch as it runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,6 @@ from protege.spaces.sharding import values
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
 
-GRAM_BYTES = 2 * 2**30
-"""Memory that second moments may take; the smallest sites come first, those left over go without.
-
-SmolLM2-135M needs 0.4 GB of it; of a 7B Llama the channels of its norms alone would need 4 GB.
-"""
-
 HEADS = frozenset({"heads", "cross_heads"})
 """Units that have several channels each at the site where they are read."""
 
@@ -36,15 +30,18 @@ class Moments:
         tokens: How many tokens passed, ``(layers,)``.
         sums: Of the values, ``(layers, units)``.
         squares: Of their squares, ``(layers, units)``.
-        products: Of their products with each other in fp32, ``(layers, units, units)``; or none.
+        products: Of their products with each other in fp32, ``(rows, units, units)``, a row for
+            each layer that they are collected of.
+        rows: The row of each of those layers.
     """
 
-    def __init__(self, layers: int, units: int, *, products: bool) -> None:
+    def __init__(self, layers: int, units: int, products: Collection[int] = ()) -> None:
         self.activity = torch.zeros(layers, units, dtype=torch.float64)
         self.tokens = torch.zeros(layers, dtype=torch.float64)
         self.sums = torch.zeros(layers, units, dtype=torch.float64)
         self.squares = torch.zeros(layers, units, dtype=torch.float64)
-        self.products = torch.zeros(layers, units, units) if products else None
+        self.rows = {layer: row for row, layer in enumerate(sorted(products))}
+        self.products = torch.zeros(len(self.rows), units, units)
 
     def add(self, layer: int, values: Tensor, mask: Tensor | None) -> None:
         """Add a batch.
@@ -64,31 +61,49 @@ class Moments:
         self.tokens[layer] += len(real)
         self.sums[layer] += real.sum(0)
         self.squares[layer] += real.square().sum(0)  # many times as fast as torch's norm
-        if self.products is not None:
-            self.products[layer].addmm_(real.T.float(), real.float())
+        self._multiply(layer, real)
+
+    def add_products(self, layer: int, values: Tensor, mask: Tensor | None) -> None:
+        """Add a batch to the products alone; the arguments are those of `add`."""
+        self.tokens[layer] += values.shape[0] * values.shape[1] if mask is None else mask.sum()
+        self._multiply(layer, values.flatten(0, 1) if mask is None else values[mask])
+
+    def _multiply(self, layer: int, real: Tensor) -> None:
+        row = self.rows.get(layer)
+        if row is not None:
+            self.products[row].addmm_(real.T.float(), real.float())
+
+    def gram(self) -> Tensor:
+        """Return the second moments of the rows, divided in place: the products are used up."""
+        tokens = self.tokens[list(self.rows)].clamp(min=1).to(self.products.dtype)
+        return self.products.div_(tokens[:, None, None])
 
     def mean(self, sums: Tensor) -> Tensor:
-        """Sums as means over the tokens, in fp32; those of pairs of units are divided in place."""
-        tokens = self.tokens.clamp(min=1).to(sums.dtype)
-        return (
-            sums.div_(tokens[:, None, None]) if sums.ndim == 3 else (sums / tokens[:, None]).float()
-        )
+        """Return sums as means over the tokens, in fp32."""
+        return (sums / self.tokens.clamp(min=1)[:, None]).float()
 
 
 class Sites:
     """Listens to the modules whose units count, found by the axes the family's table gives.
 
     Set `batch` before each forward pass.
+
+    Args:
+        teacher: The teacher.
+        products: By site, the layers to collect second moments of.
+        alone: Whether to collect these and nothing else.
     """
 
-    def __init__(self, teacher: "Teacher", *, grams: bool) -> None:
+    def __init__(
+        self, teacher: "Teacher", products: Mapping[str, Collection[int]], *, alone: bool = False
+    ) -> None:
         self.batch: Batch = {}
         self._teacher = teacher
-        self._grams = grams
-        shapes = _shapes(teacher)
-        fitting = _fitting(shapes, GRAM_BYTES) if grams else set()
+        self._alone = alone
         self._moments = {
-            name: Moments(*shape, products=name in fitting) for name, shape in shapes.items()
+            name: Moments(*shape, products.get(name, ()))
+            for name, shape in shapes(teacher).items()
+            if name in products or not alone
         }
         self._experts: dict[str, Tensor] = {}
         self._handles = ExitStack()
@@ -96,24 +111,39 @@ class Sites:
     def __enter__(self) -> None:
         layout, model = self._teacher.layout, self._teacher.model
         for number, (module, in_decoder) in enumerate(layout.norms(model)):
-            self._listen_to_output(module, ("hidden", number), in_decoder=in_decoder)
+            if self._is_wanted(("hidden", number)):
+                self._listen_to_output(module, ("hidden", number), in_decoder=in_decoder)
         for module, slot, unit in layout.reading(model):
             place = (f"{slot.stack}.{unit}", slot.layer or 0)
-            self._listen_to_input(module, place, in_decoder=slot.stack == "decoder")
-        for module, slot in layout.experts(model):
-            self._listen_to_experts(module, slot.stack, slot.layer or 0)
+            if self._is_wanted(place):
+                self._listen_to_input(module, place, in_decoder=slot.stack == "decoder")
+        if not self._alone:
+            for module, slot in layout.experts(model):
+                self._listen_to_experts(module, slot.stack, slot.layer or 0)
 
     def __exit__(self, *_: object) -> None:
         self._handles.close()
 
+    def _is_wanted(self, place: tuple[str, int]) -> bool:
+        return not self._alone or place[1] in self._moments.get(place[0], _NOTHING).rows
+
     def found(self) -> dict[str, Tensor]:
-        """Everything that was summed, as `Calibration` names it; nothing of sites never passed."""
+        """Everything that was summed, as `Calibration` names it; nothing of sites never passed.
+
+        Second moments are apart: see `grams`.
+        """
         found = {name: total.sqrt().float() for name, total in self._experts.items()}
         for name, moments in self._moments.items():
             if moments.tokens.any():
                 found[name] = self._activity(name, moments.activity.sqrt().float())
         found["hidden.energy"] = self._moments["hidden"].mean(self._moments["hidden"].squares)
-        return found | self._wanda() | (self._second() if self._grams else {})
+        return found | self._wanda()
+
+    def grams(self) -> Iterator[tuple[str, list[int], Tensor]]:
+        """Yield each site that was passed with its layers and their second moments; once."""
+        for name, moments in self._moments.items():
+            if moments.rows and moments.tokens.any():
+                yield name, list(moments.rows), moments.gram()
 
     def _activity(self, name: str, values: Tensor) -> Tensor:
         """Activity of units, ``(layers, units)``; of the residual stream's channels in one."""
@@ -138,17 +168,12 @@ class Sites:
                 own[slot.layer or 0] *= vector_norm(columns(module), dim=0)
         return {f"{name}.wanda": self._by_head(name, own) for name, own in found.items()}
 
-    def _second(self) -> dict[str, Tensor]:
-        """Means and uncentred second moments, and how many tokens they are of."""
+    def means(self) -> dict[str, Tensor]:
+        """Return the means of units, and how many tokens means and second moments are of."""
         most = torch.stack([moments.tokens.max() for moments in self._moments.values()]).max()
-        found = {"tokens": most.float()}
-        for name, moments in self._moments.items():
-            if not moments.tokens.any():
-                continue
-            found[f"{name}.mean"] = moments.mean(moments.sums)
-            if moments.products is not None:
-                found[f"{name}.gram"] = moments.mean(moments.products)
-        return found
+        passed = {name: one for name, one in self._moments.items() if one.tokens.any()}
+        means = {f"{name}.mean": one.mean(one.sums) for name, one in passed.items()}
+        return {"tokens": most.float(), **means}
 
     def _listen_to_output(self, module: nn.Module, place: tuple[str, int], **of: bool) -> None:
         hook: Callable[..., None] = lambda _m, _i, output: self._add(place, output, **of)  # noqa: E731
@@ -178,7 +203,12 @@ class Sites:
         by_text = by_sequence(values, self.batch)
         if by_text is not None:
             mask = real_tokens(self.batch, by_text.shape[:2], in_decoder=in_decoder)
-            self._moments[place[0]].add(place[1], by_text.cpu(), mask)
+            moments = self._moments[place[0]]
+            add = moments.add_products if self._alone else moments.add
+            add(place[1], by_text.cpu(), mask)
+
+
+_NOTHING = Moments(0, 0)
 
 
 def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:
@@ -206,24 +236,12 @@ def inputs(module: Any) -> int:
     return int(module.weight.shape[reading_dimension(module)])
 
 
-def _shapes(teacher: "Teacher") -> dict[str, tuple[int, int]]:
-    """Layers and channels of every kind of site."""
+def shapes(teacher: "Teacher") -> dict[str, tuple[int, int]]:
+    """Return the layers and units of every kind of site; units of heads are channels."""
     layout, model = teacher.layout, teacher.model
     found = {"hidden": (len(list(layout.norms(model))), layout.architecture.hidden_size)}
     for module, slot, unit in layout.reading(model):
         found[f"{slot.stack}.{unit}"] = (layout.depths[slot.stack], inputs(module))
-    return found
-
-
-def _fitting(shapes: Mapping[str, tuple[int, int]], limit: int) -> set[str]:
-    """The sites, from the smallest on, whose second moments in fp32 fit into so many bytes."""
-    sizes = {name: 4 * layers * units**2 for name, (layers, units) in shapes.items()}
-    found: set[str] = set()
-    for name in sorted(sizes, key=lambda name: sizes[name]):
-        limit -= sizes[name]
-        if limit < 0:
-            break
-        found.add(name)
     return found
 
 

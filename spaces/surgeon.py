@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from protege.spaces.listening import columns
+from protege.spaces.listening import columns, shapes
 from protege.spaces.regression import damped
+from protege.spaces.remaining import Remaining
 
 if TYPE_CHECKING:
     from protege.spaces.teacher import Teacher
@@ -31,6 +32,8 @@ def removal_orders(
         announce: Told how far it is.
     """
     ranks: dict[str, Tensor] = {}
+    remaining, done = Remaining(announce, "order of neurons"), 0
+    total = sum(layers for n, (layers, _) in shapes(teacher).items() if f"{n}.gram" in found)
     for module, slot, unit in teacher.layout.reading(teacher.model):
         name, layer = f"{slot.stack}.{unit}", slot.layer or 0
         if unit != "ffn" or f"{name}.gram" not in found:
@@ -41,7 +44,8 @@ def removal_orders(
         own = removal_ranks(gram, columns(module), float(found["tokens"]))
         depth = teacher.layout.depths[slot.stack]
         ranks.setdefault(f"{name}.surgeon", torch.zeros(depth, len(own)))[layer] = own
-        announce(f"order of neurons {layer + 1}/{depth}")
+        done += 1
+        remaining.at(done / total)
     return ranks
 
 

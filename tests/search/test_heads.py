@@ -10,11 +10,10 @@ from protege.search import Front, head_table
 from protege.search.heads import (
     HeadScores,
     calibrate,
-    criteria,
     cuts_heads,
     measure_heads,
-    unit_criteria,
 )
+from protege.search.needs import Needs
 from protege.spaces import (
     Activation,
     BadInput,
@@ -88,7 +87,7 @@ def test_criteria_are_those_that_members_rank_heads_by() -> None:
     teacher = CASES["llama-causal-tied"].teacher()
     policies: list[WidthPolicy] = [First(), Activation(), Activation("ablation")]
     space = SearchSpace(kv_heads=[0.5, 1.0], width_policy=policies).of(teacher)
-    assert criteria(space) == ["ablation", "activation"]
+    assert Needs.of(space, teacher.architecture).heads_by == ["ablation", "activation"]
     assert cuts_heads(space, teacher)
     assert not cuts_heads(NARROW.of(teacher), teacher)
 
@@ -118,11 +117,17 @@ def test_a_study_that_cuts_no_heads_records_none(front: Front) -> None:
 def test_a_calibration_of_a_space_has_what_its_members_ask_for() -> None:
     teacher = CASES["llama-causal-tied"].teacher()
     policies: list[WidthPolicy] = [First(), Magnitude(), Wanda(), Taylor()]
-    space = SearchSpace(kv_heads=[0.5, 1.0], width_policy=policies).of(teacher)
-    assert criteria(space) == ["gradient", "wanda"]
-    assert unit_criteria(space) == ["activation", "gradient", "taylor", "wanda"]
+    space = SearchSpace(
+        kv_heads=[0.5, 1.0],
+        hidden=[0.5, 1.0],
+        intermediate=[0.5, 1.0],
+        width_policy=policies,
+        healing="sequential",
+        multiple_of=4,
+    ).of(teacher)
+    needs = Needs.of(space, teacher.architecture)
+    assert needs.heads_by == ["gradient", "wanda"]
+    assert needs.criteria == ["activation", "gradient", "taylor", "wanda"]
     sequences = retention().parts(teacher).learnt
-    found = calibrate(
-        teacher, sequences, criteria(space), lambda _: None, unit_criteria(space), grams=True
-    ).tensors()
+    found = calibrate(teacher, sequences, needs, lambda _: None).tensors()
     assert {"hidden.taylor", "decoder.heads.gradient", "decoder.ffn.gram"} <= set(found)

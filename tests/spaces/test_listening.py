@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from protege.spaces import Calibration, Teacher, listening
+from protege.spaces import Calibration, Teacher
 from protege.spaces.listening import Moments, columns
 from tests.spaces.test_calibration import one_by_one, padded
 from tests.tiny import ZOO, batch, inputs_of
@@ -135,7 +135,7 @@ def test_a_mask_is_the_same_as_leaving_its_tokens_out(
     values = torch.randn(sequences, tokens, 3, generator=generator)
     mask = torch.rand(sequences, tokens, generator=generator) < 0.6
     mask |= whole
-    once, by_row = (Moments(1, 3, products=True) for _ in range(2))
+    once, by_row = (Moments(1, 3, [0]) for _ in range(2))
     once.add(0, values, None if whole else mask)
     for row, real in zip(values, mask, strict=True):
         by_row.add(0, row[real][None], None) if real.any() else None
@@ -182,20 +182,3 @@ def test_wanda_is_what_the_output_loses_without_the_unit(name: str) -> None:
         if unit != "ffn":
             expected = expected.unflatten(0, (heads, -1)).square().sum(-1).sqrt()
         assert_close(found[f"{site}.wanda"][layer], expected, rtol=2e-3, atol=1e-5)
-
-
-def test_only_sites_that_fit_into_memory_have_second_moments(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    teacher = ZOO["t5-text2text-generation"].teacher()
-    inputs = inputs_of(teacher)
-    whole = Calibration.of(teacher, [inputs], grams=True).tensors()
-    grams = {name: tensor for name, tensor in whole.items() if name.endswith(".gram")}
-    assert len(grams) == 6
-    sizes = sorted(4 * tensor.numel() for tensor in grams.values())
-    for count in range(len(sizes) + 1):
-        monkeypatch.setattr(listening, "GRAM_BYTES", sum(sizes[:count]))
-        found = Calibration.of(teacher, [inputs], grams=True).tensors()
-        kept = [name for name in found if name.endswith(".gram")]
-        assert sorted(4 * grams[name].numel() for name in kept) == sizes[:count]
-        assert {f"{name.removesuffix('.gram')}.mean" for name in grams} <= set(found)

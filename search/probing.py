@@ -1,0 +1,123 @@
+"""What a step of training takes, measured on students of one layer and of two."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from protege.objectives import Retention
+from protege.objectives.distillation.inside import Inside
+from protege.objectives.distillation.remembering import Remembered, remember
+from protege.objectives.distillation.training import Training
+from protege.objectives.retention import lesson_of
+from protege.spaces import Architecture, First, Teacher, Uniform
+
+STEPS = 3
+"""Steps of a probe: the first is not timed, for it makes the optimiser's state."""
+
+
+@dataclass(frozen=True)
+class TrainingProbe:
+    """A step of training, extrapolated from one and two layers.
+
+    Attributes:
+        step_s: Seconds of a step.
+        saved_bytes: Memory of the activations, and of weights in bf16, kept for the backward pass.
+    """
+
+    step_s: float
+    saved_bytes: float
+
+    def deeper(self, other: "TrainingProbe", times: float) -> "TrainingProbe":
+        """Return the probe of a deeper student.
+
+        Args:
+            other: The probe of a student that is deeper by some layers.
+            times: How many times as many layers are added.
+        """
+        return TrainingProbe(
+            self.step_s + times * max(0.0, other.step_s - self.step_s),
+            self.saved_bytes + times * max(0.0, other.saved_bytes - self.saved_bytes),
+        )
+
+
+def probe_training(teacher: Teacher, retention: Retention, member: Architecture) -> TrainingProbe:
+    """Measure what a step of training a student takes.
+
+    Students of one layer and of two of the student's widths are trained for a few steps; nothing
+    is kept of them.
+
+    Args:
+        teacher: The teacher.
+        retention: How students are trained.
+        member: The student.
+    """
+    if not retention.distillation.steps:
+        return TrainingProbe(0.0, 0.0)
+    first, second = (_of_depth(member, layers, teacher) for layers in (1, 2))
+    one = _probe(teacher, retention, first)
+    if member.num_hidden_layers == 1:
+        return one
+    times = (_depth(member) - _depth(first)) / (_depth(second) - _depth(first))
+    return one.deeper(_probe(teacher, retention, second), times)
+
+
+def _depth(architecture: Architecture) -> int:
+    """Return the layers of both stacks."""
+    return architecture.num_hidden_layers + architecture.num_decoder_layers
+
+
+def _of_depth(member: Architecture, layers: int, teacher: Teacher) -> Architecture:
+    """Return an architecture of a student's widths with so many layers, of first units."""
+    own = teacher.architecture
+    # of two stacks the ratio stays, as far as whole layers allow
+    ratio = member.num_decoder_layers / member.num_hidden_layers
+    return replace(
+        member,
+        num_hidden_layers=layers,
+        num_decoder_layers=round(max(1, layers * ratio)) if member.num_decoder_layers else 0,
+        vocab_size=own.vocab_size,
+        layer_policy=Uniform(),
+        width_policy=First(),
+        healing="none",
+    )
+
+
+def _probe(teacher: Teacher, retention: Retention, architecture: Architecture) -> TrainingProbe:
+    answering = tuple(one for one in retention.distillation.losses if not isinstance(one, Inside))
+    settings = replace(
+        retention.distillation, steps=STEPS, losses=answering, progressive=None, accelerate=None
+    )
+    student = teacher.student(architecture)
+    asked = retention.parts(teacher).learnt.first(settings.batch_size)
+    lesson = settings.tuned(lesson_of(teacher))
+    answers = Remembered.of(asked, remember(student.module, lesson, asked))
+    training = Training(settings, student, lesson, asked, answers, teacher)
+    halts, seconds = training.run(list(range(1, STEPS + 1))), list[float]()
+    with _counting(student.module) as saved:
+        next(halts)
+        kept = float(sum(saved.values()))
+    began = time.perf_counter()
+    for _ in halts:
+        seconds.append(time.perf_counter() - began)
+        began = time.perf_counter()
+    return TrainingProbe(min(seconds), kept)
+
+
+@contextmanager
+def _counting(module: nn.Module) -> Iterator[dict[int, int]]:
+    """Count the bytes that a forward pass keeps for its backward pass, by address."""
+    own = {one.untyped_storage().data_ptr() for one in module.parameters()}
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield saved

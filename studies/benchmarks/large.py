@@ -1,0 +1,189 @@
+"""A study of a teacher of 1.1B parameters with the defaults: memory and time, told and taken.
+
+A random Llama of 22 layers of 2048 channels, feed-forwards of 5632 and 32,000 tokens is saved in
+bf16 (protege loads teachers in fp32: 4.4 GB). The study is of the three students of
+``SearchSpace(layers=[0.5, 1.0], intermediate=[0.5, 1.0])`` and 400 texts; only the training is cut
+short for two cores, to 4 steps of 8 sequences. A fresh process calibrates, a second one asks for
+the calibration again, a third one runs the study. Their resident memory is sampled ten times a
+second and includes memory-mapped files. Takes about half an hour on two idle cores; ``--quick``
+takes a model of 34M parameters and a minute.
+"""
+
+import json
+import multiprocessing
+import random
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from protege.objectives import Distillation, Memory, Retention, Texts
+from protege.search import Search
+from protege.spaces import SearchSpace, Teacher
+from protege.spaces.memory import resident_bytes
+from studies.benchmarks.figures import FOLDER, Figure
+from studies.benchmarks.parts import run_parts
+
+SIZES: dict[str, Any] = {
+    "num_hidden_layers": 22,
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "vocab_size": 32_000,
+}
+"""Those of TinyLlama: 1.1B parameters."""
+
+QUICK = SIZES | {
+    "num_hidden_layers": 8,
+    "hidden_size": 512,
+    "intermediate_size": 1408,
+    "num_attention_heads": 8,
+    "vocab_size": 8000,
+}
+
+TEXTS, WORDS = 400, 40
+"""Texts, and words of each."""
+
+TRIALS = 4
+"""The teacher and three students."""
+
+SAMPLED_S = 0.1
+
+
+def make(folder: Path, *, quick: bool) -> None:
+    """Write the teacher and its texts."""
+    words = [f"word{number}" for number in range(500)]
+    known = {token: at for at, token in enumerate(["[PAD]", "[UNK]", "[EOS]", *words])}
+    splits = Tokenizer(models.WordLevel(known, unk_token="[UNK]"))
+    splits.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "eos_token": "[EOS]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=splits, model_max_length=512, **special)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        **(QUICK if quick else SIZES),
+        max_position_embeddings=512,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=2,
+        tie_word_embeddings=False,
+        dtype="bfloat16",
+    )
+    model: Any = LlamaForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(folder / "teacher")
+    tokenizer.save_pretrained(folder / "teacher")
+    chance = random.Random(0)
+    lines = (" ".join(chance.choices(words, k=WORDS)) for _ in range(TEXTS))
+    (folder / "texts.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
+def search(folder: Path) -> Search:
+    """The study."""
+    return Search(
+        name="large",
+        teacher=Teacher.load(folder / "teacher"),
+        space=SearchSpace(layers=[0.5, 1.0], intermediate=[0.5, 1.0]),
+        objectives=[
+            Memory(),
+            Retention(Texts.from_file(folder / "texts.txt"), Distillation(steps=4, batch_size=8)),
+        ],
+        storage=f"sqlite:///{folder.resolve()}/run/study.db",
+    )
+
+
+def calibrate(folder: Path) -> None:
+    """Calibrate in this process and write what was told and how long it took."""
+    own, lines = search(folder), list[str]()
+    own.stopwatch.tell = lines.append
+    began = time.monotonic()
+    if own.calibration is None:
+        raise RuntimeError("the study has nothing to calibrate on")
+    _write(folder, {"told": lines, "seconds": time.monotonic() - began})
+
+
+def run(folder: Path) -> None:
+    """Run the study in this process and write what it took."""
+    front = search(folder).run(trials=TRIALS)
+    trials = [
+        {"architecture": one.architecture, "state": one.state.value, "seconds": one.seconds}
+        for one in front.trials
+    ]
+    _write(folder, {"trials": trials, "told": front.about["told"]})
+
+
+def _write(folder: Path, record: dict[str, Any]) -> None:
+    (folder / "taken.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def watched(target: Callable[[Path], None], folder: Path) -> tuple[dict[str, Any], float]:
+    """Run a function in a fresh process; return what it wrote and its peak memory in GB."""
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(folder,))
+    process.start()
+    peak = 0
+    while process.is_alive():
+        peak = max(peak, resident_bytes(Path(f"/proc/{process.pid}/status")))
+        time.sleep(SAMPLED_S)
+    if process.exitcode:
+        raise RuntimeError(f"{target.__name__} ended with exit code {process.exitcode}")
+    record: dict[str, Any] = json.loads((folder / "taken.json").read_text(encoding="utf-8"))
+    return record, peak / 1e9
+
+
+def told(lines: list[str], phase: str) -> tuple[float, float]:
+    """Read seconds and gigabytes of a phase off what the study told."""
+    line = next(line for line in lines if line.startswith(phase))
+    value, unit, peak = re.findall(r"about ([\d.]+) (s|min|h), peak ([\d.]+) GB", line)[0]
+    return float(value) * {"s": 1, "min": 60, "h": 3600}[unit], float(peak)
+
+
+def compared(phase: str, lines: list[str], seconds: float, peak: float) -> Iterator[Figure]:
+    """Yield what a phase took beside what was told of it."""
+    print(*lines, sep="\n", flush=True)
+    told_s, told_gb = told(lines, phase)
+    yield Figure.of(f"{phase}: seconds", [seconds], "s", f"{told_s:.0f} s told")
+    yield Figure.of(f"{phase}: seconds told over taken", [told_s / seconds], "", "0.7 to 1.3")
+    yield Figure.of(f"{phase}: peak memory", [peak], "GB", f"{told_gb:.1f} GB told")
+    yield Figure.of(f"{phase}: memory told over taken", [told_gb / peak], "", "0.7 to 1.3")
+
+
+def calibration(*, quick: bool) -> Iterator[Figure]:
+    """Calibrate a new teacher, and once more from the cache."""
+    folder = _folder(quick=quick)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    make(folder, quick=quick)
+    taken, peak = watched(calibrate, folder)
+    yield from compared("calibration", taken["told"], taken["seconds"], peak)
+    again, _ = watched(calibrate, folder)
+    first = f"{taken['seconds']:.0f} s in the first"
+    yield Figure.of("second run: calibration", [again["seconds"]], "s", first)
+
+
+def study(*, quick: bool) -> Iterator[Figure]:
+    """Run the study on the calibration that is in the cache."""
+    taken, peak = watched(run, _folder(quick=quick))
+    done = [one for one in taken["trials"] if one["state"] == "complete"]
+    yield Figure.of("trials complete", [len(done)], "", f"{TRIALS}, one of them the teacher's")
+    largest = max(taken["trials"][1:], key=lambda one: _weights(one["architecture"]))
+    phases = ("heal", "distil", "evaluate")
+    seconds = sum(largest["seconds"].get(phase, 0.0) for phase in phases)
+    yield from compared("largest student", taken["told"], seconds, peak)
+
+
+def _folder(*, quick: bool) -> Path:
+    return FOLDER / ("large-quick" if quick else "large")
+
+
+def _weights(architecture: dict[str, Any]) -> int:
+    inner = architecture["hidden_size"] + architecture["intermediate_size"]
+    return int(architecture["num_hidden_layers"]) * int(inner)
+
+
+if __name__ == "__main__":
+    run_parts("large", __doc__ or "", {"calibration": calibration, "study": study})
