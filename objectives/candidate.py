@@ -28,6 +28,7 @@ class Candidate:
             not given.
         inherit: Gives the student, unhealed, the weights of another one than the teacher, or gives
             none; from its architecture and what is known of the teacher's units.
+        parts: Parts that a batch of its training is read in, at least: more where memory is short.
     """
 
     teacher: Teacher
@@ -38,6 +39,7 @@ class Candidate:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     checkpoint: Path | None = None
     inherit: Callable[[Architecture, Calibration | None], Student | None] | None = None
+    parts: int = 1
 
     @cached_property
     def blueprint(self) -> Blueprint:

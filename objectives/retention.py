@@ -142,6 +142,7 @@ class Retention:
     def training(self, candidate: Candidate) -> Training:
         """The candidate's student, ready to be taught."""
         teacher, settings = candidate.teacher, self.distillation
+        settings = replace(settings, accumulate=max(settings.accumulate, candidate.parts))
         lesson, asked = settings.tuned(lesson_of(teacher)), self.parts(teacher).learnt
         start = candidate.student
         deeper = settings.progressive and shrinking(candidate, settings.progressive)

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from protege.objectives import Retention
 from protege.objectives.distillation.questions import Questions
 from protege.search.needs import Needs
-from protege.search.probing import TrainingProbe, probe_training
+from protege.search.probing import probe_training
 from protege.spaces import Architecture, BadInput, Teacher
 from protege.spaces.batches import headless
 from protege.spaces.blocks import Blocks
@@ -38,6 +38,7 @@ class Estimate:
         seconds: How long it takes.
         detail: What it does, for people.
         mapped: How much of the memory is of memory-mapped files, which the kernel can drop.
+        activations: How much of the memory becomes less where a batch is read in parts.
     """
 
     phase: str
@@ -45,6 +46,18 @@ class Estimate:
     seconds: float
     detail: str = ""
     mapped: float = 0.0
+    activations: float = 0.0
+
+    @property
+    def fits(self) -> bool:
+        """Whether this machine has the memory; true where it hides what is free."""
+        free = available_bytes()
+        return free is None or self.held <= free
+
+    def in_parts(self, parts: int) -> "Estimate":
+        """Return the estimate of the phase if each batch is read in so many times as many parts."""
+        less = self.activations * (1 - 1 / parts)
+        return replace(self, bytes=self.bytes - less, activations=self.activations - less)
 
     @property
     def held(self) -> float:
@@ -64,7 +77,7 @@ class Estimate:
             BadInput: Names what it takes, what is free and what to do.
         """
         free = available_bytes()
-        if free is not None and self.held > free:
+        if free is not None and not self.fits:
             raise BadInput(
                 f"{self.phase} takes about {gigabytes(self.held)} of memory and "
                 f"{gigabytes(free)} are free; {advice}"
@@ -220,16 +233,11 @@ def training_estimate(
     seconds = heal + settings.steps * probe.step_s + rungs * judged
     detail = f"{member.num_hidden_layers}x{member.hidden_size} ffn {member.intermediate_size}, "
     detail += f"{weights / 1e6:,.0f}M weights, {settings.steps} steps"
-    peak = held + _training_bytes(weights, probe, trains=settings.steps > 0)
-    return Estimate("largest student", peak, seconds, detail, held)
-
-
-def _training_bytes(weights: float, probe: TrainingProbe, *, trains: bool) -> float:
-    """Return the memory of a student that is trained.
-
-    Weights, those of its best rung, gradients, the two moments of AdamW, and activations.
-    """
-    return weights * (20 if trains else 4) + probe.saved_bytes
+    # weights, those of the best rung, gradients and the two moments of AdamW
+    peak = held + weights * (20 if settings.steps else 4) + probe.saved_bytes
+    # weights that are multiplied in bf16 are kept whole for the backward pass
+    activations = max(0.0, probe.saved_bytes - 2 * weights)
+    return Estimate("largest student", peak, seconds, detail, held, activations)
 
 
 def _heal_seconds(teacher: Teacher, member: Architecture, rates: Rates) -> float:

@@ -56,11 +56,12 @@ def foretell_training(
     members: list[Architecture],
     folder: Path,
     tell: Tell,
-) -> None:
+) -> int:
     """Tell what the largest student of a space takes.
 
     Where it takes more than half of the free memory, the teacher's weights are moved to
-    memory-mapped files: while students are trained nothing reads them.
+    memory-mapped files: while students are trained nothing reads them. Where that is not enough,
+    batches are read in parts.
 
     Args:
         teacher: The teacher.
@@ -69,6 +70,9 @@ def foretell_training(
         folder: Where those files go.
         tell: Told one line.
 
+    Returns:
+        The parts that each batch is to be read in; 1 where there is room for a whole batch.
+
     Raises:
         BadInput: This machine has too little memory for it.
     """
@@ -76,7 +80,7 @@ def foretell_training(
     member = largest(members, teacher)
     on_cpu = device_of(retention.distillation.device).type == "cpu"
     if member is None or not on_cpu or not is_costly(teacher, learnt):
-        return
+        return 1
     needs = Needs.of_members(members, teacher.architecture)
     try:
         rates = Rates.of(teacher, learnt)
@@ -85,10 +89,17 @@ def foretell_training(
         raise
     except ProtegeError as error:  # the trial itself says what is wrong with such a student
         tell(f"largest student: memory and time could not be estimated ({error})")
-        return
+        return 1
     free = available_bytes()
     if free is not None and estimate.held > free / 2 and can_spill(teacher.model, folder):
         spill(teacher.model, folder)
         tell("the teacher's weights are memory-mapped from now on: training needs the memory")
-    estimate.check("make the largest student smaller, or lower batch_size, or raise accumulate")
+    parts, most = 1, retention.distillation.batch_size // retention.distillation.accumulate
+    while not estimate.in_parts(parts).fits and 2 * parts <= most:
+        parts *= 2
+    if parts > 1:
+        tell(f"each batch is read in {parts * retention.distillation.accumulate} parts: memory")
+    estimate = estimate.in_parts(parts)
+    estimate.check("make the largest student smaller, or lower batch_size")
     tell(estimate.line())
+    return parts * retention.distillation.accumulate

@@ -119,6 +119,8 @@ class Search:
     _run: str = field(default="", init=False, repr=False)
     """The id that binds the study and its folder, once the study is open."""
     _told: list[str] = field(default_factory=list, init=False, repr=False)
+    _parts: int = field(default=1, init=False, repr=False)
+    """Parts that a batch is read in, at least: more where memory is short."""
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable():
@@ -226,6 +228,7 @@ class Search:
         if retention is None:
             raise BadInput("none of the objectives trains students: there is nothing to check")
         front = Front.read(self.storage, self.name)
+        self._parts = front.about.get("parts", 1)
         self.resolve()
         trials = chosen(front.trials, front.goals, sample)
         with self._holding(), watching("fidelity") as announce:
@@ -393,6 +396,7 @@ class Search:
             calibrate=lambda: self.calibration,
             seed=self.seed,
             stopwatch=self.stopwatch,
+            parts=self._parts,
         )
 
     def _open(self) -> Ledger:
@@ -408,25 +412,27 @@ class Search:
             )
         made_with = identity(self, goals)
         identify(study, made_with)
-        self._told = study.user_attrs.get("about", {}).get("told", [])
+        known = study.user_attrs.get("about", {})
+        self._told, self._parts = known.get("told", []), known.get("parts", 1)
         if self.retention is not None and not study.trials:
             members, tell = list(self.space.members), self.stopwatch.tell
-            foretell_training(self.teacher, self.retention, members, self.cache.folder, tell)
+            self._parts = foretell_training(
+                self.teacher, self.retention, members, self.cache.folder, tell
+            )
         self.resolve()
         for run in self.earlier:
             take_over(run, study, self.space, goals, made_with, self._folder)
         ledger = open_ledger(study, self.space, goals, self.seed, self.sampler)
         ledger.catch_up()
-        earlier = study.user_attrs.get("about", {})
-        self._heads = self._heads or earlier.get("heads", [])
-        for phase, seconds in earlier.get("seconds", {}).items():
+        self._heads = self._heads or known.get("heads", [])
+        for phase, seconds in known.get("seconds", {}).items():
             self.stopwatch.seconds[phase] += seconds
         self._describe(ledger)
         return ledger
 
     def _describe(self, ledger: Ledger, ended: str = "") -> None:
         """Record what a report needs to know of the study, and why it ended if it did."""
-        more = {"ended": ended, "told": self._told}
+        more = {"ended": ended, "told": self._told, "parts": self._parts}
         ledger.describe(about(self, ledger.goals, self._heads) | more)
 
     def _tell(self, progress: Bar, line: str) -> None:

@@ -5,17 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 
-from protege.objectives import Memory, Retention, Texts
+from protege.objectives import Candidate, Memory, Retention, Texts
 from protege.search import Front, estimating, foretelling
-from protege.search.estimating import Estimate, Rates, largest, training_estimate
+from protege.search.estimating import Estimate, Rates, held_bytes, largest, training_estimate
 from protege.search.foretelling import foretell_calibration, foretell_training
 from protege.search.heads import measure_heads
 from protege.search.needs import Needs
 from protege.search.probing import _of_depth, _probe, probe_training
-from protege.spaces import BadInput, SearchSpace, Task, Teacher
+from protege.search.study.storage import open_storage
+from protege.spaces import BadInput, Cache, SearchSpace, Task, Teacher
 from protege.spaces.blocks import Room
 from protege.spaces.policies import HeadsBy
 from tests.search.toys import retention, toy
@@ -101,10 +103,50 @@ def test_training_that_cannot_fit_is_refused(
         foretell_training(teacher, judge_of(teacher), members, tmp_path, told.append)
     # the teacher's weights were moved out of the way first, and are the same
     assert told == [
-        "the teacher's weights are memory-mapped from now on: training needs the memory"
+        "the teacher's weights are memory-mapped from now on: training needs the memory",
+        "each batch is read in 8 parts: memory",
     ]
     del vars(teacher)["fingerprint"]
     assert teacher.fingerprint == before
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_batches_are_read_in_as_few_parts_as_fit(
+    name: str, accumulate: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    teacher, told = ZOO[name].teacher(), list[str]()
+    judge = judge_of(teacher)
+    judge = replace(judge, distillation=replace(judge.distillation, accumulate=accumulate))
+    members = list(space_of(teacher).members)
+    assert foretell_training(teacher, judge, members, tmp_path, told.append) == accumulate
+    member = largest(members, teacher)
+    assert member is not None
+    held = held_bytes(teacher, Needs.of_members(members, teacher.architecture))
+    whole = training_estimate(teacher, judge, member, Rates(1e-6, 1e-10, 1e-9), held)
+    # room for half of the activations, but not for three quarters
+    memory_is(monkeypatch, whole.held - 0.4 * whole.activations)
+    found = foretell_training(teacher, judge, members, tmp_path, told.append)
+    assert found == 2 * accumulate
+    assert f"each batch is read in {found} parts: memory" in told
+
+
+def test_parts_of_a_batch_are_asked_for_by_every_trial_and_on_resume(tmp_path: Path) -> None:
+    teacher = ZOO["bert-sentences"].teacher()
+    judge = retention()
+    whole = Candidate(teacher, teacher.architecture.scaled(layers=0.5), Cache(tmp_path / "whole"))
+    parted = replace(whole, cache=Cache(tmp_path / "parted"), parts=4)
+    assert judge.training(parted).settings.accumulate == 4
+    one, other = judge.measure(whole), judge.measure(parted)
+    assert other.value == pytest.approx(one.value, rel=1e-3)
+    search = toy(tmp_path / "run", objectives=[Memory(), judge])
+    search.run(trials=3)
+    study = optuna.load_study(study_name="toy", storage=open_storage(search.storage))
+    study.set_user_attr("about", study.user_attrs["about"] | {"parts": 4})
+    again = toy(tmp_path / "run", objectives=[Memory(), judge])
+    again.run(trials=4)
+    assert again.candidate(teacher.architecture).parts == 4
+    assert Front.read(again.storage).about["parts"] == 4
 
 
 def test_it_leaves_every_draw_and_the_teacher_as_they_were(tmp_path: Path) -> None:
