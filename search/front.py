@@ -420,7 +420,7 @@ class Front:
             row[f"{name}_spread"] = found.spread if found else float("nan")
         row |= {f"{place}_ms": ms for place, ms in self.elsewhere(trial).items()}
         row |= {name: own[name] for name in (*SIZES, *CHOSEN) if name in own}
-        row["best_step"] = trial.best_step
+        row["best_step"] = float("nan") if trial.best_step is None else trial.best_step
         row["role"] = self.role(trial) or "student"
         row["dominated_within_noise_by"] = listed(self.beaten.get(trial.number, ()))
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}

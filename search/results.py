@@ -92,23 +92,29 @@ def stored_files(stored: Path) -> list[str]:
     They are relative paths without a way up or through a link; empty if the list is not there or
     not whole.
     """
+    names = _listed(stored, "files")
+    return [*(name for name in names if name != SUMS), SUMS] if names is not None else []
+
+
+def _listed(stored: Path, kind: str) -> list[str] | None:
+    """Return the relative paths of ``files`` or ``folders`` that lie inside, or None."""
     try:
-        listed = json.loads((stored / SUMS).read_bytes())["files"]
+        listed = json.loads((stored / SUMS).read_bytes()).get(kind, [])
         names = [str(PurePosixPath(name)) for name in listed]
-    except (OSError, ValueError, LookupError, TypeError):
-        return []
-    inside = [name for name in names if _is_inside(stored, name) and name != SUMS]
-    return [*inside, SUMS]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+    return [name for name in names if _is_inside(stored, name)]
 
 
 def discard(stored: Path) -> None:
     """Remove the files that were stored in a folder, and the folder if nothing else is in it."""
     if stored.is_symlink():
         return
-    names = stored_files(stored)
+    names, folders = stored_files(stored), _listed(stored, "folders") or []
     for name in names:
         _unlink(stored / name)
     above = {stored / parent for name in names for parent in PurePosixPath(name).parents}
+    above |= {stored / name for name in folders if not (stored / name).is_symlink()}
     for folder in sorted(above, key=lambda path: len(path.parts), reverse=True):
         with suppress(OSError):  # something else is in it
             folder.rmdir()

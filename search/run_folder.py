@@ -23,7 +23,7 @@ from protege.search.study import (
     written_by,
 )
 from protege.spaces import BadInput
-from protege.spaces.cache import atomic, digest, is_scratch_of, write_text
+from protege.spaces.cache import atomic, digest, is_scratch_of, raise_if_full, write_text
 
 RUNS = Path("runs")
 """The folder of all runs, in the working directory or beside a database."""
@@ -293,14 +293,23 @@ class RunFolder:
         path = self.path / MARKER
         scratch = atomic(path).scratch
         self.path.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(marker.text(), encoding="utf-8")
+        try:
+            scratch.write_text(marker.text(), encoding="utf-8")
+            self._name_as_marker(scratch, path)
+        except OSError as error:
+            raise_if_full(path, error)
+            raise
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    @staticmethod
+    def _name_as_marker(scratch: Path, path: Path) -> None:
         try:
             os.link(scratch, path)
         except FileExistsError:
             pass
         except OSError:  # a file system without links
             scratch.replace(path)
-        scratch.unlink(missing_ok=True)
 
     def _way_to_database(self) -> str:
         if self.database is None:

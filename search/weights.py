@@ -21,7 +21,10 @@ def seal(folder: Path) -> str:
     """Write the checksums of all files in a folder; return the checksum of the whole."""
     sums = {name: _digest(folder / name) for name in files_in(folder)}
     whole = text_checksum(sums)
-    write_text(folder / SUMS, json.dumps({"files": sums, "checksum": whole}, indent=1))
+    # a module of sentence-transformers without files has an empty folder
+    folders = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir()]
+    content = {"files": sums, "folders": sorted(folders), "checksum": whole}
+    write_text(folder / SUMS, json.dumps(content, indent=1))
     return whole
 
 

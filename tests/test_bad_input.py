@@ -172,11 +172,13 @@ def test_a_run_without_a_finished_trial_is_refused(
 
 def test_a_budget_that_is_none_is_refused(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ran / "run"
-    assert "budget 'small': expected a goal and a number" in refused(capsys, "pick", run, "small")
-    assert "no goal 'speed' to budget" in refused(capsys, "pick", run, "speed=3")
-    assert "no student on the front is within that; the best reached: memory_mb" in refused(
-        capsys, "pick", run, "memory_mb=0.000001"
+    assert "unknown objective 'small'; this study has memory_mb" in refused(
+        capsys, "pick", run, "small"
     )
+    assert "budget 'memory_mb=small': expected an objective and a number" in refused(
+        capsys, "pick", run, "memory_mb=small"
+    )
+    assert "unknown objective 'speed'" in refused(capsys, "pick", run, "speed=3")
     assert "no trial 99" in refused(capsys, "export", run, "--trial", 99)
 
 
@@ -184,7 +186,7 @@ def test_nothing_is_exported_over_what_is_there(
     ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    message = refused(capsys, "export", ran / "run", "--to", tmp_path)
+    message = refused(capsys, "export", ran / "run", "--trial", 1, "--to", tmp_path)
     assert "not empty; export into a new folder" in message
     assert contents(tmp_path) == {"mine.txt": b"mine"}
 

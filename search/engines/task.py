@@ -13,7 +13,7 @@ from protege.search.evaluating import Evaluation
 from protege.search.results import checkpoint
 from protege.search.warm import warm
 from protege.spaces import Architecture, SearchSpace
-from protege.spaces.cache import remove
+from protege.spaces.cache import remove_abandoned
 from protege.spaces.private import made_own
 
 FOLDER, FILE = "workers", "task.pt"
@@ -81,16 +81,18 @@ def task_file(folder: Path) -> Path:
 
 
 def prepare(folder: Path) -> Path:
-    """Make the folder for the task and the logs of a run anew, for its owner alone.
+    """Make the folder for the task and the logs of a run, for its owner alone.
+
+    Files that protege did not write stay in it.
 
     Returns:
         Where the task goes.
 
     Raises:
-        BadInput: There is something else that is not removed, such as a symbolic link.
+        BadInput: There is something else in its place, such as a symbolic link.
     """
     path = task_file(folder)
-    remove(path.parent)
+    remove_task(folder)
     made_own(path.parent, "give another Search(folder=...)")
     return path
 
@@ -98,5 +100,8 @@ def prepare(folder: Path) -> Path:
 def remove_task(folder: Path) -> None:
     """Remove the task of a process that was killed, whole or half written."""
     path = task_file(folder)
-    for left in (path, *path.parent.glob(f".{FILE}.*")):
-        remove(left)
+    if path.parent.is_symlink():
+        return  # another program's
+    if path.is_file() and not path.is_symlink():
+        path.unlink(missing_ok=True)
+    remove_abandoned(path.parent, {FILE})

@@ -268,7 +268,7 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(folder: Path, teacher: 
     search.run(trials=1)
     (folder / "run" / "study.lock").unlink()
     (folder / "run" / "study.lock").symlink_to(folder / "mine.txt")
-    with pytest.raises(BadInput, match="a link in the place of a lock file; remove it"):
+    with pytest.raises(BadInput, match="a symbolic link, which is not followed; remove it"):
         search.run(trials=2)
     assert (folder / "mine.txt").read_text() == "mine"
 

@@ -116,19 +116,15 @@ def test_a_limit_that_no_student_meets_is_refused_with_the_least_there_is(
     assert not (folder / "study.db").exists()
 
 
-# where candidates race the first that looks at the ruined student is the judge at a rung
-@pytest.mark.parametrize(
-    ("race", "reason"),
-    [(None, "diverged at step"), (Race(), "is nan, not a finite number")],
-)
+@pytest.mark.parametrize("race", [None, Race()])
 def test_training_that_diverges_costs_its_trial_and_not_the_study(
-    folder: Path, teacher: Teacher, race: Race | None, reason: str
+    folder: Path, teacher: Teacher, race: Race | None
 ) -> None:
     wild = retention(learning_rate=1e30)
     front = toy(folder, teacher=teacher, objectives=[Memory(), wild], race=race).run(trials=4)
     states = [trial.state for trial in front.trials]
     assert states == [State.COMPLETE, State.FAILED, State.FAILED, State.FAILED]
-    assert all(reason in trial.reason for trial in front.trials[1:])
+    assert all("is nan, not a finite number" in trial.reason for trial in front.trials[1:])
     assert front.members == [front.teacher]
 
 
@@ -191,7 +187,7 @@ search = Search(
     ],
     storage="sqlite:///runs/minilm-cpu/study.db",
 )
-front = search.run(trials=2)
+front = search.run(trials=4)
 front.report("runs/minilm-cpu/report")
 front.pick(latency_ms=1000).export("students/minilm-8ms")
 """

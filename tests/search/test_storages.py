@@ -15,6 +15,7 @@ from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front
 from protege.search.study import read_study
 from protege.search.study import storage as module
+from protege.search.study.format import written_by
 from protege.search.study.storage import insist, open_storage
 from protege.spaces import BadInput, Teacher
 from tests.postgres import Server
@@ -181,7 +182,8 @@ def test_reading_leaves_no_file_open(
     ledger = opened(storage)
     go_on(ledger, 2)
     goals = [goal.record() for goal in GOALS.goals]
-    ledger.describe({"goals": goals, "folder": str(folder)})
+    ledger.describe({"goals": goals, "folder": str(folder), "artifacts": ""})
+    ledger.study.set_user_attr("format", written_by())
     found = [read(storage)]
     before = descriptors()
     found += [read(storage) for _ in range(50)]

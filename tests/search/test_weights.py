@@ -215,7 +215,7 @@ def test_a_record_that_was_altered_in_the_database_is_one_line(
 ) -> None:
     altered(run, change)
     assert main(["report", str(run)]) == 2
-    assert "the storage's record of trial 1 was altered after it was written" in (
+    assert "trial 1: damaged (ValueError: altered after it was written)" in (
         capsys.readouterr().err
     )
 
