@@ -101,10 +101,12 @@ class Rates:
     @classmethod
     def of(cls, teacher: Teacher, sequences: Questions) -> "Rates":
         """Measure them in a few seconds."""
-        some = sequences.up_to(PROBED_TOKENS)
-        batch = some.batch(range(len(some)))  # a sequence alone takes several times as long a token
+        asked = sequences.up_to(PROBED_TOKENS)
+        batch = asked.batch(
+            range(len(asked))
+        )  # a sequence alone takes several times as long a token
         inputs = {name: values for name, values in batch.inputs.items() if name != "labels"}
-        tokens = max(1, int(some.lengths.sum()))
+        tokens = max(1, int(asked.lengths.sum()))
         with torch.inference_mode():
             forward = _best(lambda: headless(teacher.model)(**inputs))
         wide = max((units for _, units in shapes(teacher).values()), default=64)
