@@ -123,8 +123,9 @@ def _prepared(count: int) -> list[Architecture]:
 
 def of_seed(seed: int, *, quick: bool) -> Iterator[Figure]:
     """Train every student three times with one seed."""
-    for one in _prepared(3 if quick else STUDENTS):
-        for kind in (ONE_RATE, BY_DISTANCE, LONG):
+    some = _prepared(3 if quick else STUDENTS)
+    for kind in (ONE_RATE, BY_DISTANCE, LONG):
+        for one in some:
             found = trained(seed, kind, one)
             told = ", ".join(f"{step}: {value:.4f}" for step, value in found.rungs.items())
             print(f"seed {seed}, {kind}, {one}: rate {found.rate:.2g}; {told}", flush=True)
