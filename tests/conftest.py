@@ -4,11 +4,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
+from protege.objectives.distillation.training import Training
 from protege.spaces import Teacher
 from protege.spaces.private import OVERRIDE
 from tests.tiny import CASES, Case
@@ -37,6 +39,20 @@ def case(request: pytest.FixtureRequest) -> Case:
 def teacher(case: Case) -> Teacher:
     """Of every case one; tests leave it as it is."""
     return case.teacher()
+
+
+@pytest.fixture
+def harmful_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turn every gradient round, so that training makes a student worse with each step."""
+    learn = Training._learn
+
+    def harm(self: Training, *given: Any) -> None:
+        learn(self, *given)
+        for parameter in self.student.module.parameters():
+            if parameter.grad is not None:
+                parameter.grad.neg_()
+
+    monkeypatch.setattr(Training, "_learn", harm)
 
 
 @pytest.fixture

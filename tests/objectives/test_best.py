@@ -20,7 +20,6 @@ from protege.objectives.distillation.language import LanguageLesson
 from protege.objectives.distillation.lesson import Lesson
 from protege.objectives.distillation.pairs import PairLesson
 from protege.objectives.distillation.sentences import SentenceLesson
-from protege.objectives.distillation.training import Training
 from protege.objectives.objective import Measurement
 from protege.objectives.retention import lesson_of
 from protege.spaces import BadInput, Cache
@@ -48,21 +47,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.fixture
-def worse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turn every gradient round, so that training makes a student worse with each step."""
-    learn = Training._learn
-
-    def harm(self: Training, *given: Any) -> None:
-        learn(self, *given)
-        for parameter in self.student.module.parameters():
-            if parameter.grad is not None:
-                parameter.grad.neg_()
-
-    monkeypatch.setattr(Training, "_learn", harm)
-
-
-@pytest.mark.usefixtures("worse")
+@pytest.mark.usefixtures("harmful_training")
 @pytest.mark.parametrize("name", HARMED)
 def test_a_student_that_training_makes_worse_is_published_as_it_was_cut(
     name: str, cache: Cache
@@ -80,7 +65,7 @@ def test_a_student_that_training_makes_worse_is_published_as_it_was_cut(
     assert retention.judge(candidate.student.module, candidate).value == found.value
 
 
-@pytest.mark.usefixtures("worse")
+@pytest.mark.usefixtures("harmful_training")
 @pytest.mark.parametrize("rungs", [(), (0.5,)])
 def test_the_start_counts_where_no_rung_is_asked_for_at_it(
     cache: Cache, rungs: tuple[float, ...]
@@ -95,7 +80,7 @@ def test_the_start_counts_where_no_rung_is_asked_for_at_it(
     assert same(state(candidate), state(cut))
 
 
-@pytest.mark.usefixtures("worse")
+@pytest.mark.usefixtures("harmful_training")
 def test_a_deeper_start_that_ends_worse_is_published_as_the_student_that_was_cut(
     cache: Cache,
 ) -> None:

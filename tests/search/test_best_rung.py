@@ -5,28 +5,13 @@ from typing import Any
 
 import pytest
 
-from protege.objectives.distillation.training import Training
 from protege.search import State
 from protege.search.cli import finish
 from protege.search.reporting.wording import AS_CUT
 from tests.search.toys import toy
 
 
-@pytest.fixture
-def _worse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turn every gradient round, so that training makes a student worse with each step."""
-    learn = Training._learn
-
-    def harm(self: Training, *given: Any) -> None:
-        learn(self, *given)
-        for parameter in self.student.module.parameters():
-            if parameter.grad is not None:
-                parameter.grad.neg_()
-
-    monkeypatch.setattr(Training, "_learn", harm)
-
-
-@pytest.mark.usefixtures("_worse")
+@pytest.mark.usefixtures("harmful_training")
 @pytest.mark.parametrize("race", [True, False])
 def test_no_trial_is_published_below_its_start_and_what_is_exported_is_what_was_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, race: bool
