@@ -117,7 +117,7 @@ def _retention() -> Retention:
 
 def _prepared(count: int) -> list[Architecture]:
     search = minilm_cpu.search
-    search.folder = FOLDER / "rates"
+    search.folder = FOLDER / "rates" / "run"
     return students(search, count)
 
 
