@@ -238,7 +238,7 @@ def test_a_connection_cut_in_mid_run_is_made_again(
 def test_a_full_disk_there_is_told(
     target: SSH, pair: list[Model], brief: Plan, tmp_path: Path
 ) -> None:
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k,mode=700", "tmpfs", str(tmp_path)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a small disk cannot be mounted here")
     try:
