@@ -55,7 +55,7 @@ class Estimate:
         return free is None or self.held <= free
 
     def in_parts(self, parts: int) -> "Estimate":
-        """Return the estimate of the phase if each batch is read in so many times as many parts."""
+        """Return the estimate with `parts` times as many parts for each batch."""
         less = self.activations * (1 - 1 / parts)
         return replace(self, bytes=self.bytes - less, activations=self.activations - less)
 

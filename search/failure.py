@@ -83,7 +83,7 @@ class Streak:
         self.count, self.reason = (self.count + 1 if is_alike else 1), trial.reason
 
     def check(self, *, has_succeeded: bool) -> None:
-        """Raise if so many trials failed alike that the others can be expected to.
+        """Raise if enough trials in a row failed for the same reason.
 
         Args:
             has_succeeded: Whether any student of the study was measured.

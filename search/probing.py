@@ -71,7 +71,7 @@ def _depth(architecture: Architecture) -> int:
 
 
 def _of_depth(member: Architecture, layers: int, teacher: Teacher) -> Architecture:
-    """Return an architecture of a student's widths with so many layers, of first units."""
+    """Return a student's architecture with `layers` layers, made of first units."""
     own = teacher.architecture
     # of two stacks the ratio stays, as far as whole layers allow
     ratio = member.num_decoder_layers / member.num_hidden_layers

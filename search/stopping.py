@@ -161,7 +161,7 @@ def leaving() -> Iterator[Leaving]:
     """Yield whether a signal has asked the study to leave.
 
     The first Ctrl-C, SIGTERM or SIGHUP asks it to leave when the trials under way are finished. A
-    second Ctrl-C leaves at once. Whoever sends SIGTERM or SIGHUP (Slurm, Docker, Kubernetes) kills
+    second Ctrl-C leaves at once. The sender of SIGTERM or SIGHUP (Slurm, Docker, Kubernetes) kills
     soon after, so trials that have not finished after `GRACE_S` are left for the next run.
 
     SIGINT is heeded even if it was ignored, as a shell without job control does for what it starts

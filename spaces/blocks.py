@@ -21,7 +21,7 @@ RANKING_BYTES = 48
 """Bytes for each pair of units that ranking them takes: `removal_ranks` works in fp64."""
 
 DISK_SHARE = 3
-"""Of the free disk second moments take one part in so many: scratch, cache, and as much left."""
+"""Divisor of the free disk space: one share for scratch, one for the cache, one stays free."""
 
 Shapes = Mapping[str, tuple[int, int]]
 """Layers and units of every kind of site, by name, such as ``decoder.ffn``."""

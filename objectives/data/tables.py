@@ -106,7 +106,7 @@ class Parquet:
         return self.columns.among(file.schema_arrow.names, str(self.path))
 
     def _rows(self, batch: Any, first: int) -> list[dict[str, Any]]:
-        """Return the rows of a batch, of which the first has that number in the file.
+        """Return the rows of a batch, numbered from the given row of the file on.
 
         Raises:
             BadInput: A string is not UTF-8.

@@ -16,7 +16,7 @@ SHOWN = 12
 """Classes that an error names."""
 
 FEW = 20
-"""Below so many labels a teacher is refused only where it is no better than chance as it stands."""
+"""Fewest labels for a significance test; with fewer, the agreement itself is compared to chance."""
 
 SURE = 1.645
 """Standard errors above chance that one teacher of twenty which guesses reaches."""

@@ -137,7 +137,7 @@ def _locked(path: str | None) -> Iterator[None]:
         return
     import fcntl
 
-    # for its owner alone: whoever could open it could lock it, and for ever
+    # mode 0600: any user who can open the file could hold its lock for ever
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(file, "r+", encoding="ascii") as lock:
         try:
