@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from protege.spaces.architecture import Architecture
-from protege.spaces.cut import cut
+from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.errors import BadInput
-from protege.spaces.kept import Kept, KeptLayer, Units
-from protege.spaces.pinned import pinned
-from protege.spaces.space import SearchSpace
-from protege.spaces.student import MANIFEST, Student
+from protege.spaces.space.space import SearchSpace
+from protege.spaces.students.cut import cut
+from protege.spaces.students.pinned import pinned
+from protege.spaces.students.selection import Kept, KeptLayer, Units
+from protege.spaces.students.student import MANIFEST, Student
 from protege.spaces.teacher import Teacher
 
 Key = TypeVar("Key", bound=Hashable)

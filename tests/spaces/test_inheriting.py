@@ -24,7 +24,7 @@ from protege.spaces import (
     Student,
     Teacher,
 )
-from protege.spaces.architecture import RATIOS
+from protege.spaces.architecture.architecture import RATIOS
 from protege.spaces.inheriting import inherited, nearest
 from tests.spaces.healed import plenty
 from tests.tiny import ZOO, answer
