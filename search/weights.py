@@ -8,7 +8,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from protege.spaces.files.cache import text_checksum, write_text
+from protege.spaces.files.atomic import write_text
+from protege.spaces.files.hashing import text_checksum
 from protege.spaces.students.student import MANIFEST
 
 SUMS = "checksums.json"

@@ -16,7 +16,7 @@ from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.target import Unmeasured
 from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import BadInput
-from protege.spaces.files.cache import digest
+from protege.spaces.files.hashing import digest
 
 _FEWEST = 3
 _LEAST_MS = 1e-6

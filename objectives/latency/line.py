@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from protege.objectives.latency.conversation import Broken, framed
 from protege.spaces.errors import Unavailable, Unsupported
-from protege.spaces.files.cache import digest
+from protege.spaces.files.hashing import digest
 from protege.spaces.files.locks import locked, of_this_user
 
 CONNECT_S = 10

@@ -20,7 +20,8 @@ from protege.objectives.latency.models import Checkpoint, Model, described
 from protege.objectives.latency.runtimes import Precision, Runtime
 from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import DiskFull, ProtegeError
-from protege.spaces.files.cache import atomic, canonical, digest, remove
+from protege.spaces.files.atomic import atomic, remove
+from protege.spaces.files.hashing import canonical, digest
 from protege.spaces.files.locks import locked
 from protege.spaces.files.private import made_own
 

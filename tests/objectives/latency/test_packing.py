@@ -16,7 +16,7 @@ from protege.objectives.latency.nursery import INDUCTOR
 from protege.objectives.latency.packing import runner, runner_name
 from protege.objectives.latency.target import program_job, runner_here
 from protege.spaces import BadInput
-from protege.spaces.files.cache import digest
+from protege.spaces.files.hashing import digest
 from protege.spaces.files.private import OVERRIDE, private_folder
 
 DEVICE = "protege.objectives.latency.device"

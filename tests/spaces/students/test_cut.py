@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from protege.spaces.architecture.policies import Findings
 from protege.spaces import (
     FAMILIES,
     Architecture,
@@ -298,7 +299,7 @@ class _Layers:
     def __init__(self, layers: tuple[int, ...]) -> None:
         self._layers = layers
 
-    def resolved(self, _calibration: Calibration | None, /) -> LayerPolicy:
+    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
         return self
 
     def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:

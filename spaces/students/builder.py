@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 from transformers import PreTrainedModel
 
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.residual.basis import Basis
 from protege.spaces.calibration.calibration import Calibration
@@ -31,12 +32,9 @@ from protege.spaces.checkpoints.tasks import Task
 from protege.spaces.vocabulary.tokenizers import shrunk
 from protege.spaces.architecture.unit_policies import Rotation
 
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
-
 
 def made(
-    teacher: "Teacher",
+    teacher: LaidOutModel,
     architecture: Architecture,
     kept: Kept,
     calibration: Calibration | None = None,
@@ -77,7 +75,7 @@ def made(
 
 
 def embedder(
-    teacher: "Teacher", model: PreTrainedModel, readout: Fit | None = None
+    teacher: LaidOutModel, model: PreTrainedModel, readout: Fit | None = None
 ) -> Embedder | None:
     """The model with the teacher's pooling, in the teacher's own space of vectors.
 
@@ -129,7 +127,7 @@ class _Tensors:
     @classmethod
     def of(
         cls,
-        teacher: "Teacher",
+        teacher: LaidOutModel,
         architecture: Architecture,
         kept: Kept,
         streams: Streams | None,
@@ -149,14 +147,14 @@ class _Tensors:
         narrow = turned(wide, teacher, kept, streams, tied=tied)
         return cls(narrow, wide, basis, unties=not tied)
 
-    def readout(self, teacher: "Teacher", streams: Streams | None) -> Fit | None:
+    def readout(self, teacher: LaidOutModel, streams: Streams | None) -> Fit | None:
         """How the teacher's last state is read off the cut student's; none where it is the same."""
         if streams is not None and self.basis.channels is None:
             return Fit(read_off(teacher, streams.wiring.norms[-1], self.basis))
         return None if self.basis.is_same else Fit(self.basis.matrix)
 
 
-def _read(teacher: "Teacher") -> list[Slot]:
+def _read(teacher: LaidOutModel) -> list[Slot]:
     """The tensors of what reads the stream, but for a head that shares the embedding's rows."""
     names = {
         slot.name.removesuffix(".weight")
@@ -168,7 +166,7 @@ def _read(teacher: "Teacher") -> list[Slot]:
 
 def _healed(
     model: PreTrainedModel,
-    teacher: "Teacher",
+    teacher: LaidOutModel,
     architecture: Architecture,
     kept: Kept,
     tensors: _Tensors,
@@ -194,7 +192,7 @@ def _healed(
 
 
 def _with_fewer_tokens(
-    teacher: "Teacher", architecture: Architecture, kept: Kept, calibration: Calibration | None
+    teacher: LaidOutModel, architecture: Architecture, kept: Kept, calibration: Calibration | None
 ) -> Student:
     """A student whose vocabulary is cut once it is healed: its teacher's text is read in whole."""
     every = replace(architecture, vocab_size=teacher.architecture.vocab_size)
@@ -203,7 +201,7 @@ def _with_fewer_tokens(
     if pooling is not None and whole.embedder is not None and whole.embedder.projection is not None:
         own = whole.embedder.projection
         pooling = replace(pooling, projection=(own.weight.detach(), own.bias.detach()))
-    healed = replace(teacher, model=whole.model, pooling=pooling)
+    healed = teacher.with_model(whole.model, pooling)
     plain = replace(healed.architecture, vocab_size=architecture.vocab_size)
     student = made(healed, plain, replace(everything(healed.layout), vocab=kept.vocab))
     return replace(student, architecture=architecture, kept=kept)
