@@ -57,7 +57,7 @@ from protege.spaces.students.rotation import check_turns
 from protege.spaces.students.saving import savable
 from protege.spaces.students.selection import Kept, Units, choose
 from protege.spaces.students.student import Initialisation, Student
-from protege.spaces.vocabulary.tokenizers import choose_tokens, must_keep, renumbered
+from protege.spaces.vocabulary.tokenizer import choose_tokens, must_keep, renumbered
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from protege.spaces.models.placement import is_tied, weights
 from protege.spaces.residual.states import Streams
 from protege.spaces.students.student import Student
 from protege.spaces.checkpoints.tasks import Task
-from protege.spaces.vocabulary.tokenizers import shrunk
+from protege.spaces.vocabulary.tokenizer import shrunk
 from protege.spaces.architecture.unit_policies import Rotation
 
 

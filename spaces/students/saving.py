@@ -14,7 +14,7 @@ from protege.spaces.students.config import configured
 from protege.spaces.errors import BadInput
 from protege.spaces.checkpoints.processors import with_tokenizer
 from protege.spaces.checkpoints.muted import quiet
-from protege.spaces.vocabulary.tokenizers import choose_tokens, shrunk
+from protege.spaces.vocabulary.tokenizer import choose_tokens, shrunk
 
 _MODES = ("do_sample", "num_beams")
 """Fields that say how text is generated; the others apply in some of these modes alone."""

@@ -27,7 +27,7 @@ from protege.spaces.families.family import CUT_AXES
 from protege.spaces.students.filling import filled
 from protege.spaces.students.selection import KeptLayer, everything
 from protege.spaces.architecture.policies import LayerPolicy
-from protege.spaces.vocabulary.tokenizers import renumbered
+from protege.spaces.vocabulary.tokenizer import renumbered
 from tests.spaces.choices import AXES, halved, has, shuffled
 from tests.tiny import CASES, ZOO, Case, answer, inputs_of
 

@@ -22,7 +22,7 @@ from transformers import (
 from protege.spaces import BadInput, Infeasible, Unsupported
 from protege.spaces.checkpoints.muted import quiet
 from protege.spaces.vocabulary.merges import Merges
-from protege.spaces.vocabulary.tokenizers import (
+from protege.spaces.vocabulary.tokenizer import (
     choose_tokens,
     expansions,
     must_keep,
