@@ -54,14 +54,6 @@ def damage(folder: Path, expected: str = "") -> str:
     return next((f"{path} {_ALTERED}, or is missing" for path in altered), "")
 
 
-def belongs(folder: Path, expected: str) -> bool:
-    """Whether a folder lists the files that were stored for a trial; does not read these."""
-    if not expected:
-        return (folder / MANIFEST).is_file()
-    sums = _sums(folder)
-    return sums is not None and text_checksum(sums) == expected
-
-
 def files_in(folder: Path) -> list[str]:
     """Return the files of a folder of weights by name: those that were stored, and no others."""
     sums = _sums(folder)

@@ -11,17 +11,15 @@ from typing import Any
 
 import pytest
 
-from protege.objectives import Candidate
-from protege.search import Front, State, Trial
+from protege.search import Front
 from protege.search.cli import main
-from protege.search.results import artifact, keep, record, recorded
+from protege.search.results import artifact, record, recorded
 from protege.search.study import Artifacts, Sent, Store, read_study
 from protege.search.study.artifacts import declared
-from protege.search.warm import finished, warm
 from protege.search.weights import SUMS, damage, files_in, seal
-from protege.spaces import BadInput, Cache, Ends, Teacher
+from protege.spaces import BadInput, Teacher
 from tests import s3
-from tests.search.toys import PLAIN, toy
+from tests.search.toys import toy
 
 
 @pytest.fixture
@@ -155,26 +153,6 @@ def test_the_record_of_another_trial_is_not_taken(folder: Path, run: Path) -> No
     path = folder / "records" / f"trial-{trial.number:05d}.json"
     path.rename(path.with_name("trial-00042.json"))
     assert recorded(folder, 42, trial.key) is None
-
-
-def test_no_student_starts_from_damaged_weights(
-    folder: Path, teacher: Teacher, caplog: pytest.LogCaptureFixture
-) -> None:
-    space = PLAIN.of(teacher)
-    sizes = [
-        teacher.architecture.scaled(layers=layers, intermediate=0.4, layer_policy=Ends())
-        for layers in (0.5, 0.25)
-    ]
-    large, small = (space.by_key[one.key()] for one in sizes)
-    candidate = Candidate(teacher, large, Cache(folder / "cache"))
-    checksum = keep(folder, 3, candidate)
-    trial = Trial(3, large.key(), large.fields(), State.COMPLETE, {}, weights=checksum)
-    stored = finished(folder, [trial], space, teacher)
-    assert warm(teacher, space, stored, small, None) is not None
-    cut_short(artifact(folder, 3) / "model.safetensors")
-    assert warm(teacher, space, stored, small, None) is None
-    assert "model.safetensors was cut short" in caplog.text
-    assert finished(folder, [replace(trial, weights="another's")], space, teacher) == {}
 
 
 def altered(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
