@@ -32,7 +32,7 @@ _TOLD = {
 }
 
 CHECKSUM = "checksum"
-"""The attribute that holds the checksum of a trial's record; older studies have none."""
+"""The attribute that holds the checksum of a trial's record."""
 
 DIED = "died"
 """The attribute that holds why processes died over a trial."""
@@ -243,10 +243,10 @@ def _read(stored: FrozenTrial, study: str) -> Trial:
     """
     own = stored.user_attrs
     with undamaged(f"study {study!r}, trial {stored.number}", "restore a copy of the storage"):
-        if own.get(CHECKSUM) not in {None, text_checksum(own["protege"])}:
+        if own[CHECKSUM] != text_checksum(own["protege"]):
             raise ValueError("altered after it was written")
         trial = Trial.of_record(own["protege"])
-        if (trial.number, trial.key) != (stored.number, own.get("key", trial.key)):
+        if (trial.number, trial.key) != (stored.number, own["key"]):
             raise ValueError("another trial's")
         return trial
 
