@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from protege.search.goals import Goals
 from protege.search.study.curves import RUNG, STOPPED_AT
 from protege.search.study.explaining import undamaged
-from protege.search.study.sampler import UniqueSampler
+from protege.search.study.sampler import UniqueSampler, suggested
 from protege.search.study.storage import asked_for, calm, insist, open_storage
 from protege.search.trial import State, Trial
 from protege.spaces import Architecture, Mismatch, SearchSpace
@@ -82,7 +82,7 @@ class Ledger:
         if known:
             self._in_hand.add(trial.number)
             return trial.number, self.space.by_key[known]
-        params = {knob.name: knob.suggest(trial) for knob in self.space.knobs}
+        params = {knob.name: suggested(trial, knob) for knob in self.space.knobs}
         asked = [self.space.by_key[key] for key in asked_for(self.study)]
         architecture = self.space.nearest(params, excluding=asked)
         trial.set_user_attr("key", architecture.key())
