@@ -18,8 +18,8 @@ from protege.search.plain import code, printable
 from protege.search.trial import State, Trial
 from protege.search.weights import files_in
 from protege.spaces import BadInput
-from protege.spaces.cache import atomic, write_text
-from protege.spaces.student import MANIFEST, write_manifest
+from protege.spaces.files.cache import atomic, write_text
+from protege.spaces.students.student import MANIFEST, write_manifest
 
 TEACHER = ("fingerprint", "task", "auto_class", "auto_processor", "key", "architecture")
 """What is published of the teacher, beside its id on the hub; its folder is not."""

@@ -14,7 +14,7 @@ from protege.objectives import Candidate
 from protege.search.trial import Trial
 from protege.search.weights import SUMS, damage, seal
 from protege.spaces import BadInput
-from protege.spaces.cache import (
+from protege.spaces.files.cache import (
     atomic,
     raise_if_full,
     remove,
@@ -22,7 +22,7 @@ from protege.spaces.cache import (
     text_checksum,
     write_text,
 )
-from protege.spaces.student import MANIFEST
+from protege.spaces.students.student import MANIFEST
 
 ARTIFACTS, CHECKPOINTS, RECORDS = "artifacts", "checkpoints", "records"
 

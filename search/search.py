@@ -66,7 +66,7 @@ from protege.spaces import (
     SearchSpace,
     Teacher,
 )
-from protege.spaces.saving import check_saves
+from protege.spaces.students.saving import check_saves
 
 
 @dataclass

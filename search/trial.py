@@ -7,8 +7,8 @@ from math import nan
 from typing import Any
 
 from protege.objectives import Measurement
-from protege.spaces.knobs import SIZES
 from protege.spaces.redaction import without_secrets
+from protege.spaces.space.knobs import SIZES
 
 
 class State(StrEnum):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from protege.spaces.cache import text_checksum, write_text
-from protege.spaces.student import MANIFEST
+from protege.spaces.files.cache import text_checksum, write_text
+from protege.spaces.students.student import MANIFEST
 
 SUMS = "checksums.json"
 """Lists the files of a trial's weights; it is not exported."""

@@ -25,8 +25,8 @@ from protege.objectives.distillation.training import State, Training, state_of
 from protege.objectives.lease import working
 from protege.objectives.parcel import unpacked
 from protege.spaces import Embedder, ProtegeError
-from protege.spaces.cache import write_tensors, write_text
-from protege.spaces.locks import locked
+from protege.spaces.files.cache import write_tensors, write_text
+from protege.spaces.files.locks import locked
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from protege.objectives.distillation.questions import Batch, Questions, starts
 from protege.spaces import Unsupported
-from protege.spaces.cache import digest, tensor_bytes
+from protege.spaces.files.cache import digest, tensor_bytes
 
 
 @dataclass(frozen=True, eq=False)

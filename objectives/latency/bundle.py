@@ -21,8 +21,8 @@ from protege.objectives.latency.runtimes import Precision
 from protege.objectives.latency.ssh import exporting_runtime
 from protege.objectives.latency.target import program_job
 from protege.objectives.latency.workload import Workload
-from protege.spaces.cache import atomic, canonical, digest
 from protege.spaces.errors import BadInput
+from protege.spaces.files.cache import atomic, canonical, digest
 
 RESULTS = "protege-results-1"
 """Names the format of what comes back."""

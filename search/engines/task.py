@@ -11,8 +11,8 @@ from protege.search.engines.engine import Job
 from protege.search.evaluating import Evaluation
 from protege.search.results import checkpoint
 from protege.spaces import Architecture, SearchSpace
-from protege.spaces.cache import remove_abandoned
-from protege.spaces.private import made_own
+from protege.spaces.files.cache import remove_abandoned
+from protege.spaces.files.private import made_own
 
 FOLDER, FILE = "workers", "task.pt"
 """Where in a run folder the task and what workers print are, and what the task is called there."""

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from protege.search.study.gaussian import MemberGP
 from protege.search.study.storage import asked_for, calm
 from protege.spaces import Architecture, SearchSpace
-from protege.spaces.knobs import Knob, Value
+from protege.spaces.space.knobs import Knob, Value
 
 GP_TRIALS = 250
 """Up to so many trials a Gaussian process proposes best; beyond, it costs too much."""

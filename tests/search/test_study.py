@@ -19,7 +19,7 @@ from protege.search.study import database_path, identify, open_study, read_study
 from protege.search.study.sampler import ENUMERATED, one_thread
 from protege.spaces import BadInput, Ends, Mismatch, SearchSpace, Uniform
 from tests.search.toys import GOALS, OWN, SPACE, go_on, keys, opened, worth
-from tests.spaces.apart import apart
+from tests.spaces.space.apart import apart
 
 MIXED = SearchSpace(
     layers=(0.25, 1.0), intermediate=(0.2, 1.0), multiple_of=4, layer_policy=[Ends(), Uniform()]
