@@ -77,11 +77,6 @@ class Artifacts:
         if self._settled != set(kept) and self._done(lambda: self._settle(kept.values())):
             self._settled = set(kept)
 
-    def fetch(self, stored: Path) -> None:
-        """Bring the weights of a trial into their folder, if they are in the store alone."""
-        if damage(stored):
-            self._done(lambda: _bring(self.store, declared(self.study), stored))
-
     def _done(self, operation: Callable[[], object]) -> bool:
         """Do what can be done twice, however long the store is away; whether it was done."""
         what = f"artifacts {self.store.url}"

@@ -1,22 +1,15 @@
 """The dimensions of a search, as a sampler sees them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Union
+from typing import Any, Union
 
 from protege.spaces.architecture.architecture import RATIOS, Architecture
 
 SIZES = tuple(RATIOS.values())
 Value = Union[int, str]  # noqa: UP007 - an alias that is also used at run time
 Params = Mapping[str, Value]
-
-
-class Suggests(Protocol):
-    """What `SearchSpace.sample` needs of a trial; Optuna's have it, live, frozen or fixed."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1) -> int: ...
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -41,13 +34,6 @@ class Knob:
         """The widest step that meets every value of a size."""
         sizes = [int(value) for value in self.values]
         return math.gcd(*(size - sizes[0] for size in sizes)) or 1
-
-    def suggest(self, trial: Suggests) -> Value:
-        """The trial's value; of a size it may be one between two members."""
-        if not self.is_size:
-            return str(trial.suggest_categorical(self.name, [str(v) for v in self.values]))
-        low, high = int(self.values[0]), int(self.values[-1])
-        return trial.suggest_int(self.name, low, high, step=self.step)
 
 
 def value_of(architecture: Architecture, name: str) -> Value:

@@ -16,7 +16,7 @@ from protege.spaces.architecture.policies import Healing, LayerPolicy, WidthPoli
 from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.space.anchors import anchors
-from protege.spaces.space.knobs import SIZES, Knob, Params, Suggests, Value, name_of, value_of
+from protege.spaces.space.knobs import SIZES, Knob, Params, Value, name_of, value_of
 from protege.spaces.space.ratios import Ratios, spread
 from protege.spaces.teacher import Teacher
 
@@ -222,10 +222,6 @@ class SearchSpace:
         )
         return tuple(knob for knob in knobs if len(knob.values) > 1)
 
-    def sample(self, trial: Suggests) -> Architecture:
-        """The member nearest to what the trial suggests; always one that can be built."""
-        return self.nearest({knob.name: knob.suggest(trial) for knob in self.knobs})
-
     def params(self, architecture: Architecture) -> dict[str, Value]:
         """The member's value of every knob."""
         return {knob.name: value_of(architecture, knob.name) for knob in self.knobs}
@@ -273,34 +269,6 @@ class SearchSpace:
         if np.isneginf(distance[best]):
             raise Infeasible(f"all {len(self)} members of the space have been tried")
         return self.members[best]
-
-    def distance(self, one: Architecture, other: Architecture) -> float:
-        """How far apart two members are: the sum over knobs, each between 0 and 1."""
-        apart = self._point(self.params(one)) - self._point(self.params(other))
-        return float(np.abs(apart).sum())
-
-    def neighbours(self, architecture: Architecture) -> list[Architecture]:
-        """Members one step away in one knob."""
-        here = self._point(self.params(architecture))
-        apart = self._points - here
-        one_knob = np.flatnonzero((~np.isclose(apart, 0)).reshape(len(self), -1).any(1))
-        steps: dict[tuple[str, bool], tuple[float, Architecture]] = {}
-        mine = self.params(architecture)
-        found = []
-        for number in one_knob:
-            member = self.members[number]
-            theirs = self.params(member)
-            changed = [name for name in mine if mine[name] != theirs[name]]
-            if len(changed) != 1:
-                continue
-            if changed[0] not in SIZES:
-                found.append(member)
-                continue
-            step = int(theirs[changed[0]]) - int(mine[changed[0]])
-            side = (changed[0], step > 0)
-            if side not in steps or abs(step) < steps[side][0]:
-                steps[side] = (abs(step), member)
-        return found + [member for _, member in steps.values()]
 
     @property
     def _teacher(self) -> Architecture:

@@ -4,13 +4,10 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-import optuna
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.samplers import RandomSampler
-from optuna.trial import FixedTrial
 
 from protege.spaces import (
     Activation,
@@ -29,6 +26,7 @@ from protege.spaces import (
     Wanda,
 )
 from protege.spaces.space.ratios import Ratios, spread
+from tests.spaces.space.apart import apart
 
 BERT = Architecture("bert", 6, 384, 12, 12, 32, 1536, 30522)
 SMOL = Architecture("llama", 30, 576, 9, 3, 64, 1536, 49152)
@@ -80,11 +78,11 @@ def test_the_farthest_is_as_far_as_any_from_the_nearest_that_is_excluded(
     excluded = space.members[: len(space) // 2 : 3]
     found = space.farthest(excluded)
 
-    def apart(member: Architecture) -> float:
-        return min(space.distance(member, other) for other in excluded)
+    def nearest(member: Architecture) -> float:
+        return min(apart(space, member, other) for other in excluded)
 
     assert found not in excluded
-    assert all(apart(member) <= apart(found) + 1e-9 for member in space.members[::7])
+    assert all(nearest(member) <= nearest(found) + 1e-9 for member in space.members[::7])
     with pytest.raises(Infeasible, match="members of the space have been tried"):
         space.farthest(space.members)
 
@@ -103,18 +101,6 @@ def test_ratios_give_whole_layers_and_snapped_widths() -> None:
     assert knobs["intermediate_size"] == tuple(range(384, 1537, 192))
     assert "num_attention_heads" not in knobs  # they follow the hidden size
     assert set(knobs["layer_policy"]) == {"uniform", "ends"}
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_whatever_a_sampler_suggests_is_a_member(space: SearchSpace, seed: int) -> None:
-    study = optuna.create_study(sampler=RandomSampler(seed=seed))
-    for _ in range(20):
-        assert space.sample(study.ask()) in space
-
-
-def test_a_fixed_trial_gives_the_member_it_names(space: SearchSpace) -> None:
-    for member in space:
-        assert space.sample(FixedTrial(space.params(member))) == member
 
 
 def test_params_lead_back_to_their_member(space: SearchSpace) -> None:
@@ -136,41 +122,13 @@ def test_nearest_leaves_out_what_is_excluded_and_then_takes_the_next(space: Sear
     for _ in range(min(len(space), 30)):
         taken.append(space.nearest(params, excluding=taken))
     assert len(set(taken)) == len(taken)
-    distances = [space.distance(space.members[-1], member) for member in taken]
+    distances = [apart(space, space.members[-1], member) for member in taken]
     assert all(near <= far + 1e-9 for near, far in pairwise(distances))
 
 
 def test_when_all_are_excluded_there_is_no_nearest(space: SearchSpace) -> None:
     with pytest.raises(Infeasible, match=rf"all {len(space)} members of the space have been tried"):
         space.nearest(space.params(space.members[0]), excluding=space.members)
-
-
-def test_neighbours_are_one_step_away_in_one_knob(space: SearchSpace) -> None:
-    for member in space.members[:: max(1, len(space) // 20)]:
-        mine = space.params(member)
-        for neighbour in space.neighbours(member):
-            theirs = space.params(neighbour)
-            (changed,) = [name for name in mine if mine[name] != theirs[name]]
-            if changed not in member.sizes():
-                continue
-            low, high = sorted([int(mine[changed]), int(theirs[changed])])
-            rest = {name: value for name, value in mine.items() if name != changed}
-            between = [
-                other
-                for other in space
-                if rest.items() <= space.params(other).items()
-                and low < int(space.params(other)[changed]) < high
-            ]
-            assert not between
-
-
-def test_distance_is_a_distance(space: SearchSpace) -> None:
-    some = space.members[:: max(1, len(space) // 8)]
-    for one in some:
-        assert space.distance(one, one) == 0
-        for other in some:
-            assert space.distance(one, other) == pytest.approx(space.distance(other, one))
-            assert one == other or space.distance(one, other) > 0
 
 
 def test_no_member_is_smaller_than_the_smallest(space: SearchSpace) -> None:
