@@ -1,7 +1,6 @@
 """How a student is taught within a trial: the settings of a short distillation."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from protege.objectives.distillation.inside import Inside
@@ -11,7 +10,6 @@ from protege.objectives.distillation.losses import LogitsKL
 from protege.objectives.distillation.pairs import PairLesson
 from protege.objectives.distillation.precision import Precision
 from protege.objectives.distillation.progressive import Progressive
-from protege.objectives.distillation.sharding import configuration
 from protege.spaces import BadInput
 
 Term = Loss | Inside
@@ -63,9 +61,6 @@ class Distillation:
         precision: ``"bf16"`` multiplies matrices in it, ``"auto"`` where the hardware does
             (AMX, CUDA from Ampere on). Weights, attention, losses and all that is judged stay fp32.
         device: Where students are trained; ``"auto"`` is a CUDA device if there is one.
-        accelerate: A file that ``accelerate config`` wrote, of FSDP version 2 on one machine: each
-            student is trained in the processes that it asks for, on their devices, its weights,
-            gradients and AdamW's state in shards; embeddings are not lazy then.
     """
 
     steps: int = 200
@@ -85,13 +80,11 @@ class Distillation:
     accumulate: int = 1
     precision: Precision = "auto"
     device: str = "auto"
-    accelerate: str | Path | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers()
         self._check_rate()
         self._check_words()
-        self._check_shards()
         if self.progressive and self.looks_inside:
             raise BadInput(
                 "progressive with losses that look inside: the layers they match go on the way; "
@@ -135,17 +128,6 @@ class Distillation:
             if getattr(self, name) not in known:
                 expected = " or ".join(map(repr, known))
                 raise BadInput(f"{name}={getattr(self, name)!r}: expected a word, {expected}")
-
-    def _check_shards(self) -> None:
-        if self.accelerate is None:
-            return
-        configuration(self.accelerate)
-        if self.progressive or self.looks_inside or self.answers == "online":
-            raise BadInput(
-                f"accelerate={str(self.accelerate)!r} with a teacher that is there at every step, "
-                'or layers that go on the way: expected answers="cached", losses on answers alone '
-                "and no progressive"
-            )
 
     @property
     def sequences_seen(self) -> int:

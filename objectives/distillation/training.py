@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.inside import Watch
-from protege.objectives.distillation.launching import launched
 from protege.objectives.distillation.lesson import Lesson, Targets
 from protege.objectives.distillation.optimizing import Optimizers
 from protege.objectives.distillation.precision import autocast, device_of
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.remembering import Answers, Online
-from protege.objectives.distillation.sharding import whole
 from protege.objectives.lease import working
 from protege.spaces import ProtegeError, Student, Teacher
 
@@ -118,12 +116,6 @@ class Training:
             ProtegeError: The loss is no longer a finite number, or the student has forgotten all.
             Unsupported: Rates differ by layer and the module is no model with known layers.
         """
-        if self.settings.accelerate is not None:
-            return launched(self, list(stops))
-        return self._here(stops)
-
-    def _here(self, stops: Iterator[int] | list[int]) -> Iterator[int]:
-        """Train in this process, on one device."""
         settings, module = self.settings, self.student.module.eval()
         device = device_of(settings.device)
         both = nn.ModuleList([module])
@@ -252,7 +244,7 @@ def _trained(module: nn.Module, along: Sequence[Tensor]) -> dict[str, Tensor]:
 def state_of(
     module: nn.Module, along: Sequence[Tensor], optimizers: Optimizers, losses: Sequence[float]
 ) -> State:
-    """All that changes as a module is trained, its shards put together."""
-    trained = {name: whole(one) for name, one in _trained(module, along).items()}
+    """All that changes as a module is trained, on the CPU."""
+    trained = {name: one.detach().cpu() for name, one in _trained(module, along).items()}
     known = {f"{_OPTIMIZER}{name}": value for name, value in optimizers.state().items()}
     return trained | known | {"losses": torch.tensor(losses, dtype=torch.double)}
