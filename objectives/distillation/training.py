@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.inside import Watch
 from protege.objectives.distillation.lesson import Lesson, Targets
+from protege.objectives.distillation.mixed_precision import autocast, device_of
 from protege.objectives.distillation.optimizing import Optimizers
-from protege.objectives.distillation.precision import autocast, device_of
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.remembering import Answers, Online

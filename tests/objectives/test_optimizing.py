@@ -108,7 +108,7 @@ def test_an_embedding_that_is_a_head_too_is_no_lazy_one(name: str, *, lazy: bool
 @pytest.mark.parametrize("name", ["bert-sentences", "llama-causal-grouped"])
 def test_a_student_learns_with_a_lazy_embedding(name: str) -> None:
     teacher = CASES[name].teacher()
-    narrow = replace(SHORT, batch_size=4, max_tokens=8, precision="fp32")
+    narrow = replace(SHORT, batch_size=4, max_tokens=8, precision="float32")
     student = half(teacher)
     embedding = student.model.get_input_embeddings()
     assert embedding in hardly_read(student.module, 4 * 8)

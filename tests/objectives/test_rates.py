@@ -94,7 +94,7 @@ def test_a_step_moves_late_layers_more() -> None:
     teacher = CASES["bert-texts"].teacher()
     student = teacher.student(teacher.architecture.scaled(intermediate=0.5))
     before = deepcopy(weights(student))
-    once = replace(SHORT, steps=1, warmup=0, weight_decay=0, layer_decay=0.5, precision="fp32")
+    once = replace(SHORT, steps=1, warmup=0, weight_decay=0, layer_decay=0.5, precision="float32")
     taught(teacher, material(teacher), once, student=student)
     places = ["embeddings.word_embeddings.weight"]
     places += [f"encoder.layer.{n}.output.dense.weight" for n in range(4)]

@@ -29,7 +29,7 @@ from protege.spaces.shelf import RECORD
 from tests.objectives.taught import SHORT, asked, material, module_of, taught
 from tests.tiny import CASES, texts
 
-EXACT = replace(SHORT, precision="fp32")
+EXACT = replace(SHORT, precision="float32")
 LANGUAGE = ["bert-masked", "llama-causal-tied"]
 KEY = {"teacher": "tiny"}
 

@@ -37,7 +37,7 @@ from tests.objectives.taught import (
 )
 from tests.tiny import CASES, save
 
-EXACT = replace(SHORT, precision="fp32")
+EXACT = replace(SHORT, precision="float32")
 
 
 def same(one: Student, other: Student) -> bool:
