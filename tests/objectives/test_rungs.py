@@ -22,7 +22,7 @@ from protege.objectives.distillation.questions import Questions
 from protege.spaces import Cache, ProtegeError, Teacher, Unsupported
 from tests import pieces
 from tests.objectives.candidates import half, itself
-from tests.objectives.taught import module_of
+from tests.objectives.distillation.taught import module_of
 from tests.tiny import CASES, texts
 
 SHORT = Distillation(steps=4, batch_size=8, max_tokens=16)

@@ -18,7 +18,14 @@ from protege.objectives.distillation.mixed_precision import (
 )
 from protege.objectives.precision import TrainingPrecision
 from protege.spaces import Teacher
-from tests.objectives.taught import SHORT, finished, material, taught, training, weights
+from tests.objectives.distillation.taught import (
+    SHORT,
+    finished,
+    material,
+    taught,
+    training,
+    weights,
+)
 from tests.tiny import CASES, answer
 
 CPU = torch.device("cpu")

@@ -24,7 +24,7 @@ from protege.objectives.distillation.remembering import Online
 from protege.objectives.distillation.training import LOST, Training
 from protege.objectives.retention import lesson_of
 from protege.spaces import ProtegeError, Student, Teacher
-from tests.objectives.taught import (
+from tests.objectives.distillation.taught import (
     SHORT,
     asked,
     finished,
