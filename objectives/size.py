@@ -7,12 +7,10 @@ from typing import ClassVar
 from transformers import PretrainedConfig, PreTrainedModel
 
 from protege.objectives.candidate import Candidate
-from protege.objectives.latency.runtimes import Precision
 from protege.objectives.latency.workload import Workload
 from protege.objectives.objective import Cost, Direction, Measurement
+from protege.objectives.precision import BYTES, Precision, check_precision
 from protege.spaces import Architecture
-
-BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,9 @@ class Memory:
     unit: ClassVar[str] = "MB"
     direction: ClassVar[Direction] = "minimize"
     cost: ClassVar[Cost] = Cost.FREE
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision)
 
     @property
     def limit(self) -> float | None:

@@ -10,9 +10,10 @@ import torch
 from protege.objectives.latency.job import Setting, Trace
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
-from protege.objectives.latency.runtimes import Precision, runtime_named
+from protege.objectives.latency.runtimes import runtime_named
 from protege.objectives.latency.target import trace_eagerly
 from protege.objectives.latency.workload import Workload
+from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput
 
 WARM_UP_S = 1.0

@@ -17,10 +17,10 @@ from protege.objectives.latency.models import Checkpoint, Model, described
 from protege.objectives.latency.packing import runner, runner_name
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.programs import Programs, weights_of
-from protege.objectives.latency.runtimes import Precision
 from protege.objectives.latency.ssh import exporting_runtime
 from protege.objectives.latency.target import program_job
 from protege.objectives.latency.workload import Workload
+from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput
 from protege.spaces.files.atomic import atomic
 from protege.spaces.files.hashing import canonical, digest

@@ -17,8 +17,9 @@ from typing import Any
 
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import Checkpoint, Model, described
-from protege.objectives.latency.runtimes import Precision, Runtime
+from protege.objectives.latency.runtimes import Runtime
 from protege.objectives.latency.workload import Workload
+from protege.objectives.precision import Precision
 from protege.spaces.errors import DiskFull, ProtegeError
 from protege.spaces.files.atomic import atomic, remove
 from protege.spaces.files.hashing import canonical, digest

@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from protege.objectives.precision import Precision, check_precision
 from protege.spaces.errors import BadInput
 
 Name = Literal["eager", "compile", "onnxruntime", "openvino", "executorch"]
-Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
 HALF_PRECISIONS = {
     "bfloat16": frozenset({"avx512_bf16", "amx_bf16", "bf16"}),
@@ -121,10 +121,7 @@ def runtime_named(name: str, precision: str = "float32", python: str = "") -> Ru
     runtime = RUNTIMES.get(name)
     if runtime is None:
         raise BadInput(f"runtime={name!r}: expected one of {', '.join(RUNTIMES)}")
-    if precision not in runtime.precisions:
-        raise BadInput(
-            f"precision={precision!r} on {name}: expected one of {', '.join(runtime.precisions)}"
-        )
+    check_precision(precision, runtime.precisions, f" on {name}")
     if python and not runtime.exports:
         raise BadInput(f"python={python!r}: {name} runs in this interpreter; leave python empty")
     runtime = replace(runtime, python=python)

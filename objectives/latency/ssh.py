@@ -16,10 +16,11 @@ from protege.objectives.latency.line import Line, LostError
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.programs import Programs
-from protege.objectives.latency.runtimes import RUNTIMES, Name, Precision, Runtime, runtime_named
+from protege.objectives.latency.runtimes import RUNTIMES, Name, Runtime, runtime_named
 from protege.objectives.latency.shipping import Parcel, program_parcel, runner_parcel
 from protege.objectives.latency.target import Unmeasured, names, program_job
 from protege.objectives.latency.workload import Workload
+from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput, DiskFull, Unavailable
 
 PAUSES_S = (2.0, 8.0, 30.0)

@@ -15,15 +15,10 @@ from protege.objectives.latency.models import Model
 from protege.objectives.latency.packing import runner, runner_name
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.programs import Programs
-from protege.objectives.latency.runtimes import (
-    Name,
-    Precision,
-    Runtime,
-    check_hardware,
-    runtime_named,
-)
+from protege.objectives.latency.runtimes import Name, Runtime, check_hardware, runtime_named
 from protege.objectives.latency.workload import Workload
 from protege.objectives.lease import alone
+from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput, ProtegeError
 from protege.spaces.files.atomic import atomic, remove
 from protege.spaces.files.private import private_folder

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protege.objectives import Candidate, Memory, Objective, Parameters, Workload, exceeds
-from protege.objectives.latency.runtimes import Precision
-from protege.objectives.size import BYTES
+from protege.objectives.precision import BYTES, Precision
 from protege.spaces import Architecture, Cache, Task, Teacher
 from protege.spaces.architecture.architecture import RATIOS as SIZE_OF_RATIO
 from tests.tiny import CASES, ZOO, inputs_of

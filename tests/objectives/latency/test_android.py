@@ -12,8 +12,9 @@ from protege.objectives.latency.android import CALLS, Android
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.programs import Programs
-from protege.objectives.latency.runtimes import Precision, Runtime
+from protege.objectives.latency.runtimes import Runtime
 from protege.objectives.latency.target import Target
+from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput, DiskFull, Unsupported
 from protege.spaces.models.blueprint import Blueprint
 

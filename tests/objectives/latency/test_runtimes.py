@@ -7,12 +7,12 @@ import torch
 from protege.objectives.latency import LocalCPU, runtimes
 from protege.objectives.latency.runtimes import (
     RUNTIMES,
-    Precision,
     check_hardware,
     installed,
     processor_features,
     runtime_named,
 )
+from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput
 
 

@@ -14,8 +14,9 @@ from protege.objectives.latency import Checkpoint, LocalCPU, Plan, Unmeasured, W
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import generates
 from protege.objectives.latency.programs import Programs, Unexportable
-from protege.objectives.latency.runtimes import RUNTIMES, Name, Precision, runtime_named
+from protege.objectives.latency.runtimes import RUNTIMES, Name, runtime_named
 from protege.objectives.latency.target import Target
+from protege.objectives.precision import Precision
 from protege.spaces import Task
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint

@@ -24,7 +24,7 @@ from protege.objectives.distillation.remembering import Online
 from protege.objectives.distillation.training import LOST, Training
 from protege.objectives.retention import lesson_of
 from protege.spaces import ProtegeError, Student, Teacher
-from tests.objectives.taught import (
+from tests.objectives.distillation.taught import (
     SHORT,
     asked,
     finished,
@@ -37,7 +37,7 @@ from tests.objectives.taught import (
 )
 from tests.tiny import CASES, save
 
-EXACT = replace(SHORT, precision="fp32")
+EXACT = replace(SHORT, precision="float32")
 
 
 def same(one: Student, other: Student) -> bool:

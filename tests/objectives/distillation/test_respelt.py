@@ -23,9 +23,9 @@ from protege.objectives.retention import lesson_of
 from protege.spaces import Cache, Teacher
 from protege.spaces.students.student import kept_tokens
 from tests import pieces
-from tests.objectives import taught
 from tests.objectives.candidates import itself
-from tests.objectives.test_spelling import of
+from tests.objectives.distillation import taught
+from tests.objectives.distillation.test_spelling import of
 from tests.tiny import CASES, WORDS
 
 SHORT = Distillation(steps=4, batch_size=8, max_tokens=24)

@@ -24,11 +24,11 @@ from protege.objectives.objective import Measurement
 from protege.objectives.retention import lesson_of
 from protege.spaces import BadInput, Cache
 from tests.objectives.candidates import half, itself
-from tests.objectives.taught import material
-from tests.objectives.taught import training as training_of
+from tests.objectives.distillation.taught import material
+from tests.objectives.distillation.taught import training as training_of
 from tests.tiny import CASES, texts
 
-SHORT = Distillation(steps=9, batch_size=8, max_tokens=16, precision="fp32")
+SHORT = Distillation(steps=9, batch_size=8, max_tokens=16, precision="float32")
 """Rungs after 0, 1, 3 and 9 steps."""
 
 CORPUS = Texts.of(texts(120))

@@ -125,7 +125,7 @@ def test_two_wishes_of_one_distribution_are_refused() -> None:
 )
 def test_settings_that_make_no_sense_are_refused_by_name(settings: dict[str, Any]) -> None:
     (name,) = settings
-    with pytest.raises(BadInput, match=rf"{name}={settings[name]!r}.*: expected a"):
+    with pytest.raises(BadInput, match=rf"{name}={settings[name]!r}.*: expected "):
         Distillation(**settings)
 
 

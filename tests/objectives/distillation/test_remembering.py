@@ -26,10 +26,10 @@ from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.retention import lesson_of
 from protege.spaces import Cache, Mismatch, Teacher
 from protege.spaces.files.block_file import RECORD
-from tests.objectives.taught import SHORT, asked, material, module_of, taught
+from tests.objectives.distillation.taught import SHORT, asked, material, module_of, taught
 from tests.tiny import CASES, texts
 
-EXACT = replace(SHORT, precision="fp32")
+EXACT = replace(SHORT, precision="float32")
 LANGUAGE = ["bert-masked", "llama-causal-tied"]
 KEY = {"teacher": "tiny"}
 

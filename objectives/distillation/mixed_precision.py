@@ -1,14 +1,19 @@
-"""Where training runs, and in what numbers."""
+"""The device and the precision of a training's forward passes.
+
+accelerate's `Accelerator` does not fit here: it keeps device and precision in state that the whole
+process shares and raises when a second one asks for another precision, while trainings of several
+settings take turns in one process; nor does it keep attention in float32 (see below).
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-Precision = Literal["auto", "fp32", "bf16"]
+from protege.objectives.precision import TrainingPrecision
 
 
 def device_of(name: str) -> torch.device:
@@ -29,9 +34,9 @@ def is_fast_in_bf16(device: torch.device) -> bool:
 
 
 @contextmanager
-def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
+def autocast(precision: TrainingPrecision, device: torch.device) -> Iterator[None]:
     """Matrix products in bf16 inside the block where asked for, or where the hardware has them."""
-    if precision == "fp32" or (precision == "auto" and not is_fast_in_bf16(device)):
+    if precision == "float32" or (precision == "auto" and not is_fast_in_bf16(device)):
         yield
         return
     with torch.autocast(device.type, dtype=torch.bfloat16):

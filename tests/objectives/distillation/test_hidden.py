@@ -11,7 +11,14 @@ from torch.testing import assert_close
 from protege.objectives import AttentionRelations, HiddenMSE
 from protege.objectives.distillation.inside import Inside
 from protege.spaces import Calibration, LayerMap, ProtegeError, Rotation, Student, Teacher
-from tests.objectives.test_inside import lost, mask_of, run, smaller, teacher_of, watching
+from tests.objectives.distillation.test_inside import (
+    lost,
+    mask_of,
+    run,
+    smaller,
+    teacher_of,
+    watching,
+)
 from tests.tiny import inputs_of
 
 every_loss = pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from protege.objectives.distillation.sentences import SentenceLesson, neighbours
 from protege.objectives.distillation.sequences import Sequences, tokens_in
 from protege.objectives.retention import lesson_of
 from protege.spaces import BadInput, Teacher
-from tests.objectives.taught import asked, module_of
+from tests.objectives.distillation.taught import asked, module_of
 from tests.tiny import CASES, SPECIAL, texts
 
 LANGUAGE = LanguageLesson()
