@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from protege.objectives.latency.local.pipes import Broken, framed
+from protege.objectives.latency.local.messages import Broken, framed
 from protege.spaces.errors import Unavailable, Unsupported
 from protege.spaces.files.hashing import digest
 from protege.spaces.files.locks import locked, of_this_user
