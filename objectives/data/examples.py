@@ -18,7 +18,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 
 
 def one(_: Example) -> float:
-    """The size of an example where each is one sequence."""
+    """Return the size of an example where each is one sequence."""
     return 1
 
 
@@ -85,7 +85,7 @@ class Examples:
         return self._survey.labels > 0
 
     def split(self, train: float, selection: float, held_out: float, size: Size = one) -> Split:
-        """The same three parts every time, whatever the order of the data.
+        """Return the same three parts every time, whatever the order of the data.
 
         Examples come in the order of their identities, which is random and depends on nothing but
         themselves: the first are held out, the next are to select on, the next to learn from. So
@@ -137,7 +137,7 @@ class Texts(Examples):
     def of(
         cls, texts: Iterable[str | Sequence[str]], labels: Iterable[Label] | None = None
     ) -> "Texts":
-        """Texts in memory, each a string or a list of words, with as many labels or none.
+        """Return texts in memory, each a string or a list of words, with as many labels or none.
 
         Raises:
             BadInput: There are more or fewer labels than texts, or fewer than two texts.
@@ -154,7 +154,7 @@ class Texts(Examples):
         kind: Kind | None = None,
         quoted: bool | None = None,
     ) -> "Texts":
-        """Texts from a file, which is read anew whenever they are needed.
+        """Return the texts of a file, which is read anew whenever they are needed.
 
         The suffix says what it holds: ``.txt`` or ``.text``, one text a line; ``.jsonl`` or
         ``.ndjson``, an object in JSON a line; ``.json``, an array of objects or of texts, or one
@@ -178,7 +178,7 @@ class Texts(Examples):
 
     @classmethod
     def from_dataset(cls, dataset: Any, text: str = "text", label: str | None = None) -> "Texts":
-        """Texts from a dataset of Hugging Face's, or from any list of mappings.
+        """Return the texts of a dataset of Hugging Face's, or of any list of mappings.
 
         Args:
             dataset: Held, memory-mapped or streamed; one split of it.
@@ -209,7 +209,7 @@ class Images(Examples):
 
     @classmethod
     def of(cls, pictures: Iterable[Any], labels: Iterable[Label] | None = None) -> "Images":
-        """Images in memory, or paths to them, with as many labels or none.
+        """Return images in memory, or paths to them, with as many labels or none.
 
         Args:
             pictures: Paths, PIL images, or arrays of uint8, ``(height, width)`` or ``(height,
@@ -224,7 +224,7 @@ class Images(Examples):
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "Images":
-        """Images from a folder: of each class a sub-folder by its name, or all together unlabelled.
+        """Return the images of a folder: a sub-folder for each class, or all together unlabelled.
 
         Raises:
             BadInput: The folder cannot be read, or there are fewer than two images in it.
@@ -233,7 +233,7 @@ class Images(Examples):
 
     @classmethod
     def from_dataset(cls, dataset: Any, image: str = "image", label: str | None = None) -> "Images":
-        """Images from a dataset of Hugging Face's, or from any list of mappings.
+        """Return the images of a dataset of Hugging Face's, or of any list of mappings.
 
         Args:
             dataset: Held, memory-mapped or streamed; one split of it.
@@ -252,8 +252,8 @@ class Images(Examples):
 class Folder:
     """The images of a folder, those of one class after those of another, by their names.
 
-    Not read by the "imagefolder" of Hugging Face's datasets, which takes a class named "test" or
-    "train" for a split, and names a class by the innermost folder instead of the outermost.
+    The "imagefolder" of Hugging Face's `datasets` is not used: it takes a class named "test" for a
+    split and leaves the others out, and gives no labels where a class has folders of its own.
     """
 
     path: Path
@@ -280,9 +280,9 @@ def _is_image(path: Path) -> bool:
 
 
 def _undecoded(dataset: Any, column: str) -> Any:
-    """The dataset with images as their files' bytes: smaller than pixels, and no work to compare.
+    """Return the dataset with images as the bytes of their files, which are quick to compare.
 
-    A streamed one is left alone, whose files may be anywhere.
+    A streamed one stays as it is: its files may be anywhere.
     """
     feature: Any = (getattr(dataset, "features", None) or {}).get(column)
     if hasattr(feature, "decode") and hasattr(dataset, "__len__"):
