@@ -280,13 +280,13 @@ def test_parquet_is_read_in_place_and_no_server_is_asked(
 ) -> None:
     folder = tmp_path / "[1] *"
     folder.mkdir()
-    columns = {"text": [f"text {number}" for number in range(2500)], "other": [b"x"] * 2500}
-    path = parquet(folder / "a{}?.parquet", columns)
+    held = [f"text {number}" for number in range(2500)]
+    path = parquet(folder / "a{}?.parquet", {"text": held, "other": [b"x"] * 2500})
     monkeypatch.chdir(folder)
     asked: list[Any] = []
     monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: asked.append(address))
     texts = Texts.from_file(path.name)
-    assert texts.texts == tuple(columns["text"])
+    assert texts.texts == tuple(held)
     assert pickle.loads(pickle.dumps(texts)) == texts
     assert [*tmp_path.rglob("*.*")] == [path]
     assert asked == []
