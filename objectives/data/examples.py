@@ -158,8 +158,8 @@ class Texts(Examples):
 
         The suffix says what it holds: ``.txt`` or ``.text``, one text a line; ``.jsonl`` or
         ``.ndjson``, an object in JSON a line; ``.json``, an array of objects or of texts, or one
-        object after another; ``.csv`` or ``.tsv``, a table whose first row names the columns;
-        ``.parquet``. All but Parquet are UTF-8.
+        object after another, in memory while it is read; ``.csv`` or ``.tsv``, a table whose first
+        row names the columns; ``.parquet``. All but Parquet are UTF-8.
 
         Args:
             path: The file.
