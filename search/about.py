@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protege.objectives import Latency, Retention
-from protege.objectives.latency.target import cpu_model
+from protege.objectives.latency.targets.target import cpu_model
 from protege.search.goals import Goals
 from protege.search.study import database_path
 
@@ -18,14 +18,12 @@ def identity(search: "Search", goals: Goals) -> dict[str, Any]:
     """What a study is made with: it is not gone on with by anything else."""
     data = [one.data.fingerprint for one in search.objectives if isinstance(one, Retention)]
     # only where it is on: studies from before there was a choice go on
-    warm_start = {"warm_start": True} if search.warm_start else {}
     return {
         "teacher": search.teacher.fingerprint,
         "data": data,
         "seed": search.seed,
         "space": search.space.declaration(),
         "objectives": [goal.declared for goal in goals.goals],
-        **warm_start,
     }
 
 

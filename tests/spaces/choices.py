@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from protege.spaces import Kept, Teacher
-from protege.spaces.kept import KeptLayer, everything
+from protege.spaces.students.selection import KeptLayer, everything
 
 AXES = ("hidden", "heads", "cross_heads", "ffn", "experts", "expert_ffn", "vocab")
 

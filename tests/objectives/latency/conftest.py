@@ -11,11 +11,11 @@ from transformers import BertConfig, LlamaConfig, PretrainedConfig, PreTrainedTo
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.plan import Plan
-from protege.objectives.latency.programs import Programs
+from protege.objectives.latency.runtimes.programs import Programs
 from protege.spaces import Task, Teacher
-from protege.spaces.blueprint import Blueprint
-from protege.spaces.cache import Cache
 from protege.spaces.families import family_of
+from protege.spaces.files.cache import Cache
+from protege.spaces.models.blueprint import Blueprint
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40,
