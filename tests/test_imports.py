@@ -74,6 +74,8 @@ HOMES = {
     "botocore": {"search/study/"},
     "plotly": {"search/reporting/"},
     "ray": {"search/engines/"},
+    "datasets": {"objectives/data/"},
+    "pyarrow": {"objectives/data/"},
     "pandas": {"search/front.py", "search/heads.py", "search/reporting/"},
 }
 """The only places of the library that may import each of the large dependencies."""

@@ -2,11 +2,11 @@ from .example import Content as Content
 from .example import Example as Example
 from .example import Label as Label
 from .examples import Examples as Examples
+from .examples import Images as Images
+from .examples import Texts as Texts
 from .examples import one as one
-from .images import Images as Images
 from .picture import Picture as Picture
 from .split import Split as Split
-from .texts import Texts as Texts
 
 __all__ = [
     "Content",
