@@ -1,12 +1,11 @@
 """One process at a time for each study."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from protege.spaces import BadInput
-from protege.spaces.files.locks import holder, note_holder, opened
+from protege.spaces.files.locks import holder, locked_at_once
 
 LOCK = "study.lock"
 """The file in a run folder that the process which runs the study holds locked."""
@@ -24,12 +23,10 @@ def held(folder: Path, name: str, file_name: str = LOCK) -> Iterator[None]:
     Raises:
         BadInput: Another process holds it, or the file is another user's or a symbolic link.
     """
-    with opened(folder / file_name) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise refused(name, holder(file)) from None
-        note_holder(file)
+    path = folder / file_name
+    with locked_at_once(path) as is_held:
+        if not is_held:
+            raise refused(name, holder(path))
         yield
 
 

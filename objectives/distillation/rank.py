@@ -49,7 +49,7 @@ def main() -> None:
 
 def _follow(lock: Path) -> None:
     """End this process, and what it was told, when the one that holds the lock has ended."""
-    with locked(lock, shared=True):
+    with locked(lock):
         shutil.rmtree(lock.parent, ignore_errors=True)
         os._exit(1)
 
