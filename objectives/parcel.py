@@ -9,7 +9,7 @@ import cloudpickle
 import torch
 
 from protege.spaces import BadInput
-from protege.spaces.files.cache import atomic
+from protege.spaces.files.atomic import atomic
 from protege.spaces.files.private import check_untampered
 
 

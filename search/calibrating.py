@@ -13,7 +13,8 @@ from protege.search.heads import calibrate
 from protege.search.needs import Needs
 from protege.spaces import Cache, Calibration, Teacher
 from protege.spaces.calibration.blocks import Room
-from protege.spaces.files.cache import digest, tensor_bytes
+from protege.spaces.files.cache import tensor_bytes
+from protege.spaces.files.hashing import digest
 from protege.spaces.residual.graph import Wiring
 from protege.spaces.residual.states import Streams, tokens_for
 

@@ -27,7 +27,7 @@ from protege.search.stopping import Interrupted, exit_code, interruptible, signa
 from protege.search.trial import State
 from protege.spaces import BadInput, ProtegeError, Teacher
 from protege.spaces.architecture.policies import HeadsBy
-from protege.spaces.files.cache import has_no_room
+from protege.spaces.files.atomic import has_no_room
 
 REFUSED = 2
 RUN = "the run folder, its study.db, a storage URL, or the study file"

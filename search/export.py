@@ -18,7 +18,7 @@ from protege.search.plain import code, printable
 from protege.search.trial import State, Trial
 from protege.search.weights import files_in
 from protege.spaces import BadInput
-from protege.spaces.files.cache import atomic, write_text
+from protege.spaces.files.atomic import atomic, write_text
 from protege.spaces.students.student import MANIFEST, write_manifest
 
 TEACHER = ("fingerprint", "task", "auto_class", "auto_processor", "key", "architecture")

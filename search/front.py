@@ -46,7 +46,8 @@ from protege.search.ties import Noise
 from protege.search.trial import State, Trial
 from protege.search.weights import damage
 from protege.spaces import BadInput
-from protege.spaces.files.cache import atomic, digest, write_text
+from protege.spaces.files.atomic import atomic, write_text
+from protege.spaces.files.hashing import digest
 from protege.spaces.space.knobs import SIZES
 
 TEACHER, NAIVE = "teacher", "naive half"

@@ -22,16 +22,17 @@ from protege.objectives.latency import (
     compare,
     write_bundle,
 )
-from protege.objectives.latency.doctor import examine
-from protege.objectives.latency.estimator import LEAST_SPREAD
 from protege.objectives.latency.plan import SAMPLES
-from protege.objectives.latency.runtimes import Name, Precision
+from protege.objectives.latency.runtimes.runtimes import Name
+from protege.objectives.latency.timing.doctor import examine
+from protege.objectives.latency.timing.estimator import LEAST_SPREAD
+from protege.objectives.precision import Precision
 from protege.search.front import TEACHER, Front
 from protege.search.plain import printable
 from protege.search.progress import say, say_table, watching
 from protege.search.run_folder import is_run
 from protege.spaces import BadInput
-from protege.spaces.files.cache import write_text
+from protege.spaces.files.atomic import write_text
 
 TARGETS = "cpu, cuda, mps, ssh:HOST, android or android:SERIAL"
 

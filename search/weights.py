@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from protege.spaces.files.cache import text_checksum, write_text
+from protege.spaces.files.atomic import write_text
+from protege.spaces.files.hashing import text_checksum
 from protege.spaces.students.student import MANIFEST
 
 SUMS = "checksums.json"

@@ -37,7 +37,8 @@ from protege.spaces.checkpoints.source import (
 from protege.spaces.checkpoints.tasks import Task, is_scored, read_as, task_of
 from protege.spaces.errors import Infeasible, Mismatch
 from protege.spaces.families import TOWERS, Family, family_of
-from protege.spaces.files.cache import digest_of, tensor_bytes
+from protege.spaces.files.cache import tensor_bytes
+from protege.spaces.files.hashing import digest_of
 from protege.spaces.models.blueprint import Blueprint
 from protege.spaces.models.layout import Layout
 from protege.spaces.models.placement import (
@@ -49,14 +50,14 @@ from protege.spaces.models.placement import (
     placed,
     weights,
 )
-from protege.spaces.students.build import embedder, made
+from protege.spaces.students.builder import embedder, made
 from protege.spaces.students.config import configured
 from protege.spaces.students.random_init import redrawn
 from protege.spaces.students.rotation import check_turns
 from protege.spaces.students.saving import savable
 from protege.spaces.students.selection import Kept, Units, choose
 from protege.spaces.students.student import Initialisation, Student
-from protege.spaces.vocabulary.tokenizers import choose_tokens, must_keep, renumbered
+from protege.spaces.vocabulary.tokenizer import choose_tokens, must_keep, renumbered
 
 
 @dataclass(frozen=True, eq=False)
@@ -372,6 +373,10 @@ class Teacher:
         if vocab is not None:
             own = type(own)(**renumbered(own.to_dict(), vocab))
         return savable(own)
+
+    def with_model(self, model: PreTrainedModel, pooling: Pooling | None) -> "Teacher":
+        """Return a teacher with another model of the family and its pooling."""
+        return replace(self, model=model, pooling=pooling)
 
     def embedder(self) -> Embedder | None:
         """The teacher with its pooling; none where it is not for sentence vectors."""

@@ -11,7 +11,7 @@ from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.lease import working
 from protege.spaces import Cache, Mismatch
 from protege.spaces.files.block_file import rows
-from protege.spaces.files.cache import Key
+from protege.spaces.files.hashing import Key
 from protege.spaces.models.placement import is_sharded
 
 BLOCK = 256

@@ -11,7 +11,7 @@ from protege.objectives.distillation.questions import Questions
 from protege.objectives.distillation.sequences import Sequences, tokens_in
 from protege.spaces import Infeasible, Teacher
 from protege.spaces.checkpoints.positions import longest_text
-from protege.spaces.vocabulary.tokenizers import expansions
+from protege.spaces.vocabulary.tokenizer import expansions
 
 
 @dataclass(frozen=True, eq=False)

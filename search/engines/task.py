@@ -11,7 +11,7 @@ from protege.search.engines.engine import Job
 from protege.search.evaluating import Evaluation
 from protege.search.results import checkpoint
 from protege.spaces import Architecture, SearchSpace
-from protege.spaces.files.cache import remove_abandoned
+from protege.spaces.files.atomic import remove_abandoned
 from protege.spaces.files.private import made_own
 
 FOLDER, FILE = "workers", "task.pt"

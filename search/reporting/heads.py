@@ -13,7 +13,7 @@ from protege.search.reporting.figures import LIGHT, layout, style_axes
 from protege.search.reporting.parts import Cell, Column, Plot, Table, plot, render
 from protege.search.reporting.wording import significant
 from protege.spaces.architecture.policies import HeadsBy
-from protege.spaces.files.cache import atomic, write_text
+from protege.spaces.files.atomic import atomic, write_text
 
 MEANINGS: dict[HeadsBy, str] = {
     "activation": "how active the head is: the norm of what it puts out",

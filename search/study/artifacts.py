@@ -20,7 +20,7 @@ from protege.search.study.storage import PATIENCE_S, insist
 from protege.search.study.store import Store, is_away, reason, refusals
 from protege.search.weights import damage
 from protege.spaces import BadInput
-from protege.spaces.files.cache import atomic, remove
+from protege.spaces.files.atomic import atomic, remove
 
 NAME = re.compile(r"(?P<folder>trial-\d+)-[0-9a-f]{16}\.zip")
 """Of an artifact: the folder that it holds, and a hash of its content."""

@@ -20,7 +20,7 @@ from protege.search.study.sampler import UniqueSampler, suggested
 from protege.search.study.storage import asked_for, calm, insist, open_storage
 from protege.search.trial import State, Trial
 from protege.spaces import Architecture, Mismatch, SearchSpace
-from protege.spaces.files.cache import text_checksum
+from protege.spaces.files.hashing import text_checksum
 from protege.spaces.redaction import without_secrets
 
 _TOLD = {

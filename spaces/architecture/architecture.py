@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from math import lcm
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protege.spaces.architecture.policies import (
+    Findings,
     First,
     Healing,
     LayerPolicy,
@@ -17,9 +18,6 @@ from protege.spaces.architecture.policies import (
 )
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.families import family_of
-
-if TYPE_CHECKING:
-    from protege.spaces.calibration.calibration import Calibration
 
 RATIOS = {
     "layers": "num_hidden_layers",
@@ -216,7 +214,7 @@ class Architecture:
             for stack, size in family_of(self.model_type).depths.items()
         )
 
-    def resolved(self, calibration: "Calibration | None") -> "Architecture":
+    def resolved(self, calibration: Findings | None) -> "Architecture":
         """This architecture with its layer policy resolved: it says which layers are kept.
 
         Raises:

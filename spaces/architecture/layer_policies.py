@@ -4,13 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-
-from protege.spaces.architecture.policies import Ends, LayerPolicy
+from protege.spaces.architecture.policies import Ends, Findings, LayerPolicy
 from protege.spaces.errors import BadInput
 
 if TYPE_CHECKING:
-    from protege.spaces.calibration.calibration import Calibration
+    from torch import Tensor
 
 Layers = tuple[int, ...]
 
@@ -27,7 +25,7 @@ class Contiguous:
     needs_calibration: ClassVar[bool] = True
     is_resolved: ClassVar[bool] = False
 
-    def resolved(self, calibration: "Calibration | None", /) -> LayerPolicy:
+    def resolved(self, calibration: Findings | None, /) -> LayerPolicy:
         return Chosen.of(self, "angles", calibration, _without_closest_block)
 
     def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
@@ -45,7 +43,7 @@ class Influence:
     needs_calibration: ClassVar[bool] = True
     is_resolved: ClassVar[bool] = False
 
-    def resolved(self, calibration: "Calibration | None", /) -> LayerPolicy:
+    def resolved(self, calibration: Findings | None, /) -> LayerPolicy:
         return Chosen.of(self, "influence", calibration, _most_influential)
 
     def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
@@ -63,7 +61,7 @@ class Greedy:
     needs_calibration: ClassVar[bool] = True
     is_resolved: ClassVar[bool] = False
 
-    def resolved(self, calibration: "Calibration | None", /) -> LayerPolicy:
+    def resolved(self, calibration: Findings | None, /) -> LayerPolicy:
         return Chosen.of(self, "ladder", calibration, _left_on_ladder)
 
     def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
@@ -91,8 +89,8 @@ class Chosen:
         cls,
         policy: LayerPolicy,
         what: str,
-        calibration: "Calibration | None",
-        choices: Callable[[Tensor], Iterable[Layers]],
+        calibration: Findings | None,
+        choices: "Callable[[Tensor], Iterable[Layers]]",
     ) -> "Chosen":
         """A policy's choices.
 
@@ -119,7 +117,7 @@ class Chosen:
     def name(self) -> str:
         return self.policy.name
 
-    def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
+    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
         return self
 
     def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
@@ -138,20 +136,20 @@ class Chosen:
         return repr(self.policy)
 
 
-def _without_closest_block(angles: Tensor) -> Iterator[Layers]:
+def _without_closest_block(angles: "Tensor") -> Iterator[Layers]:
     total = len(angles) - 1
     for count in range(1, total):
         start = int(angles.diagonal(total - count).argmin())
         yield (*range(start), *range(start + total - count, total))
 
 
-def _most_influential(influence: Tensor) -> Iterator[Layers]:
+def _most_influential(influence: "Tensor") -> Iterator[Layers]:
     order = influence.argsort(stable=True).tolist()
     for count in range(1, len(order)):
         yield tuple(sorted(order[-count:]))
 
 
-def _left_on_ladder(ladder: Tensor) -> Iterator[Layers]:
+def _left_on_ladder(ladder: "Tensor") -> Iterator[Layers]:
     left = {*range(len(ladder) + 1)}
     for gone in range(len(ladder), 0, -1):
         yield tuple(sorted(left - {*ladder[:gone].tolist()}))

@@ -1,14 +1,14 @@
 """Which layers and which units of the teacher a student keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, get_args
 
 from protege.spaces.errors import BadInput, Infeasible
-from protege.spaces.files.cache import digest
+from protege.spaces.files.hashing import digest
 
-if TYPE_CHECKING:
-    from protege.spaces.calibration.calibration import Calibration
+if TYPE_CHECKING:  # records of architectures are read without torch
+    from torch import Tensor
 
 HeadsBy = Literal["activation", "gradient", "ablation", "wanda"]
 """How active a head is, the loss's gradient, what the model loses without it, what it adds."""
@@ -32,6 +32,17 @@ def check_healing(given: object) -> None:
         raise BadInput(f"healing={given!r}: expected one of {', '.join(get_args(Healing))}")
 
 
+class Findings(Protocol):
+    """What a calibration found; `Calibration` is one.
+
+    Attributes:
+        importance: Tensors by name; the names are those of `Calibration`.
+    """
+
+    @property
+    def importance(self) -> "Mapping[str, Tensor]": ...
+
+
 class LayerPolicy(Protocol):
     """Picks the teacher layers that a student of a given depth keeps."""
 
@@ -47,7 +58,7 @@ class LayerPolicy(Protocol):
     def is_resolved(self) -> bool:
         """Whether the choice is known; if not, `layers` are others, to count a space by."""
 
-    def resolved(self, calibration: "Calibration | None", /) -> "LayerPolicy":
+    def resolved(self, calibration: Findings | None, /) -> "LayerPolicy":
         """This policy with its choice known; itself where it is.
 
         Raises:
@@ -89,7 +100,7 @@ class Uniform:
     needs_calibration: ClassVar[bool] = False
     is_resolved: ClassVar[bool] = True
 
-    def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
+    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
         return self
 
     def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
@@ -108,7 +119,7 @@ class Ends:
     needs_calibration: ClassVar[bool] = False
     is_resolved: ClassVar[bool] = True
 
-    def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
+    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
         return self
 
     def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
@@ -131,7 +142,7 @@ class First:
     def criterion(self, _unit: str) -> Criterion:
         return "position"
 
-    def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
+    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
         return self
 
     def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
@@ -165,7 +176,7 @@ class LayerMap:
         self.name = name or f"map-{itself}"
         self._identity = (self.name, tuple(self._choices.values()))
 
-    def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
+    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
         return self
 
     def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:

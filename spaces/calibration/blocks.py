@@ -6,9 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from protege.spaces.files.memory import available_bytes, free_disk_bytes
 
 GRAM_BYTES = 2 * 2**30
@@ -119,17 +116,3 @@ def _affordable(shapes: Shapes, room: Room) -> tuple[Shapes, tuple[str, ...]]:
             kept[name] = (layers, units)
             total += size
     return kept, tuple(name for name in shapes if name not in kept)
-
-
-def on_disk(shape: tuple[int, ...], folder: Path, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return a tensor of zeros in a file without a name, gone when the tensor is.
-
-    Args:
-        shape: Of the tensor.
-        folder: Where the file is; made if it does not exist.
-        dtype: Of the tensor.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".moments-") as file:
-        flat = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=dtype)
-    return flat.reshape(shape)

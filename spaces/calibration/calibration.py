@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,13 +17,10 @@ from protege.spaces.calibration.surgeon import removal_orders
 from protege.spaces.errors import BadInput
 from protege.spaces.models.activations import shapes
 from protege.spaces.models.batches import Batch
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.layout import Layout
 from protege.spaces.models.placement import weights
 from protege.spaces.residual.states import Streams
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
-
 
 FEW = 16_384
 """Real tokens that slopes, heads by other criteria and layers are measured on: whole batches."""
@@ -71,7 +67,7 @@ class Calibration:
     @classmethod
     def of(  # noqa: PLR0913 - one keyword for each thing to measure
         cls,
-        teacher: "Teacher",
+        teacher: LaidOutModel,
         batches: Iterable[Batch],
         heads_by: Collection[HeadsBy] = (),
         announce: Callable[[str], None] = lambda _: None,
@@ -126,7 +122,7 @@ class Calibration:
 
     def with_heads(
         self,
-        teacher: "Teacher",
+        teacher: LaidOutModel,
         batches: Iterable[Batch],
         criterion: HeadsBy,
         announce: Callable[[str], None] = lambda _: None,
@@ -136,12 +132,12 @@ class Calibration:
         named = {f"{site}.{criterion}": values for site, values in found.items()}
         return replace(self, importance={**self.importance, **named})
 
-    def with_streams(self, teacher: "Teacher", batch: Batch) -> "Calibration":
+    def with_streams(self, teacher: LaidOutModel, batch: Batch) -> "Calibration":
         """The same with what runs through the teacher's residual stream on one batch."""
         return replace(self, streams=Streams.of(teacher, batch))
 
     @classmethod
-    def of_weights(cls, teacher: "Teacher") -> "Calibration":
+    def of_weights(cls, teacher: LaidOutModel) -> "Calibration":
         """The importance of units by their weights alone, under the names of their activity.
 
         See `magnitudes`; all tokens of the vocabulary are equal.
@@ -215,7 +211,7 @@ class Calibration:
         return self.importance.get(f"{name}.{criterion}", self.importance[name])
 
 
-def wanted(teacher: "Teacher", axes: Collection[str]) -> Shapes:
+def wanted(teacher: LaidOutModel, axes: Collection[str]) -> Shapes:
     """Return the sites whose units are of these axes: layers and channels, by name."""
     found = shapes(teacher).items()
     return {name: shape for name, shape in found if name.rpartition(".")[2] in axes}
@@ -226,7 +222,7 @@ def _is_of_moments(name: str) -> bool:
 
 
 def _orders(
-    teacher: "Teacher", found: Mapping[str, Tensor], announce: Callable[[str], None]
+    teacher: LaidOutModel, found: Mapping[str, Tensor], announce: Callable[[str], None]
 ) -> dict[str, Tensor]:
     """Return the ranks of neurons; ``wanda`` where there was no room for second moments."""
     stand_ins = {

@@ -3,17 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from protege.spaces.models.activations import HEADS, by_sequence, inputs
 from protege.spaces.models.batches import Batch
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.outputs import answers, next_token_loss, reading, written
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
 
 Place = tuple[str, int]
 """A site, such as ``decoder.cross_heads``, and the number of the layer."""
@@ -67,7 +65,7 @@ class Gate:
         return self.module.register_forward_pre_hook(before).remove
 
 
-def head_gates(teacher: "Teacher") -> Iterator[Gate]:
+def head_gates(teacher: LaidOutModel) -> Iterator[Gate]:
     """A gate at every attention's output projection."""
     heads = teacher.architecture.num_attention_heads
     for module, slot, unit in teacher.layout.reading(teacher.model):
@@ -75,7 +73,7 @@ def head_gates(teacher: "Teacher") -> Iterator[Gate]:
             yield Gate(module, (f"{slot.stack}.{unit}", slot.layer or 0), heads)
 
 
-def all_gates(teacher: "Teacher") -> Iterator[Gate]:
+def all_gates(teacher: LaidOutModel) -> Iterator[Gate]:
     """Those of heads, then of neurons, then of channels at the norms of the residual stream."""
     yield from head_gates(teacher)
     for module, slot, unit in teacher.layout.reading(teacher.model):
@@ -86,7 +84,7 @@ def all_gates(teacher: "Teacher") -> Iterator[Gate]:
         yield Gate(module, ("hidden", 0), width, at_output=True)
 
 
-def slopes(teacher: "Teacher", batch: Batch, first: int, gates: Iterable[Gate]) -> Found:
+def slopes(teacher: LaidOutModel, batch: Batch, first: int, gates: Iterable[Gate]) -> Found:
     """``|dL/dgate|`` summed over the sequences; the first of them has that number.
 
     One backward pass, however many gates there are.
@@ -114,7 +112,7 @@ def slopes(teacher: "Teacher", batch: Batch, first: int, gates: Iterable[Gate]) 
     return len(lost), sums
 
 
-def losses(teacher: "Teacher", batch: Batch, first: int) -> list[Tensor]:
+def losses(teacher: LaidOutModel, batch: Batch, first: int) -> list[Tensor]:
     """The next token's loss where text is written, else a random reading, of every sequence."""
     said, ids = answers(teacher, batch), written(teacher, batch)
     if ids is not None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,18 +13,16 @@ from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.gradients import Found, Place, all_gates, head_gates, slopes
 from protege.spaces.models.attention import layers_of_stacks
 from protege.spaces.models.batches import Batch, rows
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.outputs import answers, distance
 from protege.spaces.remaining import Remaining
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
 
 AT_ONCE = 1024
 """Tokens at a time: a vocabulary's logits of more of them would fill a small machine."""
 
 
 def head_importance(
-    teacher: "Teacher",
+    teacher: LaidOutModel,
     batches: Iterable[Batch],
     criterion: HeadsBy,
     announce: Callable[[str], None] = lambda _: None,
@@ -57,7 +55,7 @@ def head_importance(
 
 
 def taylor_importance(
-    teacher: "Teacher",
+    teacher: LaidOutModel,
     batches: Iterable[Batch],
     announce: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Tensor]:
@@ -87,7 +85,7 @@ is done if it asks for it."""
 
 
 def _over_all(
-    teacher: "Teacher",
+    teacher: LaidOutModel,
     batches: Iterable[Batch],
     measure: Measure,
     remaining: Remaining,
@@ -130,7 +128,7 @@ def pieces(batch: Batch) -> Iterator[Batch]:
         yield {name: value[begin : begin + count] for name, value in batch.items()}
 
 
-def _sites(teacher: "Teacher") -> Iterator[tuple[nn.Module, Place]]:
+def _sites(teacher: LaidOutModel) -> Iterator[tuple[nn.Module, Place]]:
     """The output projections of all attentions, with where they are."""
     for module, slot, unit in teacher.layout.reading(teacher.model):
         if unit != "ffn":
@@ -138,7 +136,7 @@ def _sites(teacher: "Teacher") -> Iterator[tuple[nn.Module, Place]]:
 
 
 def _by_ablation(
-    teacher: "Teacher", batch: Batch, _first: int, tell: Callable[[float], None]
+    teacher: LaidOutModel, batch: Batch, _first: int, tell: Callable[[float], None]
 ) -> Found:
     """Return distances summed over the answers; `tell` is told the share that is done."""
     heads, is_logits = teacher.architecture.num_attention_heads, teacher.has_logits
@@ -169,7 +167,7 @@ class Course:
         before: By output projection, how many of the layers had run by then.
     """
 
-    teacher: "Teacher"
+    teacher: LaidOutModel
     outputs: dict[nn.Module, Any] = field(default_factory=dict)
     before: dict[nn.Module, int] = field(default_factory=dict)
     _handles: ExitStack = field(default_factory=ExitStack)
@@ -192,7 +190,7 @@ class Course:
         self.before[module] = len(self.outputs)
 
 
-def layers_by_stack(teacher: "Teacher") -> dict[str, list[nn.Module]]:
+def layers_by_stack(teacher: LaidOutModel) -> dict[str, list[nn.Module]]:
     """The layers of each stack, in order; what is no stack of layers is left out."""
     return layers_of_stacks(teacher.layout, teacher.model)
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import inf, pi
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,9 @@ from protege.spaces.calibration.importance import (
 )
 from protege.spaces.errors import BadInput
 from protege.spaces.models.batches import Batch, given, headless, lengths, real_tokens
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.outputs import answers, distance
 from protege.spaces.remaining import Remaining
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
 
 FINDINGS = {"influence": "influence", "contiguous": "angles", "greedy": "ladder"}
 """For each layer policy that looks at data, what it looks at."""
@@ -51,7 +49,7 @@ class Geometry(NamedTuple):
 
 
 def layer_findings(
-    teacher: "Teacher",
+    teacher: LaidOutModel,
     batches: Collection[Batch],
     policies: Collection[str],
     announce: Callable[[str], None] = lambda _: None,
@@ -84,7 +82,7 @@ def layer_findings(
     }
 
 
-def layer_geometry(teacher: "Teacher", batches: Iterable[Batch]) -> Geometry:
+def layer_geometry(teacher: LaidOutModel, batches: Iterable[Batch]) -> Geometry:
     """Angles between the states at all layer boundaries, and every layer's influence: one pass.
 
     The angular distance of Gromov et al. (arXiv 2403.17887), over all real tokens where they take
@@ -118,7 +116,7 @@ class _Boundaries:
         states: By stack, the input of each layer and the output of the last one.
     """
 
-    def __init__(self, teacher: "Teacher") -> None:
+    def __init__(self, teacher: LaidOutModel) -> None:
         self.states: dict[str, list[Tensor]] = {}
         self._stacks = layers_by_stack(teacher)
         self._handles = ExitStack()
@@ -155,7 +153,7 @@ def _real(states: Tensor, batch: Batch, stack: str) -> Tensor:
 
 
 def greedy_ladder(
-    teacher: "Teacher",
+    teacher: LaidOutModel,
     batches: Iterable[Batch],
     announce: Callable[[str], None] = lambda _: None,
     depths: Mapping[str, int] = MappingProxyType({}),
@@ -227,14 +225,14 @@ class _Answered:
         loss: How far the answers are from the aims, summed over them (see `_loss`).
     """
 
-    teacher: "Teacher"
+    teacher: LaidOutModel
     batch: Batch
     aims: list[Tensor]
     outputs: Mapping[nn.Module, Any]
     loss: float
 
     @classmethod
-    def by_all(cls, teacher: "Teacher", batch: Batch) -> "_Answered":
+    def by_all(cls, teacher: LaidOutModel, batch: Batch) -> "_Answered":
         """Answered by the whole teacher."""
         with Course(teacher) as course:
             said = answers(teacher, batch)

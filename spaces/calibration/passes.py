@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from protege.spaces.calibration.blocks import Blocks, Room, on_disk
+from protege.spaces.calibration.blocks import Blocks, Room
+from protege.spaces.files.block_file import on_disk
 from protege.spaces.models.activations import Sites, shapes
 from protege.spaces.models.batches import Batch, given, headless, lengths
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.remaining import Remaining
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
 
 
 @dataclass
@@ -28,7 +26,7 @@ class Passes:
         few: The first batches, kept for what is measured on few tokens.
     """
 
-    teacher: "Teacher"
+    teacher: LaidOutModel
     batches: Iterable[Batch]
     count: int
     announce: Callable[[str], None]
@@ -91,7 +89,7 @@ class Passes:
 
 
 def _collect(
-    sites: Sites, grams: dict[str, Tensor], plan: Blocks, room: Room, teacher: "Teacher"
+    sites: Sites, grams: dict[str, Tensor], plan: Blocks, room: Room, teacher: LaidOutModel
 ) -> None:
     """Take over the second moments of a pass."""
     for name, layers, moments in sites.grams():

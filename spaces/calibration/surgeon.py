@@ -1,24 +1,21 @@
 """In which order neurons are best removed, the others making up for each of them."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from protege.spaces.models.activations import columns, shapes
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.remaining import Remaining
 from protege.spaces.residual.least_squares import damped
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
 
 STEPS = 96
 """Removals that an order is worked out in: at each, what is left makes up for what went."""
 
 
 def removal_orders(
-    teacher: "Teacher",
+    teacher: LaidOutModel,
     found: Mapping[str, Tensor],
     announce: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from protege.spaces.errors import Unsupported
-from protege.spaces.files.cache import write_text
+from protege.spaces.files.atomic import write_text
 
 ABOUT = "config_sentence_transformers.json"
 

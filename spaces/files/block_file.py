@@ -2,6 +2,7 @@
 
 import json
 import math
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +12,9 @@ import torch
 from torch import Tensor
 
 from protege.spaces.errors import DiskFull
-from protege.spaces.files.cache import (
-    Cache,
-    Key,
-    canonical,
-    digest,
-    tensor_bytes,
-    text_checksum,
-    write_text,
-)
+from protege.spaces.files.atomic import write_text
+from protege.spaces.files.cache import Cache, tensor_bytes
+from protege.spaces.files.hashing import Key, canonical, digest, text_checksum
 from protege.spaces.files.locks import locked
 
 RECORD = "record.json"
@@ -172,3 +167,17 @@ class Shelf:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.bin"
+
+
+def on_disk(shape: tuple[int, ...], folder: Path, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return a tensor of zeros in a file without a name, gone when the tensor is.
+
+    Args:
+        shape: Of the tensor.
+        folder: Where the file is; made if it does not exist.
+        dtype: Of the tensor.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".values-") as file:
+        flat = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=dtype)
+    return flat.reshape(shape)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,9 @@ from torch.linalg import vector_norm
 from transformers.pytorch_utils import Conv1D
 
 from protege.spaces.models.batches import Batch, real_tokens
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.layout import reading_dimension
 from protege.spaces.models.placement import values
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
 
 HEADS = frozenset({"heads", "cross_heads"})
 """Units that have several channels each at the site where they are read."""
@@ -95,7 +93,7 @@ class Sites:
     """
 
     def __init__(
-        self, teacher: "Teacher", products: Mapping[str, Collection[int]], *, alone: bool = False
+        self, teacher: LaidOutModel, products: Mapping[str, Collection[int]], *, alone: bool = False
     ) -> None:
         self.batch: Batch = {}
         self._teacher = teacher
@@ -236,7 +234,7 @@ def inputs(module: Any) -> int:
     return int(module.weight.shape[reading_dimension(module)])
 
 
-def shapes(teacher: "Teacher") -> dict[str, tuple[int, int]]:
+def shapes(teacher: LaidOutModel) -> dict[str, tuple[int, int]]:
     """Return the layers and units of every kind of site; units of heads are channels."""
     layout, model = teacher.layout, teacher.model
     found = {"hidden": (len(list(layout.norms(model))), layout.architecture.hidden_size)}

@@ -1,7 +1,7 @@
 """What a model says of a batch, sequence by sequence, and how far it is from saying the same."""
 
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,12 +9,10 @@ from torch.nn.functional import log_softmax, nll_loss
 
 from protege.spaces.checkpoints.tasks import Task
 from protege.spaces.models.batches import Batch, given, real_tokens
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
+from protege.spaces.models.laid_out import LaidOutModel
 
 
-def answers(teacher: "Teacher", batch: Batch) -> list[Tensor]:
+def answers(teacher: LaidOutModel, batch: Batch) -> list[Tensor]:
     """The model's answers to each sequence, ``(answers, width)``, those to padding left out.
 
     Logits where it has a head, states where it has none: of every real token, or of the sequence.
@@ -37,7 +35,7 @@ def _real(answer: Tensor, batch: Batch) -> list[Tensor]:
     return list(answer) if real is None else [a[mask] for a, mask in zip(answer, real, strict=True)]
 
 
-def written(teacher: "Teacher", batch: Batch) -> list[Tensor] | None:
+def written(teacher: LaidOutModel, batch: Batch) -> list[Tensor] | None:
     """The real tokens that a model is given of what it writes; none where it writes nothing."""
     side = "decoder_" if teacher.config.is_encoder_decoder else ""
     ids = batch.get(f"{side}input_ids")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from protege.spaces.calibration.blocks import on_disk
+from protege.spaces.files.block_file import on_disk
 from protege.spaces.files.memory import free_disk_bytes
 from protege.spaces.models.placement import is_sharded
 

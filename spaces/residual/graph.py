@@ -3,16 +3,14 @@
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from protege.spaces.models.batches import Batch, given
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.layout import Layout
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Wiring:
     centred: bool = False
 
     @classmethod
-    def of(cls, teacher: "Teacher", batch: Batch) -> "Wiring":
+    def of(cls, teacher: LaidOutModel, batch: Batch) -> "Wiring":
         """The wiring of a teacher, as one sequence of the batch runs through it."""
         layout = teacher.layout
         one = {name: values[:1] for name, values in given(batch).items()}
@@ -109,7 +107,7 @@ class _Event:
     in_decoder: bool
 
 
-def _events(teacher: "Teacher", batch: Batch) -> list[_Event]:
+def _events(teacher: LaidOutModel, batch: Batch) -> list[_Event]:
     """All norms and projections of the stream as they run, with their tensors."""
     layout, model = teacher.layout, teacher.model
     names = {module: name for name, module in model.named_modules()}

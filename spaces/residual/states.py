@@ -4,18 +4,16 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from protege.spaces.models.activations import by_sequence
 from protege.spaces.models.batches import Batch, given, headless, real_tokens
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.residual.directions import Directions
 from protege.spaces.residual.graph import Wiring
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
 
 TOKENS = 4096
 """Real tokens that are remembered, at most: what a short healing has the time for."""
@@ -52,7 +50,7 @@ class Streams:
     states: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, teacher: "Teacher", batch: Batch, wiring: Wiring | None = None) -> "Streams":
+    def of(cls, teacher: LaidOutModel, batch: Batch, wiring: Wiring | None = None) -> "Streams":
         """The streams of a teacher on a batch of its own inputs; its wiring, where it is known."""
         inputs, wiring = given(batch), wiring or Wiring.of(teacher, batch)
         states: dict[str, Tensor] = {}

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.residual.basis import Basis
 from protege.spaces.students.selection import Kept
 from protege.spaces.models.layout import Slot
@@ -20,9 +21,6 @@ from protege.spaces.students.rotation import read_off
 from protege.spaces.models.placement import is_tied, values
 from protege.spaces.residual.states import Streams, real_rows, run_through
 from protege.spaces.residual.graph import Join
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
 
 Repair = Callable[[nn.Module, tuple[Any, ...]], None]
 """What is done to a projection before it runs, with what it is given."""
@@ -69,7 +67,7 @@ class Healer:
     """
 
     model: PreTrainedModel
-    teacher: "Teacher"
+    teacher: LaidOutModel
     kept: Kept
     basis: Basis
     wide: Mapping[str, Tensor]

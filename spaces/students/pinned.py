@@ -1,16 +1,14 @@
 """Layers that are settled: an architecture that keeps what a `Kept` does, whatever its policy."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from protege.spaces.architecture.policies import Findings
 from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.errors import Infeasible
 from protege.spaces.families import family_of
 from protege.spaces.students.selection import Kept
 from protege.spaces.architecture.policies import LayerPolicy
-
-if TYPE_CHECKING:
-    from protege.spaces.calibration.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Pinned:
     needs_calibration: ClassVar[bool] = False
     is_resolved: ClassVar[bool] = True
 
-    def resolved(self, _calibration: "Calibration | None", /) -> LayerPolicy:
+    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
         return self
 
     def layers(self, total: int, count: int, stack: str = "", /) -> tuple[int, ...]:

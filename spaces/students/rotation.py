@@ -1,11 +1,12 @@
 """Rotation: the residual stream turned onto its principal directions, and the last ones dropped."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.residual.basis import Basis
 from protege.spaces.errors import Infeasible
 from protege.spaces.students.selection import Kept
@@ -13,11 +14,8 @@ from protege.spaces.models.layout import Slot
 from protege.spaces.models.placement import is_tied, values
 from protege.spaces.residual.states import Streams
 
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
 
-
-def check_turns(teacher: "Teacher") -> None:
+def check_turns(teacher: LaidOutModel) -> None:
     """Refuse to rotate a teacher whose residual stream cannot be turned.
 
     Raises:
@@ -32,7 +30,7 @@ def check_turns(teacher: "Teacher") -> None:
         )
 
 
-def read_off(teacher: "Teacher", norm: str, basis: Basis) -> Tensor:
+def read_off(teacher: LaidOutModel, norm: str, basis: Basis) -> Tensor:
     """What a norm of the teacher's gives, as read off the turned one's, ``(hidden, width)``.
 
     The norm's gains are in it. Where it adds something, the turned one adds one to every channel,
@@ -48,7 +46,7 @@ def read_off(teacher: "Teacher", norm: str, basis: Basis) -> Tensor:
 
 def turned(
     wide: Mapping[str, Tensor],
-    teacher: "Teacher",
+    teacher: LaidOutModel,
     kept: Kept,
     streams: Streams,
     *,
@@ -89,7 +87,7 @@ def turned(
 class _Turn:
     """What each tensor of a model becomes when the stream is turned."""
 
-    def __init__(self, teacher: "Teacher", streams: Streams, width: int) -> None:
+    def __init__(self, teacher: LaidOutModel, streams: Streams, width: int) -> None:
         self.teacher, self.width = teacher, width
         self.directions = streams.directions
         self.basis = streams.directions.basis(width)

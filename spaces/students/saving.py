@@ -4,19 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
 
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.students.config import configured
 from protege.spaces.errors import BadInput
 from protege.spaces.checkpoints.processors import with_tokenizer
 from protege.spaces.checkpoints.muted import quiet
-from protege.spaces.vocabulary.tokenizers import choose_tokens, shrunk
-
-if TYPE_CHECKING:
-    from protege.spaces.teacher import Teacher
+from protege.spaces.vocabulary.tokenizer import choose_tokens, shrunk
 
 _MODES = ("do_sample", "num_beams")
 """Fields that say how text is generated; the others apply in some of these modes alone."""
@@ -40,7 +38,7 @@ def savable(config: GenerationConfig) -> GenerationConfig:
         return type(config)(**kept)
 
 
-def check_saves(teacher: "Teacher", vocab_size: int) -> None:
+def check_saves(teacher: LaidOutModel, vocab_size: int) -> None:
     """Save all of a student but its weights, into a folder that is removed again.
 
     Args:

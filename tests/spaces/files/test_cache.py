@@ -17,8 +17,8 @@ from torch import Tensor
 
 from protege.spaces import Cache
 from protege.spaces.errors import DiskFull
-from protege.spaces.files import cache as module
-from protege.spaces.files.cache import atomic, is_abandoned, write_text
+from protege.spaces.files import atomic as module
+from protege.spaces.files.atomic import atomic, is_abandoned, write_text
 
 KEY = {"teacher": "abc", "steps": 3}
 

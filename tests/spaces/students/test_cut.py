@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from protege.spaces.architecture.policies import Findings
 from protege.spaces import (
     FAMILIES,
     Architecture,
@@ -26,7 +27,7 @@ from protege.spaces.families.family import CUT_AXES
 from protege.spaces.students.filling import filled
 from protege.spaces.students.selection import KeptLayer, everything
 from protege.spaces.architecture.policies import LayerPolicy
-from protege.spaces.vocabulary.tokenizers import renumbered
+from protege.spaces.vocabulary.tokenizer import renumbered
 from tests.spaces.choices import AXES, halved, has, shuffled
 from tests.tiny import CASES, ZOO, Case, answer, inputs_of
 
@@ -298,7 +299,7 @@ class _Layers:
     def __init__(self, layers: tuple[int, ...]) -> None:
         self._layers = layers
 
-    def resolved(self, _calibration: Calibration | None, /) -> LayerPolicy:
+    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
         return self
 
     def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
