@@ -3,7 +3,6 @@
 import hashlib
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from protege.search.lock import held, refused
 from protege.search.study.explaining import reached
@@ -98,13 +98,17 @@ class Claim:
         if self._is_held():
             return
         connection = self._connected()
-        until = time.monotonic() + GRACE_S
-        while not self._tried(connection):
-            if time.monotonic() > until:
-                holder = self._holder(connection)
-                connection.close()
-                raise refused(self.name, holder)
-            time.sleep(0.1)
+        patient = Retrying(
+            retry=retry_if_result(lambda is_ours: not is_ours),
+            stop=stop_after_delay(GRACE_S),
+            wait=wait_fixed(0.1),
+        )
+        try:
+            patient(self._tried, connection)
+        except RetryError:
+            holder = self._holder(connection)
+            connection.close()
+            raise refused(self.name, holder) from None
         self._connection = connection
 
     def let_go(self) -> None:
