@@ -2,9 +2,9 @@
 
 Run as ``python -m protege.objectives.latency.local.fork_worker``. Jobs come as one JSON line each
 on standard input, answers go as one framed line each to standard output. Libraries are imported
-once, here, and never used here: threads of OpenMP do not survive a fork, so that the first operation of torch
-must be a child's. The end of the input, which is also what the death of the parent looks like,
-ends the runner and the child it has.
+once, here, and never used here: threads of OpenMP do not survive a fork, so that the first
+operation of torch must be a child's. When the input ends, which also happens when the parent dies,
+this process and its child end.
 """
 
 import contextlib

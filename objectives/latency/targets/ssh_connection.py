@@ -14,7 +14,7 @@ from typing import IO, Any, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_chain, wait_fixed
 
-from protege.objectives.latency.local.pipes import Broken, framed
+from protege.objectives.latency.local.messages import Broken, framed
 from protege.objectives.latency.targets.target import Unmeasured
 from protege.spaces.errors import Unavailable, Unsupported
 from protege.spaces.files.hashing import digest

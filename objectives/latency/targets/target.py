@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from protege.objectives.latency.job import Job, Setting, Trace
 from protege.objectives.latency.local import fork_server as nursery
-from protege.objectives.latency.local.pipes import Broken, converse
+from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs

@@ -13,7 +13,7 @@ from protege.objectives.latency import Plan, Workload
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.local import fork_server as nursery
 from protege.objectives.latency.local.fork_server import INDUCTOR
-from protege.objectives.latency.local.pipes import Broken, converse
+from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.targets.packing import runner, runner_name
 from protege.objectives.latency.targets.target import program_job, runner_here
 from protege.spaces import BadInput

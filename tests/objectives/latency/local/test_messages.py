@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from protege.objectives.latency.local.pipes import Broken, converse
+from protege.objectives.latency.local.messages import Broken, converse
 
 
 def answer_of(
