@@ -3,7 +3,7 @@
 from optuna.study import Study
 
 from protege.search.study.artifacts import Artifacts, Sent
-from protege.search.study.claim import claim_file, claimed
+from protege.search.study.claim import LOCK, claim_file, claimed, held
 from protege.search.study.explaining import explained, shown_storage, undamaged
 from protege.search.study.format import check_format, claimed_run, run_of, written_by
 from protege.search.study.gaussian import MemberGP
@@ -15,6 +15,7 @@ from protege.search.study.storage import read_study
 from protege.search.study.store import Store, bucket_and_prefix
 
 __all__ = [
+    "LOCK",
     "Artifacts",
     "Ledger",
     "MemberGP",
@@ -31,6 +32,7 @@ __all__ = [
     "claimed_run",
     "database_path",
     "explained",
+    "held",
     "identify",
     "is_url",
     "open_ledger",
