@@ -168,7 +168,10 @@ def _places(values: Values, k: int) -> Values:
 
 
 def _draws(students: int, resamples: int, seed: int) -> list[npt.NDArray[np.int64]]:
-    """Draws of students with replacement, at least three different ones in each."""
+    """Draws of students with replacement, at least three different ones in each.
+
+    They are drawn here because `scipy.stats.bootstrap` cannot leave a draw out.
+    """
     generator = np.random.default_rng(seed)
     draws: list[npt.NDArray[np.int64]] = []
     while len(draws) < resamples:

@@ -12,14 +12,13 @@ from typing import Any, get_args
 
 from protege.objectives import Texts
 from protege.objectives.distillation.questions import Questions
-from protege.search.accounting import Accounting
 from protege.search.engines import Engine, LocalEngine, RayEngine, SerialEngine
 from protege.search.front import Front
 from protege.search.heads import TOKENS, measure_heads, read_in
 from protege.search.measuring import add_measuring, count
 from protege.search.picking import add_picking, with_budgets
 from protege.search.plain import printable
-from protege.search.progress import complain, say, say_table, watching
+from protege.search.progress import Accounting, complain, say, say_table, watching
 from protege.search.reporting import least, write_heads
 from protege.search.reporting.wording import unimproved
 from protege.search.search import Search

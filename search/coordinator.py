@@ -8,9 +8,8 @@ from pathlib import Path
 from protege.objectives import Candidate, Latency, Objective, Retention, Stopwatch
 from protege.search.engines import AtRung, Died, Done, Engine, Event, Job
 from protege.search.failure import Failure, Streak, ends_study
-from protege.search.judging import Judge
 from protege.search.progress import Bar
-from protege.search.racing import Race
+from protege.search.racing import Judge, Race
 from protege.search.results import artifact, clear, recorded, sweep
 from protege.search.screening import screened
 from protege.search.stopping import Leaving, Stopping

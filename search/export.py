@@ -15,8 +15,8 @@ from jinja2 import Environment, StrictUndefined
 
 from protege.objectives import Measurement
 from protege.search.plain import code, printable
+from protege.search.results import files_in
 from protege.search.trial import State, Trial
-from protege.search.weights import files_in
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, write_text
 from protege.spaces.students.student import MANIFEST, write_manifest

@@ -18,7 +18,6 @@ from protege.search.fidelity import Fidelity
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores
 from protege.search.plain import printable
-from protege.search.private import owner_only
 from protege.search.reporting import write_report
 from protege.search.reporting.wording import (
     AS_CUT,
@@ -30,7 +29,7 @@ from protege.search.reporting.wording import (
     rarely_cut,
 )
 from protege.search.reporting.wording import SIZES as WORDS
-from protege.search.results import artifact
+from protege.search.results import artifact, damage
 from protege.search.run_folder import RunFolder, folder_name, found_folder, located
 from protege.search.study import (
     Sent,
@@ -44,10 +43,10 @@ from protege.search.study import (
 )
 from protege.search.ties import Noise
 from protege.search.trial import State, Trial
-from protege.search.weights import damage
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, write_text
 from protege.spaces.files.hashing import digest
+from protege.spaces.files.private import owner_only
 from protege.spaces.space.knobs import SIZES
 
 TEACHER, NAIVE = "teacher", "naive half"

@@ -1,7 +1,9 @@
-"""What a study strives for: the part of its objectives that outlives the process."""
+"""The goals of a study: the record of its objectives, and the order of trials by them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import moocore
@@ -9,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from protege.objectives.measurement import Direction
-from protege.search.racing import ranks
 from protege.search.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -132,3 +133,55 @@ class Goals:
         signs = np.array([goal.sign for goal in self.goals])
         points: Points = np.array([self.values(trial) for trial in trials]) * signs
         return points
+
+
+def ranks(points: Points) -> npt.NDArray[np.intp]:
+    """Each point's non-dominated rank; 0 is the front, and equal points share a rank.
+
+    Rank 1 is the front of what is left without rank 0, and so on (Deb et al., NSGA-II, 2002).
+
+    Args:
+        points: ``(n, goals)``, finite and to be minimised.
+
+    Returns:
+        ``(n,)``, in the order of the points.
+    """
+    if not len(points):
+        return np.empty(0, dtype=np.intp)
+    found: npt.NDArray[np.intp] = moocore.pareto_rank(_plane(points)).astype(np.intp)
+    return found
+
+
+def exclusive(points: Points) -> Points:
+    """The hypervolume that each point alone dominates, of points none of which dominates another.
+
+    Goals are taken over their range among the points, so that units do not matter. The reference
+    is the worst of every goal and a margin: as much as lies between neighbours if so many points
+    were spread evenly, so that those at the ends count as much as those between (Ishibuchi et al.,
+    Evolutionary Computation 26(3), 2018). It hangs on no other point: what is worse than these
+    cannot change their order.
+
+    Args:
+        points: ``(n, goals)``, finite and to be minimised.
+
+    Returns:
+        ``(n,)``, in the order of the points; 0 for points that are equal to another.
+    """
+    if not len(points):
+        return np.empty(0)
+    plane = _plane(points)
+    low, spread = plane.min(axis=0), np.ptp(plane, axis=0)
+    scaled = (plane - low) / np.where(spread > 0, spread, 1.0)
+    margin = 1.0 / _divisions(*plane.shape)
+    volumes: Points = moocore.hv_contributions(scaled, ref=np.full(plane.shape[1], 1.0 + margin))
+    return volumes
+
+
+def _plane(points: Points) -> Points:
+    """The points with a second goal that is the same for all if they have but one."""
+    return points if points.shape[1] > 1 else np.hstack([points, np.zeros_like(points)])
+
+
+def _divisions(points: int, goals: int) -> int:
+    """Into how many steps so many points divide each goal if spread evenly on a simplex."""
+    return next(h for h in count(1) if math.comb(h + goals, goals - 1) > points)

@@ -1,17 +1,17 @@
-"""Who goes on: whether a candidate trains further, judged by what others reached at its rung."""
+"""Decide at each rung whether a candidate trains on, by what other candidates reached there."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import count
 
-import moocore
 import numpy as np
 import numpy.typing as npt
 
+from protege.objectives import Measurement, Stopwatch
+from protege.search.goals import Points, exclusive, ranks
+from protege.search.study import Ledger
 from protege.spaces.errors import BadInput
-
-Points = npt.NDArray[np.float64]
 
 # Exclusive volumes are differences of volumes of about 1: what is closer than this is equal.
 ROUNDING = 1e-9
@@ -93,53 +93,39 @@ def _better(points: Points) -> int:
     return int((rank < own).sum() + (volumes > volumes[-1] + ROUNDING).sum())
 
 
-def ranks(points: Points) -> npt.NDArray[np.intp]:
-    """Each point's non-dominated rank; 0 is the front, and equal points share a rank.
+@dataclass(frozen=True)
+class Judge:
+    """Compares one candidate with all that were at the same rung, at equal steps only.
 
-    Rank 1 is the front of what is left without rank 0, and so on (Deb et al., NSGA-II, 2002).
-
-    Args:
-        points: ``(n, goals)``, finite and to be minimised.
-
-    Returns:
-        ``(n,)``, in the order of the points.
+    Attributes:
+        race: When it is stopped.
+        ledger: Where figures at rungs are stored, before they are compared.
+        number: The candidate's trial.
+        stopwatch: Where the time is booked.
+        never_stops: Whether it goes on whatever it is worth, as baselines do: others are compared
+            with what they reach.
     """
-    if not len(points):
-        return np.empty(0, dtype=np.intp)
-    found: npt.NDArray[np.intp] = moocore.pareto_rank(_plane(points)).astype(np.intp)
-    return found
 
+    race: Race
+    ledger: Ledger
+    number: int
+    stopwatch: Stopwatch
+    never_stops: bool = False
 
-def exclusive(points: Points) -> Points:
-    """The hypervolume that each point alone dominates, of points none of which dominates another.
+    def reached(self, step: int, measurements: Mapping[str, Measurement]) -> None:
+        """Store what the candidate is worth at a rung: others are compared with it from now on."""
+        with self.stopwatch.phase("race"):
+            self.ledger.note(self.number, step, self._values(measurements))
 
-    Goals are taken over their range among the points, so that units do not matter. The reference
-    is the worst of every goal and a margin: as much as lies between neighbours if so many points
-    were spread evenly, so that those at the ends count as much as those between (Ishibuchi et al.,
-    Evolutionary Computation 26(3), 2018). It hangs on no other point: what is worse than these
-    cannot change their order.
+    def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
+        """Whether the candidate is trained on beyond a rung."""
+        goals = self.ledger.goals.goals
+        with self.stopwatch.phase("race"):
+            signs = np.array([goal.sign for goal in goals])
+            others = np.array(self.ledger.others(self.number, step), dtype=float)
+            own = np.array(self._values(measurements))
+            found = decide(others.reshape(-1, len(signs)) * signs, own * signs, self.race)
+        return self.never_stops or found is Decision.CONTINUE
 
-    Args:
-        points: ``(n, goals)``, finite and to be minimised.
-
-    Returns:
-        ``(n,)``, in the order of the points; 0 for points that are equal to another.
-    """
-    if not len(points):
-        return np.empty(0)
-    plane = _plane(points)
-    low, spread = plane.min(axis=0), np.ptp(plane, axis=0)
-    scaled = (plane - low) / np.where(spread > 0, spread, 1.0)
-    margin = 1.0 / _divisions(*plane.shape)
-    volumes: Points = moocore.hv_contributions(scaled, ref=np.full(plane.shape[1], 1.0 + margin))
-    return volumes
-
-
-def _plane(points: Points) -> Points:
-    """The points with a second goal that is the same for all if they have but one."""
-    return points if points.shape[1] > 1 else np.hstack([points, np.zeros_like(points)])
-
-
-def _divisions(points: int, goals: int) -> int:
-    """Into how many steps so many points divide each goal if spread evenly on a simplex."""
-    return next(h for h in count(1) if math.comb(h + goals, goals - 1) > points)
+    def _values(self, measurements: Mapping[str, Measurement]) -> list[float]:
+        return [measurements[name].value for name in self.ledger.goals.names]

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from protege.search.lock import LOCK
 from protege.search.study import (
+    LOCK,
     check_format,
     claim_file,
     database_path,

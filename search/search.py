@@ -35,9 +35,7 @@ from protege.search.foretelling import foretell_training, left_out
 from protege.search.front import Front
 from protege.search.goals import Goals
 from protege.search.heads import HeadScores, cuts_heads
-from protege.search.lock import held
 from protege.search.needs import Needs
-from protege.search.private import owner_only
 from protege.search.progress import Bar, bar, complain, watching
 from protege.search.racing import Race
 from protege.search.run_folder import DATABASE, RunFolder, default_folder
@@ -51,6 +49,7 @@ from protege.search.study import (
     claimed_run,
     database_path,
     explained,
+    held,
     identify,
     open_ledger,
     open_study,
@@ -66,6 +65,7 @@ from protege.spaces import (
     SearchSpace,
     Teacher,
 )
+from protege.spaces.files.private import owner_only
 from protege.spaces.students.saving import check_saves
 
 

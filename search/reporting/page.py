@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from protege.objectives.latency import ERROR_FLOOR
-from protege.search.accounting import Accounting
 from protege.search.goals import Goal
 from protege.search.plain import quoted
+from protege.search.progress import Accounting
 from protege.search.reporting import figures, views
 from protege.search.reporting.heads import heat_map
 from protege.search.reporting.latency import made_of

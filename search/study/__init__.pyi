@@ -1,7 +1,9 @@
 from .artifacts import Artifacts as Artifacts
 from .artifacts import Sent as Sent
+from .claim import LOCK as LOCK
 from .claim import claim_file as claim_file
 from .claim import claimed as claimed
+from .claim import held as held
 from .explaining import explained as explained
 from .explaining import shown_storage as shown_storage
 from .explaining import undamaged as undamaged
@@ -29,6 +31,7 @@ from .store import bucket_and_prefix as bucket_and_prefix
 
 __all__ = [
     "Artifacts",
+    "LOCK",
     "Ledger",
     "MemberGP",
     "Sent",
@@ -44,6 +47,7 @@ __all__ = [
     "claimed_run",
     "database_path",
     "explained",
+    "held",
     "identify",
     "is_url",
     "open_ledger",

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,12 +13,17 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from protege.search.lock import held, refused
 from protege.search.study.explaining import reached
 from protege.search.study.locating import database_path
 from protege.search.study.storage import server_url
+from protege.spaces import BadInput
 from protege.spaces.files.hashing import digest
+from protege.spaces.files.locks import holder, locked_at_once
+
+LOCK = "study.lock"
+"""The file in a run folder that the process which runs the study holds locked."""
 
 GRACE_S = 5.0
 """A server needs a moment to see that a process was killed, and to let go of what it held."""
@@ -66,6 +70,32 @@ def claimed(storage: str | Path, name: str) -> Iterator[Callable[[], None]]:
         claim.let_go()
 
 
+@contextmanager
+def held(folder: Path, name: str, file_name: str = LOCK) -> Iterator[None]:
+    """Hold a study's folder; the kernel releases it however the process ends.
+
+    Args:
+        folder: The folder of the lock file; made if it does not exist.
+        name: The study.
+        file_name: The file in the folder that is locked.
+
+    Raises:
+        BadInput: Another process holds it, or the file is another user's or a symbolic link.
+    """
+    path = folder / file_name
+    with locked_at_once(path) as is_held:
+        if not is_held:
+            raise refused(name, holder(path))
+        yield
+
+
+def refused(name: str, holder: str) -> BadInput:
+    """That another process has a study."""
+    return BadInput(
+        f"study {name!r} is being run by process {holder}; wait for it, or stop it first"
+    )
+
+
 def claim_file(database: Path, name: str) -> str:
     """Return the name of the file beside a storage that is locked for a study."""
     return f"{database.name}-{digest(name.encode())}.lock"
@@ -98,13 +128,17 @@ class Claim:
         if self._is_held():
             return
         connection = self._connected()
-        until = time.monotonic() + GRACE_S
-        while not self._tried(connection):
-            if time.monotonic() > until:
-                holder = self._holder(connection)
-                connection.close()
-                raise refused(self.name, holder)
-            time.sleep(0.1)
+        patient = Retrying(
+            retry=retry_if_result(lambda is_ours: not is_ours),
+            stop=stop_after_delay(GRACE_S),
+            wait=wait_fixed(0.1),
+        )
+        try:
+            patient(self._tried, connection)
+        except RetryError:
+            holder = self._holder(connection)
+            connection.close()
+            raise refused(self.name, holder) from None
         self._connection = connection
 
     def let_go(self) -> None:

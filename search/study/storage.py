@@ -1,8 +1,8 @@
 """Open the storage of a study, read it, and explain what is wrong with it."""
 
+import json
 import os
 import sqlite3
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,22 +14,32 @@ from urllib.parse import quote
 import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_message,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+    wait_incrementing,
+)
 
 from protege.search.progress import complain
 from protege.search.study.explaining import explained, is_away, reached, shown_storage, undamaged
-from protege.search.study.journal import mend
 from protege.search.study.locating import JOURNAL, database_path, parsed_url, shown
 from protege.spaces import BadInput
 
 Result = TypeVar("Result")
 
-_MADE = ("already exists", "UNIQUE", "duplicate key")
+_MADE = "(?s).*(already exists|UNIQUE|duplicate key)"
 """What a server says of a table that somebody else has made meanwhile."""
 
 ATTEMPTS = 8
@@ -107,6 +117,51 @@ def _journal(path: Path) -> JournalStorage:
         return JournalStorage(JournalFileBackend(str(path)))
 
 
+def mend(path: Path) -> None:
+    """Remove what a killed process has written of a last line, so that the next one begins anew.
+
+    Optuna reads over such a line, and then appends to it: from there on nothing can be read. What
+    it said was never done as far as anybody knows. A last line that lacks its end alone is kept.
+
+    Args:
+        path: The journal; one that does not exist, or is whole, is left as it is.
+    """
+    if not path.is_file() or not _rest(path):
+        return
+    lock = JournalFileSymlinkLock(str(path))  # others append to it under this lock
+    lock.acquire()
+    try:
+        rest = _rest(path)
+        with path.open("r+b") as file:
+            if _is_whole(rest):
+                file.seek(0, 2)
+                file.write(b"\n")
+            else:
+                file.truncate(path.stat().st_size - len(rest))
+    finally:
+        lock.release()
+
+
+def _rest(path: Path) -> bytes:
+    """Return what is behind the last end of a line."""
+    found = b""
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        at = file.tell()
+        while at and b"\n" not in found:
+            start = max(0, at - 65_536)
+            file.seek(start)
+            found, at = file.read(at - start) + found, start
+    return found.rpartition(b"\n")[2]
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
 def _sqlite(path: Path, mode: str) -> tuple[str, dict[str, Any]]:
     """Return what `RDBStorage` opens a file with.
 
@@ -129,17 +184,15 @@ def _server(url: URL) -> tuple[str, dict[str, Any]]:
 
 def _tables(url: str, options: dict[str, Any]) -> RDBStorage:
     """Open the tables of a storage, made if there are none."""
-    tries = 0
-    while True:
-        try:
-            return RDBStorage(url, engine_kwargs=options)
-        except (IntegrityError, OperationalError, ProgrammingError) as error:
-            tries += 1
-            ours = not any(words in str(error) for words in _MADE)
-            if ours or tries == ATTEMPTS:
-                raise
-        # somebody else, a reader perhaps, makes them at the same moment, one after another
-        time.sleep(0.1 * tries)
+    # somebody else, a reader perhaps, makes them at the same moment, one after another
+    patient = Retrying(
+        retry=retry_if_exception_type((IntegrityError, OperationalError, ProgrammingError))
+        & retry_if_exception_message(match=_MADE),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_incrementing(start=0.1, increment=0.1),
+        reraise=True,
+    )
+    return patient(RDBStorage, url, engine_kwargs=options)
 
 
 def _tables_to_read(url: str, options: dict[str, Any], shown: str) -> RDBStorage:
@@ -181,18 +234,19 @@ def insist(
     Returns:
         What came of it. If it did not come to that, the last error is raised as it is.
     """
-    until = time.monotonic() + patience_s
-    pause_s = 0.1
-    while True:
-        try:
-            return operation()
-        except Exception as error:
-            if not away(error) or time.monotonic() > until:
-                raise
-            if pause_s == 0.1:
-                complain(f"protege: {what} is away, trying again for {patience_s:g} s")
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, 5.0)
+
+    def tell(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            complain(f"protege: {what} is away, trying again for {patience_s:g} s")
+
+    patient = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, Exception) and away(error)),
+        stop=stop_after_delay(patience_s),
+        wait=wait_exponential(multiplier=0.1, max=5.0),
+        before_sleep=tell,
+        reraise=True,
+    )
+    return patient(operation)
 
 
 def asked_for(study: Study) -> set[str]:

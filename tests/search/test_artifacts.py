@@ -15,11 +15,10 @@ from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front, Search
 from protege.search.cli import main
 from protege.search.coordinator import Coordinator
-from protege.search.results import artifact
+from protege.search.results import SUMS, artifact, seal
 from protege.search.stopping import Leaving, Stopping
 from protege.search.study import Artifacts, Ledger, Sent, Store, read_study
 from protege.search.study.artifacts import declared
-from protege.search.weights import SUMS, seal
 from protege.spaces import BadInput, Teacher
 from tests import s3
 from tests.search.test_resume import stored as files_of

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from protege.search.racing import Decision, Race, decide, exclusive, ranks
+from protege.search.goals import exclusive, ranks
+from protege.search.racing import Decision, Race, decide
 from protege.spaces import BadInput
 
 Points = npt.NDArray[np.float64]

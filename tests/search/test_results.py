@@ -9,6 +9,7 @@ import pytest
 
 from protege.search import Trial
 from protege.search.results import (
+    SUMS,
     artifact,
     checkpoint,
     clear,
@@ -17,10 +18,10 @@ from protege.search.results import (
     record,
     recorded,
     replacing,
+    seal,
     stored_files,
     sweep,
 )
-from protege.search.weights import SUMS, seal
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic
 from protege.spaces.students.student import write_manifest

@@ -13,10 +13,9 @@ import pytest
 
 from protege.search import Front
 from protege.search.cli import main
-from protege.search.results import artifact, record, recorded
+from protege.search.results import SUMS, artifact, damage, files_in, record, recorded, seal
 from protege.search.study import Artifacts, Sent, Store, read_study
 from protege.search.study.artifacts import declared
-from protege.search.weights import SUMS, damage, files_in, seal
 from protege.spaces import BadInput, Teacher
 from tests import s3
 from tests.search.toys import toy

@@ -10,8 +10,8 @@ import pytest
 
 from protege.objectives import Measurement
 from protege.search import Front, State
-from protege.search.accounting import Accounting
 from protege.search.cli import main
+from protege.search.progress import Accounting
 from protege.search.reporting import figures, write_report
 from protege.search.reporting import page as report
 from protege.search.reporting.parts import Table

@@ -11,8 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from protege.objectives import Measurement, Memory, Stopwatch
 from protege.search import Front, State, Trial
-from protege.search.judging import Judge
-from protege.search.racing import Race
+from protege.search.racing import Judge, Race
 from protege.search.stopping import Leaving, Stopping
 from protege.search.study import Ledger, read_study
 from protege.spaces import Teacher
