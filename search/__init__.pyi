@@ -1,12 +1,12 @@
-from .choosing import Choice as Choice
-from .engines import LocalEngine as LocalEngine
-from .engines import RayEngine as RayEngine
-from .front import Front as Front
-from .heads import head_table as head_table
-from .racing import Race as Race
+from .analysis.choosing import Choice as Choice
+from .engines.cluster import RayEngine as RayEngine
+from .engines.local import LocalEngine as LocalEngine
+from .front.front import Front as Front
+from .planning.heads import head_table as head_table
+from .records.trial import State as State
+from .records.trial import Trial as Trial
+from .running.racing import Race as Race
 from .search import Search as Search
-from .trial import State as State
-from .trial import Trial as Trial
 
 __all__ = [
     "Choice",

@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from protege.search.plain import printable
+from protege.search.records.plain import printable
 from protege.spaces.redaction import without_secrets
 
 USEFUL = ("latency", "calibrate", "heal", "teacher answers", "distil", "evaluate")

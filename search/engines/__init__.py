@@ -1,8 +1,1 @@
-"""Where a study's jobs are done: in its own process, in several on this machine, or on many.
-
-The public names are those of ``__init__.pyi``; each is imported when it is first used.
-"""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+"""Where a study's jobs are done: in its own process, in several on this machine, or on many."""

@@ -1,8 +1,1 @@
-"""The Optuna study; Optuna is used nowhere else.
-
-The public names are those of ``__init__.pyi``; each is imported when it is first used.
-"""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+"""The Optuna study; Optuna is used nowhere else."""

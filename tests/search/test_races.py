@@ -11,9 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from protege.objectives import Measurement, Memory, Stopwatch
 from protege.search import Front, State, Trial
-from protege.search.racing import Judge, Race
-from protege.search.stopping import Leaving, Stopping
-from protege.search.study import Ledger, read_study
+from protege.search.running.racing import Judge, Race
+from protege.search.running.stopping import Leaving, Stopping
+from protege.search.storage.storage import read_study
+from protege.search.study.ledger import Ledger
 from protege.spaces import Teacher
 from tests.search import toys
 from tests.search.toys import WIDE, coordinated, opened, retention, toy

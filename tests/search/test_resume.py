@@ -14,10 +14,10 @@ from protege.objectives import Latency, LocalCPU, Memory, Texts, Workload
 from protege.objectives.distillation import checkpoint
 from protege.objectives.latency import Plan
 from protege.search import Front, Trial
-from protege.search.evaluating import Evaluation
-from protege.search.goals import Goal, Goals
-from protege.search.stopping import Leaving, Stopping
-from protege.search.study import read_study
+from protege.search.engines.evaluating import Evaluation
+from protege.search.records.goals import Goal, Goals
+from protege.search.running.stopping import Leaving, Stopping
+from protege.search.storage.storage import read_study
 from protege.search.study.ledger import attributes
 from protege.search.study.sampler import suggested
 from protege.spaces import BadInput, Mismatch, SearchSpace, Teacher

@@ -31,7 +31,8 @@ from protege.objectives import (
     Texts,
 )
 from protege.objectives.measurement import Direction
-from protege.search import LocalEngine, Search, stopping
+from protege.search import LocalEngine, Search
+from protege.search.running import stopping
 from protege.spaces import BadInput, Ends, First, SearchSpace, Teacher
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from protege.search.study import held
+from protege.search.storage.claim import held
 from protege.spaces import BadInput
 from protege.spaces.files import locks
 from protege.spaces.files.locks import locked, of_this_user

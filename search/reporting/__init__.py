@@ -1,8 +1,0 @@
-"""The report: what is shown is decided first, then drawn, then put on one page.
-
-The public names are those of ``__init__.pyi``; each is imported when it is first used.
-"""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
