@@ -12,9 +12,10 @@ from typing import Any, get_args
 
 from protege.objectives import Texts
 from protege.objectives.distillation.questions import Questions
+from protege.search.calibrating import TOKENS
 from protege.search.engines import Engine, LocalEngine, RayEngine, SerialEngine
 from protege.search.front import Front
-from protege.search.heads import TOKENS, measure_heads, read_in
+from protege.search.heads import measure_heads, read_in
 from protege.search.measuring import add_measuring, count
 from protege.search.picking import add_picking, with_budgets
 from protege.search.plain import printable

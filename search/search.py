@@ -34,8 +34,8 @@ from protege.search.fidelity import measured as fidelity_of
 from protege.search.foretelling import foretell_training, left_out
 from protege.search.front import Front
 from protege.search.goals import Goals
-from protege.search.heads import HeadScores, cuts_heads
-from protege.search.needs import Needs
+from protege.search.heads import HeadScores
+from protege.search.needs import Needs, cuts_heads
 from protege.search.progress import Bar, bar, complain, watching
 from protege.search.racing import Race
 from protege.search.run_folder import DATABASE, RunFolder, default_folder

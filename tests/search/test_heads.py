@@ -7,13 +7,9 @@ from torch.testing import assert_close
 
 from protege.objectives import Memory
 from protege.search import Front, head_table
-from protege.search.heads import (
-    HeadScores,
-    calibrate,
-    cuts_heads,
-    measure_heads,
-)
-from protege.search.needs import Needs
+from protege.search.calibrating import calibrate
+from protege.search.heads import HeadScores, measure_heads
+from protege.search.needs import Needs, cuts_heads
 from protege.spaces import (
     Activation,
     BadInput,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from protege.search.heads import calibrate
+from protege.search.calibrating import calibrate
 from protege.search.needs import Needs
 from protege.spaces import Calibration, Greedy, SearchSpace, Surgeon, Taylor, Teacher
 from protege.spaces.residual.states import Streams
