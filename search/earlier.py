@@ -10,13 +10,13 @@ from protege.search.front import Front
 from protege.search.goals import Goals
 from protege.search.results import artifact, copied
 from protege.search.run_folder import located
-from protege.search.study import Study, adopt, adoptable, read_study, trials_of
+from protege.search.study import StoredStudy, adopt, adoptable, read_study, trials_of
 from protege.spaces import Mismatch, SearchSpace
 
 
 def take_over(
     run: str | Path,
-    study: Study,
+    study: StoredStudy,
     space: SearchSpace,
     goals: Goals,
     identity: Mapping[str, Any],

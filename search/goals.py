@@ -4,14 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import moocore
 import numpy as np
 import numpy.typing as npt
 
-from protege.objectives import Direction, Objective
+from protege.objectives.measurement import Direction
 from protege.search.trial import State, Trial
+
+if TYPE_CHECKING:
+    from protege.objectives import Objective
 
 Points = npt.NDArray[np.float64]
 
@@ -27,7 +30,7 @@ class Goal:
     declared: str
 
     @classmethod
-    def of(cls, objective: Objective) -> "Goal":
+    def of(cls, objective: "Objective") -> "Goal":
         """The goal of an objective."""
         return cls(
             objective.name, objective.unit, objective.direction, objective.limit, repr(objective)
@@ -56,7 +59,7 @@ class Goals:
     goals: tuple[Goal, ...]
 
     @classmethod
-    def of(cls, objectives: Sequence[Objective]) -> "Goals":
+    def of(cls, objectives: "Sequence[Objective]") -> "Goals":
         """The goals of the objectives."""
         return cls(tuple(Goal.of(objective) for objective in objectives))
 

@@ -11,14 +11,16 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from protege.objectives import Candidate
 from protege.search.trial import Trial
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, raise_if_full, remove, remove_abandoned, write_text
 from protege.spaces.files.hashing import text_checksum
 from protege.spaces.students.student import MANIFEST
+
+if TYPE_CHECKING:
+    from protege.objectives import Candidate
 
 ARTIFACTS, CHECKPOINTS, RECORDS = "artifacts", "checkpoints", "records"
 
@@ -43,7 +45,7 @@ def packed(stored: Path) -> Path:
     return stored.with_name(f"{stored.name}.zip")
 
 
-def keep(folder: Path, number: int, candidate: Candidate) -> str:
+def keep(folder: Path, number: int, candidate: "Candidate") -> str:
     """Store the candidate's student as it is now, whole or not at all; return its checksum."""
     with replacing(artifact(folder, number)) as scratch:
         candidate.student.save(scratch)

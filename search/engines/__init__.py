@@ -1,21 +1,8 @@
-"""Where a study's jobs are done: in its own process, in several on this machine, or on many."""
+"""Where a study's jobs are done: in its own process, in several on this machine, or on many.
 
-from protege.search.engines.cluster import RayEngine
-from protege.search.engines.engine import AtRung, Died, Done, Engine, Event, Job
-from protege.search.engines.local import LocalEngine
-from protege.search.engines.serial import SerialEngine
-from protege.search.engines.task import Task, remove_task
+The public names are those of ``__init__.pyi``; each is imported when it is first used.
+"""
 
-__all__ = [
-    "AtRung",
-    "Died",
-    "Done",
-    "Engine",
-    "Event",
-    "Job",
-    "LocalEngine",
-    "RayEngine",
-    "SerialEngine",
-    "Task",
-    "remove_task",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,8 @@
-"""The report: what is shown is decided first, then drawn, then put on one page."""
+"""The report: what is shown is decided first, then drawn, then put on one page.
 
-from protege.search.reporting.heads import least, write_heads
-from protege.search.reporting.page import write_report
+The public names are those of ``__init__.pyi``; each is imported when it is first used.
+"""
 
-__all__ = ["least", "write_heads", "write_report"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -53,6 +53,9 @@ WAITS_S = 60.0
 
 _NO_STUDY = "no study there; expected a study.db or the run folder it is in"
 
+StoredStudy = Study
+"""An Optuna study, for modules that only pass it on."""
+
 
 def read_study(storage: str | Path, name: str | None = None) -> Study:
     """Open a study that exists, for reading; nothing is written, not even tables.

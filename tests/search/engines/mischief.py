@@ -30,7 +30,7 @@ from protege.objectives import (
     Retention,
     Texts,
 )
-from protege.objectives.objective import Direction
+from protege.objectives.measurement import Direction
 from protege.search import LocalEngine, Search, stopping
 from protege.spaces import BadInput, Ends, First, SearchSpace, Teacher
 from protege.spaces.files.cache import tensor_bytes

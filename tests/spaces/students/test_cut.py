@@ -11,22 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from protege.spaces.architecture.policies import Findings
 from protege.spaces import (
     FAMILIES,
     Architecture,
-    Calibration,
     Infeasible,
     Kept,
     Mismatch,
     Student,
     Teacher,
 )
-from protege.spaces.students.cut import cut
+from protege.spaces.architecture.policies import Findings, LayerPolicy
 from protege.spaces.families.family import CUT_AXES
+from protege.spaces.students.cut import cut
 from protege.spaces.students.filling import filled
 from protege.spaces.students.selection import KeptLayer, everything
-from protege.spaces.architecture.policies import LayerPolicy
 from protege.spaces.vocabulary.tokenizer import renumbered
 from tests.spaces.choices import AXES, halved, has, shuffled
 from tests.tiny import CASES, ZOO, Case, answer, inputs_of

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from protege.spaces import BadInput
 
 
 def hugging_face(columns: dict[str, Any]) -> Any:
-    return pytest.importorskip("datasets").Dataset.from_dict(columns)
+    return datasets.Dataset.from_dict(columns)
 
 
 def test_of_a_repeated_text_the_first_label_is_kept() -> None:
@@ -84,7 +85,6 @@ def test_a_dataset_is_read_again_and_again(*, streamed: bool) -> None:
 
 
 def test_a_stream_need_not_say_which_columns_it_has() -> None:
-    datasets = pytest.importorskip("datasets")
 
     def rows() -> Iterator[dict[str, Any]]:
         yield from ({"text": str(number), "label": number % 2} for number in range(20))
@@ -118,7 +118,6 @@ def test_a_missing_column_is_told_with_those_there_are() -> None:
 
 
 def test_one_of_several_datasets_is_asked_for() -> None:
-    datasets = pytest.importorskip("datasets")
     several = datasets.DatasetDict(train=hugging_face(COLUMNS), test=hugging_face(COLUMNS))
     with pytest.raises(BadInput, match=r"several datasets, train, test; expected one of them"):
         Texts.from_dataset(several, text="said")
@@ -159,7 +158,6 @@ def test_half_a_surrogate_pair_is_named_by_its_place(content: Any, label: Any, w
 
 
 def test_the_names_of_classes_are_the_datasets_own() -> None:
-    datasets = pytest.importorskip("datasets")
     names = datasets.ClassLabel(names=["bad", "good"])
     features = datasets.Features({"text": datasets.Value("string"), "label": names})
     made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
