@@ -30,8 +30,8 @@ from .store import Store as Store
 from .store import bucket_and_prefix as bucket_and_prefix
 
 __all__ = [
-    "Artifacts",
     "LOCK",
+    "Artifacts",
     "Ledger",
     "MemberGP",
     "Sent",
