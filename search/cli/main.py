@@ -19,7 +19,8 @@ from protege.search.engines.engine import Engine
 from protege.search.engines.local import LocalEngine
 from protege.search.engines.serial import SerialEngine
 from protege.search.front.front import Front
-from protege.search.planning.heads import TOKENS, measure_heads, read_in
+from protege.search.planning.calibrating import TOKENS
+from protege.search.planning.heads import measure_heads, read_in
 from protege.search.progress import Accounting, complain, say, say_table, watching
 from protege.search.records.plain import printable
 from protege.search.records.trial import State

@@ -1,7 +1,8 @@
 """What a study knows of its teacher before the first student is cut: measured once, then cached."""
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -9,9 +10,9 @@ from torch import Tensor
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.stopwatch import Stopwatch
 from protege.search.planning.foretelling import foretell_calibration
-from protege.search.planning.heads import calibrate
 from protege.search.planning.needs import Needs
 from protege.spaces import Cache, Calibration, Teacher
+from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest
@@ -20,6 +21,17 @@ from protege.spaces.residual.states import Streams, tokens_for
 
 CALIBRATION_TOKENS = 65_536
 """Real tokens of the calibration, at most: one pass over them."""
+
+TOKENS: dict[HeadsBy, int] = {
+    "activation": 16_384,
+    "gradient": 16_384,
+    "ablation": 2048,
+    "wanda": 16_384,
+}
+"""Real tokens that heads are measured on unless told otherwise: by ablation each costs a pass."""
+
+BATCH = 32
+"""Sequences of a calibration that are read at a time."""
 
 VERSION = 3
 """Of what is cached; one more whenever the same call would find something else."""
@@ -55,6 +67,67 @@ def calibrated(
     if not needs.streams:
         return found
     return replace(found, streams=_streams(teacher, learnt, cache, stopwatch.announce))
+
+
+def calibrate(
+    teacher: Teacher,
+    sequences: Questions,
+    needs: Needs,
+    announce: Callable[[str], None],
+    room: Room | None = None,
+) -> Calibration:
+    """Measure what students are cut and healed by, and nothing else.
+
+    Heads by ablation are measured on the first of the sequences alone, for the passes it takes.
+
+    Args:
+        teacher: The teacher.
+        sequences: What it reads.
+        needs: What the students of a space ask of the calibration.
+        announce: Told how far the measurement is.
+        room: Memory and disk for second moments; what this machine has if not given.
+    """
+    quick: list[HeadsBy] = [criterion for criterion in needs.heads_by if criterion != "ablation"]
+    found = Calibration.of(
+        teacher,
+        Reading(sequences),
+        quick,
+        announce,
+        needs.criteria,
+        grams=needs.grams,
+        layers=needs.layers,
+        depths=needs.depths,
+        room=room,
+    )
+    if "ablation" not in needs.heads_by:
+        return found
+    few = read(sequences.up_to(TOKENS["ablation"]))
+    return found.with_heads(teacher, few, "ablation", announce)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The batches of a calibration, made anew each time they are read.
+
+    Attributes:
+        questions: The sequences.
+        size: Sequences of a batch.
+    """
+
+    questions: Questions
+    size: int = BATCH
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return read(self.questions, self.size)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.questions) / self.size)
+
+
+def read(questions: Questions, size: int = BATCH) -> Iterator[dict[str, Tensor]]:
+    """What a model takes of each batch."""
+    for batch in questions.in_order(size):
+        yield dict(batch.inputs)
 
 
 def _streams(

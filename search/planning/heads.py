@@ -1,7 +1,6 @@
 """How much each attention head of a teacher matters, as a table and as what a study records."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -12,22 +11,12 @@ from torch import Tensor
 from protege.objectives import Distillation, Examples, Objective, Retention, Texts
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.retention import lesson_of
+from protege.search.planning.calibrating import TOKENS, Reading
 from protege.search.planning.foretelling import foretell_calibration
-from protege.search.planning.needs import Needs, looking
-from protege.spaces import BadInput, Calibration, SearchSpace, Teacher, Unsupported
+from protege.search.planning.needs import Needs
+from protege.spaces import BadInput, Calibration, Teacher, Unsupported
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
-
-TOKENS: dict[HeadsBy, int] = {
-    "activation": 16_384,
-    "gradient": 16_384,
-    "ablation": 2048,
-    "wanda": 16_384,
-}
-"""Real tokens that heads are measured on unless told otherwise: by ablation each costs a pass."""
-
-BATCH = 32
-"""Sequences of a calibration that are read at a time."""
 
 Data = Examples | Questions | Iterable[str] | Iterable[Mapping[str, Tensor]]
 """Texts or images, or what the teacher's forward takes, batch by batch."""
@@ -131,42 +120,6 @@ def measure_heads(
     return HeadScores.of(teacher, Calibration.of(teacher, given, [by], announce), by)
 
 
-def calibrate(
-    teacher: Teacher,
-    sequences: Questions,
-    needs: Needs,
-    announce: Callable[[str], None],
-    room: Room | None = None,
-) -> Calibration:
-    """Measure what students are cut and healed by, and nothing else.
-
-    Heads by ablation are measured on the first of the sequences alone, for the passes it takes.
-
-    Args:
-        teacher: The teacher.
-        sequences: What it reads.
-        needs: What the students of a space ask of the calibration.
-        announce: Told how far the measurement is.
-        room: Memory and disk for second moments; what this machine has if not given.
-    """
-    quick: list[HeadsBy] = [criterion for criterion in needs.heads_by if criterion != "ablation"]
-    found = Calibration.of(
-        teacher,
-        Reading(sequences),
-        quick,
-        announce,
-        needs.criteria,
-        grams=needs.grams,
-        layers=needs.layers,
-        depths=needs.depths,
-        room=room,
-    )
-    if "ablation" not in needs.heads_by:
-        return found
-    few = read(sequences.up_to(TOKENS["ablation"]))
-    return found.with_heads(teacher, few, "ablation", announce)
-
-
 def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Questions:
     """What a study's students learn from, tokenised.
 
@@ -177,37 +130,6 @@ def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Questions:
         if isinstance(objective, Retention):
             return objective.parts(teacher).learnt
     raise BadInput("none of the study's objectives has data; give --texts FILE, one text a line")
-
-
-def cuts_heads(space: SearchSpace, teacher: Teacher) -> bool:
-    """Whether any of them has fewer heads than the teacher; the naive half looks at nothing."""
-    own = teacher.architecture.num_attention_heads
-    return any(member.num_attention_heads < own for member in looking(space))
-
-
-@dataclass(frozen=True)
-class Reading:
-    """The batches of a calibration, made anew each time they are read.
-
-    Attributes:
-        questions: The sequences.
-        size: Sequences of a batch.
-    """
-
-    questions: Questions
-    size: int = BATCH
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        return read(self.questions, self.size)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.questions) / self.size)
-
-
-def read(questions: Questions, size: int = BATCH) -> Iterator[dict[str, Tensor]]:
-    """What a model takes of each batch."""
-    for batch in questions.in_order(size):
-        yield dict(batch.inputs)
 
 
 def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str, Tensor]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
-from protege.spaces import Architecture, SearchSpace
+from protege.spaces import Architecture, SearchSpace, Teacher
 from protege.spaces.architecture.policies import Criterion, HeadsBy
 from protege.spaces.architecture.unit_policies import Rotation
 from protege.spaces.calibration.layers import FINDINGS
@@ -79,6 +79,12 @@ def unit_criteria(members: Iterable[Architecture], own: Architecture) -> list[Cr
 def looking(members: Iterable[Architecture]) -> Iterator[Architecture]:
     """Yield the students whose units are ranked on data."""
     return (member for member in members if member.width_policy.needs_calibration)
+
+
+def cuts_heads(space: SearchSpace, teacher: Teacher) -> bool:
+    """Whether any of them has fewer heads than the teacher; the naive half looks at nothing."""
+    own = teacher.architecture.num_attention_heads
+    return any(member.num_attention_heads < own for member in looking(space))
 
 
 def _depths(members: Iterable[Architecture], own: Architecture) -> dict[str, int]:

@@ -5,6 +5,7 @@ import re
 import traceback
 from dataclasses import dataclass, replace
 
+from protege.search.records.plain import printable
 from protege.search.records.trial import State, Trial
 from protege.spaces import Architecture, BadInput, DiskFull, ProtegeError, Unavailable
 from protege.spaces.errors import text_of
@@ -134,7 +135,7 @@ def warn(trial: Trial) -> None:
 def message(error: BaseException) -> str:
     """Return the message of an exception as one line of printable characters."""
     line = " ".join(shortened(without_secrets(text_of(error)), 10 * MESSAGE_CHARACTERS).split())
-    return shortened("".join(map(_printable, line)), MESSAGE_CHARACTERS)
+    return shortened(printable(line), MESSAGE_CHARACTERS)
 
 
 def shortened(text: str, most: int) -> str:
@@ -150,12 +151,6 @@ def _traceback_of(error: BaseException) -> str:
         return "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - an exception that cannot be formatted as a whole
         return "".join(traceback.format_tb(error.__traceback__))
-
-
-def _printable(character: str) -> str:
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _without_numbers(reason: str) -> str:

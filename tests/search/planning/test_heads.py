@@ -7,13 +7,12 @@ from torch.testing import assert_close
 
 from protege.objectives import Memory
 from protege.search import Front, head_table
+from protege.search.planning.calibrating import calibrate
 from protege.search.planning.heads import (
     HeadScores,
-    calibrate,
-    cuts_heads,
     measure_heads,
 )
-from protege.search.planning.needs import Needs
+from protege.search.planning.needs import Needs, cuts_heads
 from protege.spaces import (
     Activation,
     BadInput,

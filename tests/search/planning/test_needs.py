@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from protege.search.planning.heads import calibrate
+from protege.search.planning.calibrating import calibrate
 from protege.search.planning.needs import Needs
 from protege.spaces import Calibration, Greedy, SearchSpace, Surgeon, Taylor, Teacher
 from protege.spaces.residual.states import Streams
