@@ -15,25 +15,29 @@ from protege.spaces.private import private_folder, user
 
 logger = logging.getLogger("protege")
 
-TELLS_AFTER_S, TELLS_EVERY_S = 5.0, 60.0
-"""A process that waits for a lock says so after so many seconds, and again at that interval."""
-
 _HOLDER_BYTES = 96
 """Bytes of a lock file that name the process which locked it last."""
 
 
 @contextmanager
-def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+def locked(
+    path: Path, *, shared: bool = False, warn_s: tuple[float, float] = (5.0, 60.0)
+) -> Iterator[None]:
     """Hold a lock on a file, alone or shared with others; wait for it if another process has it.
 
-    The kernel releases the lock however the process ends. A process that waits for some seconds
-    logs which process holds the lock.
+    The kernel releases the lock however the process ends.
+
+    Args:
+        path: The file.
+        shared: Whether other processes may share the lock.
+        warn_s: Seconds after which a process that waits logs which process holds the lock, and
+            seconds after which it does so again.
 
     Raises:
         BadInput: The file is a symbolic link, or another user's.
     """
     with opened(path) as file:
-        _take(file, path, shared=shared)
+        _take(file, path, shared=shared, warn_s=warn_s)
         note_holder(file)
         yield
 
@@ -80,27 +84,27 @@ def _refusal(path: Path, error: OSError) -> BadInput | OSError:
     return error
 
 
-def _take(file: int, path: Path, *, shared: bool) -> None:
+def _take(file: int, path: Path, *, shared: bool, warn_s: tuple[float, float]) -> None:
     import fcntl  # not on every platform that can load a model
 
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        with _telling(file, path):
+        with _telling(file, path, warn_s):
             fcntl.flock(file, kind)
 
 
 @contextmanager
-def _telling(file: int, path: Path) -> Iterator[None]:
+def _telling(file: int, path: Path, warn_s: tuple[float, float]) -> Iterator[None]:
     """Log, for as long as the block waits, who holds the lock."""
     done = threading.Event()
 
     def tell() -> None:
-        pause_s = TELLS_AFTER_S
+        pause_s, every_s = warn_s
         while not done.wait(pause_s):
             logger.warning("waiting for %s, held by process %s", path, holder(file))
-            pause_s = TELLS_EVERY_S
+            pause_s = every_s
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()

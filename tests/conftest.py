@@ -21,8 +21,11 @@ if OVERRIDE not in os.environ:
     atexit.register(shutil.rmtree, os.environ[OVERRIDE], ignore_errors=True)
 
 # the same examples every time, and no deadline: the machine that runs the tests may be busy
-settings.register_profile("protege", derandomize=True, deadline=None, database=None)
-settings.load_profile("protege")
+for _profile, _examples in (("quick", 25), ("thorough", 100)):
+    settings.register_profile(
+        _profile, max_examples=_examples, derandomize=True, deadline=None, database=None
+    )
+settings.load_profile("quick")
 
 # tiny tensors gain nothing from threads, which only wait for one another on a busy machine
 torch.set_num_threads(1)
