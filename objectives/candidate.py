@@ -26,8 +26,6 @@ class Candidate:
         stopwatch: Where time spent is booked.
         checkpoint: Where its training is stored on the way, to be taken up after a kill; nowhere if
             not given.
-        inherit: Gives the student, unhealed, the weights of another one than the teacher, or gives
-            none; from its architecture and what is known of the teacher's units.
         parts: Parts that a batch of its training is read in, at least: more where memory is short.
     """
 
@@ -38,7 +36,6 @@ class Candidate:
     seed: int = 0
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     checkpoint: Path | None = None
-    inherit: Callable[[Architecture, Calibration | None], Student | None] | None = None
     parts: int = 1
 
     @cached_property
@@ -48,17 +45,9 @@ class Candidate:
 
     @cached_property
     def student(self) -> Student:
-        """The student as cut from the teacher and healed; distillation trains it in place.
-
-        Where it inherits its weights it is not healed: they have learnt to do without what is cut.
-        """
+        """The student as cut from the teacher and healed; distillation trains it in place."""
         own = self.architecture
         known = self.calibrate() if own.looks_at_data else None
-        if self.inherit is not None:
-            with self.stopwatch.phase("inherit"):
-                heir = self.inherit(own, known)
-            if heir is not None:
-                return heir
         with self.stopwatch.phase("build" if own.healing == "none" else "heal"), working():
             return self.teacher.student(own, known)
 

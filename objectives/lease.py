@@ -9,7 +9,7 @@ cannot keep a measurement waiting for ever.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from protege.spaces.locks import locked, of_this_user
+from protege.spaces.files.locks import locked, of_this_user
 
 
 @contextmanager

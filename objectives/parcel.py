@@ -9,8 +9,8 @@ import cloudpickle
 import torch
 
 from protege.spaces import BadInput
-from protege.spaces.cache import atomic
-from protege.spaces.private import check_untampered
+from protege.spaces.files.atomic import atomic
+from protege.spaces.files.private import check_untampered
 
 
 def hand_over(content: Any, path: Path, what: str, advice: str) -> None:

@@ -39,8 +39,8 @@ from protege.objectives.distillation.tokens import TokenLesson
 from protege.objectives.distillation.training import Training
 from protege.objectives.objective import Cost, Direction, Measurement, Rung
 from protege.spaces import ProtegeError, Task, Teacher, Unsupported
-from protege.spaces.cache import canonical
-from protege.spaces.tasks import unjudged
+from protege.spaces.checkpoints.tasks import unjudged
+from protege.spaces.files.hashing import canonical
 
 _LESSONS: dict[Task, Lesson] = {
     Task.FEATURES: SentenceLesson(),

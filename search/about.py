@@ -18,14 +18,12 @@ def identity(search: "Search", goals: Goals) -> dict[str, Any]:
     """What a study is made with: it is not gone on with by anything else."""
     data = [one.data.fingerprint for one in search.objectives if isinstance(one, Retention)]
     # only where it is on: studies from before there was a choice go on
-    warm_start = {"warm_start": True} if search.warm_start else {}
     return {
         "teacher": search.teacher.fingerprint,
         "data": data,
         "seed": search.seed,
         "space": search.space.declaration(),
         "objectives": [goal.declared for goal in goals.goals],
-        **warm_start,
     }
 
 

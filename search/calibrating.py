@@ -12,10 +12,11 @@ from protege.search.foretelling import foretell_calibration
 from protege.search.heads import calibrate
 from protege.search.needs import Needs
 from protege.spaces import Cache, Calibration, Teacher
-from protege.spaces.blocks import Room
-from protege.spaces.cache import digest, tensor_bytes
-from protege.spaces.streams import Streams, tokens_for
-from protege.spaces.wiring import Wiring
+from protege.spaces.calibration.blocks import Room
+from protege.spaces.files.cache import tensor_bytes
+from protege.spaces.files.hashing import digest
+from protege.spaces.residual.graph import Wiring
+from protege.spaces.residual.states import Streams, tokens_for
 
 CALIBRATION_TOKENS = 65_536
 """Real tokens of the calibration, at most: one pass over them."""

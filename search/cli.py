@@ -26,8 +26,8 @@ from protege.search.search import Search
 from protege.search.stopping import Interrupted, exit_code, interruptible, signal_behind
 from protege.search.trial import State
 from protege.spaces import BadInput, ProtegeError, Teacher
-from protege.spaces.cache import has_no_room
-from protege.spaces.policies import HeadsBy
+from protege.spaces.architecture.policies import HeadsBy
+from protege.spaces.files.atomic import has_no_room
 
 REFUSED = 2
 RUN = "the run folder, its study.db, a storage URL, or the study file"

@@ -16,7 +16,6 @@ from protege.search.screening import screened
 from protege.search.stopping import Leaving, Stopping
 from protege.search.study import Artifacts, Ledger
 from protege.search.trial import State, Trial
-from protege.search.warm import finished
 from protege.spaces import Architecture, ProtegeError
 
 SCOUTED = 10
@@ -40,7 +39,6 @@ class Coordinator:
         objectives: What candidates are judged by.
         folder: Where weights are kept.
         race: When a candidate is stopped on its way; none trains every one to the end.
-        warm_start: Whether students start from finished ones they are nested in.
         stopwatch: Where time is booked that is no candidate's.
         engine: Who does the jobs.
         artifacts: The store that weights are sent to as well, if there is one.
@@ -56,7 +54,6 @@ class Coordinator:
     objectives: Sequence[Objective]
     folder: Path
     race: Race | None
-    warm_start: bool
     stopwatch: Stopwatch
     engine: Engine
     artifacts: Artifacts | None = None
@@ -163,9 +160,9 @@ class Coordinator:
 
     @property
     def _scouts(self) -> bool:
-        """Whether students can be looked at ahead; a warm start has to wait for finished ones."""
+        """Whether students can be looked at ahead of their training."""
         retention = next((one for one in self.objectives if isinstance(one, Retention)), None)
-        if self.race is None or self.warm_start or retention is None:
+        if self.race is None or retention is None:
             return False
         return retention.distillation.rung_steps[0] == 0
 
@@ -202,7 +199,7 @@ class Coordinator:
         with self.stopwatch.phase("propose"):
             latencies = [one for one in self.objectives if isinstance(one, Latency)]
             found = screened(number, self.candidate(architecture), latencies, self.done)
-        return found or Job(number, architecture, self._stored(architecture))
+        return found or Job(number, architecture)
 
     def _answer(self, number: int) -> None:
         """Go on with a job that has halted, or end it."""
@@ -313,17 +310,6 @@ class Coordinator:
         if trial.key == self._own and trial.state is State.COMPLETE:
             self.teacher = trial
         self.volumes.append(goals.hypervolume(self.front, self.teacher) if self.teacher else 0.0)
-
-    def _stored(self, architecture: Architecture) -> dict[Path, Architecture]:
-        """Students of the front that one may start from where that is wanted."""
-        space = self.ledger.space
-        # what all others are compared with is the same in every study
-        if not self.warm_start or architecture in space.baselines:
-            return {}
-        if self.artifacts:  # another machine may have trained them
-            for one in self.front:
-                self.artifacts.fetch(artifact(self.folder, one.number))
-        return finished(self.folder, self.front, space, self.candidate(architecture).teacher)
 
     def _judge(self, number: int) -> Judge:
         """Who stops the candidate on its way."""

@@ -11,15 +11,15 @@ from protege.objectives.distillation.questions import Questions
 from protege.search.needs import Needs
 from protege.search.probing import probe_training
 from protege.spaces import Architecture, BadInput, Teacher
-from protege.spaces.batches import headless
-from protege.spaces.blocks import Blocks
-from protege.spaces.calibration import FEW
-from protege.spaces.layers import TOKENS, TRIED
-from protege.spaces.listening import HEADS, shapes
-from protege.spaces.memory import available_bytes, gigabytes, resident_bytes
+from protege.spaces.calibration.blocks import Blocks
+from protege.spaces.calibration.calibration import FEW
+from protege.spaces.calibration.layers import TOKENS, TRIED
+from protege.spaces.calibration.surgeon import removal_ranks
+from protege.spaces.files.memory import available_bytes, gigabytes, resident_bytes
+from protege.spaces.models.activations import HEADS, shapes
+from protege.spaces.models.batches import headless
 from protege.spaces.remaining import duration
-from protege.spaces.streams import tokens_for
-from protege.spaces.surgeon import removal_ranks
+from protege.spaces.residual.states import tokens_for
 
 WORTH_TELLING = 1e11
 """Operations of one pass over the data from which on its cost is told: about a second's."""

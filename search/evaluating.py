@@ -154,8 +154,3 @@ class Evaluation:
 
 def _dearness(objective: Objective) -> tuple[Cost, bool]:
     return objective.cost, isinstance(objective, Trained)
-
-
-def evaluate(number: int, candidate: Candidate, objectives: Sequence[Objective]) -> Trial:
-    """Measure a candidate from beginning to end; see `Evaluation`."""
-    return Evaluation(number, candidate, objectives).trial()

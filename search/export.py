@@ -18,8 +18,8 @@ from protege.search.plain import code, printable
 from protege.search.trial import State, Trial
 from protege.search.weights import files_in
 from protege.spaces import BadInput
-from protege.spaces.cache import atomic, write_text
-from protege.spaces.student import MANIFEST, write_manifest
+from protege.spaces.files.atomic import atomic, write_text
+from protege.spaces.students.student import MANIFEST, write_manifest
 
 TEACHER = ("fingerprint", "task", "auto_class", "auto_processor", "key", "architecture")
 """What is published of the teacher, beside its id on the hub; its folder is not."""
@@ -82,7 +82,7 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
             for name, found in trial.measurements.items()
         },
         "goals": [_listed(goal, GOAL) for goal in about["goals"]],
-        "workloads": about.get("workloads", {}),
+        "workloads": about["workloads"],
         "versions": {name: version(name) for name in ("protege", "torch", "transformers")},
     }
 
@@ -110,12 +110,8 @@ def _details(found: Measurement) -> dict[str, Any]:
 
 
 def _hub_id(teacher: Mapping[str, Any]) -> str | None:
-    """Return the teacher's id on the hub, or None for a teacher from a folder.
-
-    Studies of earlier versions took any path that had gone for an id.
-    """
-    earlier = teacher.get("source") if teacher.get("is_hub_id") else None
-    found: str | None = teacher.get("hub_id", earlier)
+    """Return the teacher's id on the hub, or None for a teacher from a folder."""
+    found: str | None = teacher["hub_id"]
     try:
         validate_repo_id(found)
     except HFValidationError:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from protege.search.trial import State, Trial
 from protege.spaces import Architecture, BadInput, DiskFull, ProtegeError, Unavailable
-from protege.spaces.cache import has_no_room
 from protege.spaces.errors import text_of
+from protege.spaces.files.atomic import has_no_room
 from protege.spaces.redaction import without_secrets
 
 _LOG = logging.getLogger("protege")

@@ -14,7 +14,7 @@ from protege.search.goals import Goals
 from protege.search.study import undamaged
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
-from protege.spaces.cache import remove, write_text
+from protege.spaces.files.atomic import remove, write_text
 
 FOLDER = "fidelity"
 """In a run folder: what students reach when they are taught for longer."""

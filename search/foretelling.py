@@ -16,10 +16,10 @@ from protege.search.estimating import (
 )
 from protege.search.needs import Needs
 from protege.spaces import Architecture, BadInput, ProtegeError, Teacher
-from protege.spaces.blocks import Room, blocks
-from protege.spaces.calibration import wanted
-from protege.spaces.memory import available_bytes
-from protege.spaces.spilling import can_spill, spill
+from protege.spaces.calibration.blocks import Room, blocks
+from protege.spaces.calibration.calibration import wanted
+from protege.spaces.files.memory import available_bytes
+from protege.spaces.models.spilling import can_spill, spill
 
 Tell = Callable[[str], None]
 

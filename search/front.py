@@ -46,8 +46,9 @@ from protege.search.ties import Noise
 from protege.search.trial import State, Trial
 from protege.search.weights import damage
 from protege.spaces import BadInput
-from protege.spaces.cache import atomic, digest, write_text
-from protege.spaces.knobs import SIZES
+from protege.spaces.files.atomic import atomic, write_text
+from protege.spaces.files.hashing import digest
+from protege.spaces.space.knobs import SIZES
 
 TEACHER, NAIVE = "teacher", "naive half"
 """What those are called that students are compared with."""

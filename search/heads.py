@@ -15,8 +15,8 @@ from protege.objectives.retention import lesson_of
 from protege.search.foretelling import foretell_calibration
 from protege.search.needs import Needs, looking
 from protege.spaces import BadInput, Calibration, SearchSpace, Teacher, Unsupported
-from protege.spaces.blocks import Room
-from protege.spaces.policies import HeadsBy
+from protege.spaces.architecture.policies import HeadsBy
+from protege.spaces.calibration.blocks import Room
 
 TOKENS: dict[HeadsBy, int] = {
     "activation": 16_384,

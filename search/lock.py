@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from protege.spaces import BadInput
-from protege.spaces.locks import holder, note_holder, opened
+from protege.spaces.files.locks import holder, note_holder, opened
 
 LOCK = "study.lock"
 """The file in a run folder that the process which runs the study holds locked."""

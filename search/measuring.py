@@ -31,7 +31,7 @@ from protege.search.plain import printable
 from protege.search.progress import say, say_table, watching
 from protege.search.run_folder import is_run
 from protege.spaces import BadInput
-from protege.spaces.cache import write_text
+from protege.spaces.files.atomic import write_text
 
 TARGETS = "cpu, cuda, mps, ssh:HOST, android or android:SERIAL"
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from protege.spaces import Architecture, SearchSpace
+from protege.spaces.architecture.policies import Criterion, HeadsBy
+from protege.spaces.architecture.unit_policies import Rotation
+from protege.spaces.calibration.layers import FINDINGS
 from protege.spaces.families import family_of
 from protege.spaces.families.family import CUT_AXES
-from protege.spaces.layers import FINDINGS
-from protege.spaces.policies import Criterion, HeadsBy
-from protege.spaces.widths import Rotation
 
 
 @dataclass(frozen=True)

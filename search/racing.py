@@ -1,8 +1,6 @@
 """Who goes on: whether a candidate trains further, judged by what others reached at its rung."""
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
@@ -145,80 +143,3 @@ def _plane(points: Points) -> Points:
 def _divisions(points: int, goals: int) -> int:
     """Into how many steps so many points divide each goal if spread evenly on a simplex."""
     return next(h for h in count(1) if math.comb(h + goals, goals - 1) > points)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """What a candidate reaches if nothing stops it.
-
-    Attributes:
-        costs: Goals known exactly before training, to be minimised.
-        qualities: At each rung; more is better. Not a number where it diverged.
-        seconds: Training from the start to each rung.
-
-    Raises:
-        BadInput: There is no rung, or there are not as many seconds as qualities.
-    """
-
-    costs: tuple[float, ...]
-    qualities: tuple[float, ...]
-    seconds: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if not self.qualities or len(self.qualities) != len(self.seconds):
-            raise BadInput(
-                f"{len(self.qualities)} qualities and {len(self.seconds)} seconds: "
-                "expected one of each for every rung, and at least one rung"
-            )
-
-    def goals(self, rung: int) -> tuple[float, ...]:
-        """All goals at a rung, to be minimised."""
-        return *self.costs, -self.qualities[rung]
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What a race made of known curves.
-
-    Attributes:
-        stopped_at: For each candidate the rung it was stopped at; none if it got to its last.
-        seconds: Training of all of them.
-    """
-
-    stopped_at: tuple[int | None, ...]
-    seconds: float
-
-
-def replay(curves: Sequence[Curve], race: Race, scouted: int = 0) -> Replay:
-    """Race candidates whose curves are known, one after another.
-
-    Each is compared at each of its rungs but the last with all that earlier ones reached there,
-    stopped or not. At the last there is nothing left to save.
-
-    Args:
-        curves: In order of arrival, all with as many costs.
-        race: How hard they compete.
-        scouted: So many of the first are looked at at their first rung before any goes beyond it.
-
-    Raises:
-        BadInput: Curves that meet at a rung differ in how many costs they have.
-    """
-    reached: defaultdict[int, dict[int, tuple[float, ...]]] = defaultdict(dict)
-    for number, curve in enumerate(curves[:scouted]):
-        if len(curve.qualities) > 1:
-            reached[0][number] = curve.goals(0)
-    stopped_at: list[int | None] = []
-    seconds = 0.0
-    for number, curve in enumerate(curves):
-        last = len(curve.qualities) - 1
-        stopped = None
-        for rung in range(last):
-            goals = curve.goals(rung)
-            others = [found for other, found in reached[rung].items() if other != number]
-            reached[rung][number] = goals
-            if decide(others, goals, race) is Decision.STOP:
-                stopped = rung
-                break
-        stopped_at.append(stopped)
-        seconds += curve.seconds[last if stopped is None else stopped]
-    return Replay(tuple(stopped_at), seconds)

@@ -14,15 +14,9 @@ from protege.objectives import Candidate
 from protege.search.trial import Trial
 from protege.search.weights import SUMS, damage, seal
 from protege.spaces import BadInput
-from protege.spaces.cache import (
-    atomic,
-    raise_if_full,
-    remove,
-    remove_abandoned,
-    text_checksum,
-    write_text,
-)
-from protege.spaces.student import MANIFEST
+from protege.spaces.files.atomic import atomic, raise_if_full, remove, remove_abandoned, write_text
+from protege.spaces.files.hashing import text_checksum
+from protege.spaces.students.student import MANIFEST
 
 ARTIFACTS, CHECKPOINTS, RECORDS = "artifacts", "checkpoints", "records"
 

@@ -23,7 +23,8 @@ from protege.search.study import (
     written_by,
 )
 from protege.spaces import BadInput
-from protege.spaces.cache import atomic, digest, is_scratch_of, raise_if_full, write_text
+from protege.spaces.files.atomic import atomic, is_scratch_of, raise_if_full, write_text
+from protege.spaces.files.hashing import digest
 
 RUNS = Path("runs")
 """The folder of all runs, in the working directory or beside a database."""

@@ -66,7 +66,7 @@ from protege.spaces import (
     SearchSpace,
     Teacher,
 )
-from protege.spaces.saving import check_saves
+from protege.spaces.students.saving import check_saves
 
 
 @dataclass
@@ -87,9 +87,6 @@ class Search:
         seed: Fixes the proposals, the order of the data and all initialisation.
         sampler: An Optuna sampler in place of the default one.
         race: When a candidate is stopped on its way; none trains every one to the end.
-        warm_start: Whether a student starts from the weights of the most similar finished student
-            instead of the teacher's where it is nested in it; off, for then later trials have
-            learnt for longer than earlier ones and rank better for it.
         earlier: Runs of the same teacher, data and objectives over other spaces, or with other
             limits: what they have measured of members of this space is taken over, as trials of
             this study.
@@ -108,7 +105,6 @@ class Search:
     seed: int = 0
     sampler: Any = None
     race: Race | None = field(default_factory=Race)
-    warm_start: bool = False
     earlier: Sequence[str | Path] = field(default=(), repr=False)  # storages as well
     artifacts: str = ""
     private: bool = True
@@ -128,11 +124,6 @@ class Search:
         names = [objective.name for objective in self.objectives]
         if not names or len(set(names)) < len(names):
             raise BadInput(f"objectives {names}: expected at least one, and none of a name twice")
-        if self.warm_start and self.retention and self.retention.distillation.progressive:
-            raise BadInput(
-                "warm_start=True with progressive distillation: a student that starts deeper is "
-                "cut from the teacher; give one of the two"
-            )
         self._check_teacher()
         self.space = self.space.of(self.teacher, has_data=self.retention is not None)
         if self.retention is None:
@@ -168,8 +159,7 @@ class Search:
         Raises:
             BadInput: A limit cannot be met by any student, another process runs this study, or
                 the store of its artifacts cannot be used.
-            Mismatch: The study was made with another teacher, data, seed, space, objectives or
-                warm_start.
+            Mismatch: The study was made with another teacher, data, seed, space or objectives.
         """
         stopping = Stopping(trials, minutes, patience)
         self.stopwatch.seconds.clear()  # of an earlier run: the study has them already
@@ -368,7 +358,6 @@ class Search:
             objectives=self.objectives,
             folder=self._folder,
             race=self.race,
-            warm_start=self.warm_start,
             stopwatch=self.stopwatch,
             engine=engine,
             artifacts=Artifacts.of(ledger.study, self.artifacts),

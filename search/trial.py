@@ -7,8 +7,8 @@ from math import nan
 from typing import Any
 
 from protege.objectives import Measurement
-from protege.spaces.knobs import SIZES
 from protege.spaces.redaction import without_secrets
+from protege.spaces.space.knobs import SIZES
 
 
 class State(StrEnum):
@@ -40,7 +40,7 @@ class Trial:
             for it; a figure that was not measured is never on a front.
         rungs: What was measured at each rung, by steps of training, where candidates raced. The
             published measurement is that of the best of them.
-        weights: The checksum of its weights; empty if none were stored, or by an older version.
+        weights: The checksum of its weights; empty if none were stored.
         traceback: Of the exception that a failed trial ended with.
     """
 

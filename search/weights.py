@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
-from protege.spaces.cache import text_checksum, write_text
-from protege.spaces.student import MANIFEST
+from protege.spaces.files.atomic import write_text
+from protege.spaces.files.hashing import text_checksum
+from protege.spaces.students.student import MANIFEST
 
 SUMS = "checksums.json"
 """Lists the files of a trial's weights; it is not exported."""
@@ -31,8 +30,6 @@ def seal(folder: Path) -> str:
 def damage(folder: Path, expected: str = "") -> str:
     """Name the first damaged file in a folder of weights and what is wrong with it.
 
-    Weights of earlier versions have no checksums: of theirs it is checked that files can be read.
-
     Args:
         folder: The folder.
         expected: What `seal` returned when the weights were stored; not compared if empty.
@@ -44,22 +41,11 @@ def damage(folder: Path, expected: str = "") -> str:
         return f"{folder / MANIFEST} is missing"
     sums = _sums(folder)
     if sums is None:
-        if expected or (folder / SUMS).exists():
-            return f"{folder / SUMS} {_ALTERED}, or is missing"
-        unread = (folder / name for name in files_in(folder) if not _reads(folder / name))
-        return next((f"{path} {_ALTERED}" for path in unread), "")
+        return f"{folder / SUMS} {_ALTERED}, or is missing"
     if expected and text_checksum(sums) != expected:
         return f"{folder} has the weights of another trial or study"
     altered = (folder / name for name, digest in sums.items() if _digest(folder / name) != digest)
     return next((f"{path} {_ALTERED}, or is missing" for path in altered), "")
-
-
-def belongs(folder: Path, expected: str) -> bool:
-    """Whether a folder lists the files that were stored for a trial; does not read these."""
-    if not expected:
-        return (folder / MANIFEST).is_file()
-    sums = _sums(folder)
-    return sums is not None and text_checksum(sums) == expected
 
 
 def files_in(folder: Path) -> list[str]:
@@ -88,16 +74,3 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
-
-
-def _reads(path: Path) -> bool:
-    """Whether a JSON or safetensors file has its end, which a header says of the latter."""
-    try:
-        if path.suffix == ".json":
-            json.loads(path.read_text(encoding="utf-8"))
-        elif path.suffix == ".safetensors":
-            with safe_open(path, framework="pt"):
-                pass
-    except (OSError, ValueError, SafetensorError):
-        return False
-    return True

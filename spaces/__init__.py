@@ -1,10 +1,19 @@
 """What a student can be, and how it is cut from its teacher."""
 
-from protege.spaces.architecture import Architecture
-from protege.spaces.blueprint import Blueprint
-from protege.spaces.cache import Cache
-from protege.spaces.calibration import Calibration
-from protege.spaces.depth import layers_above
+from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.layer_policies import Contiguous, Greedy, Influence
+from protege.spaces.architecture.policies import Ends, First, Healing, LayerMap, Uniform
+from protege.spaces.architecture.unit_policies import (
+    Activation,
+    Magnitude,
+    Rotation,
+    Surgeon,
+    Taylor,
+    Wanda,
+)
+from protege.spaces.calibration.calibration import Calibration
+from protege.spaces.checkpoints.pooling import Embedder, Pooling
+from protege.spaces.checkpoints.tasks import Task
 from protege.spaces.errors import (
     BadInput,
     DiskFull,
@@ -15,15 +24,13 @@ from protege.spaces.errors import (
     Unsupported,
 )
 from protege.spaces.families import FAMILIES, Family, family_of
-from protege.spaces.kept import Kept
-from protege.spaces.measured import Contiguous, Greedy, Influence
-from protege.spaces.policies import Ends, First, Healing, LayerMap, Uniform
-from protege.spaces.pooling import Embedder, Pooling
-from protege.spaces.space import SearchSpace
-from protege.spaces.student import Initialisation, Student
-from protege.spaces.tasks import Task
+from protege.spaces.files.cache import Cache
+from protege.spaces.models.blueprint import Blueprint
+from protege.spaces.models.depth import layers_above
+from protege.spaces.space.space import SearchSpace
+from protege.spaces.students.selection import Kept
+from protege.spaces.students.student import Initialisation, Student
 from protege.spaces.teacher import Teacher
-from protege.spaces.widths import Activation, Magnitude, Rotation, Surgeon, Taylor, Wanda
 
 __all__ = [
     "FAMILIES",

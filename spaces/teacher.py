@@ -18,26 +18,30 @@ from transformers import (
 )
 from typing_extensions import Buffer
 
-from protege.spaces.architecture import Architecture
-from protege.spaces.blueprint import Blueprint
-from protege.spaces.cache import digest_of, tensor_bytes
-from protege.spaces.calibration import Calibration
-from protege.spaces.configuring import configured
+from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.unit_policies import rotation_of
+from protege.spaces.calibration.calibration import Calibration
+from protege.spaces.checkpoints.missing import check_finite, settle
+from protege.spaces.checkpoints.muted import quiet
+from protege.spaces.checkpoints.padding import pad_id, settle_pad
+from protege.spaces.checkpoints.pooling import Embedder, Pooling, read_pooling, reads_pairs
+from protege.spaces.checkpoints.positions import longest_text
+from protege.spaces.checkpoints.processors import read_processor, tokenizer_in, tokenizer_of
+from protege.spaces.checkpoints.source import (
+    as_bad_input,
+    hub_id_of,
+    place_of,
+    tell_of_attention,
+    usable,
+)
+from protege.spaces.checkpoints.tasks import Task, is_scored, read_as, task_of
 from protege.spaces.errors import Infeasible, Mismatch
 from protege.spaces.families import TOWERS, Family, family_of
-from protege.spaces.fresh import redrawn
-from protege.spaces.kept import Kept, Units, choose
-from protege.spaces.layout import Layout
-from protege.spaces.making import embedder, made
-from protege.spaces.missing import check_finite, settle
-from protege.spaces.padding import pad_id, settle_pad
-from protege.spaces.pooling import Embedder, Pooling, read_pooling, reads_pairs
-from protege.spaces.positions import longest_text
-from protege.spaces.processors import read_processor, tokenizer_in, tokenizer_of
-from protege.spaces.quiet import quiet
-from protege.spaces.rotation import check_turns
-from protege.spaces.saving import savable
-from protege.spaces.sharding import (
+from protege.spaces.files.cache import tensor_bytes
+from protege.spaces.files.hashing import digest_of
+from protege.spaces.models.blueprint import Blueprint
+from protege.spaces.models.layout import Layout
+from protege.spaces.models.placement import (
     Place,
     as_bad_placement,
     elsewhere,
@@ -46,17 +50,14 @@ from protege.spaces.sharding import (
     placed,
     weights,
 )
-from protege.spaces.source import (
-    as_bad_input,
-    hub_id_of,
-    place_of,
-    tell_of_attention,
-    usable,
-)
-from protege.spaces.student import Initialisation, Student
-from protege.spaces.tasks import Task, is_scored, read_as, task_of
-from protege.spaces.vocabulary import choose_tokens, must_keep, renumbered
-from protege.spaces.widths import rotation_of
+from protege.spaces.students.builder import embedder, made
+from protege.spaces.students.config import configured
+from protege.spaces.students.random_init import redrawn
+from protege.spaces.students.rotation import check_turns
+from protege.spaces.students.saving import savable
+from protege.spaces.students.selection import Kept, Units, choose
+from protege.spaces.students.student import Initialisation, Student
+from protege.spaces.vocabulary.tokenizer import choose_tokens, must_keep, renumbered
 
 
 @dataclass(frozen=True, eq=False)
@@ -372,6 +373,10 @@ class Teacher:
         if vocab is not None:
             own = type(own)(**renumbered(own.to_dict(), vocab))
         return savable(own)
+
+    def with_model(self, model: PreTrainedModel, pooling: Pooling | None) -> "Teacher":
+        """Return a teacher with another model of the family and its pooling."""
+        return replace(self, model=model, pooling=pooling)
 
     def embedder(self) -> Embedder | None:
         """The teacher with its pooling; none where it is not for sentence vectors."""

@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING
 
 from protege.search.cli import guarded
 from protege.spaces import FAMILIES, Family, Task
-from protege.spaces.cache import write_text
+from protege.spaces.files.atomic import write_text
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- families: python -m studies.families -->", "<!-- end of families -->"

@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from protege.objectives.distillation.training import Training
 from protege.spaces import Teacher
-from protege.spaces.private import OVERRIDE
+from protege.spaces.files.private import OVERRIDE
 from tests.tiny import CASES, Case
 
 if OVERRIDE not in os.environ:

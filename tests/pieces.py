@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import BertTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from protege.spaces import Teacher
-from protege.spaces.vocabulary import choose_tokens
+from protege.spaces.vocabulary.tokenizer import choose_tokens
 from tests.tiny import CASES, SPECIAL
 
 LINES = [line.strip() for text in topics.values() for line in text.splitlines()][:4000]

@@ -19,6 +19,26 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("spaces", "objectives", "search", "studies")
 """Each may import the ones before it."""
 
+ORDER = {
+    "spaces": (
+        "redaction",
+        "errors",
+        "remaining",
+        "files",
+        "families",
+        "architecture",
+        "checkpoints",
+        "models",
+        "residual",
+        "calibration",
+        "vocabulary",
+        "students",
+        "teacher",
+        "space",
+    ),
+}
+"""The folders and root modules of each room; each may import the ones before it."""
+
 HOMES = {
     "optuna": {"search/study/"},
     "sqlalchemy": {"search/study/"},
@@ -74,6 +94,32 @@ def test_imports_go_one_way(path: Path) -> None:
     mine = ROOMS.index(path.relative_to(ROOT).parts[0])
     rooms = {room for module in imports(path) if (room := room_of(module))}
     assert rooms <= set(ROOMS[: mine + 1])
+
+
+def unit_of(module: str) -> str | None:
+    """The folder or root module of a room that an imported module is in; None for the room."""
+    parts = module.split(".")
+    return parts[2] if parts[0] == "protege" and len(parts) > 2 else None
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
+def test_folders_of_a_room_import_one_way(path: Path) -> None:
+    room, *rest = path.relative_to(ROOT).with_suffix("").parts
+    if room not in ORDER or rest == ["__init__"]:
+        return
+    order = ORDER[room]
+    mine = order.index(rest[0])
+    inside = [module for module in imports(path) if room_of(module) == room]
+    assert all(unit_of(module) in order for module in inside), "import what a room's folders define"
+    below = {module for module in inside if order.index(str(unit_of(module))) > mine}
+    assert not below
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_the_order_names_every_folder(room: str) -> None:
+    found = {path.stem for path in (ROOT / room).iterdir() if path.suffix == ".py"}
+    found |= {path.parent.name for path in (ROOT / room).glob("*/__init__.py")}
+    assert found - {"__init__", "__main__"} == set(ORDER[room])
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

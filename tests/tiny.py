@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from protege.spaces import Pooling, Student, Task, Teacher, family_of
-from protege.spaces.pooling import write_sentence_transformer
+from protege.spaces.checkpoints.pooling import write_sentence_transformer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = tuple(f"w{number}" for number in range(91))

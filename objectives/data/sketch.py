@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from protege.objectives.data.example import Example
 from protege.objectives.data.picture import Picture
-from protege.spaces.cache import digest
+from protege.spaces.files.hashing import digest
 
 Size = Callable[[Example], float]
 """What an example counts for."""

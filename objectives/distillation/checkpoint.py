@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from protege.objectives.objective import Measurement, Rung
-from protege.spaces.cache import read_tensors, write_tensors
+from protege.spaces.files.cache import read_tensors, write_tensors
 
 WORTH_SECONDS = 20.0
 """Nothing is written where less than this would be lost: a small student is soon retrained, and a

@@ -8,8 +8,8 @@ from torch.nn.utils import skip_init
 
 from protege.objectives.distillation.inside import Match, Pair, Watch, matched
 from protege.spaces import BadInput, Student, Teacher
-from protege.spaces.insides import layers_of_stacks
-from protege.spaces.layout import Layout
+from protege.spaces.models.attention import layers_of_stacks
+from protege.spaces.models.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from protege.spaces import BadInput, Mismatch, ProtegeError, Student, Teacher, Unsupported
-from protege.spaces.batches import real_tokens
-from protege.spaces.configuring import layers_of
+from protege.spaces.models.batches import real_tokens
+from protege.spaces.students.config import layers_of
 
 
 @runtime_checkable

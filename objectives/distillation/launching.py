@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from protege.objectives.distillation.sharding import configuration
 from protege.objectives.parcel import hand_over
 from protege.spaces import ProtegeError
-from protege.spaces.cache import read_tensors
-from protege.spaces.locks import locked
+from protege.spaces.files.cache import read_tensors
+from protege.spaces.files.locks import locked
 
 if TYPE_CHECKING:
     from protege.objectives.distillation.training import Training

@@ -17,7 +17,7 @@ from protege.objectives.distillation.sequences import Sequences, tokens_in
 from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.distillation.wording import encoded, sequences, texts_of
 from protege.spaces import BadInput, Teacher, Unsupported
-from protege.spaces.cache import digest
+from protege.spaces.files.hashing import digest
 
 
 @dataclass(frozen=True, eq=False)

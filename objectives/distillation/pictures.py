@@ -15,8 +15,9 @@ from protege.objectives.distillation.classes import ClassLesson
 from protege.objectives.distillation.labels import Classes
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.spaces import BadInput, Teacher
-from protege.spaces.batches import IMAGE
-from protege.spaces.cache import digest, tensor_bytes
+from protege.spaces.files.cache import tensor_bytes
+from protege.spaces.files.hashing import digest
+from protege.spaces.models.batches import IMAGE
 
 KEPT_BYTES = 2**30
 """Pixel values that are kept in memory; where there are more, each batch makes its own."""

@@ -11,13 +11,13 @@ from torch import nn
 
 from protege.objectives.candidate import Candidate
 from protege.spaces import Architecture, BadInput, Calibration, Infeasible, Kept, Student, Teacher
-from protege.spaces.architecture import nearest
-from protege.spaces.importance import layers_by_stack
-from protege.spaces.kept import KeptLayer, choose
-from protege.spaces.layers import skipping
-from protege.spaces.layout import Layout, Slot
-from protege.spaces.pinned import pinned
-from protege.spaces.policies import LayerPolicy
+from protege.spaces.architecture.architecture import nearest
+from protege.spaces.architecture.policies import LayerPolicy
+from protege.spaces.calibration.importance import layers_by_stack
+from protege.spaces.calibration.layers import skipping
+from protege.spaces.models.layout import Layout, Slot
+from protege.spaces.students.pinned import pinned
+from protege.spaces.students.selection import KeptLayer, choose
 
 
 @dataclass(frozen=True)

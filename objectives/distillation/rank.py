@@ -25,8 +25,9 @@ from protege.objectives.distillation.training import State, Training, state_of
 from protege.objectives.lease import working
 from protege.objectives.parcel import unpacked
 from protege.spaces import Embedder, ProtegeError
-from protege.spaces.cache import write_tensors, write_text
-from protege.spaces.locks import locked
+from protege.spaces.files.atomic import write_text
+from protege.spaces.files.cache import write_tensors
+from protege.spaces.files.locks import locked
 
 
 def main() -> None:

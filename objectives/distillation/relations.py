@@ -9,8 +9,8 @@ from torch.nn.functional import kl_div, log_softmax
 
 from protege.objectives.distillation.inside import Pair, Watch, matched, numbered
 from protege.spaces import BadInput, Student, Teacher
-from protege.spaces.insides import KINDS, Attention, Projection, attention_of
-from protege.spaces.layout import Layout
+from protege.spaces.models.attention import KINDS, Attention, Projection, attention_of
+from protege.spaces.models.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from protege.objectives.distillation.lesson import Lesson, Targets
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.lease import working
 from protege.spaces import Cache, Mismatch
-from protege.spaces.cache import Key
-from protege.spaces.sharding import is_sharded
-from protege.spaces.shelf import rows
+from protege.spaces.files.block_file import rows
+from protege.spaces.files.hashing import Key
+from protege.spaces.models.placement import is_sharded
 
 BLOCK = 256
 """Sequences whose answers are written at a time; what a process that is killed loses at most."""

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from protege.objectives.distillation.questions import Batch, Questions, starts
 from protege.spaces import Unsupported
-from protege.spaces.cache import digest, tensor_bytes
+from protege.spaces.files.cache import tensor_bytes
+from protege.spaces.files.hashing import digest
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.distillation.sequences import Sequences, tokens_in
 from protege.spaces import Infeasible, Teacher
-from protege.spaces.positions import longest_text
-from protege.spaces.vocabulary import expansions
+from protege.spaces.checkpoints.positions import longest_text
+from protege.spaces.vocabulary.tokenizer import expansions
 
 
 @dataclass(frozen=True, eq=False)

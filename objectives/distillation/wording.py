@@ -6,7 +6,7 @@ from typing import Any
 from protege.objectives.data.example import Example
 from protege.objectives.distillation.sequences import Sequences
 from protege.spaces import BadInput, Teacher
-from protege.spaces.padding import rows_of
+from protege.spaces.checkpoints.padding import rows_of
 
 CHARACTERS = 6
 """Characters of a token, at most on average: so much text fills as many sequences as asked for."""

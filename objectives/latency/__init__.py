@@ -4,7 +4,7 @@ from protege.objectives.latency.accelerator import Accelerator
 from protege.objectives.latency.android import Android
 from protege.objectives.latency.bundle import write_bundle
 from protege.objectives.latency.comparison import Compared, compare
-from protege.objectives.latency.estimator import ERROR_FLOOR, Grade, seed_estimate
+from protege.objectives.latency.estimator import ERROR_FLOOR, Grade
 from protege.objectives.latency.imported import Imported
 from protege.objectives.latency.latency import Latency
 from protege.objectives.latency.models import Checkpoint
@@ -31,6 +31,5 @@ __all__ = [
     "Unmeasured",
     "Workload",
     "compare",
-    "seed_estimate",
     "write_bundle",
 ]

@@ -21,8 +21,9 @@ from protege.objectives.latency.runtimes import Precision
 from protege.objectives.latency.ssh import exporting_runtime
 from protege.objectives.latency.target import program_job
 from protege.objectives.latency.workload import Workload
-from protege.spaces.cache import atomic, canonical, digest
 from protege.spaces.errors import BadInput
+from protege.spaces.files.atomic import atomic
+from protege.spaces.files.hashing import canonical, digest
 
 RESULTS = "protege-results-1"
 """Names the format of what comes back."""

@@ -21,8 +21,8 @@ from protege.objectives.latency.runtimes import (
 from protege.objectives.latency.target import LocalCPU, Target, available_cores
 from protege.objectives.latency.timing import Timing
 from protege.objectives.latency.workload import Workload
-from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
+from protege.spaces.models.blueprint import Blueprint
 
 _WORKLOAD = Workload(batch_size=1, prompt_tokens=64)
 _AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")

@@ -160,12 +160,3 @@ def grade(traces: Sequence[Trace], threads: int) -> Grade:
     if share < 0.6:
         return Grade.B
     return Grade.C if threads == 1 else Grade.UNRELIABLE
-
-
-def seed_estimate(wall_ms: Sequence[float]) -> float:
-    """The usual recipe, kept to be compared with: the mean of 100 calls after 10 to warm up.
-
-    Args:
-        wall_ms: Times of consecutive calls of one model, 110 or more.
-    """
-    return fmean(wall_ms[10:110])

@@ -15,8 +15,8 @@ from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.target import Unmeasured
 from protege.objectives.latency.workload import Workload
-from protege.spaces.cache import digest
 from protege.spaces.errors import BadInput
+from protege.spaces.files.hashing import digest
 
 _FEWEST = 3
 _LEAST_MS = 1e-6

@@ -21,8 +21,8 @@ from protege.objectives.latency.target import Target, Unmeasured
 from protege.objectives.latency.timing import Part, Timing
 from protege.objectives.latency.workload import Workload
 from protege.objectives.objective import Cost, Direction, Measurement
-from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
+from protege.spaces.models.blueprint import Blueprint
 
 
 @dataclass(frozen=True)

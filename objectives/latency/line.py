@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from protege.objectives.latency.conversation import Broken, framed
-from protege.spaces.cache import digest
 from protege.spaces.errors import Unavailable, Unsupported
-from protege.spaces.locks import locked, of_this_user
+from protege.spaces.files.hashing import digest
+from protege.spaces.files.locks import locked, of_this_user
 
 CONNECT_S = 10
 """Seconds until a host that does not answer counts as out of reach."""

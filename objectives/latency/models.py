@@ -12,9 +12,9 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import PreTrainedModel
 
-from protege.spaces.blueprint import Blueprint
+from protege.spaces.checkpoints.positions import positions_in
 from protege.spaces.errors import BadInput
-from protege.spaces.positions import positions_in
+from protege.spaces.models.blueprint import Blueprint
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from protege.objectives.latency.device.main import FRAME
 from protege.objectives.latency.job import Job
 from protege.objectives.lease import alone
 from protege.spaces.errors import Unsupported
-from protege.spaces.private import made_private, private_folder
+from protege.spaces.files.private import made_private, private_folder
 
 INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
 """The environment variable by which `torch.compile` is told where to keep what it compiles."""

@@ -5,7 +5,7 @@ import zipfile
 from functools import cache
 from importlib.resources import files
 
-from protege.spaces.cache import digest
+from protege.spaces.files.hashing import digest
 
 _PACKAGE = "protege.objectives.latency.device"
 _BEGIN = f"import sys\nfrom {_PACKAGE}.main import main\nsys.exit(main())\n"

@@ -19,10 +19,11 @@ from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import Checkpoint, Model, described
 from protege.objectives.latency.runtimes import Precision, Runtime
 from protege.objectives.latency.workload import Workload
-from protege.spaces.cache import atomic, canonical, digest, remove
 from protege.spaces.errors import DiskFull, ProtegeError
-from protege.spaces.locks import locked
-from protege.spaces.private import made_own
+from protege.spaces.files.atomic import atomic, remove
+from protege.spaces.files.hashing import canonical, digest
+from protege.spaces.files.locks import locked
+from protege.spaces.files.private import made_own
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "protege" / "programs"
 MOST_BYTES = 8 * 2**30

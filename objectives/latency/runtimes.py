@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from protege.spaces.errors import BadInput
 
@@ -206,6 +206,3 @@ def installed(python: str) -> Mapping[str, str]:
             "interpreter, of Python 3.11 or newer"
         ) from error
     return found
-
-
-PRECISIONS: tuple[str, ...] = get_args(Precision)

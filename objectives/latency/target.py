@@ -24,9 +24,9 @@ from protege.objectives.latency.runtimes import (
 )
 from protege.objectives.latency.workload import Workload
 from protege.objectives.lease import alone
-from protege.spaces.cache import atomic, remove
 from protege.spaces.errors import BadInput, ProtegeError
-from protege.spaces.private import private_folder
+from protege.spaces.files.atomic import atomic, remove
+from protege.spaces.files.private import private_folder
 
 _TRIES = 3
 

@@ -18,7 +18,7 @@ from protege.search.engines.seat import Seat
 from protege.search.engines.task import Task, prepare
 from protege.search.trial import State, Trial
 from protege.spaces import BadInput
-from protege.spaces.cache import remove
+from protege.spaces.files.atomic import remove
 
 ASKS_S = 2.0
 """How often actors are asked what they are at."""

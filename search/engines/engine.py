@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from protege.objectives import Measurement
@@ -20,14 +19,12 @@ class Job:
     Attributes:
         number: The number of its trial.
         architecture: Its sizes and policies.
-        stored: Students whose weights it may start from, by their folders.
         known: What somebody else has measured of it already, by the objectives' names.
         seconds: What that took, by phase.
     """
 
     number: int
     architecture: Architecture
-    stored: Mapping[Path, Architecture] = field(default_factory=dict)
     known: Mapping[str, Measurement] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
 

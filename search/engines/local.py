@@ -14,7 +14,7 @@ from protege.search.engines.process import Process
 from protege.search.engines.task import Task, prepare
 from protege.search.engines.working import READY
 from protege.spaces import BadInput
-from protege.spaces.cache import remove
+from protege.spaces.files.atomic import remove
 
 logger = logging.getLogger("protege")
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from protege.objectives import Candidate, Objective
@@ -11,10 +10,9 @@ from protege.objectives.parcel import hand_over, unpacked
 from protege.search.engines.engine import Job
 from protege.search.evaluating import Evaluation
 from protege.search.results import checkpoint
-from protege.search.warm import warm
 from protege.spaces import Architecture, SearchSpace
-from protege.spaces.cache import remove_abandoned
-from protege.spaces.private import made_own
+from protege.spaces.files.atomic import remove_abandoned
+from protege.spaces.files.private import made_own
 
 FOLDER, FILE = "workers", "task.pt"
 """Where in a run folder the task and what workers print are, and what the task is called there."""
@@ -45,9 +43,6 @@ class Task:
         candidate = replace(
             self.candidate(job.architecture), checkpoint=checkpoint(self.folder, job.number)
         )
-        if job.stored:
-            inherit = partial(warm, candidate.teacher, self.space, job.stored)
-            candidate = replace(candidate, inherit=inherit)
         return Evaluation(
             number=job.number,
             candidate=candidate,

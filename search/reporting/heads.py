@@ -12,8 +12,8 @@ from protege.search.heads import HeadScores
 from protege.search.reporting.figures import LIGHT, layout, style_axes
 from protege.search.reporting.parts import Cell, Column, Plot, Table, plot, render
 from protege.search.reporting.wording import significant
-from protege.spaces.cache import atomic, write_text
-from protege.spaces.policies import HeadsBy
+from protege.spaces.architecture.policies import HeadsBy
+from protege.spaces.files.atomic import atomic, write_text
 
 MEANINGS: dict[HeadsBy, str] = {
     "activation": "how active the head is: the norm of what it puts out",

@@ -34,7 +34,7 @@ from protege.search.reporting.wording import (
     unimproved,
 )
 from protege.search.trial import State, Trial
-from protege.spaces.cache import write_text
+from protege.spaces.files.atomic import write_text
 
 if TYPE_CHECKING:
     from protege.search.front import Front

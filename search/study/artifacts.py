@@ -20,7 +20,7 @@ from protege.search.study.storage import PATIENCE_S, insist
 from protege.search.study.store import Store, is_away, reason, refusals
 from protege.search.weights import damage
 from protege.spaces import BadInput
-from protege.spaces.cache import atomic, remove
+from protege.spaces.files.atomic import atomic, remove
 
 NAME = re.compile(r"(?P<folder>trial-\d+)-[0-9a-f]{16}\.zip")
 """Of an artifact: the folder that it holds, and a hash of its content."""
@@ -76,11 +76,6 @@ class Artifacts:
         kept = {path.name: path for path in front}
         if self._settled != set(kept) and self._done(lambda: self._settle(kept.values())):
             self._settled = set(kept)
-
-    def fetch(self, stored: Path) -> None:
-        """Bring the weights of a trial into their folder, if they are in the store alone."""
-        if damage(stored):
-            self._done(lambda: _bring(self.store, declared(self.study), stored))
 
     def _done(self, operation: Callable[[], object]) -> bool:
         """Do what can be done twice, however long the store is away; whether it was done."""

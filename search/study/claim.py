@@ -19,7 +19,7 @@ from protege.search.lock import held, refused
 from protege.search.study.explaining import reached
 from protege.search.study.locating import database_path
 from protege.search.study.storage import server_url
-from protege.spaces.cache import digest
+from protege.spaces.files.hashing import digest
 
 GRACE_S = 5.0
 """A server needs a moment to see that a process was killed, and to let go of what it held."""

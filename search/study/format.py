@@ -9,7 +9,7 @@ from optuna.study import Study
 
 from protege.spaces import BadInput
 
-FORMAT = 1
+FORMAT = 2
 """The format of what is stored in a study and in its run folder. Raise it with any change that an
 earlier protege would misread, or that misreads what an earlier one wrote."""
 
@@ -17,7 +17,6 @@ RUN = "run"
 """The user attribute with the random id of a study, which its run folder has too."""
 
 _FORMAT = "format"
-_OLDER = "earlier"
 
 
 def written_by() -> dict[str, Any]:
@@ -35,23 +34,23 @@ def check_format(found: Any, what: str) -> None:
     Raises:
         BadInput: The error says which version reads them.
     """
-    known = found if isinstance(found, Mapping) else {"format": None if found else 0}
-    number, wrote = known.get("format"), known.get("protege", _OLDER)
-    if not (isinstance(number, int) and isinstance(wrote, str)):
-        raise BadInput(f"{what}: its format is recorded as {found!r}; the record is damaged")
-    if number == FORMAT:
-        return
-    here = f"this is protege {version('protege')}, which reads format {FORMAT}"
-    if number > FORMAT:
-        raise BadInput(
-            f"{what}: written by protege {wrote} in format {number}; {here}: install "
-            f'"protege>={wrote}" to read it'
-        )
-    by = f"protege {wrote} in format {number}"
-    raise BadInput(
-        f"{what}: written by {'a protege before formats' if wrote == _OLDER else by}; {here}: read "
-        "it with that version, or run the study again under another name"
-    )
+    known: Any = {"format": 0, "protege": "before 0.1"} if found is None else found
+    read = (known.get("format"), known.get("protege")) if isinstance(known, Mapping) else ()
+    match read:
+        case (int(number), str(wrote)) if number == FORMAT:
+            return
+        case (int(number), str(wrote)):
+            advice = (
+                f'install "protege>={wrote}"'
+                if number > FORMAT
+                else "run the study again under another name, or read it with the version it is of"
+            )
+            raise BadInput(
+                f"{what}: written by protege {wrote} in format {number}; "
+                f"protege {version('protege')} reads format {FORMAT} only: {advice}"
+            )
+        case _:
+            raise BadInput(f"{what}: its format is recorded as {found!r}; the record is damaged")
 
 
 def run_of(study: Study, storage: str) -> str:

@@ -16,11 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 from protege.search.goals import Goals
 from protege.search.study.curves import RUNG, STOPPED_AT
 from protege.search.study.explaining import undamaged
-from protege.search.study.sampler import UniqueSampler
+from protege.search.study.sampler import UniqueSampler, suggested
 from protege.search.study.storage import asked_for, calm, insist, open_storage
 from protege.search.trial import State, Trial
 from protege.spaces import Architecture, Mismatch, SearchSpace
-from protege.spaces.cache import text_checksum
+from protege.spaces.files.hashing import text_checksum
 from protege.spaces.redaction import without_secrets
 
 _TOLD = {
@@ -32,7 +32,7 @@ _TOLD = {
 }
 
 CHECKSUM = "checksum"
-"""The attribute that holds the checksum of a trial's record; older studies have none."""
+"""The attribute that holds the checksum of a trial's record."""
 
 DIED = "died"
 """The attribute that holds why processes died over a trial."""
@@ -82,7 +82,7 @@ class Ledger:
         if known:
             self._in_hand.add(trial.number)
             return trial.number, self.space.by_key[known]
-        params = {knob.name: knob.suggest(trial) for knob in self.space.knobs}
+        params = {knob.name: suggested(trial, knob) for knob in self.space.knobs}
         asked = [self.space.by_key[key] for key in asked_for(self.study)]
         architecture = self.space.nearest(params, excluding=asked)
         trial.set_user_attr("key", architecture.key())
@@ -243,10 +243,10 @@ def _read(stored: FrozenTrial, study: str) -> Trial:
     """
     own = stored.user_attrs
     with undamaged(f"study {study!r}, trial {stored.number}", "restore a copy of the storage"):
-        if own.get(CHECKSUM) not in {None, text_checksum(own["protege"])}:
+        if own[CHECKSUM] != text_checksum(own["protege"]):
             raise ValueError("altered after it was written")
         trial = Trial.of_record(own["protege"])
-        if (trial.number, trial.key) != (stored.number, own.get("key", trial.key)):
+        if (trial.number, trial.key) != (stored.number, own["key"]):
             raise ValueError("another trial's")
         return trial
 

@@ -8,13 +8,13 @@ import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from threadpoolctl import threadpool_limits
 
 from protege.search.study.gaussian import MemberGP
 from protege.search.study.storage import asked_for, calm
 from protege.spaces import Architecture, SearchSpace
-from protege.spaces.knobs import Knob
+from protege.spaces.space.knobs import Knob, Value
 
 GP_TRIALS = 250
 """Up to so many trials a Gaussian process proposes best; beyond, it costs too much."""
@@ -112,6 +112,14 @@ def one_thread() -> Iterator[None]:
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     """What Optuna knows of every knob."""
     return {knob.name: _distribution(knob) for knob in space.knobs}
+
+
+def suggested(trial: Trial, knob: Knob) -> Value:
+    """Return the trial's value of a knob; a size may be between those of two members."""
+    if not knob.is_size:
+        return str(trial.suggest_categorical(knob.name, [str(value) for value in knob.values]))
+    low, high = int(knob.values[0]), int(knob.values[-1])
+    return trial.suggest_int(knob.name, low, high, step=knob.step)
 
 
 def _distribution(knob: Knob) -> BaseDistribution:

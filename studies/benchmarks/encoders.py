@@ -6,7 +6,7 @@ from functools import cache
 from transformers import BertConfig
 
 from protege.spaces import Architecture
-from protege.spaces.blueprint import Blueprint
+from protege.spaces.models.blueprint import Blueprint
 from studies.benchmarks.start_encoder import minilm
 
 

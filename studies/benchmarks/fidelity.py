@@ -6,19 +6,14 @@ command goes on where it was.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from protege.objectives import Candidate, Retention, Stopwatch
 from protege.search import Search
-from protege.search.agreement import FEWEST, agreement
 from protege.search.fidelity import Fidelity, measured
 from protege.search.progress import watching
-from protege.search.results import artifact, keep
-from protege.search.warm import warm
 from protege.spaces import Architecture
 from studies import minilm_cpu, smollm2_cpu
 from studies.benchmarks.figures import FOLDER, Figure
@@ -75,54 +70,6 @@ def smollm2(*, quick: bool) -> Iterator[Figure]:
     yield from agreeing(fidelity(smollm2_cpu.study(), "smollm2", count), "smollm2", "at least 0.7")
 
 
-def warm_start(*, quick: bool) -> Iterator[Figure]:
-    """The same students of MiniLM, each started from the nearest earlier one it is nested in.
-
-    In a study only those on the front pass their weights on; here all do, for more of an effect.
-    """
-    search, count = minilm_cpu.search, 3 if quick else STUDENTS["minilm"]
-    plain = fidelity(search, "minilm", count)
-    with TemporaryDirectory() as scratch:
-        taught = [*_one_after_another(search, drawn(search, "minilm", count), Path(scratch))]
-    warmed = agreement([one.value for one in taught], [run.long for run in plain.runs], FEWEST)
-    last = max(plain.by_rung)
-    cold = agreement([run.rungs[last] for run in plain.runs], [r.long for r in plain.runs], FEWEST)
-    for label, one in (("from the teacher", cold), ("warm", warmed)):
-        yield Figure(f"kendall, {label}", one.kendall, *one.kendall_interval)
-    pairs = [(w, run.rungs[last]) for w, run in zip(taught, plain.runs, strict=True) if w.is_heir]
-    gains = [warm.value - value for warm, value in pairs]
-    yield Figure.of("retention gained by heirs", gains, "", f"{len(gains)} of {count} are heirs")
-    steps = [min((s for s, v in w.rungs.items() if v >= value), default=last) for w, value in pairs]
-    saved = "steps of an heir until it is worth what it is from the teacher"
-    yield Figure.of(saved, [float(step) for step in steps], "", f"{last} from the teacher")
-
-
-@dataclass(frozen=True)
-class _Warm:
-    """A student that may have started from another one: whether, and its retention by steps."""
-
-    is_heir: bool
-    rungs: Mapping[int, float]
-
-    @property
-    def value(self) -> float:
-        return self.rungs[max(self.rungs)]
-
-
-def _one_after_another(
-    search: Search, students: Sequence[Architecture], folder: Path
-) -> Iterator[_Warm]:
-    stored: dict[Path, Architecture] = {}
-    for number, architecture in enumerate(students):
-        begin = partial(warm, search.teacher, search.space, dict(stored))
-        heir = begin(architecture, search.calibration) is not None
-        candidate = replace(_anew(search, architecture), inherit=begin)
-        rungs = _retention(search).rungs(candidate)
-        yield _Warm(heir, {rung.step: rung.published.value for rung in rungs})
-        keep(folder, number, candidate)
-        stored[artifact(folder, number)] = architecture
-
-
 if __name__ == "__main__":
-    parts = {"minilm": minilm, "smollm2": smollm2, "warm": warm_start}
+    parts = {"minilm": minilm, "smollm2": smollm2}
     run_parts("fidelity", __doc__ or "", parts)

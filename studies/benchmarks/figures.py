@@ -10,7 +10,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from protege.spaces.cache import write_text
+from protege.spaces.files.atomic import write_text
 
 FOLDER = Path("runs/benchmarks")
 

@@ -26,7 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from protege.objectives import Distillation, Memory, Retention, Texts
 from protege.search import Search
 from protege.spaces import SearchSpace, Teacher
-from protege.spaces.memory import resident_bytes
+from protege.spaces.files.memory import resident_bytes
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
 

@@ -85,7 +85,6 @@ def protege(
             objectives=[tabulated.RETENTION],
             folder=Path(folder),
             race=race,
-            warm_start=False,
             stopwatch=Stopwatch(),
             engine=TableEngine(table, spent.append, halts=race is not None),
         )

@@ -7,6 +7,7 @@ Training is counted in steps times seconds a step.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from protege.search import Front, Search, Trial
 from protege.search.coordinator import SCOUTED
-from protege.search.racing import Curve, Race, replay
+from protege.search.racing import Decision, Race, decide
 from studies import minilm_cpu
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
@@ -80,21 +81,44 @@ def spent(front: Front, race: Race) -> Spent:
 def _stopped(front: Front, trials: Sequence[Trial], race: Race) -> dict[int, int]:
     """The step that each stopped trial gets to."""
     costs = [goal for goal in front.goals.goals if goal.name != "retention"]
-    curves = [
-        Curve(
-            costs=tuple(goal.sign * trial.measurements[goal.name].value for goal in costs),
-            qualities=tuple(accumulate(trial.rungs.values(), max)),
-            seconds=tuple(_seconds(trial, step) for step in trial.rungs),
-        )
-        for trial in trials
-    ]
+    curves = []
+    for trial in trials:
+        cost = [goal.sign * trial.measurements[goal.name].value for goal in costs]
+        curves.append([[*cost, -best] for best in accumulate(trial.rungs.values(), max)])
     never = {front.teacher.number if front.teacher else -1, 0, 1}  # the baselines come first
-    found = zip(trials, replay(curves, race, SCOUTED).stopped_at, strict=True)
+    found = zip(trials, replay(curves, race), strict=True)
     return {
         trial.number: list(trial.rungs)[rung]
         for trial, rung in found
         if rung is not None and trial.number not in never
     }
+
+
+def replay(curves: Sequence[Sequence[Sequence[float]]], race: Race) -> list[int | None]:
+    """Race candidates whose figures at every rung are known, one after another.
+
+    Each is compared at each of its rungs but the last with all that earlier ones reached there,
+    stopped or not. The first `SCOUTED` are compared at their first rung before any goes beyond it.
+
+    Args:
+        curves: For each candidate, in order of arrival, its goals at each rung, to be minimised.
+        race: How hard they compete.
+
+    Returns:
+        For each candidate the rung it was stopped at, or None if it got to its last.
+    """
+    reached: defaultdict[int, dict[int, Sequence[float]]] = defaultdict(dict)
+    reached[0] = {at: curve[0] for at, curve in enumerate(curves[:SCOUTED]) if len(curve) > 1}
+    stopped: list[int | None] = []
+    for number, curve in enumerate(curves):
+        stopped.append(None)
+        for rung, goals in enumerate(curve[:-1]):
+            others = [found for other, found in reached[rung].items() if other != number]
+            reached[rung][number] = goals
+            if decide(others, goals, race) is Decision.STOP:
+                stopped[-1] = rung
+                break
+    return stopped
 
 
 def _seconds(trial: Trial, step: int | None) -> float:

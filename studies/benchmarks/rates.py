@@ -25,7 +25,7 @@ from protege.search.goals import Goals
 from protege.search.progress import watching
 from protege.search.trial import State, Trial
 from protege.spaces import Architecture
-from protege.spaces.cache import write_text
+from protege.spaces.files.atomic import write_text
 from studies import minilm_cpu
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts

@@ -29,7 +29,7 @@ from optuna.samplers import (
 )
 
 from protege.search.racing import Race
-from protege.spaces.cache import write_text
+from protege.spaces.files.atomic import write_text
 from studies.benchmarks import tabulated
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts

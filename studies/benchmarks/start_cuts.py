@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from protege.spaces import Architecture, Calibration, First, Student, Teacher, Uniform
-from protege.spaces.policies import Healing, LayerPolicy, WidthPolicy
+from protege.spaces.architecture.policies import Healing, LayerPolicy, WidthPolicy
 from studies.benchmarks.figures import Figure
 
 UNITS = {"KL": "nats"}

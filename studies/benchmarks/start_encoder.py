@@ -30,7 +30,7 @@ from protege.spaces import (
     Uniform,
     Wanda,
 )
-from protege.spaces.policies import Healing
+from protege.spaces.architecture.policies import Healing
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.start_cuts import Choice, Cut, Subject, calibrated, choices
 from studies.snippets import snippets

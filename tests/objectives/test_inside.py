@@ -32,7 +32,7 @@ from protege.spaces import (
     Teacher,
     Unsupported,
 )
-from protege.spaces.insides import attention_of
+from protege.spaces.models.attention import attention_of
 from tests.tiny import ZOO, inputs_of, texts
 
 Given = dict[str, Tensor]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from protege.objectives.lease import alone, working
-from protege.spaces.private import OVERRIDE
+from protege.spaces.files.private import OVERRIDE
 
 Lease = Callable[[], AbstractContextManager[None]]
 

@@ -24,7 +24,7 @@ from protege.objectives.latency.comparison import check_fits
 from protege.objectives.retention import lesson_of
 from protege.search import Search
 from protege.spaces import BadInput, Cache, First, SearchSpace, Task, Teacher
-from protege.spaces.blueprint import Blueprint
+from protege.spaces.models.blueprint import Blueprint
 from tests.objectives.candidates import itself
 from tests.tiny import WORDS, ZOO, save, texts
 

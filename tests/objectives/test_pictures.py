@@ -15,7 +15,7 @@ from protege.objectives.distillation.pictures import PictureLesson, Pictures
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.retention import lesson_of
 from protege.spaces import BadInput, Cache, Task, Teacher
-from protege.spaces.batches import IMAGE
+from protege.spaces.models.batches import IMAGE
 from tests.objectives.candidates import half, itself
 from tests.tiny import ZOO
 

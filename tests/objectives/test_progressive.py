@@ -27,8 +27,8 @@ from protege.spaces import (
     Teacher,
     Uniform,
 )
-from protege.spaces.importance import layers_by_stack
-from protege.spaces.policies import LayerPolicy
+from protege.spaces.architecture.policies import LayerPolicy
+from protege.spaces.calibration.importance import layers_by_stack
 from tests.spaces.healed import plenty
 from tests.tiny import ZOO, answer, inputs_of
 

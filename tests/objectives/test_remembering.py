@@ -25,7 +25,7 @@ from protege.objectives.distillation.remembering import (
 from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.retention import lesson_of
 from protege.spaces import Cache, Mismatch, Teacher
-from protege.spaces.shelf import RECORD
+from protege.spaces.files.block_file import RECORD
 from tests.objectives.taught import SHORT, asked, material, module_of, taught
 from tests.tiny import CASES, texts
 

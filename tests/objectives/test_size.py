@@ -12,7 +12,7 @@ from protege.objectives import Candidate, Memory, Objective, Parameters, Workloa
 from protege.objectives.latency.runtimes import Precision
 from protege.objectives.size import BYTES
 from protege.spaces import Architecture, Cache, Task, Teacher
-from protege.spaces.architecture import RATIOS as SIZE_OF_RATIO
+from protege.spaces.architecture.architecture import RATIOS as SIZE_OF_RATIO
 from tests.tiny import CASES, ZOO, inputs_of
 
 RATIOS = st.sampled_from([0.25, 0.5, 0.75, 1.0])

@@ -13,7 +13,7 @@ from torch import Tensor
 from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.distillation.spelling import Spelling
 from protege.spaces import Infeasible, Teacher
-from protege.spaces.vocabulary import shrunk
+from protege.spaces.vocabulary.tokenizer import shrunk
 from tests import pieces
 from tests.pieces import LINES, SIZES, TEXTS, chosen, tokenizer
 from tests.tiny import CASES, ZOO

@@ -3,7 +3,7 @@
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -225,26 +225,6 @@ def test_a_study_that_had_no_store_sends_its_front_when_it_has_one(
     search(artifacts="").run(trials=4)
     assert server.names() == []
     assert_store_is(search().run(trials=4), server, tmp_path)
-
-
-def test_a_warm_start_on_another_machine_has_the_weights_of_the_first(
-    search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    front = search(warm_start=True).run(trials=4)
-    before = {t.number: contents(artifact(front.folder, t.number)) for t in front.members}
-    shutil.rmtree(front.folder)
-    search(warm_start=True).run(trials=4)
-    assert not (front.folder / "artifacts").exists()
-    found = []
-    sync = Artifacts.sync
-
-    def looking(self: Artifacts, kept: Iterable[Path]) -> None:
-        found.append({n: contents(artifact(front.folder, n)) for n in before})
-        sync(self, kept)
-
-    monkeypatch.setattr(Artifacts, "sync", looking)
-    search(warm_start=True).run(trials=5)
-    assert found[-1] == before
 
 
 def test_a_study_takes_weights_over_from_one_that_has_them_in_the_store_alone(

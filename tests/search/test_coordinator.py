@@ -108,11 +108,8 @@ def test_no_more_are_held_than_memory_is_set_aside_for(
     assert len(made(folder, teacher).run(trials=12).trials) == 12
 
 
-@pytest.mark.parametrize("changes", [{"race": None}, {"warm_start": True}])
-def test_where_there_is_no_race_or_students_wait_for_others_nobody_is_looked_at_ahead(
-    folder: Path, teacher: Teacher, changes: dict[str, Any]
-) -> None:
-    search = made(folder, teacher, **changes)
+def test_no_student_is_looked_at_ahead_without_a_race(folder: Path, teacher: Teacher) -> None:
+    search = made(folder, teacher, race=None)
     dies(search, in_training=1)
     assert asked(folder) == 2
 

@@ -11,6 +11,7 @@ import pytest
 from protege.objectives import Candidate, Cost, Direction, Measurement, Memory, Stopwatch
 from protege.search import Front, Search, State, coordinator
 from protege.search.failure import FIRST_ALIKE
+from protege.search.screening import screened
 from protege.spaces import Architecture, BadInput, ProtegeError, Student, Teacher
 from tests.search.toys import PLAIN, toy
 
@@ -114,20 +115,19 @@ def test_a_teacher_that_cannot_be_stored_ends_the_study_with_one_line(
     assert "in saved" in caught.value.__notes__[0]
 
 
-@pytest.mark.parametrize("part", ["screened", "finished"])
 def test_what_goes_wrong_before_a_trial_is_begun_fails_it_alone(
-    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, part: str
+    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = getattr(coordinator, part), []
+    calls = []
 
     def broken(*given: Any) -> Any:
         calls.append(given)
         if len(calls) == 3:
             raise ArithmeticError("singular matrix")
-        return real(*given)
+        return screened(*given)
 
-    monkeypatch.setattr(coordinator, part, broken)
-    trials = made(folder, teacher, warm_start=True).run(trials=9).trials
+    monkeypatch.setattr(coordinator, "screened", broken)
+    trials = made(folder, teacher).run(trials=9).trials
     (failed,) = [trial for trial in trials if trial.state is State.FAILED]
     assert failed.reason == "ArithmeticError: singular matrix"
     assert len(trials) == 9

@@ -17,6 +17,7 @@ from protege.search import Front
 from protege.search.cli import guarded, main
 from protege.search.study import explained
 from protege.search.study.explaining import is_away
+from protege.search.study.format import FORMAT
 from protege.spaces import BadInput, Teacher
 from tests.search.toys import PLAIN, toy
 
@@ -61,11 +62,11 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 VERSIONS = {
     "newer": (
         {"format": 7, "protege": "3.1.0"},
-        r'written by protege 3.1.0 in format 7; this is protege \S+, .* install "protege>=3.1.0"',
+        r'written by protege 3.1.0 in format 7; protege \S+ reads .*: install "protege>=3.1.0"',
     ),
     "older": (
-        {"format": 0, "protege": "0.0.9"},
-        "written by protege 0.0.9 in format 0; .* read it with that version, or run",
+        {"format": FORMAT - 1, "protege": "0.1.0"},
+        rf"in format {FORMAT - 1}; protege \S+ reads format {FORMAT} only: run the study again",
     ),
     "damaged": ("seven", "its format is recorded as 'seven'; the record is damaged"),
 }
@@ -86,7 +87,7 @@ def test_a_study_of_another_version_says_how_to_read_it(
 
 def test_a_study_from_before_formats_were_recorded_says_so(copy: Path, teacher: Teacher) -> None:
     changed(copy, "DELETE FROM study_user_attributes WHERE key IN ('format', 'run')")
-    message = r"study 'toy': written by a protege before formats; .* read it with that version"
+    message = "study 'toy': written by protege before 0.1 in format 0; .*: run the study again"
     with pytest.raises(BadInput, match=message):
         Front.read(copy)
     with pytest.raises(BadInput, match=message):

@@ -10,7 +10,7 @@ import pytest
 
 from protege.objectives import Candidate, Cost, Direction, Measurement, Memory, Objective
 from protege.search import State, Trial
-from protege.search.evaluating import Evaluation, evaluate
+from protege.search.evaluating import Evaluation
 from protege.spaces import BadInput, Cache, DiskFull, Infeasible, Teacher, Unavailable
 from tests.search.toys import retention
 
@@ -69,7 +69,7 @@ def candidate(teacher: Teacher, folder: Path) -> Candidate:
 def test_cheap_objectives_are_measured_first_whatever_their_order(candidate: Candidate) -> None:
     notes: list[str] = []
     objectives = [Noted(cost.name, cost, notes) for cost in reversed(Cost)]
-    trial = evaluate(3, candidate, objectives)
+    trial = Evaluation(3, candidate, objectives).trial()
     assert notes == ["FREE", "SECONDS", "MINUTES"]
     assert trial.state is State.COMPLETE
     assert set(trial.measurements) == set(trial.seconds) == set(notes)
@@ -87,7 +87,7 @@ def test_over_a_limit_nothing_dearer_is_measured(
         Noted("dear", Cost.MINUTES, notes),
         Noted("cheap", Cost.FREE, notes, limit=limit, direction=direction),
     ]
-    trial = evaluate(0, candidate, objectives)
+    trial = Evaluation(0, candidate, objectives).trial()
     assert trial.state is State.SCREENED
     assert trial.reason == f"cheap 1 is beyond the limit {limit:g}"
     assert set(trial.measurements) == {"cheap"}
@@ -95,18 +95,18 @@ def test_over_a_limit_nothing_dearer_is_measured(
 
 
 def test_a_limit_that_is_just_met_screens_nothing(candidate: Candidate) -> None:
-    trial = evaluate(0, candidate, [Noted("cheap", Cost.FREE, [], limit=1.0)])
+    trial = Evaluation(0, candidate, [Noted("cheap", Cost.FREE, [], limit=1.0)]).trial()
     assert trial.state is State.COMPLETE
 
 
 def test_over_a_limit_on_what_training_tells_a_trial_is_complete(candidate: Candidate) -> None:
-    trial = evaluate(0, candidate, [Noted("dear", Cost.MINUTES, [], limit=0.5)])
+    trial = Evaluation(0, candidate, [Noted("dear", Cost.MINUTES, [], limit=0.5)]).trial()
     assert trial.state is State.COMPLETE
 
 
 def test_the_teacher_is_measured_in_full_over_any_limit(teacher: Teacher, folder: Path) -> None:
     own = Candidate(teacher, teacher.architecture, Cache(folder))
-    trial = evaluate(0, own, [Memory(limit_mb=1e-6), retention()])
+    trial = Evaluation(0, own, [Memory(limit_mb=1e-6), retention()]).trial()
     assert trial.state is State.COMPLETE
     assert trial.measurements["retention"].value == pytest.approx(1.0)
     assert "distil" not in trial.seconds
@@ -128,7 +128,7 @@ def test_the_teacher_is_measured_in_full_over_any_limit(teacher: Teacher, folder
 def test_a_candidate_that_cannot_be_measured_fails_with_the_reason(
     candidate: Candidate, error: Exception
 ) -> None:
-    trial = evaluate(0, candidate, [Memory(), Broken(error)])
+    trial = Evaluation(0, candidate, [Memory(), Broken(error)]).trial()
     assert trial.state is State.FAILED
     assert trial.reason == f"{type(error).__name__}: {error}"
     assert set(trial.measurements) == {"memory_mb"}
@@ -146,13 +146,13 @@ def test_what_no_other_candidate_would_escape_ends_the_study(
     candidate: Candidate, error: Exception
 ) -> None:
     with pytest.raises(type(error), match=re.escape(str(error))):
-        evaluate(0, candidate, [Broken(error)])
+        Evaluation(0, candidate, [Broken(error)]).trial()
 
 
 def test_what_the_teacher_cannot_use_ends_the_study(teacher: Teacher, folder: Path) -> None:
     own = Candidate(teacher, teacher.architecture, Cache(folder))
     with pytest.raises(BadInput, match="no such label"):
-        evaluate(0, own, [Broken(BadInput("no such label"))])
+        Evaluation(0, own, [Broken(BadInput("no such label"))]).trial()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_measurement_that_cannot_be_stored_fails_the_candidate(
     candidate: Candidate, given: dict[str, Any]
 ) -> None:
     odd = Given(Measurement(**({"value": 1.0} | given)))
-    trial = evaluate(0, candidate, [Memory(), odd])
+    trial = Evaluation(0, candidate, [Memory(), odd]).trial()
     assert trial.state is State.FAILED
     assert set(trial.measurements) == {"memory_mb"}
 
@@ -173,21 +173,23 @@ def test_a_measurement_that_cannot_be_stored_fails_the_candidate(
 def test_a_figure_that_is_no_finite_number_fails_the_candidate(
     candidate: Candidate, value: float
 ) -> None:
-    trial = evaluate(0, candidate, [Memory(), Noted("odd", Cost.MINUTES, [], lambda: value)])
+    trial = Evaluation(
+        0, candidate, [Memory(), Noted("odd", Cost.MINUTES, [], lambda: value)]
+    ).trial()
     assert trial.state is State.FAILED
     assert trial.reason == f"ProtegeError: odd is {value}, not a finite number"
     assert set(trial.measurements) == {"memory_mb"}
 
 
 def test_training_that_diverges_fails_the_candidate(candidate: Candidate) -> None:
-    trial = evaluate(0, candidate, [retention(learning_rate=1e30)])
+    trial = Evaluation(0, candidate, [retention(learning_rate=1e30)]).trial()
     assert trial.state is State.FAILED
     assert "after step 1 is nan, not a finite number" in trial.reason
     assert "lower learning_rate=1e+30" in trial.reason
 
 
 def test_training_that_diverges_in_its_last_step_fails_the_candidate(candidate: Candidate) -> None:
-    trial = evaluate(0, candidate, [retention(learning_rate=1e30, steps=1)])
+    trial = Evaluation(0, candidate, [retention(learning_rate=1e30, steps=1)]).trial()
     assert trial.state is State.FAILED
 
 
@@ -225,7 +227,7 @@ def test_at_the_last_rung_there_is_nothing_to_decide(candidate: Candidate) -> No
     assert trial.stopped_at is None
     assert list(trial.rungs) == [0, 1, 3, 9]
     assert list(seen) == [0, 1, 3]
-    plain = evaluate(5, candidate_like(candidate), objectives)
+    plain = Evaluation(5, candidate_like(candidate), objectives).trial()
     assert trial.measurements == plain.measurements
     assert plain.rungs == {}
 

@@ -264,17 +264,6 @@ def test_a_teacher_from_a_folder_is_never_a_base_model(
     assert "A student of a model that is not on the hub" in card
 
 
-@pytest.mark.parametrize(
-    ("source", "base"), [("org/tiny", "org/tiny"), ("/home/me/tiny", None), ("../tiny", None)]
-)
-def test_studies_of_earlier_versions_name_no_path_either(
-    source: str, base: str | None, front: Front
-) -> None:
-    own = {name: value for name, value in front.about["teacher"].items() if name != "hub_id"}
-    earlier = {**front.about, "teacher": {**own, "source": source, "is_hub_id": True}}
-    assert published(front.members[0], earlier)["teacher"]["hub_id"] == base
-
-
 @pytest.fixture(params=[0o022, 0o027, 0o077], ids=oct)
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     before = os.umask(request.param)

@@ -18,8 +18,8 @@ from protege.search.needs import Needs
 from protege.search.probing import _of_depth, _probe, probe_training
 from protege.search.study.storage import open_storage
 from protege.spaces import BadInput, Cache, SearchSpace, Task, Teacher
-from protege.spaces.blocks import Room
-from protege.spaces.policies import HeadsBy
+from protege.spaces.architecture.policies import HeadsBy
+from protege.spaces.calibration.blocks import Room
 from tests.search.toys import retention, toy
 from tests.tiny import ZOO, texts
 

@@ -10,7 +10,7 @@ from protege.objectives import Measurement, Memory
 from protege.search import Front, State, Trial
 from protege.search.goals import Goal, Goals
 from protege.spaces import BadInput, Teacher
-from protege.spaces.knobs import SIZES
+from protege.spaces.space.knobs import SIZES
 from tests.search.toys import OWN, retention, toy
 
 

@@ -25,7 +25,7 @@ from protege.spaces import (
     Unsupported,
     Wanda,
 )
-from protege.spaces.policies import HeadsBy, WidthPolicy
+from protege.spaces.architecture.policies import HeadsBy, WidthPolicy
 from tests.search.toys import NARROW, retention, toy
 from tests.tiny import CASES, ZOO, inputs_of, texts
 

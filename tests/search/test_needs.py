@@ -9,7 +9,7 @@ import torch
 from protege.search.heads import calibrate
 from protege.search.needs import Needs
 from protege.spaces import Calibration, Greedy, SearchSpace, Surgeon, Taylor, Teacher
-from protege.spaces.streams import Streams
+from protege.spaces.residual.states import Streams
 from tests.objectives.taught import asked as questions_of
 from tests.tiny import ZOO, inputs_of
 

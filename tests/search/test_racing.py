@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from protege.search.racing import Curve, Decision, Race, decide, exclusive, ranks, replay
+from protege.search.racing import Decision, Race, decide, exclusive, ranks
 from protege.spaces import BadInput
 
 Points = npt.NDArray[np.float64]
@@ -233,84 +233,8 @@ def test_records_of_other_goals_are_refused(records: list[float], new: list[floa
         (lambda: Race(eta=math.nan), r"eta=nan: "),
         (lambda: Race(eta=math.inf), r"eta=inf: "),
         (lambda: Race(min_records=0), r"min_records=0: .*give 1 or more"),
-        (lambda: Curve((), (), ()), r"0 qualities and 0 seconds"),
-        (lambda: Curve((), (1.0, 2.0), (1.0,)), r"2 qualities and 1 seconds"),
     ],
 )
 def test_settings_that_make_no_race_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         make()
-
-
-def curve(quality: float, cost: float = 1.0) -> Curve:
-    """Three rungs on which the same ones lead."""
-    return Curve((cost,), (quality, quality + 1, quality + 2), (1.0, 3.0, 9.0))
-
-
-def test_replayed_candidates_compete_with_those_before_them() -> None:
-    # rung 0 holds 4, 3, 2, 1 when the fifth comes: two of four are enough to stop it
-    found = replay([curve(q) for q in (4, 3, 2, 1, 2.5, 3.5, 5)], RACE)
-    assert found.stopped_at == (None, None, None, None, 0, None, None)
-    assert found.seconds == 6 * 9 + 1
-
-
-def test_who_was_stopped_still_counts() -> None:
-    # two are better than 2.5: enough to stop it among four, as at rung 1, not among seven
-    first = [curve(q) for q in (4, 3, 2, 1)]
-    stopped = [curve(q) for q in (0.5, 0.4, 0.3)]
-    assert replay([*first, curve(2.5)], RACE).stopped_at[4:] == (0,)
-    assert replay([*first, *stopped, curve(2.5)], RACE).stopped_at[4:] == (0, 0, 0, 1)
-
-
-def test_a_replayed_candidate_may_stop_at_a_later_rung() -> None:
-    fades = Curve((1.0,), (4.5, 1.5, 9.0), (1.0, 3.0, 9.0))
-    found = replay([*(curve(q) for q in (4, 3, 2, 1)), fades], RACE)
-    assert found.stopped_at == (None, None, None, None, 1)
-    assert found.seconds == 4 * 9 + 3
-
-
-def test_replay_spares_what_is_cheapest_however_poor() -> None:
-    found = replay([*(curve(q) for q in (4, 3, 2, 1)), curve(0, cost=0.5), curve(0)], RACE)
-    assert found.stopped_at == (None, None, None, None, None, 0)
-
-
-def test_replay_stops_what_diverged_and_forgets_it() -> None:
-    diverged = Curve((1.0,), (math.nan, math.nan), (1.0, 3.0))
-    found = replay([diverged] * 3 + [curve(4), curve(1)], RACE)
-    assert found.stopped_at == (0, 0, 0, None, None)
-
-
-def test_replayed_scouts_compete_with_those_after_them_where_they_begin() -> None:
-    curves = [curve(q) for q in (1, 2, 3, 4, 5)]
-    assert replay(curves, RACE).stopped_at == (None,) * 5
-    assert replay(curves, RACE, scouted=5).stopped_at == (0, 0, 0, None, None)
-    # at later rungs there is nobody yet
-    late = [Curve((1.0,), (4.0, float(q), float(q)), (0.0, 1.0, 2.0)) for q in (1, 2, 3, 4, 5)]
-    assert replay(late, RACE, scouted=5).stopped_at == (None,) * 5
-
-
-def test_replay_of_nobody_costs_nothing() -> None:
-    assert replay([], RACE).stopped_at == ()
-    assert replay([], RACE).seconds == 0
-
-
-def test_curves_of_other_costs_are_refused() -> None:
-    with pytest.raises(BadInput, match="of the same goals"):
-        replay([curve(1), Curve((), (1.0, 2.0), (1.0, 2.0))], RACE)
-
-
-@given(
-    st.lists(
-        st.lists(st.integers(0, 5), min_size=3, max_size=3).map(
-            lambda v: Curve((v[0],), (v[1], v[2]), (1.0, 4.0))
-        ),
-        max_size=15,
-    )
-)
-def test_whoever_is_stopped_was_dominated_there_by_an_earlier_one(curves: list[Curve]) -> None:
-    found = replay(curves, Race(min_records=1))
-    for i, (own, stopped) in enumerate(zip(curves, found.stopped_at, strict=True)):
-        if stopped is not None:
-            goals = np.array(own.goals(stopped))
-            assert any(dominates(np.array(c.goals(stopped)), goals) for c in curves[:i])
-    assert found.seconds == sum(4.0 if s is None else 1.0 for s in found.stopped_at)

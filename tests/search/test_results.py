@@ -22,8 +22,8 @@ from protege.search.results import (
 )
 from protege.search.weights import SUMS, seal
 from protege.spaces import BadInput
-from protege.spaces.cache import atomic
-from protege.spaces.student import write_manifest
+from protege.spaces.files.atomic import atomic
+from protege.spaces.students.student import write_manifest
 from tests.search import toys
 
 

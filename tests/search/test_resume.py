@@ -14,10 +14,12 @@ from protege.objectives import Latency, LocalCPU, Memory, Texts, Workload
 from protege.objectives.distillation import checkpoint
 from protege.objectives.latency import Plan
 from protege.search import Front, Trial, lock
-from protege.search.evaluating import evaluate
+from protege.search.evaluating import Evaluation
 from protege.search.goals import Goal, Goals
 from protege.search.stopping import Leaving, Stopping
 from protege.search.study import read_study
+from protege.search.study.ledger import attributes
+from protege.search.study.sampler import suggested
 from protege.spaces import BadInput, Mismatch, SearchSpace, Teacher
 from tests.search import toys
 from tests.search.toys import (
@@ -171,9 +173,10 @@ def test_what_was_recorded_is_not_told_to_another_study(folder: Path, teacher: T
     search.run(trials=1)
     ledger = search._open()
     number, architecture = ledger.ask()
-    recorded = evaluate(number, search.candidate(architecture), search.objectives)
+    recorded = Evaluation(number, search.candidate(architecture), search.objectives).trial()
     live = optuna.trial.Trial(ledger.study, ledger.study.trials[1]._trial_id)
-    live.set_user_attr("protege", recorded.record())
+    for name, value in attributes(recorded).items():
+        live.set_user_attr(name, value)
     with pytest.raises(Mismatch, match="made with another data"):
         toy(folder, teacher=teacher, objectives=[retention()]).run(trials=3)
     assert toy(folder, teacher=teacher, **plain).run(trials=2).trials[1] == recorded
@@ -184,13 +187,14 @@ def left_behind(storage: str, *, known: bool, told: bool) -> Trial:
     ledger = opened(storage)
     go_on(ledger, 6)
     if not known:
-        SPACE.knobs[0].suggest(ledger.study.ask())
+        suggested(ledger.study.ask(), SPACE.knobs[0])
         return worth(6, OWN)
     trial = worth(*ledger.ask())
     if told:
         frozen = ledger.study.trials[-1]
         live = optuna.trial.Trial(ledger.study, frozen._trial_id)
-        live.set_user_attr("protege", trial.record())
+        for name, value in attributes(trial).items():
+            live.set_user_attr(name, value)
     return trial
 
 

@@ -232,10 +232,14 @@ def test_a_file_in_the_place_of_the_folder_is_refused(folder: Path, teacher: Tea
         ("[]", "the record is damaged"),
         ("7", "damaged"),
         ("\x00\xff", "damaged"),
-        ('{"format": 1, "protege": "0.1.0", "study": 3, "run": "", "database": ""}', "damaged"),
-        ('{"format": 1, "protege": "0.1.0", "study": "toy"}', "damaged"),
+        ('{"format": 2, "protege": "0.1.0", "study": 3, "run": "", "database": ""}', "damaged"),
+        ('{"format": 2, "protege": "0.1.0", "study": "toy"}', "damaged"),
         ('{"format": "x", "protege": "0.1.0"}', "the record is damaged"),
         ('{"format": 9, "protege": "4.2.0"}', r"written by protege 4.2.0 in format 9; .* install"),
+        (
+            '{"format": 1, "protege": "0.1.0"}',
+            r"in format 1; .* reads format 2 only: run the study",
+        ),
     ],
 )
 def test_a_marker_that_is_damaged_or_of_another_format_is_one_line(
@@ -382,5 +386,5 @@ def test_the_marker_names_study_database_and_format(folder: Path, teacher: Teach
     stored = json.loads((folder / "run" / MARKER).read_text(encoding="utf-8"))
     run = read_study(folder / "study.db").user_attrs["run"]
     assert stored.pop("protege")
-    assert stored == {"format": 1, "study": "toy", "run": run, "database": "../study.db"}
+    assert stored == {"format": 2, "study": "toy", "run": run, "database": "../study.db"}
     assert located(folder / "run").storage == f"sqlite:///{folder}/study.db"

@@ -25,7 +25,7 @@ from protege.search.study import bucket_and_prefix, database_path, read_study, s
 from protege.search.study.claim import Claim
 from protege.search.study.storage import open_storage
 from protege.spaces import BadInput, Teacher
-from protege.spaces.cache import atomic
+from protege.spaces.files.atomic import atomic
 from tests.postgres import Server
 from tests.search.toys import PLAIN, opened, toy, worth
 

@@ -19,6 +19,7 @@ from protege.search.study import database_path, identify, open_study, read_study
 from protege.search.study.sampler import ENUMERATED, one_thread
 from protege.spaces import BadInput, Ends, Mismatch, SearchSpace, Uniform
 from tests.search.toys import GOALS, OWN, SPACE, go_on, keys, opened, worth
+from tests.spaces.space.apart import apart
 
 MIXED = SearchSpace(
     layers=(0.25, 1.0), intermediate=(0.2, 1.0), multiple_of=4, layer_policy=[Ends(), Uniform()]
@@ -101,13 +102,13 @@ def test_proposals_after_a_resumption_are_no_neighbours_of_the_first_ones(folder
     # a sampler that starts from its seed again would propose the first ones again, and be moved
     # to members beside them: the two sequences would be the same but for small steps
     together = go_on(opened(f"sqlite:///{folder}/one.db", SPACE), 8)[2:5]
-    apart = f"sqlite:///{folder}/two.db"
-    go_on(opened(apart), 5)
-    resumed = go_on(opened(apart), 3)
+    other = f"sqlite:///{folder}/two.db"
+    go_on(opened(other), 5)
+    resumed = go_on(opened(other), 3)
     members = {member.key(): member for member in SPACE}
     steps = [
-        SPACE.distance(members[one.key], members[other.key])
-        for one, other in zip(together, resumed, strict=True)
+        apart(SPACE, members[one.key], members[again.key])
+        for one, again in zip(together, resumed, strict=True)
     ]
     assert max(steps) > 0.5
 
@@ -135,12 +136,12 @@ def test_a_small_space_is_tried_from_afar_without_a_model(
     told = go_on(opened(storage, small), 1000)
     order = [small.by_key[key] for key in keys(told)]
     assert len(order) == len(small) <= ENUMERATED
-    apart = [
-        min(small.distance(one, other) for other in order[:at])
+    distances = [
+        min(apart(small, one, other) for other in order[:at])
         for at, one in enumerate(order)
         if at >= len(small.anchors)
     ]
-    assert apart == sorted(apart, reverse=True)
+    assert distances == sorted(distances, reverse=True)
 
 
 def test_the_search_finds_the_front_that_enumeration_finds(storage: str) -> None:

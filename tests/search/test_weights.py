@@ -11,17 +11,15 @@ from typing import Any
 
 import pytest
 
-from protege.objectives import Candidate
-from protege.search import Front, State, Trial
+from protege.search import Front
 from protege.search.cli import main
-from protege.search.results import artifact, keep, record, recorded
+from protege.search.results import artifact, record, recorded
 from protege.search.study import Artifacts, Sent, Store, read_study
 from protege.search.study.artifacts import declared
-from protege.search.warm import finished, warm
 from protege.search.weights import SUMS, damage, files_in, seal
-from protege.spaces import BadInput, Cache, Ends, Teacher
+from protege.spaces import BadInput, Teacher
 from tests import s3
-from tests.search.toys import PLAIN, toy
+from tests.search.toys import toy
 
 
 @pytest.fixture
@@ -74,19 +72,6 @@ def test_a_damaged_student_is_not_exported_and_the_file_is_named(
     assert f"trial {best.number} ({best.label}): {artifact(run, best.number) / name} " in told
     assert not (folder / "to").exists()
     front.export(other, folder / "to")
-
-
-@pytest.mark.parametrize("kind", ["weights cut short", "a tokenizer cut short"])
-def test_so_is_one_of_a_version_without_checksums(kind: str, run: Path, folder: Path) -> None:
-    damages, name = DAMAGE[kind]
-    front = Front.read(run)
-    best = front.members[-1]
-    (artifact(run, best.number) / SUMS).unlink()
-    older = replace(front, trials=tuple(replace(t, weights="") for t in front.trials))
-    older.export(best.number, folder / "whole")
-    damages(artifact(run, best.number) / name)
-    with pytest.raises(BadInput, match=rf"{name} was cut short or altered"):
-        older.export(best.number, folder / "to")
 
 
 def test_the_weights_of_another_trial_or_study_are_not_taken_for_its_own(
@@ -157,26 +142,6 @@ def test_the_record_of_another_trial_is_not_taken(folder: Path, run: Path) -> No
     assert recorded(folder, 42, trial.key) is None
 
 
-def test_no_student_starts_from_damaged_weights(
-    folder: Path, teacher: Teacher, caplog: pytest.LogCaptureFixture
-) -> None:
-    space = PLAIN.of(teacher)
-    sizes = [
-        teacher.architecture.scaled(layers=layers, intermediate=0.4, layer_policy=Ends())
-        for layers in (0.5, 0.25)
-    ]
-    large, small = (space.by_key[one.key()] for one in sizes)
-    candidate = Candidate(teacher, large, Cache(folder / "cache"))
-    checksum = keep(folder, 3, candidate)
-    trial = Trial(3, large.key(), large.fields(), State.COMPLETE, {}, weights=checksum)
-    stored = finished(folder, [trial], space, teacher)
-    assert warm(teacher, space, stored, small, None) is not None
-    cut_short(artifact(folder, 3) / "model.safetensors")
-    assert warm(teacher, space, stored, small, None) is None
-    assert "model.safetensors was cut short" in caplog.text
-    assert finished(folder, [replace(trial, weights="another's")], space, teacher) == {}
-
-
 def altered(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the record of trial 1 in the database by hand."""
     with closing(connect(run / "study.db")) as database, database:
@@ -220,12 +185,11 @@ def test_a_record_that_was_altered_in_the_database_is_one_line(
     )
 
 
-def test_a_database_of_a_version_without_checksums_is_read(run: Path) -> None:
-    before = Front.read(run).trials
+def test_a_database_without_a_checksum_is_damaged(run: Path) -> None:
     with closing(connect(run / "study.db")) as database, database:
         database.execute("DELETE FROM trial_user_attributes WHERE key = 'checksum'")
-    altered(run, lambda content: content.pop("weights"))
-    assert Front.read(run).trials == before
+    with pytest.raises(BadInput, match="trial 0: damaged"):
+        Front.read(run)
 
 
 @pytest.fixture

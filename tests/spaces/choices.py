@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from protege.spaces import Architecture, Family, Kept, Teacher
-from protege.spaces.kept import KeptLayer, everything
+from protege.spaces.students.selection import KeptLayer, everything
 
 AXES = ("hidden", "heads", "cross_heads", "ffn", "experts", "expert_ffn", "vocab")
 

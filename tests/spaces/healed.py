@@ -15,10 +15,10 @@ from protege.spaces import (
     Teacher,
     Wanda,
 )
-from protege.spaces.architecture import RATIOS
-from protege.spaces.basis import Basis
-from protege.spaces.policies import Healing, WidthPolicy
-from protege.spaces.streams import Streams, real_rows, run_through
+from protege.spaces.architecture.architecture import RATIOS
+from protege.spaces.architecture.policies import Healing, WidthPolicy
+from protege.spaces.residual.basis import Basis
+from protege.spaces.residual.states import Streams, real_rows, run_through
 from tests.tiny import SPECIAL, VOCABULARY
 
 AXES: dict[str, tuple[str, ...]] = {

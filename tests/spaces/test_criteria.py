@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from protege.spaces import BadInput, Calibration, Magnitude, Taylor, Teacher, Wanda
-from protege.spaces.kept import choose
-from protege.spaces.slopes import losses
+from protege.spaces.calibration.gradients import losses
+from protege.spaces.students.selection import choose
 from tests.tiny import ZOO, batch, inputs_of
 
 WRITING = ["llama-causal-grouped", "gpt2-text-generation", "t5-text2text-generation"]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from protege.spaces import BadInput, Task, Teacher, Unsupported
-from protege.spaces.missing import check_finite
+from protege.spaces.checkpoints.missing import check_finite
 from tests.tiny import CASES, ZOO, answer, batch, save
 
 POINTER = (

@@ -24,8 +24,8 @@ from protege.spaces import (
     Teacher,
     Uniform,
 )
-from protege.spaces.architecture import RATIOS as SIZE_OF
-from protege.spaces.kept import choose
+from protege.spaces.architecture.architecture import RATIOS as SIZE_OF
+from protege.spaces.students.selection import choose
 from tests.tiny import ZOO, answer, inputs_of
 from tests.zoo import teacher_of
 

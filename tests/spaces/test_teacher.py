@@ -14,7 +14,7 @@ import transformers
 from torch.testing import assert_close
 
 from protege.spaces import BadInput, Pooling, Task, Teacher, Unsupported
-from protege.spaces.blueprint import Blueprint
+from protege.spaces.models.blueprint import Blueprint
 from tests.tiny import CASES, ZOO, Case, answer, batch, save
 
 

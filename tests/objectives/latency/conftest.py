@@ -13,9 +13,9 @@ from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.programs import Programs
 from protege.spaces import Task, Teacher
-from protege.spaces.blueprint import Blueprint
-from protege.spaces.cache import Cache
 from protege.spaces.families import family_of
+from protege.spaces.files.cache import Cache
+from protege.spaces.models.blueprint import Blueprint
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40,

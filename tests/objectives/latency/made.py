@@ -11,7 +11,7 @@ from protege.objectives.latency.models import Model, described
 from protege.objectives.latency.programs import Programs
 from protege.objectives.latency.runtimes import Precision, Runtime
 from protege.objectives.latency.workload import Workload
-from protege.spaces.cache import canonical, digest
+from protege.spaces.files.hashing import canonical, digest
 
 
 @dataclass(frozen=True)

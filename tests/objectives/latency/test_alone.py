@@ -15,7 +15,7 @@ from protege.objectives.latency.device.resources import _IMPORTS
 from protege.objectives.latency.job import Question, Setting
 from protege.objectives.latency.programs import Programs
 from protege.objectives.latency.runtimes import RUNTIMES
-from protege.spaces.blueprint import Blueprint
+from protege.spaces.models.blueprint import Blueprint
 
 SIZES: dict[str, Any] = {
     "vocab_size": 150_000,

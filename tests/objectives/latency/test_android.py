@@ -14,8 +14,8 @@ from protege.objectives.latency.models import Model
 from protege.objectives.latency.programs import Programs
 from protege.objectives.latency.runtimes import Precision, Runtime
 from protege.objectives.latency.target import Target
-from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput, DiskFull, Unsupported
+from protege.spaces.models.blueprint import Blueprint
 
 Encoder = Callable[[int], Blueprint]
 WORKLOAD = Workload(1, 8)

@@ -11,8 +11,8 @@ import pytest
 from protege.objectives.latency import Checkpoint, Plan, Workload, compare
 from protege.objectives.latency.bundle import PROCESSES, RESULTS, call_name, write_bundle
 from protege.objectives.latency.imported import Imported, read_results
-from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
+from protege.spaces.models.blueprint import Blueprint
 from tests.objectives.latency.made import Made
 
 pytest.importorskip("onnxruntime")

@@ -7,7 +7,7 @@ from torch import Tensor
 from protege.objectives.latency import Plan, Workload
 from protege.objectives.latency.calls import call_of, traced
 from protege.objectives.latency.job import Job, Setting
-from protege.spaces.blueprint import Blueprint
+from protege.spaces.models.blueprint import Blueprint
 
 
 def seen_by(blueprint: Blueprint, workload: Workload) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ from protege.objectives.latency.comparison import timed
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model
-from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
+from protege.spaces.models.blueprint import Blueprint
 
 Blueprints = Callable[[int], Blueprint]
 SHORT = Workload(prompt_tokens=16)

@@ -8,7 +8,7 @@ import torch
 from protege.objectives.latency.device.resources import CALLS
 from protege.objectives.latency.eager import _loaded, footprint_on
 from protege.objectives.latency.job import Setting
-from protege.spaces.blueprint import Blueprint
+from protege.spaces.models.blueprint import Blueprint
 
 Blueprints = Callable[[int], Blueprint]
 

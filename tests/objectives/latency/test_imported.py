@@ -9,8 +9,8 @@ from protege.objectives.latency import Grade, Plan, Unmeasured, Workload, compar
 from protege.objectives.latency.bundle import call_name
 from protege.objectives.latency.imported import Imported, read_results
 from protege.objectives.latency.target import Target
-from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
+from protege.spaces.models.blueprint import Blueprint
 
 Encoder = Callable[[int], Blueprint]
 WORKLOAD = Workload(1, 8)

@@ -6,7 +6,7 @@ import torch
 from protege.objectives.latency import Workload
 from protege.objectives.latency.calls import call_of
 from protege.objectives.latency.inputs import example_inputs
-from protege.spaces.positions import positions_in
+from protege.spaces.checkpoints.positions import positions_in
 from tests.tiny import ZOO
 
 WORKLOAD = Workload(batch_size=2, prompt_tokens=6)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from protege.objectives.latency import Checkpoint, Plan, Workload
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.job import Job, Question, Setting, Trace
-from protege.spaces.blueprint import Blueprint
+from protege.spaces.models.blueprint import Blueprint
 
 
 def test_a_job_reads_back_from_json_as_it_was(encoder: Callable[[int], Blueprint]) -> None:

@@ -7,8 +7,8 @@ import torch
 
 from protege.objectives.latency import Checkpoint
 from protege.objectives.latency.models import built, class_named, generates
-from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
+from protege.spaces.models.blueprint import Blueprint
 
 
 def test_every_weight_of_a_blueprint_is_written(encoder: Callable[[int], Blueprint]) -> None:

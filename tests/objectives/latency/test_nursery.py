@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from protege.objectives.latency import Plan, Workload, nursery
 from protege.objectives.latency.job import Job, Setting
-from protege.spaces.blueprint import Blueprint
+from protege.spaces.models.blueprint import Blueprint
 
 
 def test_threads_share_one_runner_and_each_gets_its_own_answer(
@@ -35,7 +35,7 @@ def test_a_script_without_a_main_guard_measures_once_and_leaves_nothing_behind(
     script = f"""
         print("the script runs")
         from protege.objectives.latency import LocalCPU, Plan, Workload, nursery
-        from protege.spaces.blueprint import Blueprint
+        from protege.spaces.models.blueprint import Blueprint
         plan = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01)
         LocalCPU().trace([Blueprint(**{vars(encoder(1))!r})], Workload(1, 4), plan)
         print(nursery._SHARED.ready().pid)

@@ -16,8 +16,8 @@ from protege.objectives.latency.nursery import INDUCTOR
 from protege.objectives.latency.packing import runner, runner_name
 from protege.objectives.latency.target import program_job, runner_here
 from protege.spaces import BadInput
-from protege.spaces.cache import digest
-from protege.spaces.private import OVERRIDE, private_folder
+from protege.spaces.files.hashing import digest
+from protege.spaces.files.private import OVERRIDE, private_folder
 
 DEVICE = "protege.objectives.latency.device"
 SOURCES = [file for file in files(DEVICE).iterdir() if file.name.endswith(".py")]

@@ -13,8 +13,8 @@ from protege.objectives.latency import programs as module
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.programs import Programs, Unexportable
 from protege.objectives.latency.runtimes import RUNTIMES, Runtime
-from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput, DiskFull
+from protege.spaces.models.blueprint import Blueprint
 
 Encoder = Callable[[int], Blueprint]
 

@@ -15,7 +15,7 @@ import pytest
 from protege.objectives.latency import Plan, Workload
 from protege.objectives.latency.device.main import FRAME
 from protege.objectives.latency.job import Job, Setting
-from protege.spaces.blueprint import Blueprint
+from protege.spaces.models.blueprint import Blueprint
 
 Runner = subprocess.Popen[str]
 

@@ -15,8 +15,8 @@ from protege.objectives.latency.models import Model
 from protege.objectives.latency.programs import Programs
 from protege.objectives.latency.ssh import SSH
 from protege.objectives.latency.target import Target
-from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput, DiskFull
+from protege.spaces.models.blueprint import Blueprint
 from tests.objectives.latency.sshd import Board, free_port, missing, serving
 
 pytest.importorskip("onnxruntime")

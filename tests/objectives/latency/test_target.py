@@ -17,8 +17,8 @@ from protege.objectives.latency.programs import Programs, Unexportable
 from protege.objectives.latency.runtimes import RUNTIMES, Name, Precision, runtime_named
 from protege.objectives.latency.target import Target
 from protege.spaces import Task
-from protege.spaces.blueprint import Blueprint
 from protege.spaces.errors import BadInput
+from protege.spaces.models.blueprint import Blueprint
 from tests.tiny import ZOO
 
 ROOT = Path(__file__).parents[3]

@@ -33,7 +33,8 @@ from protege.objectives import (
 from protege.objectives.objective import Direction
 from protege.search import LocalEngine, Search, stopping
 from protege.spaces import BadInput, Ends, First, SearchSpace, Teacher
-from protege.spaces.cache import digest, tensor_bytes
+from protege.spaces.files.cache import tensor_bytes
+from protege.spaces.files.hashing import digest
 
 ARGUMENTS = "given.json"
 

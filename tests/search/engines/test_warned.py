@@ -15,7 +15,7 @@ from protege.search import LocalEngine
 from protege.search.engines import working
 from protege.search.engines.actor import Actor
 from protege.spaces import BadInput
-from protege.spaces.private import made_private
+from protege.spaces.files.private import made_private
 
 logger = logging.getLogger("protege")
 

@@ -1,0 +1,121 @@
+"""How fast a model's loss, or its answer, changes with each of its units."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from protege.spaces.models.activations import HEADS, by_sequence, inputs
+from protege.spaces.models.batches import Batch
+from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.outputs import answers, next_token_loss, reading, written
+
+Place = tuple[str, int]
+"""A site, such as ``decoder.cross_heads``, and the number of the layer."""
+
+Found = tuple[int, dict[Place, Tensor]]
+"""How many were measured, and of each place the sum over them, ``(units,)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """Where units are multiplied by one, so that the loss has a slope in it.
+
+    Attributes:
+        module: The module that reads the units, or whose output they are.
+        place: Where slopes are summed; all norms share one.
+        units: How many there are.
+        at_output: Whether they are the module's output.
+    """
+
+    module: nn.Module
+    place: Place
+    units: int
+    at_output: bool = False
+
+    def hook(self, keep: Callable[[Tensor], None], batch: Batch) -> Callable[[], None]:
+        """Multiply from now on.
+
+        Args:
+            keep: Told the gates of every sequence, ``(sequences, units)``, as they are made.
+            batch: What the model is given.
+
+        Returns:
+            What removes it.
+        """
+
+        def gated(values: Tensor) -> Tensor:
+            by_text = by_sequence(values, batch)
+            if by_text is None:
+                return values
+            ones = by_text.new_ones(len(by_text), self.units, requires_grad=True)
+            keep(ones)
+            by_unit = by_text.unflatten(-1, (self.units, -1))
+            of_tokens = ones.reshape(len(ones), *[1] * (by_unit.ndim - 3), self.units, 1)
+            found: Tensor = (by_unit * of_tokens).reshape(values.shape)
+            return found
+
+        if self.at_output:
+            after: Callable[..., Any] = lambda _m, _given, output: gated(output)  # noqa: E731
+            return self.module.register_forward_hook(after).remove
+        before: Callable[..., Any] = lambda _m, given: (gated(given[0]), *given[1:])  # noqa: E731
+        return self.module.register_forward_pre_hook(before).remove
+
+
+def head_gates(teacher: LaidOutModel) -> Iterator[Gate]:
+    """A gate at every attention's output projection."""
+    heads = teacher.architecture.num_attention_heads
+    for module, slot, unit in teacher.layout.reading(teacher.model):
+        if unit in HEADS:
+            yield Gate(module, (f"{slot.stack}.{unit}", slot.layer or 0), heads)
+
+
+def all_gates(teacher: LaidOutModel) -> Iterator[Gate]:
+    """Those of heads, then of neurons, then of channels at the norms of the residual stream."""
+    yield from head_gates(teacher)
+    for module, slot, unit in teacher.layout.reading(teacher.model):
+        if unit == "ffn":
+            yield Gate(module, (f"{slot.stack}.ffn", slot.layer or 0), inputs(module))
+    width = teacher.architecture.hidden_size
+    for module, _ in teacher.layout.norms(teacher.model):
+        yield Gate(module, ("hidden", 0), width, at_output=True)
+
+
+def slopes(teacher: LaidOutModel, batch: Batch, first: int, gates: Iterable[Gate]) -> Found:
+    """``|dL/dgate|`` summed over the sequences; the first of them has that number.
+
+    One backward pass, however many gates there are.
+    """
+    places: list[Place] = []
+    ones: list[Tensor] = []
+
+    def keeping(place: Place) -> Callable[[Tensor], None]:
+        def keep(made: Tensor) -> None:
+            places.append(place)
+            ones.append(made)
+
+        return keep
+
+    with ExitStack() as handles, torch.enable_grad():
+        for gate in gates:
+            handles.callback(gate.hook(keeping(gate.place), batch))
+        lost = losses(teacher, batch, first)
+        # of a sequence's loss only its own gates know, so that all can be summed before
+        found = torch.autograd.grad(torch.stack(lost).sum(), ones, materialize_grads=True)
+    sums: dict[Place, Tensor] = {}
+    for place, slope in zip(places, found, strict=True):
+        total = slope.abs().sum(0).cpu()
+        sums[place] = sums[place] + total if place in sums else total
+    return len(lost), sums
+
+
+def losses(teacher: LaidOutModel, batch: Batch, first: int) -> list[Tensor]:
+    """The next token's loss where text is written, else a random reading, of every sequence."""
+    said, ids = answers(teacher, batch), written(teacher, batch)
+    if ids is not None:
+        return [next_token_loss(logits, own) for logits, own in zip(said, ids, strict=True)]
+    is_logits = teacher.has_logits
+    return [reading(one, first + row, is_logits=is_logits) for row, one in enumerate(said)]

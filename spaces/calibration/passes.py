@@ -1,0 +1,113 @@
+"""The passes over the data in which the teacher's sites are listened to."""
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from protege.spaces.calibration.blocks import Blocks, Room
+from protege.spaces.files.block_file import on_disk
+from protege.spaces.models.activations import Sites, shapes
+from protege.spaces.models.batches import Batch, given, headless, lengths
+from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.remaining import Remaining
+
+
+@dataclass
+class Passes:
+    """The passes of one calibration.
+
+    Attributes:
+        teacher: The teacher.
+        batches: What its forward takes.
+        count: How many passes there are.
+        announce: Told which batch of which pass is read, and how long it still takes.
+        few: The first batches, kept for what is measured on few tokens.
+    """
+
+    teacher: LaidOutModel
+    batches: Iterable[Batch]
+    count: int
+    announce: Callable[[str], None]
+    few: list[Batch] = field(default_factory=list, init=False)
+    _done: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.count > 1 and isinstance(self.batches, Iterator):
+            self.batches = list(self.batches)  # it can be read once, and is read again
+
+    def all_of(self, plan: Blocks, room: Room, few: int) -> dict[str, Tensor]:
+        """Return what `Sites` finds, how often tokens occur, and second moments.
+
+        Args:
+            plan: The second moments of each pass.
+            room: Where those that are on disk go.
+            few: Real tokens of the batches to keep.
+        """
+        remaining = Remaining(self.announce, "calibration")
+        sites = Sites(self.teacher, plan.passes[0])
+        vocab = torch.zeros(self.teacher.architecture.vocab_size)
+        for batch in self._read(sites, remaining):
+            vocab += _occurrences(batch, len(vocab))
+            if few > 0:
+                self.few.append(batch)
+                few -= int(lengths(batch).sum())
+        found = {**sites.found(), **sites.means(), "vocab": vocab}
+        grams: dict[str, Tensor] = {}
+        _collect(sites, grams, plan, room, self.teacher)
+        for block in plan.passes[1:]:
+            sites = Sites(self.teacher, block, alone=True)
+            for _ in self._read(sites, remaining):
+                pass
+            _collect(sites, grams, plan, room, self.teacher)
+        return {**found, **grams}
+
+    def _read(self, sites: Sites, remaining: Remaining) -> Iterator[Batch]:
+        """Run every batch through the teacher while its sites are listened to."""
+        model = headless(self.teacher.model)
+        with sites:
+            for batch in self.batches:
+                sites.batch = batch
+                with torch.inference_mode():
+                    model(**given(batch))
+                self._done += 1
+                self._tell(remaining)
+                yield batch
+
+    def _tell(self, remaining: Remaining) -> None:
+        """Announce how far the passes are, if they take long enough to be watched."""
+        if not isinstance(self.batches, Sized):
+            if remaining.is_due:
+                self.announce(f"calibration batch {self._done}")
+            return
+        batches = len(self.batches)
+        number, place = divmod(self._done - 1, batches)
+        which = f"pass {number + 1}/{self.count}, " if self.count > 1 else ""
+        remaining.doing = f"calibration {which}batch {place + 1}/{batches},"
+        remaining.passing(self._done / (self.count * batches))
+
+
+def _collect(
+    sites: Sites, grams: dict[str, Tensor], plan: Blocks, room: Room, teacher: LaidOutModel
+) -> None:
+    """Take over the second moments of a pass."""
+    for name, layers, moments in sites.grams():
+        if not plan.on_disk:
+            grams[f"{name}.gram"] = moments
+            continue
+        if f"{name}.gram" not in grams:
+            depth, units = shapes(teacher)[name]
+            grams[f"{name}.gram"] = on_disk((depth, units, units), room.folder)
+        grams[f"{name}.gram"][layers] = moments
+
+
+def _occurrences(batch: Batch, vocabulary: int) -> Tensor:
+    """How often each token stands in the batch, padding left out."""
+    counts = torch.zeros(vocabulary)
+    for prefix in ("", "decoder_"):
+        ids = batch.get(f"{prefix}input_ids")
+        if ids is not None:
+            mask = batch.get(f"{prefix}attention_mask", torch.ones_like(ids))
+            counts += torch.bincount(ids[mask == 1], minlength=vocabulary)
+    return counts

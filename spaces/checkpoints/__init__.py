@@ -1,0 +1,1 @@
+"""Read a Hugging Face checkpoint: source, faults, task, processor, padding and pooling."""

@@ -1,0 +1,246 @@
+"""From token vectors to one sentence vector, as sentence-transformers checkpoints declare it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils.hub import cached_file
+
+from protege.spaces.errors import Unsupported
+from protege.spaces.files.atomic import write_text
+
+ABOUT = "config_sentence_transformers.json"
+
+_SETTINGS = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Files that versions of sentence-transformers have kept a transformer's settings in."""
+
+Mode = Literal["mean", "cls", "max", "lasttoken"]
+
+_OLD_NAMES: dict[str, Mode] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How a checkpoint makes one vector of a text.
+
+    Attributes:
+        mode: Which token vectors count: their mean, the first, their maximum, the last.
+        normalize: Whether the vector is scaled to length one.
+        max_tokens: Where longer texts are cut; None if the checkpoint leaves that to its tokenizer.
+        projection: Weight and bias of a last linear layer, where the checkpoint has one.
+        lower_case: Whether sentence-transformers lowers texts before its tokenizer sees them.
+        settings: What else the checkpoint tells sentence-transformers: prompts, similarity.
+    """
+
+    mode: Mode = "mean"
+    normalize: bool = False
+    max_tokens: int | None = None
+    projection: tuple[Tensor, Tensor] | None = None
+    lower_case: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Embedder(nn.Module):
+    """A transformer with its pooling: token ids in, one vector a text out."""
+
+    def __init__(
+        self, transformer: PreTrainedModel, pooling: Pooling, projection: nn.Linear | None
+    ) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.pooling = pooling
+        self.projection = projection
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Embed ``(batch, tokens)`` ids as ``(batch, dimension)`` vectors."""
+        tokens = self.transformer(input_ids=input_ids, attention_mask=attention_mask)[0]
+        pooled = pool(tokens, attention_mask, self.pooling.mode)
+        if self.projection is not None:
+            pooled = self.projection(pooled)
+        return nn.functional.normalize(pooled, dim=-1) if self.pooling.normalize else pooled
+
+
+def pool(tokens: Tensor, mask: Tensor, mode: Mode) -> Tensor:
+    """One vector of each row of token vectors ``(batch, tokens, width)``, padding left out."""
+    weights = mask.unsqueeze(-1).to(tokens.dtype)
+    if mode == "mean":
+        return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    if mode == "max":
+        return tokens.masked_fill(weights == 0, -torch.inf).max(1).values
+    # the outermost real token, on whichever side the padding is
+    place = torch.arange(mask.shape[1], device=mask.device)
+    chosen = mask.argmax(1) if mode == "cls" else (mask * place).argmax(1)
+    return tokens[torch.arange(len(tokens), device=tokens.device), chosen]
+
+
+def read_pooling(source: str, revision: str | None) -> Pooling | None:
+    """Return the pooling that a checkpoint's sentence-transformers files declare.
+
+    Returns:
+        The pooling; None without such files, or where they are those of a cross-encoder.
+
+    Raises:
+        Unsupported: The checkpoint has a module or a pooling that protege cannot carry over.
+    """
+    modules = _read_json(source, "modules.json", revision)
+    if not modules or reads_pairs(source, revision):
+        return None
+    limits = _settings(source, revision)
+    found: dict[str, Any] = {
+        "max_tokens": _limit(limits),
+        "lower_case": bool(limits.get("do_lower_case")),
+        "settings": _read_json(source, ABOUT, revision) or {},
+    }
+    for module in modules:
+        kind = module["type"].rpartition(".")[2]
+        if kind == "Pooling":
+            found["mode"] = _mode(_read_json(source, f"{module['path']}/config.json", revision))
+        elif kind == "Normalize":
+            found["normalize"] = True
+        elif kind == "Dense":
+            found["projection"] = _read_dense(source, module["path"], revision)
+        elif kind != "Transformer":
+            raise Unsupported(
+                f"{source}: the sentence-transformers module {module['type']} cannot be carried "
+                "over to students; supported are Transformer, Pooling, Dense and Normalize"
+            )
+    if "mode" not in found:
+        raise Unsupported(
+            f"{source}: its modules.json names no Pooling, so it makes no vector of a text; "
+            "expected a sentence encoder, or a checkpoint without modules.json"
+        )
+    return Pooling(**found)
+
+
+def reads_pairs(source: str, revision: str | None) -> bool:
+    """Return whether a checkpoint is a cross-encoder of sentence-transformers."""
+    if not _read_json(source, "modules.json", revision):
+        return False
+    about = _read_json(source, ABOUT, revision) or {}
+    task = _settings(source, revision).get("transformer_task")
+    return about.get("model_type") == "CrossEncoder" or task == "sequence-classification"
+
+
+def _settings(source: str, revision: str | None) -> dict[str, Any]:
+    """Return the settings of the checkpoint's transformer module."""
+    for name in _SETTINGS:
+        found: dict[str, Any] | None = _read_json(source, name, revision)
+        if found:
+            return found
+    return {}
+
+
+def _limit(settings: Mapping[str, Any]) -> int | None:
+    """Return where texts are cut by these settings; None if they leave it to the tokenizer.
+
+    In the order of sentence-transformers 6: what a call overrides, what the tokenizer is loaded
+    with, and ``max_seq_length``, which version 6 reads but no longer writes.
+    """
+    called = (settings.get("processing_kwargs") or {}).get("text") or {}
+    loaded = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
+    limits = (
+        called.get("max_length"),
+        loaded.get("model_max_length"),
+        settings.get("max_seq_length"),
+    )
+    return next((int(limit) for limit in limits if limit), None)
+
+
+def write_sentence_transformer(
+    folder: Path, pooling: Pooling, projection: nn.Linear | None, width: int
+) -> None:
+    """Write the files beside a saved transformer that make the folder a SentenceTransformer."""
+    kinds = ["Transformer", "Pooling"]
+    kinds += ["Dense"] if projection is not None else []
+    kinds += ["Normalize"] if pooling.normalize else []
+    modules: list[dict[str, Any]] = [
+        {
+            "idx": number,
+            "name": str(number),
+            "path": f"{number}_{kind}" if number else "",
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for number, kind in enumerate(kinds)
+    ]
+    _write_json(folder / "modules.json", modules)
+    limits: dict[str, Any] = {"do_lower_case": pooling.lower_case}
+    if pooling.max_tokens is not None:
+        limits = {"max_seq_length": pooling.max_tokens, **limits}
+    if pooling.settings:
+        _write_json(folder / ABOUT, dict(pooling.settings))
+    _write_json(folder / _SETTINGS[0], limits)
+    modes = {name: mode == pooling.mode for name, mode in _OLD_NAMES.items()}
+    _write_json(folder / "1_Pooling/config.json", {"word_embedding_dimension": width, **modes})
+    if projection is not None:
+        _write_dense(folder / "2_Dense", projection)
+    if pooling.normalize:
+        (folder / modules[-1]["path"]).mkdir(exist_ok=True)
+
+
+def _mode(config: dict[str, Any] | None) -> Mode:
+    config = config or {}
+    named = config.get("pooling_mode")
+    modes = [named] if named else [mode for name, mode in _OLD_NAMES.items() if config.get(name)]
+    if len(modes) != 1 or modes[0] not in _OLD_NAMES.values():
+        raise Unsupported(
+            f"pooling {config}: expected one of {', '.join(_OLD_NAMES.values())}, and one only"
+        )
+    mode: Mode = modes[0]
+    return mode
+
+
+def _read_dense(source: str, path: str, revision: str | None) -> tuple[Tensor, Tensor]:
+    config = _read_json(source, f"{path}/config.json", revision) or {}
+    activation = str(config.get("activation_function", "Identity"))
+    weights = cached_file(source, f"{path}/model.safetensors", revision=revision)
+    if not activation.endswith("Identity") or weights is None:
+        raise Unsupported(
+            f"{source}/{path}: expected a linear layer in safetensors with no activation function, "
+            f"found {activation}"
+        )
+    tensors = load_file(weights)
+    weight = tensors["linear.weight"].float()
+    return weight, tensors.get("linear.bias", torch.zeros(len(weight))).float()
+
+
+def _write_dense(folder: Path, projection: nn.Linear) -> None:
+    config = {
+        "in_features": projection.in_features,
+        "out_features": projection.out_features,
+        "bias": True,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    _write_json(folder / "config.json", config)
+    tensors = {
+        f"linear.{name}": t.detach().contiguous() for name, t in projection.named_parameters()
+    }
+    save_file(tensors, folder / "model.safetensors")
+
+
+def _read_json(source: str, name: str, revision: str | None) -> Any:
+    path = cached_file(
+        source,
+        name,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")

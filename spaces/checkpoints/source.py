@@ -1,0 +1,99 @@
+"""Where a teacher comes from: a folder, or the id of one on the hub."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from protege.spaces.checkpoints.faults import check_no_pointers, fault_in
+from protege.spaces.errors import BadInput, ProtegeError, text_of
+
+_LOG = logging.getLogger("protege")
+
+
+def place_of(source: str | Path) -> str:
+    """The source as transformers takes it; what is written as a path must be there."""
+    place = Path(source).expanduser()
+    written_as_path = isinstance(source, Path) or str(source).startswith((".", "/", "~"))
+    if written_as_path and not place.is_dir():
+        raise BadInput(f"{source}: no such folder; expected one with a checkpoint, or a hub id")
+    return str(place)
+
+
+def hub_id_of(place: str) -> str | None:
+    """Return the hub id that a teacher was loaded by, or None if it came from a folder.
+
+    A folder of the hub's own cache stands for the id that it was downloaded by.
+    """
+    path = Path(place)
+    if not path.is_dir():
+        return place
+    repository = path.resolve().parent.parent.name
+    kind, *names = repository.split("--")
+    cached = kind == "models" and path.resolve().parent.name == "snapshots" and names
+    return "/".join(names) if cached else None
+
+
+@contextlib.contextmanager
+def as_bad_input(
+    source: str, revision: str | None = None, gguf_file: str | None = None
+) -> Iterator[None]:
+    """Turn what transformers raises for a checkpoint that does not load into one line.
+
+    Args:
+        source: The folder, or the hub id.
+        revision: Branch, tag or commit on the hub.
+        gguf_file: The file that holds the weights, if it is in that format.
+
+    Raises:
+        BadInput: Names the file that is at fault, where it is found.
+    """
+    try:
+        check_no_pointers(source, revision, gguf_file)
+        yield
+    except ProtegeError:
+        raise
+    except Exception as error:  # transformers, tokenizers and torch have no common type
+        if fault := fault_in(source, revision, gguf_file):
+            raise BadInput(fault) from error
+        reason = " ".join(text_of(error).split())[:300] or type(error).__name__
+        raise BadInput(
+            f"{source}: no teacher can be loaded from there; expected a folder with config.json "
+            f"and weights, or a hub id ({reason})"
+        ) from error
+
+
+def usable(config: PretrainedConfig) -> str:
+    """Set the options of a configuration that say how a model is called, not what it computes.
+
+    Every output is read by its name, and nothing but the answer is kept in memory. The weights are
+    32-bit numbers, which kernels such as FlashAttention do not take.
+
+    Returns:
+        The attention that the configuration asked for, if another is used; else empty.
+    """
+    asked = str(config._attn_implementation or "")  # noqa: SLF001 - it has no public name
+    changed: Any = config
+    if asked not in {"", "eager", "sdpa"} or getattr(config, "output_attentions", False):
+        changed._attn_implementation = None  # noqa: SLF001 - the model chooses what it supports
+    for option, value in (("output_attentions", False), ("output_hidden_states", False)):
+        setattr(changed, option, value)
+    changed.return_dict = True
+    if hasattr(config, "torchscript"):
+        changed.torchscript = False
+    return "" if asked in {"", "eager", "sdpa"} else asked
+
+
+def tell_of_attention(source: str, asked: str, config: PretrainedConfig) -> None:
+    """Log that a model uses another attention than its configuration asks for."""
+    if asked:
+        used = config._attn_implementation  # noqa: SLF001 - it has no public name
+        _LOG.warning(
+            "protege: %s asks for %s, which takes no 32-bit weights; %s is used instead",
+            source,
+            asked,
+            used,
+        )

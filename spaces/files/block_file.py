@@ -1,0 +1,183 @@
+"""Rows of tensors that are computed block by block, kept on disk and read without being loaded."""
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from protege.spaces.errors import DiskFull
+from protege.spaces.files.atomic import write_text
+from protege.spaces.files.cache import Cache, tensor_bytes
+from protege.spaces.files.hashing import Key, canonical, digest, text_checksum
+from protege.spaces.files.locks import locked
+
+RECORD = "record.json"
+
+Block = dict[str, Tensor]
+"""Some rows by the names of their columns; the first dimension of each is the rows."""
+
+
+def rows(
+    cache: Cache, kind: str, key: Key, starts: Sequence[int], compute: Callable[[int], Block]
+) -> Block:
+    """The rows of that key from a shelf in the cache; see `Shelf.filled`."""
+    path = cache.path(kind, key, "rows")
+    return cache.opened(path, lambda: Shelf(path, canonical(key), starts).filled(compute))
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column holds.
+
+    Attributes:
+        dtype: The name of its type, such as ``float16``.
+        shape: The shape of one row.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Column":
+        """The column that these rows are of."""
+        return cls(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape[1:]))
+
+    @property
+    def type(self) -> torch.dtype:
+        """Its type."""
+        found: torch.dtype = getattr(torch, self.dtype)
+        return found
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return math.prod(self.shape) * self.type.itemsize
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A folder with one file of raw values a column, and a record of which blocks are there.
+
+    A process that is killed loses the block it was at: every finished one has its checksum in the
+    record. A block that was cut short or altered fails it and is computed again. Processes that
+    want the same shelf wait for the one that fills it.
+
+    Attributes:
+        folder: Where it is; safe to delete while nobody reads.
+        key: What it is computed from, as canonical JSON.
+        starts: The first row of every block, and one past the last row of the last.
+    """
+
+    folder: Path
+    key: str
+    starts: Sequence[int]
+
+    def filled(self, compute: Callable[[int], Block]) -> Block:
+        """All rows, memory-mapped; blocks that are missing are computed, in order.
+
+        Args:
+            compute: Gives the block of a number.
+
+        Raises:
+            DiskFull: There is no room for a block.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder / "lock"):
+            columns, checksums = self._recorded()
+            for number in range(len(self.starts) - 1):
+                known = checksums.get(number)
+                if known is not None and known == self._checksum(columns, number):
+                    continue
+                block = compute(number)
+                columns = {name: Column.of(rows) for name, rows in block.items()}
+                self._write(number, block)
+                checksums[number] = digest(*map(tensor_bytes, block.values()))
+                self._note(columns, checksums)
+        return {name: self._mapped(name, column) for name, column in columns.items()}
+
+    def _write(self, number: int, block: Mapping[str, Tensor]) -> None:
+        try:
+            for name, rows in block.items():
+                path = self._path(name)
+                path.touch()
+                with path.open("r+b") as file:
+                    file.seek(self.starts[number] * Column.of(rows).row_bytes)
+                    file.write(tensor_bytes(rows))
+        except OSError as error:
+            if "No space left" in str(error):
+                raise DiskFull(
+                    f"{self.folder}: no space left on the device; make room, then run the same "
+                    "line again, or ask the teacher anew at every step: Distillation("
+                    'answers="online")'
+                ) from error
+            raise
+
+    def _mapped(self, name: str, column: Column) -> Tensor:
+        # not shared: what a reader might write stays its own
+        flat = torch.from_file(
+            str(self._path(name)),
+            shared=False,
+            size=self.starts[-1] * math.prod(column.shape),
+            dtype=column.type,
+        )
+        return flat.reshape(self.starts[-1], *column.shape)
+
+    def _checksum(self, columns: Mapping[str, Column], number: int) -> str | None:
+        """Of a block as it is on disk; none where it is cut short."""
+        begin, rows = self.starts[number], self.starts[number + 1] - self.starts[number]
+        parts = []
+        for name, column in columns.items():
+            try:
+                with self._path(name).open("rb") as file:
+                    file.seek(begin * column.row_bytes)
+                    parts.append(file.read(rows * column.row_bytes))
+            except OSError:
+                return None
+            if len(parts[-1]) < rows * column.row_bytes:
+                return None
+        return digest(*parts)
+
+    def _recorded(self) -> tuple[dict[str, Column], dict[int, str]]:
+        try:
+            stored = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+            record = stored["record"]
+            if record["key"] != self.key or stored["checksum"] != text_checksum(record):
+                return {}, {}
+            columns = {
+                name: Column(dtype, tuple(shape)) for name, dtype, shape in record["columns"]
+            }
+            return columns, {int(number): sum_ for number, sum_ in record["checksums"].items()}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}, {}
+
+    def _note(self, columns: Mapping[str, Column], checksums: Mapping[int, str]) -> None:
+        record: dict[str, Any] = {
+            "key": self.key,
+            "columns": [[name, one.dtype, list(one.shape)] for name, one in columns.items()],
+            "checksums": {str(number): checksum for number, checksum in checksums.items()},
+        }
+        stored = {"record": record, "checksum": text_checksum(record)}
+        write_text(self.folder / RECORD, json.dumps(stored))
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.bin"
+
+
+def on_disk(shape: tuple[int, ...], folder: Path, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return a tensor of zeros in a file without a name, gone when the tensor is.
+
+    Args:
+        shape: Of the tensor.
+        folder: Where the file is; made if it does not exist.
+        dtype: Of the tensor.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".values-") as file:
+        flat = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=dtype)
+    return flat.reshape(shape)

@@ -1,0 +1,1 @@
+"""A loaded model: where its layers, attention heads and norms are, and what runs through them."""

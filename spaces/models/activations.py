@@ -1,0 +1,272 @@
+"""What passes the sites of a teacher whose units count, summed batch by batch as it runs."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.linalg import vector_norm
+from transformers.pytorch_utils import Conv1D
+
+from protege.spaces.models.batches import Batch, real_tokens
+from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.layout import reading_dimension
+from protege.spaces.models.placement import values
+
+HEADS = frozenset({"heads", "cross_heads"})
+"""Units that have several channels each at the site where they are read."""
+
+
+class Moments:
+    """Sums over the real tokens that pass one kind of site, such as ``decoder.ffn``.
+
+    A layer that has no such site keeps zeros.
+
+    Attributes:
+        activity: ``sum_s (mean_t |x[s, t, j]|)**2``, ``(layers, units)``.
+        tokens: How many tokens passed, ``(layers,)``.
+        sums: Of the values, ``(layers, units)``.
+        squares: Of their squares, ``(layers, units)``.
+        products: Of their products with each other in fp32, ``(rows, units, units)``, a row for
+            each layer that they are collected of.
+        rows: The row of each of those layers.
+    """
+
+    def __init__(self, layers: int, units: int, products: Collection[int] = ()) -> None:
+        self.activity = torch.zeros(layers, units, dtype=torch.float64)
+        self.tokens = torch.zeros(layers, dtype=torch.float64)
+        self.sums = torch.zeros(layers, units, dtype=torch.float64)
+        self.squares = torch.zeros(layers, units, dtype=torch.float64)
+        self.rows = {layer: row for row, layer in enumerate(sorted(products))}
+        self.products = torch.zeros(len(self.rows), units, units)
+
+    def add(self, layer: int, values: Tensor, mask: Tensor | None) -> None:
+        """Add a batch.
+
+        Args:
+            layer: Where it passed.
+            values: ``(sequences, tokens, units)``.
+            mask: Which tokens are real, ``(sequences, tokens)``; none where all of them are.
+        """
+        if mask is None:
+            real, means = values.flatten(0, 1), values.abs().mean(1)
+        else:
+            real = values[mask]
+            totals = values.masked_fill(~mask.unsqueeze(-1), 0).abs().sum(1)
+            means = totals / mask.sum(1, keepdim=True).clamp(min=1)
+        self.activity[layer] += means.double().square().sum(0)
+        self.tokens[layer] += len(real)
+        self.sums[layer] += real.sum(0)
+        self.squares[layer] += real.square().sum(0)  # many times as fast as torch's norm
+        self._multiply(layer, real)
+
+    def add_products(self, layer: int, values: Tensor, mask: Tensor | None) -> None:
+        """Add a batch to the products alone; the arguments are those of `add`."""
+        self.tokens[layer] += values.shape[0] * values.shape[1] if mask is None else mask.sum()
+        self._multiply(layer, values.flatten(0, 1) if mask is None else values[mask])
+
+    def _multiply(self, layer: int, real: Tensor) -> None:
+        row = self.rows.get(layer)
+        if row is not None:
+            self.products[row].addmm_(real.T.float(), real.float())
+
+    def gram(self) -> Tensor:
+        """Return the second moments of the rows, divided in place: the products are used up."""
+        tokens = self.tokens[list(self.rows)].clamp(min=1).to(self.products.dtype)
+        return self.products.div_(tokens[:, None, None])
+
+    def mean(self, sums: Tensor) -> Tensor:
+        """Return sums as means over the tokens, in fp32."""
+        return (sums / self.tokens.clamp(min=1)[:, None]).float()
+
+
+class Sites:
+    """Listens to the modules whose units count, found by the axes the family's table gives.
+
+    Set `batch` before each forward pass.
+
+    Args:
+        teacher: The teacher.
+        products: By site, the layers to collect second moments of.
+        alone: Whether to collect these and nothing else.
+    """
+
+    def __init__(
+        self, teacher: LaidOutModel, products: Mapping[str, Collection[int]], *, alone: bool = False
+    ) -> None:
+        self.batch: Batch = {}
+        self._teacher = teacher
+        self._alone = alone
+        self._moments = {
+            name: Moments(*shape, products.get(name, ()))
+            for name, shape in shapes(teacher).items()
+            if name in products or not alone
+        }
+        self._experts: dict[str, Tensor] = {}
+        self._handles = ExitStack()
+
+    def __enter__(self) -> None:
+        layout, model = self._teacher.layout, self._teacher.model
+        for number, (module, in_decoder) in enumerate(layout.norms(model)):
+            if self._is_wanted(("hidden", number)):
+                self._listen_to_output(module, ("hidden", number), in_decoder=in_decoder)
+        for module, slot, unit in layout.reading(model):
+            place = (f"{slot.stack}.{unit}", slot.layer or 0)
+            if self._is_wanted(place):
+                self._listen_to_input(module, place, in_decoder=slot.stack == "decoder")
+        if not self._alone:
+            for module, slot in layout.experts(model):
+                self._listen_to_experts(module, slot.stack, slot.layer or 0)
+
+    def __exit__(self, *_: object) -> None:
+        self._handles.close()
+
+    def _is_wanted(self, place: tuple[str, int]) -> bool:
+        return not self._alone or place[1] in self._moments.get(place[0], _NOTHING).rows
+
+    def found(self) -> dict[str, Tensor]:
+        """Everything that was summed, as `Calibration` names it; nothing of sites never passed.
+
+        Second moments are apart: see `grams`.
+        """
+        found = {name: total.sqrt().float() for name, total in self._experts.items()}
+        for name, moments in self._moments.items():
+            if moments.tokens.any():
+                found[name] = self._activity(name, moments.activity.sqrt().float())
+        found["hidden.energy"] = self._moments["hidden"].mean(self._moments["hidden"].squares)
+        return found | self._wanda()
+
+    def grams(self) -> Iterator[tuple[str, list[int], Tensor]]:
+        """Yield each site that was passed with its layers and their second moments; once."""
+        for name, moments in self._moments.items():
+            if moments.rows and moments.tokens.any():
+                yield name, list(moments.rows), moments.gram()
+
+    def _activity(self, name: str, values: Tensor) -> Tensor:
+        """Activity of units, ``(layers, units)``; of the residual stream's channels in one."""
+        return values.sum(0) if name == "hidden" else self._by_head(name, values)
+
+    def _by_head(self, name: str, values: Tensor) -> Tensor:
+        """The norm over each head's channels, where units are heads."""
+        if name.partition(".")[2] not in HEADS:
+            return values
+        heads = self._teacher.architecture.num_attention_heads
+        by_head: Tensor = vector_norm(values.unflatten(1, (heads, -1)), dim=-1)
+        return by_head
+
+    def _wanda(self) -> dict[str, Tensor]:
+        """How much each unit adds to the output of the projection that reads it."""
+        found: dict[str, Tensor] = {}
+        for module, slot, unit in self._teacher.layout.reading(self._teacher.model):
+            name = f"{slot.stack}.{unit}"
+            moments = self._moments[name]
+            if moments.tokens.any():
+                own = found.setdefault(name, moments.mean(moments.squares).sqrt())
+                own[slot.layer or 0] *= vector_norm(columns(module), dim=0)
+        return {f"{name}.wanda": self._by_head(name, own) for name, own in found.items()}
+
+    def means(self) -> dict[str, Tensor]:
+        """Return the means of units, and how many tokens means and second moments are of."""
+        most = torch.stack([moments.tokens.max() for moments in self._moments.values()]).max()
+        passed = {name: one for name, one in self._moments.items() if one.tokens.any()}
+        means = {f"{name}.mean": one.mean(one.sums) for name, one in passed.items()}
+        return {"tokens": most.float(), **means}
+
+    def _listen_to_output(self, module: nn.Module, place: tuple[str, int], **of: bool) -> None:
+        hook: Callable[..., None] = lambda _m, _i, output: self._add(place, output, **of)  # noqa: E731
+        self._handles.callback(module.register_forward_hook(hook).remove)
+
+    def _listen_to_input(self, module: nn.Module, place: tuple[str, int], **of: bool) -> None:
+        hook: Callable[..., None] = lambda _m, inputs: self._add(place, inputs[0], **of)  # noqa: E731
+        self._handles.callback(module.register_forward_pre_hook(hook).remove)
+
+    def _listen_to_experts(self, module: nn.Module, stack: str, layer: int) -> None:
+        def hook(experts: Any, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
+            ids = self.batch["input_ids"]
+            mask = self.batch.get("attention_mask", torch.ones_like(ids))
+            hidden, chosen, weights = (one.cpu() for one in inputs)
+            load, neurons = _expert_activity(experts, hidden, chosen, weights, mask)
+            self._sum(f"{stack}.experts", layer, load)
+            self._sum(f"{stack}.expert_ffn", layer, neurons)
+
+        self._handles.callback(module.register_forward_pre_hook(hook).remove)
+
+    def _sum(self, name: str, layer: int, squares: Tensor) -> None:
+        depth = self._teacher.layout.depths[name.partition(".")[0]]
+        nothing = torch.zeros(depth, *squares.shape, dtype=squares.dtype)
+        self._experts.setdefault(name, nothing)[layer] += squares
+
+    def _add(self, place: tuple[str, int], values: Tensor, *, in_decoder: bool) -> None:
+        by_text = by_sequence(values, self.batch)
+        if by_text is not None:
+            mask = real_tokens(self.batch, by_text.shape[:2], in_decoder=in_decoder)
+            moments = self._moments[place[0]]
+            add = moments.add_products if self._alone else moments.add
+            add(place[1], by_text.cpu(), mask)
+
+
+_NOTHING = Moments(0, 0)
+
+
+def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:
+    """Activations as ``(sequences, tokens, units)``, where OPT lays all tokens end to end.
+
+    None where they are not of tokens: DeBERTa norms its distances too.
+    """
+    if values.ndim != 2:
+        return values
+    tokens = batch.get("input_ids", batch.get("attention_mask"))
+    if tokens is None or len(values) != tokens.numel():
+        return None
+    by_text: Tensor = values.unflatten(0, tokens.shape)
+    return by_text
+
+
+def columns(module: Any) -> Tensor:
+    """The weight of a projection as ``(outputs, inputs)``, one column for each input."""
+    weight = values(module)
+    return weight.T if isinstance(module, Conv1D) else weight
+
+
+def inputs(module: Any) -> int:
+    """How many inputs a projection reads."""
+    return int(module.weight.shape[reading_dimension(module)])
+
+
+def shapes(teacher: LaidOutModel) -> dict[str, tuple[int, int]]:
+    """Return the layers and units of every kind of site; units of heads are channels."""
+    layout, model = teacher.layout, teacher.model
+    found = {"hidden": (len(list(layout.norms(model))), layout.architecture.hidden_size)}
+    for module, slot, unit in layout.reading(model):
+        found[f"{slot.stack}.{unit}"] = (layout.depths[slot.stack], inputs(module))
+    return found
+
+
+def _expert_activity(
+    experts: Any, hidden: Tensor, chosen: Tensor, weights: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Squared activity of experts, ``(experts,)``, and of their neurons, ``(experts, ffn)``.
+
+    What each of them makes is worked out again, for transformers runs them in one piece.
+    """
+    (rows, length), width = mask.shape, experts.down_proj.shape[2]
+    both, last = values(experts, "gate_up_proj"), values(experts, "down_proj")
+    real = mask.reshape(-1).bool()
+    total = len(last)
+    load = torch.zeros(total, dtype=torch.float64)
+    neurons = torch.zeros(total, width, dtype=torch.float64)
+    for number in range(total):
+        tokens, place = torch.where((chosen == number) & real[:, None])
+        gate, up = nn.functional.linear(hidden[tokens], both[number]).chunk(2, -1)
+        active = experts.act_fn(gate) * up
+        added = nn.functional.linear(active, last[number])
+        norms = (added * weights[tokens, place, None]).norm(dim=-1).double()
+        row = tokens // length
+        by_row = torch.zeros(rows, dtype=torch.float64).index_add(0, row, norms)
+        load[number] = (by_row / mask.sum(1).clamp(min=1)).square().sum()
+        sums = torch.zeros(rows, active.shape[1], dtype=torch.float64)
+        counts = torch.bincount(row, minlength=rows).clamp(min=1)
+        sums = sums.index_add(0, row, active.abs().double()) / counts[:, None]
+        neurons[number] = sums.square().sum(0)
+    return load, neurons

@@ -1,0 +1,134 @@
+"""Where a model can be looked into: its layers, and what makes queries, keys and values in one."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from protege.spaces.errors import Unsupported
+from protege.spaces.models.layout import Layout, Part, reading_dimension
+
+KINDS = ("queries", "keys", "values")
+"""What self-attention is made of, in the order in which fused projections write it."""
+
+_INITIALS = {kind[0]: kind for kind in KINDS}
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear layer that writes queries, keys or values, or all of them.
+
+    Attributes:
+        module: The layer.
+        widths: Channels of each kind that it writes, in order.
+        interleaved: Heads, where each has its queries, keys and values side by side; else 0.
+    """
+
+    module: nn.Module
+    widths: Mapping[str, int]
+    interleaved: int = 0
+
+    def split(self, output: Tensor) -> dict[str, Tensor]:
+        """What the layer gave, ``(sequences, tokens, channels)``, by kind."""
+        if self.interleaved:
+            by_head = output.unflatten(-1, (self.interleaved, len(self.widths), -1))
+            parts = [part.flatten(-2) for part in by_head.unbind(-2)]
+        else:
+            parts = list(output.split(list(self.widths.values()), dim=-1))
+        return dict(zip(self.widths, parts, strict=True))
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The self-attention of one layer.
+
+    Attributes:
+        module: What runs once in each pass, before its projections do.
+        projections: What writes queries, keys and values.
+        head_dim: Channels of a head.
+    """
+
+    module: nn.Module
+    projections: tuple[Projection, ...]
+    head_dim: int
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Channels of all heads together, by kind."""
+        return {kind: size for one in self.projections for kind, size in one.widths.items()}
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """Heads by kind: grouped keys and values have fewer."""
+        return {kind: width // self.head_dim for kind, width in self.widths.items()}
+
+
+def layers_of_stacks(layout: Layout, model: PreTrainedModel) -> dict[str, list[nn.Module]]:
+    """The modules that are a model's layers, by stack, in order.
+
+    Args:
+        layout: Of that model, a teacher or a student.
+        model: The model.
+    """
+    modules = dict(model.named_modules())
+    found: dict[str, dict[int, nn.Module]] = {}
+    for slot in layout.slots:
+        if slot.stack in layout.family.depths and slot.layer is not None:
+            name = slot.name[: slot.number_at[1]]
+            found.setdefault(slot.stack, {})[slot.layer] = modules[name]
+    return {stack: [layers[n] for n in sorted(layers)] for stack, layers in found.items()}
+
+
+def attention_of(layout: Layout, model: PreTrainedModel, stack: str, layer: int) -> Attention:
+    """The self-attention of one layer, as the family's table and its names tell.
+
+    Args:
+        layout: Of that model, a teacher or a student.
+        model: The model.
+        stack: The stack of the layer.
+        layer: Its number.
+
+    Raises:
+        Unsupported: Queries, keys and values are not each written by one projection.
+    """
+    modules = dict(model.named_modules())
+    found = dict(_projections(layout, model, stack, layer))
+    written = sorted(kind for projection in found.values() for kind in projection.widths)
+    if written != sorted(KINDS):
+        raise Unsupported(
+            f"layer {layer} of the {stack or 'model'}: expected one projection each for "
+            f"{', '.join(KINDS)} in the {layout.family.name} table, found "
+            f"{', '.join(written) or 'none'}; leave out losses that look at attention"
+        )
+    parent = next(iter(found)).rpartition(".")[0]
+    return Attention(modules[parent], tuple(found.values()), layout.architecture.head_dim)
+
+
+def _projections(
+    layout: Layout, model: PreTrainedModel, stack: str, layer: int
+) -> Iterator[tuple[str, Projection]]:
+    """What reads the residual stream and writes heads of self-attention, by the module's name."""
+    for module, slot in layout.readers(model):
+        parts = slot.dimensions[1 - reading_dimension(module)]
+        heads = {part.unit for part in parts} <= {"heads", "kv_heads"}
+        if (slot.stack, slot.layer) == (stack, layer) and heads:
+            name = slot.name.removesuffix(".weight")
+            projection = _projection(module, name, parts, layout.architecture.head_dim)
+            if projection is not None:
+                yield name, projection
+
+
+def _projection(
+    module: nn.Module, name: str, parts: tuple[Part, ...], head_dim: int
+) -> Projection | None:
+    """The projection, told by what it writes; none where it is of something else."""
+    sizes = [part.size for part in parts]
+    if len(parts) == len(KINDS):
+        return Projection(module, dict(zip(KINDS, sizes, strict=True)))
+    if parts[0].rows == len(KINDS) * head_dim:
+        kinds = dict.fromkeys(KINDS, sizes[0] // len(KINDS))
+        return Projection(module, kinds, interleaved=sizes[0] // parts[0].rows)
+    # tables call them q, query, q_proj and q_lin; DeBERTa's pos_query_proj is of distances
+    kind = _INITIALS.get(name.rpartition(".")[2][0])
+    return None if kind is None else Projection(module, {kind: sizes[0]})

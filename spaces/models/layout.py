@@ -1,0 +1,311 @@
+"""A family's table laid over one model: what each of its tensors is made of."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from protege.spaces.architecture.architecture import SIZE_OF, Architecture
+from protege.spaces.errors import Mismatch, Unsupported
+from protege.spaces.families import Family
+from protege.spaces.families.family import ALIASES, CUT_AXES, ROWS, compiled
+from protege.spaces.models.placement import first_names, is_tied
+
+_READ = ("hidden", "vocab", "ffn", "experts", "expert_ffn")
+"""Axes whose size is read off the tensors themselves; heads only the configuration can count."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One axis in one dimension of a tensor.
+
+    Attributes:
+        unit: What there are units of: one of `CUT_AXES`, or a word for what is kept whole.
+        stack: The stack whose units they are; empty where the whole model shares them.
+        rows: Rows of one unit.
+        size: Rows in all.
+    """
+
+    unit: str
+    stack: str
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor's place.
+
+    Attributes:
+        name: Its name in the state dict.
+        dimensions: The parts of every dimension, in order.
+        stack: The stack of the layer it belongs to; empty where it stands outside.
+        layer: The number of that layer.
+        number_at: Where in the name the layer's number begins and ends.
+        tied_to: The tensor whose memory it has, where that has another name; else empty.
+        factor: Power of the width, and offset, that it is scaled by (see `WidthFactor`).
+    """
+
+    name: str
+    dimensions: tuple[tuple[Part, ...], ...]
+    stack: str = ""
+    layer: int | None = None
+    number_at: tuple[int, int] = (0, 0)
+    tied_to: str = ""
+    factor: tuple[float, float] | None = None
+
+    def named(self, layer: int) -> str:
+        """The tensor's name in another layer of its stack."""
+        begin, end = self.number_at
+        return f"{self.name[:begin]}{layer}{self.name[end:]}"
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The units of each dimension, as the table writes them."""
+        return tuple("+".join(part.unit for part in parts) for parts in self.dimensions)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a teacher is made of.
+
+    Attributes:
+        family: The table.
+        architecture: The teacher's own sizes: ratio 1.0.
+        slots: Every tensor of its state dict, in order.
+    """
+
+    family: Family
+    architecture: Architecture
+    slots: tuple[Slot, ...]
+
+    @classmethod
+    def of(cls, family: Family, model: PreTrainedModel) -> "Layout":
+        """The layout of a model.
+
+        Raises:
+            Mismatch: No entry of the table names a tensor, or its shape is not what the entry says.
+            Unsupported: A field of the configuration makes a model that cannot be cut.
+        """
+        reason = family.refusal(model.config)
+        if reason:
+            raise Unsupported(f"{model.config.model_type} of this configuration: {reason}")
+        tensors = model.state_dict()
+        prefix = f"{model.base_model_prefix}."
+        rules = {name: _rule(family, model.config, name.removeprefix(prefix)) for name in tensors}
+        own = _architecture(family, model.config, tensors, rules, _depths(family, tensors, prefix))
+        tied = is_tied(model, model.get_output_embeddings())
+        slots = (_slot(family, own, rules[name], prefix, name, t) for name, t in tensors.items())
+        scaled = (_with_factor(family, model.config, slot, prefix, tied=tied) for slot in slots)
+        first = first_names(model)
+        return cls(family, own, tuple(_tied(slot, first[slot.name]) for slot in scaled))
+
+    @cached_property
+    def depths(self) -> dict[str, int]:
+        """How many layers each stack has, the single step of those that are no stack included."""
+        found: dict[str, int] = {}
+        for slot in self.slots:
+            if slot.layer is not None:
+                found[slot.stack] = max(found.get(slot.stack, 0), slot.layer + 1)
+        return found
+
+    @cached_property
+    def sites(self) -> dict[tuple[str, int], frozenset[str]]:
+        """The units that each layer has of its own, by stack and number."""
+        found: dict[tuple[str, int], set[str]] = {}
+        for slot in self.slots:
+            if slot.layer is not None:
+                units = found.setdefault((slot.stack, slot.layer), set())
+                units |= {part.unit for parts in slot.dimensions for part in parts if part.stack}
+        return {place: frozenset(units) for place, units in found.items()}
+
+    def depth_of(self, stack: str, student: Architecture) -> int:
+        """How many layers of a stack the student has."""
+        size = self.family.depths.get(stack)
+        return student.sizes().get(size, 0) if size else self.depths[stack]
+
+    def reading(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot, str]]:
+        """The projections into the residual stream that read heads or neurons, in order.
+
+        Yields:
+            The module, its weight's place, and what it reads: ``heads cross_heads ffn``.
+        """
+        for module, slot in self._linear(model):
+            read, written = _read_and_written(module, slot)
+            if read in {"heads", "cross_heads", "ffn"} and written == "hidden":
+                yield module, slot, read
+
+    def readers(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot]]:
+        """The projections that read vectors of the residual stream's width, in order."""
+        for module, slot in self._linear(model):
+            if _read_and_written(module, slot)[0] == "hidden":
+                yield module, slot
+
+    def _linear(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot]]:
+        modules = dict(model.named_modules())
+        for slot in self.slots:
+            module = modules.get(slot.name.removesuffix(".weight"))
+            if isinstance(module, nn.Linear | Conv1D):
+                yield module, slot
+
+    def norms(self, model: nn.Module) -> Iterator[tuple[nn.Module, bool]]:
+        """The norms of the base model's residual stream, and whether they are a decoder's."""
+        modules = dict(model.named_modules())
+        base: nn.Module = model.base_model  # type: ignore[assignment]
+        inside = {id(module) for module in base.modules()}
+        for slot in self.slots:
+            name, _, kind = slot.name.rpartition(".")
+            if kind == "weight" and slot.axes == ("hidden",) and id(modules[name]) in inside:
+                yield modules[name], slot.stack == "decoder" or "decoder." in name
+
+    def experts(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot]]:
+        """The modules that hold all experts of a layer, in order."""
+        modules = dict(model.named_modules())
+        for slot in self.slots:
+            if slot.axes == ("experts", "hidden", "expert_ffn"):
+                yield modules[slot.name.rpartition(".")[0]], slot
+
+
+def reading_dimension(module: nn.Module) -> int:
+    """Which dimension of a linear layer's weight is what it reads."""
+    return 0 if isinstance(module, Conv1D) else 1
+
+
+def _read_and_written(module: nn.Module, slot: Slot) -> tuple[str, str]:
+    """The axes that a linear layer reads and writes."""
+    at = reading_dimension(module)
+    return slot.axes[at], slot.axes[1 - at]
+
+
+Rule = tuple[str, tuple[str, ...]]
+
+
+def _rule(family: Family, config: PretrainedConfig, name: str) -> Rule:
+    """The table's entry for a tensor, axes that are the hidden one called so."""
+    entry, axes = family.rule(name)
+    width = family.field_of(config, "hidden_size")
+    hidden = {f for f in family.as_hidden if getattr(config, f, width) in {width, None}}
+    return entry, tuple("hidden" if axis in hidden else axis for axis in axes)
+
+
+def _architecture(
+    family: Family,
+    config: PretrainedConfig,
+    tensors: Mapping[str, Tensor],
+    rules: Mapping[str, Rule],
+    depths: Mapping[str, int],
+) -> Architecture:
+    """The sizes, read off the tensors; heads are counted by the configuration alone."""
+    sizes = dict.fromkeys((SIZE_OF[unit] for unit in _READ), 0)
+    heads = family.field_of(config, "num_attention_heads")
+    channels = 0
+    for name, tensor in tensors.items():
+        for axis, size in zip(rules[name][1], tensor.shape, strict=False):
+            words = axis.split("+")
+            if len(set(words)) == 1 and words[0] in _READ:
+                sizes[SIZE_OF[words[0]]] = size // len(words)
+            if axis == "heads":
+                channels = size
+    kv_heads = "num_key_value_heads" in family.sizes and family.field_of(
+        config, "num_key_value_heads"
+    )
+    counted: dict[str, Any] = {**depths, **sizes}
+    return Architecture(
+        model_type=config.model_type,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads or heads,
+        head_dim=channels // heads,
+        num_experts_per_tok=getattr(config, "num_experts_per_tok", 0)
+        if sizes["num_experts"]
+        else 0,
+        **counted,
+    )
+
+
+def _depths(family: Family, tensors: Mapping[str, Tensor], prefix: str) -> dict[str, int]:
+    """How deep each stack is; a head may do without the decoder of its family."""
+    depths = {}
+    for stack, size in family.depths.items():
+        pattern = compiled(f"{family.stacks[stack]}.")
+        relative = (name.removeprefix(prefix) for name in tensors)
+        numbers = {int(found[1]) for name in relative if (found := pattern.match(name))}
+        if numbers:
+            depths[size] = len(numbers)
+    if "num_hidden_layers" not in depths:
+        raise Unsupported(
+            f"a {family.name} without layers in {next(iter(family.stacks.values()))}: it is the "
+            "decoder of a pair by itself; give the checkpoint of the pair, with the task it is for"
+        )
+    return depths
+
+
+def _slot(
+    family: Family, own: Architecture, rule: Rule, prefix: str, name: str, tensor: Tensor
+) -> Slot:
+    entry, axes = rule
+    stack, layer, span = _layer(family, entry, prefix, name)
+    if len(axes) != tensor.ndim:
+        raise _misfit(family, name, axes, tensor)
+    dimensions = []
+    for axis, size in zip(axes, tensor.shape, strict=True):
+        parts = tuple(_part(word, stack, own, size) for word in axis.split("+"))
+        if sum(part.size for part in parts) != size:
+            raise _misfit(family, name, axes, tensor)
+        dimensions.append(parts)
+    return Slot(name, tuple(dimensions), stack, layer, span)
+
+
+def _misfit(family: Family, name: str, axes: tuple[str, ...], tensor: Tensor) -> Mismatch:
+    return Mismatch(
+        f"tensor {name!r} of shape {tuple(tensor.shape)}: the {family.name} table says "
+        f"{' x '.join(axes)}, which it is not; nothing is cut by guess"
+    )
+
+
+def _layer(
+    family: Family, entry: str, prefix: str, name: str
+) -> tuple[str, int | None, tuple[int, int]]:
+    """The stack and number of the layer that a tensor belongs to, and where its name says so."""
+    relative = name.removeprefix(prefix)
+    before = len(name) - len(relative)
+    for stack, place in family.stacks.items():
+        found = compiled(f"{place}.").match(relative)
+        # an entry that names the first layer by its number is of the stack as a whole
+        if found is None or ("*" in place and place.replace("*", "0") in entry):
+            continue
+        if "*" not in place:
+            return stack, 0, (0, 0)
+        begin, end = found.span(1)
+        return stack, int(found[1]), (before + begin, before + end)
+    return "", None, (0, 0)
+
+
+def _part(word: str, stack: str, own: Architecture, size: int) -> Part:
+    named, _, bare = word.rpartition(".")
+    unit, times = ROWS.get(bare, (ALIASES.get(bare, bare), 0))
+    if unit not in CUT_AXES:
+        return Part(unit, "", 1, size)
+    rows = times * own.head_dim or 1
+    place = "" if unit in {"hidden", "vocab"} else named or stack
+    return Part(unit, place, rows, rows * own.units(unit))
+
+
+def _tied(slot: Slot, first: str) -> Slot:
+    """The slot, with the name that its memory is known by if that is another one's."""
+    return slot if first == slot.name else replace(slot, tied_to=first)
+
+
+def _with_factor(
+    family: Family, config: PretrainedConfig, slot: Slot, prefix: str, *, tied: bool
+) -> Slot:
+    """The slot with what the family's forward pass makes of the width there."""
+    module = slot.name.removeprefix(prefix).rpartition(".")[0]
+    for factor in family.factors:
+        on = not factor.when or getattr(config, factor.when, False)
+        if on and (tied or not factor.tied_only) and compiled(factor.module).fullmatch(module):
+            return replace(slot, factor=(factor.power, factor.offset))
+    return slot

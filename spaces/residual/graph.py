@@ -1,0 +1,174 @@
+"""How a model's residual stream is wired, read off one pass of the model itself."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from protege.spaces.models.batches import Batch, given
+from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.layout import Layout
+
+
+@dataclass(frozen=True)
+class Join:
+    """Where what a projection writes goes: into what the next norm is given.
+
+    Attributes:
+        after: The norm that is given it.
+        before: The norm that last saw the stream that it is added to; empty where it is added to
+            nothing, as in Gemma, which norms it first.
+        normed: Whether that stream is what the norm gave (post-LN), not what it was given (pre-LN).
+    """
+
+    after: str
+    before: str = ""
+    normed: bool = False
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Which projections read and write the residual stream, and through which norms.
+
+    Attributes:
+        norms: The norms of the stream in the order they run.
+        sources: By norm, the projections that read what it gives, some rows of it at least.
+        joins: By projection into the stream, where what it writes goes. Those that write into a
+            sum that no norm sees in one step (parallel blocks, scaled ones) are not among them.
+        writers: All projections into the stream, in the order they run.
+        loose: Projections that read vectors of the stream's width that are no norm's output.
+        in_decoder: The norms and projections of a decoder.
+        centred: Whether the norms subtract a mean (LayerNorm).
+    """
+
+    norms: tuple[str, ...]
+    sources: Mapping[str, tuple[str, ...]]
+    joins: Mapping[str, Join]
+    writers: tuple[str, ...]
+    loose: tuple[str, ...]
+    in_decoder: frozenset[str]
+    centred: bool = False
+
+    @classmethod
+    def of(cls, teacher: LaidOutModel, batch: Batch) -> "Wiring":
+        """The wiring of a teacher, as one sequence of the batch runs through it."""
+        layout = teacher.layout
+        one = {name: values[:1] for name, values in given(batch).items()}
+        # padding is read as text: DeBERTa would set its states to zero behind the first norm
+        one |= {name: torch.ones_like(one[name]) for name in one if name.endswith("_mask")}
+        events = _events(teacher, one)
+        norms = [e for e in events if e.kind == "norm"]
+        sources, loose = _sources(events)
+        joins = {e.name: join for i, e in enumerate(events) if (join := _join(events, i))}
+        return cls(
+            norms=tuple(dict.fromkeys(e.name for e in norms)),
+            sources=sources,
+            joins=joins,
+            writers=tuple(dict.fromkeys(e.name for e in events if e.kind == "writer")),
+            loose=tuple(dict.fromkeys(loose)),
+            in_decoder=frozenset(e.name for e in events if e.in_decoder),
+            centred=any(isinstance(norm, nn.LayerNorm) for norm, _ in layout.norms(teacher.model)),
+        )
+
+    def record(self) -> dict[str, Any]:
+        """The wiring as JSON values."""
+        return {**asdict(self), "in_decoder": sorted(self.in_decoder)}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> "Wiring":
+        """The wiring that `record` gave."""
+        return cls(
+            norms=tuple(record["norms"]),
+            sources={norm: tuple(read) for norm, read in record["sources"].items()},
+            joins={name: Join(**join) for name, join in record["joins"].items()},
+            writers=tuple(record["writers"]),
+            loose=tuple(record["loose"]),
+            in_decoder=frozenset(record["in_decoder"]),
+            centred=record["centred"],
+        )
+
+    def last_writers(self, layout: Layout) -> dict[tuple[str, int | None], str]:
+        """The last projection into the stream that each layer runs, by stack and number."""
+        places = {slot.name.rpartition(".")[0]: slot for slot in layout.slots}
+        return {(places[name].stack, places[name].layer): name for name in self.writers}
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A module that ran, with what it was given and what it gave."""
+
+    kind: str
+    name: str
+    given: Tensor
+    gave: Tensor
+    in_decoder: bool
+
+
+def _events(teacher: LaidOutModel, batch: Batch) -> list[_Event]:
+    """All norms and projections of the stream as they run, with their tensors."""
+    layout, model = teacher.layout, teacher.model
+    names = {module: name for name, module in model.named_modules()}
+    found: list[_Event] = []
+
+    def listening(kind: str, name: str, *, in_decoder: bool) -> Callable[..., None]:
+        def hook(_module: nn.Module, given: tuple[Any, ...], gave: Any) -> None:
+            if given and isinstance(gave, Tensor):
+                found.append(_Event(kind, name, given[0], gave, in_decoder))
+
+        return hook
+
+    readers = (("reader", module, slot.stack) for module, slot in layout.readers(model))
+    writers = (("writer", module, slot.stack) for module, slot, _ in layout.reading(model))
+    with ExitStack() as handles, torch.inference_mode():
+        for norm, in_decoder in layout.norms(model):
+            hook = listening("norm", names[norm], in_decoder=in_decoder)
+            handles.callback(norm.register_forward_hook(hook).remove)
+        for kind, module, stack in (*readers, *writers):
+            hook = listening(kind, names[module], in_decoder=stack == "decoder")
+            handles.callback(module.register_forward_hook(hook).remove)
+        run: Any = model
+        run(**batch)
+    return found
+
+
+def _sources(events: list[_Event]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """By norm the projections that read what it gave; and those that read no norm's output."""
+    sources: dict[str, list[str]] = {e.name: [] for e in events if e.kind == "norm"}
+    loose: list[str] = []
+    gave: dict[int, str] = {}
+    for event in events:
+        if event.kind == "norm":
+            gave[_storage(event.gave)] = event.name
+        elif event.kind == "reader":
+            # the events keep every tensor alive, so that an address is never another's
+            norm = gave.get(_storage(event.given))
+            (sources[norm] if norm else loose).append(event.name)
+    return {norm: tuple(dict.fromkeys(readers)) for norm, readers in sources.items()}, loose
+
+
+def _storage(tensor: Tensor) -> int:
+    """The memory it is in, all or some rows of it (DeiT's second head reads the second token)."""
+    return tensor.untyped_storage().data_ptr()
+
+
+def _join(events: list[_Event], place: int) -> Join | None:
+    """Where the projection that ran at that place writes to; none where no norm tells."""
+    event = events[place]
+    after = next((e for e in events[place + 1 :] if e.kind == "norm"), None)
+    if event.kind != "writer" or after is None or after.given.numel() != event.gave.numel():
+        return None
+    given, gave = after.given.reshape(event.gave.shape).cpu(), event.gave.cpu()
+    if torch.equal(given, gave):
+        return Join(after.name)
+    norms = (e for e in reversed(events[:place]) if e.kind == "norm")
+    # a norm of other things than tokens, such as DeBERTa's of distances, is not on the way
+    before = next((e for e in norms if e.given.numel() == gave.numel()), None)
+    if before is None:
+        return None
+    for stream, normed in ((before.given, False), (before.gave, True)):
+        if torch.allclose(given, gave + stream.reshape(gave.shape).cpu(), rtol=1e-4, atol=1e-4):
+            return Join(after.name, before.name, normed)
+    return None

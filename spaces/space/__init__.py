@@ -1,0 +1,1 @@
+"""The declared search space and its members."""

@@ -1,0 +1,351 @@
+"""The declared search space: every student that may be tried, and none that cannot be built."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from protege.spaces.architecture.architecture import RATIOS, Architecture
+from protege.spaces.architecture.defaults import WITH_DATA, WITHOUT_DATA
+from protege.spaces.architecture.policies import Healing, LayerPolicy, WidthPolicy, check_healing
+from protege.spaces.calibration.calibration import Calibration
+from protege.spaces.errors import BadInput, Infeasible
+from protege.spaces.space.anchors import anchors
+from protege.spaces.space.knobs import SIZES, Knob, Params, Value, name_of, value_of
+from protege.spaces.space.ratios import Ratios, spread
+from protege.spaces.teacher import Teacher
+
+DEPENDENT = (
+    "num_attention_heads",
+    "num_key_value_heads",
+    "layer_policy",
+    "width_policy",
+    "healing",
+)
+"""Knobs that mostly follow from others: nothing is chosen where nothing is cut."""
+
+
+def _any(_: Architecture) -> bool:
+    """Whatever the family takes, an unknown teacher of it can be cut to."""
+    return True
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Ratios to the teacher for every knob, and policies; its members are what they make of one.
+
+    A knob takes one ratio (fixed), ``(low, high)``, ``(low, high, step)`` or a list of choices. A
+    range without a step has every whole number of layers, and eighths of the other sizes.
+
+    The teacher is in every space, and so is the naive half: half the layers, every k-th, and half
+    the width, first units: where most people start by hand. Both are the baselines of a study; a
+    study begins with its `anchors`.
+
+    Attributes:
+        layers: Of `num_hidden_layers`; of a pair, the encoder's.
+        decoder_layers: Of `num_decoder_layers`, where an encoder stands before the decoder.
+        hidden: Of `hidden_size`.
+        heads: Of `num_attention_heads`; evenly out of every key-value group.
+        kv_heads: Of `num_key_value_heads`; whole groups.
+        intermediate: Of `intermediate_size`.
+        experts: Of `num_experts`; never fewer than a token is sent to.
+        moe_intermediate: Of `moe_intermediate_size`, the width of each expert.
+        vocab: Of `vocab_size`; special tokens, bytes and characters stay.
+        layer_policy: One policy or several to choose from; what measures best if not given
+            (see `WITH_DATA`).
+        width_policy: The same.
+        healing: How students are repaired once they are cut, or several ways to choose from; the
+            same.
+        multiple_of: What widths are rounded to; hardware likes 8, 16, 32 or 64.
+        teacher: The architecture that the ratios are of; set by `of`.
+        fits: What says of a student whether the teacher at hand can be cut to it; set by `of`.
+    """
+
+    layers: Ratios = 1.0
+    decoder_layers: Ratios = 1.0
+    hidden: Ratios = 1.0
+    heads: Ratios = 1.0
+    kv_heads: Ratios = 1.0
+    intermediate: Ratios = 1.0
+    experts: Ratios = 1.0
+    moe_intermediate: Ratios = 1.0
+    vocab: Ratios = 1.0
+    layer_policy: LayerPolicy | Sequence[LayerPolicy] | None = None
+    width_policy: WidthPolicy | Sequence[WidthPolicy] | None = None
+    healing: Healing | Sequence[Healing] | None = None
+    multiple_of: int = 8
+    teacher: Architecture | None = field(default=None, repr=False)
+    fits: Callable[[Architecture], bool] = field(default=_any, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in RATIOS:
+            spread(name, getattr(self, name), Fraction(1, 8))
+        width: object = self.multiple_of
+        if not isinstance(width, int) or width < 1:
+            raise BadInput(f"multiple_of={width!r}: expected a whole number above 0")
+        for policies in (self.layer_policy, self.width_policy, self.healing):
+            if policies is None:
+                continue
+            names = [name_of(policy) for policy in _several(policies)]
+            if not names or len(set(names)) < len(names):
+                raise BadInput(f"policies {names}: expected at least one, and none of a name twice")
+        for healing in _several(self.healing or "none"):
+            check_healing(healing)
+
+    def of(self, teacher: Teacher | Architecture, *, has_data: bool = True) -> "SearchSpace":
+        """This space over the sizes of one teacher.
+
+        Args:
+            teacher: The teacher.
+            has_data: Whether policies that are not given may look at data.
+
+        Raises:
+            BadInput: It has no student, only the teacher itself.
+        """
+        own = teacher.architecture if isinstance(teacher, Teacher) else teacher
+        fits = teacher.can_be if isinstance(teacher, Teacher) else self.fits
+        usual = WITH_DATA if has_data else WITHOUT_DATA
+        chosen = {name: one for name, one in usual.items() if getattr(self, name) is None}
+        bound = replace(self, teacher=own, fits=fits, **chosen)
+        if not bound._declared:  # noqa: SLF001 - its own
+            raise BadInput(
+                f"{self!r} has no student of {bound.teacher}: no ratio in it gives sizes that the "
+                "family accepts and that differ from the teacher's; widen a range or add a policy"
+            )
+        return bound
+
+    def resolved(self, calibration: Calibration | None) -> "SearchSpace":
+        """This space with its layer policies resolved: those that keep the same are one choice.
+
+        The declaration stays the same.
+
+        Raises:
+            BadInput: A policy looks at data, and the calibration has nothing for it.
+        """
+        used = {member.layer_policy for member in self.members}
+        own: Any = self.layer_policy
+        resolved = [p.resolved(calibration) if p in used else p for p in _several(own)]
+        return replace(self, layer_policy=_like(own, resolved))
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether it is known which layers every layer policy keeps."""
+        return all(member.layer_policy.is_resolved for member in self.members)
+
+    def declaration(self) -> dict[str, str]:
+        """The declaration as text, knob by knob: what a study is recognised by."""
+        return {f.name: repr(getattr(self, f.name)) for f in fields(self) if f.repr}
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[Architecture]:
+        return iter(self.members)
+
+    def __contains__(self, architecture: object) -> bool:
+        return architecture in self._numbers
+
+    def __repr__(self) -> str:
+        declared = ", ".join(
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in fields(self)
+            if f.repr and getattr(self, f.name) != f.default
+        )
+        if self.teacher is None:
+            return f"SearchSpace({declared})"
+        knobs = "; ".join(f"{k.name} {' '.join(map(str, k.values))}" for k in self.knobs)
+        return f"SearchSpace({declared}): {len(self)} students of {self.teacher}: {knobs}"
+
+    @cached_property
+    def anchors(self) -> tuple[Architecture, ...]:
+        """What a study tries first; see `protege.spaces.space.anchors`."""
+        return anchors(self)
+
+    @cached_property
+    def baselines(self) -> tuple[Architecture, ...]:
+        """The teacher and the naive half."""
+        teacher = self._teacher
+        named = ("layers", "decoder_layers", "hidden", "intermediate", "moe_intermediate")
+        half = {name: 0.5 for name in named if getattr(teacher, RATIOS[name])}
+        choices = [{**half, "heads": 0.5, "kv_heads": 0.5}, half]
+        for ratios in choices:
+            try:
+                naive = teacher.scaled(multiple_of=self.multiple_of, **ratios)  # type: ignore[arg-type]
+            except Infeasible:
+                continue
+            if self.fits(naive):
+                return (teacher, naive)
+        return (teacher,)
+
+    @cached_property
+    def members(self) -> tuple[Architecture, ...]:
+        """Every distinct student, the baselines first."""
+        return tuple(dict.fromkeys((*self.baselines, *self._declared)))
+
+    @cached_property
+    def by_key(self) -> dict[str, Architecture]:
+        """The members by their keys."""
+        return {member.key(): member for member in self.members}
+
+    @cached_property
+    def smallest(self) -> tuple[Architecture, ...]:
+        """The members that no other is smaller than in one size and larger in none."""
+        shapes = {tuple(member.sizes().values()): member for member in reversed(self.members)}
+        sizes = np.array(list(shapes))
+        least = [
+            member
+            for mine, member in zip(sizes, shapes.values(), strict=True)
+            if not ((sizes <= mine).all(1) & (sizes < mine).any(1)).any()
+        ]
+        return tuple(least)
+
+    @cached_property
+    def knobs(self) -> tuple[Knob, ...]:
+        """The dimensions in which members differ; sizes that follow from others are left out."""
+        names = [*SIZES, "layer_policy", "width_policy", "healing"]
+        table = [tuple(value_of(member, name) for name in names) for member in self.members]
+        for dependent in DEPENDENT:
+            column = names.index(dependent)
+            rest = {row[:column] + row[column + 1 :] for row in table}
+            if len(rest) == len(table):
+                table = [row[:column] + row[column + 1 :] for row in table]
+                names.pop(column)
+        columns = zip(names, zip(*table, strict=True), strict=True)
+        knobs = (
+            Knob(name, tuple(sorted(set(column)) if name in SIZES else dict.fromkeys(column)))
+            for name, column in columns
+        )
+        return tuple(knob for knob in knobs if len(knob.values) > 1)
+
+    def params(self, architecture: Architecture) -> dict[str, Value]:
+        """The member's value of every knob."""
+        return {knob.name: value_of(architecture, knob.name) for knob in self.knobs}
+
+    def at(self, params: Params) -> Architecture:
+        """The member of exactly these values.
+
+        Raises:
+            Infeasible: There is none.
+        """
+        found = self.nearest(params)
+        if self.params(found) != {knob.name: params[knob.name] for knob in self.knobs}:
+            raise Infeasible(f"{dict(params)}: no member of the space; the nearest is {found}")
+        return found
+
+    def nearest(
+        self, params: Params, excluding: Collection[Architecture] = frozenset()
+    ) -> Architecture:
+        """The member nearest to the values, by the sum of their differences.
+
+        A size counts by its difference over the size's range, a policy as a whole range.
+
+        Raises:
+            Infeasible: Every member is excluded.
+        """
+        distance = np.abs(self._points - self._point(params)).sum(1)
+        taken = [self._numbers[member] for member in excluding if member in self._numbers]
+        distance[taken] = np.inf
+        best = int(distance.argmin())
+        if np.isinf(distance[best]):
+            raise Infeasible(f"all {len(self)} members of the space have been tried")
+        return self.members[best]
+
+    def farthest(self, excluded: Collection[Architecture]) -> Architecture:
+        """The member whose nearest one among those excluded is farthest away.
+
+        Raises:
+            Infeasible: Every member is excluded.
+        """
+        distance = np.full(len(self), np.inf)
+        for number in {self._numbers[member] for member in excluded}:
+            distance = np.minimum(distance, np.abs(self._points - self._points[number]).sum(1))
+            distance[number] = -np.inf
+        best = int(distance.argmax())
+        if np.isneginf(distance[best]):
+            raise Infeasible(f"all {len(self)} members of the space have been tried")
+        return self.members[best]
+
+    @property
+    def _teacher(self) -> Architecture:
+        if self.teacher is None:
+            raise BadInput("this space has no teacher yet: use space.of(teacher)")
+        return self.teacher
+
+    @cached_property
+    def _declared(self) -> tuple[Architecture, ...]:
+        """Every distinct student that the declaration makes, without the teacher."""
+        teacher = self._teacher
+        declared = [spread(n, getattr(self, n), self._step(n)) for n in RATIOS]
+        shapes: dict[Architecture, None] = {}
+        for ratios in product(*declared):
+            try:
+                chosen: dict[str, Any] = dict(zip(RATIOS, ratios, strict=True))
+                shape = teacher.scaled(multiple_of=self.multiple_of, **chosen)
+            except Infeasible:
+                continue
+            shapes[shape] = None
+        students = (student for shape in shapes for student in self._under_policies(shape))
+        return tuple(dict.fromkeys(s for s in students if s != teacher and self.fits(s)))
+
+    def _step(self, name: str) -> Fraction:
+        """The step of a range that states none: one layer, one expert, an eighth of a width."""
+        whole = name in {"layers", "decoder_layers", "experts"}
+        return Fraction(1, getattr(self._teacher, RATIOS[name]) or 1) if whole else Fraction(1, 8)
+
+    def _under_policies(self, shape: Architecture) -> Iterator[Architecture]:
+        """The shape under every policy; of layer policies that keep the same, only the first.
+
+        What a policy keeps that looks at data is not known until it is resolved.
+        """
+        teacher = self._teacher
+        kept: set[tuple[tuple[int, ...], ...]] = set()
+        for layer_policy in _several(self.layer_policy):
+            try:
+                layers = teacher.layers_kept(shape, layer_policy)
+            except Infeasible:
+                continue
+            if layers in kept and layer_policy.is_resolved:
+                continue
+            if layer_policy.is_resolved:
+                kept.add(layers)
+            for width_policy, healing in product(
+                _several(self.width_policy), _several(self.healing)
+            ):
+                yield teacher.with_policies(shape, layer_policy, width_policy, healing)
+
+    @cached_property
+    def _numbers(self) -> dict[Architecture, int]:
+        return {member: number for number, member in enumerate(self.members)}
+
+    @cached_property
+    def _points(self) -> npt.NDArray[np.float64]:
+        """Every member as a point, ``(members, dimensions)``."""
+        return np.stack([self._point(self.params(member)) for member in self.members])
+
+    def _point(self, params: Params) -> npt.NDArray[np.float64]:
+        """Sizes scaled to their range; of each policy knob one dimension a name, halved."""
+        point: list[float] = []
+        for knob in self.knobs:
+            value = params[knob.name]
+            if knob.is_size:
+                low, high = int(knob.values[0]), int(knob.values[-1])
+                point.append((int(value) - low) / (high - low))
+            else:  # two names differ in two dimensions
+                point += [0.5 * (value == name) for name in knob.values]
+        return np.array(point)
+
+
+def _several(policy: Any) -> Sequence[Any]:
+    return policy if isinstance(policy, Sequence) and not isinstance(policy, str) else (policy,)
+
+
+def _like(declared: Any, policies: list[Any]) -> Any:
+    """Policies in the form in which they were declared: one, a tuple or a list."""
+    if not isinstance(declared, Sequence):
+        return policies[0]
+    return tuple(policies) if isinstance(declared, tuple) else policies

@@ -1,0 +1,127 @@
+"""The student's configuration: the teacher's, with its sizes and its layers' entries."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.errors import Infeasible
+from protege.spaces.families.family import Family, positions
+from protege.spaces.models.layout import Layout
+from protege.spaces.architecture.policies import kept_layers
+from protege.spaces.vocabulary.tokenizer import renumbered
+from protege.spaces.architecture.unit_policies import rotation_of
+
+Layers = tuple[int, ...]
+
+
+def layers_of(layout: Layout, student: Architecture, stack: str) -> Layers:
+    """The teacher's layers that the student's policy keeps in a stack.
+
+    Raises:
+        Infeasible: The policy has no choice of that many layers.
+    """
+    depth = layout.depth_of(stack, student)
+    return kept_layers(student.layer_policy, layout.depths[stack], depth, stack)
+
+
+def configured(
+    layout: Layout,
+    config: PretrainedConfig,
+    student: Architecture,
+    vocab: Sequence[int] | None = None,
+) -> PretrainedConfig:
+    """The configuration of the student.
+
+    Args:
+        layout: What the teacher is made of.
+        config: The teacher's configuration.
+        student: The sizes and policies.
+        vocab: The tokens that are kept, once they are chosen.
+
+    Raises:
+        Infeasible: The configuration class refuses the sizes, or the first layer may not go.
+    """
+    family, fields = layout.family, config.to_dict()
+    first = next(iter(family.stacks))
+    layers = layers_of(layout, student, first)
+    _check_first_layer(family, config, layers)
+    for name in family.derived:
+        fields.pop(name, None)
+    fields.update(_as_hidden(family, config, student))
+    fields.update(family.written(student.sizes()))
+    fields.update(_by_layer(family, fields, layers, layout.depths[first]))
+    if family.dense_layers:
+        dense = [n for n in layers if "experts" not in layout.sites[first, n]]
+        fields[family.dense_layers] = positions(dense, layers)
+    fields.update(family.reset)
+    rotation = rotation_of(student, layout.architecture)
+    if rotation and not rotation.tied:
+        fields["tie_word_embeddings"] = False
+    if vocab is not None:
+        fields = renumbered(fields, vocab)
+    elif student.vocab_size < layout.architecture.vocab_size:
+        _bound_token_ids(fields, student.vocab_size)
+    return family.built(config, fields)
+
+
+def _by_layer(
+    family: Family, fields: Mapping[str, Any], layers: Layers, total: int
+) -> dict[str, Any]:
+    """Entries that the configuration holds for each layer, of those that are kept."""
+    listed = {
+        name: [fields[name][layer] for layer in layers]
+        for name in family.per_layer
+        if fields.get(name) is not None
+    }
+    counted = {
+        name: sum(layer < fields[name] for layer in layers)
+        for name in family.layer_bounds
+        if fields.get(name) is not None and fields[name] < total
+    }
+    return {**listed, **counted}
+
+
+def _as_hidden(family: Family, config: PretrainedConfig, student: Architecture) -> dict[str, int]:
+    """Fields that are the hidden size under another name, where they are.
+
+    Raises:
+        Infeasible: The student would be as wide as an embedding that its teacher projects.
+    """
+    own = family.field_of(config, "hidden_size")
+    fields = {}
+    for name in family.as_hidden:
+        width = getattr(config, name, None)
+        if width == own:
+            fields[name] = student.hidden_size
+        elif width == student.hidden_size:
+            raise Infeasible(
+                f"{config.model_type} of hidden size {width}: the model leaves out the projection "
+                f"from {name}={width} there, which the teacher has; choose another hidden size"
+            )
+    return fields
+
+
+def _check_first_layer(family: Family, config: PretrainedConfig, layers: Layers) -> None:
+    """Refuse to drop a first layer that is unlike the others.
+
+    Raises:
+        Infeasible: It is dropped and must stay.
+    """
+    tied = any(getattr(config, name, None) for name in family.first_layer_stays)
+    if tied and 0 not in layers:
+        raise Infeasible(
+            f"{config.model_type} with layers {', '.join(map(str, layers))}: its layer 0 is built "
+            "unlike the others and must stay; choose layers that begin with it"
+        )
+
+
+def _bound_token_ids(fields: dict[str, Any], vocab_size: int) -> None:
+    """Move ids beyond the student's vocabulary into it, until its tokens are chosen.
+
+    A model that is only counted or timed needs ids that exist, whichever they are.
+    """
+    for name, value in fields.items():
+        if name.endswith("_token_id") and isinstance(value, int):
+            fields[name] = min(value, vocab_size - 1)

@@ -1,0 +1,90 @@
+"""One-shot healing: linear layers refitted from the teacher's second moments alone."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from protege.spaces.calibration.calibration import Calibration
+from protege.spaces.students.cut import Rows
+from protege.spaces.students.healing import Healer
+from protege.spaces.models.layout import reading_dimension
+from protege.spaces.models.activations import columns
+from protege.spaces.residual.least_squares import Fit, step
+from protege.spaces.models.placement import values
+
+
+def refit_from_moments(healer: Healer, calibration: Calibration) -> None:
+    """Refit what reads fewer heads or neurons than its teacher's does, in place.
+
+    With G the second moment of all units over the calibration's tokens and S the kept ones,
+    ``W' = W G[:, S] (G[S, S] + λI)^-1`` loses least of what the projection wrote, were the kept
+    units to stay what they are; λ draws it towards the cut weights as in `refitted`, and moments
+    are taken about the mean where there is an intercept to make up for that. Norms over
+    fewer channels have their gains scaled to the energy of those, and ``healer.reads`` is told how
+    to read the teacher's states off them. A site whose moments were too large to collect is left as
+    it was cut; so is what reads a turned stream, whose directions are uncorrelated as they are.
+    """
+    found = calibration.importance
+    if "tokens" not in found:
+        return
+    with torch.no_grad():
+        _refit_writers(healer, found)
+        if healer.basis.channels is not None and healer.basis.is_narrower:
+            _refit_readers(healer, found)
+
+
+def _refit_writers(healer: Healer, found: Any) -> None:
+    teacher, rows = healer.teacher, Rows(healer.kept)
+    modules: dict[str, Any] = dict(healer.model.named_modules())
+    for module, slot, unit in teacher.layout.reading(teacher.model):
+        gram = found.get(f"{slot.stack}.{unit}.gram")
+        reading = slot.dimensions[reading_dimension(module)]
+        for name, position in healer.kept.names(slot):
+            index = rows.index(reading, position)
+            if gram is None or index is None:
+                continue
+            mine = modules[name.removesuffix(".weight")]
+            wanted = healer.basis.project(columns(module).T).T
+            moment, weight = gram[slot.layer or 0], columns(mine)
+            mean = found[f"{slot.stack}.{unit}.mean"][slot.layer or 0]
+            if mine.bias is not None:
+                moment = moment - torch.outer(mean, mean)
+            # symmetric: its rows are its columns, and rows are copied many times faster
+            of_kept = moment.index_select(0, index)
+            narrow = of_kept.index_select(1, index)
+            missing = wanted @ of_kept.T - weight @ narrow
+            weight += step(narrow, missing, float(found["tokens"]))
+            if mine.bias is not None:
+                mine.bias += wanted @ mean - weight @ mean[index]
+
+
+def _refit_readers(healer: Healer, found: Any) -> None:
+    """Norms over fewer channels, and how what reads them reads the teacher's off them."""
+    channels = torch.tensor(healer.basis.channels)
+    theirs = {id(module): name for name, module in healer.teacher.model.named_modules()}
+    mine = dict(healer.model.named_modules())
+    offset = healer.teacher.family.gain_offset
+    for number, (norm, _) in enumerate(healer.teacher.layout.norms(healer.teacher.model)):
+        name = theirs[id(norm)]
+        if name not in healer.names:
+            continue
+        gain = values(norm) + offset
+        energy = found["hidden.energy"][number] / gain.square().clamp(min=1e-12)
+        scale = (energy[channels].mean() / energy.mean().clamp(min=1e-12)).sqrt()
+        own = mine[healer.names[name]].get_parameter("weight")
+        own.copy_((own + offset) * scale - offset)
+        start = healer.expected(name)
+        if start is not None and "hidden.gram" in found:
+            moments = found["hidden.gram"][number], found["hidden.mean"][number]
+            healer.reads[name] = _refitted(start, channels, *moments, float(found["tokens"]))
+
+
+def _refitted(start: Fit, channels: Tensor, gram: Tensor, mean: Tensor, tokens: float) -> Fit:
+    """All channels as read off some of them."""
+    if start.bias is not None:
+        gram = gram - torch.outer(mean, mean)
+    moment = gram[:, channels]
+    missing = moment - start.weight @ moment[channels]
+    weight = start.weight + step(moment[channels], missing, tokens)
+    return Fit(weight, None if start.bias is None else mean - weight @ mean[channels])
