@@ -12,7 +12,8 @@ from protege.objectives import Distillation
 from protege.objectives.distillation.optimizing import groups
 from protege.spaces import Unsupported, layers_above
 from tests.objectives.taught import SHORT, half, material, taught, weights
-from tests.tiny import CASES, ZOO, Case
+from tests.tiny import CASES, ZOO
+from tests.zoo import FLOWS, teacher_of
 
 LAYERED = replace(SHORT, learning_rate=1.0, layer_decay=0.5)
 """Rates are powers of a half: each tells how many layers stand above."""
@@ -32,9 +33,9 @@ def rates(module: nn.Module, settings: Distillation = LAYERED) -> dict[str, floa
     return found
 
 
-@pytest.mark.parametrize("case", ZOO.values(), ids=ZOO)
-def test_every_trained_parameter_has_one_rate_and_the_embedding_the_lowest(case: Case) -> None:
-    teacher = case.teacher()
+@pytest.mark.parametrize("name", FLOWS)
+def test_every_trained_parameter_has_one_rate_and_the_embedding_the_lowest(name: str) -> None:
+    teacher = teacher_of(name)
     module = teacher.embedder() or teacher.model
     found = rates(module)
     assert set(found) == {name for name, p in module.named_parameters() if p.requires_grad}

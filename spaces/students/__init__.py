@@ -1,0 +1,1 @@
+"""Select units, cut tensors, build, heal, rotate and save a student."""
