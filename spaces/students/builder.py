@@ -3,34 +3,33 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 from transformers import PreTrainedModel
 
-from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.residual.basis import Basis
+from protege.spaces.architecture.unit_policies import Rotation
 from protege.spaces.calibration.calibration import Calibration
-from protege.spaces.students.config import configured
-from protege.spaces.students.cut import cut
-from protege.spaces.errors import BadInput
-from protege.spaces.students.filling import filled
-from protege.spaces.students.healing import Healer
-from protege.spaces.students.selection import Kept, everything
-from protege.spaces.models.layout import Slot
-from protege.spaces.students.moments import refit_from_moments
 from protege.spaces.checkpoints.pooling import Embedder
 from protege.spaces.checkpoints.processors import with_tokenizer
-from protege.spaces.residual.least_squares import Fit
-from protege.spaces.students.rotation import read_off, turned
-from protege.spaces.models.placement import is_tied, weights
-from protege.spaces.residual.states import Streams
-from protege.spaces.students.student import Student
 from protege.spaces.checkpoints.tasks import Task
+from protege.spaces.errors import BadInput
+from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.layout import Slot
+from protege.spaces.models.placement import is_tied, weights
+from protege.spaces.residual.basis import Basis
+from protege.spaces.residual.least_squares import Fit
+from protege.spaces.residual.states import Streams
+from protege.spaces.students.config import configured
+from protege.spaces.students.cut import cut
+from protege.spaces.students.filling import filled
+from protege.spaces.students.healing import Healer
+from protege.spaces.students.moments import refit_from_moments
+from protege.spaces.students.rotation import read_off, turned
+from protege.spaces.students.selection import Kept, everything
+from protege.spaces.students.student import Student
 from protege.spaces.vocabulary.tokenizer import shrunk
-from protege.spaces.architecture.unit_policies import Rotation
 
 
 def made(

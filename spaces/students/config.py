@@ -6,12 +6,12 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.policies import kept_layers
+from protege.spaces.architecture.unit_policies import rotation_of
 from protege.spaces.errors import Infeasible
 from protege.spaces.families.family import Family, positions
 from protege.spaces.models.layout import Layout
-from protege.spaces.architecture.policies import kept_layers
 from protege.spaces.vocabulary.tokenizer import renumbered
-from protege.spaces.architecture.unit_policies import rotation_of
 
 Layers = tuple[int, ...]
 

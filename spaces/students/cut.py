@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from protege.spaces.families.family import CUT_AXES
-from protege.spaces.students.selection import Kept
 from protege.spaces.models.layout import Layout, Part, Slot
+from protege.spaces.students.selection import Kept
 
 
 def cut(

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.residual.basis import Basis
-from protege.spaces.students.selection import Kept
-from protege.spaces.models.layout import Slot
 from protege.spaces.models.activations import columns
-from protege.spaces.residual.least_squares import Fit, gains_refitted, refitted
-from protege.spaces.students.rotation import read_off
+from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.layout import Slot
 from protege.spaces.models.placement import is_tied, values
-from protege.spaces.residual.states import Streams, real_rows, run_through
+from protege.spaces.residual.basis import Basis
 from protege.spaces.residual.graph import Join
+from protege.spaces.residual.least_squares import Fit, gains_refitted, refitted
+from protege.spaces.residual.states import Streams, real_rows, run_through
+from protege.spaces.students.rotation import read_off
+from protege.spaces.students.selection import Kept
 
 Repair = Callable[[nn.Module, tuple[Any, ...]], None]
 """What is done to a projection before it runs, with what it is given."""

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from protege.spaces.calibration.calibration import Calibration
+from protege.spaces.models.activations import columns
+from protege.spaces.models.layout import reading_dimension
+from protege.spaces.models.placement import values
+from protege.spaces.residual.least_squares import Fit, step
 from protege.spaces.students.cut import Rows
 from protege.spaces.students.healing import Healer
-from protege.spaces.models.layout import reading_dimension
-from protege.spaces.models.activations import columns
-from protege.spaces.residual.least_squares import Fit, step
-from protege.spaces.models.placement import values
 
 
 def refit_from_moments(healer: Healer, calibration: Calibration) -> None:

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from protege.spaces.architecture.policies import Findings
 from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.policies import Findings, LayerPolicy
 from protege.spaces.errors import Infeasible
 from protege.spaces.families import family_of
 from protege.spaces.students.selection import Kept
-from protege.spaces.architecture.policies import LayerPolicy
 
 
 @dataclass(frozen=True)

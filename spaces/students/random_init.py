@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from protege.spaces.errors import BadInput
 from protege.spaces.families import Family
-from protege.spaces.students.selection import Kept
 from protege.spaces.models.layout import Layout
+from protege.spaces.students.selection import Kept
 from protege.spaces.students.student import Initialisation, Student
 
 

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.residual.basis import Basis
 from protege.spaces.errors import Infeasible
-from protege.spaces.students.selection import Kept
+from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.layout import Slot
 from protege.spaces.models.placement import is_tied, values
+from protege.spaces.residual.basis import Basis
 from protege.spaces.residual.states import Streams
+from protege.spaces.students.selection import Kept
 
 
 def check_turns(teacher: LaidOutModel) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from protege.spaces.checkpoints.muted import quiet
+from protege.spaces.checkpoints.processors import with_tokenizer
+from protege.spaces.errors import BadInput
 from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.students.config import configured
-from protege.spaces.errors import BadInput
-from protege.spaces.checkpoints.processors import with_tokenizer
-from protege.spaces.checkpoints.muted import quiet
 from protege.spaces.vocabulary.tokenizer import choose_tokens, shrunk
 
 _MODES = ("do_sample", "num_beams")

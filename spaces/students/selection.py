@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.unit_policies import rotation_of
 from protege.spaces.calibration.calibration import Calibration
-from protege.spaces.students.config import layers_of
 from protege.spaces.errors import BadInput
 from protege.spaces.models.layout import Layout, Slot
-from protege.spaces.architecture.unit_policies import rotation_of
+from protege.spaces.students.config import layers_of
 
 Units = tuple[int, ...]
 

@@ -10,11 +10,11 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.files.atomic import write_text
-from protege.spaces.students.selection import Kept, Units
+from protege.spaces.checkpoints.muted import quiet
 from protege.spaces.checkpoints.pooling import Embedder, write_sentence_transformer
 from protege.spaces.checkpoints.processors import save_processor, tokenizer_of
-from protege.spaces.checkpoints.muted import quiet
+from protege.spaces.files.atomic import write_text
+from protege.spaces.students.selection import Kept, Units
 
 MANIFEST = "protege.json"
 

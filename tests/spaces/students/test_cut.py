@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from protege.spaces import FAMILIES, Family, Mismatch, Student, Teacher, family_of
-from protege.spaces.students.cut import cut
 from protege.spaces.families.family import CUT_AXES
+from protege.spaces.students.cut import cut
 from protege.spaces.students.filling import filled
 from protege.spaces.students.selection import everything
 from protege.spaces.vocabulary.tokenizer import renumbered

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from protege.spaces import BadInput, Calibration, Kept, Student, Teacher, family_of
+from protege.spaces.architecture.policies import Healing
 from protege.spaces.residual.basis import Basis
 from protege.spaces.students.healing import Healer
 from protege.spaces.students.selection import KeptLayer, everything
-from protege.spaces.architecture.policies import Healing
 from tests.spaces.healed import AXES, Flow, halved_along, off, plenty, same, tensors_of
 from tests.tiny import CASES, ZOO, answer, inputs_of
 from tests.zoo import FLOWS, READERS, teacher_of

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from protege.spaces import Student
-from protege.spaces.students.cut import Rows
-from protege.spaces.models.layout import reading_dimension
 from protege.spaces.models.activations import columns
+from protege.spaces.models.layout import reading_dimension
 from protege.spaces.residual.least_squares import Fit, refitted
 from protege.spaces.residual.states import real_rows, run_through
+from protege.spaces.students.cut import Rows
 from tests.spaces.healed import Flow, halved_along, passed, plenty
 from tests.tiny import ZOO
 

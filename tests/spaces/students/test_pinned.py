@@ -3,8 +3,8 @@
 import pytest
 
 from protege.spaces import Infeasible, LayerMap
-from protege.spaces.students.selection import everything
 from protege.spaces.students.pinned import Pinned, pinned
+from protege.spaces.students.selection import everything
 from tests.tiny import ZOO
 
 

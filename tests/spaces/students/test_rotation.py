@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from protege.spaces import BadInput, Calibration, Infeasible, SearchSpace, Student, Teacher, Wanda
-from protege.spaces.residual.directions import Directions, normed
-from protege.spaces.students.selection import everything
-from protege.spaces.students.rotation import check_turns
 from protege.spaces.architecture.unit_policies import Rotation
+from protege.spaces.residual.directions import Directions, normed
+from protege.spaces.students.rotation import check_turns
+from protege.spaces.students.selection import everything
 from tests.spaces.healed import Flow, halved_along, off, plenty, tensors_of
 from tests.tiny import ZOO, answer, inputs_of
 from tests.zoo import flows, marked, teacher_of
