@@ -13,7 +13,6 @@ from protege.objectives.distillation.losses import (
 )
 from protege.objectives.distillation.progressive import Progressive
 from protege.objectives.distillation.relations import AttentionRelations
-from protege.objectives.energy import Energy
 from protege.objectives.latency import (
     SSH,
     Accelerator,
@@ -32,9 +31,10 @@ from protege.objectives.objective import (
     Trained,
     exceeds,
 )
-from protege.objectives.peak_memory import PeakMemory
+from protege.objectives.resources.energy import Energy
+from protege.objectives.resources.peak_memory import PeakMemory
+from protege.objectives.resources.size import Memory, Parameters
 from protege.objectives.retention import Retention
-from protege.objectives.size import Memory, Parameters
 from protege.objectives.stopwatch import Stopwatch
 
 __all__ = [

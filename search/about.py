@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protege.objectives import Latency, Retention
-from protege.objectives.latency.target import cpu_model
+from protege.objectives.latency.targets.target import cpu_model
 from protege.search.goals import Goals
 from protege.search.study import database_path
 

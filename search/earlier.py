@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from protege.objectives.latency.target import cpu_model
+from protege.objectives.latency.targets.target import cpu_model
 from protege.search.front import Front
 from protege.search.goals import Goals
 from protege.search.results import artifact, copied

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from protege.objectives import Retention
-from protege.objectives.distillation.precision import device_of
+from protege.objectives.distillation.mixed_precision import device_of
 from protege.objectives.distillation.questions import Questions
 from protege.search.estimating import (
     Rates,

@@ -22,10 +22,11 @@ from protege.objectives.latency import (
     compare,
     write_bundle,
 )
-from protege.objectives.latency.doctor import examine
-from protege.objectives.latency.estimator import LEAST_SPREAD
 from protege.objectives.latency.plan import SAMPLES
-from protege.objectives.latency.runtimes import Name, Precision
+from protege.objectives.latency.runtimes.runtimes import Name
+from protege.objectives.latency.timing.doctor import examine
+from protege.objectives.latency.timing.estimator import LEAST_SPREAD
+from protege.objectives.precision import Precision
 from protege.search.front import TEACHER, Front
 from protege.search.plain import printable
 from protege.search.progress import say, say_table, watching

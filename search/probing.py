@@ -88,9 +88,7 @@ def _of_depth(member: Architecture, layers: int, teacher: Teacher) -> Architectu
 
 def _probe(teacher: Teacher, retention: Retention, architecture: Architecture) -> TrainingProbe:
     answering = tuple(one for one in retention.distillation.losses if not isinstance(one, Inside))
-    settings = replace(
-        retention.distillation, steps=STEPS, losses=answering, progressive=None, accelerate=None
-    )
+    settings = replace(retention.distillation, steps=STEPS, losses=answering, progressive=None)
     student = teacher.student(architecture)
     asked = retention.parts(teacher).learnt.first(settings.batch_size)
     lesson = settings.tuned(lesson_of(teacher))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from protege.objectives import Candidate, Latency
-from protege.objectives.latency.model import LatencyModel, Sample, recorded
-from protege.objectives.latency.terms import Call
+from protege.objectives.latency.predictor.model import LatencyModel, Sample, recorded
+from protege.objectives.latency.predictor.terms import Call
 from protege.search.trial import State, Trial
 
 ENOUGH = 15

@@ -20,7 +20,7 @@ from protege.objectives import (
     Trained,
     exceeds,
 )
-from protege.objectives.latency.comparison import check_fits
+from protege.objectives.latency.models import check_fits
 from protege.objectives.retention import lesson_of
 from protege.search.about import about, identity
 from protege.search.calibrating import calibrated

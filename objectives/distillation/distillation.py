@@ -1,17 +1,15 @@
 """How a student is taught within a trial: the settings of a short distillation."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from protege.objectives.distillation.inside import Inside
 from protege.objectives.distillation.language import LanguageLesson
 from protege.objectives.distillation.lesson import Lesson, Loss
 from protege.objectives.distillation.losses import LogitsKL
 from protege.objectives.distillation.pairs import PairLesson
-from protege.objectives.distillation.precision import Precision
 from protege.objectives.distillation.progressive import Progressive
-from protege.objectives.distillation.sharding import configuration
+from protege.objectives.precision import TrainingPrecision, check_precision
 from protege.spaces import BadInput
 
 Term = Loss | Inside
@@ -60,12 +58,10 @@ class Distillation:
             stack has the full rate, as have heads, final norms and projections; embeddings have it
             times ``layer_decay ** n`` in a model of n layers. At 1 all rates are the same.
         accumulate: Parts that a batch is read in, one after another, where memory is short.
-        precision: ``"bf16"`` multiplies matrices in it, ``"auto"`` where the hardware does
-            (AMX, CUDA from Ampere on). Weights, attention, losses and all that is judged stay fp32.
+        precision: ``"bfloat16"`` multiplies matrices in it, ``"auto"`` where the hardware does
+            (AMX, CUDA from Ampere on), ``"float32"`` nowhere. Weights, attention, losses and all
+            that is judged stay float32.
         device: Where students are trained; ``"auto"`` is a CUDA device if there is one.
-        accelerate: A file that ``accelerate config`` wrote, of FSDP version 2 on one machine: each
-            student is trained in the processes that it asks for, on their devices, its weights,
-            gradients and AdamW's state in shards; embeddings are not lazy then.
     """
 
     steps: int = 200
@@ -83,15 +79,13 @@ class Distillation:
     max_gradient: float = 1.0
     layer_decay: float = 1.0
     accumulate: int = 1
-    precision: Precision = "auto"
+    precision: TrainingPrecision = "auto"
     device: str = "auto"
-    accelerate: str | Path | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers()
         self._check_rate()
         self._check_words()
-        self._check_shards()
         if self.progressive and self.looks_inside:
             raise BadInput(
                 "progressive with losses that look inside: the layers they match go on the way; "
@@ -130,22 +124,9 @@ class Distillation:
             )
 
     def _check_words(self) -> None:
-        words = {"answers": ("cached", "online"), "precision": ("auto", "fp32", "bf16")}
-        for name, known in words.items():
-            if getattr(self, name) not in known:
-                expected = " or ".join(map(repr, known))
-                raise BadInput(f"{name}={getattr(self, name)!r}: expected a word, {expected}")
-
-    def _check_shards(self) -> None:
-        if self.accelerate is None:
-            return
-        configuration(self.accelerate)
-        if self.progressive or self.looks_inside or self.answers == "online":
-            raise BadInput(
-                f"accelerate={str(self.accelerate)!r} with a teacher that is there at every step, "
-                'or layers that go on the way: expected answers="cached", losses on answers alone '
-                "and no progressive"
-            )
+        check_precision(self.precision, get_args(TrainingPrecision))
+        if self.answers not in {"cached", "online"}:
+            raise BadInput(f"answers={self.answers!r}: expected 'cached' or 'online'")
 
     @property
     def sequences_seen(self) -> int:

@@ -12,7 +12,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from protege.objectives.distillation.distillation import Distillation
-from protege.objectives.distillation.sharding import in_full, in_shards_like, whole
 from protege.spaces import Embedder, Unsupported, family_of, layers_above
 
 Group = dict[str, Any]
@@ -32,7 +31,6 @@ class Optimizers:
         settings: How.
         along: Parameters that are trained along with it.
         stack: When it closes, the module is as it was.
-        lazy: Whether embeddings may be; gradients in shards have no rows to pick.
 
     Raises:
         Unsupported: Rates differ by layer and the module is no model with known layers.
@@ -44,14 +42,12 @@ class Optimizers:
         settings: Distillation,
         along: Sequence[Tensor],
         stack: ExitStack,
-        *,
-        lazy: bool = True,
     ) -> None:
         self.max_gradient = settings.max_gradient
         self._pace = settings.pace
         self.lazy: list[Tensor] = []
         read = settings.batch_size * settings.max_tokens
-        for embedding in hardly_read(module, read) if lazy else ():
+        for embedding in hardly_read(module, read):
             embedding.sparse = True
             stack.callback(_make_dense, embedding)
             self.lazy.append(embedding.weight)
@@ -67,11 +63,6 @@ class Optimizers:
             self._all.append(SparseAdam([*self._with(every, lazy=True)], settings.learning_rate))
         self._schedules = [LambdaLR(one, settings.pace) for one in self._all]
 
-    def shard(self, accelerator: Any, module: nn.Module) -> None:
-        """Have accelerate shard the module, and move its shards from now on."""
-        accelerator.prepare(module, *self._all)
-        self.dense = [one for group in self._all[0].param_groups for one in group["params"]]
-
     def step(self) -> Tensor:
         """Clip the gradients, move the parameters and clear the gradients.
 
@@ -79,7 +70,7 @@ class Optimizers:
         """
         gradients = [one.grad for one in self.dense if one.grad is not None]
         gradients += [self._of_rows(one) for one in self.lazy if one.grad is not None]
-        norm = in_full(nn.utils.get_total_norm(gradients))
+        norm = nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
             return norm
         if norm > self.max_gradient:
@@ -93,7 +84,7 @@ class Optimizers:
     def state(self) -> dict[str, Tensor]:
         """What the optimisers remember, by names of this class's own."""
         return {
-            f"{at}.{number}.{name}": whole(torch.as_tensor(value))
+            f"{at}.{number}.{name}": torch.as_tensor(value).cpu()
             for at, optimizer in enumerate(self._all)
             for number, known in optimizer.state_dict()["state"].items()
             for name, value in known.items()
@@ -103,14 +94,12 @@ class Optimizers:
         """Go on after so many steps with what `state` gave."""
         for at, (optimizer, schedule) in enumerate(zip(self._all, self._schedules, strict=True)):
             known: defaultdict[int, dict[str, Any]] = defaultdict(dict)
-            moved = [one for group in optimizer.param_groups for one in group["params"]]
             for path, value in state.items():
                 which, number, name = path.split(".")
                 if int(which) == at:
                     # lazy Adam counts in Python, AdamW in a tensor
                     is_count = name == "step" and isinstance(optimizer, SparseAdam)
-                    like = in_shards_like(value, moved[int(number)])
-                    known[int(number)][name] = int(value) if is_count else like
+                    known[int(number)][name] = int(value) if is_count else value.clone()
             optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(known)})
             schedule.last_epoch = step
             for group, rate in zip(optimizer.param_groups, schedule.base_lrs, strict=True):

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 
 STRETCH = 50
@@ -62,8 +63,8 @@ class Batch:
         """The same on a device; rows and numbers stay where the answers are kept."""
         if device.type == "cpu":
             return self
-        moved = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        return replace(self, inputs=moved, scored=self.scored.to(device))
+        inputs, scored = send_to_device((dict(self.inputs), self.scored), device)
+        return replace(self, inputs=inputs, scored=scored)
 
 
 class Questions(ABC):

@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.inside import Watch
-from protege.objectives.distillation.launching import launched
 from protege.objectives.distillation.lesson import Lesson, Targets
+from protege.objectives.distillation.mixed_precision import autocast, device_of
 from protege.objectives.distillation.optimizing import Optimizers
-from protege.objectives.distillation.precision import autocast, device_of
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.remembering import Answers, Online
-from protege.objectives.distillation.sharding import whole
 from protege.objectives.lease import working
 from protege.spaces import ProtegeError, Student, Teacher
 
@@ -118,12 +116,6 @@ class Training:
             ProtegeError: The loss is no longer a finite number, or the student has forgotten all.
             Unsupported: Rates differ by layer and the module is no model with known layers.
         """
-        if self.settings.accelerate is not None:
-            return launched(self, list(stops))
-        return self._here(stops)
-
-    def _here(self, stops: Iterator[int] | list[int]) -> Iterator[int]:
-        """Train in this process, on one device."""
         settings, module = self.settings, self.student.module.eval()
         device = device_of(settings.device)
         both = nn.ModuleList([module])
@@ -135,8 +127,8 @@ class Training:
             along = [parameter for _, watch in watches for parameter in watch.parameters()]
             optimizers = Optimizers(module, settings, along, stack)
             if self.taken_up:
-                optimizers.load(self.recall(self.taken_up, along), len(self.losses))
-            self._state = partial(state_of, module, along, optimizers, self.losses)
+                optimizers.load(self._recall(along), len(self.losses))
+            self._state = partial(self._state_with, along, optimizers)
             step = len(self.losses)
             batches = self.questions.shuffled(
                 settings.batch_size, self.seed, settings.accumulate, skip=step
@@ -150,20 +142,25 @@ class Training:
                         self._learn(parts, watches)
                         norm = optimizers.step()
                     step += 1
-                    self.check(step, norm, partial(self._of_nothing, parts))
+                    self.check(step, norm, parts)
                     self.announce(f"distil {step}/{settings.steps}")
                 both.cpu()  # both are asked at a halt, where the questions are
                 yield step
                 both.to(device)
 
-    def recall(self, state: Mapping[str, Tensor], along: Sequence[Tensor] = ()) -> State:
-        """Be where `state` was given; what of it is the optimisers' is given back."""
-        taken = dict(state)
+    def _state_with(self, along: Sequence[Tensor], optimizers: Optimizers) -> State:
+        trained = _trained(self.student.module, along).items()
+        known = {f"{_OPTIMIZER}{name}": value for name, value in optimizers.state().items()}
+        losses = torch.tensor(self.losses, dtype=torch.double)
+        return {name: one.detach().cpu() for name, one in trained} | known | {"losses": losses}
+
+    def _recall(self, along: Sequence[Tensor]) -> State:
+        """Take up the training at `taken_up`; return the optimisers' part of it."""
+        taken = dict(self.taken_up)
         self.losses[:] = taken.pop("losses").tolist()
         with torch.no_grad():
             for name, parameter in _trained(self.student.module, along).items():
                 parameter.copy_(taken.pop(name))
-        self._state = lambda: dict(state)
         return {name.removeprefix(_OPTIMIZER): value for name, value in taken.items()}
 
     def _learn(self, parts: list[Batch], watches: list[tuple[float, Watch]]) -> None:
@@ -206,13 +203,13 @@ class Training:
             watches.append((loss.weight, watch))
         return watches
 
-    def check(self, step: int, norm: Tensor, of_nothing: Callable[[], float]) -> None:
+    def check(self, step: int, norm: Tensor, parts: list[Batch]) -> None:
         """Refuse to go on with a student that learns nothing any more.
 
         Args:
-            step: How many are done.
-            norm: Of the last gradient.
-            of_nothing: The loss of a student whose answers are all zero.
+            step: Optimiser steps done.
+            norm: Norm of the last gradient.
+            parts: The last batch.
 
         Raises:
             ProtegeError: Says at which step, and what to lower.
@@ -230,7 +227,7 @@ class Training:
             return
         # the first one alone, of the student as it came: the second may have lost all already
         first, last = self.losses[0], sum(self.losses[-LOST:]) / LOST
-        if last > 2 * first and last > of_nothing() > first:
+        if last > 2 * first and last > self._of_nothing(parts) > first:
             raise ProtegeError(
                 f"distillation diverged: at step {step} of {settings.steps} the student knows less "
                 f"than one that answers nothing (loss {last:.4g}, at first {first:.4g}); {advice}"
@@ -247,12 +244,3 @@ def _trained(module: nn.Module, along: Sequence[Tensor]) -> dict[str, Tensor]:
     """Every parameter by name, tied ones once."""
     own = {f"{STUDENT}{name}": one for name, one in module.named_parameters()}
     return own | {f"along.{number}": one for number, one in enumerate(along)}
-
-
-def state_of(
-    module: nn.Module, along: Sequence[Tensor], optimizers: Optimizers, losses: Sequence[float]
-) -> State:
-    """All that changes as a module is trained, its shards put together."""
-    trained = {name: whole(one) for name, one in _trained(module, along).items()}
-    known = {f"{_OPTIMIZER}{name}": value for name, value in optimizers.state().items()}
-    return trained | known | {"losses": torch.tensor(losses, dtype=torch.double)}

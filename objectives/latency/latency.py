@@ -5,8 +5,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from protege.objectives.candidate import Candidate
-from protege.objectives.latency.comparison import parts_of, timed
-from protege.objectives.latency.estimator import (
+from protege.objectives.latency.job import Trace
+from protege.objectives.latency.models import described
+from protege.objectives.latency.plan import SAMPLES, Plan
+from protege.objectives.latency.targets.target import Target, Unmeasured
+from protege.objectives.latency.timing.comparison import parts_of, timed
+from protege.objectives.latency.timing.estimator import (
     DRIFTED,
     ERROR_FLOOR,
     LEAST_SPREAD,
@@ -14,11 +18,7 @@ from protege.objectives.latency.estimator import (
     Combined,
     Grade,
 )
-from protege.objectives.latency.job import Trace
-from protege.objectives.latency.models import described
-from protege.objectives.latency.plan import SAMPLES, Plan
-from protege.objectives.latency.target import Target, Unmeasured
-from protege.objectives.latency.timing import Part, Timing
+from protege.objectives.latency.timing.timing import Part, Timing
 from protege.objectives.latency.workload import Workload
 from protege.objectives.objective import Cost, Direction, Measurement
 from protege.spaces.errors import BadInput

@@ -12,6 +12,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import PreTrainedModel
 
+from protege.objectives.latency.workload import Workload
 from protege.spaces.checkpoints.positions import positions_in
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
@@ -128,3 +129,22 @@ def built(model: Model) -> PreTrainedModel:
     if not module.can_generate() and getattr(text, "pad_token_id", None) is None:
         text.pad_token_id = -1  # no token: a classifier on a decoder takes no batch without an id
     return module
+
+
+def check_fits(model: Model, workload: Workload) -> None:
+    """Refuse a workload that is not one for the model.
+
+    Raises:
+        BadInput: It generates no tokens and is asked for some, or has not so many positions.
+    """
+    if workload.new_tokens and not generates(model):
+        raise BadInput(
+            f"{model.model_class} generates no tokens: new_tokens must be 0,"
+            f" not {workload.new_tokens}"
+        )
+    needed, bound = most_tokens(model, workload.prompt_tokens, workload.new_tokens)
+    if bound is not None and needed > bound:
+        raise BadInput(
+            f"{model.model_class} has positions for {bound} tokens: {workload} takes {needed}; "
+            "expected a workload of fewer tokens"
+        )

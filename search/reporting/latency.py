@@ -7,8 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from protege.objectives import Workload
-from protege.objectives.latency.model import STEPS, LatencyModel, recorded
-from protege.objectives.latency.terms import Call
+from protege.objectives.latency.predictor.model import STEPS, LatencyModel, recorded
+from protege.objectives.latency.predictor.terms import Call
 from protege.search.goals import Goal
 from protege.search.plain import plotted
 from protege.search.reporting.figures import LIGHT, layout, style_axes

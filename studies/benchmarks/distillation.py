@@ -18,18 +18,19 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from protege.objectives import Candidate, Distillation, Retention, Texts
+from protege.objectives.distillation.mixed_precision import autocast
 from protege.objectives.distillation.optimizing import Optimizers
-from protege.objectives.distillation.precision import Precision, autocast
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.remembering import Online
 from protege.objectives.distillation.training import Training
+from protege.objectives.precision import TrainingPrecision
 from protege.spaces import Cache
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.parts import run_parts
 from studies.benchmarks.start_encoder import minilm, reviews
 
-SETTINGS = Distillation(steps=1, batch_size=32, max_tokens=128, precision="fp32")
-PRECISIONS: tuple[Precision, ...] = ("fp32", "auto")
+SETTINGS = Distillation(steps=1, batch_size=32, max_tokens=128, precision="float32")
+PRECISIONS: tuple[TrainingPrecision, ...] = ("float32", "auto")
 CPU = torch.device("cpu")
 
 
@@ -53,7 +54,7 @@ def steps_over_student(training: Training, rounds: int, each: int) -> Iterator[F
             ours = _seconds_of_run(replace(training, settings=settings), each)
             bare = _seconds(partial(_bare, training, ready, precision))
             pairs.append((ours, bare))
-        label = "" if precision == "fp32" else f" ({precision})"
+        label = "" if precision == "float32" else f" ({precision})"
         ratios = [ours / bare for ours, bare in pairs]
         yield Figure.of(f"step over student{label}", ratios, "", "at most 1.1")
         steps = [ours / each for ours, _ in pairs]
@@ -74,7 +75,7 @@ def online_over_cached(training: Training, rounds: int, each: int) -> Iterator[F
                 for answers in (training.answers, online)
             )
             ratios.append(asked / cached)
-        label = "" if precision == "fp32" else f" ({precision})"
+        label = "" if precision == "float32" else f" ({precision})"
         yield Figure.of(f"online over cached{label}", ratios, "", "at least 1.8")
 
 
@@ -95,7 +96,7 @@ def parts_of_a_step(training: Training, rounds: int, each: int) -> Iterator[Figu
     """Milliseconds of each part of a step, on a copy of the loop that is timed part by part."""
     for precision in PRECISIONS:
         found = [_timed(training, each, precision) for _ in range(rounds)]
-        label = "" if precision == "fp32" else f" ({precision})"
+        label = "" if precision == "float32" else f" ({precision})"
         for part in found[0]:
             yield Figure.of(f"{part}{label}", [1e3 * one[part] / each for one in found], "ms")
 
@@ -143,7 +144,7 @@ def _seconds_of_run(training: Training, steps: int) -> float:
 
 
 def _bare(
-    training: Training, ready: list[tuple[Batch, torch.Tensor]], precision: Precision
+    training: Training, ready: list[tuple[Batch, torch.Tensor]], precision: TrainingPrecision
 ) -> None:
     """Forward, backward and optimiser, and nothing else, on batches that are there already."""
     module = deepcopy(training.student.module)
@@ -156,7 +157,7 @@ def _bare(
             optimizers.step()
 
 
-def _timed(training: Training, steps: int, precision: Precision) -> dict[str, float]:
+def _timed(training: Training, steps: int, precision: TrainingPrecision) -> dict[str, float]:
     """Seconds of each part over so many steps."""
     module, settings = deepcopy(training.student.module), training.settings
     batches = training.questions.shuffled(settings.batch_size, seed=0)

@@ -7,9 +7,9 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from protege.objectives.latency import LocalCPU, Plan, Workload
-from protege.objectives.latency.comparison import timed
-from protege.objectives.latency.model import LatencyModel, Sample
-from protege.objectives.latency.terms import Call
+from protege.objectives.latency.predictor.model import LatencyModel, Sample
+from protege.objectives.latency.predictor.terms import Call
+from protege.objectives.latency.timing.comparison import timed
 from studies.benchmarks.encoders import REFERENCE, Encoder
 from studies.benchmarks.figures import Figure
 

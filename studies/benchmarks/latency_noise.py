@@ -15,7 +15,7 @@ from itertools import combinations, permutations
 from statistics import mean, stdev
 
 from protege.objectives.latency import LocalCPU, Plan, Workload
-from protege.objectives.latency.comparison import timed
+from protege.objectives.latency.timing.comparison import timed
 from studies.benchmarks.encoders import NEAR_TIES, REFERENCE, Encoder
 from studies.benchmarks.figures import Figure
 

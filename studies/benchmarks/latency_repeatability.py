@@ -11,7 +11,12 @@ from itertools import combinations
 from statistics import mean, stdev
 
 from protege.objectives.latency import LocalCPU, Plan, Workload
-from protege.objectives.latency.estimator import LEAST_SPREAD, Combined, combine, process_value
+from protege.objectives.latency.timing.estimator import (
+    LEAST_SPREAD,
+    Combined,
+    combine,
+    process_value,
+)
 from studies.benchmarks.encoders import NEAR_TIES, REFERENCE, Encoder
 from studies.benchmarks.figures import Figure
 

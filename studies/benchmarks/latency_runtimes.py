@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from scipy.stats import kendalltau
 
 from protege.objectives.latency import LocalCPU, Plan, Target, Workload
-from protege.objectives.latency.comparison import timed
+from protege.objectives.latency.timing.comparison import timed
 from studies.benchmarks.encoders import NEAR_TIES, REFERENCE, Encoder
 from studies.benchmarks.figures import Figure
 

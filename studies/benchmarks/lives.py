@@ -22,7 +22,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-ROLES = {"protege.search.engines.working": "worker", "protege.objectives.latency.runner": "runner"}
+ROLES = {
+    "protege.search.engines.working": "worker",
+    "protege.objectives.latency.local.fork_worker": "runner",
+}
 """What processes of these modules are called; a life itself is a ``study``."""
 
 SPARES = {"study": 8, "worker": 2, "runner": 0}

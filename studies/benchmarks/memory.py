@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from transformers import BertConfig
 
 from protege.objectives import LocalCPU, Workload
-from protege.objectives.latency.runtimes import Name, Precision
-from protege.objectives.peak_memory import peak_mb, weighed
+from protege.objectives.latency.runtimes.runtimes import Name
+from protege.objectives.precision import Precision
+from protege.objectives.resources.peak_memory import peak_mb, weighed
 from protege.search.cli import guarded
 from protege.spaces import Blueprint
 from studies.benchmarks.figures import Figure, conclude

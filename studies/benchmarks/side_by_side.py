@@ -16,7 +16,7 @@ from optuna.samplers import RandomSampler
 from protege.objectives import LocalCPU, Parameters, Retention, Workload
 from protege.objectives.distillation import training
 from protege.objectives.latency import Plan
-from protege.objectives.latency.comparison import timed
+from protege.objectives.latency.timing.comparison import timed
 from protege.search import RayEngine, Search
 from studies import minilm_cpu
 from studies.benchmarks.encoders import NEAR_TIES, REFERENCE

@@ -20,7 +20,7 @@ from protege.objectives import (
     Workload,
 )
 from protege.objectives.distillation.questions import Questions
-from protege.objectives.latency.comparison import check_fits
+from protege.objectives.latency.models import check_fits
 from protege.objectives.retention import lesson_of
 from protege.search import Search
 from protege.spaces import BadInput, Cache, First, SearchSpace, Task, Teacher

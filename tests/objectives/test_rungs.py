@@ -22,7 +22,7 @@ from protege.objectives.distillation.questions import Questions
 from protege.spaces import Cache, ProtegeError, Teacher, Unsupported
 from tests import pieces
 from tests.objectives.candidates import half, itself
-from tests.objectives.taught import module_of
+from tests.objectives.distillation.taught import module_of
 from tests.tiny import CASES, texts
 
 SHORT = Distillation(steps=4, batch_size=8, max_tokens=16)
@@ -117,7 +117,7 @@ def vectors(model: Any, questions: Questions) -> Tensor:
 
 def test_a_teacher_may_answer_anew_at_every_step(cache: Cache) -> None:
     teacher = CASES["llama-causal-tied"].teacher()
-    exact = replace(SHORT, precision="fp32")
+    exact = replace(SHORT, precision="float32")
     kept = Retention(CORPUS, exact, selection=20).measure(half(teacher, cache))
     on_disk = size(cache)
     anew = Retention(CORPUS, replace(exact, answers="online"), selection=20)
@@ -169,7 +169,7 @@ def test_a_deeper_start_ends_in_a_student_of_its_own_depth_that_is_judged(
     name: str, cache: Cache
 ) -> None:
     teacher = CASES[name].teacher()
-    settings = replace(SHORT, steps=9, precision="fp32", progressive=Progressive(until=0.5))
+    settings = replace(SHORT, steps=9, precision="float32", progressive=Progressive(until=0.5))
     retention = Retention(CORPUS, settings, selection=20)
     candidate = half(teacher, cache)
     found = retention.measure(candidate)

@@ -10,7 +10,7 @@ from protege.search.heads import calibrate
 from protege.search.needs import Needs
 from protege.spaces import Calibration, Greedy, SearchSpace, Surgeon, Taylor, Teacher
 from protege.spaces.residual.states import Streams
-from tests.objectives.taught import asked as questions_of
+from tests.objectives.distillation.taught import asked as questions_of
 from tests.tiny import ZOO, inputs_of
 
 DEFAULTS: dict[str, Any] = {

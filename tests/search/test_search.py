@@ -9,7 +9,7 @@ from optuna.samplers import NSGAIISampler, RandomSampler
 
 from protege.objectives import Latency, LocalCPU, Memory, Workload
 from protege.objectives.latency import Plan
-from protege.objectives.latency.programs import Programs
+from protege.objectives.latency.runtimes.programs import Programs
 from protege.search import Front, Search, State
 from protege.search.racing import Race
 from protege.spaces import Activation, BadInput, Greedy, SearchSpace, Teacher

@@ -3,8 +3,8 @@
 import numpy as np
 
 from protege.objectives import Workload
-from protege.objectives.latency.model import Sample
-from protege.objectives.latency.terms import Call
+from protege.objectives.latency.predictor.model import Sample
+from protege.objectives.latency.predictor.terms import Call
 from protege.spaces import Architecture
 
 CALL = Call(Workload(batch_size=1, prompt_tokens=128))

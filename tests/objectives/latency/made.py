@@ -8,9 +8,10 @@ import numpy as np
 
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import Model, described
-from protege.objectives.latency.programs import Programs
-from protege.objectives.latency.runtimes import Precision, Runtime
+from protege.objectives.latency.runtimes.programs import Programs
+from protege.objectives.latency.runtimes.runtimes import Runtime
 from protege.objectives.latency.workload import Workload
+from protege.objectives.precision import Precision
 from protege.spaces.files.hashing import canonical, digest
 
 

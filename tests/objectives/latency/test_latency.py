@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from protege.objectives.candidate import Candidate
-from protege.objectives.latency import Latency, LocalCPU, Plan, Unmeasured, Workload, nursery
+from protege.objectives.latency import Latency, LocalCPU, Plan, Unmeasured, Workload
 from protege.objectives.latency.job import Trace
+from protege.objectives.latency.local import fork_server as nursery
 from protege.objectives.latency.models import Model
 from protege.objectives.objective import Cost, Objective, exceeds
 from protege.spaces.errors import BadInput

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from protege.objectives import Measurement
-from protege.objectives.latency.model import LatencyModel, recorded
+from protege.objectives.latency.predictor.model import LatencyModel, recorded
 from protege.search import Front, State, Trial
 from protege.search.reporting import latency as report
 from protege.search.reporting import write_report

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from protege.objectives import Example, Workload
 from protege.objectives.distillation.sequences import Sequences, tokens_in
-from protege.objectives.latency.calls import call_of
+from protege.objectives.latency.local.calls import call_of
 from protege.objectives.latency.models import built
 from protege.objectives.retention import lesson_of
 from protege.spaces import BadInput, Teacher

@@ -19,7 +19,7 @@ from protege.objectives.latency.device.resources import (
     program_bytes,
     resident_bytes,
 )
-from protege.objectives.latency.target import runner_here
+from protege.objectives.latency.targets.target import runner_here
 
 MB = 10**6
 

@@ -1,0 +1,1 @@
+"""Predict latency from the work that an architecture does."""

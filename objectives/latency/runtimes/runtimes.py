@@ -1,0 +1,205 @@
+"""What can run a model on a processor, and what each of them needs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from protege.objectives.precision import Precision, check_precision
+from protege.spaces.errors import BadInput
+
+Name = Literal["eager", "compile", "onnxruntime", "openvino", "executorch"]
+
+HALF_PRECISIONS = {
+    "bfloat16": frozenset({"avx512_bf16", "amx_bf16", "bf16"}),
+    "float16": frozenset({"avx512_fp16", "amx_fp16", "asimdhp", "fphp"}),
+}
+"""What the processor must list among its features to calculate in them."""
+
+
+_ASK = """
+import json, sys
+from importlib.metadata import PackageNotFoundError, version
+found = {}
+for name in sys.argv[1:]:
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One way to run a model.
+
+    Attributes:
+        name: As it is asked for.
+        packages: What must be installed where models are exported.
+        extra: Installs those with protege.
+        precisions: What it can calculate in.
+        exports: Whether a model is exported for it; else PyTorch runs it as it is.
+        needed: What must be installed where models are timed.
+        python: The interpreter that exports for it and runs it; this one's if empty.
+    """
+
+    name: Name
+    packages: tuple[str, ...]
+    extra: str
+    precisions: tuple[Precision, ...]
+    exports: bool = True
+    needed: tuple[str, ...] = ()
+    python: str = ""
+
+    @property
+    def interpreter(self) -> str:
+        """The path of the interpreter that exports for it and runs it."""
+        return self.python or sys.executable
+
+    def versions(self) -> dict[str, str]:
+        """The installed versions of everything that a time on this runtime depends on."""
+        there = installed(self.interpreter)
+        names = ("torch", "transformers", *self.packages)
+        return {name: there.get(name, "absent") for name in names}
+
+    def missing(self) -> list[str]:
+        """What it lacks where models are exported."""
+        there = installed(self.interpreter)
+        # another interpreter exports by this very package
+        names = (*self.packages, "protege") if self.python else self.packages
+        return [name for name in names if name not in there]
+
+
+RUNTIMES: dict[str, Runtime] = {
+    one.name: one
+    for one in (
+        Runtime("eager", (), "", ("float32", "bfloat16", "float16"), exports=False),
+        Runtime("compile", (), "", ("float32", "bfloat16", "float16"), exports=False),
+        Runtime(
+            "onnxruntime",
+            ("onnx", "onnxscript", "onnxruntime"),
+            "onnx",
+            ("float32", "int8"),
+            needed=("numpy", "onnxruntime"),
+        ),
+        Runtime(
+            "openvino",
+            ("openvino",),
+            "openvino",
+            ("float32", "bfloat16", "float16"),
+            needed=("numpy", "openvino"),
+        ),
+        Runtime(
+            "executorch",
+            ("executorch",),
+            "executorch",
+            ("float32",),
+            needed=("numpy", "torch", "executorch"),
+        ),
+    )
+}
+
+
+def runtime_named(name: str, precision: str = "float32", python: str = "") -> Runtime:
+    """The runtime of that name, which is installed and calculates in that precision.
+
+    Args:
+        name: What it is called.
+        precision: What it shall calculate in.
+        python: The interpreter of the environment that it lives in; this one's if empty.
+
+    Raises:
+        BadInput: There is none, it is not installed, or it has no such precision.
+    """
+    runtime = RUNTIMES.get(name)
+    if runtime is None:
+        raise BadInput(f"runtime={name!r}: expected one of {', '.join(RUNTIMES)}")
+    check_precision(precision, runtime.precisions, f" on {name}")
+    if python and not runtime.exports:
+        raise BadInput(f"python={python!r}: {name} runs in this interpreter; leave python empty")
+    runtime = replace(runtime, python=python)
+    missing = runtime.missing()
+    if missing:
+        raise BadInput(
+            f"runtime {name!r} needs {', '.join(missing)}, not installed "
+            f"{f'for {python}' if python else 'here'}: "
+            f'{runtime.interpreter} -m pip install "protege[{runtime.extra}]"'
+        )
+    if name == "compile":
+        _check_compiler()
+    return runtime
+
+
+def _check_compiler() -> None:
+    """Refuse to compile where there is nothing to compile with.
+
+    Raises:
+        BadInput: There is no C++ compiler on the path.
+    """
+    known = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
+    if not any(shutil.which(name) for name in known if name):
+        raise BadInput(
+            "runtime 'compile' needs a C++ compiler, not found here (none of $CXX, c++, g++, "
+            "clang++): apt-get install g++"
+        )
+
+
+def check_hardware(precision: Precision) -> None:
+    """Refuse a precision that this machine's processor has no arithmetic for.
+
+    Raises:
+        BadInput: Names the features that would do.
+    """
+    wanted = HALF_PRECISIONS.get(precision)
+    if wanted and not wanted & processor_features():
+        raise BadInput(
+            f"precision={precision!r}: this processor has no arithmetic for it (one of "
+            f"{', '.join(sorted(wanted))} would do); use float32"
+        )
+
+
+@cache
+def processor_features() -> frozenset[str]:
+    """What the processor says that it can do, as Linux lists it; nothing elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    listed = (
+        line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))
+    )
+    return frozenset(next(listed, []))
+
+
+@cache
+def installed(python: str) -> Mapping[str, str]:
+    """The versions of all that any runtime needs and an interpreter has; asked of it once.
+
+    Raises:
+        BadInput: The interpreter does not answer.
+    """
+    packages = {package for one in RUNTIMES.values() for package in one.packages}
+    names = sorted({"torch", "transformers", "protege", *packages})
+    # a process even where it is this one's: what was installed since is seen all the same
+    try:
+        said = subprocess.run(
+            [python, "-P", "-c", _ASK, *names],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        found: dict[str, str] = json.loads(said)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise BadInput(
+            f"python={python!r} does not answer ({type(error).__name__}): expected the path of an "
+            "interpreter, of Python 3.11 or newer"
+        ) from error
+    return found

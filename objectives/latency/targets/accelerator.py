@@ -1,0 +1,119 @@
+"""A graphics processor of this machine as a place where latency counts."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from protege.objectives.latency.job import Setting, Trace
+from protege.objectives.latency.models import Model
+from protege.objectives.latency.plan import Plan
+from protege.objectives.latency.runtimes.runtimes import runtime_named
+from protege.objectives.latency.targets.target import trace_eagerly
+from protege.objectives.latency.workload import Workload
+from protege.objectives.precision import Precision
+from protege.spaces.errors import BadInput
+
+WARM_UP_S = 1.0
+"""Seconds of warming up, at least: a GPU raises its clocks by what it has to do."""
+
+_HOST_THREADS = 2
+"""More than one, so that processor time is never taken for a GPU's time; see `grade`."""
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A GPU of this machine, run by PyTorch.
+
+    A CUDA device is timed by events in its own queue, an Apple GPU by the clock on the wall with
+    the queue empty before and after each call. A trace's environment has the clocks, temperature
+    and reasons for lower clocks before and after (with ``nvidia-ml-py`` installed), the most memory
+    that both models together took, and how often the GPU waited for the processor.
+
+    Attributes:
+        device: ``"cuda"``, the device that torch takes by default, or ``"mps"``.
+        runtime: ``"eager"``, or ``"compile"`` through `torch.compile`.
+        precision: What is calculated in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+
+    Raises:
+        BadInput: There is no such device, or it cannot run that.
+    """
+
+    device: Literal["cuda", "mps"] = "cuda"
+    runtime: Literal["eager", "compile"] = "eager"
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        if self.device not in _DEVICES:
+            raise BadInput(f"device={self.device!r}: expected one of {', '.join(_DEVICES)}")
+        if self.runtime not in {"eager", "compile"}:
+            raise BadInput(
+                f"runtime={self.runtime!r} on {self.device}: expected eager or compile; models are "
+                "exported for processors alone"
+            )
+        runtime_named(self.runtime, self.precision)
+        absent = why_absent(self.device)
+        if absent:
+            raise BadInput(f"no {_DEVICES[self.device]} device here: {absent}")
+        if self.precision == "bfloat16" and not _calculates_in_bfloat16(self.device):
+            raise BadInput("precision='bfloat16': this GPU has no arithmetic for it; use float16")
+
+    @property
+    def threads(self) -> int:
+        return _HOST_THREADS
+
+    @property
+    def label(self) -> str:
+        precision = "" if self.precision == "float32" else f" {self.precision}"
+        return f"{self.device}, {self.runtime}{precision}"
+
+    def description(self) -> Mapping[str, Any]:
+        return {
+            "device": self.device,
+            "name": device_name(self.device),
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "versions": runtime_named(self.runtime).versions() | {"cuda": torch.version.cuda},
+        }
+
+    def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
+        setting = Setting(
+            threads=self.threads,
+            runtime=self.runtime,
+            precision=self.precision,
+            device=self.device,
+        )
+        return trace_eagerly(models, workload, setting, warmed(plan))
+
+
+_DEVICES = {"cuda": "CUDA", "mps": "MPS"}
+
+
+def warmed(plan: Plan) -> Plan:
+    """The plan with as much warming up as a GPU needs."""
+    return replace(plan, warm_up_s=max(plan.warm_up_s, WARM_UP_S))
+
+
+def why_absent(device: str) -> str:
+    """Why torch has no such device, and what to do; empty where it has."""
+    if device == "mps":
+        if torch.backends.mps.is_available():
+            return ""
+        return f"this is {platform.system()} on {platform.machine()}; it takes an Apple GPU"
+    if torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA; install one that is built with it"
+    return f"torch {torch.__version__} finds none; nvidia-smi tells whether the driver does"
+
+
+def _calculates_in_bfloat16(device: str) -> bool:
+    # older cards of NVIDIA's emulate it, slower than float32
+    return device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def device_name(device: str) -> str:
+    """What the device calls itself."""
+    return torch.cuda.get_device_name() if device == "cuda" else platform.machine()

@@ -1,0 +1,149 @@
+"""A phone at the end of ``adb``: commands in its shell, files that it keeps, how hot it is."""
+
+import hashlib
+import re
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from protege.objectives.latency.targets.ssh_connection import LostError
+from protege.spaces.errors import DiskFull, Unavailable, Unsupported
+
+FOLDER = "/data/local/tmp/protege"
+"""Where a phone lets programs be put without being rooted; safe to delete at any time."""
+
+_NOT_COPIED = "failed to copy"
+_ASK_S = 60.0
+_PUSH_S = 900.0
+
+_REFUSALS = {
+    "unauthorized": "unlock the phone and allow USB debugging from this computer",
+    "no devices": "connect one, turn USB debugging on, and look at: adb devices",
+    "more than one device": "say which: android:SERIAL, as adb devices lists them",
+    "not found": "look at: adb devices",
+    "no permissions": "this user may not use USB devices; look at: adb devices",
+}
+
+
+@dataclass(frozen=True)
+class Phone:
+    """One device that ``adb`` knows.
+
+    Attributes:
+        serial: As ``adb devices`` lists it; the only one there is if empty.
+    """
+
+    serial: str = ""
+
+    @property
+    def name(self) -> str:
+        """The phone, in messages."""
+        return f"phone {self.serial}" if self.serial else "the phone"
+
+    def shell(self, command: str, patience_s: float = _ASK_S) -> str:
+        """What a command says in the phone's shell, on either of its outputs.
+
+        Raises:
+            BadInput: ``adb`` does not reach the phone, and would not the next time.
+            CommandError: The command failed there.
+            LostError: The phone does not answer.
+        """
+        return self._adb("shell", f"({command}) 2>&1", patience_s=patience_s)
+
+    def keep(self, content: Path, suffix: str = "") -> str:
+        """The path on the phone of a file's content, named by its hash; sent if it is not there.
+
+        Raises:
+            BadInput: ``adb`` does not reach the phone, or what arrived is not what was sent.
+            DiskFull: There is no room on the phone.
+            LostError: The phone does not answer.
+        """
+        with content.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        path = f"{FOLDER}/{sha256[:16]}{suffix}"
+        if self._sha256(path) == sha256:
+            return path
+        self.shell(f"mkdir -p {FOLDER}")
+        try:
+            self._adb("push", str(content), f"{path}.part", patience_s=_PUSH_S)
+        except CommandError as error:
+            if "No space left" in str(error):
+                raise DiskFull(f"{self.name}: no room in {FOLDER}; make room, then go on") from None
+            raise LostError(str(error)) from None
+        if self._sha256(f"{path}.part") != sha256:
+            self.shell(f"rm -f {path}.part")
+            raise Unavailable(f"{self.name} received {content.name} otherwise than it was sent")
+        self.shell(f"mv {path}.part {path}")
+        return path
+
+    def environment(self) -> dict[str, Any]:
+        """Temperatures, throttling and battery, as far as the phone tells."""
+        heat, battery = self._dump("thermalservice"), self._dump("battery")
+        found: dict[str, Any] = {
+            "temperatures_c": {
+                name: float(value)
+                for value, name in re.findall(r"mValue=([\d.]+), mType=\d+, mName=([\w-]+)", heat)
+            }
+        }
+        status = re.search(r"Thermal Status: (\d+)", heat)
+        if status:  # 0 is cool; a higher one than before says that it was throttled meanwhile
+            found["throttle_counts"] = {"thermal status": int(status[1])}
+        level = re.search(r"^\s*level: (\d+)", battery, re.MULTILINE)
+        if level:
+            found["battery_percent"] = int(level[1])
+        tenths = re.search(r"^\s*temperature: (\d+)", battery, re.MULTILINE)
+        if tenths:
+            found["temperatures_c"]["battery"] = int(tenths[1]) / 10
+        return found
+
+    def _dump(self, service: str) -> str:
+        try:
+            return self.shell(f"dumpsys {service}")
+        except CommandError:  # an older Android has no such service
+            return ""
+
+    def _sha256(self, path: str) -> str:
+        try:
+            return self.shell(f"sha256sum {shlex.quote(path)}").partition(" ")[0]
+        except CommandError:
+            return ""
+
+    def _adb(self, *words: str, patience_s: float) -> str:
+        program = shutil.which("adb")
+        if program is None:
+            raise Unsupported("there is no adb command on this machine; install Android's")
+        chosen = ["-s", self.serial] if self.serial else []
+        try:
+            done = subprocess.run(
+                [program, *chosen, *words],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=patience_s,
+                check=False,
+                start_new_session=True,
+            )
+        except subprocess.TimeoutExpired:
+            raise LostError(f"no answer within {patience_s:g} s") from None
+        if done.returncode == 0:
+            return done.stdout
+        said = (done.stdout + done.stderr).strip().splitlines() or [f"code {done.returncode}"]
+        # the phone's shell says all on one output; the other is adb's own
+        if done.stderr.strip() and _NOT_COPIED not in done.stderr:
+            self._refuse(said[-1])
+            raise LostError(said[-1])
+        raise CommandError(said[-1])
+
+    def _refuse(self, said: str) -> None:
+        """Tell of what will not change by trying again."""
+        for cause, advice in _REFUSALS.items():
+            if cause in said:
+                raise Unavailable(f"adb does not reach {self.name} ({said}): {advice}")
+
+
+class CommandError(Exception):
+    """A command failed on the phone; its last line."""

@@ -1,0 +1,260 @@
+"""A phone with Android, timed by the benchmark programs that the runtimes themselves come with."""
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path, PurePosixPath
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from protege.objectives.latency.device.loop import Sample, enough
+from protege.objectives.latency.device.programs import MANIFEST
+from protege.objectives.latency.job import Round, Trace
+from protege.objectives.latency.models import Checkpoint, Model
+from protege.objectives.latency.plan import Plan
+from protege.objectives.latency.runtimes.programs import Programs
+from protege.objectives.latency.runtimes.runtimes import Runtime, runtime_named
+from protege.objectives.latency.targets.adb import CommandError, Phone
+from protege.objectives.latency.targets.ssh_connection import LostError, turn_at
+from protege.objectives.latency.targets.target import Unmeasured, names
+from protege.objectives.latency.workload import Workload
+from protege.spaces.errors import BadInput, Unavailable
+
+BINARY = "/data/local/tmp/executor_runner"
+
+CALLS = 10
+"""Calls of one run of the benchmark program: the first is slower, and counts among them."""
+
+REPETITIONS = 3
+"""The same of llama-bench, which warms up by itself and tells each of them."""
+
+PAUSES_S = (2.0, 8.0, 30.0)
+_RUNS_EXECUTORCH = re.compile(r"executed successfully (\d+) time\(s\) in ([\d.]+) ms")
+
+
+@dataclass(frozen=True)
+class Android:
+    """A phone that ``adb`` reaches, with a benchmark program that was built for it and pushed.
+
+    ExecuTorch's ``executor_runner`` runs models that are exported here, with XNNPACK. llama.cpp's
+    ``llama-bench`` runs decoders that are there as a GGUF file: checkpoints with one in their
+    folder. Programs are pushed once, under their hashes. Reference and candidate are run in turns,
+    in short runs of a process each; a sample is the mean of a run's calls.
+
+    Neither program tells of processor time or of interruptions, so that every figure is graded A:
+    believe it as far as the phone was left alone, cool and plugged in. `Trace.environment` has
+    its temperatures and thermal status before and after. ``executor_runner`` must have been built
+    with logging to its standard error (``EXECUTORCH_ENABLE_LOGGING``), as it prints its time there.
+
+    Attributes:
+        serial: As ``adb devices`` lists it; the only phone there is if empty.
+        binary: The benchmark program's path on the phone.
+        threads: Threads that a model may use.
+        cores: The cores that it keeps to, by the phone's numbers (``taskset``); all if empty.
+        python: The interpreter that has ExecuTorch to export with; this one if empty.
+        pauses_s: Seconds to wait before each further try of what may go better then.
+
+    Raises:
+        BadInput: A value is none of those, or ExecuTorch is not installed to export with.
+    """
+
+    serial: str = ""
+    binary: str = BINARY
+    threads: int = 1
+    cores: tuple[int, ...] = ()
+    python: str = ""
+    pauses_s: tuple[float, ...] = field(default=PAUSES_S, repr=False)
+    programs: Programs = field(default_factory=Programs, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"/[\w./+-]+", self.binary):
+            raise BadInput(f"binary={self.binary!r}: expected its path on the phone, from /")
+        if self.threads < 1 or (self.cores and len(self.cores) < self.threads):
+            raise BadInput(f"threads={self.threads}, cores={self.cores}: expected a core a thread")
+        if not self._reads_gguf:
+            _ = self._runtime
+
+    @property
+    def label(self) -> str:
+        program = PurePosixPath(self.binary).name
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{program} on {self._phone.name}, {threads}"
+
+    def description(self) -> dict[str, Any]:
+        """All that a time depends on besides model and workload; asks the phone once a process.
+
+        Raises:
+            BadInput: It cannot be reached, or has no such program.
+        """
+        try:
+            there = _described(self._phone, self.binary)
+        except LostError as lost:
+            raise Unavailable(f"{self._phone.name} does not answer ({lost}): adb devices") from lost
+        exported = {} if self._reads_gguf else self._runtime.versions()
+        return {
+            **there,
+            "binary": self.binary,
+            "threads": self.threads,
+            "cores": list(self.cores),
+            "versions": exported,
+        }
+
+    def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
+        """Time the models by turns, each run in a process of its own there.
+
+        Raises:
+            BadInput: The phone cannot be reached, or has no such program.
+            DiskFull: There is no room on the phone.
+            Unmeasured: A model cannot run there, or the phone did not answer in any try.
+        """
+        causes = []
+        for pause_s in (0.0, *self.pauses_s):
+            time.sleep(pause_s)
+            try:
+                with turn_at(f"adb {self.serial}"):
+                    return self._traced(models, workload, plan)
+            except LostError as lost:
+                causes.append(str(lost))
+            except CommandError as error:
+                raise Unmeasured(
+                    f"{names(models)} could not be timed on {self._phone.name}: {error}"
+                ) from error
+        raise Unmeasured(
+            f"{names(models)} could not be timed on {self._phone.name} in {len(causes)} tries: "
+            f"{causes[-1]}"
+        )
+
+    @property
+    def _phone(self) -> Phone:
+        return Phone(self.serial)
+
+    @property
+    def _reads_gguf(self) -> bool:
+        return PurePosixPath(self.binary).name.startswith("llama-bench")
+
+    @property
+    def _runtime(self) -> Runtime:
+        return runtime_named("executorch", "float32", self.python)
+
+    def _traced(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
+        start_s = time.perf_counter()
+        _described(self._phone, self.binary)  # or the shell's complaint would be the model's
+        place = self._placed_gguf if self._reads_gguf else self._placed
+        placed = [place(model, workload) for model in models]
+        before = self._phone.environment()
+        cold_ms = tuple(self._sample(one, workload, plan, calls=1).wall_ms for one in placed)
+        rounds: list[Round] = []
+        first_s = time.perf_counter()
+        while True:
+            # whoever goes second finds the phone as the other left it: they go second by turns
+            step = -1 if len(rounds) % 2 else 1
+            row = [self._sample(one, workload, plan) for one in placed[::step]]
+            rounds.append(tuple(row[::step]))
+            now_s = time.perf_counter()
+            if enough(rounds, now_s - first_s, now_s - start_s, plan):
+                after = self._phone.environment()
+                return Trace(cold_ms, tuple(rounds), {"before": before, "after": after})
+
+    def _placed(self, model: Model, workload: Workload) -> dict[str, str]:
+        """The runner's arguments for each stage of a model; what they name is on the phone."""
+        folder = self.programs.of(model, workload, self._runtime, "float32")
+        stages = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["stages"]
+        found = {}
+        for stage, file in stages.items():
+            program = self._phone.keep(folder / stage / file, ".pte")
+            given = ",".join(self._inputs(folder / stage / "inputs.npz"))
+            found[stage] = f"--model_path={program} --inputs={given}"
+        return found
+
+    def _inputs(self, stored: Path) -> list[str]:
+        """The inputs' paths on the phone, in the program's order: their bytes as they are."""
+        found = []
+        with np.load(stored) as arrays, tempfile.TemporaryDirectory() as folder:
+            for name in sorted(arrays.files):
+                content = Path(folder) / name
+                content.write_bytes(np.ascontiguousarray(arrays[name]).tobytes())
+                found.append(self._phone.keep(content, ".bin"))
+        return found
+
+    def _placed_gguf(self, model: Model, workload: Workload) -> dict[str, str]:
+        """The benchmark's arguments for the prompt and for the tokens behind it."""
+        files = sorted(Path(model.folder).glob("*.gguf")) if isinstance(model, Checkpoint) else []
+        if len(files) != 1 or workload.batch_size != 1:
+            raise Unmeasured(
+                f"llama-bench times one GGUF file at batch size 1, not {model.model_class} with "
+                f"{len(files)} of them at {workload.batch_size}: convert it into its folder"
+            )
+        file = self._phone.keep(files[0], ".gguf")
+        found = {"prefill": f"-m {file} -p {workload.prompt_tokens} -n 0"}
+        if workload.new_tokens:  # behind the whole prompt, not behind nothing
+            depth = workload.prompt_tokens
+            found["step"] = f"-m {file} -p 0 -n {workload.new_tokens} -d {depth}"
+        return found
+
+    def _sample(
+        self, placed: dict[str, str], workload: Workload, plan: Plan, calls: int | None = None
+    ) -> Sample:
+        """One short run of each stage."""
+        run = self._run_gguf if self._reads_gguf else self._run
+        prefill_ms = run(placed["prefill"], calls, plan)
+        step_ms = run(placed["step"], calls, plan) if "step" in placed else 0.0
+        steps = 1 if self._reads_gguf else workload.new_tokens
+        wall_ms = prefill_ms + steps * step_ms
+        return Sample(wall_ms, wall_ms, 0, prefill_ms, prefill_ms)
+
+    def _run(self, arguments: str, calls: int | None, plan: Plan) -> float:
+        """Milliseconds of a call: the mean of a run."""
+        count = calls or CALLS
+        said = self._shell(
+            f"{arguments} --num_executions={count} --cpu_threads={self.threads}", plan
+        )
+        found = _RUNS_EXECUTORCH.search(said)
+        if found is None or int(found[1]) != count:
+            raise CommandError(f"{self.binary} printed no time; build it with logging")
+        return float(found[2]) / count
+
+    def _run_gguf(self, arguments: str, calls: int | None, plan: Plan) -> float:
+        """Milliseconds of a test: the median of its repetitions."""
+        count = calls or REPETITIONS
+        said = self._shell(f"{arguments} -r {count} -t {self.threads} -o json", plan)
+        try:
+            (test,), _ = json.JSONDecoder().raw_decode(said, said.index("[\n"))  # behind its log
+            return float(median(test["samples_ns"])) / 1e6
+        except (ValueError, KeyError, TypeError) as error:
+            raise CommandError(f"{self.binary} printed no samples_ns as JSON") from error
+
+    def _shell(self, arguments: str, plan: Plan) -> str:
+        mask = sum(1 << core for core in self.cores)
+        kept = f"taskset {mask:x} " if mask else ""
+        return self._phone.shell(f"{kept}{self.binary} {arguments}", plan.deadline_s)
+
+
+@cache
+def _described(phone: Phone, binary: str) -> dict[str, str]:
+    """What the phone is; an answer holds for this process, a failure does not.
+
+    Raises:
+        BadInput: It has no such program.
+        LostError: It does not answer.
+    """
+    try:
+        sha256 = phone.shell(f"test -x {binary} && sha256sum {binary}").partition(" ")[0]
+    except CommandError:
+        raise Unavailable(
+            f"{phone.name} has no program {binary}: build it for the phone, then: adb push "
+            f"{PurePosixPath(binary).name} {binary} && adb shell chmod +x {binary}"
+        ) from None
+    properties = {
+        "phone": "ro.product.model",
+        "cpu": "ro.soc.model",
+        "android": "ro.build.version.release",
+        "abi": "ro.product.cpu.abi",
+    }
+    asked = {name: phone.shell(f"getprop {key}").strip() for name, key in properties.items()}
+    return {**asked, "serial": phone.serial, "program": sha256[:16]}

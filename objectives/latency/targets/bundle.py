@@ -1,0 +1,230 @@
+"""Models in a folder that is carried to a device: a phone, a device farm, whatever has no line."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protege.objectives.latency.device.programs import MANIFEST
+from protege.objectives.latency.models import Checkpoint, Model, check_fits, described
+from protege.objectives.latency.plan import Plan
+from protege.objectives.latency.runtimes.programs import Programs, weights_of
+from protege.objectives.latency.targets.packing import runner, runner_name
+from protege.objectives.latency.targets.ssh import exporting_runtime
+from protege.objectives.latency.targets.target import program_job
+from protege.objectives.latency.workload import Workload
+from protege.objectives.precision import Precision
+from protege.spaces.errors import BadInput
+from protege.spaces.files.atomic import atomic
+from protege.spaces.files.hashing import canonical, digest
+
+RESULTS = "protege-results-1"
+"""Names the format of what comes back."""
+
+PROCESSES = 3
+"""Fresh processes of every pair: how far they differ is what tells how far to trust them."""
+
+_SIZES = (
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+)
+
+
+def write_bundle(
+    models: Sequence[Model],
+    workload: Workload,
+    runtime: str,
+    precision: Precision,
+    folder: str | Path,
+    programs: Programs | None = None,
+) -> Path:
+    """A folder with all that is needed to time models elsewhere, and to bring the figures back.
+
+    It holds every exported program, a ``manifest.json`` that names them and says what to run and to
+    report, the runner, and a ``README.md`` to go by. ``run.py`` does it all on any machine with
+    Python; where there is none, the figures are typed into the same form.
+
+    Args:
+        models: The first is the reference, which all others are timed beside.
+        workload: What a call is.
+        runtime: What they are exported for.
+        precision: What is calculated in.
+        folder: Must not exist.
+        programs: Where exported models are kept.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BadInput: The folder is there already, there is no model, or one is not for the workload.
+        DiskFull: There is no room for it; nothing of it is left.
+        Unexportable: The runtime cannot take a model.
+    """
+    path = Path(folder)
+    if path.exists():
+        raise BadInput(f"{path} exists already; name a folder that does not")
+    if not models:
+        raise BadInput("models=[]: expected one or more")
+    for model in models:
+        check_fits(model, workload)
+    exporting = exporting_runtime(runtime, precision)
+    kept = programs or Programs()
+    exported = {
+        call_name(model, workload): (model, kept.of(model, workload, exporting, precision))
+        for model in models
+    }
+    with atomic(path) as scratch:
+        for name, (_, program) in exported.items():
+            shutil.copytree(program, scratch / "programs" / name)
+        manifest = {
+            "format": "protege-bundle-1",
+            "runtime": runtime,
+            "precision": precision,
+            "workload": asdict(workload),
+            "models": [_entry(name, *found) for name, found in exported.items()],
+            "run": _how_to_run(workload),
+            "runner": runner_name(),
+            "results": _how_to_report(workload),
+        }
+        (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        (scratch / runner_name()).write_bytes(runner())
+        source = files("protege.objectives.latency.device") / "by_hand.py"
+        (scratch / "run.py").write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        needed = " ".join(sorted(exporting.needed))
+        (scratch / "README.md").write_text(_README.format(needed=needed), encoding="utf-8")
+    return path
+
+
+def call_name(model: Model, workload: Workload) -> str:
+    """What a model's call is named in a bundle and in its results: by all that it consists of."""
+    fields = described(model) | weights_of(model)  # the content of a checkpoint, not its place
+    return digest(canonical({"model": fields, "workload": asdict(workload)}).encode())
+
+
+def _entry(name: str, model: Model, program: Path) -> dict[str, Any]:
+    """What the manifest says of one model."""
+    manifest = json.loads((program / MANIFEST).read_text(encoding="utf-8"))
+    paths = sorted(path for path in program.rglob("*") if path.is_file())
+    return {
+        "name": name,
+        "model_class": model.model_class,
+        "sizes": _sizes(model),
+        "stages": {
+            stage: {
+                "program": f"programs/{name}/{stage}/{file}",
+                "inputs": _inputs(program / stage / "inputs.npz"),
+            }
+            for stage, file in manifest["stages"].items()
+        },
+        "sha256": {
+            f"programs/{name}/{path.relative_to(program).as_posix()}": _sha256(path)
+            for path in paths
+        },
+    }
+
+
+def _sizes(model: Model) -> dict[str, int]:
+    """Enough of a model's configuration to know it by."""
+    if isinstance(model, Checkpoint):
+        text = (Path(model.folder) / "config.json").read_text(encoding="utf-8")
+    else:
+        text = model.config
+    config: Mapping[str, Any] = json.loads(text)
+    return {name: config[name] for name in _SIZES if isinstance(config.get(name), int)}
+
+
+def _inputs(path: Path) -> dict[str, Any]:
+    with np.load(path) as stored:
+        return {
+            name: {"shape": list(stored[name].shape), "type": str(stored[name].dtype)}
+            for name in stored.files
+        }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _how_to_run(workload: Workload) -> dict[str, Any]:
+    plan = Plan()
+    return {
+        "processes": PROCESSES,
+        "threads": 1,
+        "warm_up_calls": plan.warm_up_rounds,
+        "calls": plan.usual_pairs,
+        "order": "by turns with the first model, the other one first every second time; where that "
+        "cannot be, as close together as can be",
+        "call": "prefill once"
+        + (f", then step {workload.new_tokens} times" if workload.new_tokens else ""),
+        "job": program_job(workload, plan, 1, (), "normal"),
+    }
+
+
+def _how_to_report(workload: Workload) -> dict[str, Any]:
+    """The form of RESULTS.json, field by field."""
+    figures: dict[str, Any] = {
+        "first_ms": "milliseconds of the very first call, before any warm-up",
+        "ms": ["milliseconds of every call after it, in their order; 3 or more"],
+        "cpu_ms": ["optional: of processor time"],
+        "preemptions": ["optional: how often the call was interrupted for another process"],
+    }
+    if workload.new_tokens:
+        figures["prefill_ms"] = ["the part of each that the prompt took"]
+        figures["prefill_cpu_ms"] = ["optional: the same of processor time"]
+    return {
+        "file": "RESULTS.json",
+        "format": RESULTS,
+        "device": "what the figures are of, such as iPhone 15, iOS 18.1",
+        "runtime": "as above",
+        "precision": "as above",
+        "threads": 1,
+        "runs": [
+            {
+                "models": {"the model's name as above": figures},
+                "environment": {"before": "optional: temperatures, ...", "after": "optional"},
+            }
+        ],
+        "a run": "one fresh process, with two models by turns or with all; the n-th calls of two "
+        "models in a run are compared with each other, and three runs or more tell how far to "
+        "trust them",
+    }
+
+
+_README = """\
+# Models to be timed on a device
+
+`manifest.json` names the models, what they are given, how often to call them and what to report.
+The first model is the reference: all others are compared with it.
+
+## With Python 3.8 or later on the device
+
+    python3 -m pip install {needed}
+    python3 run.py "NAME OF THE DEVICE"
+
+This takes some seconds a model and writes `RESULTS.json`. Leave the device alone meanwhile.
+
+## Without Python: a phone, a device farm
+
+Run every program under `programs/` as `manifest.json` says under `run`; what each stage is given is
+beside it, in `inputs.npz`. Put the milliseconds of each call into `RESULTS.json`, in the form that
+`manifest.json` describes under `results`.
+
+Let the device cool down first, keep it plugged in, and close everything else.
+
+## Back into the study
+
+    protege measure --import RESULTS.json MODEL...
+
+or, in Python, `Latency(Imported("RESULTS.json"), workload)` with the same workload.
+"""

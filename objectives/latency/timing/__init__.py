@@ -1,0 +1,1 @@
+"""Plan timings, compare models in pairs, and estimate milliseconds with their error."""
