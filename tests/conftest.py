@@ -31,6 +31,17 @@ settings.load_profile("quick")
 torch.set_num_threads(1)
 
 
+SLOW = {"board", "browser", "cluster", "listening", "lives", "postgresql"}
+"""Fixtures of servers, of a browser, and of studies in processes that are killed."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that such a fixture is behind."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not SLOW.isdisjoint(item.fixturenames):
+            item.add_marker("slow")
+
+
 @pytest.fixture(params=list(CASES.values()), ids=list(CASES), scope="session")
 def case(request: pytest.FixtureRequest) -> Case:
     """An encoder and a decoder with every head that students are distilled for."""
