@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 25
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 25
 
-.PHONY: help demo smollm2 reviews executorch test coverage check format clean
+.PHONY: help demo smollm2 reviews executorch test test-all coverage check format clean
 
 help: ## list the commands
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
 
 demo: $(VENV)/demo ## search students of all-MiniLM-L6-v2 on this machine's CPU
 	$(BIN)/python -m studies.minilm_cpu
@@ -21,12 +21,14 @@ reviews: $(VENV)/smollm2 ## the same for a classifier of film reviews, with labe
 
 executorch: $(VENV)/executorch/ready ## build the environment that exports for ExecuTorch
 
-test: $(VENV)/dev ## run the tests
-	$(PYTEST)
+test: $(VENV)/dev ## run the tests that take minutes
+	$(PYTEST) -m "not slow"
 
-coverage: $(VENV)/dev ## run them counting lines, as CI does; below 90% it fails
-	$(PYTEST) --cov=spaces --cov=objectives --cov=search \
+test-all: $(VENV)/dev ## run all tests and count lines, as CI does; below 90% it fails
+	$(PYTEST) --hypothesis-profile thorough --cov=spaces --cov=objectives --cov=search \
 	  --cov-report=term:skip-covered --cov-fail-under=90
+
+coverage: test-all
 
 check: $(VENV)/dev ## lint, formatting and types
 	$(BIN)/ruff check .

@@ -15,13 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from protege.spaces.files.locks import (
-    TELLS_AFTER_S,
-    TELLS_EVERY_S,
-    log_waiting,
-    note_holder,
-    of_this_user,
-)
+from protege.spaces.files.locks import WARN_S, log_waiting, note_holder, of_this_user
 
 
 @contextmanager
@@ -37,14 +31,16 @@ def working() -> Iterator[None]:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def alone(warn_s: tuple[float, float] = WARN_S) -> Iterator[None]:
     """A measurement: nobody else measures, and nobody is at work."""
-    with _held("turn"), _held("work"):
+    with _held("turn", warn_s=warn_s), _held("work", warn_s=warn_s):
         yield
 
 
 @contextmanager
-def _held(name: str, *, shared: bool = False) -> Iterator[None]:
+def _held(
+    name: str, *, shared: bool = False, warn_s: tuple[float, float] = WARN_S
+) -> Iterator[None]:
     """Hold a lock of this user, alone or shared; its file is in a folder of this user alone."""
     import fcntl  # not on every platform that can load a model
 
@@ -54,7 +50,7 @@ def _held(name: str, *, shared: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            with _telling(path):
+            with _telling(path, warn_s):
                 fcntl.flock(file, kind)
         note_holder(file)
         yield
@@ -63,15 +59,15 @@ def _held(name: str, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def _telling(path: Path, warn_s: tuple[float, float]) -> Iterator[None]:
     """Log, for as long as the block waits, which process holds the lock."""
     done = threading.Event()
 
     def tell() -> None:
-        pause_s = TELLS_AFTER_S
+        pause_s, every_s = warn_s
         while not done.wait(pause_s):
             log_waiting(path)
-            pause_s = TELLS_EVERY_S
+            pause_s = every_s
 
     thread = threading.Thread(target=tell, daemon=True)
     thread.start()

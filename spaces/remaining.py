@@ -23,19 +23,21 @@ class Remaining:
     Attributes:
         announce: Told the share and the time that is left.
         doing: Names the work.
+        clock: Tells the time in seconds.
     """
 
     announce: Callable[[str], None]
     doing: str
+    clock: Callable[[], float] = time.monotonic
     _began: float = field(init=False)
     _last: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._began = self._last = time.monotonic()
+        self._began = self._last = self.clock()
 
     def at(self, share: float) -> None:
         """Announce the share that is done, above 0 and at most 1."""
-        self._last = time.monotonic()
+        self._last = self.clock()
         self.announce(f"{self.doing} {share:.0%}{self.left(share)}")
 
     def passing(self, share: float) -> None:
@@ -46,10 +48,10 @@ class Remaining:
     @property
     def is_due(self) -> bool:
         """Whether nothing was announced for a while."""
-        return time.monotonic() - self._last >= EVERY_S
+        return self.clock() - self._last >= EVERY_S
 
     def left(self, share: float) -> str:
         """Say how long the rest takes, or nothing where it is about to end."""
-        spent = time.monotonic() - self._began
+        spent = self.clock() - self._began
         rest = spent / share - spent
         return f", about {duration(rest)} left" if rest > EVERY_S else ""

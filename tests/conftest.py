@@ -21,11 +21,25 @@ if OVERRIDE not in os.environ:
     atexit.register(shutil.rmtree, os.environ[OVERRIDE], ignore_errors=True)
 
 # the same examples every time, and no deadline: the machine that runs the tests may be busy
-settings.register_profile("protege", derandomize=True, deadline=None, database=None)
-settings.load_profile("protege")
+for _profile, _examples in (("quick", 25), ("thorough", 100)):
+    settings.register_profile(
+        _profile, max_examples=_examples, derandomize=True, deadline=None, database=None
+    )
+settings.load_profile("quick")
 
 # tiny tensors gain nothing from threads, which only wait for one another on a busy machine
 torch.set_num_threads(1)
+
+
+SLOW = {"board", "browser", "cluster", "listening", "lives", "postgresql"}
+"""Fixtures of servers, of a browser, and of studies in processes that are killed."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that such a fixture is behind."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not SLOW.isdisjoint(item.fixturenames):
+            item.add_marker("slow")
 
 
 @pytest.fixture(params=list(CASES.values()), ids=list(CASES), scope="session")

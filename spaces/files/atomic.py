@@ -92,7 +92,7 @@ def _scratch_begin(name: str) -> str:
 
 def _scratch_name(name: str) -> str:
     """Return a name for a scratch file that no other process, thread or host gives to one."""
-    return f".{_scratch_begin(name)}.{_pid_space()}{secrets.token_hex(4)}.{os.getpid()}.scratch"
+    return f".{_scratch_begin(name)}.{pid_space()}{secrets.token_hex(4)}.{os.getpid()}.scratch"
 
 
 def is_abandoned(path: Path) -> bool:
@@ -102,7 +102,7 @@ def is_abandoned(path: Path) -> bool:
     files are never called abandoned. No process of protege makes a symbolic link.
     """
     found = _SCRATCH.fullmatch(path.name)
-    if found is None or found["space"] != _pid_space() or path.is_symlink():
+    if found is None or found["space"] != pid_space() or path.is_symlink():
         return False
     try:
         os.kill(int(found["pid"]), 0)
@@ -114,11 +114,18 @@ def is_abandoned(path: Path) -> bool:
 
 
 @cache
-def _pid_space() -> str:
-    """Return eight hexadecimal digits for where this process's id counts: host, boot, container."""
+def pid_space(boot: str = "", host: str = "", container: str = "") -> str:
+    """Return eight hexadecimal digits for where a process id counts.
+
+    Args:
+        boot: The running system; if empty, that of this process.
+        host: The host's name, likewise.
+        container: The namespace of process ids, likewise.
+    """
     namespace = Path("/proc/self/ns/pid")
     own = str(namespace.readlink()) if namespace.is_symlink() else ""
-    return digest(f"{running_system()} {socket.gethostname()} {own}".encode())[:8]
+    places = (boot or running_system(), host or socket.gethostname(), container or own)
+    return digest(" ".join(places).encode())[:8]
 
 
 def remove(path: Path) -> None:

@@ -16,8 +16,8 @@ from protege.spaces.files.private import private_folder, user
 
 logger = logging.getLogger("protege")
 
-TELLS_AFTER_S, TELLS_EVERY_S = 5.0, 60.0
-"""A process that waits for a lock says so after so many seconds, and again at that interval."""
+WARN_S = (5.0, 60.0)
+"""Seconds until a process that waits for a lock logs so, and the interval after that."""
 
 POLL_S = 0.1
 """Seconds between two tries to take a lock that another process holds."""
@@ -27,20 +27,24 @@ _HOLDER_BYTES = 96
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, warn_s: tuple[float, float] = WARN_S) -> Iterator[None]:
     """Hold a lock on a file; wait for it if another process has it.
 
-    The kernel releases the lock however the process ends. A process that waits for some seconds
-    logs which process holds the lock.
+    The kernel releases the lock however the process ends.
+
+    Args:
+        path: The file.
+        warn_s: Seconds after which a process that waits logs which process holds the lock, and
+            seconds after which it does so again.
 
     Raises:
         BadInput: The file is a symbolic link, another user's, or not a file.
     """
     with _unlocked(path) as lock:
-        wait_s = TELLS_AFTER_S
+        wait_s, every_s = warn_s
         while not _acquired(lock, path, wait_s):
             log_waiting(path)
-            wait_s = TELLS_EVERY_S
+            wait_s = every_s
         yield
 
 

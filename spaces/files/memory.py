@@ -3,28 +3,30 @@
 import shutil
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
-"""Where Linux shows the limits of containers and batch jobs."""
-
-MEMINFO = Path("/proc/meminfo")
-
 _NO_LIMIT = 1 << 60
 """A limit at least this large is none: cgroup v1 writes a huge number where there is no limit."""
 
 
-def available_bytes() -> int | None:
+def available_bytes(
+    proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
+) -> int | None:
     """Return the memory that can be taken without swapping, or None where the system hides it.
 
     The smaller of what the machine has free and what the process's cgroups still allow. Page cache
     counts as free: the kernel drops it when memory is asked for.
+
+    Args:
+        proc: Where Linux describes the machine and this process.
+        cgroups: Where Linux shows the limits of containers and batch jobs.
     """
-    known = [one for one in (_machine(), *map(_left_in, _own_cgroups())) if one is not None]
-    return min(known, default=None)
+    machine = _field(proc / "meminfo", "MemAvailable:")
+    left = [_left_in(one) for one in _own_cgroups(proc / "self" / "cgroup", cgroups)]
+    return min((one for one in (machine, *left) if one is not None), default=None)
 
 
 def resident_bytes(status: Path = Path("/proc/self/status")) -> int:
     """Return the resident memory of this process, mapped files included; 0 where it is hidden."""
-    return (_field(status, "VmRSS:") or 0) if status.exists() else 0
+    return _field(status, "VmRSS:") or 0
 
 
 def free_disk_bytes(folder: Path) -> int:
@@ -38,10 +40,6 @@ def gigabytes(count: float) -> str:
     return f"{count / 1e9:.1f} GB"
 
 
-def _machine() -> int | None:
-    return _field(MEMINFO, "MemAvailable:")
-
-
 def _field(path: Path, name: str) -> int | None:
     """Read a field of a ``/proc`` file that is given in kB, in bytes."""
     try:
@@ -52,7 +50,7 @@ def _field(path: Path, name: str) -> int | None:
     return next((int(value) * 1024 for value in found), None)
 
 
-def _own_cgroups(own: Path = Path("/proc/self/cgroup")) -> list[Path]:
+def _own_cgroups(own: Path, cgroups: Path) -> list[Path]:
     """List the cgroup folders whose memory limits hold for this process, innermost first."""
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
@@ -62,7 +60,7 @@ def _own_cgroups(own: Path = Path("/proc/self/cgroup")) -> list[Path]:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers in {"", "memory"} or "memory" in controllers.split(","):
-            root = CGROUPS / "memory" if controllers else CGROUPS
+            root = cgroups / "memory" if controllers else cgroups
             inner = root / path.lstrip("/")
             # inside a container the path may be the host's: the root is then the container's own
             found += [one for one in (inner, *inner.parents) if one.is_relative_to(root)]

@@ -7,7 +7,7 @@ another user could put a program there, or hold a lock for ever.
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -22,21 +22,18 @@ _INSTEAD = f"set {OVERRIDE} to a folder of yours on this machine"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def private_folder() -> Path:
+def private_folder(choice: Iterable[Path] = ()) -> Path:
     """Return this user's folder on this machine for locks and for programs that are run.
 
-    It is the first of these that can be made: ``$PROTEGE_RUNTIME_DIR``; ``/var/tmp/protege-UID``;
-    ``/tmp/protege-UID``; ``~/.cache/protege/BOOT``, where BOOT stands for the running system.
-    ``TMPDIR`` and ``XDG_RUNTIME_DIR`` are not read: they differ between the jobs and sessions of
-    one machine, whose processes must meet in one place.
+    Args:
+        choice: The folders to choose from, of which the first that can be made is taken; those of
+            `candidates` by default.
 
     Raises:
         BadInput: Another user can write in it, or it is not a folder.
     """
-    override = os.environ.get(OVERRIDE)
-    paths = [Path(override).expanduser().absolute()] if override else _candidates()
     reasons = []
-    for path in paths:
+    for path in choice or candidates():
         try:
             _make(path)
         except OSError as error:  # read-only, or full: the next one
@@ -46,7 +43,17 @@ def private_folder() -> Path:
     raise BadInput(f"no folder for locks can be made: {', '.join(reasons)}; {_INSTEAD}")
 
 
-def _candidates() -> Iterator[Path]:
+def candidates() -> Iterator[Path]:
+    """Yield the folders that may be this user's on this machine, the preferred one first.
+
+    ``$PROTEGE_RUNTIME_DIR`` alone if it is set; else ``/var/tmp/protege-UID``, ``/tmp/protege-UID``
+    and ``~/.cache/protege/BOOT``, where BOOT stands for the running system. ``TMPDIR`` and
+    ``XDG_RUNTIME_DIR`` are not read: they differ between the jobs and sessions of one machine,
+    whose processes must meet in one place.
+    """
+    if override := os.environ.get(OVERRIDE):
+        yield Path(override).expanduser().absolute()
+        return
     user = f"protege-{os.getuid()}"
     for shared in (Path("/var/tmp"), Path("/tmp")):
         if _keeps_owners_apart(shared):

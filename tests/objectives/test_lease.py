@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from protege.objectives import lease
 from protege.objectives.lease import alone, working
 from protege.spaces.files.private import OVERRIDE
 
@@ -121,10 +120,8 @@ def test_a_measurement_keeps_no_stream_of_work_waiting_for_ever() -> None:
 
 @pytest.mark.parametrize("first", [working, alone])
 def test_a_process_that_waits_logs_the_holder_until_its_turn(
-    first: Lease, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    first: Lease, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lease, "TELLS_AFTER_S", 0.05)
-    monkeypatch.setattr(lease, "TELLS_EVERY_S", 0.05)
     caplog.set_level(logging.WARNING, logger="protege")
     holder = Holder(first)
     assert holder.has_it()
@@ -135,7 +132,7 @@ def test_a_process_that_waits_logs_the_holder_until_its_turn(
         holder.let_go()
 
     threading.Thread(target=release, daemon=True).start()
-    with alone():
+    with alone(warn_s=(0.05, 0.05)):
         told = len(caplog.messages)
     pid = holder.process.pid
     assert all(line.endswith(f".lock, held by process {pid}") for line in caplog.messages)

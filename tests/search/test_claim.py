@@ -20,7 +20,7 @@ from tests.postgres import Server
 from tests.search.toys import PLAIN, toy
 
 
-@pytest.fixture(params=["postgresql", "journal", "sqlite"])
+@pytest.fixture(params=[pytest.param("postgresql", marks=pytest.mark.slow), "journal", "sqlite"])
 def storage(request: pytest.FixtureRequest, folder: Path) -> str:
     """A storage that is empty."""
     if request.param != "postgresql":

@@ -21,7 +21,7 @@ from tests.postgres import Server
 from tests.search.toys import GOALS, PLAIN, go_on, keys, opened, toy
 
 
-@pytest.fixture(params=["postgresql", "journal"])
+@pytest.fixture(params=[pytest.param("postgresql", marks=pytest.mark.slow), "journal"])
 def storage(request: pytest.FixtureRequest, folder: Path) -> str:
     """A storage that is empty."""
     if request.param == "journal":

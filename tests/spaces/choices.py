@@ -1,23 +1,35 @@
 """Units chosen by hand: all of them, in another order, or every other one."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.testing import assert_close
 
-from protege.spaces import Kept, Teacher
+from protege.spaces import Architecture, Family, Kept, Teacher
 from protege.spaces.students.selection import KeptLayer, everything
 
 AXES = ("hidden", "heads", "cross_heads", "ffn", "experts", "expert_ffn", "vocab")
 
 
-def has(teacher: Teacher, axis: str) -> bool:
-    """Whether the teacher has units of that axis."""
-    own = teacher.architecture
-    if axis in {"hidden", "vocab"}:
-        return own.units(axis) > 0
-    return any(axis in units for units in teacher.layout.sites.values())
+def axes_of(family: Family) -> list[str]:
+    """Return the axes that models of a family have units of, as its table names them."""
+    words = {word for axes in family.tensors.values() for word in re.findall(r"\w+", axes)}
+    heads = {"heads"} if "qkv_heads" in words else set()
+    return [axis for axis in AXES if axis in words | heads]
+
+
+def axes_to_cut(family: Family) -> list[str]:
+    """Return the axes in layers that a student may have fewer units of at its teacher's width."""
+    whole: set[str] = set()
+    if family.heads_follow_hidden or family.whole:
+        whole |= {"heads", "cross_heads"}
+    if family.ffn_multiple:
+        whole.add("ffn")
+    return [axis for axis in axes_of(family) if axis not in {"hidden", "vocab", *whole}]
 
 
 def shuffled(teacher: Teacher, axis: str) -> Kept:
@@ -84,3 +96,35 @@ def _layer(
     else:
         units[axis] = change(units[axis])
     return KeptLayer(layer.number, units)
+
+
+def sized(own: Architecture, kept: Kept) -> Architecture:
+    """The architecture of a student that keeps these units."""
+    sizes: dict[str, Any] = {"hidden_size": len(kept.hidden)}
+    if kept.vocab is not None:
+        sizes["vocab_size"] = len(kept.vocab)
+    names = {
+        "heads": "num_attention_heads",
+        "cross_heads": "num_attention_heads",
+        "kv_heads": "num_key_value_heads",
+        "ffn": "intermediate_size",
+        "experts": "num_experts",
+    }
+    for layers in kept.stacks.values():
+        for layer in layers:
+            sizes |= {names[unit]: len(layer.units[unit]) for unit in names if unit in layer.units}
+            for neurons in layer.units.get("expert_ffn", ()):
+                assert isinstance(neurons, tuple)
+                sizes["moe_intermediate_size"] = len(neurons)
+    if not any("kv_heads" in layer.units for layers in kept.stacks.values() for layer in layers):
+        sizes["num_key_value_heads"] = sizes["num_attention_heads"]
+    depths = {"num_hidden_layers": len(next(iter(kept.stacks.values())))}
+    if own.num_decoder_layers:
+        depths["num_decoder_layers"] = len(kept.stacks["decoder"])
+    sizes |= depths
+    return replace(own, **sizes)
+
+
+def assert_near(found: Tensor, expected: Tensor) -> None:
+    """Equal to 1e-5 of the largest figure, or of one: sums were only taken in another order."""
+    assert_close(found, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.abs().max())))

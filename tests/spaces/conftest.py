@@ -1,25 +1,23 @@
 import pytest
 
 from protege.spaces import Teacher
-from tests.spaces.healed import Flow, flows, plenty
-from tests.tiny import ZOO, Case
+from tests.spaces.healed import Flow, plenty
+from tests.zoo import EVERY, FLOWS, teacher_of
 
 
-@pytest.fixture(params=list(ZOO.values()), ids=list(ZOO), scope="session")
-def case(request: pytest.FixtureRequest) -> Case:
-    """Every model type with every head."""
-    found: Case = request.param
-    return found
+@pytest.fixture(params=FLOWS, scope="session")
+def teacher(request: pytest.FixtureRequest) -> Teacher:
+    """One teacher of each flow; tests leave it as it is."""
+    return teacher_of(request.param)
+
+
+@pytest.fixture(params=EVERY, scope="session")
+def any_teacher(request: pytest.FixtureRequest) -> Teacher:
+    """Every model type with every head, for what may differ from head to head."""
+    return teacher_of(request.param)
 
 
 @pytest.fixture(scope="session")
-def teacher(case: Case) -> Teacher:
-    """Of every case one; tests leave it as it is."""
-    return case.teacher()
-
-
-@pytest.fixture(params=list(flows()), scope="session")
-def flow(request: pytest.FixtureRequest) -> Flow:
-    """Of every way a residual stream runs a teacher, and what it was calibrated on."""
-    teacher = ZOO[request.param].teacher()
+def flow(teacher: Teacher) -> Flow:
+    """A teacher of each flow with what it was calibrated on."""
     return Flow.of(teacher, plenty(teacher))

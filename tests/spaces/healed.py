@@ -1,5 +1,6 @@
 """Students to heal: plenty of their teachers' inputs, ratios by axis, and how far off they are."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,12 @@ from protege.spaces import (
     Student,
     Teacher,
     Wanda,
-    family_of,
 )
 from protege.spaces.architecture.architecture import RATIOS
 from protege.spaces.architecture.policies import Healing, WidthPolicy
 from protege.spaces.residual.basis import Basis
 from protege.spaces.residual.states import Streams, real_rows, run_through
-from tests.tiny import SPECIAL, VOCABULARY, ZOO
+from tests.tiny import SPECIAL, VOCABULARY
 
 AXES: dict[str, tuple[str, ...]] = {
     "ffn": ("intermediate",),
@@ -32,21 +32,6 @@ AXES: dict[str, tuple[str, ...]] = {
     "all": tuple(ratio for ratio in RATIOS if ratio != "vocab"),
 }
 """What is halved along each axis."""
-
-
-def flows() -> dict[str, str]:
-    """The cases whose streams run differently: one of each family and configuration.
-
-    And one more where a head feeds the decoder of a pair by itself.
-    """
-    found: dict[tuple[object, ...], str] = {}
-    for name, case in ZOO.items():
-        feeds = case.config.is_encoder_decoder and case.task.endswith(
-            ("classification", "answering")
-        )
-        kind = (family_of(case.model_type).name, str(case.fields), case.model_class, feeds)
-        found.setdefault(kind, name)
-    return {name: name for name in found.values()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,11 +139,10 @@ def passed(model: Any, streams: Streams, names: list[str]) -> dict[str, tuple[Te
 
         return modules[name].register_forward_hook(hook)
 
-    handles = [listen(name) for name in names]
-    with torch.inference_mode():
+    with ExitStack() as stack, torch.inference_mode():
+        for name in names:
+            stack.callback(listen(name).remove)
         run_through(model, streams.wiring, streams.batch)
-    for handle in handles:
-        handle.remove()
     return found
 
 

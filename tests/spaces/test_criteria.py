@@ -79,10 +79,8 @@ def slope(teacher: Teacher, inputs: dict[str, Tensor], module: nn.Module, unit: 
                 scaled[..., unit] *= factor
                 return (scaled, *given[1:])
 
-            handle = module.register_forward_pre_hook(hook)
-            with torch.no_grad():
+            with module.register_forward_pre_hook(hook), torch.no_grad():
                 lost.append(torch.stack(losses(teacher, exact, 0)))
-            handle.remove()
     finally:
         teacher.model.float()
     return ((lost[1] - lost[0]) / 2e-4).abs().mean()

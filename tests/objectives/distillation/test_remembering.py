@@ -100,10 +100,9 @@ def test_the_teacher_is_asked_block_by_block(cache: Cache, monkeypatch: pytest.M
             raise KeyboardInterrupt
 
     with calls(teacher) as sizes:
-        handle = teacher.model.base_model.register_forward_pre_hook(stop)
-        with pytest.raises(KeyboardInterrupt):
+        stopping = teacher.model.base_model.register_forward_pre_hook(stop)
+        with stopping, pytest.raises(KeyboardInterrupt):
             kept(cache, teacher, questions)
-        handle.remove()
         begun = len(sizes)
         found = kept(cache, teacher, questions)
     # each block is one batch here; what was finished is not asked again

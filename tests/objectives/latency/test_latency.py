@@ -81,6 +81,7 @@ def test_what_was_measured_is_not_measured_again(
     assert [path.stat().st_mtime_ns for path in records(student, "*")] == written
 
 
+@pytest.mark.slow
 def test_a_runner_that_is_killed_as_it_measures_is_asked_again(
     candidate: Cut, encoder: Blueprints, brief: Plan
 ) -> None:

@@ -1,7 +1,12 @@
 """How the tests read a page: parsed, by contrast, and as a browser shows it."""
 
+import subprocess
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+
+Browser = Callable[[Path], tuple[str, str]]
+"""Draws a page: its document, and what the console says."""
 
 VOID = {"meta", "link", "br"}
 """Elements that have no end."""
@@ -47,9 +52,9 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def browser(profile: Path) -> list[str]:
-    """A command: a browser that resolves no name and says on stderr what its console would."""
-    return [
+def shown(page: Path, profile: Path) -> tuple[str, str]:
+    """A page as a browser draws it that resolves no name, and what its console would say."""
+    command = [
         "chromium",
         "--headless",
         "--no-sandbox",
@@ -63,7 +68,11 @@ def browser(profile: Path) -> list[str]:
         "--host-resolver-rules=MAP * ~NOTFOUND",
         "--virtual-time-budget=8000",
         f"--user-data-dir={profile}",
+        "--dump-dom",
+        page.as_uri(),
     ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, done.stderr
 
 
 def contrast(one: str, other: str) -> float:

@@ -3,8 +3,6 @@
 import csv
 import json
 import re
-import shutil
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from protege.search.planning.heads import HeadScores
 from protege.search.report import figures, heads
 from protege.search.report import page as report
 from tests.search.report.drawn import ABOUT, classic
-from tests.search.report.pages import Page, browser, contrast
+from tests.search.report.pages import Browser, Page, contrast
 
 GROUPED = HeadScores("ablation", 2, {"decoder.heads": [[1.0, 4.0, 2.0, 0.0], [3.0, 8.0, 1.0, 2.0]]})
 PAIRED = HeadScores(
@@ -25,9 +23,6 @@ PAIRED = HeadScores(
         "decoder.heads": [[1.0, 2.0], [3.0, 4.0]],
         "decoder.cross_heads": [[0.0, 0.0], [0.0, 0.0]],
     },
-)
-needs_chromium = pytest.mark.skipif(
-    shutil.which("chromium") is None, reason="chromium is not installed"
 )
 
 
@@ -140,17 +135,12 @@ def test_the_report_shows_the_heat_maps_that_the_study_recorded() -> None:
     assert {"heads-ablation", "heads-gradient"} <= set(Page(report.page(front)).plots)
 
 
-@needs_chromium
 @pytest.mark.parametrize("scores", [GROUPED, PAIRED], ids=["grouped", "paired"])
-def test_a_browser_without_network_draws_it(tmp_path: Path, scores: HeadScores) -> None:
+def test_a_browser_without_network_draws_it(
+    tmp_path: Path, scores: HeadScores, browser: Browser
+) -> None:
     path, _ = heads.write_heads(scores, "teacher", tmp_path)
-    shown = subprocess.run(
-        [*browser(tmp_path / "profile"), "--dump-dom", path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert 'class="plot js-plotly-plot"' in shown.stdout
-    assert shown.stdout.count('class="hm"') >= len(scores.sites)
-    assert "CONSOLE" not in shown.stderr
+    document, console = browser(path)
+    assert 'class="plot js-plotly-plot"' in document
+    assert document.count('class="hm"') >= len(scores.sites)
+    assert "CONSOLE" not in console

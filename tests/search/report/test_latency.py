@@ -1,7 +1,5 @@
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from protege.search.running.screening import ENOUGH
 from protege.spaces import Architecture
 from tests.objectives.latency.laws import encoder, law_ms, students
 from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, drawn, goal
-from tests.search.report.pages import Page, browser
+from tests.search.report.pages import Browser, Page
 
 TEACHER = encoder(12, 512, 2048)
 RECORD = {"batch_size": 1, "prompt_tokens": 128, "new_tokens": 0}
@@ -181,17 +179,12 @@ def test_the_plot_says_in_words_what_it_shows() -> None:
     assert "The mean error is 0.0%" in made.caption
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_a_browser_draws_the_section_and_has_nothing_to_say(tmp_path: Path) -> None:
+def test_a_browser_draws_the_section_and_has_nothing_to_say(
+    tmp_path: Path, browser: Browser
+) -> None:
     path = write_report(study(noise=0.02), tmp_path / "index.html")
-    shown = subprocess.run(
-        [*browser(tmp_path / "profile"), "--dump-dom", path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    drawn_plots = re.findall(r'class="plot js-plotly-plot" id="([\w-]+)"', shown.stdout)
+    document, console = browser(path)
+    drawn_plots = re.findall(r'class="plot js-plotly-plot" id="([\w-]+)"', document)
     assert "made-of-latency_ms" in drawn_plots
-    assert "64 channels of the hidden size" in shown.stdout
-    assert "CONSOLE" not in shown.stderr
+    assert "64 channels of the hidden size" in document
+    assert "CONSOLE" not in console

@@ -1,6 +1,5 @@
 import json
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from itertools import pairwise
@@ -19,13 +18,10 @@ from protege.search.report.parts import Table
 from protege.spaces import DiskFull
 from tests.disks import small_disk
 from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, goal, student
-from tests.search.report.pages import Page, browser, contrast
+from tests.search.report.pages import Browser, Page, contrast
 from tests.search.toys import OWN
 
 MEMORY = goal("memory_mb")
-needs_chromium = pytest.mark.skipif(
-    shutil.which("chromium") is None, reason="chromium is not installed"
-)
 
 
 def texts(table: Table) -> list[dict[str, str]]:
@@ -336,23 +332,16 @@ def test_names_with_controls_of_text_are_written_out() -> None:
     assert "Si\\x1b[2Jze\\u202e" in Page(page).text
 
 
-@needs_chromium
 @pytest.mark.parametrize("front", [classic(), mixed()], ids=["classic", "mixed"])
 def test_a_browser_without_network_draws_every_plot_and_has_nothing_to_say(
-    tmp_path: Path, front: Front
+    tmp_path: Path, front: Front, browser: Browser
 ) -> None:
     path = write_report(front, tmp_path / "index.html")
-    shown = subprocess.run(
-        [*browser(tmp_path / "profile"), "--dump-dom", path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    document, console = browser(path)
     plots = len(Page(path.read_text(encoding="utf-8")).plots)
-    assert len(re.findall(r'class="plot js-plotly-plot"', shown.stdout)) == plots
-    assert shown.stdout.count('<svg class="main-svg"') >= plots
-    assert "CONSOLE" not in shown.stderr
+    assert len(re.findall(r'class="plot js-plotly-plot"', document)) == plots
+    assert document.count('<svg class="main-svg"') >= plots
+    assert "CONSOLE" not in console
 
 
 def test_sizes_that_few_studies_search_are_columns_where_trials_differ_in_them() -> None:

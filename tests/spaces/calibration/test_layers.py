@@ -144,9 +144,8 @@ def test_a_rung_tries_few_layers() -> None:
     case = ZOO["llama-causal-grouped"]
     deep = replace(case, fields={**case.fields, "num_hidden_layers": 12}).teacher()
     runs: list[None] = []
-    handle = deep.model.register_forward_hook(lambda *_: runs.append(None))
+    deep.model.register_forward_hook(lambda *_: runs.append(None))
     greedy_ladder(deep, [batch()])
-    handle.remove()
     assert len(runs) <= 1 + 12 + sum(min(left, TRIED) for left in range(2, 12))
 
 
@@ -239,10 +238,9 @@ def test_a_ladder_that_fails_leaves_no_layer_changed() -> None:
         if runs == 3:  # while the second layer tried is left out, and the first stands in
             raise RuntimeError("broken on its third run")
 
-    handle = teacher.model.get_submodule("cls").register_forward_hook(fail)
-    with pytest.raises(RuntimeError, match="broken on its third run"):
+    broken = teacher.model.get_submodule("cls").register_forward_hook(fail)
+    with broken, pytest.raises(RuntimeError, match="broken on its third run"):
         greedy_ladder(teacher, [inputs_of(teacher)])
-    handle.remove()
     assert_untouched(teacher)
 
 

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import socket
 import subprocess
 from itertools import product
 from pathlib import Path
@@ -17,8 +16,7 @@ from torch import Tensor
 
 from protege.spaces import Cache
 from protege.spaces.errors import DiskFull
-from protege.spaces.files import atomic as module
-from protege.spaces.files.atomic import atomic, is_abandoned, write_text
+from protege.spaces.files.atomic import atomic, is_abandoned, pid_space, write_text
 
 KEY = {"teacher": "abc", "steps": 3}
 
@@ -257,33 +255,26 @@ def test_a_process_id_that_no_system_has_is_no_error() -> None:
     assert not is_abandoned(scratch_of(10**30))
 
 
-@pytest.mark.parametrize("of", ["another host", "another boot", "another container"])
-def test_the_scratch_of_another_host_is_never_judged(
-    of: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    "elsewhere", [{"boot": "another"}, {"host": "another"}, {"container": "pid:[4711]"}], ids=str
+)
+def test_the_scratch_of_another_host_is_never_judged(elsewhere: dict[str, str]) -> None:
     with subprocess.Popen(["true"]) as dead:
         dead.wait()
-    theirs = scratch_of(dead.pid)
-    assert is_abandoned(theirs)
-    if of == "another host":
-        monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
-    elif of == "another boot":
-        monkeypatch.setattr(module, "running_system", lambda: "booted again")
-    else:
-        monkeypatch.setattr(Path, "readlink", lambda _: Path("pid:[4711]"))
-    module._pid_space.cache_clear()
-    try:
-        assert not is_abandoned(theirs)
-    finally:
-        module._pid_space.cache_clear()
+    own = scratch_of(dead.pid)
+    assert is_abandoned(own)
+    theirs = own.name.replace(f".{pid_space()}", f".{pid_space(**elsewhere)}")
+    assert theirs != own.name
+    assert not is_abandoned(own.with_name(theirs))
 
 
 def test_a_folder_of_scratch_of_two_containers_with_one_process_id_is_written_by_both(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    one = atomic(tmp_path / "record.json")
-    monkeypatch.setattr(module, "_pid_space", lambda: "00000000")
-    other = atomic(tmp_path / "record.json")
+    one, other = atomic(tmp_path / "record.json"), atomic(tmp_path / "record.json")
+    other.scratch = other.scratch.with_name(
+        other.scratch.name.replace(f".{pid_space()}", f".{pid_space(container='pid:[4711]')}")
+    )
     with one as first:
         first.write_text("one", encoding="utf-8")
         with other as second:

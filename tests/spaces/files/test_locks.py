@@ -173,11 +173,8 @@ def hold(path: Path, taken: Any) -> None:
 def test_who_waits_says_whom_for_and_again_until_it_has_it(
     tmp_path: Path,
     started: Callable[..., BaseProcess],
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(locks, "TELLS_AFTER_S", 0.05)
-    monkeypatch.setattr(locks, "TELLS_EVERY_S", 0.05)
     taken = FORK.Event()
     holder = started(hold, tmp_path / "some.lock", taken)
     assert taken.wait(20)
@@ -189,7 +186,7 @@ def test_who_waits_says_whom_for_and_again_until_it_has_it(
         holder.kill()
 
     threading.Thread(target=release, daemon=True).start()
-    with locked(tmp_path / "some.lock"):
+    with locked(tmp_path / "some.lock", warn_s=(0.05, 0.05)):
         told = len(caplog.messages)
     assert {*caplog.messages} == {f"waiting for {tmp_path}/some.lock, held by process {holder.pid}"}
     time.sleep(0.15)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from protege.spaces.files import memory
 from protege.spaces.files.memory import (
     available_bytes,
     free_disk_bytes,
@@ -15,11 +14,10 @@ from protege.spaces.remaining import Remaining, duration
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def machine(tmp_path: Path) -> Path:
     """A machine with 10 GB free, whose cgroups are in a folder of the test's own."""
     (tmp_path / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable:    10000000 kB\n")
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
+    (tmp_path / "self").mkdir()
     (tmp_path / "cgroup").mkdir()
     return tmp_path
 
@@ -30,35 +28,26 @@ def cgroup(folder: Path, **files: str) -> None:
         (folder / name.replace("__", ".")).write_text(text)
 
 
-def places(monkeypatch: pytest.MonkeyPatch, machine: Path, text: str) -> None:
-    """Have the process be in the cgroups that the text of ``/proc/self/cgroup`` names."""
-    (machine / "own").write_text(text)
-    found = memory._own_cgroups(machine / "own")
-    monkeypatch.setattr(memory, "_own_cgroups", lambda: found)
+def free(machine: Path, places: str) -> int | None:
+    """The memory that is left to a process in the cgroups that ``/proc/self/cgroup`` names."""
+    (machine / "self" / "cgroup").write_text(places)
+    return available_bytes(machine, machine / "cgroup")
 
 
-def test_without_a_limit_it_is_what_the_machine_has(
-    machine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_limit_it_is_what_the_machine_has(machine: Path) -> None:
     cgroup(machine / "cgroup" / "job", memory__max="max\n", memory__current="5\n")
-    places(monkeypatch, machine, "0::/job\n")
-    assert available_bytes() == 10_000_000 * 1024
+    assert free(machine, "0::/job\n") == 10_000_000 * 1024
 
 
-def test_the_tightest_of_nested_limits_counts(
-    machine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_tightest_of_nested_limits_counts(machine: Path) -> None:
     stat = "anon 7\ninactive_file 100\nactive_file 50\n"
     cgroup(machine / "cgroup", memory__max="max")
     cgroup(machine / "cgroup/a", memory__max="4000", memory__current="1500", memory__stat=stat)
     cgroup(machine / "cgroup/a/b", memory__max="9000", memory__current="1500")
-    places(monkeypatch, machine, "0::/a/b\n")
-    assert available_bytes() == 4000 - 1500 + 150
+    assert free(machine, "0::/a/b\n") == 4000 - 1500 + 150
 
 
-def test_the_first_version_of_cgroups_is_read_too(
-    machine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_version_of_cgroups_is_read_too(machine: Path) -> None:
     cgroup(
         machine / "cgroup/memory/slurm",
         memory__limit_in_bytes="3000",
@@ -71,25 +60,18 @@ def test_the_first_version_of_cgroups_is_read_too(
         memory__limit_in_bytes=none,
         memory__usage_in_bytes="1000",
     )
-    places(monkeypatch, machine, "5:cpu:/slurm\n4:memory:/slurm\n")
-    assert available_bytes() == 2020
+    assert free(machine, "5:cpu:/slurm\n4:memory:/slurm\n") == 2020
 
 
-def test_in_a_container_the_root_of_its_cgroups_is_its_own(
-    machine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_a_container_the_root_of_its_cgroups_is_its_own(machine: Path) -> None:
     cgroup(machine / "cgroup", memory__max="2048", memory__current="48")
-    places(monkeypatch, machine, "0::/docker/on/the/host\n")
-    assert available_bytes() == 2000
+    assert free(machine, "0::/docker/on/the/host\n") == 2000
 
 
-def test_nothing_is_known_where_the_system_hides_it(
-    machine: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_known_where_the_system_hides_it(machine: Path) -> None:
     (machine / "meminfo").unlink()
-    assert memory._own_cgroups(machine / "nowhere") == []
-    places(monkeypatch, machine, "")
-    assert available_bytes() is None
+    assert free(machine, "") is None
+    assert available_bytes(machine / "nowhere", machine / "cgroup") is None
     assert resident_bytes(machine / "nowhere") == 0
 
 
@@ -106,10 +88,9 @@ def test_durations_are_told_in_one_unit(seconds: float, told: str) -> None:
     assert gigabytes(2.79e9) == "2.8 GB"
 
 
-def test_what_is_left_follows_from_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_left_follows_from_what_is_done() -> None:
     now, told = [100.0], list[str]()
-    monkeypatch.setattr("protege.spaces.remaining.time.monotonic", lambda: now[0])
-    work = Remaining(told.append, "units by taylor")
+    work = Remaining(told.append, "units by taylor", clock=lambda: now[0])
     work.passing(0.001)  # a moment after it began
     now[0] = 160.0
     work.passing(0.25)

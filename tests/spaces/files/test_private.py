@@ -13,6 +13,7 @@ from protege.spaces import BadInput
 from protege.spaces.files import private as module
 from protege.spaces.files.private import (
     OVERRIDE,
+    candidates,
     check_untampered,
     made_own,
     made_private,
@@ -120,25 +121,18 @@ def test_every_session_and_job_of_a_user_meets_in_one_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.delenv(OVERRIDE)
-    monkeypatch.setattr(module, "_make", lambda _: None)  # make nothing where users have theirs
-    monkeypatch.setattr(module, "made_private", lambda path: path)
-    here = private_folder()
+    here = [*candidates()]
     monkeypatch.setenv(name, str(tmp_path))
-    assert private_folder() == here
-    assert str(os.getuid()) in here.name
+    assert [*candidates()] == here
+    assert str(os.getuid()) in here[0].name
 
 
-def test_where_one_place_cannot_be_written_the_next_one_serves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_one_place_cannot_be_written_the_next_one_serves(tmp_path: Path) -> None:
     places = [tmp_path / "file" / "one", Path("/proc/two"), tmp_path / "three"]
     (tmp_path / "file").touch()
-    monkeypatch.delenv(OVERRIDE)
-    monkeypatch.setattr(module, "_candidates", lambda: iter(places))
-    assert private_folder() == tmp_path / "three"
-    monkeypatch.setattr(module, "_candidates", lambda: iter(places[:2]))
+    assert private_folder(places) == tmp_path / "three"
     with pytest.raises(BadInput, match=r"no folder for locks can be made: .*two.*; set PROTEGE_R"):
-        private_folder()
+        private_folder(places[:2])
 
 
 @pytest.mark.parametrize("where", ["file/in", "/proc/none"])

@@ -1,6 +1,7 @@
 """Second moments are what a plain computation gives, however texts are batched."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch.testing import assert_close
 
 from protege.spaces import Calibration, Teacher
 from protege.spaces.models.activations import Moments, columns
+from protege.spaces.models.batches import real_tokens
 from tests.spaces.calibration.test_calibration import one_by_one, padded
 from tests.tiny import ZOO, batch, inputs_of
 
@@ -52,7 +54,6 @@ def alone(given: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 def seen(teacher: Teacher, batches: Iterator[dict[str, Tensor]]) -> dict[str, dict[int, Tensor]]:
     """All that passes each site when there is no padding, ``(tokens, units)``, by layer."""
     passed: dict[str, dict[int, list[Tensor]]] = {}
-    handles = []
 
     def keep(name: str, layer: int, values: Tensor) -> None:
         flat = values.reshape(-1, values.shape[-1])
@@ -62,15 +63,13 @@ def seen(teacher: Teacher, batches: Iterator[dict[str, Tensor]]) -> dict[str, di
         def hook(_module: nn.Module, given: Any, output: Tensor) -> None:
             keep(name, layer, output if name == "hidden" else given[0])
 
-        handles.append(module.register_forward_hook(hook))
+        stack.callback(module.register_forward_hook(hook).remove)
 
-    for module, (name, layer) in sites(teacher):
-        listen(module, name, layer)
-    with torch.inference_mode():
+    with ExitStack() as stack, torch.inference_mode():
+        for module, (name, layer) in sites(teacher):
+            listen(module, name, layer)
         for one in batches:
             teacher.model(**one)
-    for handle in handles:
-        handle.remove()
     return {
         name: {layer: torch.cat(values) for layer, values in layers.items()}
         for name, layers in passed.items()
@@ -143,15 +142,12 @@ def test_a_mask_is_the_same_as_leaving_its_tokens_out(
         assert_close(getattr(once, name), getattr(by_row, name), rtol=1e-4, atol=1e-5)
 
 
-def test_tokens_are_picked_only_where_some_are_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    teacher = ZOO["llama-causal-grouped"].teacher()
-    masks: list[Tensor | None] = []
-    monkeypatch.setattr(Moments, "add", lambda *given: masks.append(given[-1]))
-    whole = {"input_ids": batch()["input_ids"], "attention_mask": torch.ones(3, 9)}
-    for inputs, masked in ((whole, False), (batch(), True)):
-        masks.clear()
-        Calibration.of(teacher, [inputs])
-        assert {mask is not None for mask in masks} == {masked}
+def test_tokens_are_picked_only_where_some_are_padding() -> None:
+    whole = {"attention_mask": torch.ones(3, 9)}
+    assert real_tokens(whole, torch.Size([3, 9]), in_decoder=False) is None
+    mask = real_tokens(batch(), torch.Size([3, 9]), in_decoder=False)
+    assert mask is not None
+    assert torch.equal(mask, batch()["attention_mask"] == 1)
 
 
 @pytest.mark.parametrize(

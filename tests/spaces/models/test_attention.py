@@ -40,10 +40,8 @@ def passing(model: Any, module: nn.Module, given: Given) -> tuple[Tensor, Tensor
     """What a module reads and gives first in a pass."""
     found: list[tuple[Tensor, Tensor]] = []
     hook = lambda _m, read, output: found.append((read[0], output))  # noqa: E731
-    handle = module.register_forward_hook(hook)
-    with torch.inference_mode():
+    with module.register_forward_hook(hook), torch.inference_mode():
         model(**given)
-    handle.remove()
     return found[0]
 
 

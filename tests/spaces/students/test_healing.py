@@ -8,27 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from protege.spaces import BadInput, Calibration, Kept, Student, Teacher
+from protege.spaces import BadInput, Calibration, Kept, Student, Teacher, family_of
 from protege.spaces.architecture.policies import Healing
 from protege.spaces.residual.basis import Basis
 from protege.spaces.students.healing import Healer
 from protege.spaces.students.selection import KeptLayer, everything
 from tests.spaces.healed import AXES, Flow, halved_along, off, plenty, same, tensors_of
 from tests.tiny import CASES, ZOO, answer, inputs_of
+from tests.zoo import FLOWS, READERS, teacher_of
 
 HEALINGS: tuple[Healing, ...] = ("one-shot", "sequential")
 
 
 @pytest.fixture(scope="session")
-def known(teacher: Teacher) -> Flow:
-    """Of every case some tokens."""
-    return Flow.of(teacher, plenty(teacher, rows=8))
-
-
-@pytest.fixture(scope="session")
-def student(known: Flow) -> Student:
-    """Of every case one that is cut along all axes and healed; tests leave it as it is."""
-    return healed(known, "all")
+def student(flow: Flow) -> Student:
+    """A student of each flow, cut along all axes and healed; tests leave it as it is."""
+    return healed(flow, "all")
 
 
 def healed(flow: Flow, axis: str, healing: Healing = "sequential") -> Student:
@@ -37,38 +32,38 @@ def healed(flow: Flow, axis: str, healing: Healing = "sequential") -> Student:
     return flow.student(architecture)
 
 
-def test_what_keeps_everything_is_left_alone(known: Flow) -> None:
+def test_what_keeps_everything_is_left_alone(flow: Flow) -> None:
     """With nothing cut there is no healing to speak of, and the student is the teacher."""
-    teacher, own = known.teacher, known.teacher.architecture
+    teacher, own = flow.teacher, flow.teacher.architecture
     assert own.scaled(healing="sequential") == own
     for healing in HEALINGS:
         whole = replace(own, healing=healing)
-        student = teacher.student_of(whole, everything(teacher.layout), known.calibration)
+        student = teacher.student_of(whole, everything(teacher.layout), flow.calibration)
         assert same(student.model.state_dict(), dict(teacher.model.state_dict()))
 
 
-def test_a_healer_finds_nothing_to_repair_in_the_teacher(known: Flow) -> None:
+def test_a_healer_finds_nothing_to_repair_in_the_teacher(flow: Flow) -> None:
     """Every fit begins with what is right, and leaves it so, to the bit."""
-    teacher, model = known.teacher, deepcopy(known.teacher.model)
+    teacher, model = flow.teacher, deepcopy(flow.teacher.model)
     width = teacher.architecture.hidden_size
     basis = Basis(width, tuple(range(width)))
-    Healer(model, teacher, everything(teacher.layout), basis, {}, known.streams).heal()
+    Healer(model, teacher, everything(teacher.layout), basis, {}, flow.streams).heal()
     assert same(dict(model.state_dict()), dict(teacher.model.state_dict()))
 
 
 def test_a_healed_student_is_finite_and_of_the_sizes_asked_for(
-    student: Student, known: Flow
+    student: Student, flow: Flow
 ) -> None:
     """Tensor by tensor what its blueprint has."""
-    blueprint = known.teacher.blueprint(student.architecture).skeleton().state_dict()
+    blueprint = flow.teacher.blueprint(student.architecture).skeleton().state_dict()
     own = student.model.state_dict()
     assert {n: t.shape for n, t in own.items()} == {n: t.shape for n, t in blueprint.items()}
     assert all(bool(t.isfinite().all()) for t in tensors_of(student).values())
-    assert bool(answer(student, **known.batch).isfinite().all())
+    assert bool(answer(student, **flow.batch).isfinite().all())
 
 
 def test_a_healed_student_owns_its_tensors_and_ties_what_was_tied(
-    student: Student, known: Flow
+    student: Student, flow: Flow
 ) -> None:
     """None lies where one of the teacher's does."""
 
@@ -80,16 +75,16 @@ def test_a_healed_student_owns_its_tensors_and_ties_what_was_tied(
         alike = (frozenset(n for n in found if found[n] == place) for place in found.values())
         return {names for names in alike if len(names) > 1}
 
-    mine, theirs = places(student.model), places(known.teacher.model)
+    mine, theirs = places(student.model), places(flow.teacher.model)
     assert not set(mine.values()) & set(theirs.values())
-    assert ties(student.model) == ties(known.teacher.model)
+    assert ties(student.model) == ties(flow.teacher.model)
 
 
 def test_a_healed_student_can_be_trained_and_its_teacher_stays(
-    student: Student, known: Flow
+    student: Student, flow: Flow
 ) -> None:
     """Parameters are plain ones, hooks are gone, and a step changes nobody else."""
-    teacher, copy = known.teacher, deepcopy(student.model)
+    teacher, copy = flow.teacher, deepcopy(student.model)
     assert not any(module._forward_hooks for module in student.model.modules())
     assert not any(module._forward_hooks for module in teacher.model.modules())
     assert all(p.requires_grad and p.is_leaf for p in student.model.parameters())
@@ -102,10 +97,10 @@ def test_a_healed_student_can_be_trained_and_its_teacher_stays(
     assert same(before, dict(teacher.model.state_dict()))
 
 
-def test_healing_is_the_same_every_time_and_draws_nothing(student: Student, known: Flow) -> None:
+def test_healing_is_the_same_every_time_and_draws_nothing(student: Student, flow: Flow) -> None:
     """Twice the same bits, with the global generator where it was."""
     state = torch.get_rng_state()
-    again = known.student(student.architecture)
+    again = flow.student(student.architecture)
     assert torch.equal(torch.get_rng_state(), state)
     assert same(tensors_of(again), tensors_of(student))
 
@@ -151,42 +146,53 @@ def padded_otherwise(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def decodes(name: str) -> bool:
+    """Whether a case is a decoder alone, which does not mind the side of its padding."""
+    return family_of(ZOO[name].model_type).stacks.keys() == {"decoder"}
+
+
+READING = [name for name in FLOWS if name in READERS]
+
+# mBART's decoder begins with the text's language, the last token that is not padding's, where its
+# head feeds it; encoders count positions from where a text begins
+PADDED = [
+    *((name, "right") for name in READING if name != "mbart-text-classification"),
+    *((name, "left") for name in READING if decodes(name)),
+]
+
+
 @pytest.mark.parametrize("healing", HEALINGS)
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_what_stands_under_padding_changes_nothing(flow: Flow, side: str, healing: Healing) -> None:
+@pytest.mark.parametrize(("name", "side"), PADDED)
+def test_what_stands_under_padding_changes_nothing(name: str, side: str, healing: Healing) -> None:
     """Left and right alike, where the model itself does not mind the side."""
-    teacher, decodes = flow.teacher, flow.teacher.family.stacks.keys() == {"decoder"}
+    teacher = teacher_of(name)
     batch = plenty(teacher, rows=6, tokens=16, side=side)
-    if side == "left" and not decodes:
-        return  # encoders count positions from where a text begins
-    if teacher.config.model_type == "mbart" and "decoder_input_ids" not in batch:
-        return  # its decoder begins with the text's language, the last token that is not padding's
     architecture = halved_along(teacher, "all", healing)
     assert architecture is not None
     one, other = (
         Flow.of(teacher, given).student(architecture) for given in (batch, padded_otherwise(batch))
     )
     theirs = tensors_of(other)
-    for name, mine in tensors_of(one).items():
-        torch.testing.assert_close(mine, theirs[name], rtol=0, atol=1e-4)
+    for tensor, mine in tensors_of(one).items():
+        torch.testing.assert_close(mine, theirs[tensor], rtol=0, atol=1e-4)
 
 
-def test_tokens_are_cut_from_a_student_that_is_healed_already(flow: Flow) -> None:
+@pytest.mark.parametrize("name", READING)
+def test_tokens_are_cut_from_a_student_that_is_healed_already(name: str) -> None:
     """Both at once is healing first, the vocabulary afterwards."""
-    teacher = flow.teacher
-    if "vocab_size" not in teacher.family.knobs:
-        return
+    teacher = teacher_of(name)
+    flow = Flow.of(teacher, plenty(teacher, rows=8))
     student = healed(flow, "all")
     smaller = flow.student(replace(student.architecture, vocab_size=64))
     assert smaller.kept == replace(student.kept, vocab=smaller.kept.vocab)
     assert smaller.architecture.vocab_size == 64
     whole, rows = tensors_of(student), torch.tensor(smaller.kept.vocab)
-    for name, mine in tensors_of(smaller).items():
-        theirs = whole[name]
+    for tensor, mine in tensors_of(smaller).items():
+        theirs = whole[tensor]
         for dimension, size in enumerate(theirs.shape):
             if size != mine.shape[dimension]:
                 theirs = theirs.index_select(dimension, rows)
-        assert torch.equal(mine, theirs), name
+        assert torch.equal(mine, theirs), tensor
 
 
 @pytest.mark.parametrize("healing", HEALINGS)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from protege.spaces import Student
@@ -50,12 +50,12 @@ def inputs_to(flow: Flow, name: str) -> Tensor:
     found: list[Tensor] = []
     module = flow.teacher.model.get_submodule(name)
     batch = flow.streams.batch
-    handle = module.register_forward_pre_hook(
-        lambda _, given: found.append(real_rows(given[0], batch, in_decoder=False))
-    )
-    with torch.inference_mode():
+
+    def hook(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        found.append(real_rows(given[0], batch, in_decoder=False))
+
+    with module.register_forward_pre_hook(hook), torch.inference_mode():
         run_through(flow.teacher.model, flow.streams.wiring, batch)
-    handle.remove()
     return found[0].clone()
 
 

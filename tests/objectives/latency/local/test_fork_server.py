@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from protege.objectives.latency import Plan, Workload
 from protege.objectives.latency.job import Job, Setting
 from protege.objectives.latency.local import fork_server as nursery
@@ -22,6 +24,7 @@ def test_threads_share_one_runner_and_each_gets_its_own_answer(
     assert [len(each["trace"]["cold_ms"]) for each in answers] == [1, 2, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_runner_that_died_is_replaced(encoder: Callable[[int], Blueprint], brief: Plan) -> None:
     job = Job((encoder(1),), Workload(1, 4), Setting(), brief)
     assert "trace" in nursery.exchange(job)
@@ -30,6 +33,7 @@ def test_a_runner_that_died_is_replaced(encoder: Callable[[int], Blueprint], bri
     assert "trace" in nursery.exchange(job)
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_measures_once_and_leaves_nothing_behind(
     encoder: Callable[[int], Blueprint],
 ) -> None:

@@ -75,6 +75,7 @@ def wait_until_gone(process: int) -> None:
             time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_failed_a_hung_and_a_killed_child_cost_one_job_each(
     lasting: Runner, job: Job, endless: Plan
 ) -> None:
@@ -111,6 +112,7 @@ def test_every_job_has_a_fresh_process_and_the_runner_computes_nothing(
     assert len(os.listdir(f"/proc/{lasting.pid}/task")) == before  # noqa: PTH208
 
 
+@pytest.mark.slow
 def test_the_end_of_the_input_ends_a_busy_runner_and_its_child(job: Job, endless: Plan) -> None:
     with started() as runner:
         send(runner, replace(job, plan=endless))
@@ -120,6 +122,7 @@ def test_the_end_of_the_input_ends_a_busy_runner_and_its_child(job: Job, endless
         wait_until_gone(child)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an alarm ends the child, later")
 def test_a_killed_runner_takes_its_child_along(job: Job, endless: Plan) -> None:
     with started() as runner:

@@ -8,13 +8,14 @@ from protege.objectives.latency.local.calls import call_of
 from protege.objectives.latency.local.inputs import example_inputs
 from protege.spaces.checkpoints.positions import positions_in
 from tests.tiny import ZOO
+from tests.zoo import EVERY, teacher_of
 
 WORKLOAD = Workload(batch_size=2, prompt_tokens=6)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_call_of_any_family_runs_and_is_timed(name: str) -> None:
-    model = ZOO[name].teacher().model
+    model = teacher_of(name).model
     new_tokens = 3 if model.can_generate() else 0
     workload = Workload(batch_size=2, prompt_tokens=6, new_tokens=new_tokens)
     with torch.inference_mode():
@@ -23,9 +24,9 @@ def test_a_call_of_any_family_runs_and_is_timed(name: str) -> None:
     assert (sample.prefill_wall_ms < sample.wall_ms) == model.can_generate()
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", EVERY)
 def test_inputs_are_of_the_workloads_size_and_the_same_each_time(name: str) -> None:
-    model = ZOO[name].teacher().model
+    model = teacher_of(name).model
     first, second = example_inputs(model, WORKLOAD), example_inputs(model, WORKLOAD)
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert {len(value) for value in first.values()} == {2}

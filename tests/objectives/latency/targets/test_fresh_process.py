@@ -63,6 +63,7 @@ def sysfs(tmp_path: Path) -> Iterator[str]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_an_exported_program_is_weighed_without_pytorch(
     model: Blueprint, exported: LocalCPU
 ) -> None:
@@ -76,6 +77,7 @@ def test_an_exported_program_is_weighed_without_pytorch(
         assert one["imports_mb"] < 150  # PyTorch's take more than twice that
 
 
+@pytest.mark.slow
 def test_an_exported_program_s_calls_are_counted_between_two_readings(
     model: Blueprint, exported: LocalCPU, sysfs: str
 ) -> None:

@@ -21,7 +21,6 @@ from protege.spaces.models.blueprint import Blueprint
 from tests.objectives.latency.sshd import Board, free_port, missing, serving
 
 pytest.importorskip("onnxruntime")
-needs_server = pytest.mark.skipif(bool(missing()), reason=missing())
 
 WORKLOAD = Workload(1, 4)
 
@@ -29,6 +28,8 @@ WORKLOAD = Workload(1, 4)
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
     """One server for all tests; each has a folder of its own there."""
+    if missing():
+        pytest.skip(missing())
     with serving(tmp_path_factory.mktemp("board")) as found:
         yield found
 
@@ -81,7 +82,6 @@ def configured(board: Board, name: str, old: str, new: str) -> tuple[str, ...]:
     return ("-F", str(path))
 
 
-@needs_server
 def test_an_exported_model_is_timed_there_and_sent_once(
     target: SSH, pair: list[Model], brief: Plan
 ) -> None:
@@ -96,7 +96,6 @@ def test_an_exported_model_is_timed_there_and_sent_once(
     assert {path.name: path.stat().st_ino for path in Path(target.folder).iterdir()} == sent
 
 
-@needs_server
 def test_the_description_tells_of_the_device(target: SSH) -> None:
     device: Target = target
     description = device.description()
@@ -107,13 +106,11 @@ def test_the_description_tells_of_the_device(target: SSH) -> None:
     assert device.label == "onnxruntime on board, 1 thread"
 
 
-@needs_server
 def test_more_threads_than_cores_are_told_with_the_cores_of_the_device(target: SSH) -> None:
     with pytest.raises(BadInput, match=r"^threads=10000, .* board has the cores 0"):
         replace(target, threads=10_000).description()
 
 
-@needs_server
 def test_a_busy_device_is_tried_again(target: SSH, pair: list[Model], brief: Plan) -> None:
     folder = Path(target.folder)
     folder.mkdir(parents=True)
@@ -126,7 +123,6 @@ def test_a_busy_device_is_tried_again(target: SSH, pair: list[Model], brief: Pla
     assert target.trace(pair, WORKLOAD, brief).rounds
 
 
-@needs_server
 def test_an_unknown_host_key_is_told_with_the_line_that_adds_it(board: Board, target: SSH) -> None:
     options = configured(board, "unknown", "/known_hosts", "/nobody_known")
     line = f"ssh-keyscan -p {board.port} 127.0.0.1 >> {board.home}/nobody_known"
@@ -135,7 +131,6 @@ def test_an_unknown_host_key_is_told_with_the_line_that_adds_it(board: Board, ta
     assert not (board.home / "nobody_known").exists()
 
 
-@needs_server
 def test_a_changed_host_key_is_never_accepted(board: Board, target: SSH) -> None:
     options = configured(board, "changed", "/known_hosts", "/others_known")
     key = (board.home / "client.pub").read_text()  # any key but the server's own
@@ -149,21 +144,18 @@ def test_a_changed_host_key_is_never_accepted(board: Board, target: SSH) -> None
     assert others.read_text().endswith(key)
 
 
-@needs_server
 def test_a_device_that_knows_no_key_of_ours_is_told_at_once(board: Board, target: SSH) -> None:
     options = configured(board, "stranger", "/client", "/host")
     with pytest.raises(BadInput, match=r"^board does not let us in .* ssh-copy-id board"):
         replace(target, options=options).description()
 
 
-@needs_server
 def test_a_host_out_of_reach_is_one_line(board: Board, target: SSH) -> None:
     options = configured(board, "closed", f"Port {board.port}", f"Port {free_port()}")
     with pytest.raises(BadInput, match=r"^board cannot be reached \(.*refused.*\); try: ssh board"):
         replace(target, options=options).description()
 
 
-@needs_server
 def test_a_lost_connection_costs_one_model(
     board: Board, target: SSH, pair: list[Model], brief: Plan
 ) -> None:
@@ -173,7 +165,6 @@ def test_a_lost_connection_costs_one_model(
         away.trace(pair, WORKLOAD, brief)
 
 
-@needs_server
 def test_what_arrives_otherwise_than_it_was_sent_is_not_kept(
     board: Board, target: SSH, pair: list[Model], brief: Plan
 ) -> None:
@@ -184,7 +175,6 @@ def test_what_arrives_otherwise_than_it_was_sent_is_not_kept(
     assert not list(Path(target.folder).iterdir())
 
 
-@needs_server
 def test_a_hanging_runner_leaves_no_process_and_no_lock(
     board: Board, target: SSH, pair: list[Model], endless: Plan
 ) -> None:
@@ -197,7 +187,6 @@ def test_a_hanging_runner_leaves_no_process_and_no_lock(
             time.sleep(0.05)
 
 
-@needs_server
 def test_a_device_without_a_sign_of_life_is_given_up(
     board: Board,
     target: SSH,
@@ -211,7 +200,6 @@ def test_a_device_without_a_sign_of_life_is_given_up(
         replace(target, python=python).trace(pair, WORKLOAD, brief)
 
 
-@needs_server
 def test_a_connection_cut_in_mid_run_is_made_again(
     board: Board, target: SSH, pair: list[Model], brief: Plan
 ) -> None:
@@ -235,7 +223,6 @@ def test_a_connection_cut_in_mid_run_is_made_again(
     assert not set(seen) & set(board.measuring())
 
 
-@needs_server
 def test_a_full_disk_there_is_told(
     target: SSH, pair: list[Model], brief: Plan, tmp_path: Path
 ) -> None:
@@ -250,7 +237,6 @@ def test_a_full_disk_there_is_told(
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-@needs_server
 def test_what_the_device_lacks_is_told_with_what_to_do(board: Board, target: SSH) -> None:
     bare = wrapped(board, "bare", f'exec {target.python} -I -S "$@"')
     with pytest.raises(BadInput, match=r"cannot import numpy .*: \S+ -m pip install onnxrun\w+ nu"):
@@ -265,7 +251,6 @@ def test_what_the_device_lacks_is_told_with_what_to_do(board: Board, target: SSH
         replace(target, python=wrapped(board, "old", old)).description()
 
 
-@needs_server
 def test_a_model_that_cannot_run_there_is_not_tried_again(
     target: SSH, pair: list[Model], brief: Plan
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_model_that_never_answers_is_given_up(
         LocalCPU().trace([encoder(1)], Workload(1, 4), hung)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "runtime", "precision"),
     [
@@ -95,6 +96,7 @@ def test_models_of_every_kind_run_as_they_are_exported(
         assert error < 1e-5 or precision == "int8"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_runs_as_it_is_exported(
     encoder: Callable[[int], Blueprint], programs: Programs, brief: Plan, tmp_path: Path
 ) -> None:
@@ -129,6 +131,7 @@ def test_a_program_that_does_not_run_is_told_in_one_line(
         target.trace([model], workload, brief)
 
 
+@pytest.mark.slow
 def test_executorch_lives_in_an_environment_of_its_own(
     encoder: Callable[[int], Blueprint], programs: Programs, brief: Plan
 ) -> None:
@@ -142,6 +145,7 @@ def test_executorch_lives_in_an_environment_of_its_own(
     assert target.description()["versions"]["executorch"]
 
 
+@pytest.mark.slow
 def test_compiled_models_run(encoder: Callable[[int], Blueprint], brief: Plan) -> None:
     try:
         target = LocalCPU(runtime="compile")
