@@ -12,15 +12,14 @@ from protege.objectives import AttentionRelations, HiddenMSE
 from protege.objectives.distillation.inside import Inside
 from protege.spaces import Calibration, LayerMap, ProtegeError, Rotation, Student, Teacher
 from tests.objectives.distillation.test_inside import (
-from tests.zoo import teacher_of
     lost,
     mask_of,
     run,
     smaller,
-    teacher_of,
     watching,
 )
 from tests.tiny import inputs_of
+from tests.zoo import teacher_of
 
 every_loss = pytest.mark.parametrize(
     "loss", [HiddenMSE(), AttentionRelations()], ids=["mse", "qkv"]
