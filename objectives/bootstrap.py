@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import bootstrap
 
 from protege.spaces.errors import BadInput
 
 Scores = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
-# Draws that are in memory at a time, whatever the number of examples.
+# Scores that are drawn at a time.
 BLOCK = 2**21
 
 
@@ -64,14 +65,16 @@ def means(scores: Scores, seed: int) -> Scores:
     Returns:
         ``(RESAMPLES, candidates)``.
     """
-    count = len(scores)
-    generator = np.random.default_rng(seed)
-    blocks = []
-    left = RESAMPLES
-    while left:
-        rows = min(left, max(1, BLOCK // count))
-        drawn = generator.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
-        blocks.append(times.astype(float) @ scores / count)
-        left -= rows
-    return np.concatenate(blocks)
+    if len(scores) == 1:  # scipy draws from two or more
+        return np.repeat(scores, RESAMPLES, axis=0)
+    drawn = bootstrap(
+        (np.arange(len(scores)),),
+        lambda rows, axis: scores.T[:, rows].mean(axis=axis),
+        n_resamples=RESAMPLES,
+        batch=max(1, BLOCK // scores.size),
+        vectorized=True,
+        method="percentile",
+        rng=seed,
+    )
+    found: Scores = drawn.bootstrap_distribution.T
+    return found

@@ -37,7 +37,7 @@ from protege.objectives.distillation.sentences import SentenceLesson
 from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.distillation.tokens import TokenLesson
 from protege.objectives.distillation.training import Training
-from protege.objectives.objective import Cost, Direction, Measurement, Rung
+from protege.objectives.measurement import Cost, Direction, Measurement, Rung
 from protege.spaces import ProtegeError, Task, Teacher, Unsupported
 from protege.spaces.checkpoints.tasks import unjudged
 from protege.spaces.files.hashing import canonical
@@ -145,7 +145,13 @@ class Retention:
         settings = replace(settings, accumulate=max(settings.accumulate, candidate.parts))
         lesson, asked = settings.tuned(lesson_of(teacher)), self.parts(teacher).learnt
         start = candidate.student
-        deeper = settings.progressive and shrinking(candidate, settings.progressive)
+        deeper = settings.progressive and shrinking(
+            teacher,
+            candidate.architecture,
+            candidate.calibrate() if candidate.architecture.looks_at_data else None,
+            settings.progressive,
+            candidate.stopwatch,
+        )
         if deeper:
             candidate.student = deeper.student
         answers: Answers

@@ -1,21 +1,8 @@
-"""Which students to try next, and what comes of the ones tried."""
+"""Which students to try next, and what comes of the ones tried.
 
-from protege.search.choosing import Choice
-from protege.search.engines import LocalEngine, RayEngine
-from protege.search.front import Front
-from protege.search.heads import head_table
-from protege.search.racing import Race
-from protege.search.search import Search
-from protege.search.trial import State, Trial
+The public names are those of ``__init__.pyi``; each is imported when it is first used.
+"""
 
-__all__ = [
-    "Choice",
-    "Front",
-    "LocalEngine",
-    "Race",
-    "RayEngine",
-    "Search",
-    "State",
-    "Trial",
-    "head_table",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,18 +3,33 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from protege.objectives import Latency, Retention
+from protege.objectives import Latency, Objective, Retention, Stopwatch
 from protege.objectives.latency.targets.target import cpu_model
-from protege.search.goals import Goals
-from protege.search.study import database_path
+from protege.search.records.goals import Goals
+from protege.search.running.racing import Race
+from protege.search.storage.locating import database_path
+from protege.spaces import SearchSpace, Teacher
 
-if TYPE_CHECKING:
-    from protege.search.search import Search
+
+class Declared(Protocol):
+    """The declaration of a study; `protege.search.Search` is one."""
+
+    name: str
+    teacher: Teacher
+    space: SearchSpace
+    objectives: Sequence[Objective]
+    storage: str | Path
+    folder: str | Path
+    seed: int
+    race: Race | None
+    artifacts: str
+    private: bool
+    stopwatch: Stopwatch
 
 
-def identity(search: "Search", goals: Goals) -> dict[str, Any]:
+def identity(search: Declared, goals: Goals) -> dict[str, Any]:
     """What a study is made with: it is not gone on with by anything else."""
     data = [one.data.fingerprint for one in search.objectives if isinstance(one, Retention)]
     # only where it is on: studies from before there was a choice go on
@@ -27,7 +42,7 @@ def identity(search: "Search", goals: Goals) -> dict[str, Any]:
     }
 
 
-def about(search: "Search", goals: Goals, heads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def about(search: Declared, goals: Goals, heads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What is known of the study beside its trials, as JSON values."""
     own = search.teacher
     latencies = [one for one in search.objectives if isinstance(one, Latency)]
@@ -59,7 +74,7 @@ def about(search: "Search", goals: Goals, heads: Sequence[Mapping[str, Any]]) ->
     }
 
 
-def _folder(search: "Search") -> str:
+def _folder(search: Declared) -> str:
     """Return the run folder, relative to the database if it is beside it: both can be moved."""
     folder, database = Path(search.folder).resolve(), database_path(search.storage)
     if database is not None and folder.is_relative_to(beside := database.parent.resolve()):

@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from protege.objectives.latency.targets.target import cpu_model
-from protege.search.front import Front
-from protege.search.goals import Goals
-from protege.search.results import artifact, copied
-from protege.search.run_folder import located
-from protege.search.study import Study, adopt, adoptable, read_study, trials_of
+from protege.search.front.front import Front
+from protege.search.records.goals import Goals
+from protege.search.records.results import artifact, copied
+from protege.search.storage.run_folder import located
+from protege.search.storage.storage import StoredStudy, read_study
+from protege.search.study.importing import adopt, adoptable
+from protege.search.study.ledger import trials_of
 from protege.spaces import Mismatch, SearchSpace
 
 
 def take_over(
     run: str | Path,
-    study: Study,
+    study: StoredStudy,
     space: SearchSpace,
     goals: Goals,
     identity: Mapping[str, Any],

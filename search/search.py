@@ -23,41 +23,32 @@ from protege.objectives import (
 from protege.objectives.latency.models import check_fits
 from protege.objectives.retention import lesson_of
 from protege.search.about import about, identity
-from protege.search.calibrating import calibrated
-from protege.search.confirming import confirmed
-from protege.search.coordinator import Coordinator
+from protege.search.analysis.fidelity import Fidelity, chosen
+from protege.search.analysis.fidelity import measured as fidelity_of
 from protege.search.earlier import take_over
-from protege.search.engines import Engine, SerialEngine, Task, remove_task
-from protege.search.failure import ends_study, warn
-from protege.search.fidelity import Fidelity, chosen
-from protege.search.fidelity import measured as fidelity_of
-from protege.search.foretelling import foretell_training, left_out
-from protege.search.front import Front
-from protege.search.goals import Goals
-from protege.search.heads import HeadScores, cuts_heads
-from protege.search.lock import held
-from protege.search.needs import Needs
-from protege.search.private import owner_only
+from protege.search.engines.engine import Engine
+from protege.search.engines.serial import SerialEngine
+from protege.search.engines.task import Task, remove_task
+from protege.search.front.confirming import confirmed
+from protege.search.front.front import Front
+from protege.search.planning.calibrating import calibrated
+from protege.search.planning.foretelling import foretell_training, left_out
+from protege.search.planning.heads import HeadScores
+from protege.search.planning.needs import Needs, cuts_heads
 from protege.search.progress import Bar, bar, complain, watching
-from protege.search.racing import Race
-from protege.search.run_folder import DATABASE, RunFolder, default_folder
-from protege.search.stopping import Stopping, leaving
-from protege.search.study import (
-    Artifacts,
-    Ledger,
-    Store,
-    bucket_and_prefix,
-    claimed,
-    claimed_run,
-    database_path,
-    explained,
-    identify,
-    open_ledger,
-    open_study,
-    shown_storage,
-    trials_of,
-    url_of_file,
-)
+from protege.search.records.failure import ends_study, warn
+from protege.search.records.goals import Goals
+from protege.search.running.coordinator import Coordinator
+from protege.search.running.racing import Race
+from protege.search.running.stopping import Stopping, leaving
+from protege.search.storage.claim import claimed, held
+from protege.search.storage.explaining import explained, shown_storage
+from protege.search.storage.format import claimed_run
+from protege.search.storage.locating import database_path, url_of_file
+from protege.search.storage.run_folder import DATABASE, RunFolder, default_folder
+from protege.search.study.artifacts import Artifacts
+from protege.search.study.ledger import Ledger, identify, open_ledger, open_study, trials_of
+from protege.search.study.store import Store, bucket_and_prefix
 from protege.spaces import (
     Architecture,
     BadInput,
@@ -66,6 +57,7 @@ from protege.spaces import (
     SearchSpace,
     Teacher,
 )
+from protege.spaces.files.private import owner_only
 from protege.spaces.students.saving import check_saves
 
 

@@ -6,10 +6,10 @@ from itertools import chain, count
 from pathlib import Path
 
 from protege.search import Choice, Front, Search, Trial
-from protege.search.choosing import some_students
-from protege.search.cli import finish
-from protege.search.plain import printable
+from protege.search.analysis.choosing import some_students
+from protege.search.cli.main import finish
 from protege.search.progress import say
+from protege.search.records.plain import printable
 
 
 def conclude(search: Search, trials: int, times_faster: float) -> None:

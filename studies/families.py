@@ -10,7 +10,7 @@ from typing import Any
 import transformers
 from transformers import CONFIG_MAPPING
 
-from protege.search.cli import guarded
+from protege.search.cli.main import guarded
 from protege.spaces import FAMILIES, Family, Task
 from protege.spaces.files.atomic import write_text
 

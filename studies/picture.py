@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 from protege.search import Front
-from protege.search.cli import guarded
-from protege.search.reporting import figures, views
+from protege.search.cli.main import guarded
+from protege.search.report import figures, views
 from protege.spaces import BadInput
 
 WIDTH_PX, HEIGHT_PX = 1000, 560

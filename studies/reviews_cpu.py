@@ -22,7 +22,7 @@ from transformers import (
 
 from protege.objectives import Distillation, Example, Latency, LocalCPU, Retention, Texts, Workload
 from protege.search import Search
-from protege.search.cli import guarded
+from protege.search.cli.main import guarded
 from protege.spaces import SearchSpace, Teacher
 from protege.spaces.checkpoints.muted import quiet
 from studies.ending import conclude

@@ -18,7 +18,7 @@ from protege.objectives import (
     Workload,
 )
 from protege.search import Search
-from protege.search.cli import guarded
+from protege.search.cli.main import guarded
 from protege.spaces import BadInput, SearchSpace, Teacher
 from studies.corpus import standard_library
 from studies.ending import conclude

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from protege.search import Front
-from protege.search.cli import main
+from protege.search.cli.main import main
 from tests import disks
 from tests.search.toys import toy
 from tests.study_files import write_study

@@ -15,7 +15,7 @@ from tests.tiny import CASES, save, texts
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("search", "objectives", "spaces")
-SHIPPED = {".py", ".html", ".md"}
+SHIPPED = {".py", ".html", ".md", ".pyi"}
 
 STUDY = """
 import sys
@@ -125,7 +125,7 @@ def test_the_wheel_has_every_file_and_no_other_name(wheel: Path) -> None:
 def test_the_wheel_declares_its_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (points,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
-        assert "protege = protege.search.cli:main" in archive.read(points).decode()
+        assert "protege = protege.search.cli.main:main" in archive.read(points).decode()
 
 
 def test_an_installed_wheel_runs_a_study_from_anywhere(wheel: Path, tmp_path: Path) -> None:

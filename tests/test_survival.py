@@ -11,8 +11,9 @@ import torch
 import transformers
 
 from protege.search import Front
-from protege.search.cli import main
-from protege.search.study import read_study, trials_of
+from protege.search.cli.main import main
+from protege.search.storage.storage import read_study
+from protege.search.study.ledger import trials_of
 from protege.spaces import BadInput
 from studies.benchmarks import survival
 from studies.benchmarks.lives import Nursery, nursery

@@ -1,10 +1,8 @@
-"""What students learn from and are judged on: read as a stream, split once and for all."""
+"""What students learn from and are judged on: read as a stream, split once and for all.
 
-from protege.objectives.data.example import Content, Example, Label
-from protege.objectives.data.examples import Examples, one
-from protege.objectives.data.images import Images
-from protege.objectives.data.picture import Picture
-from protege.objectives.data.split import Split
-from protege.objectives.data.texts import Texts
+The public names are those of ``__init__.pyi``; each is imported when it is first used.
+"""
 
-__all__ = ["Content", "Example", "Examples", "Images", "Label", "Picture", "Split", "Texts", "one"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

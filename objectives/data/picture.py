@@ -29,7 +29,7 @@ class Picture:
 
     @classmethod
     def of(cls, given: Any, where: str = "image") -> "Picture":
-        """The picture of what a user calls an image.
+        """Return the picture of what a user calls an image.
 
         Args:
             given: A path; a PIL image; an array of bytes, ``(height, width)`` or ``(height, width,
@@ -75,7 +75,7 @@ class Picture:
 
     @property
     def content(self) -> bytes:
-        """What tells it from another: its pixels with their size, or the bytes of its file.
+        """The pixels with their size, or the bytes of the file: what identifies the picture.
 
         Raises:
             BadInput: The file cannot be read.
@@ -90,7 +90,7 @@ class Picture:
             ) from None
 
     def open(self) -> "Image":
-        """The image in red, green and blue, upright whichever way the camera was held.
+        """Return the image in RGB, upright whichever way the camera was held.
 
         Raises:
             BadInput: The file cannot be read, or holds no image, or Pillow is not installed.
@@ -120,7 +120,7 @@ def _upright(image: "Image") -> "Image":
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """What Pillow raises of files that are broken, or claim more pixels than it takes for sane."""
+    """Return what Pillow raises for broken files, and for those that claim too many pixels."""
     return OSError, SyntaxError, ValueError, _pil().DecompressionBombError
 
 

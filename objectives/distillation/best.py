@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from protege.objectives.distillation.training import STUDENT, State
-from protege.objectives.objective import Measurement, Rung
+from protege.objectives.measurement import Measurement, Rung
 from protege.spaces import ProtegeError, Student
 
 BEST = "best."

@@ -9,7 +9,7 @@ from time import monotonic
 import torch
 from torch import Tensor
 
-from protege.objectives.objective import Measurement, Rung
+from protege.objectives.measurement import Measurement, Rung
 from protege.spaces.files.cache import read_tensors, write_tensors
 
 WORTH_SECONDS = 20.0

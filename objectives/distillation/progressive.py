@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from protege.objectives.candidate import Candidate
+from protege.objectives.stopwatch import Stopwatch
 from protege.spaces import Architecture, BadInput, Calibration, Infeasible, Kept, Student, Teacher
 from protege.spaces.architecture.architecture import nearest
 from protege.spaces.architecture.policies import LayerPolicy
@@ -55,8 +55,14 @@ class Progressive:
         return drops if step >= span else int(drops * step / span)
 
 
-def shrinking(candidate: Candidate, progressive: Progressive) -> "Shrinking | None":
-    """The candidate's student, deeper than it is to be; none where there is nothing to drop.
+def shrinking(
+    teacher: Teacher,
+    own: Architecture,
+    known: Calibration | None,
+    progressive: Progressive,
+    stopwatch: Stopwatch,
+) -> "Shrinking | None":
+    """Make a student deeper than its architecture, or return None if there is no layer to drop.
 
     Of each stack it has the layers of the student and the others that the same policy gives up
     last. A layer's turn is the largest depth at which the policy does not keep it, which at every
@@ -65,17 +71,17 @@ def shrinking(candidate: Candidate, progressive: Progressive) -> "Shrinking | No
     layer comes before the student's own first one.
 
     Args:
-        candidate: Whose student it is to become. Its own student is not asked for, so that it is
-            neither cut nor healed in vain.
+        teacher: The teacher.
+        own: What the student is to become.
+        known: The calibration, where the architecture's policies look at data.
         progressive: The schedule.
+        stopwatch: Books the seconds of cutting and healing.
 
     Raises:
         BadInput: As `Teacher.student`.
         Infeasible: As `Teacher.student`.
     """
-    teacher, own = candidate.teacher, candidate.architecture
-    known = candidate.calibrate() if own.looks_at_data else None
-    with candidate.stopwatch.phase("build"):
+    with stopwatch.phase("build"):
         last = teacher.student(replace(own, healing="none"), known)
         policy = last.architecture.layer_policy
         going = {
@@ -87,7 +93,7 @@ def shrinking(candidate: Candidate, progressive: Progressive) -> "Shrinking | No
             return None
         final = replace(last.architecture, healing=own.healing)
         kept = _with_layers(teacher, final, last.kept, going, known)
-    with candidate.stopwatch.phase("build" if own.healing == "none" else "heal"):
+    with stopwatch.phase("build" if own.healing == "none" else "heal"):
         student = teacher.student_of(pinned(final, kept), kept, known)
     return Shrinking(student, teacher, final, last.kept, going, progressive, known)
 

@@ -20,7 +20,7 @@ from protege.objectives.latency.timing.estimator import (
 )
 from protege.objectives.latency.timing.timing import Part, Timing
 from protege.objectives.latency.workload import Workload
-from protege.objectives.objective import Cost, Direction, Measurement
+from protege.objectives.measurement import Cost, Direction, Measurement
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 

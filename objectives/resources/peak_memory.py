@@ -12,7 +12,7 @@ from protege.objectives.latency.targets.fresh_process import asked, setting_of
 from protege.objectives.latency.targets.target import Target
 from protege.objectives.latency.timing.estimator import MAD_TO_DEVIATION
 from protege.objectives.latency.workload import Workload
-from protege.objectives.objective import Cost, Direction, Measurement
+from protege.objectives.measurement import Cost, Direction, Measurement
 from protege.objectives.resources.size import cached_values
 from protege.spaces.errors import BadInput
 

@@ -8,7 +8,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.workload import Workload
-from protege.objectives.objective import Cost, Direction, Measurement
+from protege.objectives.measurement import Cost, Direction, Measurement
 from protege.objectives.precision import BYTES, Precision, check_precision
 from protege.spaces import Architecture
 

@@ -13,8 +13,8 @@ import torch
 from protege.search.engines.engine import AtRung, Done, Job
 from protege.search.engines.task import Task
 from protege.search.engines.worker import Worker
-from protege.search.failure import plain
-from protege.search.trial import Trial
+from protege.search.records.failure import plain
+from protege.search.records.trial import Trial
 from protege.spaces import BadInput, ProtegeError
 
 

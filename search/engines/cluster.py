@@ -16,7 +16,7 @@ from protege.objectives import Cost
 from protege.search.engines.engine import AtRung, Done, Event, Job
 from protege.search.engines.seat import Seat
 from protege.search.engines.task import Task, prepare
-from protege.search.trial import State, Trial
+from protege.search.records.trial import State, Trial
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import remove
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from protege.objectives import Measurement
-from protege.search.trial import Trial
+from protege.search.records.trial import Trial
 from protege.spaces import Architecture
 
 if TYPE_CHECKING:

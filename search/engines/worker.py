@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from protege.objectives import Candidate, Cost
 from protege.search.engines.engine import AtRung, Done, Job
+from protege.search.engines.evaluating import Evaluation
 from protege.search.engines.task import Task
-from protege.search.evaluating import Evaluation
-from protege.search.failure import Failure, ends_study
-from protege.search.results import keep, record
-from protege.search.trial import State, Trial
+from protege.search.records.failure import Failure, ends_study
+from protege.search.records.results import keep, record
+from protege.search.records.trial import State, Trial
 from protege.spaces import Architecture
 
 Result = TypeVar("Result")

@@ -52,7 +52,7 @@ def main() -> None:
     except MemoryError:
         raise  # the end of this process alone: another one may have room
     except Exception as error:
-        from protege.search.failure import plain
+        from protege.search.records.failure import plain
 
         line.send(plain(error))
         raise

@@ -15,10 +15,9 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import Study
 
 from protege.search.progress import complain
-from protege.search.results import packed, replacing, stored_files
-from protege.search.study.storage import PATIENCE_S, insist
+from protege.search.records.results import damage, packed, replacing, stored_files
+from protege.search.storage.storage import PATIENCE_S, insist
 from protege.search.study.store import Store, is_away, reason, refusals
-from protege.search.weights import damage
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, remove
 

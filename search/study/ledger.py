@@ -13,12 +13,12 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from protege.search.goals import Goals
+from protege.search.records.goals import Goals
+from protege.search.records.trial import State, Trial
+from protege.search.storage.explaining import undamaged
+from protege.search.storage.storage import asked_for, calm, insist, open_storage
 from protege.search.study.curves import RUNG, STOPPED_AT
-from protege.search.study.explaining import undamaged
 from protege.search.study.sampler import UniqueSampler, suggested
-from protege.search.study.storage import asked_for, calm, insist, open_storage
-from protege.search.trial import State, Trial
 from protege.spaces import Architecture, Mismatch, SearchSpace
 from protege.spaces.files.hashing import text_checksum
 from protege.spaces.redaction import without_secrets

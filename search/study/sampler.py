@@ -11,8 +11,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from threadpoolctl import threadpool_limits
 
+from protege.search.storage.storage import asked_for, calm
 from protege.search.study.gaussian import MemberGP
-from protege.search.study.storage import asked_for, calm
 from protege.spaces import Architecture, SearchSpace
 from protege.spaces.space.knobs import Knob, Value
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from optuna.artifacts import Boto3ArtifactStore
 
-from protege.search.study.locating import shown
+from protege.search.storage.locating import shown
 from protege.spaces import BadInput
 from protege.spaces.redaction import without_secrets
 

@@ -4,12 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CONFIG_MAPPING, PretrainedConfig
 
 from protege.spaces.errors import Infeasible, Mismatch, Unsupported
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 IN_LAYERS = ("heads", "cross_heads", "kv_heads", "ffn", "experts", "expert_ffn")
 """Axes that every layer has units of its own of."""
@@ -167,12 +169,12 @@ class Family:
         """Whether a tensor, named relative to the base model, stands before the first layer."""
         return any(compiled(f"{place}.").match(f"{name}.") for place in self.stem)
 
-    def refusal(self, config: PretrainedConfig) -> str:
+    def refusal(self, config: "PretrainedConfig") -> str:
         """Why a model of that configuration cannot be cut; empty if it can."""
         reasons = (why for name, why in self.refused.items() if getattr(config, name, None))
         return next(reasons, "")
 
-    def field_of(self, config: PretrainedConfig, size: str) -> int:
+    def field_of(self, config: "PretrainedConfig", size: str) -> int:
         """A size as the configuration states it; 0 where it states none.
 
         Raises:
@@ -199,7 +201,7 @@ class Family:
             fields[self.ffn_multiple] = sizes["intermediate_size"] // sizes["hidden_size"]
         return fields
 
-    def built(self, config: PretrainedConfig, fields: dict[str, Any]) -> PretrainedConfig:
+    def built(self, config: "PretrainedConfig", fields: dict[str, Any]) -> "PretrainedConfig":
         """A configuration of the teacher's class with these fields.
 
         Raises:
@@ -238,6 +240,8 @@ def positions(numbers: Sequence[int], kept: Sequence[int]) -> list[int]:
 def _objection(model_type: str, fields: tuple[tuple[str, int], ...]) -> str:
     try:
         sizes: dict[str, Any] = dict(fields)
+        from transformers import CONFIG_MAPPING  # seconds, which readers of records do not pay
+
         CONFIG_MAPPING[model_type](**sizes)
     except (StrictDataclassError, ValueError) as error:
         return _reason(error)

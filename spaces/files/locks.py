@@ -5,69 +5,90 @@ import logging
 import os
 import socket
 import stat
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from protege.spaces.errors import BadInput
 from protege.spaces.files.private import private_folder, user
 
 logger = logging.getLogger("protege")
 
+POLL_S = 0.1
+"""Seconds between two tries to take a lock that another process holds."""
+
 _HOLDER_BYTES = 96
 """Bytes of a lock file that name the process which locked it last."""
 
 
 @contextmanager
-def locked(
-    path: Path, *, shared: bool = False, warn_s: tuple[float, float] = (5.0, 60.0)
-) -> Iterator[None]:
-    """Hold a lock on a file, alone or shared with others; wait for it if another process has it.
+def locked(path: Path, warn_s: tuple[float, float] = (5.0, 60.0)) -> Iterator[None]:
+    """Hold a lock on a file; wait for it if another process has it.
 
     The kernel releases the lock however the process ends.
 
     Args:
         path: The file.
-        shared: Whether other processes may share the lock.
         warn_s: Seconds after which a process that waits logs which process holds the lock, and
             seconds after which it does so again.
 
     Raises:
-        BadInput: The file is a symbolic link, or another user's.
+        BadInput: The file is a symbolic link, another user's, or not a file.
     """
-    with opened(path) as file:
-        _take(file, path, shared=shared, warn_s=warn_s)
-        note_holder(file)
+    with _unlocked(path) as lock:
+        wait_s, every_s = warn_s
+        while not _acquired(lock, path, wait_s):
+            log_waiting(path)
+            wait_s = every_s
         yield
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[int]:
-    """Open a lock file that no other user can open, made if it is absent; yields its descriptor.
+def locked_at_once(path: Path) -> Iterator[bool]:
+    """Hold a lock on a file unless another process has it; yield whether it is held.
 
     Raises:
-        BadInput: It is a symbolic link, another user's, or not a file.
+        BadInput: The file is a symbolic link, another user's, or not a file.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    with _unlocked(path) as lock:
+        yield _acquired(lock, path, 0.0)
+
+
+@contextmanager
+def _unlocked(path: Path) -> Iterator[FileLock]:
+    """Yield the lock of a file that no other user can open; release it in the end if it is held."""
+    lock = FileLock(path, mode=0o600, poll_interval=POLL_S, on_acquired=_claim)
+    try:
+        yield lock
+    finally:
+        lock.release()
+
+
+def _acquired(lock: FileLock, path: Path, wait_s: float) -> bool:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, flags, 0o600)
+        lock.acquire(timeout=wait_s)
+    except Timeout:
+        return False
     except OSError as error:
-        raise _refusal(path, error) from error
-    try:
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
-            raise BadInput(f"{path}: not a file that can be locked; remove it, then run again")
-        if found.st_uid == os.getuid() and found.st_mode & 0o077:
-            with suppress(OSError):  # a file system without modes
-                os.fchmod(file, 0o600)
-        yield file
-    finally:
-        os.close(file)
+        raise refusal(path, error) from error
+    return True
 
 
-def _refusal(path: Path, error: OSError) -> BadInput | OSError:
+def _claim(file: int) -> None:
+    """Close a lock file that was just locked to other users, and name this process in it."""
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.ENXIO, "not a file")
+    if found.st_uid == os.getuid() and found.st_mode & 0o077:
+        with suppress(OSError):  # a file system without modes
+            os.fchmod(file, 0o600)
+    note_holder(file)
+
+
+def refusal(path: Path, error: OSError) -> BadInput | OSError:
     """Return the error of a lock file that cannot be opened, in words if the cause is known."""
     if error.errno == errno.ELOOP:
         return BadInput(
@@ -84,35 +105,9 @@ def _refusal(path: Path, error: OSError) -> BadInput | OSError:
     return error
 
 
-def _take(file: int, path: Path, *, shared: bool, warn_s: tuple[float, float]) -> None:
-    import fcntl  # not on every platform that can load a model
-
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with _telling(file, path, warn_s):
-            fcntl.flock(file, kind)
-
-
-@contextmanager
-def _telling(file: int, path: Path, warn_s: tuple[float, float]) -> Iterator[None]:
-    """Log, for as long as the block waits, who holds the lock."""
-    done = threading.Event()
-
-    def tell() -> None:
-        pause_s, every_s = warn_s
-        while not done.wait(pause_s):
-            logger.warning("waiting for %s, held by process %s", path, holder(file))
-            pause_s = every_s
-
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def log_waiting(path: Path) -> None:
+    """Log that this process waits for a lock, and which process holds it."""
+    logger.warning("waiting for %s, held by process %s", path, holder(path))
 
 
 def note_holder(file: int) -> None:
@@ -122,9 +117,9 @@ def note_holder(file: int) -> None:
         os.pwrite(file, text[: _HOLDER_BYTES - 1].ljust(_HOLDER_BYTES - 1) + b"\n", 0)
 
 
-def holder(file: int) -> str:
+def holder(path: Path) -> str:
     """Return the id of the process that locked a file last, with its host if that is another."""
-    noted = os.pread(file, _HOLDER_BYTES, 0).decode(errors="replace").strip()
+    noted = path.read_bytes()[:_HOLDER_BYTES].decode(errors="replace").strip()
     return noted.removesuffix(f"@{socket.gethostname()}") or "unknown"
 
 

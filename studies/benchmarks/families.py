@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from protege.search.cli import guarded
+from protege.search.cli.main import guarded
 from protege.spaces import (
     FAMILIES,
     Activation,

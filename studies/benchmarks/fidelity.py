@@ -12,7 +12,7 @@ from functools import partial
 
 from protege.objectives import Candidate, Retention, Stopwatch
 from protege.search import Search
-from protege.search.fidelity import Fidelity, measured
+from protege.search.analysis.fidelity import Fidelity, measured
 from protege.search.progress import watching
 from protege.spaces import Architecture
 from studies import minilm_cpu, smollm2_cpu

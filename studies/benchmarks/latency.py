@@ -9,7 +9,7 @@ timed by a study and by ``protege measure`` (``agreement``).
 
 import sys
 
-from protege.search.cli import guarded
+from protege.search.cli.main import guarded
 from studies.benchmarks import (
     latency_agreement,
     latency_learned,

@@ -119,7 +119,7 @@ def serve() -> None:
 
 def _lived(words: list[str]) -> int:
     """The exit code of a script, if the first word is ``python``, else of our own command."""
-    from protege.search.cli import guarded, main
+    from protege.search.cli.main import guarded, main
 
     if words[0] != "python":
         return main(words)

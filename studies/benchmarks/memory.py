@@ -14,7 +14,7 @@ from protege.objectives import LocalCPU, Workload
 from protege.objectives.latency.runtimes.runtimes import Name
 from protege.objectives.precision import Precision
 from protege.objectives.resources.peak_memory import peak_mb, weighed
-from protege.search.cli import guarded
+from protege.search.cli.main import guarded
 from protege.spaces import Blueprint
 from studies.benchmarks.figures import Figure, conclude
 

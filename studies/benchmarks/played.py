@@ -12,11 +12,11 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 
 from protege.objectives import Stopwatch
-from protege.search.coordinator import Coordinator
-from protege.search.goals import Goal, Goals
-from protege.search.racing import Race
-from protege.search.stopping import Leaving, Stopping
-from protege.search.study import open_ledger
+from protege.search.records.goals import Goal, Goals
+from protege.search.running.coordinator import Coordinator
+from protege.search.running.racing import Race
+from protege.search.running.stopping import Leaving, Stopping
+from protege.search.study.ledger import open_ledger
 from protege.search.study.sampler import one_thread
 from protege.spaces import Architecture
 from studies.benchmarks import tabulated

@@ -14,8 +14,8 @@ from itertools import accumulate
 from pathlib import Path
 
 from protege.search import Front, Search, Trial
-from protege.search.coordinator import SCOUTED
-from protege.search.racing import Decision, Race, decide
+from protege.search.running.coordinator import SCOUTED
+from protege.search.running.racing import Decision, Race, decide
 from studies import minilm_cpu
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts

@@ -20,10 +20,10 @@ import pandas as pd
 
 from protege.objectives import Candidate, Measurement, Retention, Stopwatch
 from protege.search import Search
-from protege.search.agreement import kendall
-from protege.search.goals import Goals
+from protege.search.analysis.agreement import kendall
 from protege.search.progress import watching
-from protege.search.trial import State, Trial
+from protege.search.records.goals import Goals
+from protege.search.records.trial import State, Trial
 from protege.spaces import Architecture
 from protege.spaces.files.atomic import write_text
 from studies import minilm_cpu

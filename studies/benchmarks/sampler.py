@@ -28,7 +28,7 @@ from optuna.samplers import (
     TPESampler,
 )
 
-from protege.search.racing import Race
+from protege.search.running.racing import Race
 from protege.spaces.files.atomic import write_text
 from studies.benchmarks import tabulated
 from studies.benchmarks.figures import FOLDER, Figure

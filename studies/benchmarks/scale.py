@@ -17,8 +17,9 @@ import plotly.graph_objects as go
 
 from protege.objectives import Measurement
 from protege.search import State, Trial
-from protege.search.goals import Goal, Goals
-from protege.search.study import Ledger, adopt, open_ledger, open_study
+from protege.search.records.goals import Goal, Goals
+from protege.search.study.importing import adopt
+from protege.search.study.ledger import Ledger, open_ledger, open_study
 from protege.spaces import Architecture, SearchSpace
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts

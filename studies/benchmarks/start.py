@@ -7,7 +7,7 @@ texts and the package that ``make smollm2`` installs.
 
 import sys
 
-from protege.search.cli import guarded
+from protege.search.cli.main import guarded
 from studies.benchmarks import start_decoder, start_encoder, start_race
 from studies.benchmarks.parts import run_parts
 

@@ -23,7 +23,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from protege.search import State, Trial
-from protege.search.study import read_study, trials_of
+from protege.search.storage.storage import read_study
+from protege.search.study.ledger import trials_of
 from protege.spaces import BadInput
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.lives import Nursery, family, nursery

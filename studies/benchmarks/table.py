@@ -11,7 +11,8 @@ import pandas as pd
 
 from protege.objectives import Measurement
 from protege.search import State, Trial
-from protege.search.engines import AtRung, Done, Event, Job, Task
+from protege.search.engines.engine import AtRung, Done, Event, Job
+from protege.search.engines.task import Task
 
 GOALS = ("latency_ms", "retention")
 """What the students are judged by: the first is to be small, the second large."""
@@ -56,8 +57,8 @@ class Table:
     def volume(self, keys: Sequence[str]) -> float:
         """The hypervolume that these students dominate, as a share of the whole space's.
 
-        It is taken as `protege.search.goals.Goals.hypervolume` takes it: in shares of the teacher,
-        up from no quality at the teacher's own latency.
+        As in `Goals.hypervolume`, it is in shares of the teacher, up from no quality at the
+        teacher's own latency.
         """
         return self._volume([self._numbers[key] for key in keys]) / self._whole
 

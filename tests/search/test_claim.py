@@ -13,9 +13,8 @@ import pytest
 
 from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Search
-from protege.search.study import claimed, read_study
-from protege.search.study.claim import GRACE_S, Claim
-from protege.search.study.storage import server_url
+from protege.search.storage.claim import GRACE_S, Claim, claimed
+from protege.search.storage.storage import read_study, server_url
 from protege.spaces import BadInput, Teacher
 from tests.postgres import Server
 from tests.search.toys import PLAIN, toy

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from protege.objectives import Candidate, Cost, Direction, Measurement, Memory, Stopwatch
-from protege.search import Front, Search, State, coordinator
-from protege.search.failure import FIRST_ALIKE
-from protege.search.screening import screened
+from protege.search import Front, Search, State
+from protege.search.records.failure import FIRST_ALIKE
+from protege.search.running import coordinator
+from protege.search.running.screening import screened
 from protege.spaces import Architecture, BadInput, ProtegeError, Student, Teacher
 from tests.search.toys import PLAIN, toy
 

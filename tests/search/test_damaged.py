@@ -14,10 +14,9 @@ from sqlalchemy.exc import OperationalError
 
 from protege.objectives import Memory
 from protege.search import Front
-from protege.search.cli import guarded, main
-from protege.search.study import explained
-from protege.search.study.explaining import is_away
-from protege.search.study.format import FORMAT
+from protege.search.cli.main import guarded, main
+from protege.search.storage.explaining import explained, is_away
+from protege.search.storage.format import FORMAT
 from protege.spaces import BadInput, Teacher
 from tests.search.toys import PLAIN, toy
 

@@ -9,7 +9,7 @@ import pytest
 
 from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front, Race, State
-from protege.search.study import read_study
+from protege.search.storage.storage import read_study
 from protege.spaces import BadInput, Mismatch, Teacher
 from tests.search.toys import NARROW, PLAIN, forwards, retention, toy
 

@@ -11,8 +11,9 @@ import optuna
 import pytest
 
 from protege.search import State
-from protege.search.study import gaussian, open_ledger
+from protege.search.study import gaussian
 from protege.search.study.gaussian import MemberGP
+from protege.search.study.ledger import open_ledger
 from protege.search.study.sampler import distributions
 from protege.spaces import Architecture, Infeasible, SearchSpace
 from tests.search.toys import GOALS, SPACE, worth

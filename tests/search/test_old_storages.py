@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protege.search.study.journal import mend
-from protege.search.study.storage import open_storage, read_study
+from protege.search.storage.storage import mend, open_storage, read_study
 from protege.spaces import BadInput
 from tests.search.toys import go_on, opened
 

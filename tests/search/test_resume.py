@@ -13,11 +13,11 @@ from optuna.trial import TrialState
 from protege.objectives import Latency, LocalCPU, Memory, Texts, Workload
 from protege.objectives.distillation import checkpoint
 from protege.objectives.latency import Plan
-from protege.search import Front, Trial, lock
-from protege.search.evaluating import Evaluation
-from protege.search.goals import Goal, Goals
-from protege.search.stopping import Leaving, Stopping
-from protege.search.study import read_study
+from protege.search import Front, Trial
+from protege.search.engines.evaluating import Evaluation
+from protege.search.records.goals import Goal, Goals
+from protege.search.running.stopping import Leaving, Stopping
+from protege.search.storage.storage import read_study
 from protege.search.study.ledger import attributes
 from protege.search.study.sampler import suggested
 from protege.spaces import BadInput, Mismatch, SearchSpace, Teacher
@@ -76,7 +76,7 @@ def test_time_is_booked_once_however_often_a_study_is_gone_on_with(
 
 def hold(folder: Path, held: Any, release: Any) -> None:
     """Hold the lock of a run from another process."""
-    with lock.held(folder, "toy"):
+    with held(folder, "toy"):
         held.put(os.getpid())
         release.get()
 

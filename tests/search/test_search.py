@@ -11,7 +11,7 @@ from protege.objectives import Latency, LocalCPU, Memory, Workload
 from protege.objectives.latency import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.search import Front, Search, State
-from protege.search.racing import Race
+from protege.search.running.racing import Race
 from protege.spaces import Activation, BadInput, Greedy, SearchSpace, Teacher
 from tests.search import toys
 from tests.search.toys import NARROW, PLAIN, WIDE, forwards, retention, toy

@@ -18,12 +18,13 @@ from sqlalchemy.exc import OperationalError
 
 from protege.objectives import Memory
 from protege.search import Front, Search
-from protege.search.cli import main
-from protege.search.engines import SerialEngine, Task
-from protege.search.engines.task import prepare, task_file
-from protege.search.study import bucket_and_prefix, database_path, read_study, shown
-from protege.search.study.claim import Claim
-from protege.search.study.storage import open_storage
+from protege.search.cli.main import main
+from protege.search.engines.serial import SerialEngine
+from protege.search.engines.task import Task, prepare, task_file
+from protege.search.storage.claim import Claim
+from protege.search.storage.locating import database_path, shown
+from protege.search.storage.storage import open_storage, read_study
+from protege.search.study.store import bucket_and_prefix
 from protege.spaces import BadInput, Teacher
 from protege.spaces.files.atomic import atomic
 from tests.postgres import Server

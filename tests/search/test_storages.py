@@ -13,10 +13,9 @@ from sqlalchemy.exc import OperationalError
 
 from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front
-from protege.search.study import read_study
-from protege.search.study import storage as module
-from protege.search.study.format import written_by
-from protege.search.study.storage import insist, open_storage
+from protege.search.storage import storage as module
+from protege.search.storage.format import written_by
+from protege.search.storage.storage import insist, open_storage, read_study
 from protege.spaces import BadInput, Teacher
 from tests.postgres import Server
 from tests.search.toys import GOALS, PLAIN, go_on, keys, opened, toy

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from protege.objectives import Memory
-from protege.search.study import Store
+from protege.search.study.store import Store
 from protege.spaces import BadInput, Teacher
 from tests import s3
 from tests.search.toys import PLAIN, toy

@@ -14,8 +14,10 @@ from optuna_dashboard import wsgi  # type: ignore[import-untyped]
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from protege.search import State, Trial
-from protege.search.goals import Goal, Goals
-from protege.search.study import database_path, identify, open_study, read_study, trials_of
+from protege.search.records.goals import Goal, Goals
+from protege.search.storage.locating import database_path
+from protege.search.storage.storage import read_study
+from protege.search.study.ledger import identify, open_study, trials_of
 from protege.search.study.sampler import ENUMERATED, one_thread
 from protege.spaces import BadInput, Ends, Mismatch, SearchSpace, Uniform
 from tests.search.toys import GOALS, OWN, SPACE, go_on, keys, opened, worth

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from protege.search import Front
-from protege.search.cli import main
+from protege.search.cli.main import main
 from studies.benchmarks.lives import nursery
-from tests.search.test_results import scratch_of
+from tests.search.records.test_results import scratch_of
 from tests.study_files import write_study
 from tests.test_survival import killed_at
 

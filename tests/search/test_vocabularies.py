@@ -48,7 +48,7 @@ def test_an_exported_student_is_worth_what_its_trial_was(folder: Path, name: str
 def test_tokens_are_counted_in_all_that_students_learn_from(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("protege.search.calibrating.CALIBRATION_TOKENS", 4096)
+    monkeypatch.setattr("protege.search.planning.calibrating.CALIBRATION_TOKENS", 4096)
     teacher = pieces.teacher("bert-sentences")
     longer = Retention(Texts.of(pieces.LINES), Distillation(steps=120, batch_size=16))
     ids = longer.parts(teacher).learnt.ids

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from protege.search import Front
-from protege.search.cli import main
-from protege.search.results import artifact, record, recorded
-from protege.search.study import Artifacts, Sent, Store, read_study
-from protege.search.study.artifacts import declared
-from protege.search.weights import SUMS, damage, files_in, seal
+from protege.search.cli.main import main
+from protege.search.records.results import SUMS, artifact, damage, files_in, record, recorded, seal
+from protege.search.storage.storage import read_study
+from protege.search.study.artifacts import Artifacts, Sent, declared
+from protege.search.study.store import Store
 from protege.spaces import BadInput, Teacher
 from tests import s3
 from tests.search.toys import toy

@@ -10,10 +10,10 @@ from torch import nn
 
 from protege.objectives import Distillation, Measurement, Memory, Retention, Texts
 from protege.search import Search, State, Trial
-from protege.search.coordinator import Coordinator
-from protege.search.engines import SerialEngine
-from protege.search.goals import Goal, Goals
-from protege.search.study import Ledger, open_ledger, open_study
+from protege.search.engines.serial import SerialEngine
+from protege.search.records.goals import Goal, Goals
+from protege.search.running.coordinator import Coordinator
+from protege.search.study.ledger import Ledger, open_ledger, open_study
 from protege.spaces import Architecture, Ends, First, SearchSpace, Teacher
 from tests.tiny import CASES, texts
 

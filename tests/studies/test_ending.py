@@ -2,7 +2,7 @@ from pathlib import Path
 
 from protege.search import Choice
 from studies.ending import compared, fast_enough, free
-from tests.search.reporting.drawn import LATENCY, RETENTION, classic, drawn
+from tests.search.report.drawn import LATENCY, RETENTION, classic, drawn
 
 
 def test_of_the_students_twice_as_fast_the_best_is_exported() -> None:

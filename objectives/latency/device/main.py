@@ -129,6 +129,8 @@ def _raise_priority() -> str:
 def _locked(path: str | None) -> Iterator[None]:
     """The device's lock, which the kernel lets go of however the process ends.
 
+    It is not filelock's: what runs on a device needs the standard library and the runtime alone.
+
     Raises:
         BlockingIOError: Somebody else measures; says who.
     """

@@ -1,4 +1,9 @@
-"""What energy a machine has used, as far as it counts that, and what a call takes of it."""
+"""The energy that a machine counts, and what a call takes of it.
+
+zeus alone does not serve here: this file runs on devices by itself, on Python 3.8 without packages,
+while zeus needs Python 3.9 and ten packages, and polls RAPL from a process of its own while a call
+is measured. It is asked for graphics cards where it is installed.
+"""
 
 from __future__ import annotations
 

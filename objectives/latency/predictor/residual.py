@@ -1,10 +1,15 @@
-"""A Gaussian process on what a law leaves unexplained."""
+"""A Gaussian process on what a law leaves unexplained.
+
+scikit-learn's `GaussianProcessRegressor` is not used: it has neither the function's variance in
+closed form nor leave-one-out weights, so that little of this would go, for 50 MB of packages.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
+from scipy.spatial.distance import cdist
 
 Values = npt.NDArray[np.float64]
 
@@ -109,6 +114,5 @@ def _alike(points: Values, others: Values, length: float) -> Values:
     """
     deviation = points.std(axis=0)
     scale = np.where(deviation > 1e-9, deviation, np.inf) * length
-    apart = (points / scale)[:, None, :] - (others / scale)[None, :, :]
-    alike: Values = np.exp(-(apart**2).sum(axis=-1) / 2)
+    alike: Values = np.exp(-cdist(points / scale, others / scale, "sqeuclidean") / 2)
     return alike

@@ -21,7 +21,7 @@ from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Runtime, runtime_named
 from protege.objectives.latency.targets.adb import CommandError, Phone
-from protege.objectives.latency.targets.ssh_connection import LostError, turn_at
+from protege.objectives.latency.targets.ssh_connection import PAUSES_S, LostError, retried, turn_at
 from protege.objectives.latency.targets.target import Unmeasured, names
 from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import BadInput, Unavailable
@@ -34,7 +34,6 @@ CALLS = 10
 REPETITIONS = 3
 """The same of llama-bench, which warms up by itself and tells each of them."""
 
-PAUSES_S = (2.0, 8.0, 30.0)
 _RUNS_EXECUTORCH = re.compile(r"executed successfully (\d+) time\(s\) in ([\d.]+) ms")
 
 
@@ -113,22 +112,16 @@ class Android:
             DiskFull: There is no room on the phone.
             Unmeasured: A model cannot run there, or the phone did not answer in any try.
         """
-        causes = []
-        for pause_s in (0.0, *self.pauses_s):
-            time.sleep(pause_s)
-            try:
-                with turn_at(f"adb {self.serial}"):
-                    return self._traced(models, workload, plan)
-            except LostError as lost:
-                causes.append(str(lost))
-            except CommandError as error:
-                raise Unmeasured(
-                    f"{names(models)} could not be timed on {self._phone.name}: {error}"
-                ) from error
-        raise Unmeasured(
-            f"{names(models)} could not be timed on {self._phone.name} in {len(causes)} tries: "
-            f"{causes[-1]}"
-        )
+        what = f"{names(models)} could not be timed on {self._phone.name}"
+
+        def trace() -> Trace:
+            with turn_at(f"adb {self.serial}"):
+                return self._traced(models, workload, plan)
+
+        try:
+            return retried(trace, self.pauses_s, what)
+        except CommandError as error:
+            raise Unmeasured(f"{what}: {error}") from error
 
     @property
     def _phone(self) -> Phone:

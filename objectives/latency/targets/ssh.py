@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,15 +15,12 @@ from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import RUNTIMES, Name, Runtime, runtime_named
-from protege.objectives.latency.targets.ssh_connection import Line, LostError
+from protege.objectives.latency.targets.ssh_connection import PAUSES_S, Line, LostError, retried
 from protege.objectives.latency.targets.target import Unmeasured, names, program_job
 from protege.objectives.latency.targets.upload import Parcel, program_parcel, runner_parcel
 from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput, DiskFull, Unavailable
-
-PAUSES_S = (2.0, 8.0, 30.0)
-"""Before each further try of what may go better the next time."""
 
 STALL_S = 10.0
 """Seconds without a heart-beat, of which the runner gives one a second, until it counts as gone."""
@@ -137,23 +133,11 @@ class SSH:
         exported = [self.programs.of(m, workload, self._runtime, self.precision) for m in models]
         parcels = [program_parcel(folder) for folder in exported]
         job = program_job(workload, plan, self.threads, (), self.priority)
-        causes = []
-        for pause_s in (0.0, *self.pauses_s):
-            time.sleep(pause_s)
-            try:
-                answer = self._answer(parcels, job, plan.deadline_s)
-            except LostError as lost:
-                causes.append(str(lost))
-                continue
-            if "trace" in answer:
-                return Trace.of(answer["trace"])
-            raise Unmeasured(
-                f"{names(models)} could not be timed on {self.host}: {answer['failed']}"
-            )
-        raise Unmeasured(
-            f"{names(models)} could not be timed on {self.host} in {len(causes)} tries: "
-            f"{causes[-1]}"
-        )
+        what = f"{names(models)} could not be timed on {self.host}"
+        answer = retried(lambda: self._answer(parcels, job, plan.deadline_s), self.pauses_s, what)
+        if "trace" in answer:
+            return Trace.of(answer["trace"])
+        raise Unmeasured(f"{what}: {answer['failed']}")
 
     @property
     def _runtime(self) -> Runtime:

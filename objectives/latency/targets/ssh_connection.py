@@ -6,15 +6,24 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_chain, wait_fixed
 
 from protege.objectives.latency.local.messages import Broken, framed
+from protege.objectives.latency.targets.target import Unmeasured
 from protege.spaces.errors import Unavailable, Unsupported
 from protege.spaces.files.hashing import digest
 from protege.spaces.files.locks import locked, of_this_user
+
+Result = TypeVar("Result")
+
+PAUSES_S = (2.0, 8.0, 30.0)
+"""Seconds before each further try to reach a device that did not answer."""
 
 CONNECT_S = 10
 """Seconds until a host that does not answer counts as out of reach."""
@@ -35,6 +44,29 @@ _OPTIONS = {
 
 class LostError(Exception):
     """A device did not answer this time, and may the next; says why."""
+
+
+def retried(ask: Callable[[], Result], pauses_s: Sequence[float], what: str) -> Result:
+    """Ask a device until it answers, with these pauses between the tries.
+
+    Args:
+        ask: Raises `LostError` if the device does not answer.
+        pauses_s: Seconds before each further try.
+        what: What could not be done, for the error.
+
+    Raises:
+        Unmeasured: The device answered in none of the tries.
+    """
+    patient = Retrying(
+        retry=retry_if_exception_type(LostError),
+        stop=stop_after_attempt(1 + len(pauses_s)),
+        wait=wait_chain(*map(wait_fixed, pauses_s or [0.0])),
+        reraise=True,
+    )
+    try:
+        return patient(ask)
+    except LostError as lost:
+        raise Unmeasured(f"{what} in {1 + len(pauses_s)} tries: {lost}") from lost
 
 
 @dataclass(frozen=True)

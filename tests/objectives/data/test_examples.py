@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protege.objectives.data import Example, Examples, Split, Texts
-from protege.objectives.data.sketch import CAPACITY
-from protege.objectives.data.split import Asked, cut
+from protege.objectives.data.split import CAPACITY, Asked, cut
 from protege.spaces import BadInput
 
 
@@ -60,7 +59,7 @@ def test_a_split_is_that_of_all_texts_in_the_order_of_their_identities(
     if expected is None:
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("protege.objectives.data.sketch.CAPACITY", capacity)
+        patch.setattr("protege.objectives.data.split.CAPACITY", capacity)
         assert Texts.of(lines).split(*asked, size) == expected
 
 
@@ -110,7 +109,7 @@ def test_data_is_read_once_for_all_that_is_asked_of_it() -> None:
 def test_data_is_read_again_where_more_is_asked_than_was_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("protege.objectives.data.sketch.CAPACITY", 50)
+    monkeypatch.setattr("protege.objectives.data.split.CAPACITY", 50)
     source = Counted(2000)
     data = Examples(source)
     assert list(map(len, data.split(30, 5, 5))) == [30, 5, 5]
@@ -123,7 +122,7 @@ def test_data_is_read_again_where_more_is_asked_than_was_kept(
 def test_memory_does_not_grow_with_the_stream() -> None:
     peaks = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("protege.objectives.data.sketch.CAPACITY", 500)
+        patch.setattr("protege.objectives.data.split.CAPACITY", 500)
         for lines in (5_000, 50_000):
             data = Examples(Counted(lines))
             tracemalloc.start()

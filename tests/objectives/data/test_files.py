@@ -1,17 +1,21 @@
 import csv
 import io
 import json
-import sys
+import pickle
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import datasets
+import pyarrow as arrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet as parquet_files
 
 from protege.objectives.data import Example, Texts
-from protege.objectives.data.opening import LONGEST
+from protege.objectives.data.files import LONGEST
 from protege.spaces import BadInput
 
 
@@ -32,8 +36,7 @@ def table(rows: Iterable[Iterable[Any]], separator: str = ",") -> str:
 
 
 def parquet(path: Path, columns: dict[str, Any]) -> Path:
-    arrow, files = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    files.write_table(arrow.table(columns), path)
+    parquet_files.write_table(arrow.table(columns), path)
     return path
 
 
@@ -81,7 +84,7 @@ def test_json_lines_may_have_no_labels(tmp_path: Path, name: str) -> None:
     ("line", "message"),
     [
         ("{broken", "not JSON"),
-        ('"just a string"', 'expected an object with "text"'),
+        ("[7]", 'expected an object with "text"'),
         ('{"label": 1, "id": 2}', 'expected an object with "text", .*; found one with label, id'),
         ('{"text": null}', 'expected an object with "text", a string'),
         ('{"text": ["a", 1]}', r"expected a text, or a list of words; found \['a', 1\]"),
@@ -258,17 +261,36 @@ def test_a_bad_row_of_parquet_is_named_by_its_number(tmp_path: Path) -> None:
 
 
 def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     with pytest.raises(BadInput, match=r"corpus\.parquet: not a Parquet file"):
         Texts.from_file(write(tmp_path, "corpus.parquet", "just text, and enough of it"))
 
 
-def test_parquet_without_its_reader_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_broken_file_of_parquet_is_refused_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(BadInput, match=r'need pyarrow; pip install "protege\[data\]"'):
-        Texts.from_file(tmp_path / "corpus.parquet")
+    path = parquet(tmp_path / "corpus.parquet", {"text": ["a", "b"]})
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BadInput, match=r"^[^\n]*corpus\.parquet: not a Parquet file[^\n]*$"):
+        Texts.from_file(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_parquet_is_read_in_place_and_no_server_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "[1] *"
+    folder.mkdir()
+    held = [f"text {number}" for number in range(2500)]
+    path = parquet(folder / "a{}?.parquet", {"text": held, "other": [b"x"] * 2500})
+    monkeypatch.chdir(folder)
+    asked: list[Any] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: asked.append(address))
+    texts = Texts.from_file(path.name)
+    assert texts.texts == tuple(held)
+    assert pickle.loads(pickle.dumps(texts)) == texts
+    assert [*tmp_path.rglob("*.*")] == [path]
+    assert asked == []
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", ["no.txt", "no.json", "no.jsonl", "no.tsv", "no.parquet", "no"])
@@ -385,7 +407,6 @@ def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_names_of_classes_are_read_from_a_file_of_datasets(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "good"])}
     )
@@ -396,7 +417,6 @@ def test_the_names_of_classes_are_read_from_a_file_of_datasets(tmp_path: Path) -
 
 
 def test_a_text_of_parquet_that_is_not_utf8_is_named_by_its_row(tmp_path: Path) -> None:
-    arrow = pytest.importorskip("pyarrow")
     held = arrow.array([b"one", b"two", b"na\xefve", b"four"])
     texts = arrow.Array.from_buffers(arrow.string(), 4, held.buffers())
     with pytest.raises(BadInput, match=r"corpus\.parquet, row 2: a text that is not UTF-8"):

@@ -2,6 +2,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 
@@ -95,7 +96,6 @@ def test_what_is_no_image_is_named_by_its_place() -> None:
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["held", "streamed"])
 def test_a_dataset_of_images_is_read(*, streamed: bool) -> None:
-    datasets = pytest.importorskip("datasets")
     columns = {"image": [pil.fromarray(shade(value)) for value in (5, 6, 7)], "label": [0, 1, 0]}
     dataset = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
     if streamed:
@@ -107,7 +107,6 @@ def test_a_dataset_of_images_is_read(*, streamed: bool) -> None:
 
 
 def test_a_held_dataset_is_compared_without_decoding() -> None:
-    datasets = pytest.importorskip("datasets")
     columns = {"image": [pil.fromarray(shade(value)) for value in (5, 6)]}
     dataset = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
     first = next(iter(Images.from_dataset(dataset))).content
@@ -116,7 +115,6 @@ def test_a_held_dataset_is_compared_without_decoding() -> None:
 
 
 def test_a_missing_column_is_told_with_those_there_are() -> None:
-    datasets = pytest.importorskip("datasets")
     with pytest.raises(BadInput, match="no column 'image'; there are: img, label"):
         Images.from_dataset(datasets.Dataset.from_dict({"img": ["a"], "label": [1]}))
 

@@ -20,7 +20,7 @@ from protege.objectives.distillation.language import LanguageLesson
 from protege.objectives.distillation.lesson import Lesson
 from protege.objectives.distillation.pairs import PairLesson
 from protege.objectives.distillation.sentences import SentenceLesson
-from protege.objectives.objective import Measurement
+from protege.objectives.measurement import Measurement
 from protege.objectives.retention import lesson_of
 from protege.spaces import BadInput, Cache
 from tests.objectives.candidates import half, itself

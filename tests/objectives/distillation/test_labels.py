@@ -6,6 +6,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -134,7 +135,6 @@ def test_a_study_of_such_labels_ends_before_it_begins(tmp_path: Path) -> None:
 def test_names_of_a_data_set_are_those_of_the_teacher(
     name: str, order: tuple[int, ...], cache: Cache
 ) -> None:
-    datasets = pytest.importorskip("datasets")
     teacher = teacher_of(name)
     numbers = [order.index(at) for at in range(3)]  # of the data set, by the teacher's
     held = list(data(teacher, name, numbers))

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from protege.objectives import Candidate
 from protege.objectives.distillation.progressive import Progressive, Shrinking, shrinking
+from protege.objectives.stopwatch import Stopwatch
 from protege.spaces import (
     Architecture,
     BadInput,
-    Cache,
     Calibration,
     Greedy,
     LayerMap,
@@ -56,10 +54,16 @@ KINDS = [
 STEPS = 8
 
 
-def candidate(
-    teacher: Teacher, architecture: Architecture, known: Calibration | None = None
-) -> Candidate:
-    return Candidate(teacher, architecture, Cache(Path()), lambda: known)
+def deeper(
+    teacher: Teacher,
+    architecture: Architecture,
+    known: Calibration | None = None,
+    progressive: Progressive | None = None,
+    stopwatch: Stopwatch | None = None,
+) -> Shrinking | None:
+    return shrinking(
+        teacher, architecture, known, progressive or Progressive(), stopwatch or Stopwatch()
+    )
 
 
 def shrunk(
@@ -71,7 +75,7 @@ def shrunk(
     if teacher.architecture.num_decoder_layers:
         ratios = {"decoder_layers": 0.5, **ratios}
     architecture = teacher.architecture.scaled(**{"layers": 0.5, **ratios})
-    found = shrinking(candidate(teacher, architecture, known), Progressive())
+    found = deeper(teacher, architecture, known)
     assert found is not None
     return found
 
@@ -207,7 +211,7 @@ def test_what_the_policy_gives_up_first_goes_first(
 ) -> None:
     teacher = ZOO["bert-texts"].teacher()
     architecture = teacher.architecture.scaled(layers=ratio, layer_policy=policy)
-    found = shrinking(candidate(teacher, architecture), Progressive(start=start))
+    found = deeper(teacher, architecture, progressive=Progressive(start=start))
     assert (None if found is None else found.going["encoder"]) == going
 
 
@@ -280,17 +284,16 @@ def test_ties_stay_and_the_teacher_is_left_alone() -> None:
 
 def test_there_is_nothing_to_drop_of_the_teacher_itself() -> None:
     teacher = ZOO["bert-texts"].teacher()
-    assert shrinking(candidate(teacher, teacher.architecture), Progressive()) is None
+    assert deeper(teacher, teacher.architecture) is None
     thin = teacher.architecture.scaled(intermediate=0.5)
-    assert shrinking(candidate(teacher, thin), Progressive()) is None
+    assert deeper(teacher, thin) is None
 
 
-def test_time_is_booked_and_the_candidate_not_cut_in_vain() -> None:
-    teacher = ZOO["bert-texts"].teacher()
-    own = candidate(teacher, teacher.architecture.scaled(layers=0.5))
-    assert shrinking(own, Progressive()) is not None
-    assert own.stopwatch.seconds.keys() == {"build"}
-    assert "student" not in vars(own)
+def test_time_is_booked() -> None:
+    teacher, stopwatch = ZOO["bert-texts"].teacher(), Stopwatch()
+    own = teacher.architecture.scaled(layers=0.5)
+    assert deeper(teacher, own, stopwatch=stopwatch) is not None
+    assert stopwatch.seconds.keys() == {"build"}
 
 
 @given(

@@ -14,7 +14,8 @@ from protege.objectives.latency import Latency, LocalCPU, Plan, Unmeasured, Work
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.local import fork_server as nursery
 from protege.objectives.latency.models import Model
-from protege.objectives.objective import Cost, Objective, exceeds
+from protege.objectives.measurement import Cost
+from protege.objectives.objective import Objective, exceeds
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 from tests.objectives.latency.scripted import Device

@@ -30,8 +30,9 @@ from protege.objectives import (
     Retention,
     Texts,
 )
-from protege.objectives.objective import Direction
-from protege.search import LocalEngine, Search, stopping
+from protege.objectives.measurement import Direction
+from protege.search import LocalEngine, Search
+from protege.search.running import stopping
 from protege.spaces import BadInput, Ends, First, SearchSpace, Teacher
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest

@@ -13,8 +13,8 @@ import pytest
 
 from protege.objectives import Candidate, Cost, Direction, Measurement, Memory
 from protege.search import Front, RayEngine, Search, State, Trial
-from protege.search.engines import Died
 from protege.search.engines.cluster import _signals_kept
+from protege.search.engines.engine import Died
 from protege.spaces import BadInput, Teacher
 from tests.search.engines.mischief import OddError
 from tests.search.toys import PLAIN, WIDE, retention, toy

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from protege.objectives import Measurement, Memory
-from protege.search import Front, LocalEngine, State, coordinator
+from protege.search import Front, LocalEngine, State
 from protege.search.engines.local import STARTS
-from protege.search.results import record
-from protege.search.study import read_study, trials_of
+from protege.search.records.results import record
+from protege.search.running import coordinator
+from protege.search.storage.storage import read_study
+from protege.search.study.ledger import trials_of
 from protege.spaces import BadInput, Teacher
 from studies.benchmarks.lives import Nursery, alive, family, nursery
 from tests import disks

@@ -14,7 +14,7 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 
 from protege.search import Front, Trial
-from protege.search.study import read_study
+from protege.search.storage.storage import read_study
 from protege.spaces import BadInput
 from tests import postgres
 from tests.study_files import write_study
@@ -34,7 +34,7 @@ def storage() -> Iterator[str]:
 
 def run(study: Path) -> "subprocess.Popen[bytes]":
     """The study of that file, four trials at a time."""
-    command = [sys.executable, "-m", "protege.search.cli", "run", str(study)]
+    command = [sys.executable, "-m", "protege.search.cli.main", "run", str(study)]
     return subprocess.Popen(
         [*command, "--trials", str(TRIALS), "--jobs", "4"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},

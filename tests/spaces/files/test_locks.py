@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from protege.search.lock import held
+from protege.search.storage.claim import held
 from protege.spaces import BadInput
 from protege.spaces.files import locks
 from protege.spaces.files.locks import locked, of_this_user
@@ -164,21 +164,19 @@ def test_locks_of_this_user_are_refused_where_a_stranger_has_planted_the_folder(
         of_this_user("turn")
 
 
-def hold(path: Path, shared: bool, taken: Any) -> None:  # noqa: FBT001 - across a fork
-    with locked(path, shared=shared):
+def hold(path: Path, taken: Any) -> None:
+    with locked(path):
         taken.set()
         time.sleep(3600)
 
 
-@pytest.mark.parametrize("shared", [False, True])
 def test_who_waits_says_whom_for_and_again_until_it_has_it(
     tmp_path: Path,
     started: Callable[..., BaseProcess],
     caplog: pytest.LogCaptureFixture,
-    shared: bool,  # noqa: FBT001 - a parameter of a test
 ) -> None:
     taken = FORK.Event()
-    holder = started(hold, tmp_path / "some.lock", shared, taken)
+    holder = started(hold, tmp_path / "some.lock", taken)
     assert taken.wait(20)
     caplog.set_level(logging.WARNING, logger="protege")
 
@@ -199,18 +197,8 @@ def test_who_waits_says_whom_for_and_again_until_it_has_it(
 def test_a_holder_on_another_machine_is_named_with_it(tmp_path: Path, noted: bytes) -> None:
     path = tmp_path / "some.lock"
     path.write_bytes(noted)
-    file = os.open(path, os.O_RDWR)
-    try:
-        expected = {b"": "unknown", b"\xff\xfe": "\ufffd\ufffd"}.get(noted, noted.decode("latin1"))
-        assert locks.holder(file) == expected
-        locks.note_holder(file)
-        assert locks.holder(file) == str(os.getpid())
-        assert path.read_bytes().strip() == f"{os.getpid()}@{socket.gethostname()}".encode()
-    finally:
-        os.close(file)
-
-
-def test_a_lock_that_is_free_starts_no_thread(tmp_path: Path) -> None:
-    before = threading.active_count()
-    with locked(tmp_path / "some.lock"), locked(tmp_path / "another", shared=True):
-        assert threading.active_count() == before
+    expected = {b"": "unknown", b"\xff\xfe": "\ufffd\ufffd"}.get(noted, noted.decode("latin1"))
+    assert locks.holder(path) == expected
+    with locked(path):
+        assert locks.holder(path) == str(os.getpid())
+    assert path.read_bytes().strip() == f"{os.getpid()}@{socket.gethostname()}".encode()

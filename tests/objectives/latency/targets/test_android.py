@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protege.objectives.latency import Checkpoint, Plan, Unmeasured, Workload, compare, runtimes
+from protege.objectives.latency import Checkpoint, Plan, Unmeasured, Workload, compare
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import Model
+from protege.objectives.latency.runtimes import runtimes
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Runtime
 from protege.objectives.latency.targets.android import CALLS, Android

@@ -1,0 +1,71 @@
+from .candidate import Candidate as Candidate
+from .data import Example as Example
+from .data import Examples as Examples
+from .data import Images as Images
+from .data import Texts as Texts
+from .distillation.distillation import Distillation as Distillation
+from .distillation.hidden import HiddenMSE as HiddenMSE
+from .distillation.losses import HardLabels as HardLabels
+from .distillation.losses import LogitsKL as LogitsKL
+from .distillation.losses import LogitsMSE as LogitsMSE
+from .distillation.losses import VectorCosine as VectorCosine
+from .distillation.losses import VectorMSE as VectorMSE
+from .distillation.progressive import Progressive as Progressive
+from .distillation.relations import AttentionRelations as AttentionRelations
+from .latency import SSH as SSH
+from .latency import Accelerator as Accelerator
+from .latency import Android as Android
+from .latency import Imported as Imported
+from .latency import Latency as Latency
+from .latency import LocalCPU as LocalCPU
+from .latency import Workload as Workload
+from .measurement import Cost as Cost
+from .measurement import Direction as Direction
+from .measurement import Measurement as Measurement
+from .measurement import Rung as Rung
+from .objective import Objective as Objective
+from .objective import Trained as Trained
+from .objective import exceeds as exceeds
+from .resources.energy import Energy as Energy
+from .resources.peak_memory import PeakMemory as PeakMemory
+from .resources.size import Memory as Memory
+from .resources.size import Parameters as Parameters
+from .retention import Retention as Retention
+from .stopwatch import Stopwatch as Stopwatch
+
+__all__ = [
+    "SSH",
+    "Accelerator",
+    "Android",
+    "AttentionRelations",
+    "Candidate",
+    "Cost",
+    "Direction",
+    "Distillation",
+    "Energy",
+    "Example",
+    "Examples",
+    "HardLabels",
+    "HiddenMSE",
+    "Images",
+    "Imported",
+    "Latency",
+    "LocalCPU",
+    "LogitsKL",
+    "LogitsMSE",
+    "Measurement",
+    "Memory",
+    "Objective",
+    "Parameters",
+    "PeakMemory",
+    "Progressive",
+    "Retention",
+    "Rung",
+    "Stopwatch",
+    "Texts",
+    "Trained",
+    "VectorCosine",
+    "VectorMSE",
+    "Workload",
+    "exceeds",
+]

@@ -1,0 +1,37 @@
+from .latency import Latency as Latency
+from .models import Checkpoint as Checkpoint
+from .plan import Plan as Plan
+from .runtimes.programs import Unexportable as Unexportable
+from .targets.accelerator import Accelerator as Accelerator
+from .targets.android import Android as Android
+from .targets.bundle import write_bundle as write_bundle
+from .targets.imported import Imported as Imported
+from .targets.ssh import SSH as SSH
+from .targets.target import LocalCPU as LocalCPU
+from .targets.target import Target as Target
+from .targets.target import Unmeasured as Unmeasured
+from .timing.comparison import Compared as Compared
+from .timing.comparison import compare as compare
+from .timing.estimator import ERROR_FLOOR as ERROR_FLOOR
+from .timing.estimator import Grade as Grade
+from .workload import Workload as Workload
+
+__all__ = [
+    "ERROR_FLOOR",
+    "SSH",
+    "Accelerator",
+    "Android",
+    "Checkpoint",
+    "Compared",
+    "Grade",
+    "Imported",
+    "Latency",
+    "LocalCPU",
+    "Plan",
+    "Target",
+    "Unexportable",
+    "Unmeasured",
+    "Workload",
+    "compare",
+    "write_bundle",
+]

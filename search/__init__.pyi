@@ -1,0 +1,21 @@
+from .analysis.choosing import Choice as Choice
+from .engines.cluster import RayEngine as RayEngine
+from .engines.local import LocalEngine as LocalEngine
+from .front.front import Front as Front
+from .planning.heads import head_table as head_table
+from .records.trial import State as State
+from .records.trial import Trial as Trial
+from .running.racing import Race as Race
+from .search import Search as Search
+
+__all__ = [
+    "Choice",
+    "Front",
+    "LocalEngine",
+    "Race",
+    "RayEngine",
+    "Search",
+    "State",
+    "Trial",
+    "head_table",
+]

@@ -1,0 +1,1 @@
+"""Ties, fidelity and the agreement of rankings."""

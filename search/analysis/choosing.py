@@ -1,0 +1,278 @@
+"""Which student to take: the best within budgets, the knee of the front, or why there is none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isfinite
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protege.search.records.goals import Goal
+from protege.search.records.plain import printable
+from protege.search.records.trial import Trial
+from protege.search.records.wording import figure, grade_note, significant
+from protege.spaces import BadInput
+
+if TYPE_CHECKING:
+    from protege.search.analysis.result import StudyResult
+
+SPEEDUP = Goal("speedup", "", "maximize", None, "")
+"""What a budget in times faster than the teacher is for."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One student of a front.
+
+    Attributes:
+        trial: Its trial.
+        front: The front it was picked from.
+        why: What it is the best in; empty if it was named.
+    """
+
+    trial: Trial
+    front: "StudyResult"
+    why: str = ""
+
+    def export(self, folder: str | Path | None = None) -> Path:
+        """Write the student as a Hugging Face checkpoint; see `Front.export`."""
+        return self.front.export(self.trial, folder)
+
+    def __str__(self) -> str:
+        trial, front = self.trial, self.front
+        rows = {printable(goal.name): _value(trial, goal) for goal in front.goals.goals}
+        if isfinite(trial.speedup):
+            rows["times faster"] = significant(trial.speedup)
+        role = front.role(trial)
+        rows["note"] = f"this is the {role}" if role else ""
+        rows["chosen"] = self.why
+        above = front.beaten.get(trial.number, ())
+        rows["dominated within noise by"] = ", ".join(f"trial {number}" for number in above)
+        notes = [grade_note(trial.measurements.get(name)) for name in front.goals.names]
+        rows["latency"] = "; ".join(dict.fromkeys(filter(None, notes)))
+        shown = {name: text for name, text in rows.items() if text}
+        width = max(map(len, shown))
+        lines = [f"  {name:<{width}}  {text}" for name, text in shown.items()]
+        return "\n".join([f"trial {trial.number}: {printable(trial.label)}", *lines])
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The most of a cost, or the least of a quality or of a speedup.
+
+    Attributes:
+        goal: What it bounds.
+        stands_for: The goal that the bound is a bound on: of a speedup, the latency.
+        bound: The worst value that a student may have.
+        amount: The bound as people read it, such as ``15 ms`` or ``a speedup of 2``.
+    """
+
+    goal: Goal
+    stands_for: Goal
+    bound: float
+    amount: str
+
+    def meets(self, trial: Trial) -> bool:
+        """Whether the trial is within the budget."""
+        return self.goal.sign * value_of(trial, self.goal) <= self.goal.sign * self.bound
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether it bounds a cost."""
+        return self.stands_for.direction == "minimize"
+
+
+def pick(front: "StudyResult", given: Mapping[str, float]) -> Choice:
+    """Choose the best student within the budgets; see `Front.pick`.
+
+    Raises:
+        BadInput: A budget is for no goal or is no number, or no student is within all of them.
+    """
+    budgets = [_budget(front, name, bound) for name, bound in given.items()]
+    students = some_students(front)
+    if not budgets:
+        return knee(front)
+    # what is dominated within noise is taken only where nothing else meets the budgets
+    within = _meeting(front.choices, budgets) or front.standing(_meeting(students, budgets))
+    if not within:
+        raise BadInput(_missed(front, budgets))
+    ranked = _ranked(front.goals.goals, budgets)
+    best = min(within, key=lambda trial: [goal.sign * value_of(trial, goal) for goal in ranked])
+    return Choice(best, front, f"the {superlative(ranked[0])} {_within(budgets)}")
+
+
+def _meeting(among: Sequence[Trial], budgets: Sequence[Budget]) -> list[Trial]:
+    return [trial for trial in among if all(budget.meets(trial) for budget in budgets)]
+
+
+def knee(front: "StudyResult") -> Choice:
+    """Choose the student at the knee of the front; see `Front.knee`.
+
+    Raises:
+        BadInput: There is no student on the front.
+    """
+    some_students(front)
+    goals = front.goals.goals
+    reached = {goal: [value_of(trial, goal) for trial in front.members] for goal in goals}
+
+    def lost(trial: Trial) -> list[float]:
+        """The sum of what is lost to the best of each goal, as shares of its range; then each."""
+        shares = []
+        for goal, values in reached.items():
+            best, worst = sorted((min(values), max(values)), key=lambda v: goal.sign * v)
+            shares.append((value_of(trial, goal) - best) / ((worst - best) or 1.0))
+        return [sum(shares), *shares[::-1]]
+
+    return Choice(
+        min(front.choices, key=lost), front, "the knee of the front, as no budget was given"
+    )
+
+
+def some_students(front: "StudyResult") -> Sequence[Trial]:
+    """Return the students on the front, the teacher and the baselines left out.
+
+    Raises:
+        BadInput: There is none.
+    """
+    if front.students:
+        return front.students
+    study = f"study {front.name!r}"
+    if not front.members:
+        raise BadInput(f"{study}: the front is empty, no trial is within the study's limits")
+    there = " and ".join(f"the {front.role(t)} (trial {t.number})" for t in front.members)
+    raise BadInput(f"{study}: no student is on the front, only {there}; run more trials")
+
+
+def value_of(trial: Trial, goal: Goal) -> float:
+    """The trial's value of a goal of the front, or its speedup."""
+    return trial.speedup if goal is SPEEDUP else trial.measurements[goal.name].value
+
+
+def superlative(goal: Goal) -> str:
+    """What the best of a goal is called, such as ``least latency_ms``."""
+    return f"{'least' if goal.direction == 'minimize' else 'best'} {printable(goal.name)}"
+
+
+def _value(trial: Trial, goal: Goal) -> str:
+    found = trial.measurements.get(goal.name)
+    return figure(found) if found else "-"
+
+
+def _budget(front: "StudyResult", name: str, bound: Any) -> Budget:
+    goal = next((goal for goal in bounded(front) if goal.name == name), None)
+    if goal is None:
+        raise BadInput(unknown(front, name))
+    if isinstance(bound, bool) or not isinstance(bound, Real) or not isfinite(bound):
+        raise BadInput(
+            f"{name}={bound!r}: expected a number, such as {name}={_example(front, goal)}"
+        )
+    stands_for = _timed(front) if goal is SPEEDUP else goal
+    return Budget(goal, stands_for or goal, float(bound), _amount(front, goal, f"{bound:g}"))
+
+
+def unknown(front: "StudyResult", name: str, options: Sequence[str] = ()) -> str:
+    """What to say of a budget for something that the study does not measure.
+
+    Args:
+        front: The front of the study.
+        name: What the budget was for.
+        options: Names that were possible in its place, beside those of goals.
+    """
+    names = [goal.name for goal in bounded(front)]
+    near = get_close_matches(name, [*names, *options], n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ";"
+    return f"unknown objective {name!r}{hint} this study has {', '.join(names)}"
+
+
+def bounded(front: "StudyResult") -> list[Goal]:
+    """Return what a budget can be for: the goals, and the speedup where it was measured."""
+    own = list(front.goals.goals)
+    return own if _timed(front) is None or SPEEDUP.name in front.goals.names else [*own, SPEEDUP]
+
+
+def _timed(front: "StudyResult") -> Goal | None:
+    """The latency that `Trial.speedup` is of; None if none was compared with the teacher's."""
+    for trial in front.trials:
+        for goal in front.goals.goals:
+            found = trial.measurements.get(goal.name)
+            if found and SPEEDUP.name in found.details:
+                return goal
+    return None
+
+
+def _example(front: "StudyResult", goal: Goal) -> str:
+    values = [value_of(trial, goal) for trial in front.members]
+    return f"{values[len(values) // 2]:.3g}" if values else "1"
+
+
+def _ranked(goals: Sequence[Goal], budgets: Sequence[Budget]) -> list[Goal]:
+    """The goals in the order in which students within the budgets are compared.
+
+    Goals without a budget come first: qualities before costs, but costs before qualities where
+    every budget is the least of a quality.
+    """
+    bounded = {budget.stands_for for budget in budgets}
+    floors = not any(budget.is_cost for budget in budgets)
+    first = "minimize" if floors else "maximize"
+    return sorted(goals, key=lambda goal: (goal in bounded, goal.direction != first))
+
+
+def _amount(front: "StudyResult", goal: Goal, value: str) -> str:
+    """A value with its unit, or with the goal's name where the unit is not the goal's alone."""
+    if goal is SPEEDUP:
+        return f"a speedup of {value}"
+    alone = [other.unit for other in front.goals.goals].count(goal.unit) == 1
+    return f"{value} {goal.unit}" if goal.unit and alone else f"{printable(goal.name)} {value}"
+
+
+def _missed(front: "StudyResult", budgets: Sequence[Budget]) -> str:
+    """What each budget costs, where no student is within all of them."""
+    given = ", ".join(f"{budget.goal.name}={budget.bound:g}" for budget in budgets)
+    beyond = [budget for budget in budgets if not _meeting(front.students, [budget])]
+    if beyond:
+        told = [_reached(front, budget) for budget in beyond]
+    else:
+        told = [_price(front, budget, budgets) for budget in budgets]
+        told = sorted(told, key=lambda price: not price.startswith(("within", "at")))
+    told += [
+        f"the {front.role(trial)} is within it (trial {trial.number})"
+        for trial in _meeting(front.members, budgets)
+        if front.role(trial)
+    ]
+    return f"{given}: no student on the front is within that; {'; '.join(told)}"
+
+
+def _price(front: "StudyResult", budget: Budget, budgets: Sequence[Budget]) -> str:
+    """The best of what a budget bounds, among the students within the other budgets."""
+    others = [other for other in budgets if other is not budget]
+    within = _meeting(front.students, others)
+    if not within:
+        return _reached(front, budget)
+    if not budget.is_cost:
+        return f"{_within(others)} {_reached(front, budget, within)}"
+    value, number = _best(budget, within)
+    verb = "leaves" if budget.goal is SPEEDUP else "costs"
+    return f"{_amounts(others)} {verb} {_amount(front, budget.goal, value)} (trial {number})"
+
+
+def _reached(front: "StudyResult", budget: Budget, among: Sequence[Trial] = ()) -> str:
+    """The best of what a budget bounds, among some students or all of them."""
+    value, number = _best(budget, among or front.students)
+    return f"the {superlative(budget.goal)} is {value} (trial {number})"
+
+
+def _best(budget: Budget, among: Sequence[Trial]) -> tuple[str, int]:
+    """The best value of what a budget bounds, and the number of the trial that has it."""
+    goal = budget.goal
+    best = min(among, key=lambda trial: goal.sign * value_of(trial, goal))
+    return significant(value_of(best, goal)), best.number
+
+
+def _within(budgets: Sequence[Budget]) -> str:
+    costs = all(budget.is_cost and budget.goal is not SPEEDUP for budget in budgets)
+    return f"{'within' if costs else 'at'} {_amounts(budgets)}"
+
+
+def _amounts(budgets: Sequence[Budget]) -> str:
+    return " and ".join(budget.amount for budget in budgets)

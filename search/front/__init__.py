@@ -1,0 +1,1 @@
+"""The Pareto front: pick, confirm and export students."""

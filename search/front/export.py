@@ -1,0 +1,129 @@
+"""A chosen student as a plain Hugging Face checkpoint, with its model card and its record."""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils._validators import validate_repo_id
+from jinja2 import Environment, StrictUndefined
+
+from protege.objectives import Measurement
+from protege.search.records.plain import code, printable
+from protege.search.records.results import files_in
+from protege.search.records.trial import State, Trial
+from protege.spaces import BadInput
+from protege.spaces.files.atomic import atomic, write_text
+from protege.spaces.students.student import MANIFEST, write_manifest
+
+TEACHER = ("fingerprint", "task", "auto_class", "auto_processor", "key", "architecture")
+"""What is published of the teacher, beside its id on the hub; its folder is not."""
+
+GOAL = ("name", "unit", "direction", "limit")
+"""What is published of a goal; how it was declared names hosts, users and paths."""
+
+WORDS = ("grade", "clock", "error_floor")
+"""What is published of a measurement beside figures: words of a fixed vocabulary.
+
+A target's label, the reason for throttling and the name of a meter name the machine.
+"""
+
+
+def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -> Path:
+    """Write the checkpoint, its card and ``protege.json`` to a new folder.
+
+    All files get the mode that the umask gives new files, whatever the run folder's have.
+
+    Args:
+        trial: The student's trial.
+        stored: The folder with its weights, which are whole; it does not exist if none were kept.
+        target: The new folder.
+        about: What the study recorded of itself; only a part of it is published.
+
+    Raises:
+        BadInput: The folder has something in it, or the weights were not kept.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BadInput(f"{target}: not empty; export into a new folder, or remove this one first")
+    if not (stored / MANIFEST).exists():
+        why = "not on the front" if trial.state is State.COMPLETE else trial.state
+        raise BadInput(
+            f"trial {trial.number} ({trial.label}): its weights were not kept, for it is "
+            f"{why}; export one that is on the front"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rmdir()
+    with atomic(target) as scratch:
+        _copy(stored, scratch)
+        manifest = json.loads((stored / MANIFEST).read_text(encoding="utf-8"))
+        manifest |= published(trial, about)
+        write_manifest(scratch, manifest)
+        write_text(scratch / "README.md", _card(trial, manifest))
+    return target
+
+
+def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an exported student says of its teacher, its study and its figures.
+
+    Only listed fields and figures are published. Paths, hosts, users and storages are not.
+    """
+    own = about["teacher"]
+    return {
+        "teacher": {"hub_id": _hub_id(own), **_listed(own, TEACHER)},
+        "study": {"name": about["name"], "seed": about["seed"], "trial": trial.number},
+        "measurements": {
+            name: {"value": found.value, "spread": found.spread, **_details(found)}
+            for name, found in trial.measurements.items()
+        },
+        "goals": [_listed(goal, GOAL) for goal in about["goals"]],
+        "workloads": about["workloads"],
+        "versions": {name: version(name) for name in ("protege", "torch", "transformers")},
+    }
+
+
+def _copy(stored: Path, target: Path) -> None:
+    """Copy the files of a student, not their modes."""
+    for folder in (path for path in stored.rglob("*") if path.is_dir()):
+        (target / folder.relative_to(stored)).mkdir(parents=True, exist_ok=True)
+    for name in files_in(stored):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(stored / name, target / name)
+
+
+def _listed(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: given[name] for name in names if name in given}
+
+
+def _details(found: Measurement) -> dict[str, Any]:
+    """Return the figures of a measurement, and what it says in words that are published."""
+    return {
+        name: value
+        for name, value in found.details.items()
+        if name in WORDS or (not isinstance(value, str) and re.fullmatch(r"\w+", name))
+    }
+
+
+def _hub_id(teacher: Mapping[str, Any]) -> str | None:
+    """Return the teacher's id on the hub, or None for a teacher from a folder."""
+    found: str | None = teacher["hub_id"]
+    try:
+        validate_repo_id(found)
+    except HFValidationError:
+        return None
+    return found
+
+
+def _card(trial: Trial, manifest: Mapping[str, Any]) -> str:
+    template = files("protege.search.front").joinpath("model_card.md").read_text(encoding="utf-8")
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    # a JSON string is YAML too; Markdown leaves code spans as they are
+    environment.filters |= {"yaml": json.dumps, "code": code, "text": printable}
+    return environment.from_string(template).render(trial=trial, **manifest)

@@ -1,0 +1,212 @@
+"""The result of a study: choose a student, export it, write the report."""
+
+import errno
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from protege.search.analysis.choosing import Choice, knee, pick
+from protege.search.analysis.result import MEASURED, StudyResult
+from protege.search.front.export import export
+from protege.search.records.goals import Goals
+from protege.search.records.results import artifact, damage
+from protege.search.records.trial import State, Trial
+from protege.search.report.page import write_report
+from protege.search.storage.explaining import explained, shown_storage, undamaged
+from protege.search.storage.format import run_of
+from protege.search.storage.locating import database_path
+from protege.search.storage.run_folder import RunFolder, folder_name, found_folder, located
+from protege.search.storage.storage import read_study
+from protege.search.study.artifacts import Sent
+from protege.search.study.ledger import trials_of
+from protege.spaces import BadInput
+from protege.spaces.files.atomic import atomic, write_text
+from protege.spaces.files.hashing import digest
+from protege.spaces.files.private import owner_only
+
+ADVICE = "name another folder with folder= or --folder"
+
+
+class Front(StudyResult):
+    """The Pareto front of a study and what can be made of it; see `StudyResult` for its figures."""
+
+    @classmethod
+    def read(cls, run: str | Path, name: str | None = None) -> "Front":
+        """Read the front of a run.
+
+        Args:
+            run: The run folder, its ``study.db``, or a storage URL.
+            name: The study, where the storage has several.
+
+        Raises:
+            BadInput: There is no study, it has no finished trial, or it is damaged or of another
+                format.
+        """
+        place = located(run)
+        with undamaged(shown_storage(place.storage)), explained(place.storage):
+            study = read_study(place.storage, name or place.study or None)
+            named = study.study_name
+            own = run_of(study, shown_storage(place.storage))
+            trials = tuple(trials_of(study))
+            if not any(trial.state is State.COMPLETE for trial in trials):
+                raise BadInput(
+                    f"{shown_storage(place.storage)}: study {named!r} has no finished trial yet; "
+                    "run the study first, or for longer"
+                )
+            about = study.user_attrs["about"]
+            goals = Goals.of_records(about["goals"])
+            sent = Sent.by(study, about["artifacts"])
+            folder = found_folder(place, named, own, about["folder"])
+            database = database_path(place.storage)
+            return cls(named, folder, goals, trials, about, sent, own, database)
+
+    def pick(self, **budgets: float) -> Choice:
+        """Choose the best student within budgets, such as ``pick(latency_ms=8)``.
+
+        A budget is the most of what is minimised and the least of what is maximised; ``speedup``
+        is one too where a latency was measured. Of the students within all budgets the one wins
+        that is best in the first quality without a budget. If every budget is on a quality, the
+        one wins that is best in the first cost: ``pick(retention=0.9)`` is the fastest student
+        that keeps 90%. The teacher and the naive half are never picked, and a student that another
+        one dominates within noise only if no other is within the budgets. Without a budget it is
+        the `knee`.
+
+        Raises:
+            BadInput: A budget is for no objective or no number, or no student is within all of
+                them; the error says what each budget costs.
+        """
+        return pick(self, budgets)
+
+    def knee(self) -> Choice:
+        """Choose the student at the knee: it loses least to the best of every goal, in all.
+
+        The loss in a goal is a share of the goal's range over the front. With two goals it is the
+        student farthest from the line between the ends of the front (Das, Structural and
+        Multidisciplinary Optimization 18, 1999).
+
+        Raises:
+            BadInput: There is no student on the front.
+        """
+        return knee(self)
+
+    def keep(self, label: str, record: Mapping[str, Any]) -> Path:
+        """Keep what ``protege measure`` found of its students in a place; tables tell it too."""
+        path = self._own_folder() / MEASURED / f"{digest(label.encode())}.json"
+        with _written(path, ADVICE), self._owned():
+            write_text(path, json.dumps({"label": label, **record}, indent=1))
+        return path
+
+    def weights(self, trial: Trial) -> Path:
+        """Return the folder with a trial's weights; it does not exist if they were not kept.
+
+        They are fetched first if only a store has them whole.
+
+        Raises:
+            BadInput: The store cannot be read, or the weights are damaged or another study's.
+        """
+        stored = artifact(self.folder, trial.number)
+        damaged = damage(stored, trial.weights)
+        if damaged and self.sent and trial in self.members:
+            stored = artifact(self._own_folder(), trial.number)
+            with (
+                _written(stored, "read the study where there is a disk that can be written"),
+                self._owned(),
+            ):
+                self.sent.fetch(stored)
+            damaged = damage(stored, trial.weights)
+        if damaged and stored.exists():
+            raise BadInput(
+                f"trial {trial.number} ({trial.label}): {damaged}; take another trial, or train it "
+                "again in a new study"
+            )
+        return stored
+
+    def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
+        """Write a trial's student as a Hugging Face checkpoint; see `protege.search.front.export`.
+
+        Args:
+            trial: The trial or its number.
+            folder: Where to; ``students/<label>`` in the run folder if not given.
+
+        Raises:
+            BadInput: The folder has something in it, or the trial's weights were not kept.
+        """
+        chosen = self.trial(trial) if isinstance(trial, int) else trial
+        inside = Path("students", folder_name(chosen.label))
+        target = Path(folder) if folder else self._own_folder() / inside
+        stored = self.weights(chosen)
+        if chosen in self.members and not stored.exists():
+            where, what = str(stored), "restore the folder from a copy, or run a new study"
+            if self.sent:
+                where, what = self.sent.url, "run the study again where its run folder is"
+            raise BadInput(
+                f"trial {chosen.number} ({chosen.label}): on the front, but its weights are not in "
+                f"{where}; {what}"
+            )
+        with _written(target, "export into a folder on another disk"):
+            return export(chosen, stored, target, self.about)
+
+    def report(self, folder: str | Path | None = None) -> Path:
+        """Write the report as one file that needs no network, and the front as CSV.
+
+        Args:
+            folder: Where ``index.html`` and ``front.csv`` go. If not given, they go to ``report``
+                in the run folder, and to the run folder.
+
+        Raises:
+            BadInput: Nothing can be written there.
+        """
+        self.save(folder)
+        if folder:
+            with _written(Path(folder), ADVICE):
+                return write_report(self, Path(folder) / "index.html")
+        target = self._own_folder() / "report"
+        with _written(target, ADVICE), self._owned():
+            return write_report(self, target / "index.html")
+
+    def save(self, folder: str | Path | None = None) -> Path:
+        """Write the front to ``front.csv`` in a folder, by default that of the run.
+
+        Raises:
+            BadInput: Nothing can be written there.
+        """
+        path = (Path(folder) if folder else self._own_folder()) / "front.csv"
+        mode = nullcontext() if folder else self._owned()
+        with _written(path, ADVICE), mode, atomic(path) as scratch:
+            self.table.to_csv(scratch, index=False)
+        return path
+
+    def _own_folder(self) -> Path:
+        """Return the run folder to write to; where it is not, a new one is made and marked.
+
+        Raises:
+            BadInput: The folder is another study's, or cannot be written.
+        """
+        if self.run:
+            with _written(self.folder, ADVICE):
+                own = RunFolder(self.folder, self.name, self.database)
+                own.check(self.run)
+                with self._owned():
+                    own.bind(self.run)
+        return self.folder
+
+    def _owned(self) -> AbstractContextManager[None]:
+        """Create files as the study that made the run folder does."""
+        return owner_only(self.folder, private=self.about.get("private", True))
+
+
+@contextmanager
+def _written(path: Path, advice: str) -> Iterator[None]:
+    """Explain why a file or a folder cannot be written.
+
+    Raises:
+        BadInput: The disk is read-only, or the system does not permit it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM}:
+            raise
+        raise BadInput(f"{path}: cannot be written ({error.strerror}); {advice}") from error

@@ -1,0 +1,152 @@
+"""What a study knows of its teacher before the first student is cut: measured once, then cached."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from protege.objectives.distillation.questions import Questions
+from protege.objectives.stopwatch import Stopwatch
+from protege.search.planning.foretelling import foretell_calibration
+from protege.search.planning.needs import Needs
+from protege.spaces import Cache, Calibration, Teacher
+from protege.spaces.architecture.policies import HeadsBy
+from protege.spaces.calibration.blocks import Room
+from protege.spaces.files.cache import tensor_bytes
+from protege.spaces.files.hashing import digest
+from protege.spaces.residual.graph import Wiring
+from protege.spaces.residual.states import Streams, tokens_for
+
+CALIBRATION_TOKENS = 65_536
+"""Real tokens of the calibration, at most: one pass over them."""
+
+TOKENS: dict[HeadsBy, int] = {
+    "activation": 16_384,
+    "gradient": 16_384,
+    "ablation": 2048,
+    "wanda": 16_384,
+}
+"""Real tokens that heads are measured on unless told otherwise: by ablation each costs a pass."""
+
+BATCH = 32
+"""Sequences of a calibration that are read at a time."""
+
+VERSION = 3
+"""Of what is cached; one more whenever the same call would find something else."""
+
+
+def calibrated(
+    teacher: Teacher, learnt: Questions, needs: Needs, cache: Cache, stopwatch: Stopwatch
+) -> Calibration:
+    """Return the calibration of a study, from what its students learn from.
+
+    Tokens are counted in all there is: rare ones hardly show in what one pass may read.
+
+    Args:
+        teacher: The teacher.
+        learnt: What students learn from.
+        needs: What the members of the space ask for.
+        cache: Where it is kept.
+        stopwatch: Told what the calibration takes, before it begins, and how far it is.
+
+    Raises:
+        BadInput: This machine has too little memory for it.
+    """
+    sequences = learnt.up_to(CALIBRATION_TOKENS)
+    known: dict[str, Any] = {"teacher": teacher.fingerprint, "version": VERSION}
+    key = {**known, "sequences": sequences.fingerprint, **asdict(needs)}
+
+    def measure() -> dict[str, Tensor]:
+        room = Room.here(cache.folder)
+        foretell_calibration(teacher, sequences, needs, room, stopwatch.tell)
+        return calibrate(teacher, sequences, needs, stopwatch.announce, room).tensors()
+
+    found = Calibration(cache.tensors("calibration", key, measure)).counting(learnt.ids)
+    if not needs.streams:
+        return found
+    return replace(found, streams=_streams(teacher, learnt, cache, stopwatch.announce))
+
+
+def calibrate(
+    teacher: Teacher,
+    sequences: Questions,
+    needs: Needs,
+    announce: Callable[[str], None],
+    room: Room | None = None,
+) -> Calibration:
+    """Measure what students are cut and healed by, and nothing else.
+
+    Heads by ablation are measured on the first of the sequences alone, for the passes it takes.
+
+    Args:
+        teacher: The teacher.
+        sequences: What it reads.
+        needs: What the students of a space ask of the calibration.
+        announce: Told how far the measurement is.
+        room: Memory and disk for second moments; what this machine has if not given.
+    """
+    quick: list[HeadsBy] = [criterion for criterion in needs.heads_by if criterion != "ablation"]
+    found = Calibration.of(
+        teacher,
+        Reading(sequences),
+        quick,
+        announce,
+        needs.criteria,
+        grams=needs.grams,
+        layers=needs.layers,
+        depths=needs.depths,
+        room=room,
+    )
+    if "ablation" not in needs.heads_by:
+        return found
+    few = read(sequences.up_to(TOKENS["ablation"]))
+    return found.with_heads(teacher, few, "ablation", announce)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The batches of a calibration, made anew each time they are read.
+
+    Attributes:
+        questions: The sequences.
+        size: Sequences of a batch.
+    """
+
+    questions: Questions
+    size: int = BATCH
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return read(self.questions, self.size)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.questions) / self.size)
+
+
+def read(questions: Questions, size: int = BATCH) -> Iterator[dict[str, Tensor]]:
+    """What a model takes of each batch."""
+    for batch in questions.in_order(size):
+        yield dict(batch.inputs)
+
+
+def _streams(
+    teacher: Teacher, learnt: Questions, cache: Cache, announce: Callable[[str], None]
+) -> Streams:
+    """What runs through the teacher on a few sequences, as one batch."""
+    few = learnt.batch(learnt.alike(tokens_for(teacher.architecture.hidden_size)))
+    batch = dict(few.inputs)
+    key = {
+        "teacher": teacher.fingerprint,
+        "version": VERSION,
+        "batch": digest(*map(tensor_bytes, batch.values())),
+    }
+
+    wired = cache.record("wiring", key, lambda: Wiring.of(teacher, batch).record())
+    wiring = Wiring.of_record(wired)
+
+    def remember() -> dict[str, Tensor]:
+        announce("teacher's streams")
+        return Streams.of(teacher, batch, wiring).tensors()
+
+    return Streams.of_tensors(wiring, cache.tensors("streams", key, remember))

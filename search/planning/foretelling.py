@@ -1,0 +1,105 @@
+"""Tell what the costly phases of a study take before they begin; refuse what cannot fit."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from protege.objectives import Retention
+from protege.objectives.distillation.mixed_precision import device_of
+from protege.objectives.distillation.questions import Questions
+from protege.search.planning.estimating import (
+    Rates,
+    calibration_estimate,
+    held_bytes,
+    is_costly,
+    largest,
+    training_estimate,
+)
+from protege.search.planning.needs import Needs
+from protege.spaces import Architecture, BadInput, ProtegeError, Teacher
+from protege.spaces.calibration.blocks import Room, blocks
+from protege.spaces.calibration.calibration import wanted
+from protege.spaces.files.memory import available_bytes
+from protege.spaces.models.spilling import can_spill, spill
+
+Tell = Callable[[str], None]
+
+
+def foretell_calibration(
+    teacher: Teacher, sequences: Questions, needs: Needs, room: Room, tell: Tell
+) -> None:
+    """Tell what a calibration takes.
+
+    Raises:
+        BadInput: This machine has too little memory for it.
+    """
+    axes = {*needs.grams, *(["ffn"] if "surgeon" in needs.criteria else [])}
+    plan = blocks(wanted(teacher, axes), room)
+    for name in plan.left_out:
+        tell(left_out(name))
+    if not is_costly(teacher, sequences):
+        return
+    rates = Rates.of(teacher, sequences)
+    estimate = calibration_estimate(teacher, sequences, needs, plan, rates)
+    estimate.check("read fewer tokens, cut fewer axes, or choose policies that look at no data")
+    tell(estimate.line())
+
+
+def left_out(name: str) -> str:
+    """Say what takes the place of the second moments of a site that there is no room for."""
+    stand_in = "; its neurons are ranked by wanda" if name.endswith(".ffn") else ""
+    return f"{name}: too wide for second moments on this machine{stand_in}, healed without them"
+
+
+def foretell_training(
+    teacher: Teacher,
+    retention: Retention,
+    members: list[Architecture],
+    folder: Path,
+    tell: Tell,
+) -> int:
+    """Tell what the largest student of a space takes.
+
+    Where it takes more than half of the free memory, the teacher's weights are moved to
+    memory-mapped files: while students are trained nothing reads them. Where that is not enough,
+    batches are read in parts.
+
+    Args:
+        teacher: The teacher.
+        retention: How students are trained.
+        members: The students of the space.
+        folder: Where those files go.
+        tell: Told one line.
+
+    Returns:
+        The parts that each batch is to be read in; 1 where there is room for a whole batch.
+
+    Raises:
+        BadInput: This machine has too little memory for it.
+    """
+    learnt = retention.parts(teacher).learnt
+    member = largest(members, teacher)
+    on_cpu = device_of(retention.distillation.device).type == "cpu"
+    if member is None or not on_cpu or not is_costly(teacher, learnt):
+        return 1
+    needs = Needs.of_members(members, teacher.architecture)
+    try:
+        rates = Rates.of(teacher, learnt)
+        estimate = training_estimate(teacher, retention, member, rates, held_bytes(teacher, needs))
+    except BadInput:
+        raise
+    except ProtegeError as error:  # the trial itself says what is wrong with such a student
+        tell(f"largest student: memory and time could not be estimated ({error})")
+        return 1
+    free = available_bytes()
+    if free is not None and estimate.held > free / 2 and can_spill(teacher.model, folder):
+        spill(teacher.model, folder)
+        tell("the teacher's weights are memory-mapped from now on: training needs the memory")
+    parts, most = 1, retention.distillation.batch_size // retention.distillation.accumulate
+    while not estimate.in_parts(parts).fits and 2 * parts <= most:
+        parts *= 2
+    if parts > 1:
+        tell(f"each batch is read in {parts * retention.distillation.accumulate} parts: memory")
+    estimate = estimate.in_parts(parts)
+    estimate.check("make the largest student smaller, or lower batch_size")
+    tell(estimate.line())
+    return parts * retention.distillation.accumulate

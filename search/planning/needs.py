@@ -1,0 +1,94 @@
+"""What the members of a space ask of a calibration."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import get_args
+
+from protege.spaces import Architecture, SearchSpace, Teacher
+from protege.spaces.architecture.policies import Criterion, HeadsBy
+from protege.spaces.architecture.unit_policies import Rotation
+from protege.spaces.calibration.layers import FINDINGS
+from protege.spaces.families import family_of
+from protege.spaces.families.family import CUT_AXES
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the members of a space ask of a calibration, and no more.
+
+    Attributes:
+        heads_by: What attention heads are ranked by.
+        criteria: What units of any kind are ranked by.
+        layers: The layer policies that look at data.
+        streams: Whether students are healed or rotated.
+        grams: The axes that healing needs second moments of.
+        depths: By stack, the fewest layers of a student whose layers are chosen greedily.
+    """
+
+    heads_by: list[HeadsBy] = field(default_factory=list)
+    criteria: list[Criterion] = field(default_factory=list)
+    layers: list[str] = field(default_factory=list)
+    streams: bool = False
+    grams: list[str] = field(default_factory=list)
+    depths: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, space: SearchSpace, own: Architecture) -> "Needs":
+        """Return what the members of a space need, whether or not it is resolved.
+
+        Args:
+            space: The space.
+            own: The teacher's architecture.
+        """
+        return cls.of_members(list(space.members), own)
+
+    @classmethod
+    def of_members(cls, members: list[Architecture], own: Architecture) -> "Needs":
+        """Return what these members need."""
+        policies = {member.layer_policy.name for member in members}
+        healed = [member for member in members if member.healing != "none"]
+        units = {axis for member in healed for axis in set(CUT_AXES) - member.whole_axes(own)}
+        return cls(
+            heads_by=head_criteria(members, own),
+            criteria=unit_criteria(members, own),
+            layers=sorted(policies & FINDINGS.keys()),
+            streams=bool(healed) or any(isinstance(m.width_policy, Rotation) for m in members),
+            grams=sorted(units),
+            depths=_depths(members, own) if "greedy" in policies else {},
+        )
+
+
+def head_criteria(members: Iterable[Architecture], own: Architecture) -> list[HeadsBy]:
+    """Return what students with fewer heads rank them by."""
+    cutting = (one for one in looking(members) if "heads" not in one.whole_axes(own))
+    asked = {member.width_policy.criterion("heads") for member in cutting}
+    return [criterion for criterion in sorted(get_args(HeadsBy)) if criterion in asked]
+
+
+def unit_criteria(members: Iterable[Architecture], own: Architecture) -> list[Criterion]:
+    """Return what students rank the units by that they have fewer of."""
+    return sorted(
+        {
+            member.width_policy.criterion(unit)
+            for member in looking(members)
+            for unit in set(CUT_AXES) - member.whole_axes(own)
+        }
+    )
+
+
+def looking(members: Iterable[Architecture]) -> Iterator[Architecture]:
+    """Yield the students whose units are ranked on data."""
+    return (member for member in members if member.width_policy.needs_calibration)
+
+
+def cuts_heads(space: SearchSpace, teacher: Teacher) -> bool:
+    """Whether any of them has fewer heads than the teacher; the naive half looks at nothing."""
+    own = teacher.architecture.num_attention_heads
+    return any(member.num_attention_heads < own for member in looking(space))
+
+
+def _depths(members: Iterable[Architecture], own: Architecture) -> dict[str, int]:
+    """Return the fewest layers of each stack."""
+    shallow = [member for member in members if member.layer_policy.name == "greedy"]
+    sizes = family_of(own.model_type).depths
+    return {stack: min(getattr(m, size) for m in shallow) for stack, size in sizes.items()}

@@ -1,0 +1,118 @@
+"""Numbers and names as people read them."""
+
+from collections.abc import Iterable, Sequence
+from math import floor, isfinite, log10
+
+from protege.objectives import Measurement
+from protege.objectives.latency import ERROR_FLOOR, Grade
+from protege.search.records.goals import Goal
+from protege.search.records.trial import Trial
+
+SIZES = {
+    "num_hidden_layers": "layers",
+    "num_decoder_layers": "decoder layers",
+    "hidden_size": "hidden size",
+    "num_attention_heads": "heads",
+    "num_key_value_heads": "KV heads",
+    "intermediate_size": "feed-forward",
+    "num_experts": "experts",
+    "moe_intermediate_size": "expert width",
+    "vocab_size": "vocabulary",
+    "layer_policy": "layer policy",
+    "width_policy": "width policy",
+    "healing": "healing",
+}
+"""What may differ between students."""
+
+FLOOR = "floor"
+"""Marks an error that is the least one claimed, as the measurement's own was smaller."""
+
+CHOSEN = ("layer_policy", "width_policy", "healing")
+"""How a student of given sizes is made."""
+
+WITHIN_NOISE, DOMINATED_BY = "within noise of", "dominated within noise by"
+"""Headings of the columns that say what measurement error leaves open."""
+
+RARELY_CUT = ("num_decoder_layers", "num_experts", "moe_intermediate_size", "vocab_size")
+"""Sizes that few studies search: a table has them where its trials differ in them."""
+
+
+AS_CUT = "not improved: as cut and healed"
+"""What is said of a student that training could not improve."""
+
+
+def unimproved(trials: Iterable[Trial]) -> str:
+    """Return a sentence on the students that training could not improve; nothing if there are none.
+
+    They are published with the weights and figures that they had as cut and healed.
+    """
+    steps = [trial.best_step for trial in trials if trial.best_step is not None]
+    count = steps.count(0)
+    if not count:
+        return ""
+    them = "it is" if count == 1 else "they are"
+    return (
+        f"Training did not improve {count} of {len(steps)} trained students: {them} published "
+        "as cut and healed."
+    )
+
+
+def rarely_cut(trials: Iterable[Trial]) -> list[str]:
+    """Those of the sizes that few studies search in which these trials differ."""
+    sizes = [trial.architecture for trial in trials]
+    return [name for name in RARELY_CUT if len({own.get(name) for own in sizes}) > 1]
+
+
+def listed(numbers: Iterable[int]) -> str:
+    """Trials by their numbers: ``t3 t12``."""
+    return " ".join(f"t{number}" for number in numbers)
+
+
+def figure(found: Measurement) -> str:
+    """A value with its standard error; ``(floor)`` marks an error that is the least one claimed."""
+    # what is exact, or is so but for rounding, has no error worth a digit
+    spread = found.spread if found.spread > 1e-9 else 0.0
+    floor = f" ({FLOOR})" if ERROR_FLOOR in found.details else ""
+    return f"{found.value:.4g} ± {spread:.2g}{floor}"
+
+
+def grade_note(found: Measurement | None) -> str:
+    """What a latency's grade says against it; empty for the best grade and for other figures."""
+    grade = found.details.get("grade") if found else None
+    return f"grade {grade}: {Grade(str(grade)).meaning}" if grade and grade != Grade.A else ""
+
+
+def decimals(values: Sequence[float], digits: int = 3) -> int:
+    """Decimals that show the least of the values to so many digits, and none to over one more."""
+    sizes = [floor(log10(abs(value))) for value in values if value and isfinite(value)]
+    if not sizes:
+        return 0
+    return max(0, min(digits - 1 - min(sizes), digits - max(sizes)))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """The value to so many digits; a dash where there is none."""
+    if not isfinite(value):
+        return "-"
+    if value and not 1e-4 <= abs(value) < 1e9:
+        return f"{value:.{digits}g}"
+    return f"{value:,.{decimals([value], digits)}f}"
+
+
+def titled(goal: Goal) -> str:
+    """The goal's name with its unit in brackets: ``Latency (ms)`` for ``latency_ms``."""
+    words = goal.name.removesuffix(f"_{goal.unit.lower()}") if goal.unit else goal.name
+    words = words.replace("_", " ")
+    unit = f" ({goal.unit})" if goal.unit else ""
+    return words[:1].upper() + words[1:] + unit
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest of hours, minutes and seconds."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    if seconds < 3599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"

@@ -1,0 +1,156 @@
+"""What latency is made of: predicted beside measured, and what one more of each size costs."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from protege.objectives import Workload
+from protege.objectives.latency.predictor.model import STEPS, LatencyModel, recorded
+from protege.objectives.latency.predictor.terms import Call
+from protege.search.analysis.result import StudyResult
+from protege.search.records.goals import Goal
+from protege.search.records.plain import plotted
+from protege.search.records.trial import Trial
+from protege.search.records.wording import significant, titled
+from protege.search.report.figures import LIGHT, layout, style_axes
+from protege.search.report.parts import Cell, Column, Plot, Table, plot
+from protege.search.report.views import FRONT
+from protege.search.running.screening import CREDIBLE, measured, model_of
+from protege.spaces import Task
+
+ONE_MORE = {
+    "num_hidden_layers": "layer",
+    "num_decoder_layers": "decoder layer",
+    "hidden_size": f"{STEPS['hidden_size']} channels of the hidden size",
+    "num_attention_heads": "query head",
+    "num_key_value_heads": "KV head",
+    "intermediate_size": f"{STEPS['intermediate_size']} feed-forward neurons",
+    "moe_intermediate_size": f"{STEPS['moe_intermediate_size']} neurons of each expert",
+    "vocab_size": f"{STEPS['vocab_size']:,} tokens of the vocabulary",
+}
+"""The steps of `STEPS` in words."""
+
+
+class MadeOf(NamedTuple):
+    """What is told of one latency: how well it is predicted, and what it costs to have more."""
+
+    plot: Plot
+    caption: str
+    costs: Table
+
+
+def made_of(front: StudyResult) -> list[MadeOf]:
+    """The latencies of which enough was measured to learn a model."""
+    found = []
+    for goal in front.goals.goals:
+        model = learned(front, goal)
+        if model is not None:
+            frame = held_out(front, model)
+            words = caption(frame)
+            title = f"{titled(goal)}, predicted and measured"
+            says = f"Scatter plot of {len(frame)} students. {words}"
+            shown = plot(f"made-of-{goal.name}", title, says, figure(frame, goal))
+            found.append(MadeOf(shown, words, costs(front, goal, model)))
+    return found
+
+
+def learned(front: StudyResult, goal: Goal) -> LatencyModel | None:
+    """The model that a study ended with; none of what is no latency, or was measured too rarely."""
+    workload = front.about.get("workloads", {}).get(goal.name)
+    if workload is None:
+        return None
+    call = Call(Workload(**workload), Task(front.about["teacher"]["task"]))
+    return model_of(measured(front.trials, goal.name), call)
+
+
+def held_out(front: StudyResult, model: LatencyModel) -> pd.DataFrame:
+    """Every set of sizes that was measured, and what a model of the others predicts.
+
+    Returns:
+        ``trial`` (the first of these sizes), ``measured``, ``predicted``, ``error`` (as a share of
+        what was measured), ``on_front`` and ``hover``.
+    """
+    first: dict[str, Trial] = {}
+    for trial in front.trials:
+        first.setdefault(recorded(trial.architecture).key(), trial)
+    members = {recorded(trial.architecture).key() for trial in front.members}
+    rows = []
+    for (architecture, value), error in zip(model.samples, model.leave_one_out(), strict=True):
+        trial, predicted = first[architecture.key()], value * (1 + error)
+        hover = (
+            f"<b>{plotted(trial.label)}</b><br>measured {significant(value)}, "
+            f"predicted {significant(predicted)} ({error:+.1%})"
+        )
+        on_front = architecture.key() in members
+        rows.append((trial.number, value, predicted, error, on_front, hover))
+    columns = ["trial", "measured", "predicted", "error", "on_front", "hover"]
+    return pd.DataFrame(rows, columns=columns).sort_values("measured", ignore_index=True)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    """How far predictions are off, in words."""
+    off = frame["error"].abs()
+    return (
+        f"Each student is predicted from the {len(frame) - 1} others. The mean error is "
+        f"{off.mean():.1%}; {CREDIBLE:.0%} are within {off.quantile(CREDIBLE):.1%}."
+    )
+
+
+def figure(frame: pd.DataFrame, goal: Goal) -> go.Figure:
+    """Predictions over measurements, from `held_out`; on the line they agree."""
+    drawn = go.Figure(layout=layout(400))
+    style_axes(drawn)
+    both = frame[["measured", "predicted"]].to_numpy()
+    ends = [float(both.min()), float(both.max())]
+    line = {"color": LIGHT.soft, "width": 1.5, "dash": "dash"}
+    drawn.add_scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+    best = {"size": 10, "color": LIGHT.accent, "line": {"width": 1.5, "color": LIGHT.paper}}
+    beaten = {"size": 7, "color": LIGHT.faint}
+    for kind, marker in (("Other trials", beaten), (FRONT, best)):
+        part = frame[frame["on_front"] == (kind == FRONT)]
+        drawn.add_scatter(
+            x=part["measured"].tolist(),
+            y=part["predicted"].tolist(),
+            customdata=part["hover"].tolist(),
+            hovertemplate="%{customdata}<extra></extra>",
+            mode="markers",
+            marker=marker,
+            name=kind,
+        )
+    name = plotted(titled(goal))
+    drawn.update_xaxes(title_text=f"{name}, measured")
+    drawn.update_yaxes(title_text=f"{name}, predicted from the others")
+    drawn.update_layout(showlegend=True)
+    return drawn
+
+
+def costs(front: StudyResult, goal: Goal, model: LatencyModel) -> Table:
+    """What one more of each size costs at the teacher, and at the fastest student on the front."""
+    teacher = front.about["teacher"]["architecture"]
+    places = {"At the teacher": recorded(teacher)}
+    fastest = min(
+        front.students,
+        key=lambda trial: trial.measurements[goal.name].value,
+        default=None,
+    )
+    if fastest is not None:
+        at = f"At {fastest.label}, the fastest on the front"
+        places[at] = recorded(fastest.architecture)
+    found = [model.one_more(place) for place in places.values()]
+    totals = [model.predict(place)[0] for place in places.values()]
+    columns = [Column("One more", "text")]
+    columns += [Column(f"{place} ({goal.unit})") for place in places]
+    rows = [
+        [Cell(words), *(_cost(one, size, all_) for one, all_ in zip(found, totals, strict=True))]
+        for size, words in ONE_MORE.items()
+        if any(size in one for one in found)
+    ]
+    return Table(columns, rows)
+
+
+def _cost(found: Mapping[str, float], size: str, total: float) -> Cell:
+    """A cost and its share of the latency there; a dash where there is none."""
+    cost = found.get(size)
+    return Cell("-" if cost is None else f"{significant(cost)} ({cost / total:.1%})")

@@ -1,0 +1,322 @@
+"""The report of a study: one HTML file that opens from disk, asks for nothing and runs anywhere."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import ceil, floor, isfinite, log10
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from protege.objectives.latency import ERROR_FLOOR
+from protege.search.analysis.choosing import knee, pick
+from protege.search.analysis.result import StudyResult
+from protege.search.progress import Accounting
+from protege.search.records.goals import Goal
+from protege.search.records.plain import quoted
+from protege.search.records.trial import State, Trial
+from protege.search.records.wording import (
+    CHOSEN,
+    DOMINATED_BY,
+    FLOOR,
+    RARELY_CUT,
+    SIZES,
+    WITHIN_NOISE,
+    decimals,
+    duration,
+    grade_note,
+    listed,
+    rarely_cut,
+    significant,
+    titled,
+    unimproved,
+)
+from protege.search.report import figures, views
+from protege.search.report.heads import heat_map
+from protege.search.report.latency import made_of
+from protege.search.report.parts import Cell, Column, Plot, Table, plot, render
+from protege.search.report.racing import rungs, trust
+from protege.spaces.files.atomic import write_text
+
+HYPERVOLUME = (
+    "the share of the room between the teacher and the ideal that the front covers: 0 is the "
+    "teacher alone, 1 a student that costs nothing and loses nothing"
+)
+
+FLOOR_NOTE = (
+    "An error marked (floor) is {} of the latency, the least that is claimed: few processes often "
+    "agree by chance. The deviation that was measured between them is smaller."
+)
+DOMINATED_NOTE = (
+    "A student that is dominated within noise is on the exact front, yet another one is better in "
+    "one goal by more than noise and worse in none by more than noise. It is not picked."
+)
+
+
+def write_report(front: StudyResult, path: Path) -> Path:
+    """Write the report of a study as one file, whole or not at all.
+
+    Raises:
+        DiskFull: There is no room for it.
+    """
+    write_text(path, page(front))
+    return path
+
+
+def page(front: StudyResult) -> str:
+    """The report as HTML; all that comes from the study is escaped."""
+    accounting = Accounting(front.about.get("seconds", {}))
+    return render(
+        "page.html",
+        name=front.name,
+        facts=facts(front),
+        trade_offs=trade_offs(front),
+        students=students(front),
+        notes=notes(front),
+        commands=commands(front),
+        growth=growth(front),
+        rungs=rungs(front),
+        trust=trust(front),
+        times=front.fidelity.times if front.fidelity else 0,
+        composition=composition(front),
+        accounting=accounting,
+        spent=duration(accounting.total),
+        bars=bars(accounting),
+        trials=all_trials(front),
+        latencies=made_of(front),
+        heat_maps=[heat_map(scores) for scores in front.heads],
+    )
+
+
+def facts(front: StudyResult) -> list[tuple[str, str, str]]:
+    """What the study was and came to: term, figure, and what to know of it."""
+    teacher = front.about.get("teacher", {})
+    states = Counter(trial.state for trial in front.trials)
+    became = ", ".join(f"{states[state]} {state}" for state in State)
+    possible = front.about.get("students")
+    of_all = f"; {possible} students in the space" if possible else ""
+    spent = duration(sum(front.about.get("seconds", {}).values()))
+    volume = significant(front.hypervolume) if front.teacher else "unknown"
+    return [
+        ("Teacher", teacher.get("source", "unknown"), _teacher_sizes(teacher)),
+        ("Trials", str(len(front.trials)), became + of_all),
+        (
+            "Students on the front",
+            str(len(front.students)),
+            _beside(front),
+        ),
+        ("Hypervolume", volume, HYPERVOLUME if front.teacher else _no_teacher(front)),
+        ("Time spent", spent, "of work, summed over all jobs and runs of the study"),
+    ]
+
+
+def trade_offs(front: StudyResult) -> list[Plot]:
+    """Every pair of goals, the first one large."""
+    plots: list[Plot] = []
+    for x, y in views.pairs(front.goals.goals):
+        frame = views.points(front, x, y)
+        height_px = 400 if plots else 540
+        figure = figures.scatter(frame, x, y, height_px)
+        title = f"{titled(y)} by trial" if x is views.TRIAL else f"{titled(y)} against {titled(x)}"
+        plots.append(plot(f"pair-{len(plots)}", title, _said(frame, x, y), figure))
+    return plots
+
+
+def growth(front: StudyResult) -> Plot | None:
+    """The hypervolume over trials, if the teacher gives it a scale."""
+    frame = views.progress(front)
+    if frame.empty:
+        return None
+    volumes = frame["hypervolume"]
+    reached = frame.iloc[int(volumes.argmax())]
+    says = (
+        f"Line plot: the hypervolume reaches {significant(reached['hypervolume'])} with trial "
+        f"{reached['trial']:g} and is flat from there to trial {frame['trial'].iloc[-1]}."
+    )
+    return plot("growth", "Hypervolume over trials", says, figures.growth(frame))
+
+
+def composition(front: StudyResult) -> Plot | None:
+    """The sizes along the first goal to minimise, if trials differ in any."""
+    goals = front.goals.goals
+    x = next((goal for goal in goals if goal.direction == "minimize"), goals[0])
+    frame = views.sizes(front, x)
+    names = list(frame.columns[3:])
+    if not names:
+        return None
+    words = ", ".join(SIZES[name] for name in names)
+    says = f"One scatter plot each for {words}, over {titled(x)}; the table holds the same sizes."
+    title = f"Sizes along {titled(x)}"
+    return plot("sizes", title, says, figures.composition(frame, x))
+
+
+def bars(accounting: Accounting) -> Plot | None:
+    """Where the time went, if it was recorded."""
+    frame = views.times(accounting.seconds)
+    if not accounting.total:
+        return None
+    rows = zip(frame["phase"], frame["seconds"], strict=True)
+    says = "Bar chart: " + ", ".join(f"{phase} {duration(spent)}" for phase, spent in rows) + "."
+    return plot("time", "Time by phase", says, figures.bars(frame))
+
+
+def students(front: StudyResult) -> Table:
+    """The front, one row a student."""
+    goals, members = front.goals.goals, front.members
+    speedups = [trial.speedup for trial in members]
+    timed = any(map(isfinite, speedups))
+    columns = [Column("Trial"), Column("Student", "text")]
+    columns += [Column(titled(goal)) for goal in goals]
+    columns += [Column("Times faster")] if timed else []
+    columns += [Column(f"{place} (ms)") for place in front.measured]
+    columns += [Column(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
+    more = rarely_cut(front.trials)
+    columns += [Column(SIZES[name].capitalize()) for name in more]
+    columns += [Column("Policies", "text")]
+    noise = [
+        (title, found)
+        for title, found in ((WITHIN_NOISE, front.ties), (DOMINATED_BY, front.beaten))
+        if any(found.values())
+    ]
+    columns += [Column(title.capitalize(), "text") for title, _ in noise]
+    measured = [_measured(members, goal) for goal in goals]
+    rows = []
+    for index, trial in enumerate(members):
+        role = front.role(trial)
+        label = f"{trial.label} ({role})" if role else trial.label
+        row = [Cell(str(trial.number)), Cell(label), *(cells[index] for cells in measured)]
+        row += [Cell(f"{speedups[index]:.2f}")] if timed else []
+        row += [Cell(_ms(value)) for value in front.elsewhere(trial).values()]
+        row += map(Cell, _sizes(trial, more))
+        row += [Cell(listed(found.get(trial.number, ()))) for _, found in noise]
+        rows.append(row)
+    return Table(columns, rows)
+
+
+def all_trials(front: StudyResult) -> Table:
+    """Every trial in order, with what became of it."""
+    goals = front.goals.goals
+    columns = [Column("Trial"), Column("Student", "text"), Column("State", "text")]
+    columns += [Column(titled(goal)) for goal in goals] + [Column("Why", "sentence")]
+    measured = [_measured(front.trials, goal) for goal in goals]
+    rows = [
+        [
+            Cell(str(trial.number)),
+            Cell(trial.label),
+            Cell(str(trial.state)),
+            *cells,
+            Cell(" ".join(trial.reason.split())),
+        ]
+        for trial, *cells in zip(front.trials, *measured, strict=True)
+    ]
+    return Table(columns, rows)
+
+
+def commands(front: StudyResult) -> dict[str, str]:
+    """Lines that ``export`` the student at the knee of the front, and ``pick`` one by a budget."""
+    if not front.students:
+        return {}
+    best, folder = knee(front).trial, quoted(front.folder)
+    budgets = [(goal.name, _budget(best, goal)) for goal in front.goals.goals]
+    # a budget that leads to the same student, if there is one
+    name, bound = next(
+        (one for one in budgets if pick(front, {one[0]: float(one[1])}).trial is best), budgets[0]
+    )
+    return {
+        "export": f"protege export {folder} --trial {best.number}",
+        "pick": f"protege pick {folder} {quoted(f'{name}={bound}')}",
+    }
+
+
+def notes(front: StudyResult) -> list[str]:
+    """What to know of the errors in the table of the front, and of its students' training."""
+    figures = [(t.number, t.measurements[n]) for t in front.members for n in front.goals.names]
+    floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
+    found = [FLOOR_NOTE.format(share) for share in sorted(floors)]
+    found += [DOMINATED_NOTE] if front.beaten else []
+    graded: dict[str, list[int]] = {}
+    for number, one in figures:
+        if note := grade_note(one):
+            graded.setdefault(note, []).append(number)
+    found += [f"{listed(dict.fromkeys(of))}: latency of {note}." for note, of in graded.items()]
+    return found + [said for said in [unimproved(front.trials)] if said]
+
+
+def _budget(trial: Trial, goal: Goal) -> str:
+    """The trial's value to three digits, rounded so that the trial is within it."""
+    value = trial.measurements[goal.name].value
+    digits = 2 - floor(log10(abs(value))) if value else 0
+    towards = ceil if goal.direction == "minimize" else floor
+    return f"{towards(value * 10**digits) / 10**digits:.{max(0, digits)}f}"
+
+
+def _beside(front: StudyResult) -> str:
+    """What students on the front are, and who is on it beside them."""
+    others = [f"the {front.role(trial)}" for trial in front.members if front.role(trial)]
+    beside = f"; {' and '.join(others)} not counted" if others else ""
+    return f"no trial is better in one goal and no worse in the rest{beside}"
+
+
+def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
+    """What a scatter shows, in words."""
+    best = frame[frame["kind"] == views.FRONT].sort_values("x")
+    says = f"Scatter plot of {len(frame)} trials, {len(best)} of them on the front."
+    if best.empty:
+        return says
+    first, last = (
+        f"{titled(y)} {significant(at.y)} at {titled(x)} {significant(at.x)}"
+        for at in (best.iloc[0], best.iloc[-1])
+    )
+    return f"{says} The front runs from {first} to {last}."
+
+
+def _measured(trials: Sequence[Trial], goal: Goal) -> list[Cell]:
+    """A goal's column: all values to the same decimals, errors too small for them left out."""
+    found = [trial.measurements.get(goal.name) for trial in trials]
+    places = decimals([one.value for one in found if one])
+    cells = []
+    for one in found:
+        spread = f"{one.spread:,.{places}f}" if one else ""
+        shown = any(digit in spread for digit in "123456789")
+        text = f"{one.value:,.{places}f}" if one and isfinite(one.value) else "-"
+        mark = f"({FLOOR})" if one and shown and ERROR_FLOOR in one.details else ""
+        cells.append(Cell(text, spread if shown else "", mark))
+    return cells
+
+
+def _ms(value: float) -> str:
+    return significant(value) if isfinite(value) else "-"
+
+
+def _sizes(trial: Trial, more: Sequence[str]) -> list[str]:
+    own = trial.architecture
+    heads = str(own["num_attention_heads"])
+    if own.get("num_key_value_heads", own["num_attention_heads"]) != own["num_attention_heads"]:
+        heads += f" / {own['num_key_value_heads']} KV"
+    policies = ", ".join(own.get(name, "none") for name in CHOSEN)
+    sizes = [own["num_hidden_layers"], own["hidden_size"], heads, own.get("intermediate_size", "-")]
+    return [*map(str, sizes), *(f"{own.get(name, 0):,}" for name in more), policies]
+
+
+def _teacher_sizes(teacher: Mapping[str, Any]) -> str:
+    own = teacher.get("architecture")
+    if own is None:
+        return "the study recorded nothing of it"
+    named = ("num_decoder_layers", "intermediate_size", *RARELY_CUT[1:])
+    return ", ".join(
+        [
+            own["model_type"],
+            f"{own['num_hidden_layers']} layers of {own['hidden_size']}",
+            f"{own['num_attention_heads']} heads",
+            *(f"{SIZES[name]} {own[name]:,}" for name in named if own.get(name)),
+        ]
+    )
+
+
+def _no_teacher(front: StudyResult) -> str:
+    """Why there is no hypervolume."""
+    key = front.about.get("teacher", {}).get("key")
+    trial = next((trial for trial in front.trials if trial.key == key), None)
+    if trial is None:
+        return "it is measured against the teacher, which has no trial in this study"
+    return f"it is measured against the teacher, whose trial was {trial.state}: {trial.reason}"

@@ -1,0 +1,88 @@
+"""What a report tells of the race, and of whether its rungs can be trusted."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from protege.search.analysis.result import StudyResult
+from protege.search.records.trial import State
+from protege.search.records.wording import significant
+from protege.search.report.figures import LIGHT, layout, style_axes
+from protege.search.report.parts import Cell, Column, Plot, Table, plot
+
+WENT_ON, STOPPED = "Went on", "Stopped"
+
+
+def curves(front: StudyResult) -> pd.DataFrame:
+    """What trained trials were worth at each rung.
+
+    Returns:
+        ``trial``, ``step``, ``value`` and ``became`` (`WENT_ON` or `STOPPED`), in the order of
+        trials and steps; no rows where nobody raced.
+    """
+    rows = [
+        (trial.number, step, value, STOPPED if trial.state is State.STOPPED else WENT_ON)
+        for trial in front.trials
+        if trial is not front.teacher
+        for step, value in sorted(trial.rungs.items())
+    ]
+    return pd.DataFrame(rows, columns=["trial", "step", "value", "became"])
+
+
+def rungs(front: StudyResult) -> Plot | None:
+    """The curves of all trials from rung to rung, if they raced."""
+    frame = curves(front)
+    if frame.empty:
+        return None
+    became = frame.drop_duplicates("trial")["became"].value_counts()
+    stopped, went_on = became.get(STOPPED, 0), became.get(WENT_ON, 0)
+    says = (
+        f"Line plot: what each student is worth at its rungs. {stopped} were stopped before the "
+        f"last step, {frame['step'].max()}; {went_on} went on."
+    )
+    return plot("rungs", "Retention by steps of distillation", says, _drawn(frame))
+
+
+def trust(front: StudyResult) -> Table | None:
+    """How well each rung ranks what a longer distillation ranks, if that was measured."""
+    if front.fidelity is None:
+        return None
+    agreements = front.fidelity.by_rung
+    best = next(iter(agreements.values())).k
+    columns = [Column("Step"), Column("Kendall's tau"), Column("95%", "text")]
+    columns += [Column(f"Shared of the best {best}"), Column("95% of it", "text")]
+    rows = [
+        [
+            Cell(str(step)),
+            Cell(significant(one.kendall)),
+            Cell("{:.2f} to {:.2f}".format(*one.kendall_interval)),
+            Cell(significant(one.overlap)),
+            Cell("{:.2f} to {:.2f}".format(*one.overlap_interval)),
+        ]
+        for step, one in agreements.items()
+    ]
+    return Table(columns, rows)
+
+
+def _drawn(frame: pd.DataFrame) -> go.Figure:
+    figure = go.Figure(layout=layout(360))
+    style_axes(figure)
+    named: set[str] = set()
+    for number, part in frame.groupby("trial"):
+        became = str(part["became"].iloc[0])
+        color = LIGHT.faint if became == STOPPED else LIGHT.accent
+        figure.add_scatter(
+            x=part["step"].tolist(),
+            y=part["value"].tolist(),
+            mode="lines+markers",
+            line={"color": color, "width": 1.2},
+            marker={"color": color, "size": 5},
+            name=became,
+            legendgroup=became,
+            showlegend=became not in named,
+            hovertemplate=f"trial {number}, step %{{x}}: %{{y:.4f}}<extra></extra>",
+        )
+        named.add(became)
+    figure.update_layout(showlegend=True)
+    figure.update_xaxes(title_text="Step")
+    figure.update_yaxes(title_text="Retention")
+    return figure

@@ -1,0 +1,228 @@
+"""What the figures of the report show, as frames: every decision is made here, none in drawing."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
+from math import inf, isfinite, nan
+
+import pandas as pd
+
+from protege.objectives import Measurement
+from protege.objectives.latency import ERROR_FLOOR
+from protege.search.analysis.result import StudyResult
+from protege.search.records.goals import Goal
+from protege.search.records.plain import plotted
+from protege.search.records.trial import State, Trial
+from protege.search.records.wording import (
+    AS_CUT,
+    CHOSEN,
+    DOMINATED_BY,
+    FLOOR,
+    SIZES,
+    grade_note,
+    listed,
+    significant,
+    titled,
+)
+
+FRONT, DOMINATED, OVER = "Front", "Dominated", "Over a limit"
+STOPPED = "Stopped at a rung"
+TEACHER, NAIVE = "Teacher", "Naive half (every k-th layer, first units)"
+
+TRIAL = Goal("trial", "", "minimize", None, "")
+"""The axis that a single goal is drawn over; early is better, so that steps are the best so far."""
+
+HOUSEKEEPING = {
+    "ratio_to_teacher",
+    "clock",
+    "pairs",
+    "processes",
+    "cold_ms",
+    "steps",
+    "best_step",
+    "low",
+    "high",
+    "measured_error_ms",
+    ERROR_FLOOR,
+}
+"""Details of measurements that say how they were made; hovers leave them out."""
+
+HOVER_LINES = (
+    ("num_hidden_layers", "num_decoder_layers", "hidden_size"),
+    ("num_attention_heads", "num_key_value_heads", "intermediate_size"),
+    ("num_experts", "moe_intermediate_size", "vocab_size"),
+    CHOSEN,
+)
+"""What of a student stands on one line of a hover."""
+
+INDENT = "\N{NO-BREAK SPACE}" * 4
+"""Sets off the details of a figure in a hover."""
+
+APART = (0.07, 0.05)
+"""Two labels nearer than these shares of a plot's width and height would overlap."""
+
+
+def pairs(goals: Sequence[Goal]) -> list[tuple[Goal, Goal]]:
+    """The goals to draw against each other, x before y.
+
+    What is minimised against what is maximised; any two where all go the same way; a single goal
+    against the number of the trial.
+    """
+    least = [goal for goal in goals if goal.direction == "minimize"]
+    most = [goal for goal in goals if goal.direction == "maximize"]
+    if len(goals) == 1:
+        return [(TRIAL, goals[0])]
+    return list(product(least, most)) or list(combinations(goals, 2))
+
+
+def points(front: StudyResult, x: Goal, y: Goal) -> pd.DataFrame:
+    """The trials that have a value on both axes, in order.
+
+    Returns:
+        ``trial``, ``x``, ``x_spread``, ``y``, ``y_spread``, ``kind`` (`FRONT`, `DOMINATED`, `OVER`
+        or `STOPPED`), ``role`` (`TEACHER`, `NAIVE` or empty), ``hover`` (a text of HTML lines),
+        ``step`` (no trial within the limits is better on both axes) and ``labelled`` (on the
+        front, with room for its number).
+    """
+    members = {trial.number for trial in front.members}
+    rows = []
+    for trial in front.trials:
+        places = (*_place(trial, x), *_place(trial, y))
+        if all(map(isfinite, places)):
+            role = _role(front, trial)
+            kind = _kind(front, trial, members)
+            rows.append((trial.number, *places, kind, role, _hover(front, trial)))
+    columns = ["trial", "x", "x_spread", "y", "y_spread", "kind", "role", "hover"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["step"] = frame.index.isin(_steps(frame, x, y))
+    frame["labelled"] = frame.index.isin(_with_room(frame))
+    return frame
+
+
+def progress(front: StudyResult) -> pd.DataFrame:
+    """The ``hypervolume`` after each ``trial``; no rows where the teacher has no values."""
+    if front.teacher is None:
+        return pd.DataFrame(columns=["trial", "hypervolume"])
+    rows = []
+    best: list[Trial] = []
+    volume = 0.0
+    for trial in front.trials:
+        # a prefix is dominated by what its front dominates, and only who joins the front moves it
+        joined = front.goals.front([*best, trial])
+        if trial in joined:
+            best, volume = joined, front.goals.hypervolume(joined, front.teacher)
+        rows.append((trial.number, volume))
+    return pd.DataFrame(rows, columns=["trial", "hypervolume"])
+
+
+def sizes(front: StudyResult, x: Goal) -> pd.DataFrame:
+    """What the complete trials are made of, ordered by one goal.
+
+    Returns:
+        ``trial``, ``x``, ``on_front``, and those of `SIZES` in which trials differ; heads are left
+        out where they follow from the hidden size.
+    """
+    members = {trial.number for trial in front.members}
+    done = [trial for trial in front.trials if trial.state is State.COMPLETE]
+    rows = [
+        {"trial": t.number, "x": _place(t, x)[0], "on_front": t.number in members}
+        | {name: t.architecture.get(name) for name in SIZES}
+        for t in done
+    ]
+    frame = pd.DataFrame(rows, columns=["trial", "x", "on_front", *SIZES])
+    kept = [n for n in SIZES if len(frame[n].unique()) > 1 and not _follows(frame, n)]
+    return frame[["trial", "x", "on_front", *kept]].sort_values("x", ignore_index=True)
+
+
+def times(seconds: Mapping[str, float]) -> pd.DataFrame:
+    """``phase``, ``seconds`` and ``share`` of all, the longest phase first."""
+    frame = pd.DataFrame(list(seconds.items()), columns=["phase", "seconds"])
+    frame["share"] = frame["seconds"] / (frame["seconds"].sum() or 1.0)
+    return frame.sort_values("seconds", ascending=False, ignore_index=True)
+
+
+def _place(trial: Trial, goal: Goal) -> tuple[float, float]:
+    """The trial's value and spread on an axis; not a number where it was not measured."""
+    if goal is TRIAL:
+        return trial.number, 0.0
+    found = trial.measurements.get(goal.name)
+    return (found.value, found.spread) if found else (nan, nan)
+
+
+def _kind(front: StudyResult, trial: Trial, members: set[int]) -> str:
+    if trial.number in members:
+        return FRONT
+    if trial.state is State.STOPPED:
+        return STOPPED
+    return DOMINATED if front.goals.feasible(trial) else OVER
+
+
+def _role(front: StudyResult, trial: Trial) -> str:
+    if front.teacher and trial.number == front.teacher.number:
+        return TEACHER
+    return NAIVE if trial.key == front.about.get("naive") else ""
+
+
+def _hover(front: StudyResult, trial: Trial) -> str:
+    """The student's label, sizes, policies and measurements, a line each."""
+    own = trial.architecture
+    lines = [
+        " · ".join(f"{SIZES[name]} {own[name]}" for name in group if name in own)
+        for group in HOVER_LINES
+    ]
+    for goal in front.goals.goals:
+        found = trial.measurements.get(goal.name)
+        if found is not None:
+            note = grade_note(found)
+            lines += [f"{titled(goal)}: {_reading(found)}", _details(found)]
+            lines += [INDENT + note] if note else []
+    above = front.beaten.get(trial.number)
+    lines += [f"{DOMINATED_BY} {listed(above)}"] if above else []
+    lines += [f"Training: {AS_CUT}"] if trial.best_step == 0 else []
+    text = [plotted(line, keep=INDENT) for line in lines if line]
+    return "<br>".join([f"<b>{plotted(trial.label)}</b>", *text])
+
+
+def _reading(found: Measurement) -> str:
+    exact = found.spread <= 1e-9 * abs(found.value)
+    floor = f" ({FLOOR})" if ERROR_FLOOR in found.details else ""
+    error = f" ± {significant(found.spread, 2)}{floor}"
+    return significant(found.value) + ("" if exact else error)
+
+
+def _details(found: Measurement) -> str:
+    """The first three details that say more than the value does, set off by spaces."""
+    words = [
+        f"{name.replace('_', ' ')} {value if isinstance(value, str) else significant(value)}"
+        for name, value in found.details.items()
+        if name not in HOUSEKEEPING and value != found.value
+    ]
+    return INDENT + ", ".join(words[:3]) if words else ""
+
+
+def _steps(frame: pd.DataFrame, x: Goal, y: Goal) -> "pd.Index[int]":
+    """The rows within the limits that no other such row is better than on both axes."""
+    within = frame[~frame["kind"].isin([OVER, STOPPED])]
+    costs = pd.DataFrame({"x": within["x"] * x.sign, "y": within["y"] * y.sign})
+    costs = costs.sort_values(["x", "y"])
+    return costs.index[costs["y"] < costs["y"].cummin().shift(fill_value=inf)]
+
+
+def _with_room(frame: pd.DataFrame) -> list[int]:
+    """The rows on the front whose labels keep `APART`, taken from left to right."""
+    places = frame[["x", "y"]]
+    shares = (places - places.min()) / (places.max() - places.min()).replace(0, 1)
+    ordered = shares[frame["kind"] == FRONT].sort_values("x")
+    taken: list[tuple[int, float, float]] = []
+    for index, x, y in zip(ordered.index, ordered["x"], ordered["y"], strict=True):
+        if all(abs(x - left) > APART[0] or abs(y - low) > APART[1] for _, left, low in taken):
+            taken.append((index, x, y))
+    return [index for index, _, _ in taken]
+
+
+def _follows(frame: pd.DataFrame, name: str) -> bool:
+    """Whether heads are in a fixed proportion to what comes before them."""
+    leaders = {
+        "num_attention_heads": ["hidden_size"],
+        "num_key_value_heads": ["hidden_size", "num_attention_heads"],
+    }
+    return any(len((frame[name] / frame[lead]).unique()) == 1 for lead in leaders.get(name, ()))

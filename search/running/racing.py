@@ -1,0 +1,131 @@
+"""Decide at each rung whether a candidate trains on, by what other candidates reached there."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from protege.objectives import Measurement, Stopwatch
+from protege.search.records.goals import Points, exclusive, ranks
+from protege.search.study.ledger import Ledger
+from protege.spaces.errors import BadInput
+
+# Exclusive volumes are differences of volumes of about 1: what is closer than this is equal.
+ROUNDING = 1e-9
+
+
+class Decision(StrEnum):
+    """What becomes of a candidate at a rung."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Race:
+    """How hard candidates compete at each rung.
+
+    Attributes:
+        eta: Of so many candidates at a rung one goes on; a front larger than that goes on whole.
+        min_records: With fewer others at a rung everyone goes on.
+
+    Raises:
+        BadInput: `eta` is not above 1, or `min_records` is below 1.
+    """
+
+    eta: float = 3.0
+    min_records: int = 4
+
+    def __post_init__(self) -> None:
+        if not 1 < self.eta < math.inf:
+            raise BadInput(
+                f"eta={self.eta!r}: one in eta goes on; give a number above 1, such as 3"
+            )
+        if self.min_records < 1:
+            raise BadInput(
+                f"min_records={self.min_records!r}: nothing to compare with; give 1 or more"
+            )
+
+
+def decide(records: npt.ArrayLike, new: npt.ArrayLike, race: Race) -> Decision:
+    """Whether a candidate goes on from a rung.
+
+    Asynchronous successive halving (ASHA, Li et al., arXiv 1810.05934) by non-dominated rank (as
+    in Schmucker et al., arXiv 2106.12639): it stops if at least one in `race.eta` of the records
+    is strictly better. Better is a lower rank among all of them and itself, or the same rank and
+    a larger exclusive hypervolume within it. What nothing dominates always goes on.
+
+    Args:
+        records: ``(n, goals)``, what other candidates reached at this rung, in any order and unit,
+            all to be minimised. One that is not finite is ignored.
+        new: ``(goals,)``, what this one reached. It stops if it is not finite.
+        race: How hard they compete.
+
+    Raises:
+        BadInput: Records and candidate do not have the same goals.
+    """
+    reached, own = np.asarray(records, dtype=float), np.asarray(new, dtype=float)
+    reached = reached if reached.size else np.empty((0, own.size))
+    if own.ndim != 1 or not own.size or reached.shape[1:] != own.shape:
+        raise BadInput(
+            f"records {reached.shape} and candidate {own.shape}: "
+            "expected (n, goals) and (goals,) of the same goals"
+        )
+    if not np.isfinite(own).all():
+        return Decision.STOP
+    others = reached[np.isfinite(reached).all(axis=1)]
+    if len(others) < race.min_records:
+        return Decision.CONTINUE
+    better = _better(np.vstack([others, own]))
+    return Decision.STOP if better >= math.ceil(len(others) / race.eta) else Decision.CONTINUE
+
+
+def _better(points: Points) -> int:
+    """How many points are strictly better than the last one; none if it is on the front."""
+    rank = ranks(points)
+    own = rank[-1]
+    if own == 0:
+        return 0
+    volumes = exclusive(points[rank == own])
+    return int((rank < own).sum() + (volumes > volumes[-1] + ROUNDING).sum())
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Compares one candidate with all that were at the same rung, at equal steps only.
+
+    Attributes:
+        race: When it is stopped.
+        ledger: Where figures at rungs are stored, before they are compared.
+        number: The candidate's trial.
+        stopwatch: Where the time is booked.
+        never_stops: Whether it goes on whatever it is worth, as baselines do: others are compared
+            with what they reach.
+    """
+
+    race: Race
+    ledger: Ledger
+    number: int
+    stopwatch: Stopwatch
+    never_stops: bool = False
+
+    def reached(self, step: int, measurements: Mapping[str, Measurement]) -> None:
+        """Store what the candidate is worth at a rung: others are compared with it from now on."""
+        with self.stopwatch.phase("race"):
+            self.ledger.note(self.number, step, self._values(measurements))
+
+    def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
+        """Whether the candidate is trained on beyond a rung."""
+        goals = self.ledger.goals.goals
+        with self.stopwatch.phase("race"):
+            signs = np.array([goal.sign for goal in goals])
+            others = np.array(self.ledger.others(self.number, step), dtype=float)
+            own = np.array(self._values(measurements))
+            found = decide(others.reshape(-1, len(signs)) * signs, own * signs, self.race)
+        return self.never_stops or found is Decision.CONTINUE
+
+    def _values(self, measurements: Mapping[str, Measurement]) -> list[float]:
+        return [measurements[name].value for name in self.ledger.goals.names]

@@ -1,0 +1,1 @@
+"""Where a study is stored: URLs, files, locks, and the run folder that belongs to it."""

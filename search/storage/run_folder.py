@@ -1,0 +1,320 @@
+"""The folder of a run: made by protege, marked as its own, and bound to one study.
+
+Everything that protege writes of a run, and all that it ever removes, lies in this folder. The
+folder has a marker file. Its random id is stored in the study too, so that neither another study of
+the same name nor a folder with the same layout is taken for the run.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from protege.search.storage.claim import LOCK, claim_file
+from protege.search.storage.explaining import undamaged
+from protege.search.storage.format import check_format, written_by
+from protege.search.storage.locating import database_path, is_url, url_of_file
+from protege.spaces import BadInput
+from protege.spaces.files.atomic import atomic, is_scratch_of, raise_if_full, write_text
+from protege.spaces.files.hashing import digest
+
+RUNS = Path("runs")
+"""The folder of all runs, in the working directory or beside a database."""
+
+MARKER = "protege-run.json"
+
+DATABASE = "study.db"
+"""The study in a run folder, where it was given no storage of its own."""
+
+_LONGEST = 200
+"""Bytes of a folder's name; file systems take 255, and scratch files have longer names."""
+
+_PLAIN = frozenset("_,+=@()")
+"""What stands for itself in the name of a folder, beside letters and digits."""
+
+_INSIDE = frozenset(" -.")
+"""What does so but at either end, where it would hide a folder or be taken for an option."""
+
+
+def folder_name(name: str) -> str:
+    """Return a name for a folder, another one for each name of a study.
+
+    Whatever is neither a letter nor a digit nor harmless is percent-encoded. So is a dot, a hyphen
+    or a space at either end: the name is never hidden, an option, or a way up.
+    """
+    last = len(name) - 1
+    found = "".join(
+        one if _is_plain(one) or (one in _INSIDE and 0 < at < last) else _encoded(one)
+        for at, one in enumerate(name)
+    )
+    if len(found.encode()) <= _LONGEST:
+        return found
+    cut = found.encode()[: _LONGEST - 20].decode(errors="ignore")
+    return f"{cut}-{digest(name.encode(errors='surrogatepass'))}"
+
+
+def default_folder(name: str, database: Path | None) -> Path:
+    """Return the run folder of a study that was given none.
+
+    It is ``runs/<name>``: beside the database where that is a file, or in the working directory. A
+    database may lie in that folder itself, as it does by default.
+    """
+    own = RUNS / folder_name(name)
+    if database is None:
+        return own
+    beside = database.parent
+    return beside if beside.parts[-2:] == own.parts else beside / own
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What the marker file of a run folder says.
+
+    Attributes:
+        study: The name of the study.
+        run: The id that the study has too; empty until the study is there.
+        database: The file with the study, relative to the folder; empty for a server.
+    """
+
+    study: str
+    run: str = ""
+    database: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> "Marker | None":
+        """Read the marker of a folder, or return None if there is none.
+
+        Raises:
+            BadInput: The marker is damaged, or of another format.
+        """
+        path = folder / MARKER
+        try:
+            text = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        with undamaged(str(path), "restore a copy of it, or move the folder away"):
+            stored = dict(json.loads(text))
+            check_format(stored, str(folder))
+            found = {name: stored[name] for name in ("study", "run", "database")}
+            if not all(isinstance(value, str) for value in found.values()):
+                raise TypeError(f"expected texts, found {found}")
+        return cls(**found)
+
+    def text(self) -> str:
+        """Return the content of the marker file."""
+        return json.dumps({**written_by(), **asdict(self)}, indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is, as far as a folder, a file or a URL says.
+
+    Attributes:
+        storage: The storage.
+        study: The name of the study; empty if it is not said.
+        folder: The run folder, or None if it is not said.
+    """
+
+    storage: str
+    study: str = ""
+    folder: Path | None = None
+
+
+def is_run(word: str) -> bool:
+    """Tell whether a word of a command line is a run folder."""
+    return any((Path(word) / name).is_file() for name in (MARKER, DATABASE))
+
+
+def located(run: str | Path) -> Place:
+    """Return where a run is: given its folder, the file or the URL of its storage.
+
+    Raises:
+        BadInput: It is the folder of a study that is on a server.
+    """
+    if isinstance(run, str) and is_url(run):
+        return Place(run)
+    path = Path(run).expanduser()
+    if not path.is_dir():
+        return Place(url_of_file(path))
+    marker = Marker.read(path)
+    if marker is None:
+        return Place(url_of_file(path / DATABASE), "", path)
+    if not marker.database:
+        raise BadInput(
+            f"{path}: its study {marker.study!r} is on a server; give the URL of the storage, or "
+            "the study file"
+        )
+    database = Path(os.path.normpath(path.resolve() / marker.database))
+    return Place(url_of_file(database), marker.study, path)
+
+
+def found_folder(place: Place, name: str, run: str, recorded: str) -> Path:
+    """Return the run folder of a study: the first place with a folder that is marked as its own.
+
+    Args:
+        place: Where the study was read from.
+        name: The study.
+        run: Its id.
+        recorded: The folder that it recorded itself, on whatever machine that was.
+
+    Returns:
+        The folder; ``runs/<name>`` in the working directory if there is none.
+    """
+    database = database_path(place.storage)
+    beside = database.parent if database else Path()
+    candidates = [
+        *([place.folder] if place.folder else []),
+        beside / recorded,
+        beside,
+        default_folder(name, database),
+    ]
+    own = (path for path in candidates if RunFolder(path, name).is_of(run))
+    return next(own, default_folder(name, None))
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one study's run.
+
+    Attributes:
+        path: The folder.
+        study: The name of the study.
+        database: The file with the study, or None for a server.
+    """
+
+    path: Path
+    study: str
+    database: Path | None = None
+
+    def check(self, run: str = "") -> Marker | None:
+        """Return the marker, or None if there is none and the folder may be claimed.
+
+        Args:
+            run: The id of the study, if it is known.
+
+        Raises:
+            BadInput: The folder is another study's, or has something in it and no marker.
+        """
+        found = Marker.read(self.path)
+        if found is None:
+            self._check_is_empty()
+            return None
+        if found.study != self.study:
+            raise BadInput(
+                f"{self.path}: the run folder of study {found.study!r}, not of {self.study!r}; "
+                "give this study another folder"
+            )
+        if run and found.run and found.run != run:
+            raise BadInput(
+                f"{self.path}: the run folder of another study {self.study!r} (run "
+                f"{found.run[:8]}, here it is {run[:8]}); move the folder away, or give this study "
+                "another folder or name"
+            )
+        return found
+
+    def claim(self) -> None:
+        """Make the folder and mark it, unless it is marked.
+
+        Raises:
+            BadInput: The folder is another study's, or has something in it and no marker.
+        """
+        if self.check() is None:
+            self._mark(Marker(self.study, "", self._way_to_database()))
+            self.check()  # another process may have been faster
+
+    def bind(self, run: str) -> bool:
+        """Mark the folder as that of the study with this id.
+
+        Returns:
+            Whether the folder was new.
+
+        Raises:
+            BadInput: The folder is another study's, or has something in it and no marker.
+        """
+        found = self.check(run)
+        wanted = Marker(self.study, run, self._way_to_database())
+        if found is None:
+            self._mark(wanted)
+            self.check(run)
+        elif found != wanted:
+            write_text(self.path / MARKER, wanted.text())
+        return found is None or not found.run
+
+    def require(self, run: str) -> None:
+        """Make sure that the folder is still there, and still the study's.
+
+        Raises:
+            BadInput: It was removed, moved or replaced.
+        """
+        found = Marker.read(self.path)
+        if found is None or found.run != run:
+            raise BadInput(
+                f"{self.path}: the run folder of study {self.study!r} was removed or replaced "
+                "meanwhile; bring it back, or run the study again to begin a new one"
+            )
+
+    def is_of(self, run: str) -> bool:
+        """Tell whether the folder is there and of the study with this id."""
+        with suppress(BadInput):
+            found = Marker.read(self.path)
+            return found is not None and bool(run) and found.run == run
+        return False
+
+    def _check_is_empty(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise BadInput(f"{self.path}: not a folder; give the study another one")
+        found = {one.name for one in self.path.iterdir()} if self.path.is_dir() else set()
+        others = sorted(
+            name for name in found - {*self._own_names()} if not is_scratch_of(name, MARKER)
+        )
+        if others:
+            raise BadInput(
+                f"{self.path}: not empty (it has {others[0]!r}) and not a run folder of protege; "
+                f"give study {self.study!r} a new folder, Search(folder=...)"
+            )
+
+    def _own_names(self) -> Iterator[str]:
+        """Yield the names of files that may be in the folder before it is marked."""
+        yield LOCK
+        if self.database and self.database.parent.resolve() == self.path.resolve():
+            name = self.database.name
+            yield from (f"{name}{end}" for end in ("", "-journal", "-wal", "-shm", ".lock"))
+            yield claim_file(self.database, self.study)
+
+    def _mark(self, marker: Marker) -> None:
+        """Write the marker of a folder that has none; of two processes the first one does."""
+        path = self.path / MARKER
+        scratch = atomic(path).scratch
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.write_text(marker.text(), encoding="utf-8")
+            self._name_as_marker(scratch, path)
+        except OSError as error:
+            raise_if_full(path, error)
+            raise
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    @staticmethod
+    def _name_as_marker(scratch: Path, path: Path) -> None:
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            scratch.replace(path)
+
+    def _way_to_database(self) -> str:
+        if self.database is None:
+            return ""
+        return os.path.relpath(self.database.resolve(), self.path.resolve())
+
+
+def _is_plain(character: str) -> bool:
+    return character.isalnum() or character in _PLAIN
+
+
+def _encoded(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode(errors="surrogatepass"))

@@ -1,0 +1,264 @@
+"""Open the storage of a study, read it, and explain what is wrong with it."""
+
+import json
+import os
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import optuna
+import sqlalchemy
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.pool import NullPool
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_message,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+    wait_incrementing,
+)
+
+from protege.search.progress import complain
+from protege.search.storage.explaining import explained, is_away, reached, shown_storage, undamaged
+from protege.search.storage.locating import JOURNAL, database_path, parsed_url, shown
+from protege.spaces import BadInput
+
+Result = TypeVar("Result")
+
+_MADE = "(?s).*(already exists|UNIQUE|duplicate key)"
+"""What a server says of a table that somebody else has made meanwhile."""
+
+ATTEMPTS = 8
+"""So often tables are looked for while somebody else makes them."""
+
+PATIENCE_S = 300.0
+"""How long a server may be away in the midst of a study."""
+
+WAITS_S = 60.0
+"""How long SQLite waits for a reader (the dashboard) that holds the file for a moment."""
+
+_NO_STUDY = "no study there; expected a study.db or the run folder it is in"
+
+StoredStudy = Study
+"""An Optuna study, for modules that only pass it on."""
+
+
+def read_study(storage: str | Path, name: str | None = None) -> Study:
+    """Open a study that exists, for reading; nothing is written, not even tables.
+
+    Raises:
+        BadInput: There is no storage, it cannot be read, there is no study in it, or more than one
+            and no name.
+    """
+    path, shown = database_path(storage), shown_storage(storage)
+    if path is not None and not path.is_file():
+        raise BadInput(f"{path}: {_NO_STUDY}")
+    with calm(), explained(storage):
+        opened = _opened_to_read(storage)
+        names = optuna.get_all_study_names(opened)
+        if name is None and len(names) != 1:
+            advice = "; name one of them, or give its run folder" if names else ""
+            raise BadInput(
+                f"{shown}: expected one study, found {len(names)}: {', '.join(names)}{advice}"
+            )
+        if name is not None and name not in names:
+            raise BadInput(f"{shown}: no study {name!r}; it has: {', '.join(names)}")
+        return optuna.load_study(study_name=name or names[0], storage=opened)
+
+
+def open_storage(storage: str | Path) -> BaseStorage:
+    """Open a storage to write to; a file that does not exist yet is made.
+
+    Raises:
+        BadInput: The text is not a storage URL, the file is no storage, the server does not
+            answer, or its driver is not installed.
+    """
+    path = database_path(storage)
+    with explained(storage):
+        if path is None:
+            url = server_url(storage)
+            with reached(url):
+                return _tables(*_server(url))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if parsed_url(storage).drivername == JOURNAL:
+            mend(path)
+            return _journal(path)
+        return _tables(*_sqlite(path, "rwc"))
+
+
+def _opened_to_read(storage: str | Path) -> BaseStorage:
+    path = database_path(storage)
+    if path is None:
+        url = server_url(storage)
+        with reached(url):
+            return _tables_to_read(*_server(url), shown(url))
+    if parsed_url(storage).drivername == JOURNAL:
+        return _journal(path)
+    # a database that cannot be written is opened such that SQLite does not try to
+    return _tables_to_read(*_sqlite(path, "rw" if os.access(path, os.W_OK) else "ro"), str(path))
+
+
+def _journal(path: Path) -> JournalStorage:
+    with undamaged(str(path), "cut the journal off before the first line that is not whole JSON"):
+        return JournalStorage(JournalFileBackend(str(path)))
+
+
+def mend(path: Path) -> None:
+    """Remove what a killed process has written of a last line, so that the next one begins anew.
+
+    Optuna reads over such a line, and then appends to it: from there on nothing can be read. What
+    it said was never done as far as anybody knows. A last line that lacks its end alone is kept.
+
+    Args:
+        path: The journal; one that does not exist, or is whole, is left as it is.
+    """
+    if not path.is_file() or not _rest(path):
+        return
+    lock = JournalFileSymlinkLock(str(path))  # others append to it under this lock
+    lock.acquire()
+    try:
+        rest = _rest(path)
+        with path.open("r+b") as file:
+            if _is_whole(rest):
+                file.seek(0, 2)
+                file.write(b"\n")
+            else:
+                file.truncate(path.stat().st_size - len(rest))
+    finally:
+        lock.release()
+
+
+def _rest(path: Path) -> bytes:
+    """Return what is behind the last end of a line."""
+    found = b""
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        at = file.tell()
+        while at and b"\n" not in found:
+            start = max(0, at - 65_536)
+            file.seek(start)
+            found, at = file.read(at - start) + found, start
+    return found.rpartition(b"\n")[2]
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _sqlite(path: Path, mode: str) -> tuple[str, dict[str, Any]]:
+    """Return what `RDBStorage` opens a file with.
+
+    The path does not go through the URL: SQLAlchemy and Optuna read ``?``, ``%`` and ``{`` in it.
+    """
+    file = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
+    connect = partial(sqlite3.connect, file, timeout=WAITS_S, check_same_thread=False, uri=True)
+    # no pool: a reader would keep its files open
+    options = {"creator": connect, "hide_parameters": True, "poolclass": NullPool}
+    return "sqlite:///study.db", options
+
+
+def _server(url: URL) -> tuple[str, dict[str, Any]]:
+    """Return what `RDBStorage` reaches a server with."""
+    text = url.render_as_string(hide_password=False)
+    # Optuna formats the text; no pool: a study asks for little, and a lost connection is not kept
+    options = {"poolclass": NullPool, "hide_parameters": True}
+    return text.replace("{", "{{").replace("}", "}}"), options
+
+
+def _tables(url: str, options: dict[str, Any]) -> RDBStorage:
+    """Open the tables of a storage, made if there are none."""
+    # somebody else, a reader perhaps, makes them at the same moment, one after another
+    patient = Retrying(
+        retry=retry_if_exception_type((IntegrityError, OperationalError, ProgrammingError))
+        & retry_if_exception_message(match=_MADE),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait_incrementing(start=0.1, increment=0.1),
+        reraise=True,
+    )
+    return patient(RDBStorage, url, engine_kwargs=options)
+
+
+def _tables_to_read(url: str, options: dict[str, Any], shown: str) -> RDBStorage:
+    """Open the tables of a storage that has them.
+
+    Raises:
+        BadInput: It has none: reading must not make them in a database of something else.
+    """
+    engine = sqlalchemy.create_engine(url.replace("{{", "{").replace("}}", "}"), **options)
+    try:
+        if not sqlalchemy.inspect(engine).has_table("studies"):
+            raise BadInput(f"{shown}: {_NO_STUDY}")
+    finally:
+        engine.dispose()
+    return RDBStorage(url, engine_kwargs=options, skip_table_creation=True)
+
+
+def server_url(storage: str | Path) -> URL:
+    """Return the URL of a server, with the driver that protege installs."""
+    url = parsed_url(storage)
+    # by default SQLAlchemy takes psycopg2
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
+def insist(
+    operation: Callable[[], Result],
+    patience_s: float = PATIENCE_S,
+    away: Callable[[Exception], bool] = is_away,
+    what: str = "the storage",
+) -> Result:
+    """Do what can be done twice, again and again while a server is away.
+
+    Args:
+        operation: What to do.
+        patience_s: For how long it is tried.
+        away: Whether an error means that the server is away.
+        what: Is away, as a person is told.
+
+    Returns:
+        What came of it. If it did not come to that, the last error is raised as it is.
+    """
+
+    def tell(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            complain(f"protege: {what} is away, trying again for {patience_s:g} s")
+
+    patient = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, Exception) and away(error)),
+        stop=stop_after_delay(patience_s),
+        wait=wait_exponential(multiplier=0.1, max=5.0),
+        before_sleep=tell,
+        reraise=True,
+    )
+    return patient(operation)
+
+
+def asked_for(study: Study) -> set[str]:
+    """Keys of the architectures asked for so far, told or not."""
+    trials: Sequence[FrozenTrial] = study.get_trials(deepcopy=False)
+    return {t.user_attrs["key"] for t in trials if "key" in t.user_attrs}
+
+
+@contextmanager
+def calm() -> Iterator[None]:
+    """Without Optuna's notes on what it calls experimental, and its log of every trial."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield

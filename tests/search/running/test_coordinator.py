@@ -1,0 +1,147 @@
+"""The first candidates are looked at as they are cut, before any of them is trained."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protege.objectives import Candidate, Memory, Retention, Rung
+from protege.objectives.distillation.training import Training
+from protege.search import Front, Search, State
+from protege.search.running import coordinator
+from protege.search.running.racing import Decision, Race, decide
+from protege.search.storage.storage import read_study
+from protege.spaces import Teacher
+from tests.search.toys import WIDE, retention, toy
+
+HARD = Race(eta=4.0, min_records=1)
+
+
+def made(folder: Path, teacher: Teacher, **changes: Any) -> Search:
+    """A search whose candidates race hard."""
+    given: dict[str, Any] = {"objectives": [Memory(), retention(steps=9)], "race": HARD}
+    return toy(folder, teacher=teacher, space=WIDE, **(given | changes))
+
+
+def looked_at(folder: Path) -> list[int]:
+    """The trials with figures at the first rung."""
+    trials = read_study(f"sqlite:///{folder}/study.db").trials
+    return [trial.number for trial in trials if "rung:0" in trial.user_attrs]
+
+
+def asked(folder: Path) -> int:
+    """How many candidates were asked for."""
+    trials = read_study(f"sqlite:///{folder}/study.db").trials
+    return sum("key" in trial.user_attrs for trial in trials)
+
+
+class Killed(BaseException):
+    """The process is killed."""
+
+
+def dies(search: Search, *, in_training: int) -> None:
+    """Run, and end at the first step of so many-th training."""
+    learn = Training._learn
+    left = [in_training]
+
+    def learning(self: Training, parts: Any, watches: Any) -> None:
+        left[0] -= not self.losses
+        if not left[0]:
+            raise Killed
+        learn(self, parts, watches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "_learn", learning)
+        with pytest.raises(Killed):
+            search.run(trials=12)
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every student that is cut, by the key of its architecture."""
+    found: list[str] = []
+    student = Teacher.student
+
+    def noted(self: Teacher, architecture: Any, *rest: Any, **named: Any) -> Any:
+        found.append(architecture.key())
+        return student(self, architecture, *rest, **named)
+
+    monkeypatch.setattr(Teacher, "student", noted)
+    return found
+
+
+def test_ten_are_looked_at_before_any_is_trained(folder: Path, teacher: Teacher) -> None:
+    dies(made(folder, teacher), in_training=1)
+    assert looked_at(folder) == [*range(10)]
+
+
+def test_nobody_is_looked_at_whom_nobody_asked_for(folder: Path, teacher: Teacher) -> None:
+    made(folder, teacher).run(trials=4)
+    assert asked(folder) == 4
+
+
+def test_each_of_the_first_is_judged_by_all_others_that_were_looked_at(
+    folder: Path, teacher: Teacher
+) -> None:
+    trials = made(folder, teacher).run(trials=10).trials
+    goals = np.array([[t.measurements["memory_mb"].value, -t.rungs[0]] for t in trials])
+    for trial in trials[2:]:
+        others = np.delete(goals, trial.number, axis=0)
+        beaten = decide(others, goals[trial.number], HARD) is Decision.STOP
+        assert beaten == (trial.state is State.STOPPED and trial.stopped_at == 0)
+    assert any(trial.stopped_at == 0 for trial in trials)
+
+
+def test_students_are_cut_once(folder: Path, teacher: Teacher, cut: list[str]) -> None:
+    front = made(folder, teacher).run(trials=12)
+    students = [trial.key for trial in front.trials if trial is not front.teacher]
+    assert sorted(key for key in cut if key in students) == sorted(students)
+
+
+def test_no_more_are_held_than_memory_is_set_aside_for(
+    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "HELD_BYTES", 1)
+    dies(made(folder, teacher), in_training=1)
+    assert looked_at(folder) == [0, 1]
+    assert len(made(folder, teacher).run(trials=12).trials) == 12
+
+
+def test_no_student_is_looked_at_ahead_without_a_race(folder: Path, teacher: Teacher) -> None:
+    search = made(folder, teacher, race=None)
+    dies(search, in_training=1)
+    assert asked(folder) == 2
+
+
+def test_a_study_that_dies_after_the_look_comes_out_as_one_that_did_not(
+    folder: Path, teacher: Teacher, tmp_path: Path
+) -> None:
+    whole = made(tmp_path / "whole", teacher).run(trials=10)
+    dies(made(folder, teacher), in_training=2)
+    parts = made(folder, teacher).run(trials=10)
+    assert told(parts) == told(whole)
+
+
+def told(front: Front) -> list[tuple[Any, ...]]:
+    return [(t.number, t.key, t.state, t.rungs, t.measurements) for t in front.trials]
+
+
+def test_a_student_that_cannot_be_looked_at_fails_alone(
+    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = made(folder, teacher)
+    naive = search.space.baselines[1]
+    rungs = Retention.rungs
+
+    def broken(self: Retention, candidate: Candidate) -> Iterator[Rung]:
+        if candidate.architecture == naive:
+            raise RuntimeError("out of memory")
+        return rungs(self, candidate)
+
+    monkeypatch.setattr(Retention, "rungs", broken)
+    trials = search.run(trials=10).trials
+    assert len(trials) == 10
+    assert [t.number for t in trials if t.state is State.FAILED] == [1]
+    assert trials[1].reason == "RuntimeError: out of memory"

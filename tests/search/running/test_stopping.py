@@ -1,0 +1,371 @@
+"""When a study ends, and how it is left."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protege.objectives import Memory
+from protege.search import Front, Search, Trial
+from protege.search.cli.main import guarded
+from protege.search.engines.engine import Done
+from protege.search.engines.evaluating import Evaluation
+from protege.search.engines.worker import Worker
+from protege.search.progress import complain, say
+from protege.search.running import stopping
+from protege.search.running.coordinator import Coordinator
+from protege.search.running.stopping import (
+    ASKED_TO_LEAVE,
+    GAIN,
+    Interrupted,
+    Stopping,
+    exit_code,
+    interruptible,
+    leaving,
+    without_gain,
+)
+from protege.search.storage.storage import read_study
+from protege.search.study.ledger import Ledger
+from protege.spaces import Architecture, BadInput, Ends, First, Teacher
+from tests.search.toys import NARROW, PLAIN, WIDE, retention, toy
+from tests.study_files import write_study
+
+volumes = st.lists(st.floats(0, 1), max_size=12)
+
+
+@given(volumes)
+def test_gain_is_counted_from_the_best_before(found: list[float]) -> None:
+    best, last = 0.0, 0
+    for number, volume in enumerate(found, 1):
+        if volume / (1 + GAIN) > best and volume > best:
+            best, last = volume, number
+    # between the two ways to compute it a rounding error may lie
+    near = any(abs(a - b * (1 + GAIN)) < 1e-12 for a in found for b in found if b)
+    assert near or without_gain(found) == len(found) - last
+
+
+def test_small_gains_count_once_they_add_up() -> None:
+    creeping = [0.5 * (1 + 0.4 * GAIN) ** step for step in range(7)]
+    assert [without_gain(creeping[:count]) for count in range(1, 8)] == [0, 1, 2, 0, 1, 2, 0]
+
+
+@given(volumes, st.integers(1, 12), st.integers(1, 12), st.floats(0.1, 10), st.floats(0, 900))
+def test_whatever_comes_first_ends_it(
+    found: list[float], trials: int, patience: int, minutes: float, seconds: float
+) -> None:
+    stopping = Stopping(trials, minutes, patience)
+    over = bool(found) and seconds >= 60 * minutes
+    ends = len(found) >= trials or over or without_gain(found) >= patience
+    assert bool(stopping.reason(found, seconds)) == ends
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"trials": 0}, "trials=0"),
+        ({"trials": 3, "minutes": -1.0}, r"minutes=-1\.0"),
+        ({"trials": 3, "minutes": float("nan")}, "minutes=nan"),
+        ({"trials": 3, "patience": 0}, "patience=0"),
+    ],
+)
+def test_no_bound_is_below_one(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadInput, match=f"{named}: expected a number above 0"):
+        Stopping(**given)
+
+
+def plain(folder: Path, teacher: Teacher) -> Search:
+    """A search of 61 students that trains none."""
+    space = replace(WIDE, layer_policy=Ends(), width_policy=First(), healing="none")
+    return toy(folder, teacher=teacher, space=space, objectives=[Memory()])
+
+
+def test_a_study_ends_when_there_is_nothing_to_gain(folder: Path, teacher: Teacher) -> None:
+    # the smallest student comes third, and nothing needs less memory
+    front = plain(folder, teacher).run(trials=30, patience=4)
+    assert len(front.trials) == 3 + 4
+    assert front.about["ended"] == "the last 4 trials gained no hypervolume"
+    again = plain(folder, teacher).run(trials=30, patience=4)
+    assert again.trials == front.trials
+
+
+def test_a_study_ends_when_its_time_is_over(folder: Path, teacher: Teacher) -> None:
+    front = plain(folder, teacher).run(trials=5, minutes=1e-9)
+    assert len(front.trials) == 1
+    assert front.about["ended"] == "1e-09 minutes are over"
+    assert len(plain(folder, teacher).run(trials=5, minutes=60).trials) == 5
+
+
+def test_a_study_of_a_small_space_ends_when_all_of_it_was_tried(
+    folder: Path, teacher: Teacher
+) -> None:
+    front = toy(folder, teacher=teacher, space=NARROW).run(trials=30)
+    assert len(front.trials) == 9
+    assert front.about["ended"] == "all 9 students of the space were tried"
+
+
+def interrupting(
+    monkeypatch: pytest.MonkeyPatch, at: int, times: int = 1, number: int = signal.SIGINT
+) -> None:
+    """Press Ctrl-C, or send another signal, so many times when that trial is under way."""
+    done = Worker._done
+
+    def pressed(self: Worker, evaluation: Evaluation) -> Done:
+        if evaluation.number == at:
+            for _ in range(times):
+                signal.raise_signal(number)
+        return done(self, evaluation)
+
+    monkeypatch.setattr(Worker, "_done", pressed)
+
+
+def test_ctrl_c_once_finishes_what_runs(
+    folder: Path,
+    teacher: Teacher,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = signal.getsignal(signal.SIGINT)  # ignored, where a shell began this in background
+    interrupting(monkeypatch, at=4)
+    front = toy(folder, teacher=teacher).run(trials=8)
+    assert [trial.number for trial in front.trials] == [0, 1, 2, 3, 4]
+    assert front.about["ended"] == ASKED_TO_LEAVE
+    assert "protege: leaving when this trial is finished; Ctrl-C again leaves now" in (
+        capsys.readouterr().err
+    )
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_twice_leaves_now(
+    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupting(patch, at=4, times=2)
+        with pytest.raises(KeyboardInterrupt):
+            toy(folder, teacher=teacher).run(trials=8)
+    assert len(Front.read(folder).trials) == 4
+    trials = toy(folder, teacher=teacher).run(trials=8).trials
+    assert [trial.number for trial in trials] == [*range(8)]
+    assert len({trial.key for trial in trials}) == 8
+
+
+def test_ctrl_c_while_the_first_are_looked_at_trains_none_of_them(
+    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objectives = [Memory(), retention(steps=9)]
+    ask = Ledger.ask
+
+    def pressed(self: Ledger) -> tuple[int, Architecture]:
+        found = ask(self)
+        if found[0] == 3:
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+    monkeypatch.setattr(Ledger, "ask", pressed)
+    front = toy(folder, teacher=teacher, space=WIDE, objectives=objectives).run(trials=12)
+    assert [trial.number for trial in front.trials] == [0]
+    asked = [t for t in read_study(f"sqlite:///{folder}/study.db").trials if "key" in t.user_attrs]
+    assert len(asked) == 4
+
+
+def test_before_the_first_trial_there_is_nothing_to_return(
+    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = Coordinator.go_on
+
+    def pressed(self: Coordinator, stopping: Any, leave: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return go_on(self, stopping, leave)
+
+    monkeypatch.setattr(Coordinator, "go_on", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        toy(folder, teacher=teacher).run(trials=3)
+
+
+def test_in_another_thread_signals_are_left_as_they_are(folder: Path, teacher: Teacher) -> None:
+    found: list[Trial] = []
+    search = toy(folder, teacher=teacher, objectives=[Memory()], space=PLAIN)
+    thread = threading.Thread(target=lambda: found.extend(search.run(trials=2).trials))
+    thread.start()
+    thread.join()
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("times", [1, 3])
+def test_what_a_scheduler_sends_finishes_what_runs(
+    folder: Path,
+    teacher: Teacher,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    times: int,
+) -> None:
+    monkeypatch.setattr(stopping, "GRACE_S", 600.0)
+    interrupting(monkeypatch, at=2, times=times, number=number)
+    front = toy(folder, teacher=teacher).run(trials=8)
+    assert [trial.number for trial in front.trials] == [0, 1, 2]
+    assert front.about["ended"] == f"{number.name} asked it to"
+    assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+
+
+def at_work(*numbers: int, seconds: float = 0.0, error: BaseException | None = None) -> None:
+    """Be sent these signals in the midst of a trial that takes so long, or ends in an error."""
+    with leaving():
+        for number in numbers:
+            signal.raise_signal(number)
+        time.sleep(seconds)
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_trial_that_takes_too_long_after_it_is_left(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(stopping, "GRACE_S", 0.1)
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=number.name) as found:
+        at_work(number, seconds=60)
+    assert exit_code(found.value) == 128 + number
+    assert signal.getsignal(number) is before
+
+
+def test_ctrl_c_after_sigterm_leaves_now() -> None:
+    with pytest.raises(Interrupted) as found:
+        at_work(signal.SIGTERM, signal.SIGINT)
+    assert exit_code(found.value) == 143
+
+
+def test_sigterm_after_ctrl_c_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "GRACE_S", 0.1)
+    with pytest.raises(Interrupted) as found:
+        at_work(signal.SIGINT, signal.SIGTERM, seconds=60)
+    assert exit_code(found.value) == 130
+
+
+def test_a_library_that_raises_an_interruption_of_its_own_hides_no_signal() -> None:
+    with pytest.raises(Interrupted, match="SIGHUP"):
+        at_work(signal.SIGHUP, error=KeyboardInterrupt())
+
+
+@pytest.fixture(params=[signal.SIGHUP, signal.SIGTERM])
+def ignored(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that this process ignores, as under ``nohup``."""
+    before = signal.signal(request.param, signal.SIG_IGN)
+    yield request.param
+    signal.signal(request.param, before)
+
+
+def test_what_is_ignored_stays_ignored(ignored: signal.Signals) -> None:
+    with leaving() as leave, interruptible():
+        signal.raise_signal(ignored)
+        assert leave.number is None
+    assert signal.getsignal(ignored) == signal.SIG_IGN
+
+
+def test_a_study_that_was_started_in_the_background_heeds_its_signals() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with leaving() as leave:
+            signal.raise_signal(signal.SIGINT)
+        assert leave.number == signal.SIGINT
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        assert guarded(lambda: signal.raise_signal(signal.SIGTERM)) == 143
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_outside_of_a_study_ends_a_command_in_order(
+    number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = []
+
+    def command() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)  # a second one does not interrupt the end
+            done.append("cleaned up")
+
+    before = signal.getsignal(number)
+    assert guarded(command) == code
+    assert done == ["cleaned up"]
+    assert capsys.readouterr().err.startswith("protege: stopped; every finished trial is kept")
+    assert signal.getsignal(number) is before
+
+
+def test_a_terminal_that_is_closed_ends_a_study_in_order() -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        code = 1
+        try:
+            with leaving() as leave:
+                os.write(1, b"ready")
+                while leave.number is None:
+                    time.sleep(0.01)
+                for _ in range(3):
+                    complain("there is nobody to read it")
+                    say("nor this")
+                    sys.stdout.flush()
+            code = leave.number
+        finally:
+            os._exit(code)
+    assert os.read(terminal, 5) == b"ready"
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == signal.SIGHUP
+
+
+def test_a_block_that_is_left_by_an_error_gives_the_signal_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ZeroDivisionError), leaving():
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_at_the_command_line_a_signal_ends_with_a_report_and_its_own_code(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    study = write_study(tmp_path, steps=40)
+    # as a shell script that starts it in the background does
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+    command += [
+        sys.executable,
+        "-m",
+        "protege.search.cli.main",
+        "run",
+        str(study),
+        "--trials",
+        "30",
+    ]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not has_finished_one(tmp_path / "run"):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert "every finished trial is kept, the same line goes on" in errors
+    assert 1 <= len(Front.read(tmp_path / "run").trials) < 30
+    if number == signal.SIGINT:  # a busy machine may not finish a trial in the grace of the other
+        assert f"It ended because {ASKED_TO_LEAVE}." in output
+        assert (tmp_path / "run" / "report" / "index.html").is_file()
+
+
+def has_finished_one(run: Path) -> bool:
+    return any(run.glob("artifacts/trial-*"))
