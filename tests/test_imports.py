@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -110,13 +111,14 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def files_of(room: str) -> list[Path]:
-    return [path for path in FILES if path.relative_to(ROOT).parts[0] == room]
+def files_in(folder: str) -> list[Path]:
+    return [path for path in FILES if path.is_relative_to(ROOT / folder)]
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Modules that the file imports anywhere, as dotted names."""
-    return imported(ast.parse(path.read_text(encoding="utf-8")))
+    return tuple(imported(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -142,21 +144,20 @@ def test_there_are_files_to_look_at() -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_go_one_way(room: str) -> None:
     allowed = {None, *ROOMS[: ROOMS.index(room) + 1]}
-    for path in files_of(room):
+    for path in files_in(room):
         assert {room_of(module) for module in imports(path)} <= allowed, name_of(path)
 
 
 @pytest.mark.parametrize("folder", ORDER)
 def test_the_parts_of_a_folder_import_one_way(folder: str) -> None:
     order, own = ORDER[folder], f"protege.{folder.replace('/', '.')}"
-    for path in sorted((ROOT / folder).rglob("*.py")):
+    for path in files_in(folder):
         first = path.relative_to(ROOT / folder).with_suffix("").parts[0]
         inside = [module for module in imports(path) if f"{module}.".startswith(f"{own}.")]
-        assert own not in inside, f"{path}: import from the module that defines the name"
-        if first != "__init__":
-            above = order[order.index(first) + 1 :]
-            parts = [module.removeprefix(f"{own}.").split(".")[0] for module in inside]
-            assert [part for part in parts if part in above] == [], path
+        assert own not in inside, f"{name_of(path)}: import from the module that defines the name"
+        above = () if first == "__init__" else order[order.index(first) + 1 :]
+        parts = {module.removeprefix(f"{own}.").split(".")[0] for module in inside}
+        assert parts.isdisjoint(above), name_of(path)
 
 
 @pytest.mark.parametrize("folder", ORDER)
@@ -168,10 +169,10 @@ def test_the_order_names_every_part(folder: str) -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_are_absolute_and_never_of_a_bare_folder(room: str) -> None:
-    for path in files_of(room):
-        for module in imports(path):
-            bare = {"", "search", "objectives", "spaces", "tests"}
-            assert module.split(".")[0] not in bare, name_of(path)
+    relative_or_bare = {"", "search", "objectives", "spaces", "tests"}
+    for path in files_in(room):
+        firsts = {module.split(".")[0] for module in imports(path)}
+        assert firsts.isdisjoint(relative_or_bare), name_of(path)
 
 
 @pytest.mark.parametrize("dependency", HOMES)
@@ -188,7 +189,7 @@ def test_each_large_dependency_has_one_home(dependency: str) -> None:
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if room != "studies"])
 def test_what_is_imported_at_the_top_is_a_declared_dependency(room: str) -> None:
-    for path in files_of(room):
+    for path in files_in(room):
         top = ast.parse(path.read_text(encoding="utf-8")).body
         module = ast.Module(
             body=[n for n in top if isinstance(n, ast.Import | ast.ImportFrom)], type_ignores=[]

@@ -67,8 +67,11 @@ def test_a_study_that_another_process_runs_is_refused_whatever_the_folder(
 
 
 def test_another_study_of_the_storage_is_another_claim(storage: str) -> None:
-    with somebody_else(storage), claimed(storage, "another"):
-        pass
+    refused = pytest.raises(BadInput, match="'toy' is being run by process")
+    with somebody_else(storage), claimed(storage, "another") as make_sure:
+        make_sure()
+        with refused, claimed(storage, "toy"):
+            pass
 
 
 def test_who_has_taken_a_study_while_its_server_was_away_keeps_it(
