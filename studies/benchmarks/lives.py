@@ -101,7 +101,9 @@ def alive(pids: Iterable[int]) -> set[int]:
 
 def serve() -> None:
     """Live once for every line of words on standard input."""
-    for name in (*ROLES, "optuna.samplers", "transformers.models.bert.modeling_bert"):
+    # front pages are lazy: what a study loads later would be loaded in every life anew
+    study = ("protege.search.cli.main", "protege.search.search", "protege.search.front.front")
+    for name in (*ROLES, *study, "optuna.samplers", "transformers.models.bert.modeling_bert"):
         import_module(name)
     _say("ready")
     for line in iter(sys.stdin.buffer.readline, b""):
