@@ -10,8 +10,9 @@ import pytest
 from protege.objectives.latency import Checkpoint, Plan, Unmeasured, Workload, compare
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import Model
+from protege.objectives.latency.runtimes import runtimes
 from protege.objectives.latency.runtimes.programs import Programs
-from protege.objectives.latency.runtimes.runtimes import Runtime, runtimes
+from protege.objectives.latency.runtimes.runtimes import Runtime
 from protege.objectives.latency.targets.android import CALLS, Android
 from protege.objectives.latency.targets.target import Target
 from protege.objectives.precision import Precision
