@@ -5,7 +5,20 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
 
+from protege.spaces.errors import BadInput
+
 Direction = Literal["minimize", "maximize"]
+
+
+def name_of(base: str, label: str, unit: str) -> str:
+    """Return the name of an objective: its kind, its label if it has one, and its unit.
+
+    Raises:
+        BadInput: The label is no plain word.
+    """
+    if label and not label.isidentifier():
+        raise BadInput(f"label={label!r}: expected letters, digits and underscores")
+    return "_".join(filter(None, (base, label, unit)))
 
 
 class Cost(IntEnum):

@@ -1,4 +1,4 @@
-from .analysis.choosing import Choice as Choice
+from .analysis.choosing import ChosenStudent as ChosenStudent
 from .engines.cluster import RayEngine as RayEngine
 from .engines.local import LocalEngine as LocalEngine
 from .front.front import Front as Front
@@ -9,7 +9,7 @@ from .running.racing import Race as Race
 from .search import Search as Search
 
 __all__ = [
-    "Choice",
+    "ChosenStudent",
     "Front",
     "LocalEngine",
     "Race",

@@ -115,7 +115,10 @@ class Search:
             raise BadInput(f"name={self.name!r}: expected one or more printable characters")
         names = [objective.name for objective in self.objectives]
         if not names or len(set(names)) < len(names):
-            raise BadInput(f"objectives {names}: expected at least one, and none of a name twice")
+            raise BadInput(
+                f"objectives {names}: expected one or more with distinct names; label= sets two of "
+                "a kind apart"
+            )
         self._check_teacher()
         self.space = self.space.of(self.teacher, has_data=self.retention is not None)
         if self.retention is None:

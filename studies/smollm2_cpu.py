@@ -19,7 +19,7 @@ from protege.objectives import (
 )
 from protege.search import Search
 from protege.search.cli.main import guarded
-from protege.spaces import BadInput, SearchSpace, Teacher
+from protege.spaces import BadInput, Choice, Range, SearchSpace, Teacher
 from studies.corpus import standard_library
 from studies.ending import conclude
 
@@ -44,10 +44,10 @@ def study() -> Search:
         name="smollm2-cpu",
         teacher=smollm2(),
         space=SearchSpace(
-            layers=(0.6, 1.0),
-            hidden=[0.75, 0.875, 1.0],
-            kv_heads=[2 / 3, 1.0],
-            intermediate=[0.5, 0.75, 1.0],
+            layers=Range(0.6, 1.0),
+            hidden=Choice(0.75, 0.875, 1.0),
+            kv_heads=Choice(2 / 3, 1.0),
+            intermediate=Choice(0.5, 0.75, 1.0),
         ),
         objectives=[
             Latency(LocalCPU(threads=1), workload),

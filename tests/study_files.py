@@ -7,7 +7,7 @@ from tests.tiny import CASES, save, texts
 STUDY = """
 from protege.objectives import Distillation, Memory, Retention, Texts
 from protege.search import Search
-from protege.spaces import SearchSpace, Teacher
+from protege.spaces import Choice, Range, SearchSpace, Teacher
 
 search = Search(
     name="toy",
@@ -38,7 +38,8 @@ def write_study(folder: Path, **changes: object) -> Path:
         (folder / "corpus.txt").write_text("\n".join(texts()), encoding="utf-8")
     given: dict[str, object] = {
         "teacher": folder / "teacher",
-        "space": "SearchSpace(layers=(0.25, 1.0), intermediate=(0.2, 1.0), multiple_of=4)",
+        "space": "SearchSpace("
+        "layers=Range(0.25, 1.0), intermediate=Range(0.2, 1.0), multiple_of=4)",
         "memory": "Memory()",
         "data": folder / "corpus.txt",
         "steps": 2,

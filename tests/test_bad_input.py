@@ -49,7 +49,7 @@ BAD_STUDIES: dict[str, tuple[dict[str, object], str]] = {
     ),
     "a teacher that is no model": ({"teacher": "{folder}"}, "no teacher can be loaded from there"),
     "a ratio of zero": (
-        {"space": "SearchSpace(layers=(0.0, 1.0))"},
+        {"space": "SearchSpace(layers=Range(0.0, 1.0))"},
         r"layers=0.0: expected a ratio above 0 and at most 1",
     ),
     "a ratio above one": (
@@ -57,12 +57,12 @@ BAD_STUDIES: dict[str, tuple[dict[str, object], str]] = {
         r"hidden=1.5: expected a ratio above 0 and at most 1",
     ),
     "a space with no member": (
-        {"space": "SearchSpace(heads=[0.5])"},
+        {"space": "SearchSpace(heads=Choice(0.5))"},
         "has no student of",
     ),
     "the teacher alone": ({"space": "SearchSpace()"}, "has no student of"),
     "a limit that nothing can meet": (
-        {"memory": "Memory(limit_mb=0.001)"},
+        {"memory": "Memory(limit=0.001)"},
         r"memory_mb limit 0.001: no student can meet it; the smallest .* reaches 0\.0\d+",
     ),
     "no data": ({"data": "/nowhere.txt"}, r"/nowhere.txt: cannot be read \(No such file"),
@@ -130,7 +130,7 @@ def test_a_study_file_that_is_not_there_is_refused(
 OTHERS = {
     "teacher": {"teacher": "{folder}/other"},
     "data": {"data": "{folder}/other.txt"},
-    "space": {"space": "SearchSpace(layers=(0.5, 1.0))"},
+    "space": {"space": "SearchSpace(layers=Range(0.5, 1.0))"},
     "objectives": {"steps": "3"},
 }
 
@@ -213,9 +213,11 @@ def test_heads_that_cannot_be_ranked_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
     words, message = BAD_HEADS[kind]
-    study = write_study(tmp_path, space="SearchSpace(layers=(0.25, 1.0), width_policy=First())")
+    study = write_study(
+        tmp_path, space="SearchSpace(layers=Range(0.25, 1.0), width_policy=First())"
+    )
     text = study.read_text(encoding="utf-8").replace(
-        "import SearchSpace", "import First, SearchSpace"
+        "import Choice, Range", "import Choice, First, Range"
     )
     begin, end = text.index("        Retention("), text.index("    ],\n")
     study.write_text(text[:begin] + text[end:], encoding="utf-8")

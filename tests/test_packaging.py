@@ -25,7 +25,7 @@ from pathlib import Path
 import protege.search
 from protege.objectives import Distillation, Parameters, Retention, Texts
 from protege.search import Search
-from protege.spaces import SearchSpace, Teacher
+from protege.spaces import Range, SearchSpace, Teacher
 
 site, folder = map(Path, sys.argv[1:])
 assert Path(protege.search.__file__).is_relative_to(site), protege.search.__file__
@@ -39,7 +39,7 @@ texts = Texts.from_file(folder / "corpus.txt")
 study = Search(
     name="tiny",
     teacher=Teacher.load(folder / "teacher"),
-    space=SearchSpace(layers=(0.25, 1.0)),
+    space=SearchSpace(layers=Range(0.25, 1.0)),
     objectives=[Parameters(), Retention(texts, distillation)],
     folder=folder / "run",
 )

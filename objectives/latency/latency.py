@@ -20,7 +20,7 @@ from protege.objectives.latency.timing.estimator import (
 )
 from protege.objectives.latency.timing.timing import Part, Timing
 from protege.objectives.latency.workload import Workload
-from protege.objectives.measurement import Cost, Direction, Measurement
+from protege.objectives.measurement import Cost, Direction, Measurement, name_of
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 
@@ -46,7 +46,7 @@ class Latency:
     Attributes:
         target: Where the model runs.
         workload: What a call is.
-        limit_ms: The slowest that a student may be.
+        limit: The most milliseconds that a student may take.
         plan: How long to measure.
         percentile: 50, or 90, 95 or 99, which need 64, 130 and 662 calls.
         label: Sets this latency apart from others of the study: ``"pi5"`` names it
@@ -58,7 +58,7 @@ class Latency:
 
     target: Target
     workload: Workload = field(default_factory=Workload)
-    limit_ms: float | None = None
+    limit: float | None = None
     plan: Plan = field(default_factory=Plan)
     percentile: int = 50
     label: str = ""
@@ -67,13 +67,12 @@ class Latency:
         if self.percentile not in SAMPLES:
             known = ", ".join(map(str, SAMPLES))
             raise BadInput(f"percentile={self.percentile!r}: expected one of {known}")
-        if self.label and not self.label.isidentifier():
-            raise BadInput(f"label={self.label!r}: expected letters, digits and underscores")
+        _ = self.name  # checks the label
 
     @property
     def name(self) -> str:
-        parts = ["latency", self.label, "" if self.percentile == 50 else f"p{self.percentile}"]
-        return "_".join([*filter(None, parts), "ms"])
+        percentile = "" if self.percentile == 50 else f"p{self.percentile}_"
+        return name_of("latency", self.label, f"{percentile}ms")
 
     @property
     def unit(self) -> str:
@@ -86,10 +85,6 @@ class Latency:
     @property
     def cost(self) -> Cost:
         return Cost.SECONDS
-
-    @property
-    def limit(self) -> float | None:
-        return self.limit_ms
 
     def measure(self, candidate: Candidate) -> Measurement:
         """The candidate's latency; from the cache when it, or its like, was measured before.

@@ -12,7 +12,7 @@ from protege.objectives.latency.targets.fresh_process import asked, setting_of
 from protege.objectives.latency.targets.target import Target, Unmeasured
 from protege.objectives.latency.timing.estimator import MAD_TO_DEVIATION
 from protege.objectives.latency.workload import Workload
-from protege.objectives.measurement import Cost, Direction, Measurement
+from protege.objectives.measurement import Cost, Direction, Measurement, name_of
 from protege.spaces.errors import BadInput
 
 
@@ -29,7 +29,8 @@ class Energy:
     Attributes:
         target: Where the model runs.
         workload: What a call is.
-        limit_mj: The most that a call may take.
+        limit: The most millijoules that a call may take.
+        label: Sets this objective apart from others of the study, as in ``energy_<label>_mj``.
         window_s: Seconds of a window; of shorter ones clocks and cooling have not settled.
         windows: Windows of calls.
         sysfs: Where the kernel tells of energy.
@@ -40,17 +41,18 @@ class Energy:
 
     target: Target
     workload: Workload = field(default_factory=Workload)
-    limit_mj: float | None = None
+    limit: float | None = None
     window_s: float = 5.0
     windows: int = 3
     sysfs: str = "/sys"
+    label: str = ""
 
-    name: ClassVar[str] = "energy_mj"
     unit: ClassVar[str] = "mJ"
     direction: ClassVar[Direction] = "minimize"
     cost: ClassVar[Cost] = Cost.SECONDS
 
     def __post_init__(self) -> None:
+        _ = self.name  # checks the label
         if self.window_s <= 0 or self.windows < 1:
             raise BadInput(
                 f"window_s={self.window_s} and windows={self.windows}: expected more than 0 "
@@ -65,8 +67,8 @@ class Energy:
             ) from None
 
     @property
-    def limit(self) -> float | None:
-        return self.limit_mj
+    def name(self) -> str:
+        return name_of("energy", self.label, "mj")
 
     def measure(self, candidate: Candidate) -> Measurement:
         """The candidate's energy; from the cache when it, or its like, was measured before.

@@ -12,7 +12,7 @@ from protege.objectives.latency.targets.fresh_process import asked, setting_of
 from protege.objectives.latency.targets.target import Target
 from protege.objectives.latency.timing.estimator import MAD_TO_DEVIATION
 from protege.objectives.latency.workload import Workload
-from protege.objectives.measurement import Cost, Direction, Measurement
+from protege.objectives.measurement import Cost, Direction, Measurement, name_of
 from protege.objectives.resources.size import cached_values
 from protege.spaces.errors import BadInput
 
@@ -45,7 +45,8 @@ class PeakMemory:
     Attributes:
         target: Where the model runs.
         workload: What a call is.
-        limit_mb: The most that a student may take.
+        limit: The most megabytes that a student may take.
+        label: Sets this objective apart from others of the study, as in ``peak_memory_<label>_mb``.
 
     Raises:
         BadInput: The target is another machine, or the processor by `torch.compile`, whose
@@ -54,14 +55,15 @@ class PeakMemory:
 
     target: Target
     workload: Workload = field(default_factory=Workload)
-    limit_mb: float | None = None
+    limit: float | None = None
+    label: str = ""
 
-    name: ClassVar[str] = "peak_memory_mb"
     unit: ClassVar[str] = "MB"
     direction: ClassVar[Direction] = "minimize"
     cost: ClassVar[Cost] = Cost.SECONDS
 
     def __post_init__(self) -> None:
+        _ = self.name  # checks the label
         setting = setting_of(self.target)
         if setting.runtime == "compile" and setting.device == "cpu":
             raise BadInput(
@@ -70,8 +72,8 @@ class PeakMemory:
             )
 
     @property
-    def limit(self) -> float | None:
-        return self.limit_mb
+    def name(self) -> str:
+        return name_of("peak_memory", self.label, "mb")
 
     def measure(self, candidate: Candidate) -> Measurement:
         """The candidate's peak; from the cache when it, or its like, was measured before.

@@ -8,7 +8,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.workload import Workload
-from protege.objectives.measurement import Cost, Direction, Measurement
+from protege.objectives.measurement import Cost, Direction, Measurement, name_of
 from protege.objectives.precision import BYTES, Precision, check_precision
 from protege.spaces import Architecture
 
@@ -40,24 +40,26 @@ class Memory:
         workload: Fixes how many sequences of how many tokens the key-value cache holds; encoders
             have none.
         precision: Of weights and cache.
-        limit_mb: The most a student may need.
+        limit: The most megabytes that a student may need.
+        label: Sets this objective apart from others of the study, as in ``memory_<label>_mb``.
     """
 
     workload: Workload = Workload()
     precision: Precision = "float32"
-    limit_mb: float | None = None
+    limit: float | None = None
+    label: str = ""
 
-    name: ClassVar[str] = "memory_mb"
     unit: ClassVar[str] = "MB"
     direction: ClassVar[Direction] = "minimize"
     cost: ClassVar[Cost] = Cost.FREE
 
     def __post_init__(self) -> None:
+        _ = self.name  # checks the label
         check_precision(self.precision)
 
     @property
-    def limit(self) -> float | None:
-        return self.limit_mb
+    def name(self) -> str:
+        return name_of("memory", self.label, "mb")
 
     def measure(self, candidate: Candidate) -> Measurement:
         size = BYTES[self.precision]

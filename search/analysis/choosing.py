@@ -22,7 +22,7 @@ SPEEDUP = Goal("speedup", "", "maximize", None, "")
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenStudent:
     """One student of a front.
 
     Attributes:
@@ -83,7 +83,7 @@ class Budget:
         return self.stands_for.direction == "minimize"
 
 
-def pick(front: "StudyResult", given: Mapping[str, float]) -> Choice:
+def pick(front: "StudyResult", given: Mapping[str, float]) -> ChosenStudent:
     """Choose the best student within the budgets; see `Front.pick`.
 
     Raises:
@@ -99,14 +99,14 @@ def pick(front: "StudyResult", given: Mapping[str, float]) -> Choice:
         raise BadInput(_missed(front, budgets))
     ranked = _ranked(front.goals.goals, budgets)
     best = min(within, key=lambda trial: [goal.sign * value_of(trial, goal) for goal in ranked])
-    return Choice(best, front, f"the {superlative(ranked[0])} {_within(budgets)}")
+    return ChosenStudent(best, front, f"the {superlative(ranked[0])} {_within(budgets)}")
 
 
 def _meeting(among: Sequence[Trial], budgets: Sequence[Budget]) -> list[Trial]:
     return [trial for trial in among if all(budget.meets(trial) for budget in budgets)]
 
 
-def knee(front: "StudyResult") -> Choice:
+def knee(front: "StudyResult") -> ChosenStudent:
     """Choose the student at the knee of the front; see `Front.knee`.
 
     Raises:
@@ -124,7 +124,7 @@ def knee(front: "StudyResult") -> Choice:
             shares.append((value_of(trial, goal) - best) / ((worst - best) or 1.0))
         return [sum(shares), *shares[::-1]]
 
-    return Choice(
+    return ChosenStudent(
         min(front.choices, key=lost), front, "the knee of the front, as no budget was given"
     )
 

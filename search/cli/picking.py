@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from protege.search.analysis.choosing import Choice, bounded, unknown
+from protege.search.analysis.choosing import ChosenStudent, bounded, unknown
 from protege.search.front.front import Front
 from protege.search.progress import say
 from protege.search.records.plain import printable, quoted
@@ -104,7 +104,7 @@ def _export(front: Front, options: argparse.Namespace) -> None:
     say(f"{choice}\nStudent: {printable(choice.export(options.to))}")
 
 
-def _chosen(front: Front, options: argparse.Namespace) -> Choice:
+def _chosen(front: Front, options: argparse.Namespace) -> ChosenStudent:
     """The trial that is named, or the best one within the budgets."""
     trial = getattr(options, "trial", None)
     if trial is None:
@@ -113,7 +113,7 @@ def _chosen(front: Front, options: argparse.Namespace) -> Choice:
     if options.budgets:
         given = " ".join(options.budgets)
         raise BadInput(f"--trial {trial} and {given}: name a trial or give budgets, not both")
-    return Choice(front.trial(trial), front)
+    return ChosenStudent(front.trial(trial), front)
 
 
 def _budget(front: Front, word: str, options: Sequence[str]) -> tuple[str, float]:

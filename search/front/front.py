@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from protege.search.analysis.choosing import Choice, knee, pick
+from protege.search.analysis.choosing import ChosenStudent, knee, pick
 from protege.search.analysis.result import MEASURED, StudyResult
 from protege.search.front.export import export
 from protege.search.records.goals import Goals
@@ -62,7 +62,7 @@ class Front(StudyResult):
             database = database_path(place.storage)
             return cls(named, folder, goals, trials, about, sent, own, database)
 
-    def pick(self, **budgets: float) -> Choice:
+    def pick(self, **budgets: float) -> ChosenStudent:
         """Choose the best student within budgets, such as ``pick(latency_ms=8)``.
 
         A budget is the most of what is minimised and the least of what is maximised; ``speedup``
@@ -79,7 +79,7 @@ class Front(StudyResult):
         """
         return pick(self, budgets)
 
-    def knee(self) -> Choice:
+    def knee(self) -> ChosenStudent:
         """Choose the student at the knee: it loses least to the best of every goal, in all.
 
         The loss in a goal is a share of the goal's range over the front. With two goals it is the

@@ -1,6 +1,6 @@
 """The declared search space: every student that may be tried, and none that cannot be built."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import cached_property
@@ -17,7 +17,7 @@ from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.space.anchors import anchors
 from protege.spaces.space.knobs import SIZES, Knob, Params, Value, name_of, value_of
-from protege.spaces.space.ratios import Ratios, spread
+from protege.spaces.space.ratios import Choice, Ratios, spread
 from protege.spaces.teacher import Teacher
 
 DEPENDENT = (
@@ -37,10 +37,10 @@ def _any(_: Architecture) -> bool:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Ratios to the teacher for every knob, and policies; its members are what they make of one.
+    """Ratios to the teacher's sizes, and policies; its members are the students they make.
 
-    A knob takes one ratio (fixed), ``(low, high)``, ``(low, high, step)`` or a list of choices. A
-    range without a step has every whole number of layers, and eighths of the other sizes.
+    A size takes one ratio (fixed), a `Range` or a `Choice` of ratios; a policy takes one value or a
+    `Choice` of them.
 
     The teacher is in every space, and so is the naive half: half the layers, every k-th, and half
     the width, first units: where most people start by hand. Both are the baselines of a study; a
@@ -75,9 +75,9 @@ class SearchSpace:
     experts: Ratios = 1.0
     moe_intermediate: Ratios = 1.0
     vocab: Ratios = 1.0
-    layer_policy: LayerPolicy | Sequence[LayerPolicy] | None = None
-    width_policy: WidthPolicy | Sequence[WidthPolicy] | None = None
-    healing: Healing | Sequence[Healing] | None = None
+    layer_policy: LayerPolicy | Choice | None = None
+    width_policy: WidthPolicy | Choice | None = None
+    healing: Healing | Choice | None = None
     multiple_of: int = 8
     teacher: Architecture | None = field(default=None, repr=False)
     fits: Callable[[Architecture], bool] = field(default=_any, repr=False, compare=False)
@@ -88,12 +88,16 @@ class SearchSpace:
         width: object = self.multiple_of
         if not isinstance(width, int) or width < 1:
             raise BadInput(f"multiple_of={width!r}: expected a whole number above 0")
-        for policies in (self.layer_policy, self.width_policy, self.healing):
-            if policies is None:
-                continue
-            names = [name_of(policy) for policy in _several(policies)]
-            if not names or len(set(names)) < len(names):
-                raise BadInput(f"policies {names}: expected at least one, and none of a name twice")
+        for name in ("layer_policy", "width_policy", "healing"):
+            declared = getattr(self, name)
+            if isinstance(declared, tuple | list):
+                spelling = Choice(*declared)
+                raise BadInput(f"{name}={declared!r}: expected one policy, or {spelling!r}")
+            names = [name_of(one) for one in _several(declared) if one is not None]
+            if len(set(names)) < len(names) or declared == Choice():
+                raise BadInput(
+                    f"{name} with {names}: expected one or more policies with distinct names"
+                )
         for healing in _several(self.healing or "none"):
             check_healing(healing)
 
@@ -340,12 +344,10 @@ class SearchSpace:
         return np.array(point)
 
 
-def _several(policy: Any) -> Sequence[Any]:
-    return policy if isinstance(policy, Sequence) and not isinstance(policy, str) else (policy,)
+def _several(declared: Any) -> tuple[Any, ...]:
+    return declared.values if isinstance(declared, Choice) else (declared,)
 
 
 def _like(declared: Any, policies: list[Any]) -> Any:
-    """Policies in the form in which they were declared: one, a tuple or a list."""
-    if not isinstance(declared, Sequence):
-        return policies[0]
-    return tuple(policies) if isinstance(declared, tuple) else policies
+    """Return policies in the form in which they were declared: one value, or a choice."""
+    return Choice(*policies) if isinstance(declared, Choice) else policies[0]

@@ -2,11 +2,11 @@
 
 A random Llama of 22 layers of 2048 channels, feed-forwards of 5632 and 32,000 tokens is saved in
 bf16 (protege loads teachers in fp32: 4.4 GB). The study is of the three students of
-``SearchSpace(layers=[0.5, 1.0], intermediate=[0.5, 1.0])`` and 400 texts; only the training is cut
-short for two cores, to 4 steps of 8 sequences. A fresh process calibrates, a second one asks for
-the calibration again, a third one runs the study. Their resident memory is sampled ten times a
-second and includes memory-mapped files. Takes about half an hour on two idle cores; ``--quick``
-takes a model of 34M parameters and a minute.
+``SearchSpace(layers=Choice(0.5, 1.0), intermediate=Choice(0.5, 1.0))`` and 400 texts; only the
+training is cut short for two cores, to 4 steps of 8 sequences. A fresh process calibrates, a second
+one asks for the calibration again, a third one runs the study. Their resident memory is sampled ten
+times a second and includes memory-mapped files. Takes about half an hour on two idle cores;
+``--quick`` takes a model of 34M parameters and a minute.
 """
 
 import json
@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from protege.objectives import Distillation, Memory, Retention, Texts
 from protege.search import Search
-from protege.spaces import SearchSpace, Teacher
+from protege.spaces import Choice, SearchSpace, Teacher
 from protege.spaces.files.memory import resident_bytes
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
@@ -88,7 +88,7 @@ def search(folder: Path) -> Search:
     return Search(
         name="large",
         teacher=Teacher.load(folder / "teacher"),
-        space=SearchSpace(layers=[0.5, 1.0], intermediate=[0.5, 1.0]),
+        space=SearchSpace(layers=Choice(0.5, 1.0), intermediate=Choice(0.5, 1.0)),
         objectives=[
             Memory(),
             Retention(Texts.from_file(folder / "texts.txt"), Distillation(steps=4, batch_size=8)),

@@ -20,7 +20,7 @@ from protege.search import State, Trial
 from protege.search.records.goals import Goal, Goals
 from protege.search.study.importing import adopt
 from protege.search.study.ledger import Ledger, open_ledger, open_study
-from protege.spaces import Architecture, SearchSpace
+from protege.spaces import Architecture, Choice, Range, SearchSpace
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
 from studies.benchmarks.side_by_side import lease, nodes
@@ -45,10 +45,10 @@ TEACHER = Architecture(
 """The sizes of SmolLM2-135M."""
 
 SPACE = SearchSpace(
-    layers=(0.2, 1.0),
-    hidden=(0.5, 1.0, 1 / 24),
-    kv_heads=[1 / 3, 2 / 3, 1.0],
-    intermediate=(0.2, 1.0, 1 / 24),
+    layers=Range(0.2, 1.0),
+    hidden=Range(0.5, 1.0, 1 / 24),
+    kv_heads=Choice(1 / 3, 2 / 3, 1.0),
+    intermediate=Range(0.2, 1.0, 1 / 24),
 )
 """Some 20,000 students of it."""
 

@@ -44,7 +44,7 @@ STUDY = """
 from protege.objectives import Distillation, Latency, LocalCPU, Memory, Retention, Texts, Workload
 from protege.objectives.latency import Plan
 from protege.search import Search
-from protege.spaces import SearchSpace, Teacher
+from protege.spaces import Choice, Range, SearchSpace, Teacher
 
 # too short to trust what it measures: what counts here is that it is measured
 QUICK = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
@@ -53,7 +53,10 @@ search = Search(
     name="survival",
     teacher=Teacher.load("teacher"),
     space=SearchSpace(
-        layers=(0.25, 1.0), hidden=[1 / 3, 2 / 3, 1.0], intermediate=(0.2, 1.0, 0.2), multiple_of=4
+        layers=Range(0.25, 1.0),
+        hidden=Choice(1 / 3, 2 / 3, 1.0),
+        intermediate=Range(0.2, 1.0, 0.2),
+        multiple_of=4,
     ),
     objectives=[
         Memory(),

@@ -14,7 +14,7 @@ from optuna.samplers import RandomSampler
 
 from protege.objectives import Latency, Parameters, Retention
 from protege.search import LocalEngine, Search, State, Trial
-from protege.spaces import SearchSpace
+from protege.spaces import Range, SearchSpace
 from studies import minilm_cpu
 from studies.benchmarks.figures import FOLDER
 from studies.benchmarks.racing import NOBODY_STOPS
@@ -23,9 +23,9 @@ TABLE = Path(__file__).with_name("minilm_space.parquet")
 """A row a student: sizes, latency, retention at every rung, seconds of training."""
 
 SPACE = SearchSpace(
-    layers=(0.3, 1.0),
-    hidden=(0.5, 1.0, 1 / 12),
-    intermediate=(0.25, 1.0, 1 / 8),
+    layers=Range(0.3, 1.0),
+    hidden=Range(0.5, 1.0, 1 / 12),
+    intermediate=Range(0.25, 1.0, 1 / 8),
 )
 """That of the demo with the width in smaller steps."""
 

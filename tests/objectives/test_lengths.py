@@ -23,7 +23,7 @@ from protege.objectives.distillation.questions import Questions
 from protege.objectives.latency.models import check_fits
 from protege.objectives.retention import lesson_of
 from protege.search import Search
-from protege.spaces import BadInput, Cache, First, SearchSpace, Task, Teacher
+from protege.spaces import BadInput, Cache, Choice, First, SearchSpace, Task, Teacher
 from protege.spaces.models.blueprint import Blueprint
 from tests.objectives.candidates import itself
 from tests.tiny import WORDS, ZOO, save, texts
@@ -193,6 +193,6 @@ def test_a_workload_that_is_too_long_is_refused_when_it_is_declared(name: str) -
         Search(
             name="long",
             teacher=ZOO[name].teacher(),
-            space=SearchSpace(layers=[0.5, 1.0], width_policy=First()),
+            space=SearchSpace(layers=Choice(0.5, 1.0), width_policy=First()),
             objectives=[Latency(LocalCPU(), Workload(1, 64))],
         )

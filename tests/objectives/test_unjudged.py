@@ -9,7 +9,17 @@ import pytest
 from protege.objectives import Distillation, Example, Parameters, Retention, Texts
 from protege.objectives.retention import lesson_of
 from protege.search import Search, head_table
-from protege.spaces import BadInput, Cache, Ends, First, SearchSpace, Task, Teacher, Unsupported
+from protege.spaces import (
+    BadInput,
+    Cache,
+    Choice,
+    Ends,
+    First,
+    SearchSpace,
+    Task,
+    Teacher,
+    Unsupported,
+)
 from tests.objectives.candidates import itself
 from tests.tiny import ZOO, batch, save, texts
 
@@ -57,7 +67,7 @@ def test_a_study_of_it_is_refused_when_it_is_declared(kind: str) -> None:
         Search(
             name="unjudged",
             teacher=teacher,
-            space=SearchSpace(layers=[0.5, 1.0]),
+            space=SearchSpace(layers=Choice(0.5, 1.0)),
             objectives=[Parameters(), Retention(Texts.of(texts()))],
         )
     with pytest.raises(Unsupported, match=r"other tasks are .*text-generation"):
@@ -68,7 +78,7 @@ def test_a_study_without_quality_is_not() -> None:
     case = ZOO["bert-texts"]
     teacher = replace(case, fields={"num_labels": 1}).teacher()
     space = SearchSpace(
-        layers=[0.5, 1.0], layer_policy=Ends(), width_policy=First(), healing="none"
+        layers=Choice(0.5, 1.0), layer_policy=Ends(), width_policy=First(), healing="none"
     )
     search = Search("sizes", teacher, space, [Parameters()])
     assert search.retention is None

@@ -10,11 +10,11 @@ import pytest
 from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front, Race, State
 from protege.search.storage.storage import read_study
-from protege.spaces import BadInput, Mismatch, Teacher
+from protege.spaces import BadInput, Choice, Mismatch, Teacher
 from tests.search.toys import NARROW, PLAIN, forwards, retention, toy
 
 HARD = Race(eta=4.0, min_records=1)
-WIDER = replace(NARROW, intermediate=[0.4, 0.6, 1.0])
+WIDER = replace(NARROW, intermediate=Choice(0.4, 0.6, 1.0))
 """Thirteen students, the nine of `NARROW` among them."""
 
 
@@ -108,7 +108,7 @@ def test_a_limit_is_judged_anew(known: Front, folder: Path, teacher: Teacher) ->
     own = known.teacher
     assert own is not None
     limit = 0.9 * own.measurements["memory_mb"].value
-    objectives = [Memory(limit_mb=limit), retention(steps=9)]
+    objectives = [Memory(limit=limit), retention(steps=9)]
     given = nine(objectives=objectives, space=NARROW, earlier=[known.folder])
     front = toy(folder, teacher=teacher, **given).run(trials=9)
     assert all(t.measurements["memory_mb"].value <= limit for t in front.members)

@@ -25,7 +25,7 @@ from protege.objectives.data import Picture
 from protege.objectives.latency import Plan
 from protege.objectives.retention import lesson_of
 from protege.search import Search, State
-from protege.spaces import First, SearchSpace, Teacher
+from protege.spaces import Choice, First, SearchSpace, Teacher
 from tests.tiny import ZOO, save, texts
 
 BRIEF = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
@@ -107,7 +107,7 @@ def test_students_of_any_task_are_calibrated_healed_taught_and_confirmed(
     search = Search(
         name="tasks",
         teacher=teacher,
-        space=SearchSpace(hidden=[0.5, 1.0], **ratios),
+        space=SearchSpace(hidden=Choice(0.5, 1.0), **ratios),
         objectives=[Parameters(), Retention(data(teacher), brief, selection=15, held_out=15)],
         folder=tmp_path / "run",
     )

@@ -15,11 +15,11 @@ from protege.search.study import gaussian
 from protege.search.study.gaussian import MemberGP
 from protege.search.study.ledger import open_ledger
 from protege.search.study.sampler import distributions
-from protege.spaces import Architecture, Infeasible, SearchSpace
+from protege.spaces import Architecture, Infeasible, Range, SearchSpace
 from tests.search.toys import GOALS, SPACE, worth
 
 DEEP = SearchSpace(
-    layers=(0.1, 1.0), hidden=(0.25, 1.0, 1 / 12), intermediate=(0.25, 1.0, 1 / 12)
+    layers=Range(0.1, 1.0), hidden=Range(0.25, 1.0, 1 / 12), intermediate=Range(0.25, 1.0, 1 / 12)
 ).of(Architecture("bert", 20, 384, 12, 12, 32, 1536, 30522))
 """Some 1,900 students."""
 

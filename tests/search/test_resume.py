@@ -20,7 +20,7 @@ from protege.search.running.stopping import Leaving, Stopping
 from protege.search.storage.storage import read_study
 from protege.search.study.ledger import attributes
 from protege.search.study.sampler import suggested
-from protege.spaces import BadInput, Mismatch, SearchSpace, Teacher
+from protege.spaces import BadInput, Choice, Mismatch, Range, SearchSpace, Teacher
 from tests.search import toys
 from tests.search.toys import (
     GOALS,
@@ -100,7 +100,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "teacher": {"teacher": toys.teacher(seed=1)},
     "seed": {"seed": 7},
     "data": {"objectives": [Memory(), replace(retention(), data=Texts.of(texts(30)))]},
-    "space": {"space": SearchSpace(layers=(0.5, 1.0))},
+    "space": {"space": SearchSpace(layers=Range(0.5, 1.0))},
     "objectives": {"objectives": [Memory(), retention(steps=3)]},
 }
 """A study's parts, each with another one in its place."""
@@ -242,7 +242,7 @@ def test_a_trial_with_half_of_its_parameters_stored_becomes_a_member_that_has_th
 
 
 def test_a_space_is_not_exhausted_while_its_last_member_is_under_way(storage: str) -> None:
-    small = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0]).of(OWN)
+    small = SearchSpace(layers=Range(0.25, 1.0), intermediate=Choice(0.4, 1.0)).of(OWN)
     ledger = opened(storage, small)
     go_on(ledger, len(small) - 1)
     ledger.ask()

@@ -1,4 +1,5 @@
 import runpy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from protege.objectives.latency import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.search import Front, Search, State
 from protege.search.running.racing import Race
-from protege.spaces import Activation, BadInput, Greedy, SearchSpace, Teacher
+from protege.spaces import Activation, BadInput, Choice, Greedy, Range, SearchSpace, Teacher
 from tests.search import toys
 from tests.search.toys import NARROW, PLAIN, WIDE, forwards, retention, toy
 from tests.tiny import texts
@@ -49,7 +50,7 @@ def test_a_small_space_is_tried_whole_and_then_the_search_ends(front: Front) -> 
 def test_a_space_smaller_than_the_trials_asked_for_ends_the_run(
     folder: Path, teacher: Teacher
 ) -> None:
-    two = SearchSpace(intermediate=[0.4, 1.0])
+    two = SearchSpace(intermediate=Choice(0.4, 1.0))
     assert len(toy(folder, teacher=teacher, space=two).run(trials=50).trials) == 3
 
 
@@ -93,7 +94,7 @@ def test_weights_are_kept_of_the_front_and_of_nobody_else(front: Front) -> None:
 
 
 def test_over_a_limit_a_student_is_not_trained(folder: Path, teacher: Teacher) -> None:
-    limit = Memory(limit_mb=0.06)
+    limit = Memory(limit=0.06)
     front = toy(folder, teacher=teacher, objectives=[limit, retention()]).run(trials=9)
     screened = [trial for trial in front.trials if trial.state is State.SCREENED]
     assert screened
@@ -108,7 +109,7 @@ def test_a_limit_that_no_student_meets_is_refused_with_the_least_there_is(
     folder: Path, teacher: Teacher, front: Front
 ) -> None:
     least = min(trial.measurements["memory_mb"].value for trial in front.trials)
-    search = toy(folder, teacher=teacher, objectives=[Memory(limit_mb=0.001), retention()])
+    search = toy(folder, teacher=teacher, objectives=[Memory(limit=0.001), retention()])
     message = f"memory_mb limit 0.001: no student can meet it; .* reaches {least:.4g}"
     with forwards() as calls, pytest.raises(BadInput, match=message):
         search.run(trials=3)
@@ -140,8 +141,23 @@ def test_training_that_ruins_the_last_step_costs_its_trial_and_not_the_study(
 def test_objectives_are_one_at_least_and_of_different_names(
     folder: Path, teacher: Teacher, objectives: list[Memory]
 ) -> None:
-    with pytest.raises(BadInput, match="expected at least one, and none of a name twice"):
+    with pytest.raises(BadInput, match="expected one or more with distinct names; label="):
         toy(folder, teacher=teacher, objectives=objectives)
+
+
+def test_two_objectives_of_a_kind_are_set_apart_by_a_label(folder: Path, teacher: Teacher) -> None:
+    pair = [Memory(), Memory(precision="int8", label="int8")]
+    front = toy(folder, teacher=teacher, objectives=pair).run(trials=3)
+    assert list(front.goals.names) == ["memory_mb", "memory_int8_mb"]
+    whole, quarter = (front.trials[1].measurements[name].value for name in front.goals.names)
+    assert quarter == pytest.approx(whole / 4)
+
+
+@pytest.mark.parametrize("label", ["two words", "a-b", "é!"])
+@pytest.mark.parametrize("kind", [Memory, lambda label: Latency(LocalCPU(), label=label)])
+def test_a_label_is_a_plain_word(kind: Callable[..., Any], label: str) -> None:
+    with pytest.raises(BadInput, match="expected letters, digits and underscores"):
+        kind(label=label)
 
 
 def test_what_a_teacher_answered_is_remembered_for_the_next_run(
@@ -158,7 +174,7 @@ def test_confirming_measures_an_exported_student_from_its_files(
     folder: Path, teacher: Teacher
 ) -> None:
     latency = Latency(LocalCPU(threads=1), Workload(prompt_tokens=4), plan=BRIEF)
-    two = SearchSpace(layers=[0.25, 1.0])
+    two = SearchSpace(layers=Choice(0.25, 1.0))
     search = toy(folder, teacher=teacher, space=two, objectives=[latency, retention()])
     front = search.run(trials=2)
     student = next(trial for trial in front.members if trial is not front.teacher)
@@ -175,14 +191,16 @@ def test_confirming_measures_an_exported_student_from_its_files(
 PAGE = """
 from protege.objectives import Distillation, Latency, LocalCPU, Memory, Retention, Texts, Workload
 from protege.search import Search
-from protege.spaces import SearchSpace, Teacher
+from protege.spaces import Range, SearchSpace, Teacher
 
 search = Search(
     name="minilm-cpu",
     teacher=Teacher.load("{teacher}"),
-    space=SearchSpace(layers=(0.3, 1.0), hidden=(0.5, 1.0), intermediate=(0.25, 1.0)),
+    space=SearchSpace(
+        layers=Range(0.3, 1.0), hidden=Range(0.5, 1.0), intermediate=Range(0.25, 1.0)
+    ),
     objectives=[
-        Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=16), limit_ms=1000),
+        Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=16), limit=1000),
         Retention(Texts.from_file("corpus.txt"), Distillation(steps=2)),
     ],
     storage="sqlite:///runs/minilm-cpu/study.db",
@@ -208,7 +226,7 @@ def test_a_run_lives_in_the_folder_of_its_name_unless_told_otherwise(
     folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(folder)
-    search = Search("mine", teacher, SearchSpace(layers=(0.5, 1.0)), [Memory()])
+    search = Search("mine", teacher, SearchSpace(layers=Range(0.5, 1.0)), [Memory()])
     front = search.run(trials=2)
     assert {"study.db", "front.csv"} <= {path.name for path in Path("runs/mine").iterdir()}
     assert front.folder.resolve() == Path("runs/mine").resolve()

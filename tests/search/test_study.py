@@ -19,12 +19,15 @@ from protege.search.storage.locating import database_path
 from protege.search.storage.storage import read_study
 from protege.search.study.ledger import identify, open_study, trials_of
 from protege.search.study.sampler import ENUMERATED, one_thread
-from protege.spaces import BadInput, Ends, Mismatch, SearchSpace, Uniform
+from protege.spaces import BadInput, Choice, Ends, Mismatch, Range, SearchSpace, Uniform
 from tests.search.toys import GOALS, OWN, SPACE, go_on, keys, opened, worth
 from tests.spaces.space.apart import apart
 
 MIXED = SearchSpace(
-    layers=(0.25, 1.0), intermediate=(0.2, 1.0), multiple_of=4, layer_policy=[Ends(), Uniform()]
+    layers=Range(0.25, 1.0),
+    intermediate=Range(0.2, 1.0),
+    multiple_of=4,
+    layer_policy=Choice(Ends(), Uniform()),
 ).of(OWN)
 
 SAMPLERS: dict[str, Callable[[], BaseSampler | None]] = {
@@ -118,7 +121,7 @@ def test_proposals_after_a_resumption_are_no_neighbours_of_the_first_ones(folder
 def test_a_space_is_tried_to_its_last_member_and_no_further(
     storage: str, sampler: BaseSampler | None
 ) -> None:
-    small = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0]).of(OWN)
+    small = SearchSpace(layers=Range(0.25, 1.0), intermediate=Choice(0.4, 1.0)).of(OWN)
     ledger = opened(storage, small, sampler=sampler)
     told = go_on(ledger, 1000)
     assert {*keys(told)} == {member.key() for member in small}
@@ -134,7 +137,7 @@ def test_a_small_space_is_tried_from_afar_without_a_model(
 
     monkeypatch.setattr(GPSampler, "sample_relative", asked)
     monkeypatch.setattr(GPSampler, "sample_independent", asked)
-    small = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 0.6, 1.0]).of(OWN)
+    small = SearchSpace(layers=Range(0.25, 1.0), intermediate=Choice(0.4, 0.6, 1.0)).of(OWN)
     told = go_on(opened(storage, small), 1000)
     order = [small.by_key[key] for key in keys(told)]
     assert len(order) == len(small) <= ENUMERATED

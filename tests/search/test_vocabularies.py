@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from protege.objectives import Distillation, Parameters, Retention, Texts
 from protege.search import Search, State
-from protege.spaces import SearchSpace, Teacher
+from protege.spaces import Choice, SearchSpace, Teacher
 from tests import pieces
 
 RETENTION = Retention(
@@ -20,7 +20,7 @@ def study(folder: Path, teacher: Teacher, retention: Retention = RETENTION) -> S
     return Search(
         name="vocabularies",
         teacher=teacher,
-        space=SearchSpace(layers=[0.5, 1.0], vocab=[0.55, 1.0]),
+        space=SearchSpace(layers=Choice(0.5, 1.0), vocab=Choice(0.55, 1.0)),
         objectives=[Parameters(), retention],
         folder=folder,
     )

@@ -14,7 +14,7 @@ from protege.search.engines.serial import SerialEngine
 from protege.search.records.goals import Goal, Goals
 from protege.search.running.coordinator import Coordinator
 from protege.search.study.ledger import Ledger, open_ledger, open_study
-from protege.spaces import Architecture, Ends, First, SearchSpace, Teacher
+from protege.spaces import Architecture, Choice, Ends, First, Range, SearchSpace, Teacher
 from tests.tiny import CASES, texts
 
 OWN = Architecture(
@@ -30,14 +30,14 @@ OWN = Architecture(
 """The sizes of the tiny teachers."""
 
 WIDE = SearchSpace(
-    layers=(0.25, 1.0),
-    hidden=[1 / 3, 2 / 3, 1.0],
-    intermediate=[0.2, 0.4, 0.6, 0.8, 1.0],
+    layers=Range(0.25, 1.0),
+    hidden=Choice(1 / 3, 2 / 3, 1.0),
+    intermediate=Choice(0.2, 0.4, 0.6, 0.8, 1.0),
     multiple_of=4,
 )
 """Sixty-one students."""
 
-NARROW = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0])
+NARROW = SearchSpace(layers=Range(0.25, 1.0), intermediate=Choice(0.4, 1.0))
 """Nine students: the teacher, the naive half and seven more."""
 
 PLAIN = replace(NARROW, layer_policy=Ends(), width_policy=First(), healing="none")

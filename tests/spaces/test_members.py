@@ -16,6 +16,7 @@ from protege.spaces import (
     Architecture,
     BadInput,
     Calibration,
+    Choice,
     Ends,
     First,
     Infeasible,
@@ -66,7 +67,7 @@ def drawn_from(names: list[str], data: st.DataObject) -> Drawn:
     try:
         bound = space.of(teacher)
     except BadInput:  # nothing but the teacher itself
-        bound = SearchSpace(layers=[0.5]).of(teacher, has_data=False)
+        bound = SearchSpace(layers=Choice(0.5)).of(teacher, has_data=False)
     return name, bound, data.draw(st.sampled_from(bound.members))
 
 

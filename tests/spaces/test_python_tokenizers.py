@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedTokenizer,
 )
 
-from protege.spaces import SearchSpace, Task, Teacher, Unsupported
+from protege.spaces import Choice, SearchSpace, Task, Teacher, Unsupported
 from tests.tiny import Case, answer, save
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -87,7 +87,7 @@ def made(name: str, folder: Path) -> Teacher:
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_students_of_fewer_layers_are_cut_and_exported_with_it(name: str, tmp_path: Path) -> None:
     teacher = made(name, tmp_path)
-    own = SearchSpace(layers=[0.5, 1.0], intermediate=[1.0]).of(teacher)
+    own = SearchSpace(layers=Choice(0.5, 1.0), intermediate=Choice(1.0)).of(teacher)
     student = teacher.student(own.baselines[1])
     student.save(tmp_path / "student")
     assert student.tokenizer(TEXT)["input_ids"] == teacher.tokenizer(TEXT)["input_ids"]
@@ -105,7 +105,7 @@ def test_a_vocabulary_that_is_to_be_pruned_is_refused_with_what_to_do(
 ) -> None:
     teacher = made(name, tmp_path)
     with pytest.raises(Unsupported, match=r"cannot be pruned: leave out vocab, or give a teacher"):
-        _ = SearchSpace(vocab=[0.5, 1.0]).of(teacher).members
+        _ = SearchSpace(vocab=Choice(0.5, 1.0)).of(teacher).members
 
 
 def test_it_is_loaded_as_published(tmp_path: Path) -> None:

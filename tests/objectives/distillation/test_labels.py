@@ -18,7 +18,7 @@ from protege.objectives.distillation.labels import Classes, check_known, renamed
 from protege.objectives.distillation.losses import NO_LABEL
 from protege.objectives.retention import lesson_of
 from protege.search import Search
-from protege.spaces import BadInput, Cache, SearchSpace, Teacher
+from protege.spaces import BadInput, Cache, Choice, SearchSpace, Teacher
 from tests.objectives.candidates import itself
 from tests.tiny import ZOO, texts
 
@@ -118,7 +118,7 @@ def test_a_study_of_such_labels_ends_before_it_begins(tmp_path: Path) -> None:
     search = Search(
         name="labels",
         teacher=teacher,
-        space=SearchSpace(layers=[0.5, 1.0]),
+        space=SearchSpace(layers=Choice(0.5, 1.0)),
         objectives=[
             Parameters(),
             Retention(data(teacher, "bert-texts", [2, 0, 1]), BRIEF, selection=60),

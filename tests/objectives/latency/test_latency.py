@@ -36,7 +36,7 @@ def records(candidate: Candidate, kind: str) -> list[Path]:
 
 
 def test_latency_is_an_objective_with_a_limit_in_milliseconds() -> None:
-    objective: Objective = Latency(LocalCPU(), limit_ms=20)
+    objective: Objective = Latency(LocalCPU(), limit=20)
     assert (objective.name, objective.unit) == ("latency_ms", "ms")
     assert (objective.direction, objective.cost) == ("minimize", Cost.SECONDS)
     assert exceeds(objective, 20.1)

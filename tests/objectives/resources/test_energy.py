@@ -37,7 +37,7 @@ def record(windows: list[list[float]], idle: list[list[float]]) -> dict[str, Any
 
 
 def test_energy_is_an_objective_with_a_limit_in_millijoules(sysfs: str) -> None:
-    objective: Objective = Energy(LocalCPU(), limit_mj=30, sysfs=sysfs)
+    objective: Objective = Energy(LocalCPU(), limit=30, sysfs=sysfs)
     assert (objective.name, objective.unit) == ("energy_mj", "mJ")
     assert objective.direction == "minimize"
     assert exceeds(objective, 30.1)

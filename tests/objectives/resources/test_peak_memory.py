@@ -43,7 +43,7 @@ def cut(tmp_path: Path) -> Cut:
 
 
 def test_peak_memory_is_an_objective_with_a_limit_in_megabytes() -> None:
-    objective: Objective = PeakMemory(LocalCPU(), limit_mb=100)
+    objective: Objective = PeakMemory(LocalCPU(), limit=100)
     assert (objective.name, objective.unit, objective.direction) == (
         "peak_memory_mb",
         "MB",

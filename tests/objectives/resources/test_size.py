@@ -93,7 +93,7 @@ def test_what_does_not_generate_keeps_no_cache() -> None:
 
 
 def test_limits_are_upper_bounds() -> None:
-    for objective in (Parameters(limit=10), Memory(limit_mb=10)):
+    for objective in (Parameters(limit=10), Memory(limit=10)):
         bounded: Objective = objective
         assert exceeds(bounded, 10.1)
         assert not exceeds(bounded, 10.0)

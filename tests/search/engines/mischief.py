@@ -33,7 +33,7 @@ from protege.objectives import (
 from protege.objectives.measurement import Direction
 from protege.search import LocalEngine, Search
 from protege.search.running import stopping
-from protege.spaces import BadInput, Ends, First, SearchSpace, Teacher
+from protege.spaces import BadInput, Choice, Ends, First, Range, SearchSpace, Teacher
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest
 
@@ -158,7 +158,7 @@ def loaded(folder: Path, deed: str) -> Loads:
 
 def made(run: Path, given: Mapping[str, Any]) -> Search:
     """The search that the arguments describe."""
-    space = SearchSpace(layers=(0.25, 1.0), intermediate=[0.4, 1.0])
+    space = SearchSpace(layers=Range(0.25, 1.0), intermediate=Choice(0.4, 1.0))
     objectives: list[Objective] = [Memory(), Mischief(run)]
     if "loads" in given:
         object.__setattr__(objectives[0], "loads", Loads(run, given["loads"]))

@@ -106,7 +106,7 @@ def test_over_a_limit_on_what_training_tells_a_trial_is_complete(candidate: Cand
 
 def test_the_teacher_is_measured_in_full_over_any_limit(teacher: Teacher, folder: Path) -> None:
     own = Candidate(teacher, teacher.architecture, Cache(folder))
-    trial = Evaluation(0, own, [Memory(limit_mb=1e-6), retention()]).trial()
+    trial = Evaluation(0, own, [Memory(limit=1e-6), retention()]).trial()
     assert trial.state is State.COMPLETE
     assert trial.measurements["retention"].value == pytest.approx(1.0)
     assert "distil" not in trial.seconds

@@ -24,7 +24,7 @@ from protege.search.planning.heads import measure_heads
 from protege.search.planning.needs import Needs
 from protege.search.planning.probing import _of_depth, _probe, probe_training
 from protege.search.storage.storage import open_storage
-from protege.spaces import BadInput, Cache, SearchSpace, Task, Teacher
+from protege.spaces import BadInput, Cache, Choice, SearchSpace, Task, Teacher
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
 from tests.search.toys import retention, toy
@@ -40,7 +40,7 @@ def _small_is_costly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def space_of(teacher: Teacher) -> SearchSpace:
-    return SearchSpace(layers=[0.5, 1.0], intermediate=[0.4, 1.0]).of(teacher)
+    return SearchSpace(layers=Choice(0.5, 1.0), intermediate=Choice(0.4, 1.0)).of(teacher)
 
 
 def judge_of(teacher: Teacher) -> Retention:

@@ -17,6 +17,7 @@ from protege.spaces import (
     Activation,
     BadInput,
     Calibration,
+    Choice,
     First,
     Magnitude,
     SearchSpace,
@@ -85,7 +86,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
 def test_criteria_are_those_that_members_rank_heads_by() -> None:
     teacher = CASES["llama-causal-tied"].teacher()
     policies: list[WidthPolicy] = [First(), Activation(), Activation("ablation")]
-    space = SearchSpace(kv_heads=[0.5, 1.0], width_policy=policies).of(teacher)
+    space = SearchSpace(kv_heads=Choice(0.5, 1.0), width_policy=policies).of(teacher)
     assert Needs.of(space, teacher.architecture).heads_by == ["ablation", "activation"]
     assert cuts_heads(space, teacher)
     assert not cuts_heads(NARROW.of(teacher), teacher)
@@ -94,7 +95,7 @@ def test_criteria_are_those_that_members_rank_heads_by() -> None:
 @pytest.mark.parametrize("by", ["gradient", "ablation"])
 def test_a_study_that_cuts_heads_records_their_importance(folder: Path, by: HeadsBy) -> None:
     teacher = CASES["llama-causal-tied"].teacher()
-    space = SearchSpace(kv_heads=[0.5, 1.0], width_policy=Activation(heads_by=by))
+    space = SearchSpace(kv_heads=Choice(0.5, 1.0), width_policy=Activation(heads_by=by))
     search = toy(folder, teacher=teacher, space=space, objectives=[Memory(), retention()])
     search.run(trials=3)
     (scores,) = Front.read(folder).heads
@@ -117,9 +118,9 @@ def test_a_calibration_of_a_space_has_what_its_members_ask_for() -> None:
     teacher = CASES["llama-causal-tied"].teacher()
     policies: list[WidthPolicy] = [First(), Magnitude(), Wanda(), Taylor()]
     space = SearchSpace(
-        kv_heads=[0.5, 1.0],
-        hidden=[0.5, 1.0],
-        intermediate=[0.5, 1.0],
+        kv_heads=Choice(0.5, 1.0),
+        hidden=Choice(0.5, 1.0),
+        intermediate=Choice(0.5, 1.0),
         width_policy=policies,
         healing="sequential",
         multiple_of=4,

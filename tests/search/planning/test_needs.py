@@ -8,7 +8,7 @@ import torch
 
 from protege.search.planning.calibrating import calibrate
 from protege.search.planning.needs import Needs
-from protege.spaces import Calibration, Greedy, SearchSpace, Surgeon, Taylor, Teacher
+from protege.spaces import Calibration, Choice, Greedy, SearchSpace, Surgeon, Taylor, Teacher
 from protege.spaces.residual.states import Streams
 from tests.objectives.distillation.taught import asked as questions_of
 from tests.tiny import ZOO, inputs_of
@@ -27,31 +27,31 @@ def needs_of(teacher: Teacher, **declared: Any) -> Needs:
 
 def test_only_layers_need_no_ranks_and_no_second_moments() -> None:
     teacher = ZOO["llama-causal-grouped"].teacher()
-    found = needs_of(teacher, layers=[0.5, 1.0])
+    found = needs_of(teacher, layers=Choice(0.5, 1.0))
     assert (found.criteria, found.heads_by, found.grams) == ([], [], [])
     assert (found.layers, found.depths, found.streams) == (["greedy"], {"decoder": 2}, True)
 
 
 def test_each_axis_asks_for_its_own() -> None:
     teacher = ZOO["llama-causal-grouped"].teacher()
-    found = needs_of(teacher, intermediate=[0.5, 1.0])
+    found = needs_of(teacher, intermediate=Choice(0.5, 1.0))
     assert (found.criteria, found.grams, found.layers) == (["surgeon"], ["ffn"], [])
-    found = needs_of(teacher, heads=[0.5, 1.0])
+    found = needs_of(teacher, heads=Choice(0.5, 1.0))
     assert (found.criteria, found.heads_by) == (["wanda"], ["wanda"])
     assert found.grams == ["cross_heads", "heads"]
-    found = needs_of(teacher, hidden=[0.5, 1.0], width_policy=Taylor())
+    found = needs_of(teacher, hidden=Choice(0.5, 1.0), width_policy=Taylor())
     assert (found.criteria, found.grams) == (["taylor"], ["hidden"])
 
 
 def test_heads_that_follow_the_width_are_ranked_with_it() -> None:
-    found = needs_of(ZOO["bert-masked"].teacher(), hidden=[0.5, 1.0])
+    found = needs_of(ZOO["bert-masked"].teacher(), hidden=Choice(0.5, 1.0))
     assert {"heads", "hidden"} <= set(found.grams)
     assert found.heads_by == ["wanda"]
 
 
 def test_a_pair_climbs_each_ladder_as_far_as_its_students_go() -> None:
     teacher = ZOO["t5-text2text-generation"].teacher()
-    assert needs_of(teacher, layers=[0.5, 1.0]).depths == {"encoder": 2, "decoder": 3}
+    assert needs_of(teacher, layers=Choice(0.5, 1.0)).depths == {"encoder": 2, "decoder": 3}
 
 
 def test_no_pass_is_made_for_a_ladder_that_nobody_climbs() -> None:
@@ -111,7 +111,7 @@ def test_students_are_the_same_as_by_a_calibration_of_everything(
 
 def test_a_study_reads_its_sequences_in_every_pass() -> None:
     teacher = ZOO["llama-causal-grouped"].teacher()
-    needs = needs_of(teacher, intermediate=[0.5, 1.0])
+    needs = needs_of(teacher, intermediate=Choice(0.5, 1.0))
     asked = questions_of(teacher)
     found = calibrate(teacher, asked, needs, lambda _: None)
     assert {"decoder.ffn.gram", "decoder.ffn.surgeon"} <= set(found.importance)

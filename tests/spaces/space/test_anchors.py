@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from protege.spaces import First, SearchSpace, Uniform
+from protege.spaces import Choice, First, Range, SearchSpace, Uniform
 from tests.spaces.space.test_space import BERT, SPACES
 
 
@@ -36,7 +36,7 @@ def test_the_ladder_has_equal_steps() -> None:
 def test_the_ladder_keeps_the_width_of_the_stream_where_anything_else_shrinks() -> None:
     widths = [one.hidden_size for one in SPACES["bert"].anchors[2:]]
     assert widths == [192, 384, 384, 384]
-    narrow = SearchSpace(hidden=(0.25, 1.0)).of(BERT)
+    narrow = SearchSpace(hidden=Range(0.25, 1.0)).of(BERT)
     smallest, half, quarter, most = (one.hidden_size for one in narrow.anchors[2:])
     assert 96 == smallest < quarter < half < most < 384
 
@@ -45,5 +45,5 @@ def test_a_space_of_hardly_any_has_no_more_anchors_than_members() -> None:
     naive = SearchSpace(0.5, hidden=0.5, intermediate=0.5, layer_policy=Uniform())
     plain = replace(naive, width_policy=First(), healing="none").of(BERT)
     assert plain.anchors == plain.baselines == plain.members
-    few = SearchSpace(layers=[0.5]).of(BERT)
+    few = SearchSpace(layers=Choice(0.5)).of(BERT)
     assert set(few.anchors) == set(few)

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from protege.spaces import BadInput, Calibration, Infeasible, SearchSpace, Student, Teacher, Wanda
+from protege.spaces import (
+    BadInput,
+    Calibration,
+    Choice,
+    Infeasible,
+    SearchSpace,
+    Student,
+    Teacher,
+    Wanda,
+)
 from protege.spaces.architecture.unit_policies import Rotation
 from protege.spaces.residual.directions import Directions, normed
 from protege.spaces.students.rotation import check_turns
@@ -180,9 +189,9 @@ def test_a_space_leaves_out_what_cannot_be_turned() -> None:
     """Only the policy that keeps channels is left where the stream is narrower."""
     bert, llama = ZOO["bert"].teacher(), ZOO["llama"].teacher()
     space = SearchSpace(
-        hidden=[0.5, 1.0],
-        intermediate=[0.5, 1.0],
-        width_policy=[Wanda(), Rotation()],
+        hidden=Choice(0.5, 1.0),
+        intermediate=Choice(0.5, 1.0),
+        width_policy=Choice(Wanda(), Rotation()),
         multiple_of=4,
     )
     for teacher, turns in ((bert, False), (llama, True)):
