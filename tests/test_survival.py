@@ -20,6 +20,8 @@ from studies.benchmarks.lives import Nursery, nursery
 from studies.benchmarks.survival import Ordeal, counted
 from tests.study_files import write_study
 
+pytestmark = pytest.mark.slow
+
 TRIALS = 13
 KILLS = 12
 FEWEST_KILLS = 8

@@ -31,14 +31,21 @@ from tests.tiny import ZOO, save, texts
 BRIEF = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
 
 
+def slow(*given: Any) -> Any:
+    """A kind of model that is left to the full set of tests."""
+    return pytest.param(*given, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("name", "ratios"),
     [
         ("t5-text2text-generation", {"decoder_layers": (0.3, 1.0), "vocab": [0.5, 1.0]}),
-        ("vit-image-classification", {"layers": (0.25, 1.0), "heads": [0.5, 1.0]}),
-        ("mixtral-text-generation", {"experts": (0.4, 1.0), "moe_intermediate": [0.5, 1.0]}),
-        ("whisper-automatic-speech-recognition", {"layers": [0.5, 1.0], "intermediate": [0.4, 1]}),
-        ("deberta-v2-question-answering", {"layers": (0.25, 1.0), "vocab": [0.5, 1.0]}),
+        slow("vit-image-classification", {"layers": (0.25, 1.0), "heads": [0.5, 1.0]}),
+        slow("mixtral-text-generation", {"experts": (0.4, 1.0), "moe_intermediate": [0.5, 1.0]}),
+        slow(
+            "whisper-automatic-speech-recognition", {"layers": [0.5, 1.0], "intermediate": [0.4, 1]}
+        ),
+        slow("deberta-v2-question-answering", {"layers": (0.25, 1.0), "vocab": [0.5, 1.0]}),
     ],
 )
 def test_a_student_of_any_kind_is_found_told_of_and_exported(
@@ -93,9 +100,13 @@ def drawn(teacher: Teacher) -> Examples:
 @pytest.mark.parametrize(
     ("name", "data", "ratios"),
     [
-        ("t5-text2text-generation", answered, {"decoder_layers": (0.3, 1.0), "vocab": [0.6, 1.0]}),
-        ("bart-text2text-generation", answered, {"layers": (0.25, 1.0), "heads": [0.5, 1.0]}),
-        ("vit-image-classification", drawn, {"layers": (0.25, 1.0), "intermediate": [0.4, 1.0]}),
+        slow(
+            "t5-text2text-generation", answered, {"decoder_layers": (0.3, 1.0), "vocab": [0.6, 1.0]}
+        ),
+        slow("bart-text2text-generation", answered, {"layers": (0.25, 1.0), "heads": [0.5, 1.0]}),
+        slow(
+            "vit-image-classification", drawn, {"layers": (0.25, 1.0), "intermediate": [0.4, 1.0]}
+        ),
         ("bert-tokens", in_words, {"layers": (0.25, 1.0), "vocab": [0.6, 1.0]}),
     ],
 )

@@ -136,6 +136,7 @@ def test_trials_are_a_whole_number_above_none(
     assert "--trials" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_module_is_the_command(folder: Path) -> None:
     study = write_study(folder)
     line = [sys.executable, "-m", "protege.search.cli.main", "run", str(study), "--trials", "2"]

@@ -153,6 +153,7 @@ def test_a_run_is_not_measured_beside_a_model(
     assert "expected models, or one run alone" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_figures_come_back_from_a_bundle(
     folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -234,6 +234,7 @@ def test_what_no_student_can_use_ends_the_study_with_that_line(
     assert said[-2:] == ["protege: error: no such thing; give another", "exit 2"]
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_held_is_begun_again(
     folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +259,14 @@ def test_what_a_killed_process_held_is_begun_again(
     assert State.FAILED not in {trial.state for trial in front.trials}
     assert front.about["ended"] == "7 trials are done"
     assert looked_at == [0, 1, 2, 3]  # and not whoever a job is free for while another is looked at
+
+
+def test_two_jobs_tell_of_different_students(folder: Path, teacher: Teacher) -> None:
+    search = toy(folder, teacher=teacher, space=PLAIN, objectives=[Memory()])
+    trials = search.run(trials=4, engine=LocalEngine(2, threads=1)).trials
+    assert [trial.number for trial in trials] == [*range(4)]
+    assert {trial.state for trial in trials} == {State.COMPLETE}
+    assert len({trial.key for trial in trials}) == 4
 
 
 def test_a_recorded_trial_is_told_though_whoever_was_to_tell_it_died(

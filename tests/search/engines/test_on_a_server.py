@@ -19,6 +19,8 @@ from protege.spaces import BadInput
 from tests import postgres
 from tests.study_files import write_study
 
+pytestmark = pytest.mark.slow
+
 TRIALS = 16
 
 

@@ -53,6 +53,12 @@ NAMES = [
     "模" * 150,
 ]
 
+
+def slow(name: str) -> Any:
+    """A name that is left to the full set of tests."""
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z")) | st.just(" "), min_size=1)
 
 
@@ -128,7 +134,7 @@ def test_postgres_is_another_word_for_postgresql() -> None:
         read_study("postgres://me:secret@127.0.0.1:1/none")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *map(slow, NAMES[1:-1]), NAMES[-1]])
 def test_a_study_of_any_name_is_stored_and_found_again(
     name: str, folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +148,9 @@ def test_a_study_of_any_name_is_stored_and_found_again(
     assert front.save().parent.resolve() == front.folder.resolve()
 
 
-@pytest.mark.parametrize("name", ["what?now", "per%cent", "{braces}", "a#b", "100%41", "-x"])
+@pytest.mark.parametrize(
+    "name", ["what?now", *map(slow, ["per%cent", "{braces}", "a#b", "100%41", "-x"])]
+)
 @pytest.mark.parametrize("given_as", ["folder", "path", "url", "raw url"])
 def test_folders_and_storages_of_any_name_are_found_again(
     name: str, given_as: str, folder: Path, teacher: Teacher
