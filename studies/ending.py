@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from itertools import chain, count
 from pathlib import Path
 
-from protege.search import Choice, Front, Search, Trial
+from protege.search import ChosenStudent, Front, Search, Trial
 from protege.search.analysis.choosing import some_students
 from protege.search.cli.main import finish
 from protege.search.progress import say
@@ -37,7 +37,7 @@ def free(folder: Path) -> Path:
     return next(path for path in chain([folder], numbered) if not os.path.lexists(path))
 
 
-def compared(choice: Choice, again: Mapping[str, float]) -> str:
+def compared(choice: ChosenStudent, again: Mapping[str, float]) -> str:
     """What the study measured beside what was measured again from the exported folder."""
     found = choice.trial.measurements
     before = {name: measurement.value for name, measurement in found.items()}
@@ -49,7 +49,7 @@ def compared(choice: Choice, again: Mapping[str, float]) -> str:
     return "\n".join(rows)
 
 
-def fast_enough(front: Front, times_faster: float) -> Choice:
+def fast_enough(front: Front, times_faster: float) -> ChosenStudent:
     """Choose the best student that is clearly faster, or the fastest one if none is.
 
     Raises:
@@ -62,9 +62,11 @@ def fast_enough(front: Front, times_faster: float) -> Choice:
         fast = [trial for trial in students if _slowest_ms(trial) <= budget_ms]
         if fast:
             best = max(fast, key=lambda trial: trial.measurements["retention"].value)
-            return Choice(best, front, f"the best retention at {times_faster:g} times faster")
+            return ChosenStudent(
+                best, front, f"the best retention at {times_faster:g} times faster"
+            )
     fastest = min(students, key=lambda trial: trial.measurements["latency_ms"].value)
-    return Choice(fastest, front, "the least latency_ms")
+    return ChosenStudent(fastest, front, "the least latency_ms")
 
 
 def _slowest_ms(trial: Trial) -> float:

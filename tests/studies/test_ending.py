@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from protege.search import Choice
+from protege.search import ChosenStudent
 from studies.ending import compared, fast_enough, free
 from tests.search.report.drawn import LATENCY, RETENTION, classic, drawn
 
@@ -24,7 +24,7 @@ def test_without_a_teacher_the_fastest_is() -> None:
 def test_both_measurements_stand_side_by_side() -> None:
     front = classic()
     again = {"latency_ms": 8.5, "speedup": 4.7, "retention": 0.5, "unseen_retention": 0.4}
-    lines = compared(Choice(front.trial(4), front), again).splitlines()
+    lines = compared(ChosenStudent(front.trial(4), front), again).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["latency_ms", "8.0000", "8.5000"],
         ["speedup", "5.0000", "4.7000"],

@@ -25,7 +25,7 @@ from protege.spaces import (
     Unsupported,
     Wanda,
 )
-from protege.spaces.architecture.policies import HeadsBy, WidthPolicy
+from protege.spaces.architecture.policies import HeadsBy
 from tests.search.toys import NARROW, retention, toy
 from tests.tiny import CASES, ZOO, inputs_of, texts
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
 
 def test_criteria_are_those_that_members_rank_heads_by() -> None:
     teacher = CASES["llama-causal-tied"].teacher()
-    policies: list[WidthPolicy] = [First(), Activation(), Activation("ablation")]
+    policies = Choice(First(), Activation(), Activation("ablation"))
     space = SearchSpace(kv_heads=Choice(0.5, 1.0), width_policy=policies).of(teacher)
     assert Needs.of(space, teacher.architecture).heads_by == ["ablation", "activation"]
     assert cuts_heads(space, teacher)
@@ -116,7 +116,7 @@ def test_a_study_that_cuts_no_heads_records_none(front: Front) -> None:
 
 def test_a_calibration_of_a_space_has_what_its_members_ask_for() -> None:
     teacher = CASES["llama-causal-tied"].teacher()
-    policies: list[WidthPolicy] = [First(), Magnitude(), Wanda(), Taylor()]
+    policies = Choice(First(), Magnitude(), Wanda(), Taylor())
     space = SearchSpace(
         kv_heads=Choice(0.5, 1.0),
         hidden=Choice(0.5, 1.0),
