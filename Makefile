@@ -40,7 +40,7 @@ format: $(VENV)/dev ## put the code in shape
 	$(BIN)/ruff format .
 
 docs: $(VENV)/docs ## build the documentation in site/; a warning is an error
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean: ## remove what the commands above made, runs apart
 	rm -rf $(VENV) build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
