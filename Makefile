@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 25
 
-.PHONY: help demo smollm2 reviews executorch test test-all coverage check format clean
+.PHONY: help demo smollm2 reviews executorch test test-all coverage check format docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -39,8 +39,11 @@ format: $(VENV)/dev ## put the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/docs ## build the documentation in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean: ## remove what the commands above made, runs apart
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "protege needs Python 3.11 or newer")'
@@ -60,6 +63,10 @@ $(VENV)/smollm2: $(VENV)/demo
 
 $(VENV)/dev: $(VENV)/smollm2
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/docs: $(VENV)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[docs]'
 	@touch $@
 
 # ExecuTorch brings torchao, which has something to say whenever transformers is imported; so it

@@ -1,6 +1,6 @@
-"""The table of families in the README, made of the families' own tables.
+"""Write the table of supported models into the documentation.
 
-``python -m studies.families`` writes it there; a test holds the README to it.
+``python -m studies.families`` rewrites it in ``docs/search-spaces.md``; a test compares both.
 """
 
 import sys
@@ -14,7 +14,7 @@ from protege.search.cli.main import guarded
 from protege.spaces import FAMILIES, Family, Task
 from protege.spaces.files.atomic import write_text
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs/search-spaces.md"
 BEGIN, END = "<!-- families: python -m studies.families -->", "<!-- end of families -->"
 
 AXES = {
@@ -90,12 +90,12 @@ def _mapping(task: Task) -> Any:
 
 
 def main() -> None:
-    """Write the table into the README."""
-    text = README.read_text(encoding="utf-8")
+    """Write the table into the page."""
+    text = PAGE.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    write_text(README, f"{before}{BEGIN}\n{table()}\n{END}{after}")
-    print(f"{README}: {len(FAMILIES)} families")
+    write_text(PAGE, f"{before}{BEGIN}\n{table()}\n{END}{after}")
+    print(f"{PAGE}: {len(FAMILIES)} families")
 
 
 if __name__ == "__main__":

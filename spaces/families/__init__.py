@@ -57,7 +57,7 @@ def family_of(model_type: str) -> Family:
     known = ", ".join(name for family in FAMILIES for name in family.model_types)
     raise Unsupported(
         f"model type {model_type!r} is not supported; supported are: {known}. "
-        "CONTRIBUTING.md tells how to add a family"
+        "docs/adding-a-family.md explains how to add a family"
     )
 
 

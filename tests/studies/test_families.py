@@ -1,12 +1,12 @@
 import re
 
 from protege.spaces import FAMILIES, Task
-from studies.families import BEGIN, END, README, heads_of, table
+from studies.families import BEGIN, END, PAGE, heads_of, table
 from tests.tiny import ZOO
 
 
-def test_the_readme_has_the_table_that_the_families_make() -> None:
-    _, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+def test_the_page_has_the_table_that_the_families_make() -> None:
+    _, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     written, _, _ = rest.partition(END)
     assert written.strip() == table(), "run python -m studies.families"
 
