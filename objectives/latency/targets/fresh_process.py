@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from protege.objectives.latency.job import Job, Question, Setting
-from protege.objectives.latency.local import fork_server as nursery
+from protege.objectives.latency.local import fork_server
 from protege.objectives.latency.models import Model, check_fits
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import RUNTIMES
@@ -46,4 +46,4 @@ def _answer(target: Target, model: Model, workload: Workload, question: Question
     plan = Plan()
     if isinstance(target, LocalCPU) and RUNTIMES[target.runtime].exports:
         return target.ask((model,), workload, plan, question=asdict(question))
-    return nursery.exchange(Job((model,), workload, setting_of(target), plan, question))
+    return fork_server.exchange(Job((model,), workload, setting_of(target), plan, question))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from protege.objectives.latency.job import Job, Setting, Trace
-from protege.objectives.latency.local import fork_server as nursery
+from protege.objectives.latency.local import fork_server
 from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
@@ -181,7 +181,7 @@ def trace_eagerly(
     """
     job = Job(tuple(models), workload, setting, plan)
     what = f"{names(models)} could not be timed"
-    return Trace.of(insisted(lambda: nursery.exchange(job), "trace", what))
+    return Trace.of(insisted(lambda: fork_server.exchange(job), "trace", what))
 
 
 def insisted(ask: Callable[[], dict[str, Any]], wanted: str, what: str) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def test_a_runner_that_is_killed_as_it_measures_is_asked_again(
     def kill() -> None:
         while not killed:
             time.sleep(0.1)
-            runner = nursery._SHARED.nursery
+            runner = nursery._SHARED.server
             busy = runner and Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text()
             if runner and busy:
                 os.kill(runner.pid, signal.SIGKILL)
