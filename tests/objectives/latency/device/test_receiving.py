@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from protege.objectives.latency.device import receiving
-from protege.objectives.latency.targets.packing import runner, runner_name
+from protege.objectives.latency.targets.upload import runner, runner_name
 
 
 @pytest.fixture
