@@ -1,6 +1,6 @@
-"""How long a call takes on the device that counts, in whatever noise that device lives.
+"""Measure the latency of models on a target device, robust to noise on that device.
 
-The public names are those of ``__init__.pyi``; each is imported when it is first used.
+``__init__.pyi`` lists the public names; each is imported on first use.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""What a runner is asked, and what it answers: JSON both ways, the same on every device."""
+"""Jobs sent to a measuring process and the traces it returns, both as JSON."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,10 +18,10 @@ class Trace:
     """The raw result of one fresh process.
 
     Attributes:
-        cold_ms: Wall time of each model's very first forward of the prompt.
-        rounds: One sample of each model a round, in the order of the models, whichever ran first.
-        environment: Of the machine ``before`` and ``after``, as far as it tells.
-        arranged: Which cores and which priority took effect, in words.
+        cold_ms: Wall time in ms of each model's very first forward pass over the prompt.
+        rounds: One sample per model in each round, in the order of the models.
+        environment: The machine's state ``before`` and ``after``, as far as available.
+        arranged: The cores and the priority that took effect, in words.
     """
 
     cold_ms: tuple[float, ...]
@@ -31,7 +31,7 @@ class Trace:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Trace":
-        """The trace that `record` was made from."""
+        """Return the trace from what `record` returned."""
         rounds = tuple(tuple(Sample(*sample) for sample in row) for row in record["rounds"])
         return cls(
             tuple(record["cold_ms"]),
@@ -41,7 +41,7 @@ class Trace:
         )
 
     def record(self) -> dict[str, Any]:
-        """The trace as JSON values; a sample is a list, as a long run has thousands of them."""
+        """Return the trace as JSON values; samples are lists to keep thousands of them small."""
         return {
             "cold_ms": list(self.cold_ms),
             "rounds": [[list(sample) for sample in row] for row in self.rounds],
@@ -61,11 +61,11 @@ class Setting:
 
     Attributes:
         threads: Threads that a model may use.
-        runtime: ``"eager"``, or ``"compile"`` through `torch.compile`.
-        precision: What it calculates in.
+        runtime: ``"eager"``, or ``"compile"`` for `torch.compile`.
+        precision: The dtype of weights and activations.
         device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        cores: The processor cores that it keeps to; all there are if empty.
-        priority: ``"high"`` to ask the system for more than is usual.
+        cores: The processor cores to pin to; all cores if empty.
+        priority: ``"high"`` to ask the system for a raised scheduling priority.
     """
 
     threads: int = 1
@@ -78,13 +78,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Question:
-    """What a process is to find out.
+    """What a process measures.
 
     Attributes:
-        kind: ``"time"`` of models by turns; ``"memory"`` or ``"energy"`` of one model.
-        window_s: Seconds of calls back to back, of energy.
-        windows: How many of those.
-        sysfs: Where the kernel tells of energy.
+        kind: ``"time"`` of alternating models; ``"memory"`` or ``"energy"`` of one model.
+        window_s: Seconds of back-to-back calls in an energy window.
+        windows: Number of energy windows.
+        sysfs: Where sysfs is mounted, for energy counters.
     """
 
     kind: Literal["time", "memory", "energy"] = "time"
@@ -95,14 +95,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Job:
-    """One fresh process's work: time these models, by turns, or see what one of them needs.
+    """The work of one fresh process: time models alternately, or measure one model.
 
     Attributes:
-        models: The reference, and the candidate where there is one.
-        workload: What every model is asked to do.
-        setting: How they are run.
-        plan: When enough has been seen.
-        question: What is asked.
+        models: The reference, then the candidate if there is one.
+        workload: The size of a call.
+        setting: How the models are run.
+        plan: How long to measure.
+        question: What to measure.
     """
 
     models: tuple[Model, ...]
@@ -113,7 +113,7 @@ class Job:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Job":
-        """The job that `record` was made from."""
+        """Return the job from what `record` returned."""
         plan = record["plan"] | {"back_off_s": tuple(record["plan"]["back_off_s"])}
         models = tuple(model_from(fields) for fields in record["models"])
         setting = Setting(**record["setting"] | {"cores": tuple(record["setting"]["cores"])})
@@ -121,7 +121,7 @@ class Job:
         return cls(models, Workload(**record["workload"]), setting, Plan(**plan), question)
 
     def record(self) -> dict[str, Any]:
-        """The job as JSON values."""
+        """Return the job as JSON values."""
         return {
             "models": [described(model) for model in self.models],
             "workload": asdict(self.workload),

@@ -1,4 +1,4 @@
-"""The latency objective: milliseconds a call of the student on the target."""
+"""The latency objective: milliseconds per call of the student on the target."""
 
 import time
 from dataclasses import asdict, dataclass, field
@@ -27,33 +27,32 @@ from protege.spaces.models.blueprint import Blueprint
 
 @dataclass(frozen=True)
 class Latency:
-    """How long a call takes, with random weights, measured by turns with the teacher.
+    """The latency of a student with random weights, its calls alternating with the teacher's.
 
-    The value is the ratio to the teacher, from pairs of calls, times the teacher's own time, which
-    is measured once for a study and kept. So it is steady where the machine is not, and two
-    candidates of one study are always on one scale. A percentile above 50 is that of the student's
-    calls over the teacher's median in the same process, times the same time of the teacher.
+    The value is the student-to-teacher ratio over pairs of calls, times the teacher's latency,
+    which is measured once per study. So noise of the machine cancels, and all candidates of a study
+    share one scale. A percentile above 50 is the student's percentile over the teacher's median in
+    the same process, times the same teacher latency.
 
-    A device that is throttled, or on which the undisturbed teacher takes 10 % longer than it did,
-    is left to cool down and measured again. Where it is 25 % away the teacher is timed anew: the
-    scale of the study stays the first one, and ``reference_now_ms`` tells the new time beside it.
-    The ``grade`` falls with that distance; see `Grade`.
+    If the device is throttled, or an undisturbed teacher takes over 10 % longer than at first, the
+    measurement is repeated after a pause. If the teacher's time is off by over 25 %, it is measured
+    again and reported as ``reference_now_ms``; the study keeps its first scale. The ``grade`` falls
+    with that drift; see `Grade`.
 
-    The standard error is the deviation between processes, ``measured_error_ms``, but never less
-    than 1.5% of the value: few processes often agree by chance. Where that floor is the error,
-    ``error_floor`` says so.
+    The standard error is the deviation between processes, ``measured_error_ms``, but at least 1.5%
+    of the value, because few processes often agree by chance; ``error_floor`` is reported if that
+    floor applies.
 
     Attributes:
         target: Where the model runs.
-        workload: What a call is.
-        limit: The most milliseconds that a student may take.
+        workload: The size of a call.
+        limit: Maximum latency of a student in ms.
         plan: How long to measure.
-        percentile: 50, or 90, 95 or 99, which need 64, 130 and 662 calls.
-        label: Sets this latency apart from others of the study: ``"pi5"`` names it
-            ``latency_pi5_ms``.
+        percentile: 50, 90, 95 or 99; the last three need 64, 130 and 662 calls.
+        label: Distinguishes several latencies of a study: ``"pi5"`` names it ``latency_pi5_ms``.
 
     Raises:
-        BadInput: Another percentile, or a label that is no plain word.
+        BadInput: The percentile is not supported, or the label is not an identifier.
     """
 
     target: Target
@@ -87,11 +86,11 @@ class Latency:
         return Cost.SECONDS
 
     def measure(self, candidate: Candidate) -> Measurement:
-        """The candidate's latency; from the cache when it, or its like, was measured before.
+        """Measure the candidate's latency, or read it from the cache.
 
         Raises:
-            BadInput: When the workload asks an encoder for new tokens.
-            Unmeasured: When the model cannot run on the target, or noise spoilt every try.
+            BadInput: The model cannot run the workload.
+            Unmeasured: The model cannot run on the target, or noise spoilt every try.
         """
         with candidate.stopwatch.phase("latency"):
             teacher = candidate.teacher.blueprint(candidate.teacher.architecture)
@@ -99,28 +98,28 @@ class Latency:
             if candidate.blueprint == teacher:
                 parts = dict.fromkeys(parts_of(self.workload), 1.0)
                 return self._measurement(candidate, reference, reference, parts, ())
-            beside = self._beside(candidate, teacher, reference)
-            parts = {part: beside.ratio(part) for part in parts_of(self.workload)}
-            return self._measurement(candidate, beside, reference, parts, beside.samples)
+            timing = self._time_pair(candidate, teacher, reference)
+            parts = {part: timing.ratio(part) for part in parts_of(self.workload)}
+            return self._measurement(candidate, timing, reference, parts, timing.samples)
 
     def _reference(self, candidate: Candidate, kind: str, teacher: Blueprint) -> Timing:
-        """The teacher's own time: once for a study, and once more where the device is another."""
-        return self._kept(candidate, kind, (teacher,), lambda: self._timed((teacher,)))
+        """Time the teacher alone, cached under `kind`."""
+        return self._cached(candidate, kind, (teacher,), lambda: self._time_models((teacher,)))
 
-    def _beside(self, candidate: Candidate, teacher: Blueprint, reference: Timing) -> Timing:
-        """The candidate by turns with the teacher, on a device as it was when the study began."""
+    def _time_pair(self, candidate: Candidate, teacher: Blueprint, reference: Timing) -> Timing:
+        """Time the candidate against the teacher; repeat once if the device was slowed."""
         models = (teacher, candidate.blueprint)
 
         def measured() -> Timing:
-            timing = self._timed(models)
+            timing = self._time_models(models)
             if timing.throttled or drift(timing, reference) > DRIFTED:
                 time.sleep(self.plan.cool_down_s)
-                timing = self._timed(models)
+                timing = self._time_models(models)
             return timing
 
-        return self._kept(candidate, "latency", models, measured)
+        return self._cached(candidate, "latency", models, measured)
 
-    def _timed(self, models: tuple[Blueprint, ...]) -> Timing:
+    def _time_models(self, models: tuple[Blueprint, ...]) -> Timing:
         plan = self.plan.with_samples(self.percentile)
         timing = timed(models, self.workload, self.target, plan)
         spoilt = Grade.C if self.percentile > 50 else Grade.UNRELIABLE
@@ -132,7 +131,7 @@ class Latency:
             )
         return timing
 
-    def _kept(
+    def _cached(
         self, candidate: Candidate, kind: str, models: tuple[Blueprint, ...], measure: Any
     ) -> Timing:
         key = {
@@ -191,17 +190,17 @@ class Latency:
 
 
 def _error(error: Combined, value_ms: float, timing: Timing) -> dict[str, float | str]:
-    """The error as it was measured, apart from the floor, and the floor where it is the error."""
+    """Return the measured error without the floor, and the floor if it applies."""
     several = len(timing.traces) > 1
     measured = {"measured_error_ms": error.deviation * value_ms} if several else {}
     return {**measured, **({ERROR_FLOOR: f"{LEAST_SPREAD:.1%}"} if error.is_floor else {})}
 
 
 def drift(timing: Timing, reference: Timing) -> float:
-    """How much longer the reference took beside a candidate than alone, relatively.
+    """Return the relative increase of the reference's time beside a candidate over its time alone.
 
-    Told where nothing else ran on the device: a busy machine slows both models of a pair alike,
-    which their ratio does not show, nor is it a matter of cooling down.
+    It is 0 if other processes disturbed either timing: a busy machine slows both models of a pair
+    alike, so the ratio stays valid and cooling down would not help.
     """
     if max(timing.grade, reference.grade) > Grade.A:
         return 0.0

@@ -1,4 +1,4 @@
-"""The two kinds of model that can be timed: one with random weights, and one from a folder."""
+"""The models that can be timed: blueprints with random weights, and saved checkpoints."""
 
 import json
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ from protege.spaces.models.blueprint import Blueprint
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with its weights, in a folder as transformers saves it.
+    """A model in a folder written by ``save_pretrained``.
 
     Attributes:
-        model_class: Name of a class that transformers exports, such as ``"BertModel"``.
-        folder: Where ``config.json`` and the weights are.
+        model_class: Name of a transformers class, such as ``"BertModel"``.
+        folder: Path of the folder with ``config.json`` and the weights.
     """
 
     model_class: str
@@ -32,10 +32,10 @@ class Checkpoint:
 
     @classmethod
     def at(cls, source: str | Path) -> "Checkpoint":
-        """The checkpoint of a folder or a hub id, of the class that its configuration names.
+        """Return the checkpoint of a folder or a hub id, with the class named by its config.
 
         Raises:
-            BadInput: There is no such folder or id, or it has no configuration that names a class.
+            BadInput: The folder or id does not exist, or its config names no class.
         """
         path = Path(source).expanduser().resolve()
         if not path.exists():
@@ -47,7 +47,7 @@ class Checkpoint:
             raise BadInput(f"{path} has no config.json that names its model class") from error
 
     def build(self) -> PreTrainedModel:
-        """The model with its weights, in float32, ready to be called."""
+        """Load the model in float32 and evaluation mode."""
         kind = class_named(self.model_class)
         model: PreTrainedModel = kind.from_pretrained(
             self.folder, dtype=torch.float32, local_files_only=True
@@ -57,7 +57,7 @@ class Checkpoint:
 
 
 def _downloaded(repo_id: str) -> Path:
-    """The folder that the hub keeps that checkpoint in on this machine, fetched if need be."""
+    """Download a checkpoint from the hub unless it is cached; return its folder."""
     try:
         return Path(snapshot_download(repo_id, allow_patterns=["*.json", "*.safetensors"]))
     except (HFValidationError, HfHubHTTPError, OSError, ValueError) as error:
@@ -70,10 +70,10 @@ Model = Blueprint | Checkpoint
 
 
 def class_named(model_class: str) -> Any:
-    """The class of that name; its module is imported if it was not.
+    """Import a model class of transformers by its name.
 
     Raises:
-        BadInput: When transformers exports no such class.
+        BadInput: transformers exports no such class.
     """
     try:
         return getattr(transformers, model_class)
@@ -82,19 +82,19 @@ def class_named(model_class: str) -> Any:
 
 
 def generates(model: Model) -> bool:
-    """Whether the model's class can produce tokens one by one."""
+    """Return whether the model's class can generate tokens."""
     return bool(class_named(model.model_class).can_generate())
 
 
 def most_tokens(model: Model, prompt: int, new: int) -> tuple[int, int | None]:
-    """Return the tokens that one side of the model reads in a call, and how many it can read.
+    """Return the sequence length of a call, and the model's maximum or None if it has none.
 
-    Of an encoder and a decoder it is the longer side. The bound is None where there is none.
+    For an encoder-decoder it is the longer of the two sequences.
 
     Args:
         model: The model.
-        prompt: Tokens of the prompt.
-        new: Tokens that are generated.
+        prompt: Prompt tokens.
+        new: Generated tokens.
     """
     if isinstance(model, Blueprint):
         config = model.configuration()
@@ -104,38 +104,39 @@ def most_tokens(model: Model, prompt: int, new: int) -> tuple[int, int | None]:
     needed = prompt + new
     if config.is_encoder_decoder and new:
         reads_text = class_named(model.model_class).main_input_name == "input_ids"
-        needed = max(prompt if reads_text else 0, new + 1)  # the decoder begins with one of its own
+        needed = max(prompt if reads_text else 0, new + 1)  # + the decoder start token
     return needed, positions_in(config.to_dict())
 
 
 def described(model: Model) -> dict[str, str]:
-    """The model as JSON values."""
+    """Return the model's fields as JSON values."""
     return asdict(model)
 
 
 def model_from(fields: Mapping[str, str]) -> Model:
-    """The model that `described` made the fields from."""
+    """Return the model from the fields that `described` returned."""
     return Checkpoint(**fields) if "folder" in fields else Blueprint(**fields)
 
 
 def built(model: Model) -> PreTrainedModel:
-    """The module, in float32.
+    """Build the module in float32.
 
-    A blueprint's weights are random numbers that have really been written: pages that never were
-    all map to the same zeros, which would stay in the cache as no real weights do.
+    A blueprint's weights are written with random numbers: untouched pages all map to one zero page,
+    which stays in the processor cache as real weights do not.
     """
     module: PreTrainedModel = model.build().float()
     text: Any = module.config.get_text_config()
     if not module.can_generate() and getattr(text, "pad_token_id", None) is None:
-        text.pad_token_id = -1  # no token: a classifier on a decoder takes no batch without an id
+        text.pad_token_id = -1  # decoder classifiers refuse a batch without a padding id
     return module
 
 
 def check_fits(model: Model, workload: Workload) -> None:
-    """Refuse a workload that is not one for the model.
+    """Check that the model can run the workload.
 
     Raises:
-        BadInput: It generates no tokens and is asked for some, or has not so many positions.
+        BadInput: The model generates no tokens but the workload asks for some, or the workload
+            needs more positions than the model has.
     """
     if workload.new_tokens and not generates(model):
         raise BadInput(

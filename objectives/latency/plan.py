@@ -1,45 +1,44 @@
-"""How long to measure: every number of the policy, in one place."""
+"""The settings of a latency measurement: warm-up, number of pairs, time limits, retries."""
 
 import math
 from dataclasses import dataclass, replace
 
 SAMPLES = {50: 11, 90: 64, 95: 130, 99: 662}
-"""Calls that a percentile needs to be told at all: MLPerf Inference's early-stopping estimate with
-99 % confidence and none above it."""
+"""Calls that each percentile needs: MLPerf Inference's early-stopping estimate at 99 % confidence,
+with no call above the percentile."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """When a measurement has seen enough.
+    """The stopping rules of a latency measurement.
 
     A pair is one call of the reference and one of the candidate. Each process warms up, then takes
-    pairs until the 95 % interval of their median ratio is narrow or its seconds are spent. What
-    calls cost decides which comes first: at 30 ms a call the interval does; at 1.5 s a call the
-    seconds do, and three to five pairs must be enough, as a call that long averages the noise.
-    The interval of one process promises too much (placement in memory differs between processes by
-    1.6-4.2 %), so that its width only stops the taking of pairs; the spread that is reported comes
-    from comparing processes.
+    pairs until the 95 % confidence interval of their median ratio is narrow or its time is up. At
+    30 ms per call the interval ends it; at 1.5 s per call the time does, after three to five pairs,
+    which suffice because long calls average out the noise. The interval within one process is too
+    optimistic (memory placement differs between processes by 1.6-4.2 %), so it only stops the
+    process; the reported spread compares processes.
 
     Attributes:
-        warm_up_rounds: Calls of each model before the first that counts.
-        warm_up_s: Seconds of warming up, at least; after twice as long the rounds count no more.
-        warm_up_tokens: New tokens of a warming call, at most: the steps are all alike.
-        least_pairs: Pairs of a process whose calls are slow.
-        usual_pairs: Pairs before a narrow interval may end a process.
-        most_pairs: Pairs after which a process ends.
-        check_every: Pairs between two looks at the interval.
-        half_width: Half the width of a narrow interval, relative to the median.
-        pairs_s: Seconds of pairs after which a process ends, once it has the least of them.
-        agree_within: Two processes that differ by less, relatively, are enough.
-        differ_beyond: Three processes that differ by more, relatively, are not.
-        candidate_s: Seconds a candidate, starts included: no further process begins that would
-            pass them, and two that would pass them by themselves stop at `fewest_pairs`.
-        fewest_pairs: Pairs of a process whose calls are so slow that it would pass its share.
-        back_off_s: Pauses before measuring again what noise has spoilt.
+        warm_up_rounds: Warm-up calls of each model.
+        warm_up_s: Minimum seconds of warm-up; after twice as long it ends in any case.
+        warm_up_tokens: Maximum new tokens of a warm-up call.
+        least_pairs: Minimum pairs before `pairs_s` may end a process.
+        usual_pairs: Minimum pairs before a narrow interval may end a process.
+        most_pairs: Maximum pairs of a process.
+        check_every: Pairs between two checks of the stopping rules.
+        half_width: Half-width of a narrow interval, relative to the median.
+        pairs_s: Seconds of pairs after which a process ends, given `least_pairs`.
+        agree_within: Relative difference below which two processes are enough.
+        differ_beyond: Relative difference above which three processes are not enough.
+        candidate_s: Time limit of a candidate in seconds, process starts included. No third
+            process starts that would exceed it; each of the first two gets half.
+        fewest_pairs: Minimum pairs of a process that would exceed its half of `candidate_s`.
+        back_off_s: Pauses in seconds before repeating a measurement spoilt by noise.
         deadline_s: Seconds after which a process counts as hung and is killed.
-        cool_down_s: Pause before measuring again what a hot or slowed device has spoilt.
-        sustained_s: Seconds of load that a process takes pairs for, whatever the interval, to see
-            what a device does once it is hot; 0 for as few as will do.
+        cool_down_s: Pause in seconds before repeating a measurement on a hot or throttled device.
+        sustained_s: Seconds for which a process takes pairs regardless of the interval, to measure
+            a hot device; 0 to stop early.
     """
 
     warm_up_rounds: int = 3
@@ -62,11 +61,11 @@ class Plan:
 
     @property
     def process_s(self) -> float:
-        """Seconds that one process may take: two of them make a measurement."""
+        """Time limit of one process in seconds: half of `candidate_s`."""
         return self.candidate_s / 2
 
     def with_samples(self, percentile: int) -> "Plan":
-        """As long as that percentile needs: two processes have the samples for it between them."""
+        """Return a plan in which two processes together take enough calls for `percentile`."""
         if percentile == 50:
             return self
         pairs = math.ceil(SAMPLES[percentile] / 2)

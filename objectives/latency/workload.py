@@ -1,4 +1,4 @@
-"""What a model is asked to do while it is timed."""
+"""The size of the call that is timed."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from protege.spaces.errors import BadInput
 class Workload:
     """The size of one call.
 
-    Without new tokens a call is one forward of the prompt. With new tokens it is a prefill of the
-    prompt and then so many greedy decoding steps of one token each, with the model's own cache.
+    With ``new_tokens=0`` a call is one forward pass over the prompt. Otherwise it is a prefill of
+    the prompt and `new_tokens` greedy decoding steps of one token each, with the model's KV cache.
 
     Attributes:
-        batch_size: Sequences a call.
-        prompt_tokens: Tokens of each sequence.
-        new_tokens: Tokens generated for each sequence; 0 for encoders.
+        batch_size: Sequences per call.
+        prompt_tokens: Prompt tokens per sequence.
+        new_tokens: Tokens generated per sequence; 0 for encoders.
 
     Raises:
-        BadInput: When a size is not a whole number, or is too small.
+        BadInput: A size is not an integer, or is too small.
     """
 
     batch_size: int = 1
@@ -36,6 +36,6 @@ class Workload:
 
 
 def _check(name: str, size: object, *, least: int) -> None:
-    # a bool is an int to Python, and never a size that somebody meant
+    # bool is a subclass of int
     if not isinstance(size, int) or isinstance(size, bool) or size < least:
         raise BadInput(f"{name} must be a whole number of at least {least}, not {size!r}")

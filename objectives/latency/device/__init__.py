@@ -1,4 +1,4 @@
-"""What runs where a model is timed: stdlib Python 3.8 and one runtime, in a file of its own there.
+"""The runner, uploaded to a device as one file; needs Python 3.8 and one runtime only.
 
-Nothing here imports the rest of protege, which has use of it all the same.
+Nothing in this package imports the rest of protege.
 """

@@ -1,6 +1,6 @@
-"""Runs a bundle where it lies: every model by turns with the first one, in fresh processes.
+"""Time the models of a bundle, each alternating with the first, in fresh processes.
 
-Run as ``python3 run.py [DEVICE]`` in the bundle's folder; needs Python 3.8 and the runtime alone.
+Run as ``python3 run.py [DEVICE]`` in the bundle's folder; needs Python 3.8 and the runtime only.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 FRAME = "@@LAT1@@"
 COLUMNS = ("ms", "cpu_ms", "preemptions", "prefill_ms", "prefill_cpu_ms")
-"""What a sample of the runner's consists of, in its order."""
+"""The names of a sample's values in RESULTS.json, in order."""
 
 
 def main(device: str = "") -> None:
-    """Write RESULTS.json beside the manifest; says why when a model does not run."""
+    """Time all models and write RESULTS.json beside the manifest; exit if a model fails."""
     place = Path(__file__).resolve().parent
     manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
     reference, *others = [model["name"] for model in manifest["models"]]
@@ -38,7 +38,7 @@ def main(device: str = "") -> None:
 
 
 def run_of(names: list[str], trace: dict[str, Any]) -> dict[str, Any]:
-    """One process's figures, model by model and column by column."""
+    """Return one process's entry in RESULTS.json."""
     models = {}
     for index, name in enumerate(names):
         columns = zip(*(row[index] for row in trace["rounds"]))  # noqa: B905 - Python 3.8
@@ -48,7 +48,7 @@ def run_of(names: list[str], trace: dict[str, Any]) -> dict[str, Any]:
 
 
 def _asked(place: Path, manifest: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """The runner's trace of models by turns."""
+    """Run the runner on some models; return its trace."""
     job = {**manifest["run"]["job"], "programs": [str(place / "programs" / name) for name in names]}
     with subprocess.Popen(
         [sys.executable, str(place / manifest["runner"])],
@@ -59,7 +59,7 @@ def _asked(place: Path, manifest: dict[str, Any], names: list[str]) -> dict[str,
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the runner has no pipes")
         process.stdin.write(json.dumps(job).encode() + b"\n")
-        process.stdin.flush()  # and stays open: its end would end the runner
+        process.stdin.flush()  # not closed, which would end the runner
         for line in process.stdout:
             if line.startswith(FRAME.encode()):
                 answer = json.loads(line[len(FRAME) :])

@@ -1,4 +1,4 @@
-"""The state of a machine that its speed depends on, before and after a measurement."""
+"""Read the machine state that speed depends on: temperatures, clocks, throttling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 _CPU = Path("/sys/devices/system/cpu")
 _NOW = 0xF
-"""The bits of a Raspberry Pi's throttling state that speak of this moment, not of since boot."""
+"""The bits of a Raspberry Pi's throttling state for now; the others are since boot."""
 
 _SLOWED = {
     "hardware slowdown",
@@ -18,11 +18,11 @@ _SLOWED = {
     "hardware thermal slowdown",
     "hardware power brake",
 }
-"""What slows a GPU that is hot or short of power; a power cap is a setting like any other."""
+"""Slowdowns of a GPU that is hot or short of power; a power cap is a setting and not listed."""
 
 
 def snapshot() -> dict[str, Any]:
-    """Temperatures, clocks, governor and throttling counts, as far as the machine tells."""
+    """Return temperatures, clocks, governors, throttle counts and load, as far as available."""
     found: dict[str, Any] = {
         "temperatures_c": _temperatures(),
         "mhz": _megahertz("scaling_cur_freq"),
@@ -38,18 +38,18 @@ def snapshot() -> dict[str, Any]:
 
 
 def throttled(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Why the machine was slower than it can be; empty where nothing says that it was."""
+    """Return why the machine was throttled between two snapshots; empty if it was not."""
     earlier, later = before.get("throttle_counts", {}), after.get("throttle_counts", {})
     risen = [name for name, count in later.items() if count > earlier.get(name, count)]
     if risen:
-        return f"throttled while it was measured ({', '.join(sorted(risen))})"
+        return f"throttled during the measurement ({', '.join(sorted(risen))})"
     if int(after.get("pi_throttled", 0)) & _NOW:
-        return "throttled or short of voltage now (vcgencmd get_throttled)"
+        return "throttled or under-voltage now (vcgencmd get_throttled)"
     slowed = _SLOWED & set(after.get("gpu", {}).get("slowed_by", []))
     if slowed:
         return f"the GPU was throttled: {', '.join(sorted(slowed))}"
     if "max_mhz" in before and "max_mhz" in after and after["max_mhz"] < before["max_mhz"]:
-        return f"its highest clock fell from {before['max_mhz']:g} to {after['max_mhz']:g} MHz"
+        return f"its maximum clock fell from {before['max_mhz']:g} to {after['max_mhz']:g} MHz"
     return ""
 
 
@@ -63,7 +63,7 @@ def _temperatures() -> dict[str, float]:
 
 
 def _megahertz(name: str) -> Any:
-    """The median over cores; none where the kernel does not tell."""
+    """Return the median over cores in MHz; an empty list if the kernel does not report it."""
     values = sorted(int(text) for text in _texts(_CPU.glob(f"cpu[0-9]*/cpufreq/{name}")))
     return values[len(values) // 2] / 1000 if values else []
 

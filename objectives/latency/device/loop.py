@@ -1,4 +1,4 @@
-"""Calling models by turns and reading the clocks, until enough has been seen."""
+"""Call models alternately and read the clocks, until a plan's stopping rules hold."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Sample(NamedTuple):
     """One call of one model.
 
     Attributes:
-        wall_ms: Time on the clock.
-        cpu_ms: Time on the processor, over all threads.
-        preemptions: How often the call was interrupted for another process (`ru_nivcsw`).
-        prefill_wall_ms: The part of `wall_ms` that the prompt took.
-        prefill_cpu_ms: The part of `cpu_ms` that the prompt took.
+        wall_ms: Wall time.
+        cpu_ms: Processor time over all threads.
+        preemptions: Involuntary context switches during the call (`ru_nivcsw`).
+        prefill_wall_ms: The prompt's part of `wall_ms`.
+        prefill_cpu_ms: The prompt's part of `cpu_ms`.
     """
 
     wall_ms: float
@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 
 
 class Clocks(NamedTuple):
-    """What the clocks said at one moment."""
+    """The readings of the clocks at one moment."""
 
     wall_ns: int
     cpu_ns: int
@@ -49,8 +49,8 @@ class Clocks(NamedTuple):
 
 
 def sample_of(start: Clocks, prefilled: Clocks, end: Clocks) -> Sample:
-    """The call between two moments, with the one at which its prompt was done."""
-    # the resolution of both clocks is far below a microsecond, the digits beyond are noise
+    """Return the sample of a call from the readings at its start, after its prompt, at its end."""
+    # digits below 0.1 microseconds are noise
     return Sample(
         wall_ms=round((end.wall_ns - start.wall_ns) / 1e6, 4),
         cpu_ms=round((end.cpu_ns - start.cpu_ns) / 1e6, 4),
@@ -63,18 +63,18 @@ def sample_of(start: Clocks, prefilled: Clocks, end: Clocks) -> Sample:
 def timed(
     brief: Sequence[Call], calls: Sequence[Call], plan: Any, start_s: float
 ) -> tuple[tuple[float, ...], tuple[Round, ...]]:
-    """Warm up, then take rounds until the plan has enough.
+    """Warm up, then take rounds until the plan's stopping rules hold.
 
     Args:
-        brief: Of each model a call to warm up with, as short as may be.
-        calls: Of each model the call that is timed.
-        plan: A `Plan`, or anything with its attributes.
-        start_s: When the process began, by `time.perf_counter`.
+        brief: A short warm-up call of each model.
+        calls: The timed call of each model.
+        plan: A `Plan`, or an object with its attributes.
+        start_s: The process's start, by `time.perf_counter`.
 
     Returns:
-        The wall time in ms of each model's very first prompt, and one sample of each model a round.
+        The wall time in ms of each model's very first prompt, and rounds of one sample per model.
     """
-    # what is alive now stays alive: a collection in the middle of a call would only walk it
+    # no garbage collection in the middle of a call
     gc.freeze()
     gc.disable()
     cold_ms = _warm_up(brief, plan)
@@ -105,20 +105,20 @@ def _rounds(calls: Sequence[Call], plan: Any, start_s: float) -> tuple[Round, ..
 
 
 def _round(calls: Sequence[Call], *, flipped: bool) -> Round:
-    # whoever goes second finds the cache as the other left it, so that they go second by turns
+    # the order alternates: the second model inherits the processor cache from the first
     if not flipped:
         return tuple([call() for call in calls])
     return tuple(reversed([call() for call in reversed(calls)]))
 
 
 def enough(rounds: Sequence[Round], pairs_s: float, process_s: float, plan: Any) -> bool:
-    """Whether a process has measured enough.
+    """Return whether the plan's stopping rules hold.
 
     Args:
         rounds: The rounds so far.
-        pairs_s: Seconds since the first of them began.
-        process_s: Seconds since the process began, building and warming up included.
-        plan: The policy.
+        pairs_s: Seconds since the first round began.
+        process_s: Seconds since the process began, with building and warm-up.
+        plan: The plan.
     """
     count = len(rounds)
     if plan.sustained_s:
@@ -134,23 +134,23 @@ def enough(rounds: Sequence[Round], pairs_s: float, process_s: float, plan: Any)
 
 
 def wall_ms(sample: Sample) -> float:
-    """The whole call on the clock."""
+    """Return the wall time of a call."""
     return sample.wall_ms
 
 
 def ratios(rounds: Sequence[Round], figure: Figure = wall_ms) -> list[float]:
-    """Candidate over reference, pair by pair; the reference's own figures where it is alone."""
+    """Return the candidate-to-reference ratio of each pair, or the values of a reference alone."""
     return [figure(row[-1]) / (figure(row[0]) if len(row) > 1 else 1.0) for row in rounds]
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % confidence interval of the median, from order statistics (normal approximation)."""
+    """Return the median's 95 % confidence interval by order statistics (normal approximation)."""
     ordered, count = sorted(values), len(values)
     k = max(0, math.floor(count / 2 - 0.98 * math.sqrt(count)))
     return ordered[k], ordered[count - 1 - k]
 
 
 def half_width(values: Sequence[float]) -> float:
-    """Half the width of the median's 95 % interval, relative to the median."""
+    """Return the half-width of the median's 95 % confidence interval, relative to the median."""
     low, high = median_interval(values)
     return (high - low) / 2 / median(values)

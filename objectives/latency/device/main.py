@@ -1,7 +1,7 @@
-"""One measurement: a JSON line in on standard input, a framed JSON line out on standard output.
+"""Run one job: read it as a JSON line on standard input, write a framed JSON line with the answer.
 
-The input stays open while the answer is awaited: its end, which is also what the death of whoever
-asked looks like, ends this process at once. A line a second on standard error says that it lives.
+The client keeps the input open while it waits; the end of the input, also at the client's death,
+ends this process at once. A line per second on standard error is the heartbeat.
 """
 
 from __future__ import annotations
@@ -30,30 +30,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FRAME = "@@LAT1@@"
-"""Before every answer, so that whatever else is printed is not taken for one."""
+"""The prefix of an answer, which distinguishes it from other output."""
 
 ABANDONED = 75
-"""The exit code of a measurement that nobody waits for any more."""
+"""The exit code if the client has closed the input."""
 
 
 def main() -> int:
-    """Answer one job."""
+    """Run the job on standard input."""
     start_s = time.perf_counter()
     job = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_die_with_input, daemon=True).start()
+    threading.Thread(target=_exit_with_input, daemon=True).start()
     threading.Thread(target=_beat, daemon=True).start()
     answer = answered(job, start_s)
-    # the line break ends what a stray print may have begun
+    # the leading line break ends a line begun by a stray print
     sys.stdout.write(f"\n{FRAME}{json.dumps(answer)}\n")
     sys.stdout.flush()
     return 0
 
 
 def answered(job: dict[str, Any], start_s: float) -> dict[str, Any]:
-    """What the job asks for, or that the device is ``busy``, or why the job ``failed``.
-
-    Of models timed by turns it is their ``trace``, of one model its ``memory`` or its ``energy``.
-    """
+    """Run a job: return its ``trace``, ``memory`` or ``energy``, or ``busy`` or ``failed``."""
     try:
         with _locked(job.get("lock")):
             arranged = arrange(job.get("cores", []), job.get("priority", "normal"))
@@ -65,8 +62,8 @@ def answered(job: dict[str, Any], start_s: float) -> dict[str, Any]:
             return {"trace": {**_trace(job, start_s), "arranged": arranged}}
     except BlockingIOError as error:
         return {"busy": str(error)}
-    except Exception as error:  # noqa: BLE001 - whatever a runtime raises is the answer
-        # all lines as one: the first may only say where in a runtime's own source it went wrong
+    except Exception as error:  # noqa: BLE001 - any error of a runtime is the answer
+        # all lines joined: the first may only name a place in the runtime's source
         return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"}
 
 
@@ -84,7 +81,7 @@ def _trace(job: dict[str, Any], start_s: float) -> dict[str, Any]:
 
 
 def _memory(job: dict[str, Any]) -> dict[str, float]:
-    """Peaks of the one program, all of whose steps are alike: a second one needs no more."""
+    """Measure peak memory of the one program; one decoding step suffices, as all are equal."""
     (folder,) = job["programs"]
     import_runtime(folder)
     imports_mb = resident_bytes() / 1e6
@@ -101,7 +98,7 @@ def _energy(job: dict[str, Any], question: dict[str, Any]) -> dict[str, Any]:
 
 
 def arrange(cores: list[int], priority: str) -> str:
-    """Keep to some cores, and ask for a higher priority; says what took effect."""
+    """Pin this process to cores and raise its priority; return what took effect, in words."""
     done = []
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
@@ -112,7 +109,7 @@ def arrange(cores: list[int], priority: str) -> str:
 
 
 def _raise_priority() -> str:
-    """The first of three ways that the system allows; nice alone is weak beside autogroups."""
+    """Raise the priority by the first of three ways allowed; nice is weak with autogroups."""
     with contextlib.suppress(OSError, AttributeError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
         return "fifo"
@@ -127,19 +124,19 @@ def _raise_priority() -> str:
 
 @contextlib.contextmanager
 def _locked(path: str | None) -> Iterator[None]:
-    """The device's lock, which the kernel lets go of however the process ends.
+    """Hold the device's lock, which the kernel releases at the process's end.
 
-    It is not filelock's: what runs on a device needs the standard library and the runtime alone.
+    filelock is not used, because the runner needs the standard library and the runtime only.
 
     Raises:
-        BlockingIOError: Somebody else measures; says who.
+        BlockingIOError: Another process is measuring; names it.
     """
     if not path:
         yield
         return
     import fcntl
 
-    # mode 0600: any user who can open the file could hold its lock for ever
+    # mode 0600, since any user who can open the file could hold its lock for ever
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(file, "r+", encoding="ascii") as lock:
         try:
@@ -153,7 +150,7 @@ def _locked(path: str | None) -> Iterator[None]:
         yield
 
 
-def _die_with_input() -> None:
+def _exit_with_input() -> None:
     while sys.stdin.buffer.read(1):
         pass
     os._exit(ABANDONED)

@@ -1,8 +1,8 @@
-"""The energy that a machine counts, and what a call takes of it.
+"""Read energy meters, and measure the energy of calls.
 
-zeus alone does not serve here: this file runs on devices by itself, on Python 3.8 without packages,
-while zeus needs Python 3.9 and ten packages, and polls RAPL from a process of its own while a call
-is measured. It is asked for graphics cards where it is installed.
+zeus alone does not suffice: this file runs on devices with Python 3.8 and no packages, while zeus
+needs Python 3.9 and ten packages, and polls RAPL from another process during the measurement. It is
+used for GPUs if it is installed.
 """
 
 from __future__ import annotations
@@ -22,31 +22,37 @@ if TYPE_CHECKING:
     Look = Callable[[Path], "Counter | Sampled"]
 
 SAMPLE_S = 0.05
-"""Between two looks at a sensor that tells power instead of counting energy."""
+"""Seconds between two readings of a power sensor."""
 
 _WHOLE = ("VDD_IN", "POM_5V_IN")
-"""The rails of a Jetson that feed all others."""
+"""The rails of a Jetson that supply the whole module."""
 
 
 class Absent(Exception):
-    """The machine has no meter; says which were looked for."""
+    """The machine has no meter; the message lists those looked for."""
 
 
 class Counter:
-    """Energy that hardware counts, from when this was made.
+    """A hardware energy counter, starting at 0 when created.
 
     Attributes:
         name: What is counted.
     """
 
     def __init__(self, name: str, read: Callable[[], list[float]], wraps: list[float]) -> None:
-        """Of one or more counters in mJ, each with the value after which it starts again at 0."""
+        """Start counting.
+
+        Args:
+            name: What is counted.
+            read: Returns the values of one or more counters in mJ.
+            wraps: The value of each counter at which it wraps around to 0.
+        """
         self.name = name
         self._read, self._wraps = read, wraps
         self._last, self._total = read(), 0.0
 
     def mj(self) -> float:
-        """So far, in mJ. A counter may have started again once since it was last asked."""
+        """Return the energy so far in mJ; counters may wrap around once between calls."""
         now = self._read()
         for value, last, wrap in zip(now, self._last, self._wraps):  # noqa: B905 - Python 3.8
             self._total += value - last if value >= last else value - last + wrap
@@ -55,20 +61,20 @@ class Counter:
 
 
 class Sampled:
-    """Energy added up from a sensor of power, from when this was made.
+    """Energy integrated from a power sensor, starting at 0 when created.
 
     Attributes:
         name: What is sensed.
     """
 
     def __init__(self, name: str, read: Callable[[], float], clock: Clock = time.monotonic) -> None:
-        """Of a sensor in mW."""
+        """Start integrating; `read` returns mW, `clock` seconds."""
         self.name = name
         self._read, self._clock, self._lock = read, clock, Lock()
         self._last, self._total = (clock(), read()), 0.0
 
     def mj(self) -> float:
-        """So far, in mJ: power between two looks counts as their mean."""
+        """Return the energy so far in mJ, by the trapezoidal rule between readings."""
         with self._lock:
             before_s, before_mw = self._last
             now_s, now_mw = self._last = (self._clock(), self._read())
@@ -77,7 +83,7 @@ class Sampled:
 
 
 def meter(device: str, sysfs: str = "/sys") -> Counter | Sampled:
-    """The meter of a processor (``"cpu"``) or of a graphics card (any other device).
+    """Return the meter of a processor (``"cpu"``) or of a GPU (any other device).
 
     Raises:
         Absent: There is none, or it cannot be read.
@@ -101,17 +107,18 @@ def energy(
     clock: Clock = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Energy of windows of calls back to back, between two windows of doing nothing.
+    """Measure the energy of windows of back-to-back calls, between two idle windows.
 
     Args:
-        call: A call of the model, which has been warmed up.
-        device: What runs it; see `meter`.
-        question: ``window_s``, how many ``windows``, and ``sysfs``.
-        clock: Tells seconds.
-        sleep: Waits so many of them.
+        call: A call of the warmed-up model.
+        device: The device that runs it; see `meter`.
+        question: ``window_s``, the number of ``windows``, and ``sysfs``.
+        clock: Returns seconds.
+        sleep: Sleeps for some seconds.
 
     Returns:
-        ``windows`` of calls, a list ``[mj, seconds, calls]`` each, and two of ``idle``.
+        The ``meter``'s name, the ``windows`` of calls and two ``idle`` windows, each a list
+        ``[mj, seconds, calls]``.
     """
     found = meter(device, question["sysfs"])
     done = Event()
@@ -144,7 +151,7 @@ def _look_often(found: Sampled, done: Event) -> None:
 
 
 def _rapl(root: Path) -> Counter:
-    """The packages of an Intel or AMD processor, and their memory where it is counted apart."""
+    """Return the RAPL counter of processor packages, and of DRAM if it is counted separately."""
     place = root / "class" / "powercap"
     zones = [
         zone
@@ -155,7 +162,7 @@ def _rapl(root: Path) -> Counter:
         raise Absent(f"no RAPL ({place}/intel-rapl:*)")
     if not all(os.access(str(zone / "energy_uj"), os.R_OK) for zone in zones):
         raise Absent(
-            f"RAPL that only root may read (sudo chmod a+r {place}/intel-rapl:*/energy_uj)"
+            f"RAPL, which only root may read (sudo chmod a+r {place}/intel-rapl:*/energy_uj)"
         )
     wraps = [_micro(zone / "max_energy_range_uj") for zone in zones]
     names = ", ".join(_text(zone / "name") for zone in zones)
@@ -167,7 +174,7 @@ def _micro(path: Path) -> float:
 
 
 def _nvidia(_root: Path) -> Counter:
-    """The first graphics card that may be used, by zeus or by NVML itself."""
+    """Return the counter of the first visible NVIDIA GPU, by zeus or else by NVML."""
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0]
     index = int(first) if first.isdigit() else 0
     causes = []
@@ -176,13 +183,13 @@ def _nvidia(_root: Path) -> Counter:
             return Counter(f"NVIDIA GPU {index} by {name}", opened(index), [0.0])
         except ImportError:
             causes.append(f"{name} is not installed")
-        except Exception as error:  # noqa: BLE001 - either library has errors of its own
+        except Exception as error:  # noqa: BLE001 - both libraries raise errors of their own
             causes.append(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
     raise Absent(f"no NVIDIA GPU ({', '.join(causes)})")
 
 
 def _by_zeus(_index: int) -> Callable[[], list[float]]:
-    # it numbers the cards as CUDA does, those that may be used alone
+    # zeus numbers visible GPUs only, as CUDA does
     card = import_module("zeus.device.gpu").get_gpus().gpus[0]
     return lambda: [float(card.get_total_energy_consumption())]
 
@@ -195,7 +202,7 @@ def _by_nvml(index: int) -> Callable[[], list[float]]:
 
 
 def _jetson(root: Path) -> Sampled:
-    """The board's INA3221: what goes into the module, or all rails where none tells that."""
+    """Return the power of a Jetson's INA3221: the module's rail, or the sum of all rails."""
     drivers = root / "bus" / "i2c" / "drivers"
     rails = {**_rails_by_hwmon(drivers), **_rails_by_iio(drivers)}
     if not rails:
@@ -205,7 +212,7 @@ def _jetson(root: Path) -> Sampled:
 
 
 def _rails_by_hwmon(drivers: Path) -> dict[str, Callable[[], float]]:
-    """Power in mW of each rail by its name, as JetPack 5 and 6 tell it: volts times amperes."""
+    """Return readers of each rail's power in mW by name, from volts and amperes (JetPack 5, 6)."""
     found = {}
     for label in sorted(drivers.glob("ina3221/*/hwmon/hwmon*/in*_label")):
         number = label.name[2 : -len("_label")]
@@ -219,7 +226,7 @@ def _rails_by_hwmon(drivers: Path) -> dict[str, Callable[[], float]]:
 
 
 def _rails_by_iio(drivers: Path) -> dict[str, Callable[[], float]]:
-    """Power in mW of each rail by its name, as JetPack 4 tells it."""
+    """Return readers of each rail's power in mW by name (JetPack 4)."""
     found = {}
     for label in sorted(drivers.glob("ina3221x/*/iio:device*/rail_name_*")):
         power = label.with_name(f"in_power{label.name[-1]}_input")

@@ -1,4 +1,4 @@
-"""Exported programs: read from their folders and made ready to be called."""
+"""Load exported programs from their folders and call them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     Stage = Callable[[], object]
 
 MANIFEST = "program.json"
-"""Names a program's runtime and its stages; written last, so that with it a program is whole."""
+"""The file with a program's runtime and stages; written last, so that it marks completeness."""
 
 PLAIN = "-plain"
-"""Ends the name of what a program is given as a number and not as a tensor of one."""
+"""The suffix of inputs that are plain numbers, not tensors."""
 
 
 class Program:
-    """A model as one runtime takes it: a prompt's stage, and a step's where it generates tokens.
+    """An exported model: a prefill, and a decoding step if it generates tokens.
 
-    A step reads one token behind the whole prompt, with the cache as the prompt left it; every step
-    is the same one, so that a runtime with fixed shapes can run it too.
+    Every step decodes the same token after the whole prompt, with the KV cache as the prefill left
+    it, so that runtimes with fixed shapes can run it.
 
     Attributes:
-        runtime: What runs it.
-        prefill: Runs the prompt; the whole call of a model that generates nothing.
-        step: Decodes one token; none where there are none.
+        runtime: The runtime's name.
+        prefill: Runs the prompt, or the whole call of a model that generates no tokens.
+        step: Decodes one token; None if no tokens are generated.
     """
 
     def __init__(self, folder: str, threads: int) -> None:
@@ -49,7 +49,11 @@ class Program:
         self.step = stages.get("step")
 
     def call(self, new_tokens: int) -> Call:
-        """A call that reads the prompt and generates so many tokens."""
+        """Return a call that reads the prompt and decodes `new_tokens` tokens.
+
+        Raises:
+            ValueError: Tokens are asked for and the program has no step.
+        """
         prefill, step = self.prefill, self.step
         if new_tokens and step is None:
             raise ValueError("the program was exported without a step; it generates no tokens")
@@ -73,7 +77,7 @@ def _onnxruntime(folder: Path, file: str, threads: int, _precision: str) -> Stag
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # the threads of the model that waits would otherwise spin on the cores of the one that runs
+    # otherwise threads of the waiting model spin on the cores of the running one
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(
         str(folder / file), options, providers=["CPUExecutionProvider"]
@@ -87,8 +91,8 @@ def _onnxruntime(folder: Path, file: str, threads: int, _precision: str) -> Stag
 
 
 def hush_openvino() -> None:
-    """Keep OpenVINO from reporting that it was imported, which it does by a fork that may hang."""
-    # what cannot be imported it does without, by a stub of its own
+    """Disable OpenVINO's telemetry, which forks on import and may hang."""
+    # OpenVINO has a stub for when the module cannot be imported
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
@@ -117,7 +121,7 @@ def _executorch(folder: Path, file: str, _threads: int, _precision: str) -> Stag
     from executorch.runtime import Runtime
 
     method = Runtime.get().load_program(folder / file).load_method("forward")
-    # in order: a program of ExecuTorch has no names for what it is given
+    # by position: ExecuTorch inputs have no names
     arrays = inputs_of(folder)
     given = [
         arrays[name].item() if name.endswith(PLAIN) else torch.from_numpy(arrays[name])
@@ -134,9 +138,9 @@ _RUNTIMES: dict[str, Any] = {
 
 
 def inputs_of(folder: Path) -> dict[str, Any]:
-    """What a stage is given, by name."""
+    """Return the inputs of a stage by name."""
     import numpy
 
     with numpy.load(folder / "inputs.npz") as stored:
-        # not `ascontiguousarray`, which makes a row of a single number
+        # not `ascontiguousarray`, which turns a scalar into a vector
         return {name: numpy.array(stored[name], order="C") for name in stored.files}

@@ -1,7 +1,7 @@
-"""What a device is asked beside measuring: what it has, what it keeps, and to keep what it is sent.
+"""Answer requests on a device: probe it, list uploaded files, receive a file.
 
-Run as ``python3 -c SOURCE MARK VERB FOLDER ...``, as nothing of ours need be there yet. The answer
-is one line of JSON behind the mark.
+Run as ``python3 -c SOURCE MARK VERB FOLDER ...``, so that nothing need be installed there. The
+answer is one line of JSON after the mark.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 2 * 2**30
-"""What is kept of programs; beyond it, those that were not used for an hour make room."""
+"""Maximum size of all programs; beyond it, those unused for an hour are deleted."""
 
 _HOUR_S = 3600.0
 _SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
@@ -29,8 +29,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(mark: str, verb: str, folder: str, *rest: str) -> None:
-    """Answer one question, or say why it ``failed``, or that the disk is ``full``."""
-    place = Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111 - links stay
+    """Print the answer to one request, or why it ``failed``, or that the disk is ``full``."""
+    # unlike Path.resolve, abspath keeps symbolic links
+    place = Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111
     try:
         answer = _VERBS[verb](place, *rest)
     except OSError as error:
@@ -40,12 +41,12 @@ def main(mark: str, verb: str, folder: str, *rest: str) -> None:
 
 
 def probe(place: Path, *modules: str) -> dict[str, Any]:
-    """What the machine is, and which versions of the modules it has."""
+    """Return the machine's properties and the versions of modules, or why they are missing."""
     versions, missing = {}, {}
     for name in modules:
         try:
             module = importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001 - one built for another machine raises anything
+        except Exception as error:  # noqa: BLE001 - a broken install may raise anything
             missing[name] = "{}: {}".format(type(error).__name__, error)
         else:
             versions[name] = str(getattr(module, "__version__", "unknown"))
@@ -61,10 +62,10 @@ def probe(place: Path, *modules: str) -> dict[str, Any]:
 
 
 def look(place: Path, *names: str) -> dict[str, Any]:
-    """Tell which of the names are kept, with the content they are named by; mark them as used.
+    """Return which of the files are there with the content their names hash; mark them as used.
 
     Raises:
-        PermissionError: Another user can write in the folder: what lies there is executed.
+        PermissionError: Another user can write to the folder, whose content is executed.
     """
     if os.path.lexists(str(place)):
         _check_own(place)
@@ -75,10 +76,10 @@ def look(place: Path, *names: str) -> dict[str, Any]:
 
 
 def keep(place: Path, name: str, expected: str) -> dict[str, Any]:
-    """Keep standard input under a name if its SHA-256 is the expected one; unpack an archive.
+    """Store standard input under a name if its SHA-256 is as expected; unpack an archive.
 
     Raises:
-        PermissionError: Another user can write in the folder.
+        PermissionError: Another user can write to the folder.
     """
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     _check_own(place)
@@ -102,31 +103,31 @@ def keep(place: Path, name: str, expected: str) -> dict[str, Any]:
 
 
 def _check_own(place: Path) -> None:
-    """Check that the folder is this user's, and that no other user can write in it."""
+    """Check that the folder belongs to this user, and that no other user can write to it."""
     found = place.lstat()
     mode = stat.S_IMODE(found.st_mode)
     wrong = ""
     if not stat.S_ISDIR(found.st_mode):
-        wrong = "no folder, or a symbolic link"
+        wrong = "not a folder, or a symbolic link"
     elif found.st_uid != os.getuid():
         wrong = "of another user, uid {}".format(found.st_uid)
     elif mode & (stat.S_IWGRP | stat.S_IWOTH):
         wrong = "open to other users, with mode {:03o}".format(mode)
     if wrong:
         raise PermissionError(
-            "{} is {}; give a folder that you alone can write in".format(place, wrong)
+            "{} is {}; name a folder that only you can write to".format(place, wrong)
         )
 
 
 def _is_kept(path: Path) -> bool:
-    """Tell whether a program's folder is there, or a file with the content that it is named by."""
+    """Return whether a program's folder is there, or a file with the content its name hashes."""
     if path.is_symlink() or not path.is_file():
         return path.is_dir() and not path.is_symlink()
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] in path.name
 
 
 def _receive(scratch: Path) -> str:
-    """Write standard input to a file; its SHA-256."""
+    """Write standard input to a file; return its SHA-256."""
     state = hashlib.sha256()
     with scratch.open("wb") as file:
         for chunk in iter(lambda: sys.stdin.buffer.read(1 << 20), b""):
@@ -139,7 +140,7 @@ def _rename(scratch: Path, final: Path) -> None:
     try:
         scratch.replace(final)
     except OSError:
-        if not final.exists():  # else somebody else was first, with the same content
+        if not final.exists():  # otherwise another process stored the same content first
             raise
 
 
@@ -166,7 +167,7 @@ def _cores() -> list[int]:
 
 
 def _cpu_model() -> str:
-    """The processor's name; a board's, where its kernel names no processor."""
+    """Return the processor's name, or the board's if the kernel reports no processor."""
     sources = (("/proc/cpuinfo", "model name"), ("/proc/device-tree/model", ""))
     for source, wanted in sources:
         try:

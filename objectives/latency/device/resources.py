@@ -1,4 +1,4 @@
-"""What a model needs in memory: what its process grows by, beside what imports took."""
+"""Measure a model's memory as the growth of its process after imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CALLS = 3
-"""A runtime that plans its memory does so after its first call, and holds to it from the second."""
+"""Calls until the memory is stable: some runtimes plan their memory after the first call."""
 
 _IMPORTS = {
     "onnxruntime": ("numpy", "onnxruntime"),
@@ -29,33 +29,32 @@ _PROC = Path("/proc/self")
 
 
 class Growth:
-    """How far this process has grown since it imported what it needs.
+    """The growth of this process's memory since creation, to be created after imports.
 
-    Pages of shared libraries are left out: they come in when code runs for the first time, be it
-    before or after the start, and all processes that run it share them. A file of weights that is
-    mapped counts as a whole, though a call may ask for a few rows of it: in time all of them are
-    read, and how many come in with one depends on how the system happens to have cached the file.
-    Without ``/proc`` the system tells no more than the most that a process ever had.
+    Pages of shared libraries are not counted: they are loaded when code first runs and shared by
+    all processes. A mapped file of weights counts as a whole, even if a call reads only some rows:
+    eventually all are read, and how many are loaded with one depends on the system's file cache.
+    Without ``/proc`` the baseline is the highest memory that the process ever had.
     """
 
     def __init__(self) -> None:
         gc.collect()
-        _give_back()  # or the model would be put into what imports have left free, and not be seen
+        _trim()  # otherwise the model would reuse freed memory of imports and not be counted
         self._aside = _aside_bytes()
         self._start = resident_bytes() if _restart_peak() else _peak_bytes()
 
     def peak_mb(self) -> float:
-        """The most since the start, or since this was last asked for, in MB of 10**6 bytes."""
+        """Return the peak since creation or the last call, in MB of 10**6 bytes."""
         grown = _peak_bytes() - self._start + _aside_bytes() - self._aside
         _restart_peak()
         return round(max(0, grown) / 1e6, 3)
 
 
 def footprint(load: Callable[[], Callable[[], object]]) -> dict[str, float]:
-    """Peaks of loading a model and of calling it: ``load_peak_mb`` and ``run_peak_mb``.
+    """Measure peak memory of loading and calling a model: ``load_peak_mb`` and ``run_peak_mb``.
 
     Args:
-        load: Gives a call of the model; whatever it needs is imported already.
+        load: Loads the model and returns a call of it; all its imports are already done.
     """
     growth = Growth()
     call = load()
@@ -66,7 +65,7 @@ def footprint(load: Callable[[], Callable[[], object]]) -> dict[str, float]:
 
 
 def import_runtime(folder: str) -> None:
-    """Import what a program needs to run, all of it, so that it is not taken for the model's."""
+    """Import all that a program needs, so that it does not count as the model's memory."""
     manifest = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
     hush_openvino()
     for name in _IMPORTS[manifest["runtime"]]:
@@ -74,13 +73,13 @@ def import_runtime(folder: str) -> None:
 
 
 def program_bytes(folder: str) -> int:
-    """The size of a program's files: of what would be deployed, not of what it is timed on."""
+    """Return the size in bytes of a program's deployed files, without manifest and inputs."""
     files = [path for path in Path(folder).rglob("*") if path.is_file()]
     return sum(path.stat().st_size for path in files if path.name not in {MANIFEST, "inputs.npz"})
 
 
 def resident_bytes(process: str = "self") -> int:
-    """What of a process is in memory; the most that ever was of this one without ``/proc``."""
+    """Return a process's resident bytes; without ``/proc`` the peak of this process."""
     return _status("VmRSS", process) or _ever()
 
 
@@ -94,7 +93,7 @@ def _ever() -> int:
 
 
 def _status(field: str, process: str = "self") -> int:
-    """A figure of a process in bytes; 0 where the system has none."""
+    """Return a field of ``/proc/PID/status`` in bytes; 0 if there is none."""
     with suppress(OSError):
         for line in (_PROC.parent / process / "status").read_text().splitlines():
             if line.startswith(field + ":"):
@@ -103,7 +102,7 @@ def _status(field: str, process: str = "self") -> int:
 
 
 def _restart_peak() -> bool:
-    """Let the peak begin at what is in memory now; whether the system could."""
+    """Reset the peak to the current resident size; return whether the system supports it."""
     try:
         (_PROC / "clear_refs").write_text("5")
     except OSError:
@@ -112,12 +111,12 @@ def _restart_peak() -> bool:
 
 
 def _aside_bytes() -> int:
-    """What is mapped of files and not yet in memory, less what is in memory of libraries."""
+    """Return the mapped but not resident bytes of files, minus resident bytes of libraries."""
     total, name = 0, ""
     with suppress(OSError):
         for line in (_PROC / "smaps").read_text().splitlines():
             words = line.split()
-            if words[0][-1] != ":":  # a mapping begins: addresses, rights, and the file's name
+            if words[0][-1] != ":":  # the first line of a mapping ends with the file's name
                 name = words[5] if len(words) > 5 else ""
             elif words[0] in {"Size:", "Rss:"}:
                 total += _counts(name)[words[0]] * int(words[1]) * 1024
@@ -125,7 +124,7 @@ def _aside_bytes() -> int:
 
 
 def _counts(name: str) -> dict[str, int]:
-    """How a mapping's size and what is in memory of it count."""
+    """Return the factors by which a mapping's size and resident size count."""
     if ".so" in Path(name).name:
         return {"Size:": 0, "Rss:": -1}
     if name.startswith("/") and not name.startswith(("/dev/", "/memfd:")):
@@ -133,7 +132,7 @@ def _counts(name: str) -> dict[str, int]:
     return {"Size:": 0, "Rss:": 0}
 
 
-def _give_back() -> None:
-    """Return freed memory to the system, where its C library can."""
+def _trim() -> None:
+    """Return freed memory to the system if the C library supports it."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

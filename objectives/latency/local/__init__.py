@@ -1,1 +1,1 @@
-"""Calls of a model in processes of this machine: fork server, workers, clocks, memory."""
+"""Measure models in processes of this machine: fork server, workers, clocks, memory."""

@@ -1,4 +1,4 @@
-"""Calling a model and reading the clocks; runs in a process of its own, one for each trace."""
+"""Call models under PyTorch and read the clocks; runs in one fresh process per trace."""
 
 import inspect
 import time
@@ -29,7 +29,7 @@ Call = Callable[[], Sample]
 
 
 def traced(job: Job) -> Trace:
-    """Build the job's models in this process and time them by turns."""
+    """Build the job's models in this process and time them alternately."""
     start_s = time.perf_counter()
     setting = job.setting
     arranged = arrange(list(setting.cores), setting.priority)
@@ -42,7 +42,7 @@ def traced(job: Job) -> Trace:
         compiling_ms: tuple[float, ...] = ()
         if setting.runtime == "compile":
             compiling_ms = _compiled(calls)
-            start_s = time.perf_counter()  # what compiling took leaves no less time for measuring
+            start_s = time.perf_counter()  # compilation does not count against the time limit
         before = _state(setting)
         cold_ms, rounds = timed(
             [call_of(model, brief) for model in models], calls, job.plan, start_s
@@ -53,7 +53,7 @@ def traced(job: Job) -> Trace:
 
 
 def _compiled(calls: Sequence[Call]) -> tuple[float, ...]:
-    """Call until all is compiled: what has a length of its own is compiled for any length later.
+    """Call each model twice, after which `torch.compile` has recompiled for dynamic lengths.
 
     Returns:
         The wall time in ms of each model's very first prompt.
@@ -65,22 +65,22 @@ def _compiled(calls: Sequence[Call]) -> tuple[float, ...]:
 
 
 def _state(setting: Setting) -> dict[str, Any]:
-    """The machine's state, and that of its GPU where that is what is timed."""
+    """Return the state of the machine, and of its GPU if models run there."""
     of_device = state(setting.device)
     return snapshot() | ({"gpu": of_device} if of_device else {})
 
 
 def _of_device(trace: Trace, device: str) -> dict[str, Any]:
-    """What a GPU tells after the calls."""
+    """Return the share of queue-bound calls and the peak memory of a GPU; empty for a CPU."""
     if device == "cpu":
         return {}
-    # the processor's time is that of filling the queue only where the GPU has a clock of its own
+    # only with CUDA events is processor time the time to fill the queue
     waits = {"queue_bound": queue_bound(trace.samples)} if device == "cuda" else {}
     return waits | peak_bytes(device)
 
 
 def _ready(model: Model, setting: Setting) -> PreTrainedModel:
-    """The module as it is to run."""
+    """Build the module on the setting's device, in its precision, compiled if asked."""
     module: PreTrainedModel = built(model).to(setting.device, getattr(torch, setting.precision))  # type: ignore[arg-type]
     if setting.runtime == "compile":
         module.compile()
@@ -88,7 +88,7 @@ def _ready(model: Model, setting: Setting) -> PreTrainedModel:
 
 
 def call_of(model: PreTrainedModel, workload: Workload) -> Call:
-    """One call of the model where it is, on inputs that are the same in every process."""
+    """Return a call of the model on its device, with inputs that are equal in every process."""
     given = example_inputs(model, workload)
     inputs = {name: _like(model, value) for name, value in given.items()}
     watch = watch_on(model.device.type)
@@ -100,13 +100,13 @@ def call_of(model: PreTrainedModel, workload: Workload) -> Call:
 
 
 def _like(model: PreTrainedModel, value: Tensor) -> Tensor:
-    """The value where the model is; pixels and sounds in its precision."""
+    """Move an input to the model's device, and to its dtype if it is floating-point."""
     return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
 
 
 @dataclass(frozen=True)
 class _Forward:
-    """One forward of a whole batch of texts or images."""
+    """One forward pass of a whole batch."""
 
     model: PreTrainedModel
     inputs: Mapping[str, Tensor]
@@ -121,7 +121,7 @@ class _Forward:
 
 @dataclass(frozen=True)
 class _Pair:
-    """An encoding of the whole batch and a first token, then one greedy step for each new token."""
+    """One encoder pass with a first decoder token, then one greedy step per new token."""
 
     model: PreTrainedModel
     inputs: Mapping[str, Tensor]
@@ -149,7 +149,7 @@ class _Pair:
 
 @dataclass(frozen=True)
 class _Decoder:
-    """A prefill of `ids`, `(batch, tokens)`, and then one greedy step for each new token."""
+    """A prefill of `ids`, `(batch, tokens)`, then one greedy step per new token."""
 
     model: PreTrainedModel
     ids: Tensor

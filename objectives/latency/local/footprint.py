@@ -1,4 +1,4 @@
-"""What PyTorch needs to run one model: memory and energy, told by a process of its own."""
+"""Measure the memory and energy of one model under PyTorch; runs in a fresh process."""
 
 import os
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from protege.objectives.latency.models import Model
 
 
 def memory(job: Job) -> dict[str, float]:
-    """Peaks of the job's one model, in MB of 10**6 bytes.
+    """Measure peak memory of the job's one model, in MB of 10**6 bytes.
 
-    The runner has imported everything and done nothing else, so that it tells what imports take;
-    pages that this process has in common with it are there at the start and so not counted.
+    The parent process has only imported the libraries, so its resident size is ``imports_mb``.
+    Pages shared with it are resident at the start and not counted in the peaks.
     """
     (model,), device = job.models, job.setting.device
     torch.set_num_threads(job.setting.threads)
@@ -37,7 +37,7 @@ def memory(job: Job) -> dict[str, float]:
 
 
 def used(job: Job) -> dict[str, Any]:
-    """Energy of the job's one model, in windows of calls; see `meters.energy`."""
+    """Measure energy of the job's one model in windows of calls; see `meters.energy`."""
     (model,), setting = job.models, job.setting
     arrange(list(setting.cores), setting.priority)
     torch.set_num_threads(setting.threads)
@@ -49,25 +49,31 @@ def used(job: Job) -> dict[str, Any]:
 
 
 class MemoryOfDevice(Protocol):
-    """What `torch.cuda` tells of the memory of a graphics card, in bytes."""
+    """The memory statistics of `torch.cuda`, in bytes."""
 
     def reset_peak_memory_stats(self) -> None:
-        """Let the peak begin at what is held now."""
+        """Reset the peaks to the current values."""
 
     def max_memory_allocated(self) -> int:
-        """The most that tensors took."""
+        """Return the peak memory of tensors."""
 
     def max_memory_reserved(self) -> int:
-        """The most that was taken from the driver for them."""
+        """Return the peak memory that PyTorch took from the driver."""
 
 
 def footprint_on(
     device: MemoryOfDevice, load: Callable[[], Callable[[], object]]
 ) -> dict[str, Any]:
-    """Peaks of loading a model and of calling it, of tensors on a graphics card.
+    """Measure peak tensor memory on a GPU, in MB of 10**6 bytes.
 
-    What its driver and its libraries take there is not counted; ``reserved_mb`` is what PyTorch
-    kept for tensors.
+    Memory of the driver and of libraries is not counted.
+
+    Args:
+        device: The memory statistics.
+        load: Loads the model and returns a call of it.
+
+    Returns:
+        ``load_peak_mb``, ``run_peak_mb``, and ``reserved_mb``, which PyTorch took from the driver.
     """
     device.reset_peak_memory_stats()
     call = load()
@@ -85,12 +91,12 @@ def footprint_on(
 def _memory_of(device: str) -> MemoryOfDevice:
     if device != "cuda":
         return _Metal()
-    torch.cuda.init()  # it has no figures before
+    torch.cuda.init()  # statistics do not exist before
     return torch.cuda
 
 
 class _Metal:
-    """Metal tells no peaks; but what its driver has given, PyTorch keeps."""
+    """Memory of an Apple GPU: no peaks, but PyTorch keeps all that the driver allocated."""
 
     def reset_peak_memory_stats(self) -> None:
         torch.mps.empty_cache()
@@ -103,7 +109,7 @@ class _Metal:
 
 
 def _loaded(model: Model, setting: Setting) -> PreTrainedModel:
-    """The module as it is to run, built in its precision: never first in a larger one."""
+    """Build the module directly in its precision, so that the peak holds no float32 copy."""
     precision = getattr(torch, setting.precision)
     torch.set_default_dtype(precision)
     module: PreTrainedModel = model.build().to(precision).to(setting.device)
@@ -113,5 +119,5 @@ def _loaded(model: Model, setting: Setting) -> PreTrainedModel:
 
 
 def _bytes(model: PreTrainedModel) -> int:
-    """The size of the weights; tied ones once."""
+    """Return the size of the weights in bytes, tied weights counted once."""
     return sum(weight.nbytes for weight in model.parameters())

@@ -1,4 +1,4 @@
-"""The one runner of this process: started when first needed, shared, closed at exit."""
+"""The fork server of this process: started on first use, shared by threads, closed at exit."""
 
 import atexit
 import contextlib
@@ -16,16 +16,16 @@ from protege.spaces.errors import Unsupported
 from protege.spaces.files.private import made_private, private_folder
 
 INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
-"""The environment variable by which `torch.compile` is told where to keep what it compiles."""
+"""The environment variable with the cache folder of `torch.compile`."""
 
 
 class Nursery:
-    """A runner process, and the pipes to it."""
+    """The fork server process and the pipes to it."""
 
     def __init__(self) -> None:
-        # -P: a file beside the user's script must not pass for a library of the same name. A
-        # session of its own: Ctrl-C is for the study, which then closes its runner in order, and
-        # the scheduler weighs the runner against the study's other work instead of among it.
+        # -P: files beside the user's script must not shadow libraries. New session: Ctrl-C reaches
+        # only the study, which then closes the server; and with autogroups the kernel scheduler
+        # gives the server its own share.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "protege.objectives.latency.local.fork_worker"],
             stdin=subprocess.PIPE,
@@ -38,11 +38,11 @@ class Nursery:
 
     @property
     def pid(self) -> int:
-        """The runner's process id."""
+        """The server's process id."""
         return self._process.pid
 
     def exchange(self, job: Job) -> dict[str, Any] | None:
-        """The runner's answer to a job; None when the runner died over it. Blocks, never polls."""
+        """Send a job and wait for the answer; None if the server died. Blocks without polling."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             return None
@@ -57,7 +57,7 @@ class Nursery:
         return None
 
     def close(self) -> None:
-        """End the runner and whatever it is measuring."""
+        """Kill the server, which also ends its child."""
         self.let_go()
         self._process.kill()
         self._process.wait()
@@ -66,18 +66,19 @@ class Nursery:
         """Close this process's ends of the pipes."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                # it breaks when the runner died with a job still on its way
+                # the server may have died with a job unread
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
 
 
 def _compiled_in() -> dict[str, str]:
-    """Return where `torch.compile` keeps the programs that it loads again.
+    """Return the environment that puts the cache of `torch.compile` into a private folder.
 
-    Its default is a folder under the temporary one, with a name that anybody can predict.
+    Its default is a predictable name under the temporary folder, where another user could plant
+    code.
 
     Raises:
-        BadInput: The folder is not this user's alone.
+        BadInput: Another user can write to the folder.
     """
     if INDUCTOR in os.environ:
         return {}
@@ -85,57 +86,58 @@ def _compiled_in() -> dict[str, str]:
 
 
 class _Shared:
-    """The runner of this process, and the lock of the threads that want it."""
+    """The fork server of this process, with a lock between threads."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.nursery: Nursery | None = None
+        self.server: Nursery | None = None
 
     def ready(self) -> Nursery:
-        """The runner, started if there is none."""
-        if self.nursery is None:
-            self.nursery = Nursery()
+        """Return the server; start it if it is not running."""
+        if self.server is None:
+            self.server = Nursery()
             atexit.register(self.close)
             os.register_at_fork(after_in_child=self.forget)
-        return self.nursery
+        return self.server
 
     def close(self) -> None:
-        """End the runner, if there is one."""
-        nursery, self.nursery = self.nursery, None
-        if nursery is not None:
-            nursery.close()
+        """End the server if it is running."""
+        server, self.server = self.server, None
+        if server is not None:
+            server.close()
 
     def forget(self) -> None:
-        """Leave the runner to the parent that this process was forked from."""
+        """After a fork, leave the server to the parent process."""
         self.lock = threading.Lock()
-        nursery, self.nursery = self.nursery, None
-        if nursery is not None:
-            # or the runner would not see its input end for as long as this process lives
-            nursery.let_go()
+        server, self.server = self.server, None
+        if server is not None:
+            # an open copy of the pipe would hide the parent's exit from the server
+            server.let_go()
 
 
 _SHARED = _Shared()
 
 
 def exchange(job: Job) -> dict[str, Any]:
-    """The answer to a job: its ``trace``, or why it ``failed`` or was ``interrupted``.
+    """Run a job in a fresh process, one at a time among all of the user's processes.
 
-    One job at a time runs on this machine, whichever of the user's processes asks.
+    Returns:
+        The ``trace``, ``memory`` or ``energy``, or why the job ``failed`` or was ``interrupted``.
 
     Raises:
-        Unsupported: When the platform cannot fork.
+        Unsupported: The platform cannot fork.
     """
     if not hasattr(os, "fork"):
         raise Unsupported("latency is measured in forked processes, which this platform lacks")
     with _SHARED.lock:
-        nursery = _SHARED.ready()  # before anybody has to wait for it
+        server = _SHARED.ready()  # started before the machine is locked
         try:
             with alone():
-                answer = nursery.exchange(job)
+                answer = server.exchange(job)
         except BaseException:
-            _SHARED.close()  # its answer would be taken for that of the next job
+            _SHARED.close()  # a late answer would be read as that of the next job
             raise
         if answer is None:
             _SHARED.close()
-            return {"interrupted": "the runner ended"}
+            return {"interrupted": "the fork server ended"}
         return answer

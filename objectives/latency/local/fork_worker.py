@@ -1,10 +1,9 @@
-"""The process that forks a fresh child for every job.
+"""The fork server's process: forks a fresh child for every job.
 
-Run as ``python -m protege.objectives.latency.local.fork_worker``. Jobs come as one JSON line each
-on standard input, answers go as one framed line each to standard output. Libraries are imported
-once, here, and never used here: threads of OpenMP do not survive a fork, so that the first
-operation of torch must be a child's. When the input ends, which also happens when the parent dies,
-this process and its child end.
+Run as ``python -m protege.objectives.latency.local.fork_worker``. It reads one job per line as JSON
+on standard input and writes one framed JSON line per answer to standard output. It imports the
+libraries but never uses them: OpenMP threads do not survive a fork, so the first torch operation
+must be a child's. At the end of its input, also when the parent dies, it ends with its child.
 """
 
 import contextlib
@@ -34,16 +33,16 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Answer jobs until the input ends."""
-    # a scheduler sends them to every process of a job: they are for the study, which ends this one
+    # cluster schedulers signal every process of a job; the study handles it and ends this process
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    # Python 3.12 warns of any fork beside threads; those of numpy expect it and hold no lock
+    # Python 3.12 warns of forks in threaded processes; numpy's threads hold no lock
     warnings.simplefilter("ignore", DeprecationWarning)
     for line in iter(sys.stdin.buffer.readline, b""):
         answer = json.dumps(_answer(json.loads(line)))
-        # the line break ends what a stray print may have begun
+        # the leading line break ends a line begun by a stray print
         sys.stdout.write(f"\n{FRAME}{answer}\n")
         sys.stdout.flush()
 
@@ -52,27 +51,27 @@ def _answer(record: Mapping[str, Any]) -> dict[str, Any]:
     try:
         job = Job.of(record)
         for model in job.models:
-            class_named(model.model_class)  # its module is imported once, instead of by each child
+            class_named(model.model_class)  # imports its module here once, not in every child
     except ProtegeError as error:
         return {"failed": str(error)}
     sys.stdout.flush()
     reading, writing = os.pipe()
-    runner = os.getpid()
+    server = os.getpid()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _be_child(job, writing, runner)
+        _run_child(job, writing, server)
     os.close(writing)
     with open(reading, "rb", buffering=0) as pipe:  # noqa: PTH123 - a descriptor has no path
         return _await(child, pipe.fileno(), job.plan.deadline_s)
 
 
 def _await(child: int, pipe: int, deadline_s: float) -> dict[str, Any]:
-    """The child's answer, or what became of it; blocks, and burns nothing of what is measured."""
+    """Return the child's answer, or how it ended. Blocks without polling, to use no CPU."""
     until_s = time.monotonic() + deadline_s
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
-    poll.register(sys.stdin, 0)  # no event but the one that cannot be masked: its end
+    poll.register(sys.stdin, 0)  # only POLLHUP, which cannot be masked
     received = bytearray()
     while True:
         left_ms = math.ceil(max(0.0, until_s - time.monotonic()) * 1000)
@@ -86,10 +85,10 @@ def _await(child: int, pipe: int, deadline_s: float) -> dict[str, Any]:
         chunk = os.read(pipe, 1 << 16)
         received += chunk
         if not chunk:
-            return _last_words(child, bytes(received))
+            return _collect(child, bytes(received))
 
 
-def _last_words(child: int, received: bytes) -> dict[str, Any]:
+def _collect(child: int, received: bytes) -> dict[str, Any]:
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     if code == 0:
@@ -98,10 +97,10 @@ def _last_words(child: int, received: bytes) -> dict[str, Any]:
     return {"interrupted": f"the process ended with {cause}"}
 
 
-def _be_child(job: Job, writing: int, runner: int) -> None:
-    """Measure, answer, and end without the clean-up that belongs to the runner."""
+def _run_child(job: Job, writing: int, server: int) -> None:
+    """Measure, answer, and exit without running the parent's exit handlers."""
     try:
-        _die_with(runner, job.plan.deadline_s)
+        _exit_with_parent(server, job.plan.deadline_s)
         answer = json.dumps(_measured(job)).encode()
         with open(writing, "wb") as pipe:
             pipe.write(answer)
@@ -117,17 +116,17 @@ def _measured(job: Job) -> dict[str, Any]:
         if job.question.kind == "energy":
             return {"energy": used(job)}
         return {"trace": traced(job).record()}
-    except Exception as error:  # noqa: BLE001 - whatever a model raises is the answer
+    except Exception as error:  # noqa: BLE001 - any error of a model is the answer
         lines = str(error).strip().splitlines() or [""]
         return {"failed": f"{type(error).__name__}: {lines[0]}"}
 
 
-def _die_with(runner: int, deadline_s: float) -> None:
-    # where the kernel cannot tell a child of its parent's death, the alarm still ends it
+def _exit_with_parent(server: int, deadline_s: float) -> None:
+    # PR_SET_PDEATHSIG is Linux only; elsewhere the alarm ends an orphan
     signal.alarm(math.ceil(deadline_s) + 1)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != runner:
+    if os.getppid() != server:
         os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""How a GPU tells the time and its state: by events in its own queue, and by NVIDIA's library."""
+"""Read the clock of a device by events in its queue, and a GPU's state by NVML."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,20 +11,20 @@ from protege.objectives.latency.device.loop import Clocks, Sample, sample_of
 
 
 class Watch(Protocol):
-    """How moments are read on a device, and the call between three of them."""
+    """The clock of a device, which marks points in time during a call."""
 
     def start(self) -> Any:
-        """The moment at which a call begins, the device having done all that it was given."""
+        """Wait for the device and mark the start of a call."""
 
     def now(self) -> Any:
-        """A moment within a call, or its end."""
+        """Mark a point within a call, or its end."""
 
     def sample(self, start: Any, prefilled: Any, end: Any) -> Sample:
-        """The call between two moments, with the one at which its prompt was done."""
+        """Return the sample of a call from the marks at its start, after its prompt, at its end."""
 
 
 class Processor:
-    """Of what is done when the call returns."""
+    """The clock of a synchronous device, such as a processor."""
 
     def start(self) -> Clocks:
         return Clocks.now()
@@ -37,7 +37,7 @@ class Processor:
 
 
 class Awaited:
-    """Of a device without a clock of its own: each moment is after all that it was given.
+    """The clock of an asynchronous device without events: each mark waits for the device.
 
     Attributes:
         synchronize: Waits for the device.
@@ -58,20 +58,20 @@ class Awaited:
 
 
 class Marked(NamedTuple):
-    """A moment on the device's clock, and when the processor asked for it."""
+    """A CUDA event, and the processor's clocks when it was recorded."""
 
     event: Any
     clocks: Clocks
 
 
 class Events:
-    """Of a CUDA device: by events in its queue, so that nothing waits in the middle of a call.
+    """The clock of a CUDA device: events in its queue, so that no call waits in the middle.
 
-    The processor's time of a call is what it takes to fill the queue.
+    A call's processor time is the time to fill the queue.
 
     Attributes:
         synchronize: Waits for the device.
-        event: Makes an event.
+        event: Creates an event.
     """
 
     def __init__(self, synchronize: Callable[[], None], event: Callable[[], Any]) -> None:
@@ -97,7 +97,7 @@ class Events:
 
 
 def watch_on(device: str) -> Watch:
-    """The watch of a device: ``"cpu"``, ``"cuda"`` or ``"mps"``."""
+    """Return the clock of a device: ``"cpu"``, ``"cuda"`` or ``"mps"``."""
     if device == "cuda":
         return Events(torch.cuda.synchronize, lambda: torch.cuda.Event(enable_timing=True))
     if device == "mps":
@@ -106,22 +106,22 @@ def watch_on(device: str) -> Watch:
 
 
 def queue_bound(samples: Sequence[Sample]) -> float:
-    """The share of calls, 0 to 1, that the GPU spent waiting for the processor to fill its queue.
+    """Return the share of calls, 0 to 1, in which filling the queue took 90 % of the time or more.
 
-    Where it is high, the model is not what takes the time: a larger batch would cost no more.
+    If it is high, the processor is the bottleneck: a larger batch would take no longer.
     """
     return sum(each.cpu_ms >= 0.9 * each.wall_ms for each in samples) / len(samples)
 
 
 def state(device: str) -> dict[str, Any]:
-    """The device's clocks and temperature, and what slows it, as far as it tells; else nothing."""
+    """Return a CUDA device's clocks, temperature, power and slowdowns; empty if unavailable."""
     if device != "cuda":
         return {}
-    with suppress(Exception):  # no library, no driver, no right to ask: each has its own error
+    with suppress(Exception):  # missing library, driver or permission raise errors of their own
         nvml: Any = import_module("pynvml")
         nvml.nvmlInit()
         number = torch.cuda.current_device()
-        # the library counts all devices, torch those that this process may see
+        # NVML numbers all devices, torch only the visible ones
         name = f"GPU-{torch.cuda.get_device_properties(number).uuid}"
         return nvidia_state(nvml, nvml.nvmlDeviceGetHandleByUUID(name))
     return {}
@@ -134,12 +134,12 @@ SLOWDOWNS: Mapping[int, str] = {
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
-"""The bits of NVML's reasons for lower clocks (nvml.h, ``nvmlClocksEventReason``) but for idling
-and for clocks that somebody has set."""
+"""The bits of NVML's reasons for lower clocks (nvml.h, ``nvmlClocksEventReason``), except idling
+and clocks set by the user."""
 
 
 def nvidia_state(nvml: Any, handle: Any) -> dict[str, Any]:
-    """What the management library says of a device."""
+    """Return a device's clocks, temperature, power and slowdowns from NVML."""
     bits = int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
     return {
         "sm_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
@@ -151,7 +151,7 @@ def nvidia_state(nvml: Any, handle: Any) -> dict[str, Any]:
 
 
 def peak_bytes(device: str) -> dict[str, int]:
-    """What models have taken on the device so far: the most, where it keeps count of that."""
+    """Return the peak memory of a CUDA device, or the current memory of an Apple GPU, in bytes."""
     if device == "cuda":
         return {
             "peak_allocated_bytes": torch.cuda.max_memory_allocated(),

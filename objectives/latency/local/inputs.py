@@ -1,4 +1,4 @@
-"""What a model is given while it is timed: the right kind and size, the same in every process."""
+"""Random inputs of the right kind and size for a model, equal in every process."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from protege.objectives.latency.workload import Workload
 
 
 def example_inputs(model: PreTrainedModel, workload: Workload) -> dict[str, Tensor]:
-    """One batch for the model's forward; what is timed depends on its size alone.
+    """Return one batch for the model's forward pass.
 
-    Texts are ids below the vocabulary's size, none of them padding. Of images and sounds there are
-    as many as texts would be, of the size that the configuration states.
+    Token ids are `(batch_size, prompt_tokens)`, without padding. Images and audio are `batch_size`
+    inputs of the size in the configuration.
     """
     config: Any = model.config
     found = _read(model, config, workload)
     if config.is_encoder_decoder and not model.can_generate():
-        if model.base_model is model:  # nobody else says what its decoder begins with
+        if model.base_model is model:  # a bare encoder-decoder needs explicit decoder input ids
             found["decoder_input_ids"] = torch.zeros(workload.batch_size, 1, dtype=torch.int64)
         elif "input_ids" in found:
             _end_each_text(found["input_ids"], config.eos_token_id)
@@ -26,13 +26,13 @@ def example_inputs(model: PreTrainedModel, workload: Workload) -> dict[str, Tens
 
 
 def _read(model: PreTrainedModel, config: Any, workload: Workload) -> dict[str, Tensor]:
-    """What the model, or its encoder, reads."""
+    """Return the inputs of the model, or of its encoder."""
     generator = torch.Generator().manual_seed(0)
     if model.main_input_name == "pixel_values":
         shape = (workload.batch_size, config.num_channels, *_sides(config.image_size))
         return {"pixel_values": torch.randn(shape, generator=generator)}
     if model.main_input_name == "input_features":
-        frames = 2 * config.max_source_positions  # the second convolution leaves every other one
+        frames = 2 * config.max_source_positions  # the second convolution has stride 2
         sounds = (workload.batch_size, config.num_mel_bins, frames)
         return {"input_features": torch.randn(sounds, generator=generator)}
     size = (workload.batch_size, workload.prompt_tokens)
@@ -46,6 +46,6 @@ def _sides(image_size: int | list[int]) -> tuple[int, int]:
 
 
 def _end_each_text(ids: Tensor, end: int) -> None:
-    """One end to each text, where classifiers built on pairs look for their state."""
+    """Put one EOS token at the end of each text: seq2seq classifiers pool its state."""
     ids[ids == end] = (end + 1) % (int(ids.max()) + 1)
     ids[:, -1] = end

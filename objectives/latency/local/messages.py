@@ -1,4 +1,4 @@
-"""Asking a runner for one measurement, here or at the end of a line, and waiting for its answer."""
+"""Send one job to a runner process, local or remote, and wait for its answer."""
 
 import json
 import os
@@ -12,17 +12,17 @@ from typing import IO, Any
 from protege.objectives.latency.device.main import FRAME
 
 _MOST_SAID = 4000
-"""Characters of standard error that are kept: its end."""
+"""Maximum characters kept from the end of standard error."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """Why there is no answer.
+    """A command that ended or was killed without an answer.
 
     Attributes:
-        cause: In words.
-        code: The command's exit code; none where it was ended from here.
-        said: The end of what it wrote to standard error.
+        cause: The reason, in words.
+        code: The command's exit code; None if it was killed from here.
+        said: The end of its standard error.
     """
 
     cause: str
@@ -36,16 +36,19 @@ def converse(
     deadline_s: float,
     stall_s: float | None = None,
 ) -> dict[str, Any] | Broken:
-    """The framed answer of a command to a job, or why there is none. Blocks, never polls.
+    """Run a command, send it a job, and wait for its framed answer. Blocks without polling.
 
-    The command's input stays open until it has answered: its end is how a runner learns that
-    nobody waits any more, so that nothing is left running wherever it was.
+    The command's input stays open until it has answered. Its end tells the runner to exit, so that
+    no measurement keeps running, even on a remote device.
 
     Args:
-        command: What to run.
-        job: What its first line of input says.
-        deadline_s: Seconds until it counts as hung.
-        stall_s: Seconds without a sign of life after which it does; for commands that give one.
+        command: The command and its arguments.
+        job: Sent as one line of JSON.
+        deadline_s: Seconds until the command counts as hung.
+        stall_s: Seconds without output until it counts as hung; for commands with a heartbeat.
+
+    Returns:
+        The answer, or why there is none.
     """
     with subprocess.Popen(
         command,
@@ -55,13 +58,13 @@ def converse(
         start_new_session=True,  # Ctrl-C is for the study, which ends its runner in order
     ) as process:
         try:
-            return _Conversation(process, deadline_s, stall_s).answer(job)
+            return _Exchange(process, deadline_s, stall_s).answer(job)
         finally:
-            process.kill()  # whatever it still does: closing the pipes has told the runner
+            process.kill()  # the runner ends when its pipes close
 
 
-class _Conversation:
-    """One command's pipes."""
+class _Exchange:
+    """A running command, its pipes, and the output read so far."""
 
     def __init__(
         self, process: "subprocess.Popen[bytes]", deadline_s: float, stall_s: float | None
@@ -70,8 +73,8 @@ class _Conversation:
         self.until_s = time.monotonic() + deadline_s
         self.deadline_s = deadline_s
         self.stall_s = stall_s
-        self.heard = bytearray()
-        self.said = bytearray()
+        self.output = bytearray()
+        self.errors = bytearray()
 
     def answer(self, job: Mapping[str, Any]) -> dict[str, Any] | Broken:
         stdin, stdout, stderr = self.process.stdin, self.process.stdout, self.process.stderr
@@ -81,15 +84,13 @@ class _Conversation:
             stdin.write(json.dumps(job).encode() + b"\n")
             stdin.flush()
         except BrokenPipeError:
-            pass  # it ended at once; why, its error output tells
+            pass  # it ended at once; its standard error says why
         with selectors.DefaultSelector() as selector:
             selector.register(stdout, selectors.EVENT_READ)
             selector.register(stderr, selectors.EVENT_READ)
-            return self._listen(selector, stdout)
+            return self._read(selector, stdout)
 
-    def _listen(
-        self, selector: selectors.BaseSelector, stdout: IO[bytes]
-    ) -> dict[str, Any] | Broken:
+    def _read(self, selector: selectors.BaseSelector, stdout: IO[bytes]) -> dict[str, Any] | Broken:
         while selector.get_map():
             left_s = max(0.0, self.until_s - time.monotonic())
             patience_s = left_s if self.stall_s is None else min(left_s, self.stall_s)
@@ -103,23 +104,23 @@ class _Conversation:
                 if not chunk:
                     selector.unregister(key.fileobj)
                 elif key.fileobj is stdout:
-                    self.heard += chunk
-                    found = framed(bytes(self.heard))
+                    self.output += chunk
+                    found = framed(bytes(self.output))
                     if found is not None:
                         return found
                 else:
-                    self.said += chunk
+                    self.errors += chunk
         code = self.process.wait()
         return Broken(f"it ended with exit code {code}", code, self._tail())
 
     def _tail(self) -> str:
-        lines = self.said.decode(errors="replace").splitlines()
+        lines = self.errors.decode(errors="replace").splitlines()
         return "\n".join(line for line in lines if line != "measuring")[-_MOST_SAID:]
 
 
-def framed(heard: bytes) -> dict[str, Any] | None:
-    """The answer, once its line is complete."""
-    for line in heard.split(b"\n")[:-1]:
+def framed(output: bytes) -> dict[str, Any] | None:
+    """Return the framed answer in a command's output; None until its line is complete."""
+    for line in output.split(b"\n")[:-1]:
         if line.startswith(FRAME.encode()):
             return dict(json.loads(line[len(FRAME) :]))
     return None

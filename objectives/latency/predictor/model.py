@@ -1,4 +1,4 @@
-"""A model of latency, learned from what a study has measured so far."""
+"""A model of latency, fitted to the measurements of a study."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -23,11 +23,11 @@ STEPS = {
     "moe_intermediate_size": 64,
     "vocab_size": 1000,
 }
-"""One more of each size, as one would add it."""
+"""The increment of each size in `LatencyModel.one_more`."""
 
 
 class Sample(NamedTuple):
-    """One architecture and its latency, in whatever unit all samples have."""
+    """One architecture and its latency, in the same unit for all samples."""
 
     architecture: Architecture
     value: float
@@ -35,16 +35,16 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class LatencyModel:
-    """A sum of terms that are never negative, times a smooth correction.
+    """A nonnegative linear model of latency, times a smooth correction.
 
-    The terms are those of `Call`; their weights are fitted to the relative error (Lawson and
-    Hanson, 1974: NNLS). What is left, as a logarithm, is a Gaussian process over the widths. Depth
-    is no part of it: layers add up, so that one more never makes a prediction smaller.
+    The terms are those of `Call`; their weights minimise the relative error by nonnegative least
+    squares (Lawson and Hanson, 1974). The logarithm of the residual ratio is a Gaussian process
+    over the widths. It does not depend on depth, so more layers never lower a prediction.
 
     Attributes:
-        call: What the samples were asked to do, all of them the same.
-        samples: One for each set of sizes, in an order that is their own.
-        process: The process of the correction.
+        call: The call that all samples were measured with.
+        samples: One per set of sizes, ordered by size.
+        process: The Gaussian process of the correction.
     """
 
     call: Call
@@ -53,17 +53,17 @@ class LatencyModel:
 
     @classmethod
     def fit(cls, samples: Iterable[Sample], call: Call) -> "LatencyModel":
-        """The model of these samples; those of one set of sizes count as one, by their mean.
+        """Fit the model; samples of equal sizes are averaged.
 
         Raises:
-            BadInput: There is no sample, or one of them is no positive number.
+            BadInput: There is no sample, or a value is not a positive number.
         """
         merged = _merged(samples)
         table = _Table.of(merged, call)
         return cls(call, merged, Process.likeliest(table.places, table.residuals))
 
     def predict(self, architecture: Architecture) -> tuple[float, float]:
-        """The latency to expect of an architecture, and its standard error."""
+        """Return the predicted latency of an architecture and its standard error."""
         own = self._table
         of_sum = float(self.call.terms(architecture) @ own.weights)
         mean, error = self.process.after(own.places, own.residuals, _place(architecture))
@@ -71,27 +71,27 @@ class LatencyModel:
         return value, value * error
 
     def leave_one_out(self) -> Values:
-        """How far what the others predict of each sample is from it, in shares of it.
+        """Return the relative leave-one-out error of each sample, ``(samples,)``.
 
-        The weights are fitted again without the sample, and so is the correction, but for the two
-        numbers of `process`.
+        The weights and the correction are fitted without the sample; the two hyperparameters in
+        `process` are kept.
 
         Raises:
-            BadInput: There are no others.
+            BadInput: There is only one sample.
         """
         own = self._table
         if len(self.samples) < 2:
             raise BadInput("one sample has no others to be predicted from; expected two or more")
-        # row by row: what each sum without a sample leaves of all, and of that sample
+        # row i: the residuals of all samples under the weights fitted without sample i
         left = np.array([own.left_by(own.without(at).weights) for at in range(len(self.samples))])
         means = (self.process.by_others(own.places) * left).sum(axis=1)
         errors: Values = np.exp(means - np.diag(left)) - 1
         return errors
 
     def one_more(self, architecture: Architecture) -> dict[str, float]:
-        """What one more of each size costs there, by the size; see `STEPS`.
+        """Return the latency added by one increment of each size in `STEPS`.
 
-        The correction is the architecture's own. Sizes that cost nothing are left out.
+        The correction stays that of `architecture`. Sizes without cost are left out.
         """
         value, _ = self.predict(architecture)
         of_sum = self.call.terms(architecture) @ self._table.weights
@@ -108,7 +108,7 @@ class LatencyModel:
         return {size: float(value * share) for size, share in shares.items() if share > 0}
 
     def knows(self, architecture: Architecture) -> bool:
-        """Whether a model of the same sizes is among the samples."""
+        """Return whether a sample has the same sizes."""
         return recorded(architecture.fields()) in [one.architecture for one in self.samples]
 
     @cached_property
@@ -118,12 +118,12 @@ class LatencyModel:
 
 @dataclass(frozen=True)
 class _Table:
-    """The samples as numbers, one row each: what the sum is fitted to, and what it leaves.
+    """The samples as arrays, with the fit of the linear model.
 
     Attributes:
-        terms: Of each call, ``(samples, terms)``.
-        places: Of each architecture, ``(samples, widths)``.
-        values: What was measured, ``(samples,)``.
+        terms: The terms of each call, ``(samples, terms)``.
+        places: The logarithmic widths of each architecture, ``(samples, widths)``.
+        values: The measured latencies, ``(samples,)``.
     """
 
     terms: Values
@@ -137,13 +137,13 @@ class _Table:
         return cls(terms, places, np.array([one.value for one in samples]))
 
     def without(self, at: int) -> "_Table":
-        """All rows but one."""
+        """Return the table without one row."""
         return _Table(*(np.delete(p, at, axis=0) for p in (self.terms, self.places, self.values)))
 
     @cached_property
     def weights(self) -> Values:
-        """The weights of the terms, none of them negative, that make the relative error least."""
-        # terms differ by ten orders of magnitude, which the solver would take for zeros
+        """The nonnegative weights of the terms that minimise the relative error."""
+        # terms differ by ten orders of magnitude; unscaled, the solver treats small ones as zero
         scale = np.maximum(self.terms.max(axis=0), 1.0)
         found, _ = nnls(self.terms / scale / self.values[:, None], np.ones(len(self.values)))
         weights: Values = found / scale
@@ -151,17 +151,17 @@ class _Table:
 
     @cached_property
     def residuals(self) -> Values:
-        """What the sum leaves of each sample."""
+        """The log residuals of the fitted weights, ``(samples,)``."""
         return self.left_by(self.weights)
 
     def left_by(self, weights: Values) -> Values:
-        """Logarithms of what was measured over what a sum of these weights says."""
+        """Return the logarithms of measured over predicted latency for some weights."""
         left: Values = np.log(self.values / (self.terms @ weights))
         return left
 
 
 def recorded(given: Mapping[str, Any]) -> Architecture:
-    """The architecture of such `Architecture.fields`, with the sizes alone: latency has no more."""
+    """Return the architecture from `Architecture.fields`, reduced to what latency depends on."""
     names = {one.name for one in fields(Architecture)}
     sizes: dict[str, Any] = {"intermediate_size": 0, "vocab_size": 0}
     sizes |= {name: size for name, size in given.items() if isinstance(size, int) and name in names}
@@ -169,7 +169,7 @@ def recorded(given: Mapping[str, Any]) -> Architecture:
 
 
 def _merged(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """One sample for each set of sizes, ordered by them."""
+    """Average samples of equal sizes, and order them by size."""
     found: dict[tuple[tuple[str, int], ...], tuple[Architecture, list[float]]] = {}
     for architecture, value in samples:
         if not (isfinite(value) and value > 0):
@@ -181,12 +181,12 @@ def _merged(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     if not found:
         raise BadInput("no latency was measured; expected one sample or more to learn from")
     ordered = (found[sizes] for sizes in sorted(found))
-    # an exact sum: the order in which samples come must change nothing
+    # fsum is exact, so that the order of the samples does not matter
     return tuple(Sample(one, fsum(values) / len(values)) for one, values in ordered)
 
 
 def _place(own: Architecture) -> Values:
-    """Where the widths of an architecture lie, as logarithms."""
+    """Return the logarithms of an architecture's widths."""
     widths = [own.hidden_size, attention_width(own), own.num_key_value_heads]
     widths += [own.intermediate_size, own.moe_intermediate_size, own.vocab_size]
     place: Values = np.log1p(widths)

@@ -1,7 +1,7 @@
-"""A Gaussian process on what a law leaves unexplained.
+"""A Gaussian process on the log residuals of the linear latency model.
 
-scikit-learn's `GaussianProcessRegressor` is not used: it has neither the function's variance in
-closed form nor leave-one-out weights, so that little of this would go, for 50 MB of packages.
+scikit-learn's `GaussianProcessRegressor` lacks the signal variance in closed form and leave-one-out
+weights, so it would replace little of this module, at 50 MB of packages.
 """
 
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ from scipy.spatial.distance import cdist
 Values = npt.NDArray[np.float64]
 
 LENGTHS = np.geomspace(1.0, 8.0, 4)
-"""Distances over which residuals may be alike, in standard deviations of the points.
+"""Candidate length scales, in standard deviations of the points.
 
-None is shorter: a few samples cannot tell a law that wriggles from noise.
+Shorter ones are left out: from few samples they cannot be distinguished from noise.
 """
 
 NOISES = np.geomspace(1e-3, 1e3, 13)
-"""Variances of the noise that may be, in variances of the function; the last leaves no function."""
+"""Candidate noise variances, relative to the signal variance; the last leaves no signal."""
 
 MOST = 60
-"""Samples that two numbers are chosen by; the time it takes grows with their third power."""
+"""Maximum samples for choosing the hyperparameters, whose cost is cubic in the samples."""
 
 _LEAST = 1e-18
-"""A variance below what rounding makes."""
+"""A variance below rounding errors."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """Which of these processes: both by the largest marginal likelihood, on a grid.
+    """A Gaussian process with a squared-exponential kernel.
 
     Attributes:
-        length: How far residuals are alike, in standard deviations of the points.
-        noise: Variance of the noise, in variances of the function.
+        length: Length scale, in standard deviations of the points.
+        noise: Noise variance, relative to the signal variance.
     """
 
     length: float
@@ -43,10 +43,10 @@ class Process:
 
     @classmethod
     def likeliest(cls, points: Values, residuals: Values) -> "Process":
-        """The process that makes the residuals most probable, of equals the smoothest.
+        """Choose the hyperparameters on a grid by marginal likelihood; ties go to the smoothest.
 
-        The function's variance has its best value at each, in closed form. Of more samples than
-        `MOST` every so manyth is asked.
+        The signal variance is optimal in closed form. Above `MOST` samples, an evenly spaced
+        subset is used.
 
         Args:
             points: ``(samples, axes)``.
@@ -58,7 +58,7 @@ class Process:
         return max(reversed(grid), key=lambda one: one.likelihood(asked, left))
 
     def likelihood(self, points: Values, residuals: Values) -> float:
-        """Twice the logarithm of the residuals' probability, but for a constant.
+        """Return twice the log marginal likelihood of the residuals, up to a constant.
 
         Rasmussen and Williams (2006), equation 5.8.
         """
@@ -68,7 +68,7 @@ class Process:
         return float(-len(white) * np.log(variance) - 2 * np.log(np.diag(root)).sum())
 
     def after(self, points: Values, residuals: Values, asked: Values) -> tuple[float, float]:
-        """Mean and standard error of the residual to be seen at a point.
+        """Return the mean and the standard error of a new residual at a point.
 
         Rasmussen and Williams (2006), algorithm 2.1.
 
@@ -85,7 +85,7 @@ class Process:
         return float(across @ white), (variance * unknown) ** 0.5
 
     def by_others(self, points: Values) -> Values:
-        """Weights with which the others' residuals make the mean at each sample's own point.
+        """Return the weights that give each sample's leave-one-out mean from the other residuals.
 
         Rasmussen and Williams (2006), equation 5.12.
 
@@ -93,7 +93,7 @@ class Process:
             points: ``(samples, axes)``.
 
         Returns:
-            ``(samples, samples)``, nothing on the diagonal.
+            ``(samples, samples)``, with a zero diagonal.
         """
         half = solve_triangular(self._root(points), np.eye(len(points)), lower=True)
         inverse = half.T @ half
@@ -108,9 +108,9 @@ class Process:
 
 
 def _alike(points: Values, others: Values, length: float) -> Values:
-    """How alike residuals are at the points and at others: 1 at one place, 0 far apart.
+    """Return the squared-exponential kernel between points and others.
 
-    Distances are in standard deviations of the points; an axis that they do not differ in has none.
+    Distances are in standard deviations of the points; constant axes are ignored.
     """
     deviation = points.std(axis=0)
     scale = np.where(deviation > 1e-9, deviation, np.inf) * length

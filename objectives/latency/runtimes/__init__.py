@@ -1,1 +1,1 @@
-"""The runtimes that a student is timed in, and its exports for them."""
+"""The runtimes that models are timed in, and the export of models for them."""

@@ -1,4 +1,4 @@
-"""Exports one model for one runtime and checks that it answers as PyTorch does.
+"""Export one model for one runtime and check its outputs against PyTorch.
 
 Run as ``python -m protege.objectives.latency.runtimes.exporting`` with a job as JSON on standard
 input.
@@ -25,19 +25,19 @@ from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import ProtegeError
 
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 5e-2, "int8": 0.3}
-"""The error of a stage's first output that counts as none, over the size of that output."""
+"""Maximum error of a stage's first output by precision, relative to the output's norm."""
 
 
 class WrongAnswer(ProtegeError):
-    """A program answers otherwise than the model that it was exported from."""
+    """A program's output differs from that of the model it was exported from."""
 
 
 def main() -> None:
-    """Export what standard input asks for."""
+    """Run the export job on standard input."""
     warnings.simplefilter("ignore")
     logging.set_verbosity_error()
     job = json.load(sys.stdin)
-    torch.manual_seed(0)  # of a blueprint's weights
+    torch.manual_seed(0)  # for a blueprint's random weights
     model = built(model_from(job["model"]))
     workload = Workload(**job["workload"])
     export(model, workload, job["runtime"], job["precision"], Path(job["folder"]))
@@ -46,10 +46,10 @@ def main() -> None:
 def export(
     model: PreTrainedModel, workload: Workload, runtime: str, precision: str, folder: Path
 ) -> None:
-    """Write the program of a model into an empty folder.
+    """Export a model into an empty folder and check it.
 
     Raises:
-        WrongAnswer: It answers otherwise than the model.
+        WrongAnswer: The program's output differs from the model's.
     """
     files, errors = {}, {}
     for name, given in stages(model, workload).items():
@@ -69,10 +69,10 @@ def export(
 
 
 def stages(model: PreTrainedModel, workload: Workload) -> dict[str, dict[str, Any]]:
-    """What the forward of each stage is given: of the prompt, and of a token after it."""
+    """Return the inputs of each stage: ``prefill``, and ``step`` if tokens are generated."""
     given: dict[str, Any] = dict(example_inputs(model, workload))
     if not workload.new_tokens:
-        # nothing is asked for that a call without new tokens does not use
+        # no cache and no `logits_to_keep`: a call without new tokens uses neither
         return {"prefill": given | ({"use_cache": False} if model.can_generate() else {})}
     rows = len(next(iter(given.values())))
     if model.config.is_encoder_decoder:
@@ -85,9 +85,9 @@ def stages(model: PreTrainedModel, workload: Workload) -> dict[str, dict[str, An
 
 
 def _step(model: PreTrainedModel, given: Mapping[str, Any]) -> dict[str, Any]:
-    """One token behind the whole prompt."""
-    # A plain cache keeps all of the prompt, whose far end the mask of a sliding window then hides:
-    # exported, a cache that forgets has also forgotten how long the prompt was.
+    """Return a decoder's inputs for one token after the whole prompt."""
+    # DynamicCache keeps the whole prompt and the mask hides what is outside a sliding window. An
+    # exported sliding cache would have lost the length of the prompt.
     with torch.no_grad():
         seen: Any = model(**given, past_key_values=DynamicCache())
     mask = given["attention_mask"]
@@ -100,7 +100,7 @@ def _step(model: PreTrainedModel, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _paired_step(model: PreTrainedModel, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The decoder's second token, its encoder's answer given."""
+    """Return an encoder-decoder's inputs for the second decoder token, given encoder outputs."""
     with torch.no_grad():
         seen: Any = model(**given)
     masks = {name: mask for name, mask in given.items() if name == "attention_mask"}
@@ -134,7 +134,7 @@ def _onnx(model: Any, given: dict[str, Any], place: Path, precision: str) -> tup
 
 
 def _quantized(place: Path) -> str:
-    """The graph with its linear layers' weights in int8, activations quantised as they come."""
+    """Quantise the weights of linear layers to int8, activations dynamically; return the file."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     file = "model.int8.onnx"
@@ -190,7 +190,7 @@ def _executorch(
 
 
 def _numbered(leaf: Any, number: int) -> tuple[str, Any]:
-    """What is given in that place; a plain number by a name that says that it is no tensor."""
+    """Return the name and value of an input; plain numbers get the suffix `PLAIN`."""
     if isinstance(leaf, Tensor):
         return f"{number:04d}", leaf.numpy()
     return f"{number:04d}{PLAIN}", leaf
@@ -215,7 +215,7 @@ def _first(output: Any) -> Tensor:
 
 
 def _error(found: Tensor, expected: Tensor) -> float:
-    """How far off an answer is, over the size of the right one."""
+    """Return the norm of the error relative to the norm of the expected output."""
     if found.shape != expected.shape:
         return float("inf")
     return float((found.float() - expected.float()).norm() / expected.float().norm())
@@ -224,6 +224,6 @@ def _error(found: Tensor, expected: Tensor) -> float:
 if __name__ == "__main__":
     try:
         main()
-    except Exception as error:  # noqa: BLE001 - its last line is what is told
+    except Exception as error:  # noqa: BLE001 - the parent reports the last line
         print(f"{type(error).__name__}: {' '.join(str(error).split())[:400]}", file=sys.stderr)  # noqa: T201
         sys.exit(1)

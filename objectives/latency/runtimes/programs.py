@@ -1,4 +1,4 @@
-"""Models exported for a runtime: each made once, checked, and kept for every study to come."""
+"""The cache of exported models: each is exported and checked once, for all studies."""
 
 import contextlib
 import hashlib
@@ -28,7 +28,7 @@ from protege.spaces.files.private import made_own
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "protege" / "programs"
 MOST_BYTES = 8 * 2**30
-"""What all programs together may take; those that were used least recently make room."""
+"""Maximum bytes of all programs together; the least recently used are deleted first."""
 
 EXPORT_S = 900
 """Seconds after which an export counts as hung."""
@@ -36,36 +36,35 @@ EXPORT_S = 900
 _INSTEAD = "choose another folder for programs with XDG_CACHE_HOME or Programs(folder=...)"
 
 _FOR_THE_STUDY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that a scheduler sends to every process of a job. An exporter that they ended is started
-again: the model is not at fault, and the study knows itself when it is to end."""
+"""Signals that a cluster scheduler sends to every process of a job. An exporter ended by one is run
+again: the model is not at fault, and the study handles its own signal."""
 
 
 class Unexportable(ProtegeError):
-    """A model could not be exported for a runtime; it costs this candidate its trial."""
+    """A model could not be exported for a runtime; its trial fails."""
 
 
 @dataclass(frozen=True)
 class Programs:
-    """A folder of exported programs, each under a hash of all that it depends on.
+    """A folder of exported programs, each named by a hash of its inputs.
 
-    A program depends on architecture, shapes, runtime, precision and versions, not on the values of
-    weights; a checkpoint's weights are part of its key nevertheless, for its outputs are checked.
-    Safe to delete at any time.
+    The hash covers architecture, shapes, runtime, precision and versions, and for a checkpoint its
+    weights, because its outputs are checked. The folder may be deleted at any time.
 
     Attributes:
-        folder: Where they are.
-        most_bytes: What they may take together.
+        folder: Path of the folder.
+        most_bytes: Maximum size of all programs together.
     """
 
     folder: Path = field(default=FOLDER)
     most_bytes: int = MOST_BYTES
 
     def of(self, model: Model, workload: Workload, runtime: Runtime, precision: Precision) -> Path:
-        """The folder of a model's program; exported and checked in a process of its own if new.
+        """Return the folder of a model's program; export and check it if it is new.
 
         Raises:
-            BadInput: Other users can write in the folder: what lies there is executed.
-            Unexportable: The runtime cannot take the model, or answers otherwise than PyTorch.
+            BadInput: Other users can write to the folder, whose content is executed.
+            Unexportable: The runtime cannot run the model, or its output differs from PyTorch's.
         """
         key = {
             "model": described(model) | weights_of(model),
@@ -78,7 +77,7 @@ class Programs:
         path = made_own(self.folder, _INSTEAD) / digest(canonical(key).encode())
         with _alone(path):
             if (path / MANIFEST).exists():
-                os.utime(path)  # used now
+                os.utime(path)  # the time of the last use
                 return path
             job = {
                 "model": described(model),
@@ -93,12 +92,12 @@ class Programs:
         return path
 
     def _make_room(self, newest: Path) -> None:
-        """Drop what was used least recently until the rest fits, and what the dead left behind."""
+        """Delete least recently used programs until the rest fits, and remains of dead exports."""
         long_ago = time.time() - 2 * EXPORT_S
         left = self.most_bytes - _size(newest)
         known = [(one.stat().st_mtime, one) for one in self.folder.iterdir() if one != newest]
         for used, path in sorted(known, reverse=True):
-            if not (path / MANIFEST).exists():  # somebody is at work on it, or was
+            if not (path / MANIFEST).exists():  # an export in progress, or left by a dead process
                 if used < long_ago:
                     remove(path)
                 continue
@@ -109,20 +108,20 @@ class Programs:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """While this process has a program to itself: who comes second finds it exported."""
+    """Lock a program: a second process waits and then finds it exported."""
     lock = path.with_name(f".{path.name}.lock")
     with locked(lock):
-        os.utime(lock)  # or what is old would pass for left behind
+        os.utime(lock)  # old locks are deleted as remains of dead exports
         yield
 
 
 def _shapes(workload: Workload) -> dict[str, Any]:
-    """What of a workload a program depends on: not how often its step is run."""
+    """Return the workload's part of the key, which ignores the number of decoding steps."""
     return asdict(workload) | {"new_tokens": min(workload.new_tokens, 1)}
 
 
 def weights_of(model: Model) -> dict[str, str]:
-    """What stands for a checkpoint's files, wherever they are."""
+    """Return a hash of a checkpoint's files as its ``folder``; empty for a blueprint."""
     if not isinstance(model, Checkpoint):
         return {}
     folder = Path(model.folder)
@@ -134,14 +133,14 @@ def weights_of(model: Model) -> dict[str, str]:
 
 @cache
 def _content(path: Path, _size: int, _changed_ns: int) -> str:
-    """What stands for a file's content, read once for as long as it stays as it is."""
+    """Hash a file; cached while its size and modification time stay the same."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache
 def _exporter() -> str:
-    """What stands for the code that exports: other code makes other programs."""
+    """Hash the code that exports, so that changed code makes new programs."""
     sources = files("protege.objectives.latency")
     return digest(
         *((sources / name).read_bytes() for name in ("runtimes/exporting.py", "local/inputs.py"))
@@ -153,11 +152,11 @@ def _size(path: Path) -> int:
 
 
 def _export(job: Mapping[str, Any], name: str, interpreter: str) -> None:
-    """Export in a process of its own: exporters patch what they import, print, and need memory.
+    """Export in a separate process, because exporters patch modules, print, and need memory.
 
     Raises:
-        DiskFull: There is no room for the program.
-        Unexportable: It failed, or hung.
+        DiskFull: The disk is full.
+        Unexportable: The export failed or hung.
     """
     what = f"{name} could not be exported for {job['runtime']} in {job['precision']}"
     done = _ended(job, interpreter, what)
@@ -175,7 +174,7 @@ def _export(job: Mapping[str, Any], name: str, interpreter: str) -> None:
 def _ended(
     job: Mapping[str, Any], interpreter: str, what: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run the exporter on a job, in an empty folder; return how it ended."""
+    """Run the exporter on a job, in an empty folder."""
     folder = Path(job["folder"])
     remove(folder)
     folder.mkdir()

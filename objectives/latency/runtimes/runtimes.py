@@ -1,4 +1,4 @@
-"""What can run a model on a processor, and what each of them needs."""
+"""The runtimes that run a model on a processor, with their packages and precisions."""
 
 import json
 import os
@@ -20,7 +20,7 @@ HALF_PRECISIONS = {
     "bfloat16": frozenset({"avx512_bf16", "amx_bf16", "bf16"}),
     "float16": frozenset({"avx512_fp16", "amx_fp16", "asimdhp", "fphp"}),
 }
-"""What the processor must list among its features to calculate in them."""
+"""Processor features, one of which each half precision needs."""
 
 
 _ASK = """
@@ -41,13 +41,13 @@ class Runtime:
     """One way to run a model.
 
     Attributes:
-        name: As it is asked for.
-        packages: What must be installed where models are exported.
-        extra: Installs those with protege.
-        precisions: What it can calculate in.
-        exports: Whether a model is exported for it; else PyTorch runs it as it is.
-        needed: What must be installed where models are timed.
-        python: The interpreter that exports for it and runs it; this one's if empty.
+        name: Its name.
+        packages: The packages needed where models are exported.
+        extra: The extra of protege that installs those packages.
+        precisions: The precisions that it supports.
+        exports: Whether models are exported for it; otherwise PyTorch runs them.
+        needed: The modules needed where models are timed.
+        python: The interpreter that exports and runs models; the current one if empty.
     """
 
     name: Name
@@ -60,19 +60,19 @@ class Runtime:
 
     @property
     def interpreter(self) -> str:
-        """The path of the interpreter that exports for it and runs it."""
+        """The path of the interpreter that exports and runs models."""
         return self.python or sys.executable
 
     def versions(self) -> dict[str, str]:
-        """The installed versions of everything that a time on this runtime depends on."""
+        """Return the installed versions of the packages that a latency depends on."""
         there = installed(self.interpreter)
         names = ("torch", "transformers", *self.packages)
         return {name: there.get(name, "absent") for name in names}
 
     def missing(self) -> list[str]:
-        """What it lacks where models are exported."""
+        """Return the packages that are missing where models are exported."""
         there = installed(self.interpreter)
-        # another interpreter exports by this very package
+        # another interpreter needs this package to export
         names = (*self.packages, "protege") if self.python else self.packages
         return [name for name in names if name not in there]
 
@@ -108,15 +108,16 @@ RUNTIMES: dict[str, Runtime] = {
 
 
 def runtime_named(name: str, precision: str = "float32", python: str = "") -> Runtime:
-    """The runtime of that name, which is installed and calculates in that precision.
+    """Return the runtime of that name after checking that it can be used.
 
     Args:
-        name: What it is called.
-        precision: What it shall calculate in.
-        python: The interpreter of the environment that it lives in; this one's if empty.
+        name: The runtime's name.
+        precision: The precision that it must support.
+        python: The interpreter of the runtime's environment; the current one if empty.
 
     Raises:
-        BadInput: There is none, it is not installed, or it has no such precision.
+        BadInput: The name is unknown, the runtime is not installed, or the precision is not
+            supported.
     """
     runtime = RUNTIMES.get(name)
     if runtime is None:
@@ -138,10 +139,10 @@ def runtime_named(name: str, precision: str = "float32", python: str = "") -> Ru
 
 
 def _check_compiler() -> None:
-    """Refuse to compile where there is nothing to compile with.
+    """Check that there is a C++ compiler.
 
     Raises:
-        BadInput: There is no C++ compiler on the path.
+        BadInput: There is none on the path.
     """
     known = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
     if not any(shutil.which(name) for name in known if name):
@@ -152,10 +153,10 @@ def _check_compiler() -> None:
 
 
 def check_hardware(precision: Precision) -> None:
-    """Refuse a precision that this machine's processor has no arithmetic for.
+    """Check that this machine's processor supports the arithmetic of a precision.
 
     Raises:
-        BadInput: Names the features that would do.
+        BadInput: It does not; names the features that would do.
     """
     wanted = HALF_PRECISIONS.get(precision)
     if wanted and not wanted & processor_features():
@@ -167,7 +168,7 @@ def check_hardware(precision: Precision) -> None:
 
 @cache
 def processor_features() -> frozenset[str]:
-    """What the processor says that it can do, as Linux lists it; nothing elsewhere."""
+    """Return the processor's feature flags as Linux lists them; empty on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -180,14 +181,14 @@ def processor_features() -> frozenset[str]:
 
 @cache
 def installed(python: str) -> Mapping[str, str]:
-    """The versions of all that any runtime needs and an interpreter has; asked of it once.
+    """Return the versions of all runtimes' packages installed for an interpreter; cached.
 
     Raises:
         BadInput: The interpreter does not answer.
     """
     packages = {package for one in RUNTIMES.values() for package in one.packages}
     names = sorted({"torch", "transformers", "protege", *packages})
-    # a process even where it is this one's: what was installed since is seen all the same
+    # a process even for the current interpreter, to see packages installed since it started
     try:
         said = subprocess.run(
             [python, "-P", "-c", _ASK, *names],

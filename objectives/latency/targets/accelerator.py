@@ -1,4 +1,4 @@
-"""A graphics processor of this machine as a place where latency counts."""
+"""A GPU of this machine as a target."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -17,28 +17,28 @@ from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput
 
 WARM_UP_S = 1.0
-"""Seconds of warming up, at least: a GPU raises its clocks by what it has to do."""
+"""Minimum seconds of warm-up: a GPU raises its clocks under load."""
 
 _HOST_THREADS = 2
-"""More than one, so that processor time is never taken for a GPU's time; see `grade`."""
+"""More than one, so that processor time never replaces a GPU's time; see `grade`."""
 
 
 @dataclass(frozen=True)
 class Accelerator:
     """A GPU of this machine, run by PyTorch.
 
-    A CUDA device is timed by events in its own queue, an Apple GPU by the clock on the wall with
-    the queue empty before and after each call. A trace's environment has the clocks, temperature
-    and reasons for lower clocks before and after (with ``nvidia-ml-py`` installed), the most memory
-    that both models together took, and how often the GPU waited for the processor.
+    A CUDA device is timed by events in its queue, an Apple GPU by wall time, synchronized before
+    and after each call. A trace's environment holds clocks, temperature and reasons for lower
+    clocks before and after (if ``nvidia-ml-py`` is installed), the peak memory of both models
+    together, and the share of calls in which the GPU waited for the processor.
 
     Attributes:
-        device: ``"cuda"``, the device that torch takes by default, or ``"mps"``.
-        runtime: ``"eager"``, or ``"compile"`` through `torch.compile`.
-        precision: What is calculated in: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+        device: ``"cuda"``, torch's current device, or ``"mps"``.
+        runtime: ``"eager"``, or ``"compile"`` for `torch.compile`.
+        precision: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
 
     Raises:
-        BadInput: There is no such device, or it cannot run that.
+        BadInput: There is no such device, or it does not support the runtime or the precision.
     """
 
     device: Literal["cuda", "mps"] = "cuda"
@@ -92,12 +92,12 @@ _DEVICES = {"cuda": "CUDA", "mps": "MPS"}
 
 
 def warmed(plan: Plan) -> Plan:
-    """The plan with as much warming up as a GPU needs."""
+    """Return the plan with the warm-up that a GPU needs."""
     return replace(plan, warm_up_s=max(plan.warm_up_s, WARM_UP_S))
 
 
 def why_absent(device: str) -> str:
-    """Why torch has no such device, and what to do; empty where it has."""
+    """Return why torch has no such device and what to do; empty if it has one."""
     if device == "mps":
         if torch.backends.mps.is_available():
             return ""
@@ -110,10 +110,10 @@ def why_absent(device: str) -> str:
 
 
 def _calculates_in_bfloat16(device: str) -> bool:
-    # older cards of NVIDIA's emulate it, slower than float32
+    # older NVIDIA GPUs emulate it, slower than float32
     return device != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def device_name(device: str) -> str:
-    """What the device calls itself."""
+    """Return the device's name; for an Apple GPU the machine's architecture."""
     return torch.cuda.get_device_name() if device == "cuda" else platform.machine()

@@ -1,4 +1,4 @@
-"""A phone at the end of ``adb``: commands in its shell, files that it keeps, how hot it is."""
+"""Run commands, store files and read temperatures on a phone by ``adb``."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ from protege.objectives.latency.targets.ssh_connection import LostError
 from protege.spaces.errors import DiskFull, Unavailable, Unsupported
 
 FOLDER = "/data/local/tmp/protege"
-"""Where a phone lets programs be put without being rooted; safe to delete at any time."""
+"""The folder on the phone that needs no root access; may be deleted at any time."""
 
 _NOT_COPIED = "failed to copy"
 _ASK_S = 60.0
@@ -30,35 +30,35 @@ _REFUSALS = {
 
 @dataclass(frozen=True)
 class Phone:
-    """One device that ``adb`` knows.
+    """A device that ``adb`` reaches.
 
     Attributes:
-        serial: As ``adb devices`` lists it; the only one there is if empty.
+        serial: The serial number as ``adb devices`` lists it; the only device if empty.
     """
 
     serial: str = ""
 
     @property
     def name(self) -> str:
-        """The phone, in messages."""
+        """The phone's name in messages."""
         return f"phone {self.serial}" if self.serial else "the phone"
 
     def shell(self, command: str, patience_s: float = _ASK_S) -> str:
-        """What a command says in the phone's shell, on either of its outputs.
+        """Run a command in the phone's shell; return its standard output and error together.
 
         Raises:
-            BadInput: ``adb`` does not reach the phone, and would not the next time.
-            CommandError: The command failed there.
+            Unavailable: ``adb`` cannot reach the phone; no retry would help.
+            CommandError: The command failed.
             LostError: The phone does not answer.
         """
         return self._adb("shell", f"({command}) 2>&1", patience_s=patience_s)
 
     def keep(self, content: Path, suffix: str = "") -> str:
-        """The path on the phone of a file's content, named by its hash; sent if it is not there.
+        """Push a file unless the phone has it; return its path there, named by its hash.
 
         Raises:
-            BadInput: ``adb`` does not reach the phone, or what arrived is not what was sent.
-            DiskFull: There is no room on the phone.
+            Unavailable: ``adb`` cannot reach the phone, or the pushed file has a wrong checksum.
+            DiskFull: The phone's storage is full.
             LostError: The phone does not answer.
         """
         with content.open("rb") as file:
@@ -75,12 +75,12 @@ class Phone:
             raise LostError(str(error)) from None
         if self._sha256(f"{path}.part") != sha256:
             self.shell(f"rm -f {path}.part")
-            raise Unavailable(f"{self.name} received {content.name} otherwise than it was sent")
+            raise Unavailable(f"{self.name} received {content.name} with a wrong checksum")
         self.shell(f"mv {path}.part {path}")
         return path
 
     def environment(self) -> dict[str, Any]:
-        """Temperatures, throttling and battery, as far as the phone tells."""
+        """Return temperatures, throttling status and battery level, as far as available."""
         heat, battery = self._dump("thermalservice"), self._dump("battery")
         found: dict[str, Any] = {
             "temperatures_c": {
@@ -89,7 +89,7 @@ class Phone:
             }
         }
         status = re.search(r"Thermal Status: (\d+)", heat)
-        if status:  # 0 is cool; a higher one than before says that it was throttled meanwhile
+        if status:  # 0 is cool; a rise during the measurement means throttling
             found["throttle_counts"] = {"thermal status": int(status[1])}
         level = re.search(r"^\s*level: (\d+)", battery, re.MULTILINE)
         if level:
@@ -132,18 +132,18 @@ class Phone:
         if done.returncode == 0:
             return done.stdout
         said = (done.stdout + done.stderr).strip().splitlines() or [f"code {done.returncode}"]
-        # the phone's shell says all on one output; the other is adb's own
+        # the shell command redirects its stderr to stdout, so stderr is adb's own
         if done.stderr.strip() and _NOT_COPIED not in done.stderr:
-            self._refuse(said[-1])
+            self._raise_permanent(said[-1])
             raise LostError(said[-1])
         raise CommandError(said[-1])
 
-    def _refuse(self, said: str) -> None:
-        """Tell of what will not change by trying again."""
+    def _raise_permanent(self, said: str) -> None:
+        """Raise Unavailable if ``adb`` reports an error that a retry does not change."""
         for cause, advice in _REFUSALS.items():
             if cause in said:
                 raise Unavailable(f"adb does not reach {self.name} ({said}): {advice}")
 
 
 class CommandError(Exception):
-    """A command failed on the phone; its last line."""
+    """A command failed on the phone; holds the last line of its output."""

@@ -1,4 +1,4 @@
-"""A phone with Android, timed by the benchmark programs that the runtimes themselves come with."""
+"""Android phones as targets, timed by the benchmark programs of ExecuTorch and llama.cpp."""
 
 import json
 import re
@@ -22,17 +22,17 @@ from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Runtime, runtime_named
 from protege.objectives.latency.targets.adb import CommandError, Phone
 from protege.objectives.latency.targets.ssh_connection import PAUSES_S, LostError, retried, turn_at
-from protege.objectives.latency.targets.target import Unmeasured, names
+from protege.objectives.latency.targets.target import Unmeasured, check_threads, names
 from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import BadInput, Unavailable
 
 BINARY = "/data/local/tmp/executor_runner"
 
 CALLS = 10
-"""Calls of one run of the benchmark program: the first is slower, and counts among them."""
+"""Calls in one run of ``executor_runner``; its mean includes the slower first call."""
 
 REPETITIONS = 3
-"""The same of llama-bench, which warms up by itself and tells each of them."""
+"""Calls in one run of ``llama-bench``, which warms up by itself and reports each call."""
 
 _RUNS_EXECUTORCH = re.compile(r"executed successfully (\d+) time\(s\) in ([\d.]+) ms")
 
@@ -41,26 +41,27 @@ _RUNS_EXECUTORCH = re.compile(r"executed successfully (\d+) time\(s\) in ([\d.]+
 class Android:
     """A phone that ``adb`` reaches, with a benchmark program that was built for it and pushed.
 
-    ExecuTorch's ``executor_runner`` runs models that are exported here, with XNNPACK. llama.cpp's
-    ``llama-bench`` runs decoders that are there as a GGUF file: checkpoints with one in their
-    folder. Programs are pushed once, under their hashes. Reference and candidate are run in turns,
-    in short runs of a process each; a sample is the mean of a run's calls.
+    ExecuTorch's ``executor_runner`` runs models exported on this machine, with XNNPACK. llama.cpp's
+    ``llama-bench`` runs decoders from a GGUF file in the folder of a checkpoint. Programs are
+    pushed once, named by their hashes. Reference and candidate alternate in short runs, each a
+    process; a sample is the mean (``llama-bench``: median) of a run's calls.
 
-    Neither program tells of processor time or of interruptions, so that every figure is graded A:
-    believe it as far as the phone was left alone, cool and plugged in. `Trace.environment` has
-    its temperatures and thermal status before and after. ``executor_runner`` must have been built
-    with logging to its standard error (``EXECUTORCH_ENABLE_LOGGING``), as it prints its time there.
+    Neither program reports processor time or preemptions, so every latency is graded A: trust it
+    only if the phone was idle, cool and plugged in. `Trace.environment` has its temperatures and
+    thermal status before and after. ``executor_runner`` must be built with logging to standard
+    error (``EXECUTORCH_ENABLE_LOGGING``), where it prints its time.
 
     Attributes:
-        serial: As ``adb devices`` lists it; the only phone there is if empty.
+        serial: The serial number as ``adb devices`` lists it; the only phone if empty.
         binary: The benchmark program's path on the phone.
         threads: Threads that a model may use.
-        cores: The cores that it keeps to, by the phone's numbers (``taskset``); all if empty.
-        python: The interpreter that has ExecuTorch to export with; this one if empty.
-        pauses_s: Seconds to wait before each further try of what may go better then.
+        cores: The cores to pin to, by the phone's numbers (``taskset``); all cores if empty.
+        python: The interpreter with ExecuTorch for exports; the current one if empty.
+        pauses_s: Pauses in seconds before each retry.
+        programs: The cache of exported models on this machine.
 
     Raises:
-        BadInput: A value is none of those, or ExecuTorch is not installed to export with.
+        BadInput: A value is invalid, or ExecuTorch is not installed for exports.
     """
 
     serial: str = ""
@@ -74,8 +75,7 @@ class Android:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"/[\w./+-]+", self.binary):
             raise BadInput(f"binary={self.binary!r}: expected its path on the phone, from /")
-        if self.threads < 1 or (self.cores and len(self.cores) < self.threads):
-            raise BadInput(f"threads={self.threads}, cores={self.cores}: expected a core a thread")
+        check_threads(self.threads, self.cores)
         if not self._reads_gguf:
             _ = self._runtime
 
@@ -86,10 +86,12 @@ class Android:
         return f"{program} on {self._phone.name}, {threads}"
 
     def description(self) -> dict[str, Any]:
-        """All that a time depends on besides model and workload; asks the phone once a process.
+        """Return all that a latency depends on besides model and workload.
+
+        The phone is probed once per process.
 
         Raises:
-            BadInput: It cannot be reached, or has no such program.
+            Unavailable: The phone cannot be reached, or lacks the program.
         """
         try:
             there = _described(self._phone, self.binary)
@@ -105,11 +107,11 @@ class Android:
         }
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
-        """Time the models by turns, each run in a process of its own there.
+        """Time the models alternately, each run in a process of its own on the phone.
 
         Raises:
-            BadInput: The phone cannot be reached, or has no such program.
-            DiskFull: There is no room on the phone.
+            Unavailable: The phone cannot be reached, or lacks the program.
+            DiskFull: The phone's storage is full.
             Unmeasured: A model cannot run there, or the phone did not answer in any try.
         """
         what = f"{names(models)} could not be timed on {self._phone.name}"
@@ -137,7 +139,7 @@ class Android:
 
     def _traced(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
         start_s = time.perf_counter()
-        _described(self._phone, self.binary)  # or the shell's complaint would be the model's
+        _described(self._phone, self.binary)  # a missing program must not look like a model's error
         place = self._placed_gguf if self._reads_gguf else self._placed
         placed = [place(model, workload) for model in models]
         before = self._phone.environment()
@@ -145,7 +147,7 @@ class Android:
         rounds: list[Round] = []
         first_s = time.perf_counter()
         while True:
-            # whoever goes second finds the phone as the other left it: they go second by turns
+            # the order alternates: the second model inherits the phone's state from the first
             step = -1 if len(rounds) % 2 else 1
             row = [self._sample(one, workload, plan) for one in placed[::step]]
             rounds.append(tuple(row[::step]))
@@ -155,7 +157,7 @@ class Android:
                 return Trace(cold_ms, tuple(rounds), {"before": before, "after": after})
 
     def _placed(self, model: Model, workload: Workload) -> dict[str, str]:
-        """The runner's arguments for each stage of a model; what they name is on the phone."""
+        """Push a model's program; return the arguments of ``executor_runner`` for each stage."""
         folder = self.programs.of(model, workload, self._runtime, "float32")
         stages = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["stages"]
         found = {}
@@ -166,7 +168,7 @@ class Android:
         return found
 
     def _inputs(self, stored: Path) -> list[str]:
-        """The inputs' paths on the phone, in the program's order: their bytes as they are."""
+        """Push the raw bytes of the inputs; return their paths in the program's order."""
         found = []
         with np.load(stored) as arrays, tempfile.TemporaryDirectory() as folder:
             for name in sorted(arrays.files):
@@ -176,7 +178,7 @@ class Android:
         return found
 
     def _placed_gguf(self, model: Model, workload: Workload) -> dict[str, str]:
-        """The benchmark's arguments for the prompt and for the tokens behind it."""
+        """Push a GGUF file; return the arguments of ``llama-bench`` for each stage."""
         files = sorted(Path(model.folder).glob("*.gguf")) if isinstance(model, Checkpoint) else []
         if len(files) != 1 or workload.batch_size != 1:
             raise Unmeasured(
@@ -185,7 +187,7 @@ class Android:
             )
         file = self._phone.keep(files[0], ".gguf")
         found = {"prefill": f"-m {file} -p {workload.prompt_tokens} -n 0"}
-        if workload.new_tokens:  # behind the whole prompt, not behind nothing
+        if workload.new_tokens:  # -d: decode after the whole prompt
             depth = workload.prompt_tokens
             found["step"] = f"-m {file} -p 0 -n {workload.new_tokens} -d {depth}"
         return found
@@ -193,7 +195,7 @@ class Android:
     def _sample(
         self, placed: dict[str, str], workload: Workload, plan: Plan, calls: int | None = None
     ) -> Sample:
-        """One short run of each stage."""
+        """Run each stage once and combine them into one sample."""
         run = self._run_gguf if self._reads_gguf else self._run
         prefill_ms = run(placed["prefill"], calls, plan)
         step_ms = run(placed["step"], calls, plan) if "step" in placed else 0.0
@@ -202,7 +204,7 @@ class Android:
         return Sample(wall_ms, wall_ms, 0, prefill_ms, prefill_ms)
 
     def _run(self, arguments: str, calls: int | None, plan: Plan) -> float:
-        """Milliseconds of a call: the mean of a run."""
+        """Run ``executor_runner``; return the mean milliseconds per call."""
         count = calls or CALLS
         said = self._shell(
             f"{arguments} --num_executions={count} --cpu_threads={self.threads}", plan
@@ -213,11 +215,11 @@ class Android:
         return float(found[2]) / count
 
     def _run_gguf(self, arguments: str, calls: int | None, plan: Plan) -> float:
-        """Milliseconds of a test: the median of its repetitions."""
+        """Run ``llama-bench``; return the median milliseconds of its repetitions."""
         count = calls or REPETITIONS
         said = self._shell(f"{arguments} -r {count} -t {self.threads} -o json", plan)
         try:
-            (test,), _ = json.JSONDecoder().raw_decode(said, said.index("[\n"))  # behind its log
+            (test,), _ = json.JSONDecoder().raw_decode(said, said.index("[\n"))  # after the log
             return float(median(test["samples_ns"])) / 1e6
         except (ValueError, KeyError, TypeError) as error:
             raise CommandError(f"{self.binary} printed no samples_ns as JSON") from error
@@ -230,11 +232,11 @@ class Android:
 
 @cache
 def _described(phone: Phone, binary: str) -> dict[str, str]:
-    """What the phone is; an answer holds for this process, a failure does not.
+    """Return the phone's model and the program's hash; answers are cached, failures are not.
 
     Raises:
-        BadInput: It has no such program.
-        LostError: It does not answer.
+        Unavailable: The phone lacks the program.
+        LostError: The phone does not answer.
     """
     try:
         sha256 = phone.shell(f"test -x {binary} && sha256sum {binary}").partition(" ")[0]

@@ -1,4 +1,4 @@
-"""Models in a folder that is carried to a device: a phone, a device farm, whatever has no line."""
+"""Write a folder of exported models to be timed on a device that is reached by copying files."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import Checkpoint, Model, check_fits, described
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs, weights_of
-from protege.objectives.latency.targets.packing import runner, runner_name
 from protege.objectives.latency.targets.ssh import exporting_runtime
 from protege.objectives.latency.targets.target import program_job
+from protege.objectives.latency.targets.upload import runner, runner_name
 from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput
@@ -25,10 +25,10 @@ from protege.spaces.files.atomic import atomic
 from protege.spaces.files.hashing import canonical, digest
 
 RESULTS = "protege-results-1"
-"""Names the format of what comes back."""
+"""The format name of a results file."""
 
 PROCESSES = 3
-"""Fresh processes of every pair: how far they differ is what tells how far to trust them."""
+"""Fresh processes for each pair; the spread between them is the reported error."""
 
 _SIZES = (
     "num_hidden_layers",
@@ -48,27 +48,27 @@ def write_bundle(
     folder: str | Path,
     programs: Programs | None = None,
 ) -> Path:
-    """A folder with all that is needed to time models elsewhere, and to bring the figures back.
+    """Write a folder with everything needed to time models on another device.
 
-    It holds every exported program, a ``manifest.json`` that names them and says what to run and to
-    report, the runner, and a ``README.md`` to go by. ``run.py`` does it all on any machine with
-    Python; where there is none, the figures are typed into the same form.
+    It holds the exported programs, the runner, a ``README.md`` with instructions, and a
+    ``manifest.json`` that says what to run and to report. ``run.py`` does all of it on a machine
+    with Python; elsewhere the latencies are entered by hand in the same format.
 
     Args:
-        models: The first is the reference, which all others are timed beside.
-        workload: What a call is.
-        runtime: What they are exported for.
-        precision: What is calculated in.
-        folder: Must not exist.
-        programs: Where exported models are kept.
+        models: The first is the reference that each other model is timed against.
+        workload: The size of a call.
+        runtime: The runtime to export for.
+        precision: The precision.
+        folder: The folder to create; must not exist.
+        programs: The cache of exported models; the default one if None.
 
     Returns:
         The folder.
 
     Raises:
-        BadInput: The folder is there already, there is no model, or one is not for the workload.
-        DiskFull: There is no room for it; nothing of it is left.
-        Unexportable: The runtime cannot take a model.
+        BadInput: The folder exists, there is no model, or a model cannot run the workload.
+        DiskFull: The disk is full; the partial folder is removed.
+        Unexportable: The runtime cannot run a model.
     """
     path = Path(folder)
     if path.exists():
@@ -106,13 +106,13 @@ def write_bundle(
 
 
 def call_name(model: Model, workload: Workload) -> str:
-    """What a model's call is named in a bundle and in its results: by all that it consists of."""
-    fields = described(model) | weights_of(model)  # the content of a checkpoint, not its place
+    """Return the name of a model in a bundle and its results: a hash of model and workload."""
+    fields = described(model) | weights_of(model)  # a checkpoint's content, not its path
     return digest(canonical({"model": fields, "workload": asdict(workload)}).encode())
 
 
 def _entry(name: str, model: Model, program: Path) -> dict[str, Any]:
-    """What the manifest says of one model."""
+    """Return one model's entry in the manifest."""
     manifest = json.loads((program / MANIFEST).read_text(encoding="utf-8"))
     paths = sorted(path for path in program.rglob("*") if path.is_file())
     return {
@@ -134,7 +134,7 @@ def _entry(name: str, model: Model, program: Path) -> dict[str, Any]:
 
 
 def _sizes(model: Model) -> dict[str, int]:
-    """Enough of a model's configuration to know it by."""
+    """Return the sizes from a model's configuration, for readers of the manifest."""
     if isinstance(model, Checkpoint):
         text = (Path(model.folder) / "config.json").read_text(encoding="utf-8")
     else:
@@ -163,8 +163,8 @@ def _how_to_run(workload: Workload) -> dict[str, Any]:
         "threads": 1,
         "warm_up_calls": plan.warm_up_rounds,
         "calls": plan.usual_pairs,
-        "order": "by turns with the first model, the other one first every second time; where that "
-        "cannot be, as close together as can be",
+        "order": "alternate with the first model and swap the order in every second round; if that "
+        "is impossible, run the two as close together as possible",
         "call": "prefill once"
         + (f", then step {workload.new_tokens} times" if workload.new_tokens else ""),
         "job": program_job(workload, plan, 1, (), "normal"),
@@ -172,20 +172,20 @@ def _how_to_run(workload: Workload) -> dict[str, Any]:
 
 
 def _how_to_report(workload: Workload) -> dict[str, Any]:
-    """The form of RESULTS.json, field by field."""
+    """Return the format of RESULTS.json, field by field."""
     figures: dict[str, Any] = {
         "first_ms": "milliseconds of the very first call, before any warm-up",
-        "ms": ["milliseconds of every call after it, in their order; 3 or more"],
-        "cpu_ms": ["optional: of processor time"],
-        "preemptions": ["optional: how often the call was interrupted for another process"],
+        "ms": ["milliseconds of every later call, in order; 3 or more"],
+        "cpu_ms": ["optional: processor time of each call in milliseconds"],
+        "preemptions": ["optional: involuntary context switches during each call"],
     }
     if workload.new_tokens:
-        figures["prefill_ms"] = ["the part of each that the prompt took"]
-        figures["prefill_cpu_ms"] = ["optional: the same of processor time"]
+        figures["prefill_ms"] = ["milliseconds of the prompt in each call"]
+        figures["prefill_cpu_ms"] = ["optional: processor time of the prompt in each call"]
     return {
         "file": "RESULTS.json",
         "format": RESULTS,
-        "device": "what the figures are of, such as iPhone 15, iOS 18.1",
+        "device": "the device's name, such as iPhone 15, iOS 18.1",
         "runtime": "as above",
         "precision": "as above",
         "threads": 1,
@@ -195,16 +195,16 @@ def _how_to_report(workload: Workload) -> dict[str, Any]:
                 "environment": {"before": "optional: temperatures, ...", "after": "optional"},
             }
         ],
-        "a run": "one fresh process, with two models by turns or with all; the n-th calls of two "
-        "models in a run are compared with each other, and three runs or more tell how far to "
-        "trust them",
+        "a run": "one fresh process that alternates two models or all of them; the n-th calls of "
+        "two models in a run are compared with each other; three or more runs are needed to "
+        "estimate the error",
     }
 
 
 _README = """\
 # Models to be timed on a device
 
-`manifest.json` names the models, what they are given, how often to call them and what to report.
+`manifest.json` lists the models, their inputs, how often to call them and what to report.
 The first model is the reference: all others are compared with it.
 
 ## With Python 3.8 or later on the device
@@ -212,17 +212,17 @@ The first model is the reference: all others are compared with it.
     python3 -m pip install {needed}
     python3 run.py "NAME OF THE DEVICE"
 
-This takes some seconds a model and writes `RESULTS.json`. Leave the device alone meanwhile.
+This takes some seconds per model and writes `RESULTS.json`. Do not use the device meanwhile.
 
 ## Without Python: a phone, a device farm
 
-Run every program under `programs/` as `manifest.json` says under `run`; what each stage is given is
-beside it, in `inputs.npz`. Put the milliseconds of each call into `RESULTS.json`, in the form that
-`manifest.json` describes under `results`.
+Run every program under `programs/` as `manifest.json` says under `run`; the inputs of each stage
+are in the `inputs.npz` beside it. Write the milliseconds of each call to `RESULTS.json`, in the
+format that `manifest.json` describes under `results`.
 
-Let the device cool down first, keep it plugged in, and close everything else.
+Let the device cool down first, keep it plugged in, and close all other programs.
 
-## Back into the study
+## Import the results
 
     protege measure --import RESULTS.json MODEL...
 

@@ -1,10 +1,10 @@
-"""What one model needs by itself on this machine, asked of a fresh process: memory, or energy."""
+"""Measure the memory or energy of one model on this machine, in a fresh process."""
 
 from dataclasses import asdict
 from typing import Any
 
 from protege.objectives.latency.job import Job, Question, Setting
-from protege.objectives.latency.local import fork_server as nursery
+from protege.objectives.latency.local import fork_server
 from protege.objectives.latency.models import Model, check_fits
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import RUNTIMES
@@ -15,11 +15,11 @@ from protege.spaces.errors import BadInput
 
 
 def asked(target: Target, model: Model, workload: Workload, question: Question) -> dict[str, Any]:
-    """A fresh process's answer to a question about one model, while nothing else is timed.
+    """Measure one model in a fresh process while nothing else is timed on this machine.
 
     Raises:
-        BadInput: The model cannot have the workload, or the target is not of this machine.
-        Unmeasured: The model cannot run there.
+        BadInput: The model cannot run the workload, or the target is not on this machine.
+        Unmeasured: The model cannot run on the target.
     """
     check_fits(model, workload)
     what = f"{question.kind} of {names([model])} could not be measured"
@@ -27,10 +27,10 @@ def asked(target: Target, model: Model, workload: Workload, question: Question) 
 
 
 def setting_of(target: Target) -> Setting:
-    """How a target of this machine runs a model.
+    """Return how a target of this machine runs a model under PyTorch.
 
     Raises:
-        BadInput: It is another machine.
+        BadInput: The target is not on this machine.
     """
     if isinstance(target, LocalCPU):
         return target.setting
@@ -46,4 +46,4 @@ def _answer(target: Target, model: Model, workload: Workload, question: Question
     plan = Plan()
     if isinstance(target, LocalCPU) and RUNTIMES[target.runtime].exports:
         return target.ask((model,), workload, plan, question=asdict(question))
-    return nursery.exchange(Job((model,), workload, setting_of(target), plan, question))
+    return fork_server.exchange(Job((model,), workload, setting_of(target), plan, question))

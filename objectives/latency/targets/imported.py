@@ -1,4 +1,4 @@
-"""Figures that were measured elsewhere and came back as a file."""
+"""Latencies measured on another device and imported from a results file."""
 
 import json
 import math
@@ -24,12 +24,12 @@ _LEAST_MS = 1e-6
 
 @dataclass(frozen=True)
 class Figures:
-    """What one process says of one model.
+    """The calls of one model in one process.
 
     Attributes:
-        first_ms: Its very first call.
-        samples: The calls after it; processor time is the wall's where the file tells none.
-        in_parts: Whether the file tells what the prompt took of each.
+        first_ms: Wall time of the very first call in ms.
+        samples: The later calls; processor time equals wall time if the file has none.
+        in_parts: Whether the file has the prompt's part of each call.
     """
 
     first_ms: float
@@ -42,8 +42,8 @@ class Run:
     """One fresh process on the device.
 
     Attributes:
-        models: By the names that the bundle gave them.
-        environment: Of the device ``before`` and ``after``, as far as the file tells.
+        models: The calls of each model, by its name in the bundle.
+        environment: The device's state ``before`` and ``after``, as far as the file has it.
     """
 
     models: Mapping[str, Figures]
@@ -52,15 +52,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Results:
-    """A file that came back.
+    """The content of a results file.
 
     Attributes:
-        device: What was measured on.
-        runtime: What ran the models.
-        precision: What was calculated in.
-        threads: Threads that a model had.
+        device: The device's name.
+        runtime: The runtime.
+        precision: The precision.
+        threads: Threads that a model used.
         runs: The processes.
-        digest: Stands for the content.
+        digest: A hash of the file.
     """
 
     device: str
@@ -73,18 +73,17 @@ class Results:
 
 @dataclass(frozen=True)
 class Imported:
-    """A device whose figures were brought by file; see `write_bundle`.
+    """A device whose latencies are imported from a file; see `write_bundle`.
 
-    Each question is answered with the next of the runs that has its models, so that three runs or
-    more tell how far processes differ there; fewer cannot, and the spread is then the least that
-    any machine has. A device that tells nothing of interruptions is taken at its word: its figures
-    are all graded A.
+    Each trace is the next run in the file that has the models. Three or more runs estimate the
+    spread between processes; with fewer, the reported spread is the floor. Without preemption
+    counts all latencies are graded A.
 
     Attributes:
-        results: The file, in the form that the bundle's manifest describes.
+        results: The file, in the format that the bundle's manifest describes.
 
     Raises:
-        BadInput: The file cannot be read, or is not in that form.
+        BadInput: The file cannot be read, or has another format.
     """
 
     results: str | Path
@@ -120,11 +119,11 @@ class Imported:
         }
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:  # noqa: ARG002
-        """What the file says of the models; how long to measure was decided elsewhere.
+        """Return the next run with the models; the plan is ignored.
 
         Raises:
-            BadInput: It tells nothing of the prompt, where tokens were generated.
-            Unmeasured: The file has no run with all of them; says how to add it.
+            BadInput: The workload generates tokens and the file has no ``prefill_ms``.
+            Unmeasured: The file has no run with all models; says how to add one.
         """
         wanted = tuple(call_name(model, workload) for model in models)
         found = [run for run in self._read.runs if set(wanted) <= run.models.keys()]
@@ -154,10 +153,10 @@ class Imported:
 
 
 def read_results(path: str | Path) -> Results:
-    """The figures of a file.
+    """Read a results file.
 
     Raises:
-        BadInput: It cannot be read, or is not in the form that the bundle's manifest describes.
+        BadInput: It cannot be read, or is not in the format that the bundle's manifest describes.
     """
     try:
         content = Path(path).read_bytes()
@@ -183,7 +182,7 @@ def read_results(path: str | Path) -> Results:
 
 @dataclass(frozen=True)
 class _Reading:
-    """Reads the parts of a file; every complaint names the file and the place in it."""
+    """A reader of the parts of a file, whose errors name the file and the place in it."""
 
     path: str
 
@@ -213,7 +212,7 @@ class _Reading:
     def column(
         self, record: Mapping[str, Any], name: str, where: str, instead: list[float]
     ) -> list[float]:
-        """A column as long as the others; another one where the file has none of that name."""
+        """Return a column, or `instead` if the file lacks it; both have the same length."""
         if name not in record:
             return instead
         found = self.numbers(record[name], f"{where}.{name}", 0.0)
@@ -224,7 +223,7 @@ class _Reading:
         return found
 
     def numbers(self, given: object, where: str, least: float) -> list[float]:
-        """Finite numbers of at least some size."""
+        """Return finite numbers of at least `least`."""
         values: list[Any] = given if isinstance(given, list) else [given]
         for value in values:
             fits = isinstance(value, int | float) and not isinstance(value, bool)

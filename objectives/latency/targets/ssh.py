@@ -1,4 +1,4 @@
-"""A device that is reached over SSH: a Raspberry Pi, a Jetson, any board with Linux and Python."""
+"""Devices reached over SSH as targets: a Raspberry Pi, a Jetson, any Linux board with Python."""
 
 import re
 import shlex
@@ -16,17 +16,22 @@ from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import RUNTIMES, Name, Runtime, runtime_named
 from protege.objectives.latency.targets.ssh_connection import PAUSES_S, Line, LostError, retried
-from protege.objectives.latency.targets.target import Unmeasured, names, program_job
+from protege.objectives.latency.targets.target import (
+    Unmeasured,
+    check_threads,
+    names,
+    program_job,
+)
 from protege.objectives.latency.targets.upload import Parcel, program_parcel, runner_parcel
 from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput, DiskFull, Unavailable
 
 STALL_S = 10.0
-"""Seconds without a heart-beat, of which the runner gives one a second, until it counts as gone."""
+"""Seconds without a heartbeat until the runner counts as hung; it sends one per second."""
 
 ASK_S = 60.0
-"""Seconds that a small question may take: a slow board imports its runtime for some of them."""
+"""Time limit in seconds of a request other than timing; a slow board takes long to import."""
 
 _TOO_OLD = 90
 _NO_COMMAND = (126, 127)
@@ -34,35 +39,35 @@ _CHECK = (
     "import sys; old = sys.version_info < (3, 8); "
     'old and sys.stderr.write("Python %d.%d" % sys.version_info[:2]); sys.exit(90 if old else 0)'
 )
-"""Any Python reads it; what follows takes a new one to be read at all."""
+"""The version check, in syntax that any Python can parse."""
 
 
 @dataclass(frozen=True)
 class SSH:
-    """A device with Linux that the user's own ``ssh`` reaches without a password.
+    """A Linux device that ``ssh`` reaches without a password.
 
-    Models are exported and checked here; the device needs Python 3.8 or later and the runtime, and
-    neither torch nor transformers for ONNX Runtime and OpenVINO. Programs and the runner are sent
-    once, under their hashes, and timed by turns in one fresh process there, one user at a time.
-    What may go better the next time (the connection, a busy device, a hanging process) is tried
-    again; the rest is told at once. No host key is ever accepted here.
+    Models are exported and checked on this machine. The device needs Python 3.8 or later and the
+    runtime; ONNX Runtime and OpenVINO need neither torch nor transformers there. Programs and the
+    runner are uploaded once, named by their hashes. Models are timed alternately in one fresh
+    process, one user of the device at a time. Lost connections, a busy device and hung processes
+    are retried; other errors are raised at once. Unknown host keys are never accepted.
 
     Attributes:
-        host: As ``ssh`` takes it; ``~/.ssh/config``, agents and jump hosts are honoured.
-        runtime: What runs the model there: one that models are exported for.
-        precision: What is calculated in; ``"int8"`` is ONNX Runtime's dynamic quantisation.
+        host: The host as ``ssh`` takes it, with ``~/.ssh/config``, agents and jump hosts.
+        runtime: The runtime on the device; one that models are exported for.
+        precision: The precision; ``"int8"`` is ONNX Runtime's dynamic quantisation.
         threads: Threads that a model may use.
-        cores: The cores that a model keeps to, by the device's numbers; all of them if empty.
-        priority: ``"high"`` asks the device for more than is usual, as far as it allows.
-        python: The command that runs Python there.
-        folder: Where things are kept there, from the home folder; safe to delete at any time.
-        options: More arguments for ``ssh``, such as ``("-p", "2222")``.
-        exporter: The interpreter here that exports, of a runtime that lives in an environment of
-            its own; this one's if empty.
-        pauses_s: Seconds to wait before each further try.
+        cores: The cores to pin a model to, by the device's numbers; all cores if empty.
+        priority: ``"high"`` asks the device for a raised priority, as far as it allows.
+        python: The Python command on the device.
+        folder: The cache on the device, relative to the home folder; may be deleted at any time.
+        options: Further arguments for ``ssh``, such as ``("-p", "2222")``.
+        exporter: The local interpreter of the runtime's own environment; the current one if empty.
+        pauses_s: Pauses in seconds before each retry.
+        programs: The cache of exported models on this machine.
 
     Raises:
-        BadInput: A value is none of those, or what exports for the runtime is not installed here.
+        BadInput: A value is invalid, or the packages that export for the runtime are missing.
     """
 
     host: str
@@ -81,11 +86,10 @@ class SSH:
     def __post_init__(self) -> None:
         _check_host(self.host)
         for name, value in (("python", self.python), ("folder", self.folder)):
-            # the device's shell reads them as they are, so that ~ means its home
+            # unquoted in the device's shell, so that ~ expands to its home
             if not re.fullmatch(r"[\w./~+-]+", value) or value.startswith("-"):
                 raise BadInput(f"{name}={value!r}: expected a path without spaces or quotes")
-        if self.threads < 1 or (self.cores and len(self.cores) < self.threads):
-            raise BadInput(f"threads={self.threads}, cores={self.cores}: expected a core a thread")
+        check_threads(self.threads, self.cores)
         if self.priority not in {"normal", "high"}:
             raise BadInput(f"priority={self.priority!r}: expected normal or high")
         _ = self._runtime
@@ -97,10 +101,12 @@ class SSH:
         return f"{self.runtime}{precision} on {self.host}, {threads}"
 
     def description(self) -> dict[str, Any]:
-        """All that a time depends on besides model and workload; asks the device once a process.
+        """Return all that a latency depends on besides model and workload.
+
+        The device is probed once per process.
 
         Raises:
-            BadInput: It cannot be reached, or lacks what is needed.
+            Unavailable: The device cannot be reached, or lacks what is needed.
         """
         try:
             there = self._probed()
@@ -122,12 +128,11 @@ class SSH:
         }
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
-        """Time the models by turns in one fresh process there.
+        """Time the models alternately in one fresh process on the device.
 
         Raises:
-            BadInput: The device does not let us in, or lacks what is needed; another try, or
-                another model, would fare no better.
-            DiskFull: There is no room on the device.
+            Unavailable: The device refuses access or lacks what is needed; no retry would help.
+            DiskFull: The device's disk is full.
             Unmeasured: A model cannot run there, or the device did not answer in any try.
         """
         exported = [self.programs.of(m, workload, self._runtime, self.precision) for m in models]
@@ -150,7 +155,7 @@ class SSH:
     def _answer(
         self, parcels: Sequence[Parcel], job: Mapping[str, Any], deadline_s: float
     ) -> dict[str, Any]:
-        """What the device says to one job; sends what it has not got."""
+        """Upload what is missing, run one job on the device, and return its answer."""
         with self._line.turn():
             there = self._probed()
             place, runner = there["folder"], runner_parcel()
@@ -170,7 +175,7 @@ class SSH:
         return answer
 
     def _kept_cores(self, there: Sequence[int]) -> list[int]:
-        # ExecuTorch has no setting for threads in Python: it takes as many as it may run on
+        # ExecuTorch has no thread setting in Python: it uses as many as the cores it may run on
         if self.runtime == "executorch" and not self.cores:
             return list(there[: self.threads])
         return list(self.cores)
@@ -186,7 +191,7 @@ class SSH:
         return there
 
     def _send(self, parcels: Sequence[Parcel], patience_s: float) -> None:
-        """Send what is not there; once it is, only looks."""
+        """Upload what is not on the device."""
         wanted = {parcel.name: parcel for parcel in parcels}
         there = self._asked("look", *wanted)["there"]
         for parcel in [parcel for name, parcel in wanted.items() if name not in there]:
@@ -220,10 +225,10 @@ class SSH:
 
 
 def exporting_runtime(name: str, precision: str, python: str = "") -> Runtime:
-    """The runtime of that name, which models can be exported for on this machine.
+    """Return the runtime of that name after checking that this machine can export for it.
 
     Raises:
-        BadInput: There is none, or it runs models as PyTorch has them.
+        BadInput: The name is unknown, models are not exported for it, or it is not installed.
     """
     if name in RUNTIMES and not RUNTIMES[name].exports:
         able = ", ".join(one.name for one in RUNTIMES.values() if one.exports)
@@ -233,11 +238,11 @@ def exporting_runtime(name: str, precision: str, python: str = "") -> Runtime:
 
 @cache
 def _probed(line: Line, python: str, folder: str, needed: tuple[str, ...]) -> dict[str, Any]:
-    """What the device is and has; an answer holds for this process, a failure does not.
+    """Return the device's processor, cores and versions; answers are cached, failures are not.
 
     Raises:
-        BadInput: It lacks what is needed.
-        LostError: It does not answer.
+        Unavailable: The device lacks Python or a module.
+        LostError: The device does not answer.
     """
     remote = f"{python} -c {shlex.quote(_CHECK)} && {_receiving(python, 'probe', folder, *needed)}"
     answer = line.said(remote, ASK_S)
@@ -260,16 +265,16 @@ def _probed(line: Line, python: str, folder: str, needed: tuple[str, ...]) -> di
 
 
 def _receiving(python: str, verb: str, folder: str, *rest: str) -> str:
-    """The shell command that asks something of a device that has nothing of ours yet."""
+    """Return the shell command of a request; it carries its own source, as nothing is there yet."""
     source = files("protege.objectives.latency.device").joinpath("receiving.py").read_text("utf-8")
     return f"{python} -c {shlex.quote(source)} {FRAME} {verb} {folder} {shlex.join(rest)}"
 
 
 def _check_host(host: str) -> None:
-    """Refuse what is no host.
+    """Check a host.
 
     Raises:
-        BadInput: It is none, or a password is in it, which the message does not show.
+        BadInput: It is not a host, or contains a password, which the message does not show.
     """
     user, _, machine = host.rpartition("@")
     if ":" in user.removeprefix("ssh://"):

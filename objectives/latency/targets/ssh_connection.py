@@ -1,4 +1,4 @@
-"""A line to a device: the user's own ``ssh``, with one connection for all commands of a process."""
+"""Run commands on a device by ``ssh``, with one shared connection per process."""
 
 import atexit
 import contextlib
@@ -23,16 +23,16 @@ from protege.spaces.files.locks import locked, of_this_user
 Result = TypeVar("Result")
 
 PAUSES_S = (2.0, 8.0, 30.0)
-"""Seconds before each further try to reach a device that did not answer."""
+"""Pauses in seconds before each retry of a device that did not answer."""
 
 CONNECT_S = 10
-"""Seconds until a host that does not answer counts as out of reach."""
+"""Connection timeout in seconds."""
 
 _NO_CONNECTION = 255
-"""What ``ssh`` ends with when the trouble is its own, not the command's."""
+"""The exit code of ``ssh`` if it failed itself, not the remote command."""
 
 _OPTIONS = {
-    "BatchMode": "yes",  # nobody is there to type a password
+    "BatchMode": "yes",  # never ask for a password
     "StrictHostKeyChecking": "yes",
     "ConnectTimeout": CONNECT_S,
     "ServerAliveInterval": 5,
@@ -43,19 +43,19 @@ _OPTIONS = {
 
 
 class LostError(Exception):
-    """A device did not answer this time, and may the next; says why."""
+    """A device did not answer; a retry may help."""
 
 
 def retried(ask: Callable[[], Result], pauses_s: Sequence[float], what: str) -> Result:
-    """Ask a device until it answers, with these pauses between the tries.
+    """Call a function until the device answers, with pauses between the tries.
 
     Args:
         ask: Raises `LostError` if the device does not answer.
-        pauses_s: Seconds before each further try.
-        what: What could not be done, for the error.
+        pauses_s: Pauses in seconds before each retry.
+        what: The beginning of the error message.
 
     Raises:
-        Unmeasured: The device answered in none of the tries.
+        Unmeasured: The device did not answer in any try.
     """
     patient = Retrying(
         retry=retry_if_exception_type(LostError),
@@ -71,19 +71,20 @@ def retried(ask: Callable[[], Result], pauses_s: Sequence[float], what: str) -> 
 
 @dataclass(frozen=True)
 class Line:
-    """How a host is reached.
+    """An SSH connection to a host.
 
     Attributes:
-        host: As ``ssh`` takes it: ``pi5``, ``user@192.168.0.7``, an alias of ``~/.ssh/config``.
-        options: More arguments for ``ssh``, such as ``("-p", "2222")``. They come after ours, and
-            ``ssh`` goes by what it is told first: host keys are always checked.
+        host: The host as ``ssh`` takes it: ``pi5``, ``user@192.168.0.7``, an alias of
+            ``~/.ssh/config``.
+        options: Further arguments for ``ssh``, such as ``("-p", "2222")``. They come after ours,
+            and ``ssh`` uses the first value of an option, so host keys are always checked.
     """
 
     host: str
     options: tuple[str, ...] = ()
 
     def command(self, remote: str) -> list[str]:
-        """The command here that runs one in the host's shell.
+        """Return the local command that runs `remote` in the host's shell.
 
         Raises:
             Unsupported: There is no ``ssh`` on this machine.
@@ -99,14 +100,14 @@ class Line:
     def said(
         self, remote: str, patience_s: float, given: IO[bytes] | None = None
     ) -> dict[str, Any] | Broken:
-        """The framed answer of a command on the host, or why there is none.
+        """Run a command on the host; return its framed answer, or why there is none.
 
         Args:
-            remote: What its shell runs.
+            remote: The shell command.
             patience_s: Seconds until it counts as hung.
-            given: Its input; nothing if none.
+            given: Its standard input; None for no input.
         """
-        # an earlier ssh (before 8.5) that stays to hold the connection keeps a pipe open: a file
+        # not a pipe: before 8.5 the ssh process that holds the connection keeps stderr open
         with tempfile.TemporaryFile() as stderr:
             try:
                 done = subprocess.run(
@@ -126,30 +127,30 @@ class Line:
         return framed(done.stdout) or Broken(f"it ended with exit code {code}", code, error)
 
     def ask(self, remote: str, patience_s: float, given: IO[bytes] | None = None) -> dict[str, Any]:
-        """The framed answer of a command on the host; see `said`.
+        """Run a command on the host and return its framed answer; see `said`.
 
         Raises:
-            BadInput: The host is not one to be let in, or does not let us in.
-            LostError: It does not answer.
+            Unavailable: The host key is not trusted, or the host refuses access.
+            LostError: The host does not answer.
         """
         return self.heard(self.said(remote, patience_s, given))
 
     def heard(self, answer: dict[str, Any] | Broken) -> dict[str, Any]:
-        """The answer, if it is one.
+        """Return the answer, or raise the error that its absence means.
 
         Raises:
-            BadInput: The host is not one to be let in, or does not let us in.
-            LostError: It does not answer.
+            Unavailable: The host key is not trusted, or the host refuses access.
+            LostError: The host does not answer.
         """
         if not isinstance(answer, Broken):
             return answer
         if answer.code == _NO_CONNECTION:
-            self._refuse(answer.said)
+            self._raise_permanent(answer.said)
         lines = answer.said.strip().splitlines()
         raise LostError(f"{answer.cause}: {lines[-1].strip()}" if lines else answer.cause)
 
-    def _refuse(self, said: str) -> None:
-        """Tell of what will not change by trying again."""
+    def _raise_permanent(self, said: str) -> None:
+        """Raise Unavailable if ``ssh`` reports an error that a retry does not change."""
         if "IDENTIFICATION HAS CHANGED" in said:
             name, scan = self._key_commands()
             raise Unavailable(
@@ -170,7 +171,7 @@ class Line:
             )
 
     def _key_commands(self) -> tuple[str, str]:
-        """The host as known_hosts names it, and the command that adds its key there."""
+        """Return the host's name in known_hosts, and the command that adds its key."""
         asked = ["ssh", "-G", *self.options, "--", self.host]
         told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
         found = dict(line.partition(" ")[::2] for line in told.splitlines())
@@ -182,19 +183,19 @@ class Line:
         return shlex.quote(f"[{name}]:{port}"), f"ssh-keyscan -p {port} {name} >> {file}"
 
     def turn(self) -> contextlib.AbstractContextManager[None]:
-        """One user of the device at a time among the processes of this machine; waits its turn."""
+        """Lock the device among the user's processes on this machine."""
         return turn_at(repr(self))
 
 
 def turn_at(device: str) -> contextlib.AbstractContextManager[None]:
-    """One process of this machine at a time; waits for its turn."""
+    """Lock a device among the user's processes on this machine; waits until it is free."""
     return locked(of_this_user(f"device-{digest(device.encode())}"))
 
 
 @cache
 def _sockets() -> Path:
-    """This process's own folder for the sockets of its connections."""
-    # a socket's path may have some hundred characters, which macOS's own TMPDIR leaves few of
+    """Create this process's folder for the sockets of its connections."""
+    # a socket's path is limited to about 100 characters, most of which macOS's TMPDIR takes
     folder = tempfile.mkdtemp(prefix="protege-", dir="/tmp")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)

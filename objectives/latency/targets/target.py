@@ -1,4 +1,4 @@
-"""Where latency counts: the device, the runtime and the threads a model is given there."""
+"""The target protocol, and this machine's processor as a target."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from protege.objectives.latency.job import Job, Setting, Trace
-from protege.objectives.latency.local import fork_server as nursery
+from protege.objectives.latency.local import fork_server
 from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
@@ -20,7 +20,7 @@ from protege.objectives.latency.runtimes.runtimes import (
     check_hardware,
     runtime_named,
 )
-from protege.objectives.latency.targets.packing import runner, runner_name
+from protege.objectives.latency.targets.upload import runner, runner_name
 from protege.objectives.latency.workload import Workload
 from protege.objectives.lease import alone
 from protege.objectives.precision import Precision
@@ -32,29 +32,29 @@ _TRIES = 3
 
 
 class Unmeasured(ProtegeError):
-    """A model could not be timed; it costs this candidate its trial, and no other."""
+    """A model could not be timed; only its own trial fails."""
 
 
 class Target(Protocol):
-    """A place where models can be timed."""
+    """A device and runtime on which models can be timed."""
 
     @property
     def threads(self) -> int:
-        """Threads that a model may use there."""
+        """Threads that a model may use."""
 
     @property
     def label(self) -> str:
-        """A few words for tables and plots, such as ``onnxruntime int8, 1 thread``."""
+        """A short name for tables and plots, such as ``onnxruntime int8, 1 thread``."""
 
     def description(self) -> Mapping[str, Any]:
-        """All that a time depends on besides model and workload; the key of what is cached."""
+        """Return all that a latency depends on besides model and workload, as a cache key."""
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
-        """Time the models by turns in one fresh process there.
+        """Time the models alternately in one fresh process on the device.
 
         Raises:
-            Unexportable: When a model cannot be exported for the runtime.
-            Unmeasured: When a model cannot run there.
+            Unexportable: A model cannot be exported for the runtime.
+            Unmeasured: A model cannot run on the device.
         """
 
 
@@ -63,20 +63,19 @@ class LocalCPU:
     """This machine's processor.
 
     Attributes:
-        threads: Threads that a model may use. With more than one, figures can be trusted on an
-            otherwise idle machine alone, and say so where it was not.
-        runtime: What runs the model: PyTorch as transformers runs it (``"eager"``), through
-            `torch.compile` (``"compile"``), or a runtime that it is exported for.
-        precision: What is calculated in; ``"int8"`` is ONNX Runtime's dynamic quantisation.
-        cores: The cores that a model keeps to, by the system's numbers; all of them if empty.
-        priority: ``"high"`` asks the system for more than is usual, as far as it allows.
-        python: The interpreter that exports and runs, of a runtime that lives in an environment of
-            its own; this one's if empty.
-        programs: Where exported models are kept.
+        threads: Threads that a model may use. More than one needs an otherwise idle machine; the
+            grade of a latency shows whether it was idle.
+        runtime: PyTorch (``"eager"``), `torch.compile` (``"compile"``), or a runtime that models
+            are exported for.
+        precision: The precision; ``"int8"`` is ONNX Runtime's dynamic quantisation.
+        cores: The cores to pin a model to, by the system's numbers; all cores if empty.
+        priority: ``"high"`` asks the system for a raised priority, as far as it allows.
+        python: The interpreter of the runtime's own environment; the current one if empty.
+        programs: The cache of exported models.
 
     Raises:
-        BadInput: There are fewer cores than threads, or the runtime is not here, or the precision
-            is not for it or not for this processor.
+        BadInput: There are fewer cores than threads, the runtime is not installed, or the runtime
+            or this processor does not support the precision.
     """
 
     threads: int = 1
@@ -143,13 +142,16 @@ class LocalCPU:
     def ask(
         self, models: Sequence[Model], workload: Workload, plan: Plan, **more: object
     ) -> dict[str, Any]:
-        """The answer of a fresh process to a job with the models' programs, or why there is none.
+        """Export the models, run a job with their programs in a fresh process, return its answer.
 
         Args:
-            models: Exported first, each once.
-            workload: What a call is.
+            models: The models.
+            workload: The size of a call.
             plan: How long to measure.
-            more: Whatever else the job says.
+            more: Further fields of the job.
+
+        Returns:
+            The answer, or why the job ``failed`` or was ``interrupted``.
         """
         folders = [self.programs.of(m, workload, self._runtime, self.precision) for m in models]
         job = {
@@ -164,8 +166,8 @@ class LocalCPU:
 
     @property
     def kept_cores(self) -> tuple[int, ...]:
-        """The cores that exported programs are kept to."""
-        # ExecuTorch has no setting for threads in Python: it takes as many as it may run on
+        """The cores that exported programs are pinned to."""
+        # ExecuTorch has no thread setting in Python: it uses as many as the cores it may run on
         if self.runtime == "executorch" and not self.cores:
             return tuple(sorted(available_cores())[: self.threads])
         return self.cores
@@ -174,33 +176,33 @@ class LocalCPU:
 def trace_eagerly(
     models: Sequence[Model], workload: Workload, setting: Setting, plan: Plan
 ) -> Trace:
-    """Time models by turns in a fresh process of this machine, run by PyTorch.
+    """Time models alternately under PyTorch, in a fresh process of this machine.
 
     Raises:
-        Unmeasured: When a model cannot run.
+        Unmeasured: A model cannot run.
     """
     job = Job(tuple(models), workload, setting, plan)
     what = f"{names(models)} could not be timed"
-    return Trace.of(insisted(lambda: nursery.exchange(job), "trace", what))
+    return Trace.of(insisted(lambda: fork_server.exchange(job), "trace", what))
 
 
 def insisted(ask: Callable[[], dict[str, Any]], wanted: str, what: str) -> dict[str, Any]:
-    """The part of an answer that is wanted; asked for again where a process ended over it.
+    """Run a job, again if its process was interrupted, and return one field of the answer.
 
     Args:
-        ask: Gives an answer: what is wanted, or why it ``failed`` or was ``interrupted``.
-        wanted: The name of the part.
-        what: What could not be done, for the error.
+        ask: Runs the job; returns the field, or why it ``failed`` or was ``interrupted``.
+        wanted: The name of the field.
+        what: The beginning of the error message.
 
     Raises:
-        Unmeasured: It failed, or was interrupted every time.
+        Unmeasured: The job failed, or was interrupted in every try.
     """
     cause = ""
     for _ in range(_TRIES):
         answer = ask()
         if wanted in answer:
             return dict(answer[wanted])
-        if "failed" in answer:  # and would again
+        if "failed" in answer:  # would fail again
             raise Unmeasured(f"{what}: {answer['failed']}")
         cause = answer["interrupted"]
     raise Unmeasured(f"{what} in {_TRIES} tries: {cause}")
@@ -209,7 +211,7 @@ def insisted(ask: Callable[[], dict[str, Any]], wanted: str, what: str) -> dict[
 def program_job(
     workload: Workload, plan: Plan, threads: int, cores: Sequence[int], priority: str
 ) -> dict[str, Any]:
-    """What a runner is told, all but where the programs are."""
+    """Return a runner's job without the paths of the programs."""
     return {
         "new_tokens": workload.new_tokens,
         "threads": threads,
@@ -220,12 +222,10 @@ def program_job(
 
 
 def runner_here() -> Path:
-    """Return the runner's file on this machine, in a folder that no other user can write.
-
-    Its content is compared with the packaged one each time, and written anew if it differs.
+    """Write the runner's file into a private folder unless it is there; return its path.
 
     Raises:
-        BadInput: The folder is not this user's alone.
+        BadInput: Another user can write to the folder.
     """
     path, content = private_folder() / runner_name(), runner()
     if path.is_symlink() or not path.is_file() or path.read_bytes() != content:
@@ -235,13 +235,26 @@ def runner_here() -> Path:
     return path
 
 
+def check_threads(threads: int, cores: Sequence[int]) -> None:
+    """Check the threads and cores given for a remote device.
+
+    Raises:
+        BadInput: There is no thread, or there are cores but fewer than threads.
+    """
+    if threads < 1 or (cores and len(cores) < threads):
+        raise BadInput(
+            f"threads={threads}, cores={tuple(cores)}: expected 1 thread or more, and no cores or "
+            "as many as threads"
+        )
+
+
 def names(models: Sequence[Model]) -> str:
-    """The models as an error tells of them, the candidate first."""
+    """Return the models' classes for error messages, the candidate first."""
     return " beside ".join(model.model_class for model in reversed(models))
 
 
 def available_cores() -> frozenset[int]:
-    """The cores that this process may use; a container's share is not the machine."""
+    """Return the cores that this process may use, which in a container may be a part of all."""
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))
@@ -249,7 +262,7 @@ def available_cores() -> frozenset[int]:
 
 @cache
 def cpu_model() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, as far as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,27 +1,34 @@
-"""Programs as they travel: an archive each, the same bytes for the same files, named by hash."""
+"""The files sent to a device: the runner, and exported programs as archives, named by hash."""
 
 import hashlib
+import io
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
 from protege.objectives.latency.device.programs import MANIFEST
-from protege.objectives.latency.targets.packing import runner, runner_name
+from protege.spaces.files.hashing import digest
+
+_PACKAGE = "protege.objectives.latency.device"
+_MAIN = f"import sys\nfrom {_PACKAGE}.main import main\nsys.exit(main())\n"
+_FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """What is sent to a device and kept there.
+    """A file to upload to a device.
 
     Attributes:
-        name: What it is kept as; names its content.
-        sha256: Of what is sent.
-        folder: The program's folder; none for the runner.
+        name: Its name on the device, which contains a hash of its content.
+        sha256: The SHA-256 of its content.
+        folder: The program's folder; None for the runner.
     """
 
     name: str
@@ -30,7 +37,7 @@ class Parcel:
 
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
-        """What is sent, as a file on this machine."""
+        """Write the content to a temporary file and yield it, open for reading."""
         with tempfile.TemporaryFile() as file:
             if self.folder is None:
                 file.write(runner())
@@ -41,19 +48,45 @@ class Parcel:
 
 
 def program_parcel(folder: Path) -> Parcel:
-    """The parcel of an exported program."""
+    """Return an exported program as an archive; equal files give equal bytes."""
     sha256 = _sha256(folder, (folder / MANIFEST).stat().st_mtime_ns)
     return Parcel(f"{sha256[:16]}.tar", sha256, folder)
 
 
 def runner_parcel() -> Parcel:
-    """The parcel of the runner."""
+    """Return the runner."""
     return Parcel(runner_name(), hashlib.sha256(runner()).hexdigest())
 
 
 @cache
+def runner() -> bytes:
+    """Return the runner as an executable zip archive for Python 3.8 and one runtime.
+
+    Equal sources give equal bytes.
+    """
+    sources = {"__main__.py": _MAIN.encode()}
+    folders = _PACKAGE.split(".")
+    for depth in range(1, len(folders)):
+        sources["/".join([*folders[:depth], "__init__.py"])] = b""
+    for source in files(_PACKAGE).iterdir():
+        if source.name.endswith(".py"):
+            sources["/".join([*folders, source.name])] = source.read_bytes()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(sources):
+            entry = zipfile.ZipInfo(name, _FIXED_DATE)
+            archive.writestr(entry, sources[name])
+    return buffer.getvalue()
+
+
+def runner_name() -> str:
+    """Return the runner's file name, which contains a hash of its content."""
+    return f"protege-runner-{digest(runner())}.pyz"
+
+
+@cache
 def _sha256(folder: Path, _written_ns: int) -> str:
-    """The hash of a folder's archive; once a process, unless it was exported anew."""
+    """Hash a program's archive; cached until it is exported again."""
     with tempfile.TemporaryFile() as file:
         _pack(folder, file)
         file.seek(0)

@@ -1,1 +1,1 @@
-"""Plan timings, compare models in pairs, and estimate milliseconds with their error."""
+"""Compare models in pairs and estimate their latency with its error."""

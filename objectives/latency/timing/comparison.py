@@ -1,4 +1,4 @@
-"""Timing models side by side on a target, as often as the plan asks."""
+"""Time models in pairs on a target, as long as the plan asks."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,18 +16,17 @@ from protege.spaces.errors import BadInput
 
 @dataclass(frozen=True)
 class Compared:
-    """One model's figures from a comparison, all on the reference's scale.
+    """One model's latency in a comparison, on the reference's scale.
 
     Attributes:
-        latency_ms: Milliseconds a call.
-        spread_ms: Standard error of `latency_ms`; the reference's own is 0, as all else is
-            measured against it.
-        floor: Whether `spread_ms` is the least that is claimed, as the processes agreed better.
-        ratio: Over the reference; the reference's own is 1.
-        grade: How far to trust it; see `Grade`.
-        parts_ms: ``prefill`` and ``per_token``, where tokens were generated.
-        tails_ms: Of the percentiles above 50 those that there were calls enough for.
-        timing: What it was read from: the model beside the reference, with every raw sample.
+        latency_ms: Milliseconds per call.
+        spread_ms: Standard error of `latency_ms`; 0 for the reference if there are other models.
+        floor: Whether `spread_ms` is the floor, because the processes agreed better than that.
+        ratio: Latency relative to the reference; 1 for the reference.
+        grade: How far to trust the latency; see `Grade`.
+        parts_ms: ``prefill`` and ``per_token``; empty if no tokens were generated.
+        tails_ms: The percentiles above 50 for which there were enough calls.
+        timing: The traces of the model and the reference, with all samples.
     """
 
     latency_ms: float
@@ -40,10 +39,11 @@ class Compared:
     timing: Timing
 
     def over(self, reference: "Compared", percentile: int) -> float:
-        """A percentile over the reference's own.
+        """Return a percentile relative to that of the reference.
 
         Raises:
-            Unmeasured: It is above 50 and there are too few calls to tell, or other work spoilt it.
+            Unmeasured: The percentile is above 50 and there are too few calls, or other processes
+                disturbed them.
         """
         if percentile == 50:
             return self.ratio
@@ -59,17 +59,20 @@ def compare(
     plan: Plan | None = None,
     announce: Callable[[int], None] | None = None,
 ) -> list[Compared]:
-    """Time models against the first of them, each beside it; one result a model, in their order.
+    """Time each model against the first.
 
     Args:
-        models: The first is the reference; alone it is just timed.
-        workload: What a call is.
-        target: Where.
-        plan: How long to measure.
-        announce: Told the place of each model when its turn comes.
+        models: The first is the reference; a single model is timed alone.
+        workload: The size of a call.
+        target: Where to time them.
+        plan: How long to measure; the default plan if None.
+        announce: Called with the index of each model before it is timed.
+
+    Returns:
+        One result per model, in order.
 
     Raises:
-        BadInput: There is no model, or one cannot generate the tokens asked for.
+        BadInput: There is no model, or a model cannot run the workload.
         Unmeasured: A model cannot run on the target.
     """
     if not models:
@@ -98,11 +101,11 @@ def compare(
 
 
 def timed(models: Sequence[Model], workload: Workload, target: Target, plan: Plan) -> Timing:
-    """Time a reference, and a candidate if there is one; again later, if noise spoilt it.
+    """Time a reference, and a candidate if there is one; repeat after a pause if noise spoilt it.
 
     Raises:
-        BadInput: When a model cannot generate the tokens asked for.
-        Unmeasured: When a model cannot run on the target.
+        BadInput: A model cannot run the workload.
+        Unmeasured: A model cannot run on the target.
     """
     for model in models:
         check_fits(model, workload)
@@ -116,7 +119,7 @@ def timed(models: Sequence[Model], workload: Workload, target: Target, plan: Pla
 
 
 def parts_of(workload: Workload) -> tuple[Part, ...]:
-    """The parts of a call that have figures of their own."""
+    """Return the parts of a call that are timed."""
     return ("total", "prefill", "per_token") if workload.new_tokens else ("total",)
 
 

@@ -1,4 +1,4 @@
-"""What a place to measure has, what it lacks, how noisy it is, and what to do about that."""
+"""Examine a target: its hardware, missing software, measurement noise, and what to improve."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -30,12 +30,12 @@ _AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a figure from a place depends on.
+    """One property of a target that its latencies depend on.
 
     Attributes:
-        subject: What it is about.
-        found: What is there.
-        advice: What to do; empty where all is well.
+        subject: The property.
+        found: Its value.
+        advice: What to do; empty if nothing.
     """
 
     subject: str
@@ -44,11 +44,18 @@ class Finding:
 
 
 def examine(target: Target, announce: Callable[[str], None]) -> Iterator[Finding]:
-    """Look a target over, then time a model beside itself on it for some seconds.
+    """Inspect a target, then time a model against itself on it for some seconds.
+
+    Args:
+        target: The target.
+        announce: Called with what is done next, if it takes long.
+
+    Yields:
+        One property at a time.
 
     Raises:
-        BadInput: It cannot be reached, or lacks what is needed.
-        Unmeasured: It does not measure at all.
+        BadInput: The target cannot be reached, or lacks what is needed.
+        Unmeasured: No model can be timed on the target.
     """
     yield Finding("target", target.label)
     for name, value in target.description().items():
@@ -56,7 +63,7 @@ def examine(target: Target, announce: Callable[[str], None]) -> Iterator[Finding
             yield Finding(name, _told(value))
     if isinstance(target, LocalCPU):
         yield from _here()
-    announce("timing a model beside itself")
+    announce("timing a model against itself")
     plan = Plan(back_off_s=(), differ_beyond=0.0, agree_within=0.0)
     timing = timed((_probe(), _probe()), _WORKLOAD, target, plan)
     yield from _surroundings(timing)
@@ -64,7 +71,7 @@ def examine(target: Target, announce: Callable[[str], None]) -> Iterator[Finding
 
 
 def _here() -> Iterator[Finding]:
-    """What this machine has to run models with."""
+    """Yield the cores, runtimes, precisions and scheduling of this machine."""
     there, every = len(available_cores()), os.cpu_count() or 1
     advice = f"a container's share: ask for threads=1 to {there}" if there < every else ""
     yield Finding("cores", f"{there} of {every}", advice)
@@ -80,52 +87,54 @@ def _here() -> Iterator[Finding]:
         has = sorted(wanted & processor_features())
         yield Finding(precision, ", ".join(has) or "no arithmetic for it in this processor")
     if _AUTOGROUP.exists() and _AUTOGROUP.read_text(encoding="ascii").strip() == "1":
-        advice = 'nice does little here; priority="high" asks for more, where the system allows it'
+        advice = 'nice has little effect; use priority="high" if the system allows it'
         yield Finding("scheduling", "by autogroups", advice)
 
 
 def _surroundings(timing: Timing) -> Iterator[Finding]:
-    """What the machine said of itself while it was measured."""
+    """Yield the state of the machine after the measurement."""
     state: Mapping[str, Any] = timing.traces[-1].environment.get("after", {})
     governors = state.get("governors", [])
     if governors:
         slow = set(governors) - {"performance"}
-        advice = "steadier: sudo cpupower frequency-set -g performance" if slow else ""
+        advice = "for less noise: sudo cpupower frequency-set -g performance" if slow else ""
         yield Finding("governor", ", ".join(governors), advice)
     if "mhz" in state and "max_mhz" in state:
         yield Finding("clock", f"{state['mhz']:.0f} of {state['max_mhz']:.0f} MHz")
     temperatures = state.get("temperatures_c", {})
     if temperatures:
-        yield Finding("temperature", f"{max(temperatures.values()):.0f} °C at the warmest")
+        yield Finding("temperature", f"{max(temperatures.values()):.0f} °C at the hottest sensor")
     if state.get("load"):
-        yield Finding("load", f"{state['load'][0]:.1f} processes, the last minute's mean")
+        yield Finding("load", f"{state['load'][0]:.1f} processes on average in the last minute")
     if timing.throttled:
-        yield Finding("throttling", timing.throttled, "cool it, or power it better, then go on")
+        yield Finding("throttling", timing.throttled, "improve its cooling or power supply")
 
 
 def _noise(timing: Timing, target: Target) -> Iterator[Finding]:
-    """How far two figures of one model are apart there."""
+    """Yield how far apart two latencies of one model are."""
     ratios = timing.process_ratios()
     worst = max(abs(ratio - 1) for ratio in ratios)
-    yield Finding("a model beside itself", f"off by {worst:.1%} at most in {len(ratios)} processes")
+    yield Finding(
+        "a model against itself", f"off by {worst:.1%} at most in {len(ratios)} processes"
+    )
     times = [median(row[0].wall_ms for row in trace.rounds) for trace in timing.traces]
     apart = max(times) / min(times) - 1
     unsteady = (
-        f"over {DRIFTED:.0%} the grade falls: let it cool down, fix its clock, end other work"
+        f"over {DRIFTED:.0%} lowers the grade: let it cool, fix its clock, end other processes"
     )
     advice = unsteady if apart > DRIFTED else ""
-    yield Finding("the same model alone", f"{apart:.1%} between processes, by the clock", advice)
+    yield Finding("the same model alone", f"{apart:.1%} between processes, wall time", advice)
     advice = {
         Grade.A: "",
         Grade.B: "",
-        Grade.C: "other work takes the processor; processor time stands in for the clock",
-        Grade.UNRELIABLE: f"quiet the machine, or ask for fewer threads than {target.threads}",
+        Grade.C: "other processes use the processor; processor time is used instead of wall time",
+        Grade.UNRELIABLE: f"end other processes, or use fewer than {target.threads} threads",
     }[timing.grade]
     yield Finding("interrupted calls", f"{timing.contaminated:.0%}: grade {timing.grade}", advice)
 
 
 def _probe() -> Blueprint:
-    """A small encoder, of a millisecond or a few."""
+    """Return a small encoder that takes a few milliseconds."""
     config = BertConfig(
         vocab_size=1000,
         hidden_size=256,

@@ -1,4 +1,4 @@
-"""Figures of models timed by turns, read from the raw traces."""
+"""Ratios, milliseconds, tails and drift of alternately timed models, from their raw traces."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,12 +26,12 @@ Part = Literal["total", "prefill", "per_token"]
 
 @dataclass(frozen=True)
 class Timing:
-    """What the processes say of a reference, and of a candidate where there was one.
+    """The traces of a reference, and of a candidate if there is one.
 
     Attributes:
-        traces: One for each process.
-        threads: Threads that a model had.
-        new_tokens: Tokens that a call generated.
+        traces: One per process.
+        threads: Threads that a model used.
+        new_tokens: Tokens generated per call.
     """
 
     traces: tuple[Trace, ...]
@@ -40,65 +40,69 @@ class Timing:
 
     @cached_property
     def grade(self) -> Grade:
-        """How far other processes got in the way."""
+        """How far other processes disturbed the calls."""
         return grade(self.traces, self.threads)
 
     @property
     def contaminated(self) -> float:
-        """The share of calls that another process interrupted, 0 to 1."""
+        """The share of contaminated calls, 0 to 1."""
         return contaminated_share(self.traces)
 
     @property
     def on_cpu(self) -> bool:
-        """Whether processor time is read, as the clock on the wall was spoilt."""
+        """Whether processor time replaces wall time."""
         return self.grade is Grade.C
 
     def process_ratios(self, part: Part = "total") -> list[float]:
-        """Candidate over reference, process by process; milliseconds of a reference alone."""
+        """Return the ratio to the reference per process; milliseconds of a reference alone."""
         read = self._figure(part)
         return [process_value(trace, read, on_cpu=self.on_cpu) for trace in self.traces]
 
     def ratio(self, part: Part = "total") -> float:
-        """Candidate over reference."""
+        """Return the candidate's time relative to the reference."""
         return combine(self.process_ratios(part)).value
 
     def tail(self, percentile: int) -> float:
-        """A percentile of the last model's calls over the reference's median."""
+        """Return a percentile of the last model's calls over the reference's median."""
         return tail(self.traces, self._figure("total"), percentile)
 
     def tails_ms(self, reference_ms: float) -> dict[int, float]:
-        """The percentiles above 50 that there are calls enough for, of a reference of that time."""
+        """Return the percentiles above 50 with enough calls, in ms; empty for processor time.
+
+        Args:
+            reference_ms: The reference's latency, which sets the scale.
+        """
         calls = sum(len(trace.rounds) for trace in self.traces)
         able = [one for one, needed in SAMPLES.items() if one > 50 and calls >= needed]
         return {one: self.tail(one) * reference_ms for one in able} if not self.on_cpu else {}
 
     @property
     def alone(self) -> "Timing":
-        """The reference's calls without the candidate's."""
+        """The timing with the reference's calls only."""
         traces = [replace(t, cold_ms=t.cold_ms[:1], rounds=_first(t)) for t in self.traces]
         return replace(self, traces=tuple(traces))
 
     @cached_property
     def throttled(self) -> str:
-        """Why the device was slower than it can be; empty where it does not say that it was."""
+        """Why the device was throttled; empty if it reports no throttling."""
         seen = (trace.environment for trace in self.traces if trace.environment)
         return next(filter(None, (throttled(one["before"], one["after"]) for one in seen)), "")
 
     @property
     def combined(self) -> Combined:
-        """The ratio (of a reference alone, the milliseconds) with its error."""
+        """The ratio, or the milliseconds of a reference alone, with its error."""
         return combine(self.process_ratios())
 
     def reference_ms(self, part: Part = "total") -> float:
-        """Milliseconds of the reference in these very processes."""
+        """Return the milliseconds of the reference in these processes."""
         read = self._figure(part)
         return median(median(read(row[0]) for row in trace.rounds) for trace in self.traces)
 
     def drift(self, reference: "Timing") -> float:
-        """How much longer the reference took here than in another timing, relatively.
+        """Return the relative increase of the reference's time over another timing.
 
-        Where other work interrupted a model of one thread, processor time is compared: what other
-        work takes says nothing of the device.
+        If other processes disturbed a single-threaded model, processor time is compared, so that
+        their load is not taken for drift of the device.
         """
         interrupted = max(self.grade, reference.grade) > Grade.A
         if interrupted and self.threads == 1:
@@ -107,12 +111,12 @@ class Timing:
 
     @property
     def cold_ms(self) -> float:
-        """The last model's first forward of the prompt in a fresh process, on the wall."""
+        """Wall time in ms of the last model's first forward pass in a fresh process."""
         return median(trace.cold_ms[-1] for trace in self.traces)
 
     @property
     def samples(self) -> tuple[float, ...]:
-        """The ratio of every pair; milliseconds of every call of a reference alone."""
+        """The ratio of every pair, or the milliseconds of every call of a reference alone."""
         return tuple(chain(*(ratios(trace.rounds, self._figure("total")) for trace in self.traces)))
 
     def _figure(self, part: Part) -> Callable[[Sample], float]:

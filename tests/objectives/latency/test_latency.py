@@ -93,7 +93,7 @@ def test_a_runner_that_is_killed_as_it_measures_is_asked_again(
     def kill() -> None:
         while not killed:
             time.sleep(0.1)
-            runner = nursery._SHARED.nursery
+            runner = nursery._SHARED.server
             busy = runner and Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text()
             if runner and busy:
                 os.kill(runner.pid, signal.SIGKILL)
@@ -286,7 +286,7 @@ class Busy(Device):
 def test_throttling_is_told_after_another_try(candidate: Cut, encoder: Blueprints) -> None:
     hot = Device(after={"throttle_counts": {"cpu0": 2}})
     found = Latency(hot, SMALL, plan=QUICK).measure(candidate(encoder(2), 1))
-    assert found.details["throttled"] == "throttled while it was measured (cpu0)"
+    assert found.details["throttled"] == "throttled during the measurement (cpu0)"
     assert found.details["grade"] == "B"
     assert len(hot.asked) == 6
 

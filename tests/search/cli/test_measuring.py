@@ -121,7 +121,7 @@ def test_a_model_that_is_nowhere_is_told(
 def test_the_doctor_says_how_noisy_it_is_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     shown = capsys.readouterr().out
-    for subject in ("target", "cores", "runtime eager", "a model beside itself", "interrupted"):
+    for subject in ("target", "cores", "runtime eager", "a model against itself", "interrupted"):
         assert f"\n{subject}" in f"\n{shown}"
 
 

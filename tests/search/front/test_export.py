@@ -178,7 +178,7 @@ def told_much(front: Front) -> Front:
         "speedup": 2.0,
         "grade": "B",
         "target": "onnxruntime on me@pi.lan, 1 thread",
-        "throttled": "throttled while it was measured on secret-host",
+        "throttled": "throttled during the measurement on secret-host",
         "meter": "/home/me/meter",
         "/home/me/count": 3.0,
     }

@@ -44,10 +44,14 @@ def test_a_snapshot_of_this_machine_is_json() -> None:
     [
         ({}, {}, ""),
         ({"throttle_counts": {"a": 1}}, {"throttle_counts": {"a": 1}}, ""),
-        ({"throttle_counts": {"a": 1}}, {"throttle_counts": {"a": 3}}, "while it was measured (a)"),
+        (
+            {"throttle_counts": {"a": 1}},
+            {"throttle_counts": {"a": 3}},
+            "during the measurement (a)",
+        ),
         ({}, {"throttle_counts": {"a": 3}}, ""),  # it may have been so since it was switched on
         ({}, {"pi_throttled": 0x50000}, ""),  # since it was switched on, not now
-        ({}, {"pi_throttled": 0x50005}, "short of voltage now"),
+        ({}, {"pi_throttled": 0x50005}, "under-voltage now"),
         ({"max_mhz": 1800}, {"max_mhz": 1500}, "fell from 1800 to 1500 MHz"),
         ({"max_mhz": 1500}, {"max_mhz": 1800}, ""),
         ({}, {"gpu": {"slowed_by": ["power cap"]}}, ""),

@@ -14,7 +14,7 @@ import pytest
 from protege.objectives.latency.device.main import ABANDONED, FRAME, answered, arrange
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.plan import Plan
-from protege.objectives.latency.targets.packing import runner
+from protege.objectives.latency.targets.upload import runner
 
 Made = Callable[[list[str]], Path]
 

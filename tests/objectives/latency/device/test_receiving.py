@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from protege.objectives.latency.device import receiving
-from protege.objectives.latency.targets.packing import runner, runner_name
+from protege.objectives.latency.targets.upload import runner, runner_name
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files 
     [
         (make_open, "open to other users, with mode 777"),
         (make_for_the_group, "open to other users, with mode 770"),
-        (make_link, "no folder, or a symbolic link"),
+        (make_link, "not a folder, or a symbolic link"),
         pytest.param(make_of_a_stranger, "of another user, uid 65534", marks=as_root),
     ],
 )
@@ -140,7 +140,7 @@ def test_a_folder_that_others_can_write_is_refused(
     given = ["a.tar", "b.tar"] if verb == "look" else ["a.tar", SHA256]
     receiving.main("@@", verb, str(tmp_path / "place"), *given)
     said = capsys.readouterr().out
-    assert f"PermissionError: {tmp_path}/place is {wrong}; give a folder that you alone" in said
+    assert f"PermissionError: {tmp_path}/place is {wrong}; name a folder that only" in said
     assert not [*(tmp_path / "place").iterdir()]
 
 

@@ -29,7 +29,7 @@ def test_a_runner_that_died_is_replaced(encoder: Callable[[int], Blueprint], bri
     job = Job((encoder(1),), Workload(1, 4), Setting(), brief)
     assert "trace" in nursery.exchange(job)
     os.kill(nursery._SHARED.ready().pid, signal.SIGKILL)
-    assert nursery.exchange(job) == {"interrupted": "the runner ended"}
+    assert nursery.exchange(job) == {"interrupted": "the fork server ended"}
     assert "trace" in nursery.exchange(job)
 
 

@@ -258,7 +258,7 @@ def test_what_arrives_otherwise_or_not_at_all_is_not_kept(
     adb: Path, target: Android, encoder: Encoder, brief: Plan
 ) -> None:
     (adb / "spoilt").touch()
-    with pytest.raises(BadInput, match=r"received model\.pte otherwise than it was sent"):
+    with pytest.raises(BadInput, match=r"received model\.pte with a wrong checksum"):
         target.trace([encoder(1)], WORKLOAD, brief)
     assert not list((adb / "phone/tmp/protege").iterdir())
     (adb / "full").touch()
@@ -277,8 +277,8 @@ def test_without_adb_it_is_told(target: Android, monkeypatch: pytest.MonkeyPatch
     [
         ({"binary": "executor_runner"}, "expected its path on the phone"),
         ({"binary": "/x; reboot"}, "expected its path on the phone"),
-        ({"threads": 0}, "expected a core a thread"),
-        ({"threads": 2, "cores": (7,)}, "expected a core a thread"),
+        ({"threads": 0}, "no cores or as many as threads"),
+        ({"threads": 2, "cores": (7,)}, "no cores or as many as threads"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes: dict[str, object], says: str) -> None:

@@ -14,24 +14,24 @@ def found(target: Device | LocalCPU, said: Callable[[str], None] = print) -> dic
 def test_a_quiet_device_needs_nothing_done() -> None:
     told: list[str] = []
     findings = found(Device(), told.append)
-    assert told == ["timing a model beside itself"]
+    assert told == ["timing a model against itself"]
     assert findings["target"].found == "scripted"
-    assert findings["a model beside itself"].found == "off by 0.0% at most in 2 processes"
-    assert findings["the same model alone"].found == "0.0% between processes, by the clock"
+    assert findings["a model against itself"].found == "off by 0.0% at most in 2 processes"
+    assert findings["the same model alone"].found == "0.0% between processes, wall time"
     assert findings["interrupted calls"].found == "0%: grade A"
     assert [one for one in findings.values() if one.advice] == []
 
 
 def test_drift_between_processes_is_told() -> None:
     findings = found(Device(pace=(1.0, 1.5, 1.0)))
-    assert findings["the same model alone"].found == "50.0% between processes, by the clock"
-    assert "let it cool down" in findings["the same model alone"].advice
-    assert findings["a model beside itself"].found.startswith("off by 0.0%")
+    assert findings["the same model alone"].found == "50.0% between processes, wall time"
+    assert "let it cool" in findings["the same model alone"].advice
+    assert findings["a model against itself"].found.startswith("off by 0.0%")
 
 
 @pytest.mark.parametrize(
     ("threads", "grade", "advice"),
-    [(1, "C", "processor time stands in"), (2, "unreliable", "ask for fewer threads than 2")],
+    [(1, "C", "processor time is used"), (2, "unreliable", "use fewer than 2 threads")],
 )
 def test_noise_is_told_with_what_to_do(threads: int, grade: str, advice: str) -> None:
     finding = found(Device(preemptions=10**6, threads=threads))["interrupted calls"]
@@ -52,9 +52,9 @@ def test_what_the_device_says_of_itself_is_passed_on() -> None:
     assert findings["governor"].found == "powersave"
     assert "frequency-set" in findings["governor"].advice
     assert findings["clock"].found == "600 of 1800 MHz"
-    assert findings["temperature"].found == "81 °C at the warmest"
+    assert findings["temperature"].found == "81 °C at the hottest sensor"
     assert findings["load"].found.startswith("0.5 ")
-    assert findings["throttling"].found == "throttled while it was measured (cpu0)"
+    assert findings["throttling"].found == "throttled during the measurement (cpu0)"
     assert findings["throttling"].advice
 
 
