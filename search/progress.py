@@ -4,23 +4,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column, Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from protege.search.records.plain import printable
 from protege.spaces.redaction import without_secrets
+
+if TYPE_CHECKING:  # `protege --help` starts without rich
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 USEFUL = ("latency", "calibrate", "heal", "teacher answers", "distil", "evaluate")
 """Phases that measure, heal, train or evaluate; all others are overhead."""
@@ -30,8 +21,8 @@ USEFUL = ("latency", "calibrate", "heal", "teacher answers", "distil", "evaluate
 class Bar:
     """One line: trials done, the front's size, its hypervolume, time, and what is going on."""
 
-    progress: Progress
-    task: TaskID
+    progress: "Progress"
+    task: "TaskID"
 
     def doing(self, what: str) -> None:
         """Show what the trial is at."""
@@ -49,8 +40,18 @@ class Bar:
 
 
 @contextmanager
-def bar(name: str, trials: int, console: Console | None = None) -> Iterator[Bar]:
+def bar(name: str, trials: int, console: "Console | None" = None) -> Iterator[Bar]:
     """A bar over the trials of a study; nothing at all where the output is not a terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     console = console or Console(stderr=True)
     columns = (
         TextColumn("{task.description}", style="bold", markup=False),
@@ -70,8 +71,11 @@ def bar(name: str, trials: int, console: Console | None = None) -> Iterator[Bar]
 
 
 @contextmanager
-def watching(what: str, console: Console | None = None) -> Iterator[Callable[[str], None]]:
+def watching(what: str, console: "Console | None" = None) -> Iterator[Callable[[str], None]]:
     """A line that says what is going on, gone when it ends; none where nobody watches."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     console = console or Console(stderr=True)
     doing_now = TextColumn("{task.description}", markup=False)
     columns = (SpinnerColumn(), doing_now, TimeElapsedColumn())
@@ -95,18 +99,22 @@ def complain(text: str) -> None:
 
 def say_table(rows: Sequence[Mapping[str, object]]) -> None:
     """Print rows under the names of their columns; one that no row has anything for is left out."""
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
     named = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
     table = Table(*(Column(Text(printable(name))) for name in named), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(_told(row.get(name)) for name in named))
+        table.add_row(*(Text(_told(row.get(name))) for name in named))
     # as wide as it needs to be where nobody's window bounds it
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def _told(value: object) -> Text:
+def _told(value: object) -> str:
     if isinstance(value, float):
-        return Text(f"{value:.4g}")
-    return Text("" if value is None else printable(value))
+        return f"{value:.4g}"
+    return "" if value is None else printable(value)
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,11 @@ from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
 from protege.search.planning.calibrating import calibrated
 from protege.search.planning.foretelling import foretell_training, left_out
-from protege.search.planning.heads import HeadScores
 from protege.search.planning.needs import Needs, cuts_heads
 from protege.search.progress import Bar, bar, complain, watching
 from protege.search.records.failure import ends_study, warn
 from protege.search.records.goals import Goals
+from protege.search.records.heads import HeadScores
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.racing import Race
 from protege.search.running.stopping import Stopping, leaving

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from protege.objectives import Candidate, Retention
 from protege.search.analysis.agreement import FEWEST, Agreement, agreement, sampled
 from protege.search.records.goals import Goals
 from protege.search.records.trial import State, Trial
 from protege.search.storage.explaining import undamaged
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import remove, write_text
+
+if TYPE_CHECKING:  # results are read without torch
+    from protege.objectives import Candidate, Retention
 
 FOLDER = "fidelity"
 """In a run folder: what students reach when they are taught for longer."""
@@ -121,8 +123,8 @@ def chosen(trials: Iterable[Trial], goals: Goals, count: int) -> list[Trial]:
 
 
 def measured(
-    retention: Retention,
-    candidates: Sequence[tuple[int, Callable[[], Candidate]]],
+    retention: "Retention",
+    candidates: "Sequence[tuple[int, Callable[[], Candidate]]]",
     folder: Path,
     times: float,
     announce: Callable[[str], None] = lambda _: None,
@@ -154,8 +156,8 @@ def measured(
 
 
 def _taught(
-    retention: Retention,
-    make: Callable[[], Candidate],
+    retention: "Retention",
+    make: "Callable[[], Candidate]",
     number: int,
     times: float,
     announce: Callable[[str], None],

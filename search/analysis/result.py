@@ -13,8 +13,8 @@ import pandas as pd
 
 from protege.search.analysis.fidelity import Fidelity
 from protege.search.analysis.ties import Noise
-from protege.search.planning.heads import HeadScores
 from protege.search.records.goals import Goals
+from protege.search.records.heads import HeadScores
 from protege.search.records.plain import printable
 from protege.search.records.trial import State, Trial
 from protege.search.records.wording import (

@@ -8,29 +8,25 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from protege.objectives import Texts
-from protege.objectives.distillation.questions import Questions
 from protege.search.cli.measuring import add_measuring, count
 from protege.search.cli.picking import add_picking, with_budgets
-from protege.search.engines.cluster import RayEngine
-from protege.search.engines.engine import Engine
-from protege.search.engines.local import LocalEngine
-from protege.search.engines.serial import SerialEngine
-from protege.search.front.front import Front
-from protege.search.planning.calibrating import TOKENS
-from protege.search.planning.heads import measure_heads, read_in
 from protege.search.progress import Accounting, complain, say, say_table, watching
+from protege.search.records.heads import HEAD_TOKENS
 from protege.search.records.plain import printable
-from protege.search.records.trial import State
-from protege.search.records.wording import unimproved
-from protege.search.report.heads import least, write_heads
 from protege.search.running.stopping import Interrupted, exit_code, interruptible, signal_behind
-from protege.search.search import Search
-from protege.spaces import BadInput, ProtegeError, Teacher
 from protege.spaces.architecture.policies import HeadsBy
+from protege.spaces.errors import BadInput, ProtegeError
 from protege.spaces.files.atomic import has_no_room
+
+if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
+    from protege.objectives import Texts
+    from protege.objectives.distillation.questions import Questions
+    from protege.search.engines.engine import Engine
+    from protege.search.front.front import Front
+    from protege.search.search import Search
+    from protege.spaces import Teacher
 
 REFUSED = 2
 RUN = "the run folder, its study.db, a storage URL, or the study file"
@@ -75,12 +71,15 @@ def guarded(command: Callable[[], None], *, debug: bool = False) -> int:
     return 0
 
 
-def finish(front: Front) -> None:
+def finish(front: "Front") -> None:
     """Print what a person wants to see when a study ends: front, report, time.
 
     Raises:
         Interrupted: It ended because of Ctrl-C or another signal.
     """
+    from protege.search.records.trial import State
+    from protege.search.records.wording import unimproved
+
     report = front.report()
     found, trials = len(front.students), len(front.trials)
     on_front = f"{found} student{'' if found == 1 else 's'} on the front after {trials} trials"
@@ -112,8 +111,12 @@ def _run(options: argparse.Namespace) -> None:
     )
 
 
-def _engine(options: argparse.Namespace) -> Engine:
-    """Who does the work of a study."""
+def _engine(options: argparse.Namespace) -> "Engine":
+    """Return the engine that the options ask for."""
+    from protege.search.engines.cluster import RayEngine
+    from protege.search.engines.local import LocalEngine
+    from protege.search.engines.serial import SerialEngine
+
     synchronous = options.synchronous
     if options.ray is not None:
         return RayEngine(options.ray, options.jobs or 0, options.cpus, synchronous=synchronous)
@@ -123,6 +126,8 @@ def _engine(options: argparse.Namespace) -> Engine:
 
 
 def _fidelity(options: argparse.Namespace) -> None:
+    from protege.search.front.front import Front
+
     search = _search_in(options.study)
     found = search.fidelity(options.sample, options.times)
     count = f"{len(found.runs)} students, taught {found.times:g} times as long"
@@ -136,6 +141,9 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _heads(options: argparse.Namespace) -> None:
+    from protege.search.planning.heads import measure_heads
+    from protege.search.report.heads import least, write_heads
+
     if options.to and options.to.exists() and not options.to.is_dir():
         raise BadInput(f"{options.to}: not a folder; the page and the table go into one")
     teacher, data, beside = _teacher_and_data(options.teacher, options.texts)
@@ -148,8 +156,12 @@ def _heads(options: argparse.Namespace) -> None:
 
 def _teacher_and_data(
     given: str, file: Path | None
-) -> tuple[Teacher, Texts | Questions, Callable[[], Path]]:
+) -> "tuple[Teacher, Texts | Questions, Callable[[], Path]]":
     """A teacher, what it reads, and what gives the folder for the results, marked as a run's."""
+    from protege.objectives import Texts
+    from protege.search.planning.heads import read_in
+    from protege.spaces import Teacher
+
     texts = Texts.from_file(file) if file else None
     if given.endswith(".py"):
         search = _search_in(Path(given))
@@ -163,15 +175,17 @@ def _teacher_and_data(
     return Teacher.load(given), texts, Path
 
 
-def _front(options: argparse.Namespace) -> Front:
-    """The front of a run folder, a study.db, a storage URL, or the study file that made them."""
+def _front(options: argparse.Namespace) -> "Front":
+    """Read the front of a run folder, a study.db, a storage URL, or a study file."""
+    from protege.search.front.front import Front
+
     if options.run.endswith(".py"):
         search = _search_in(Path(options.run))
         return Front.read(search.storage, search.name)
     return Front.read(options.run, options.study)
 
 
-def _search_in(path: Path) -> Search:
+def _search_in(path: Path) -> "Search":
     """The search that a study file defines under the name ``search``.
 
     Raises:
@@ -186,6 +200,8 @@ def _search_in(path: Path) -> Search:
     except (SyntaxError, ValueError) as error:
         raise BadInput(f"{path}: not a Python file that can be run ({error})") from error
     defined = runpy.run_path(str(path), run_name="study")
+    from protege.search.search import Search
+
     searches = [value for value in defined.values() if isinstance(value, Search)]
     if len(searches) != 1:
         raise BadInput(
@@ -224,8 +240,8 @@ def _parser() -> argparse.ArgumentParser:
     heads.add_argument(
         "--tokens",
         type=count,
-        help=f"tokens to read, at most (default {TOKENS['ablation']}, "
-        f"or {TOKENS['gradient']} where they are read but once)",
+        help=f"tokens to read, at most (default {HEAD_TOKENS['ablation']}, "
+        f"or {HEAD_TOKENS['gradient']} where they are read but once)",
     )
     heads.add_argument(
         "--to", type=Path, help="a folder (default: the study's, else the current one)"

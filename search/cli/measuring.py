@@ -6,34 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from protege.objectives import LocalCPU, Workload
-from protege.objectives.latency import (
-    SSH,
-    Accelerator,
-    Android,
-    Checkpoint,
-    Compared,
-    Grade,
-    Imported,
-    Plan,
-    Target,
-    compare,
-    write_bundle,
-)
-from protege.objectives.latency.plan import SAMPLES
+from protege.objectives.latency.plan import SAMPLES, Plan
 from protege.objectives.latency.runtimes.runtimes import Name
-from protege.objectives.latency.timing.doctor import examine
-from protege.objectives.latency.timing.estimator import LEAST_SPREAD
+from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
-from protege.search.analysis.result import TEACHER
-from protege.search.front.front import Front
 from protege.search.progress import say, say_table, watching
 from protege.search.records.plain import printable
-from protege.search.storage.run_folder import is_run
-from protege.spaces import BadInput
+from protege.spaces.errors import BadInput
 from protege.spaces.files.atomic import write_text
+
+if TYPE_CHECKING:  # help is printed without torch
+    from protege.objectives.latency import Checkpoint, Compared, Target
+    from protege.search.front.front import Front
 
 TARGETS = "cpu, cuda, mps, ssh:HOST, android or android:SERIAL"
 
@@ -63,6 +49,8 @@ def add_measuring(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    from protege.objectives.latency import Checkpoint, Grade, Imported, write_bundle
+
     workload, front = _workload_of(options), _front(options.models)
     models = _of_front(front) if front else {one: Checkpoint.at(one) for one in options.models}
     if len(models) < len(options.models):
@@ -89,8 +77,11 @@ def _measure(options: argparse.Namespace) -> None:
         say(f"Kept with the run: {printable(kept)}")
 
 
-def _front(words: Sequence[str]) -> Front | None:
-    """The front of the run that is named, if it is one."""
+def _front(words: Sequence[str]) -> "Front | None":
+    """Return the front of the run that is named, or None if the words are models."""
+    from protege.search.front.front import Front
+    from protege.search.storage.run_folder import is_run
+
     runs = [word for word in words if is_run(word)]
     if not runs:
         return None
@@ -99,8 +90,11 @@ def _front(words: Sequence[str]) -> Front | None:
     return Front.read(runs[0])
 
 
-def _of_front(front: Front) -> dict[str, Checkpoint]:
-    """A study's teacher, and the students on its front with the weights that it kept."""
+def _of_front(front: "Front") -> "dict[str, Checkpoint]":
+    """Return a study's teacher and the students on its front, by label."""
+    from protege.objectives.latency import Checkpoint
+    from protege.search.analysis.result import TEACHER
+
     source = str(front.about["teacher"]["source"])
     places = {TEACHER: source} | {
         TEACHER if trial is front.teacher else trial.label: str(front.weights(trial))
@@ -110,6 +104,8 @@ def _of_front(front: Front) -> dict[str, Checkpoint]:
 
 
 def _doctor(options: argparse.Namespace) -> None:
+    from protege.objectives.latency.timing.doctor import examine
+
     with watching("doctor") as announce:
         found = list(examine(target_of(options.target, options), announce))
     width = max(len(printable(one.subject)) for one in found)
@@ -144,12 +140,14 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=0.0, help="of load: what heat does")
 
 
-def target_of(place: str, options: argparse.Namespace) -> Target:
+def target_of(place: str, options: argparse.Namespace) -> "Target":
     """The target of that name, with what the options say of it.
 
     Raises:
         BadInput: There is none, or the options are not for it.
     """
+    from protege.objectives.latency import SSH, Android, LocalCPU
+
     kind, _, where = place.partition(":")
     own: dict[str, Any] = {"threads": options.threads, "cores": options.cores}
     own |= {"precision": options.precision, "priority": options.priority}
@@ -168,7 +166,9 @@ def target_of(place: str, options: argparse.Namespace) -> Target:
     raise BadInput(f"target {place!r}: expected one of {TARGETS}")
 
 
-def _accelerator(kind: str, options: argparse.Namespace) -> Target:
+def _accelerator(kind: str, options: argparse.Namespace) -> "Target":
+    from protege.objectives.latency import Accelerator
+
     if options.cores or options.threads != 1:
         raise BadInput(f"target {kind}: it has no --threads or --cores to choose")
     device: Any = kind
@@ -189,25 +189,29 @@ def _plan_of(options: argparse.Namespace) -> Plan:
 
 
 def measured(
-    models: Mapping[str, Checkpoint],
-    target: Target,
+    models: "Mapping[str, Checkpoint]",
+    target: "Target",
     workload: Workload,
     plan: Plan,
     announce: Callable[[str], None],
-) -> dict[str, Compared]:
+) -> "dict[str, Compared]":
     """Each model beside the first of them.
 
     Raises:
         BadInput: A workload is not one for a model.
         Unmeasured: A model cannot run on the target.
     """
+    from protege.objectives.latency import compare
+
     names = [*models]
     found = compare([*models.values()], workload, target, plan, lambda at: announce(names[at]))
     return dict(zip(names, found, strict=True))
 
 
-def _row(one: Compared) -> dict[str, Any]:
+def _row(one: "Compared") -> dict[str, Any]:
     """A model's figures under the names of the table's columns."""
+    from protege.objectives.latency.timing.estimator import LEAST_SPREAD
+
     return {
         "ms": one.latency_ms,
         "±": one.spread_ms,
@@ -222,7 +226,9 @@ def _row(one: Compared) -> dict[str, Any]:
     }
 
 
-def record_of(found: Mapping[str, Compared], target: Target, workload: Workload) -> dict[str, Any]:
+def record_of(
+    found: "Mapping[str, Compared]", target: "Target", workload: Workload
+) -> dict[str, Any]:
     """The figures and all that they were read from, as JSON values."""
     models = {
         name: {**_row(one), "traces": [trace.record() for trace in one.timing.traces]}

@@ -4,13 +4,15 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from protege.search.analysis.choosing import Choice, bounded, unknown
-from protege.search.front.front import Front
 from protege.search.progress import say
 from protege.search.records.plain import printable, quoted
-from protege.spaces import BadInput
+from protege.spaces.errors import BadInput
+
+if TYPE_CHECKING:  # help is printed without pandas
+    from protege.search.analysis.choosing import Choice
+    from protege.search.front.front import Front
 
 COMMANDS = ("pick", "export")
 VALUED = ("--budget", "--study", "--to", "--trial")
@@ -24,7 +26,7 @@ any budget it is the knee of the front. The teacher and the naive half are never
 
 
 def add_picking(
-    commands: Any, run: str, read: Callable[[argparse.Namespace], Front]
+    commands: Any, run: str, read: Callable[[argparse.Namespace], "Front"]
 ) -> tuple[argparse.ArgumentParser, ...]:
     """Add the commands ``pick`` and ``export``.
 
@@ -92,20 +94,22 @@ def _is_budget(word: str) -> bool:
     return bool(re.fullmatch(r"[^\W\d]\w*=[-+.\w]*", word)) and not Path(word).exists()
 
 
-def _pick(front: Front, options: argparse.Namespace) -> None:
+def _pick(front: "Front", options: argparse.Namespace) -> None:
     choice = _chosen(front, options)
     # a storage URL may hold a password
     run = "RUN" if "://" in options.run else quoted(options.run)
     say(f"{choice}\nTo export it: protege export {run} --trial {choice.trial.number}")
 
 
-def _export(front: Front, options: argparse.Namespace) -> None:
+def _export(front: "Front", options: argparse.Namespace) -> None:
     choice = _chosen(front, options)
     say(f"{choice}\nStudent: {printable(choice.export(options.to))}")
 
 
-def _chosen(front: Front, options: argparse.Namespace) -> Choice:
-    """The trial that is named, or the best one within the budgets."""
+def _chosen(front: "Front", options: argparse.Namespace) -> "Choice":
+    """Return the trial that is named, or the best one within the budgets."""
+    from protege.search.analysis.choosing import Choice
+
     trial = getattr(options, "trial", None)
     if trial is None:
         own = VALUED[1:] if hasattr(options, "trial") else ()
@@ -116,8 +120,10 @@ def _chosen(front: Front, options: argparse.Namespace) -> Choice:
     return Choice(front.trial(trial), front)
 
 
-def _budget(front: Front, word: str, options: Sequence[str]) -> tuple[str, float]:
-    """A budget from a word such as ``latency_ms=8``."""
+def _budget(front: "Front", word: str, options: Sequence[str]) -> tuple[str, float]:
+    """Return the budget that a word such as ``latency_ms=8`` sets."""
+    from protege.search.analysis.choosing import bounded, unknown
+
     given, sign, value = word.rpartition("=")
     name = given if sign else value
     plain = name.replace("-", "_")

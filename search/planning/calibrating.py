@@ -11,6 +11,7 @@ from protege.objectives.distillation.questions import Questions
 from protege.objectives.stopwatch import Stopwatch
 from protege.search.planning.foretelling import foretell_calibration
 from protege.search.planning.needs import Needs
+from protege.search.records.heads import HEAD_TOKENS
 from protege.spaces import Cache, Calibration, Teacher
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
@@ -21,14 +22,6 @@ from protege.spaces.residual.states import Streams, tokens_for
 
 CALIBRATION_TOKENS = 65_536
 """Real tokens of the calibration, at most: one pass over them."""
-
-TOKENS: dict[HeadsBy, int] = {
-    "activation": 16_384,
-    "gradient": 16_384,
-    "ablation": 2048,
-    "wanda": 16_384,
-}
-"""Real tokens that heads are measured on unless told otherwise: by ablation each costs a pass."""
 
 BATCH = 32
 """Sequences of a calibration that are read at a time."""
@@ -101,7 +94,7 @@ def calibrate(
     )
     if "ablation" not in needs.heads_by:
         return found
-    few = read(sequences.up_to(TOKENS["ablation"]))
+    few = read(sequences.up_to(HEAD_TOKENS["ablation"]))
     return found.with_heads(teacher, few, "ablation", announce)
 
 

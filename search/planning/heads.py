@@ -1,8 +1,6 @@
-"""How much each attention head of a teacher matters, as a table and as what a study records."""
+"""Measure how much each attention head of a teacher matters."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,65 +9,16 @@ from torch import Tensor
 from protege.objectives import Distillation, Examples, Objective, Retention, Texts
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.retention import lesson_of
-from protege.search.planning.calibrating import TOKENS, Reading
+from protege.search.planning.calibrating import Reading
 from protege.search.planning.foretelling import foretell_calibration
 from protege.search.planning.needs import Needs
+from protege.search.records.heads import HEAD_TOKENS, HeadScores
 from protege.spaces import BadInput, Calibration, Teacher, Unsupported
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
 
 Data = Examples | Questions | Iterable[str] | Iterable[Mapping[str, Tensor]]
 """Texts or images, or what the teacher's forward takes, batch by batch."""
-
-
-@dataclass(frozen=True)
-class HeadScores:
-    """The importance of a teacher's attention heads by one criterion.
-
-    Attributes:
-        by: The criterion; see `head_importance`.
-        kv_heads: Key-value heads of each layer; as many query heads share each of them.
-        sites: For every site, such as ``decoder.cross_heads``, its layers' heads in order.
-    """
-
-    by: HeadsBy
-    kv_heads: int
-    sites: Mapping[str, Sequence[Sequence[float]]]
-
-    @classmethod
-    def of(cls, teacher: Teacher, calibration: Calibration, by: HeadsBy) -> "HeadScores":
-        """What a calibration knows of a teacher's heads by one criterion."""
-        ending = "" if by == "activation" else f".{by}"
-        sites = {
-            f"{stack}.{unit}": values.tolist()
-            for stack in teacher.layout.depths
-            for unit in ("heads", "cross_heads")
-            if (values := calibration.importance.get(f"{stack}.{unit}{ending}")) is not None
-        }
-        return cls(by, teacher.architecture.num_key_value_heads, sites)
-
-    def record(self) -> dict[str, Any]:
-        """The scores as JSON values, to five digits: a study stores them with every trial."""
-        short = {
-            site: [[float(f"{value:.5g}") for value in row] for row in rows]
-            for site, rows in self.sites.items()
-        }
-        return asdict(self) | {"sites": short}
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """One row a head: ``site``, ``layer``, ``head``, ``kv_group``, ``importance``."""
-        rows = [
-            (site, layer, head, self.group(site, head, len(values)), value)
-            for site, layers in self.sites.items()
-            for layer, values in enumerate(layers)
-            for head, value in enumerate(values)
-        ]
-        return pd.DataFrame(rows, columns=["site", "layer", "head", "kv_group", "importance"])
-
-    def group(self, site: str, head: int, heads: int) -> int:
-        """The key-value head that a head reads; in cross-attention every head has its own."""
-        return head if site.endswith("cross_heads") else head * self.kv_heads // heads
 
 
 def head_table(
@@ -81,7 +30,8 @@ def head_table(
         teacher: The teacher.
         data: Texts, or batches of what the teacher's forward takes, each a mapping of tensors.
         by: ``activation``, ``gradient``, ``ablation`` or ``wanda``; see `head_importance`.
-        tokens: Real tokens of the texts to read, at most, if not `TOKENS`; batches are read whole.
+        tokens: Real tokens of the texts to read, at most, if not `HEAD_TOKENS`.
+            Batches are read whole.
 
     Returns:
         ``site``, ``layer``, ``head``, ``kv_group`` and ``importance``. Within a group only some
@@ -112,9 +62,9 @@ def measure_heads(
         announce: Told how far the measurement is.
         tell: Told one line about time and memory if the measurement is a costly one.
     """
-    if by not in TOKENS:
-        raise BadInput(f"by={by!r}: expected one of {', '.join(TOKENS)}")
-    given = _batches(teacher, data, tokens or TOKENS[by])
+    if by not in HEAD_TOKENS:
+        raise BadInput(f"by={by!r}: expected one of {', '.join(HEAD_TOKENS)}")
+    given = _batches(teacher, data, tokens or HEAD_TOKENS[by])
     if isinstance(given, Reading):
         foretell_calibration(teacher, given.questions, Needs(heads_by=[by]), Room(), tell)
     return HeadScores.of(teacher, Calibration.of(teacher, given, [by], announce), by)

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from protege.search.planning.heads import HeadScores
+from protege.search.records.heads import HeadScores
 from protege.search.records.wording import significant
 from protege.search.report.figures import LIGHT, layout, style_axes
 from protege.search.report.parts import Cell, Column, Plot, Table, plot, render

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from protege.objectives import Candidate, Latency
 from protege.objectives.latency.predictor.model import LatencyModel, Sample, recorded
 from protege.objectives.latency.predictor.terms import Call
 from protege.search.records.trial import State, Trial
+
+if TYPE_CHECKING:  # the report predicts without torch
+    from protege.objectives import Candidate, Latency
 
 ENOUGH = 15
 """Sets of sizes that have to be measured before a model of latency is believed."""
@@ -41,7 +44,7 @@ class Prediction:
 
 
 def screened(
-    number: int, candidate: Candidate, latencies: Iterable[Latency], done: Sequence[Trial]
+    number: int, candidate: "Candidate", latencies: "Iterable[Latency]", done: Sequence[Trial]
 ) -> Trial | None:
     """The trial of a candidate that is predicted to be over a limit; none if it may be within.
 
@@ -91,7 +94,9 @@ def model_of(samples: Sequence[Sample], call: Call) -> LatencyModel | None:
     return LatencyModel.fit(samples, call)
 
 
-def _hopeless(candidate: Candidate, latency: Latency, done: Sequence[Trial]) -> Prediction | None:
+def _hopeless(
+    candidate: "Candidate", latency: "Latency", done: Sequence[Trial]
+) -> Prediction | None:
     """The prediction of a candidate if it is beyond the limit, whatever it may be wrong by."""
     if latency.limit is None:
         return None
@@ -109,7 +114,7 @@ def _hopeless(candidate: Candidate, latency: Latency, done: Sequence[Trial]) -> 
     return found if found.least > latency.limit else None
 
 
-def _reason(latency: Latency, found: Prediction) -> str:
+def _reason(latency: "Latency", found: Prediction) -> str:
     return (
         f"{latency.name} is predicted as {found.value:.4g} ± {found.margin:.1%}, learned from "
         f"{found.samples} measured students: beyond the limit {latency.limit:g}"

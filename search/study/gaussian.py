@@ -1,7 +1,7 @@
 """A Gaussian process that is asked of the members of a space, and of nothing between them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from protege.search.study.curves import continued
-from protege.spaces import Architecture, SearchSpace
+
+if TYPE_CHECKING:  # a study is read without torch
+    from protege.spaces import Architecture, SearchSpace
 
 Points = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.intp]
@@ -47,7 +49,7 @@ class MemberGP(GPSampler):
     again.
     """
 
-    def __init__(self, space: SearchSpace, seed: int) -> None:
+    def __init__(self, space: "SearchSpace", seed: int) -> None:
         super().__init__(seed=seed, n_startup_trials=len(space.anchors))
         self._n_qmc_samples_ehvi = SAMPLES
         self._space = space
@@ -62,8 +64,8 @@ class MemberGP(GPSampler):
         study: Study,
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],
-        excluded: Sequence[Architecture],
-    ) -> Architecture:
+        excluded: "Sequence[Architecture]",
+    ) -> "Architecture":
         """The member to be tried in a trial.
 
         Args:
@@ -133,7 +135,7 @@ class MemberGP(GPSampler):
         return self._points
 
 
-def _ranks(space: SearchSpace) -> Numbers:
+def _ranks(space: "SearchSpace") -> Numbers:
     """Every member's place among the values of each size, ``(members, sizes)``."""
     sizes = [knob for knob in space.knobs if knob.is_size]
     places = [{value: place for place, value in enumerate(knob.values)} for knob in sizes]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -19,9 +19,12 @@ from protege.search.storage.explaining import undamaged
 from protege.search.storage.storage import asked_for, calm, insist, open_storage
 from protege.search.study.curves import RUNG, STOPPED_AT
 from protege.search.study.sampler import UniqueSampler, suggested
-from protege.spaces import Architecture, Mismatch, SearchSpace
+from protege.spaces import Mismatch
 from protege.spaces.files.hashing import text_checksum
 from protege.spaces.redaction import without_secrets
+
+if TYPE_CHECKING:  # a study is read without torch
+    from protege.spaces import Architecture, SearchSpace
 
 _TOLD = {
     State.COMPLETE: TrialState.COMPLETE,
@@ -50,7 +53,7 @@ class Ledger:
     """
 
     study: Study
-    space: SearchSpace
+    space: "SearchSpace"
     goals: Goals
     claim: Callable[[], None] = lambda: None
     _open: dict[int, optuna.trial.Trial] = field(default_factory=dict, repr=False)
@@ -62,7 +65,7 @@ class Ledger:
             if "protege" in trial.user_attrs:
                 self.tell(_read(trial, self.study.study_name))
 
-    def ask(self) -> tuple[int, Architecture]:
+    def ask(self) -> "tuple[int, Architecture]":
         """The number and the architecture of the next trial: one that was never asked for before.
 
         Trials that an earlier process left unfinished come first.
@@ -73,7 +76,7 @@ class Ledger:
         # a trial that was begun when the server went away is then one that was left unfinished
         return insist(self._ask)
 
-    def _ask(self) -> tuple[int, Architecture]:
+    def _ask(self) -> "tuple[int, Architecture]":
         self.claim()
         waiting = self._waiting()
         trial = self._open[waiting[0].number] if waiting else self.study.ask()
@@ -193,7 +196,7 @@ def open_study(storage: str | Path, name: str, goals: Goals) -> Study:
 
 def open_ledger(
     study: Study,
-    space: SearchSpace,
+    space: "SearchSpace",
     goals: Goals,
     seed: int,
     sampler: BaseSampler | None = None,

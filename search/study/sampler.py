@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
@@ -13,8 +12,10 @@ from threadpoolctl import threadpool_limits
 
 from protege.search.storage.storage import asked_for, calm
 from protege.search.study.gaussian import MemberGP
-from protege.spaces import Architecture, SearchSpace
 from protege.spaces.space.knobs import Knob, Value
+
+if TYPE_CHECKING:  # a study is read without torch
+    from protege.spaces import Architecture, SearchSpace
 
 GP_TRIALS = 250
 """Up to so many trials a Gaussian process proposes best; beyond, it costs too much."""
@@ -27,7 +28,7 @@ a model of it would cost more than it saves."""
 class UniqueSampler(BaseSampler):
     """Another sampler, its proposals moved to the nearest member not asked for yet."""
 
-    def __init__(self, space: SearchSpace, seed: int, base: BaseSampler | None = None) -> None:
+    def __init__(self, space: "SearchSpace", seed: int, base: BaseSampler | None = None) -> None:
         self._space = space
         self._distributions = distributions(space)
         self._enumerates = base is None and len(space) <= ENUMERATED
@@ -61,7 +62,7 @@ class UniqueSampler(BaseSampler):
                 params[name] = base.sample_independent(study, trial, name, distribution)
         return dict(self._space.params(self._space.nearest(params, excluding=excluded)))
 
-    def _excluded(self, study: Study, trial: FrozenTrial) -> list[Architecture]:
+    def _excluded(self, study: Study, trial: FrozenTrial) -> "list[Architecture]":
         """The members that a trial cannot become."""
         found = [self._space.by_key[key] for key in asked_for(study)]
         if trial.params:  # a process that died had stored some of them already
@@ -100,6 +101,8 @@ def one_thread() -> Iterator[None]:
 
     Beside jobs that train, its threads would mostly wait for one another.
     """
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -109,7 +112,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+def distributions(space: "SearchSpace") -> dict[str, BaseDistribution]:
     """What Optuna knows of every knob."""
     return {knob.name: _distribution(knob) for knob in space.knobs}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protege.search.planning.heads import HeadScores
+from protege.search.records.heads import HeadScores
 from protege.search.report import figures, heads
 from protege.search.report import page as report
 from tests.search.report.drawn import ABOUT, classic
