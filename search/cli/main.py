@@ -1,4 +1,4 @@
-"""The command line: a thin edge over the Python interface."""
+"""The command line."""
 
 import argparse
 import errno
@@ -72,10 +72,10 @@ def guarded(command: Callable[[], None], *, debug: bool = False) -> int:
 
 
 def finish(front: "Front") -> None:
-    """Print what a person wants to see when a study ends: front, report, time.
+    """Write the report of a study and print its front, hypervolume and time by phase.
 
     Raises:
-        Interrupted: It ended because of Ctrl-C or another signal.
+        Interrupted: Ctrl-C or another signal ended the study.
     """
     from protege.search.records.trial import State
     from protege.search.records.wording import unimproved
@@ -96,7 +96,7 @@ def finish(front: "Front") -> None:
     say(f"{Accounting(front.about['seconds'])}\nReport: {printable(report)}")
     number = signal_behind(front.about.get("ended", ""))
     if number is not None:
-        raise Interrupted(number)  # nothing that would come after it is wanted
+        raise Interrupted(number)  # skip whatever the caller would do next
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -130,7 +130,7 @@ def _fidelity(options: argparse.Namespace) -> None:
 
     search = _search_in(options.study)
     found = search.fidelity(options.sample, options.times)
-    count = f"{len(found.runs)} students, taught {found.times:g} times as long"
+    count = f"{len(found.runs)} students, trained {found.times:g} times as long"
     say(f"{printable(search.name)}: {count}")
     say_table(found.rows())
     say(f"Report: {printable(Front.read(search.storage, search.name).report())}")
@@ -157,7 +157,7 @@ def _heads(options: argparse.Namespace) -> None:
 def _teacher_and_data(
     given: str, file: Path | None
 ) -> "tuple[Teacher, Texts | Questions, Callable[[], Path]]":
-    """A teacher, what it reads, and what gives the folder for the results, marked as a run's."""
+    """Return a teacher, its data, and a function that returns the folder for the results."""
     from protege.objectives import Texts
     from protege.search.planning.heads import read_in
     from protege.spaces import Teacher
@@ -169,8 +169,8 @@ def _teacher_and_data(
         return search.teacher, data, search.claimed_folder
     if texts is None:
         raise BadInput(
-            f"{given}: a teacher alone says nothing of its heads; give --texts FILE, one text a "
-            "line, or a study file"
+            f"{given}: no data to measure its heads on; give --texts FILE, one text a line, or a "
+            "study file"
         )
     return Teacher.load(given), texts, Path
 
@@ -186,14 +186,14 @@ def _front(options: argparse.Namespace) -> "Front":
 
 
 def _search_in(path: Path) -> "Search":
-    """The search that a study file defines under the name ``search``.
+    """Run a study file and return the `Search` that it defines at the top level.
 
     Raises:
-        BadInput: The file is missing, or defines none.
+        BadInput: The file is missing or no Python, or defines not exactly one `Search`.
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file; expected a Python file that defines a Search")
-    # beside the study, and from the folder it is run in, its own modules can be imported
+    # a study may import modules beside it and in the working directory
     sys.path[:0] = [str(path.resolve().parent), str(Path.cwd())]
     try:
         compile(path.read_bytes(), str(path), "exec")
@@ -225,14 +225,16 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
     report.add_argument("run", help=RUN)
     report.add_argument("--study", help=STUDY)
-    report.add_argument("--folder", type=Path, help="where to (default: report in the run folder)")
+    report.add_argument(
+        "--folder", type=Path, help="output folder (default: report in the run folder)"
+    )
 
     pick, export = add_picking(commands, RUN, _front)
     for command in (pick, export):
         command.add_argument("--study", help=STUDY)
     heads = commands.add_parser("heads", help="rank a teacher's attention heads")
     heads.set_defaults(command=_heads)
-    heads.add_argument("teacher", help="a folder, a hub id, or a study file: its teacher and texts")
+    heads.add_argument("teacher", help="a folder, a hub id, or a study file")
     heads.add_argument("--texts", type=Path, help="a file with one text a line, or .jsonl")
     heads.add_argument(
         "--by", choices=get_args(HeadsBy), default="ablation", help="criterion (default ablation)"
@@ -241,17 +243,19 @@ def _parser() -> argparse.ArgumentParser:
         "--tokens",
         type=count,
         help=f"tokens to read, at most (default {HEAD_TOKENS['ablation']}, "
-        f"or {HEAD_TOKENS['gradient']} where they are read but once)",
+        f"{HEAD_TOKENS['gradient']} for other criteria)",
     )
     heads.add_argument(
-        "--to", type=Path, help="a folder (default: the study's, else the current one)"
+        "--to",
+        type=Path,
+        help="output folder (default: the study's run folder, or the current folder)",
     )
 
     for command in (
         *(run, _add_fidelity(commands), report, pick, export, heads),
         *add_measuring(commands),
     ):
-        # no default: it would undo the one before the command
+        # without SUPPRESS the default would override a --debug before the command
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
@@ -259,53 +263,60 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(commands: Any) -> argparse.ArgumentParser:
-    run: argparse.ArgumentParser = commands.add_parser("run", help="run a study, or go on with it")
+    run: argparse.ArgumentParser = commands.add_parser("run", help="run or resume a study")
     run.set_defaults(command=_run)
     run.add_argument("study", type=Path, help="a Python file that defines a Search")
-    run.add_argument("--trials", type=count, default=40, help="trials in all (default 40)")
-    run.add_argument("--minutes", type=float, help="no trial begins when the run has taken so long")
+    run.add_argument("--trials", type=count, default=40, help="total number of trials (default 40)")
+    run.add_argument("--minutes", type=float, help="start no trial after so many minutes")
     run.add_argument(
-        "--patience", type=count, help="end when so many trials in a row gained no hypervolume"
+        "--patience",
+        type=count,
+        help="end after so many trials in a row without a gain in hypervolume",
     )
 
     run.add_argument(
         "--jobs",
         type=count,
-        help="trials at a time (default 1, or all that the cluster has room for)",
+        help="parallel trials (default 1, or as many as the Ray cluster has room for)",
     )
     run.add_argument(
-        "--ray", metavar="ADDRESS", help="of a Ray cluster, such as auto or host:6379: work there"
+        "--ray", metavar="ADDRESS", help="run on a Ray cluster, such as auto or host:6379"
     )
-    run.add_argument("--cpus", type=count, default=1, help="that a job takes on Ray (default 1)")
+    run.add_argument("--cpus", type=count, default=1, help="CPUs per trial on Ray (default 1)")
     run.add_argument(
         "--synchronous",
         action="store_true",
-        help="go on when all of them have come to a halt: one seed gives one study",
+        help="wait for all parallel trials before each decision: reproducible for a fixed seed",
     )
     return run
 
 
 def _add_fidelity(commands: Any) -> argparse.ArgumentParser:
     fidelity: argparse.ArgumentParser = commands.add_parser(
-        "fidelity", help="check that the short distillation ranks as a long one does"
+        "fidelity", help="check that the short distillation ranks students as a longer one does"
     )
     fidelity.set_defaults(command=_fidelity)
     fidelity.add_argument("study", type=Path, help="the study file of a run")
     fidelity.add_argument(
-        "--sample", type=count, default=16, help="students to teach for longer (default 16)"
+        "--sample", type=count, default=16, help="students to train for longer (default 16)"
     )
-    fidelity.add_argument("--times", type=count, default=8, help="how many times (default 8)")
+    fidelity.add_argument(
+        "--times",
+        type=count,
+        default=8,
+        help="length of the longer distillation, relative to the search's (default 8)",
+    )
     return fidelity
 
 
 def _one_line(error: Exception) -> str | None:
-    """The error as one line, if it is one that a user can act on."""
+    """Return the error as one line if a user can act on it, else None."""
     if isinstance(error, ProtegeError):
         return " ".join(str(error).split())
-    if has_no_room(error):  # Optuna speaks of a commit; SQLite, beneath it, of the disk
+    if has_no_room(error):  # wrapped by Optuna and SQLite
         return "no space left on the device; make room, then run the same line again"
     if isinstance(error, OSError) and error.filename is not None and error.errno != errno.ENOSPC:
-        return f"{error.filename}: {error.strerror}; mend that, then run the same line again"
+        return f"{error.filename}: {error.strerror}; fix that, then run the same line again"
     return None
 
 

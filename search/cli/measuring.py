@@ -1,4 +1,4 @@
-"""Models timed side by side, as the command line asks for it."""
+"""The commands ``measure`` and ``doctor``."""
 
 import argparse
 import json
@@ -25,23 +25,25 @@ TARGETS = "cpu, cuda, mps, ssh:HOST, android or android:SERIAL"
 
 
 def add_measuring(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
-    """The commands ``measure`` and ``doctor``."""
+    """Add the commands ``measure`` and ``doctor``."""
     measure = commands.add_parser("measure", help="time models side by side")
     measure.set_defaults(command=_measure)
     measure.add_argument(
         "models",
         nargs="+",
-        help="folders or hub ids, the first is the reference; or a run: its teacher and its front",
+        help="folders or hub ids, the reference first; or a run folder, for its teacher and its front",
     )
     _add_workload(measure)
     measure.add_argument("--target", default="cpu", help=f"{TARGETS} (default cpu)")
     _add_runtime(measure)
-    measure.add_argument("--json", type=Path, help="a file for the raw samples")
-    measure.add_argument("--bundle", type=Path, help="a folder to carry to a device; times nothing")
+    measure.add_argument("--json", type=Path, help="write the raw samples to this file")
+    measure.add_argument(
+        "--bundle", type=Path, help="write a folder to run on another device, instead of measuring"
+    )
     measure.add_argument(
         "--import", type=Path, dest="results", help="the RESULTS.json that came back from a bundle"
     )
-    doctor = commands.add_parser("doctor", help="look a place to measure over")
+    doctor = commands.add_parser("doctor", help="check a target for what disturbs measurements")
     doctor.set_defaults(command=_doctor)
     doctor.add_argument("target", nargs="?", default="cpu", help=f"{TARGETS} (default cpu)")
     _add_runtime(doctor)
@@ -116,35 +118,43 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _add_runtime(parser: argparse.ArgumentParser) -> None:
-    """The options that say through what models are run, and how."""
+    """Add the options for the runtime and its settings."""
     parser.add_argument(
         "--runtime",
         choices=get_args(Name),
-        help="what runs them (default eager here, onnxruntime elsewhere)",
+        help="runtime (default eager on this machine, onnxruntime elsewhere)",
     )
     parser.add_argument("--precision", choices=get_args(Precision), default="float32")
-    parser.add_argument("--threads", type=count, default=1, help="threads a model (default 1)")
-    parser.add_argument("--cores", type=_cores, default=(), help="such as 2,3: what it keeps to")
+    parser.add_argument("--threads", type=count, default=1, help="threads per model (default 1)")
+    parser.add_argument(
+        "--cores", type=_cores, default=(), help="processor cores to pin to, such as 2,3"
+    )
     parser.add_argument("--priority", choices=["normal", "high"], default="normal")
-    parser.add_argument("--python", default="", help="the interpreter that has the runtime")
+    parser.add_argument("--python", default="", help="Python interpreter that has the runtime")
 
 
 def _add_workload(parser: argparse.ArgumentParser) -> None:
-    """The options that say what a call is, and how well it is to be known."""
-    parser.add_argument("--batch", type=count, default=1, help="sequences a call (default 1)")
-    parser.add_argument("--tokens", type=count, default=128, help="of a prompt (default 128)")
-    parser.add_argument("--new-tokens", type=int, default=0, help="to be generated (default 0)")
+    """Add the options for the workload and the precision of the measurement."""
+    parser.add_argument("--batch", type=count, default=1, help="sequences per call (default 1)")
+    parser.add_argument("--tokens", type=count, default=128, help="tokens per prompt (default 128)")
+    parser.add_argument("--new-tokens", type=int, default=0, help="tokens to generate (default 0)")
     parser.add_argument(
-        "--percentile", type=int, choices=list(SAMPLES), default=50, help="call until it is known"
+        "--percentile",
+        type=int,
+        choices=list(SAMPLES),
+        default=50,
+        help="also measure this percentile (default 50)",
     )
-    parser.add_argument("--minutes", type=float, default=0.0, help="of load: what heat does")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="minutes of sustained load, to see throttling"
+    )
 
 
 def target_of(place: str, options: argparse.Namespace) -> "Target":
-    """The target of that name, with what the options say of it.
+    """Return the target of that name with the settings in the options.
 
     Raises:
-        BadInput: There is none, or the options are not for it.
+        BadInput: The name is unknown, or the options do not apply to the target.
     """
     from protege.objectives.latency import SSH, Android, LocalCPU
 
@@ -170,20 +180,18 @@ def _accelerator(kind: str, options: argparse.Namespace) -> "Target":
     from protege.objectives.latency import Accelerator
 
     if options.cores or options.threads != 1:
-        raise BadInput(f"target {kind}: it has no --threads or --cores to choose")
+        raise BadInput(f"target {kind}: --threads and --cores do not apply")
     device: Any = kind
     target: Target = Accelerator(device, options.runtime or "eager", options.precision)
     return target
 
 
 def _workload_of(options: argparse.Namespace) -> Workload:
-    """What a call is."""
     return Workload(options.batch, options.tokens, options.new_tokens)
 
 
 def _plan_of(options: argparse.Namespace) -> Plan:
-    """How long to measure."""
-    seconds = options.minutes * 60 / 2  # two processes make a measurement
+    seconds = options.minutes * 60 / 2  # a measurement takes two processes
     plan = Plan(sustained_s=seconds, candidate_s=max(30.0, 4 * seconds))
     return plan.with_samples(options.percentile)
 
@@ -195,10 +203,10 @@ def measured(
     plan: Plan,
     announce: Callable[[str], None],
 ) -> "dict[str, Compared]":
-    """Each model beside the first of them.
+    """Time each model against the first one.
 
     Raises:
-        BadInput: A workload is not one for a model.
+        BadInput: A model cannot run the workload.
         Unmeasured: A model cannot run on the target.
     """
     from protege.objectives.latency import compare
@@ -209,7 +217,7 @@ def measured(
 
 
 def _row(one: "Compared") -> dict[str, Any]:
-    """A model's figures under the names of the table's columns."""
+    """Return a model's row of the table, by column."""
     from protege.objectives.latency.timing.estimator import LEAST_SPREAD
 
     return {
@@ -229,7 +237,7 @@ def _row(one: "Compared") -> dict[str, Any]:
 def record_of(
     found: "Mapping[str, Compared]", target: "Target", workload: Workload
 ) -> dict[str, Any]:
-    """The figures and all that they were read from, as JSON values."""
+    """Return the figures and the raw samples as JSON values."""
     models = {
         name: {**_row(one), "traces": [trace.record() for trace in one.timing.traces]}
         for name, one in found.items()
@@ -252,7 +260,7 @@ def _cores(word: str) -> tuple[int, ...]:
 
 
 def count(word: str) -> int:
-    """A whole number above 0, from the command line."""
+    """Parse a whole number above 0."""
     if not word.isdigit() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word!r} is not a whole number above 0")
     return int(word)

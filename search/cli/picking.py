@@ -1,4 +1,4 @@
-"""The commands that choose a student: ``pick`` names it, ``export`` writes it."""
+"""The commands ``pick`` and ``export``."""
 
 import argparse
 import re
@@ -21,8 +21,8 @@ PLAIN = ("--", "--debug", "--help")
 
 BUDGETS = """Budgets are objectives of the study by name, such as --latency-ms 8 (at most) or
 --retention 0.9 (at least), and --speedup 2 (times faster than the teacher). With budgets on
-qualities alone it is the fastest student that meets them, else the best one within them. Without
-any budget it is the knee of the front. The teacher and the naive half are never picked."""
+qualities alone the fastest student that meets them is picked, otherwise the best one within them.
+Without any budget the knee of the front is picked. The teacher and the naive half never are."""
 
 
 def add_picking(
@@ -32,8 +32,11 @@ def add_picking(
 
     Args:
         commands: The subparsers.
-        run: What a run is given by.
+        run: Help text of the argument ``run``.
         read: Reads the front of the run that the options name.
+
+    Returns:
+        The parsers of both commands.
     """
     pick = commands.add_parser(
         "pick", help="name the best student within budgets", description=BUDGETS
@@ -61,7 +64,7 @@ def add_picking(
 def with_budgets(arguments: Sequence[str]) -> list[str]:
     """Rewrite ``--latency-ms 8`` and ``latency_ms=8`` as ``--budget=latency_ms=8``.
 
-    No parser can know the names of a study's objectives beforehand.
+    The parser is built before the objectives of the study are known.
     """
     words = list(arguments)
     at = next((place for place, word in enumerate(words) if not word.startswith("-")), len(words))
@@ -90,7 +93,7 @@ def with_budgets(arguments: Sequence[str]) -> list[str]:
 
 
 def _is_budget(word: str) -> bool:
-    """Whether a word that stands before the run is a budget rather than the run."""
+    """Return whether a word in front of the run is a budget rather than the run."""
     return bool(re.fullmatch(r"[^\W\d]\w*=[-+.\w]*", word)) and not Path(word).exists()
 
 
