@@ -225,9 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
     report.add_argument("run", help=RUN)
     report.add_argument("--study", help=STUDY)
-    report.add_argument(
-        "--folder", type=Path, help="output folder (default: report in the run folder)"
-    )
+    report.add_argument("--folder", type=Path, help="default: report in the run folder")
 
     pick, export = add_picking(commands, RUN, _front)
     for command in (pick, export):
@@ -248,7 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     heads.add_argument(
         "--to",
         type=Path,
-        help="output folder (default: the study's run folder, or the current folder)",
+        help="output folder (default: the run folder, or the current one)",
     )
 
     for command in (
@@ -271,7 +269,7 @@ def _add_run(commands: Any) -> argparse.ArgumentParser:
     run.add_argument(
         "--patience",
         type=count,
-        help="end after so many trials in a row without a gain in hypervolume",
+        help="end after so many trials without a gain in hypervolume",
     )
 
     run.add_argument(
@@ -304,7 +302,7 @@ def _add_fidelity(commands: Any) -> argparse.ArgumentParser:
         "--times",
         type=count,
         default=8,
-        help="length of the longer distillation, relative to the search's (default 8)",
+        help="how much longer (default 8)",
     )
     return fidelity
 

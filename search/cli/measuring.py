@@ -31,15 +31,13 @@ def add_measuring(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
     measure.add_argument(
         "models",
         nargs="+",
-        help="folders or hub ids, the reference first; or a run folder, for its teacher and its front",
+        help="folders or hub ids, reference first; or a run folder, for its teacher and front",
     )
     _add_workload(measure)
     measure.add_argument("--target", default="cpu", help=f"{TARGETS} (default cpu)")
     _add_runtime(measure)
     measure.add_argument("--json", type=Path, help="write the raw samples to this file")
-    measure.add_argument(
-        "--bundle", type=Path, help="write a folder to run on another device, instead of measuring"
-    )
+    measure.add_argument("--bundle", type=Path, help="write a folder to run on a device instead")
     measure.add_argument(
         "--import", type=Path, dest="results", help="the RESULTS.json that came back from a bundle"
     )
@@ -126,9 +124,7 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--threads", type=count, default=1, help="threads per model (default 1)")
-    parser.add_argument(
-        "--cores", type=_cores, default=(), help="processor cores to pin to, such as 2,3"
-    )
+    parser.add_argument("--cores", type=_cores, default=(), help="cores to pin to, such as 2,3")
     parser.add_argument("--priority", choices=["normal", "high"], default="normal")
     parser.add_argument("--python", default="", help="Python interpreter that has the runtime")
 
@@ -143,10 +139,10 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=list(SAMPLES),
         default=50,
-        help="also measure this percentile (default 50)",
+        help="percentile (default 50)",
     )
     parser.add_argument(
-        "--minutes", type=float, default=0.0, help="minutes of sustained load, to see throttling"
+        "--minutes", type=float, default=0.0, help="sustained load, to see throttling"
     )
 
 
