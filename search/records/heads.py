@@ -37,7 +37,7 @@ class HeadScores:
 
     @classmethod
     def of(cls, teacher: "Teacher", calibration: "Calibration", by: HeadsBy) -> "HeadScores":
-        """What a calibration knows of a teacher's heads by one criterion."""
+        """Return a calibration's scores of the heads by one criterion."""
         ending = "" if by == "activation" else f".{by}"
         sites = {
             f"{stack}.{unit}": values.tolist()
@@ -48,7 +48,7 @@ class HeadScores:
         return cls(by, teacher.architecture.num_key_value_heads, sites)
 
     def record(self) -> dict[str, Any]:
-        """The scores as JSON values, to five digits: a study stores them with every trial."""
+        """Return the scores as JSON values, rounded to five digits."""
         short = {
             site: [[float(f"{value:.5g}") for value in row] for row in rows]
             for site, rows in self.sites.items()
@@ -57,7 +57,7 @@ class HeadScores:
 
     @cached_property
     def table(self) -> "pd.DataFrame":
-        """One row a head: ``site``, ``layer``, ``head``, ``kv_group``, ``importance``."""
+        """One row per head: ``site``, ``layer``, ``head``, ``kv_group``, ``importance``."""
         import pandas as pd
 
         rows = [
@@ -69,5 +69,5 @@ class HeadScores:
         return pd.DataFrame(rows, columns=["site", "layer", "head", "kv_group", "importance"])
 
     def group(self, site: str, head: int, heads: int) -> int:
-        """The key-value head that a head reads; in cross-attention every head has its own."""
+        """Return the key-value head of a query head; in cross-attention each has its own."""
         return head if site.endswith("cross_heads") else head * self.kv_heads // heads
