@@ -50,8 +50,8 @@ class Actor:
         """Load the task; return the error if that fails."""
         if not self._file.is_file():
             return BadInput(
-                f"{self._file} is not visible on node {gethostname()}: expected a run folder that all "
-                "nodes of the cluster share; give Search(folder=...) on a network file system"
+                f"{self._file} is not visible on node {gethostname()}: expected a run folder that "
+                "all nodes of the cluster share; give Search(folder=...) on a network file system"
             )
         try:
             task = Task.load(self._file)

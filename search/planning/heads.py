@@ -18,28 +18,28 @@ from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
 
 Data = Examples | Questions | Iterable[str] | Iterable[Mapping[str, Tensor]]
-"""Texts or images, or what the teacher's forward takes, batch by batch."""
+"""Texts or images, or batches of inputs of the teacher's forward."""
 
 
 def head_table(
     teacher: Teacher, data: Data, by: HeadsBy = "ablation", tokens: int | None = None
 ) -> pd.DataFrame:
-    """The importance of every attention head, one row a head.
+    """Return the importance of every attention head, one row per head.
 
     Args:
         teacher: The teacher.
-        data: Texts, or batches of what the teacher's forward takes, each a mapping of tensors.
+        data: Texts, or batches of the teacher's inputs, each a mapping of tensors.
         by: ``activation``, ``gradient``, ``ablation`` or ``wanda``; see `head_importance`.
         tokens: Real tokens of the texts to read, at most, if not `HEAD_TOKENS`.
             Batches are read whole.
 
     Returns:
-        ``site``, ``layer``, ``head``, ``kv_group`` and ``importance``. Within a group only some
+        Columns ``site``, ``layer``, ``head``, ``kv_group`` and ``importance``. Within a group some
         query heads can be dropped, or the group as a whole.
 
     Raises:
-        BadInput: There is no such criterion, or nothing to read.
-        Unsupported: Texts alone are no input of the teacher's.
+        BadInput: The criterion is unknown, or there is no data.
+        Unsupported: The teacher cannot run on texts alone.
     """
     return measure_heads(teacher, data, by, tokens).table
 
@@ -56,11 +56,11 @@ def measure_heads(
 
     Args:
         teacher: The teacher.
-        data: What it reads.
+        data: The data.
         by: The criterion.
-        tokens: Real tokens of the texts to read, at most.
-        announce: Told how far the measurement is.
-        tell: Told one line about time and memory if the measurement is a costly one.
+        tokens: Maximum number of real tokens to read from texts.
+        announce: Called with the progress.
+        tell: Called with an estimate of time and memory if the measurement is costly.
     """
     if by not in HEAD_TOKENS:
         raise BadInput(f"by={by!r}: expected one of {', '.join(HEAD_TOKENS)}")
@@ -71,10 +71,10 @@ def measure_heads(
 
 
 def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Questions:
-    """What a study's students learn from, tokenised.
+    """Return the tokenised training data of a study.
 
     Raises:
-        BadInput: None of the objectives has data.
+        BadInput: No objective has data.
     """
     for objective in objectives:
         if isinstance(objective, Retention):
@@ -94,7 +94,7 @@ def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str,
 
 
 def _questions(teacher: Teacher, data: Examples, tokens: int) -> Questions:
-    """Examples in an order of no meaning, as the teacher is asked about them in a study."""
+    """Tokenise shuffled examples as a study does."""
     try:
         lesson = lesson_of(teacher)
     except Unsupported as error:

@@ -205,8 +205,8 @@ def _bring(store: Store, ids: Mapping[str, str], stored: Path) -> None:
 def _unpack(file: Path, stored: Path, source: str) -> None:
     if f"-{_digest(file)}.zip" not in file.name:
         raise BadInput(
-            f"{source}: checksum mismatch, not what was sent as {file.name}; remove it, then run the "
-            "study again where its run folder is to upload it again"
+            f"{source}: checksum mismatch, not what was sent as {file.name}; remove it, then run "
+            "the study again where its run folder is to upload it again"
         )
     with replacing(stored) as scratch, ZipFile(file) as archive:
         archive.extractall(scratch)
