@@ -1,4 +1,4 @@
-"""What a study records of itself: what it is recognised by, and what a report needs to know."""
+"""The record of a study: its identity, and what reports need."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -30,9 +30,8 @@ class Declared(Protocol):
 
 
 def identity(search: Declared, goals: Goals) -> dict[str, Any]:
-    """What a study is made with: it is not gone on with by anything else."""
+    """Return the identity of a study; it can be resumed only with the same."""
     data = [one.data.fingerprint for one in search.objectives if isinstance(one, Retention)]
-    # only where it is on: studies from before there was a choice go on
     return {
         "teacher": search.teacher.fingerprint,
         "data": data,
@@ -43,7 +42,7 @@ def identity(search: Declared, goals: Goals) -> dict[str, Any]:
 
 
 def about(search: Declared, goals: Goals, heads: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What is known of the study beside its trials, as JSON values."""
+    """Return the record of the study apart from its trials, as JSON values."""
     own = search.teacher
     latencies = [one for one in search.objectives if isinstance(one, Latency)]
     return {
@@ -75,7 +74,7 @@ def about(search: Declared, goals: Goals, heads: Sequence[Mapping[str, Any]]) ->
 
 
 def _folder(search: Declared) -> str:
-    """Return the run folder, relative to the database if it is beside it: both can be moved."""
+    """Return the run folder, relative to the database if possible, so that both can be moved."""
     folder, database = Path(search.folder).resolve(), database_path(search.storage)
     if database is not None and folder.is_relative_to(beside := database.parent.resolve()):
         return str(folder.relative_to(beside))

@@ -1,4 +1,4 @@
-"""What earlier studies have measured of the same teacher is not measured again."""
+"""Import the trials of earlier studies of the same teacher."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,26 +24,24 @@ def take_over(
     identity: Mapping[str, Any],
     folder: Path,
 ) -> int:
-    """Take over the trials of an earlier run that are of members of this space.
+    """Import the trials of an earlier run whose architectures are members of this space.
 
-    Done again, it takes over what was added there since. Weights of those that are on the front
-    come along.
+    Repeated calls import what was added since. Weights of trials on the front are copied.
 
     Args:
-        run: The run: its folder, its ``study.db``, or a storage URL.
+        run: The earlier run: its folder, its ``study.db``, or a storage URL.
         study: The study to add to.
-        space: Its space, resolved.
+        space: Its resolved space.
         goals: Its goals.
-        identity: What this one is made with; the earlier one is made with the same, but for its
-            space and its limits.
-        folder: This one's run folder.
+        identity: Its identity; that of the earlier study may differ in space and limits only.
+        folder: Its run folder.
 
     Returns:
-        How many were taken over.
+        The number of imported trials.
 
     Raises:
         BadInput: There is no such run, or it has no finished trial.
-        Mismatch: It was made with something else.
+        Mismatch: The identities differ, or latency was measured on another processor.
     """
     front = Front.read(run)
     made_with = read_study(located(run).storage, front.name).user_attrs["identity"]
@@ -80,5 +78,5 @@ def _check_is_here(front: Front) -> None:
 
 
 def _without_limits(declared: Sequence[str] | None) -> list[str]:
-    """Objectives as they are declared, their limits left out."""
+    """Return declared objectives without their limits."""
     return [re.sub(r"\b(limit\w*)=[^,)]*", r"\1", text) for text in declared or ()]

@@ -1,56 +1,57 @@
-"""What a person at a terminal sees of a study: how far it is, and where its time went."""
+"""Terminal output: progress bar, messages, tables, time by phase."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column, Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from protege.search.records.plain import printable
 from protege.spaces.redaction import without_secrets
 
+if TYPE_CHECKING:  # `protege --help` starts without rich
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
 USEFUL = ("latency", "calibrate", "heal", "teacher answers", "distil", "evaluate")
-"""Phases that measure, heal, train or evaluate; all others are overhead."""
+"""Phases that measure, heal, train or evaluate; all others count as overhead."""
 
 
 @dataclass
 class Bar:
-    """One line: trials done, the front's size, its hypervolume, time, and what is going on."""
+    """A progress bar: trials done, front size, hypervolume, time, current phase."""
 
-    progress: Progress
-    task: TaskID
+    progress: "Progress"
+    task: "TaskID"
 
     def doing(self, what: str) -> None:
-        """Show what the trial is at."""
+        """Show the current phase."""
         self.progress.update(self.task, doing=printable(what))
 
     def tell(self, line: str) -> None:
-        """Print a line above the bar; as plain text where the output is not a terminal."""
+        """Print a line above the bar, or plainly if the output is not a terminal."""
         self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def done(self, trials: int, front: int, hypervolume: float) -> None:
-        """Show where the study stands."""
+        """Show the number of finished trials, the size of the front and its hypervolume."""
         self.progress.update(
             self.task, completed=trials, front=f"front {front}", volume=f"HV {hypervolume:.3f}"
         )
 
 
 @contextmanager
-def bar(name: str, trials: int, console: Console | None = None) -> Iterator[Bar]:
-    """A bar over the trials of a study; nothing at all where the output is not a terminal."""
+def bar(name: str, trials: int, console: "Console | None" = None) -> Iterator[Bar]:
+    """Show a progress bar over the trials; nothing if the output is not a terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     console = console or Console(stderr=True)
     columns = (
         TextColumn("{task.description}", style="bold", markup=False),
@@ -70,8 +71,15 @@ def bar(name: str, trials: int, console: Console | None = None) -> Iterator[Bar]
 
 
 @contextmanager
-def watching(what: str, console: Console | None = None) -> Iterator[Callable[[str], None]]:
-    """A line that says what is going on, gone when it ends; none where nobody watches."""
+def watching(what: str, console: "Console | None" = None) -> Iterator[Callable[[str], None]]:
+    """Show a transient status line; nothing if the output is not a terminal.
+
+    Yields:
+        A function that replaces the text of the line.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     console = console or Console(stderr=True)
     doing_now = TextColumn("{task.description}", markup=False)
     columns = (SpinnerColumn(), doing_now, TimeElapsedColumn())
@@ -82,31 +90,35 @@ def watching(what: str, console: Console | None = None) -> Iterator[Callable[[st
 
 
 def say(text: str) -> None:
-    """Print what a command has found; escape codes in it are written out."""
-    print(printable(text, keep="\n"))  # noqa: T201 - the one place that talks to a person
+    """Print the result of a command, with control characters escaped."""
+    print(printable(text, keep="\n"))  # noqa: T201 - the one place that prints results
 
 
 def complain(text: str) -> None:
-    """Print an error or a warning to stderr; secrets in it are hidden, escape codes written out."""
-    told = printable(without_secrets(text), keep="\n")
+    """Print a message to stderr, with secrets hidden and control characters escaped."""
+    shown = printable(without_secrets(text), keep="\n")
     with suppress(OSError):  # a terminal that is gone
-        print(told, file=sys.stderr)  # noqa: T201 - beside `say`, the one place that does
+        print(shown, file=sys.stderr)  # noqa: T201 - beside `say`, the one place that prints
 
 
 def say_table(rows: Sequence[Mapping[str, object]]) -> None:
-    """Print rows under the names of their columns; one that no row has anything for is left out."""
+    """Print rows as a table, without the columns that are None in every row."""
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
     named = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
     table = Table(*(Column(Text(printable(name))) for name in named), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(_told(row.get(name)) for name in named))
-    # as wide as it needs to be where nobody's window bounds it
+        table.add_row(*(Text(_text(row.get(name))) for name in named))
+    # output that is not a terminal has no width to fit into
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def _told(value: object) -> Text:
+def _text(value: object) -> str:
     if isinstance(value, float):
-        return Text(f"{value:.4g}")
-    return Text("" if value is None else printable(value))
+        return f"{value:.4g}"
+    return "" if value is None else printable(value)
 
 
 @dataclass(frozen=True)
@@ -121,12 +133,12 @@ class Accounting:
 
     @property
     def total(self) -> float:
-        """Seconds in all."""
+        """Total seconds."""
         return sum(self.seconds.values())
 
     @property
     def overhead(self) -> float:
-        """Share of the time that neither measured nor trained nor evaluated."""
+        """Share of the time outside `USEFUL` phases."""
         useful = sum(self.seconds.get(phase, 0.0) for phase in USEFUL)
         return 1 - useful / self.total if self.total else 0.0
 

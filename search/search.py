@@ -1,4 +1,4 @@
-"""The search: teacher, space and objectives in, a front out."""
+"""`Search`, the declaration of a study, and how it is run."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -33,11 +33,11 @@ from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
 from protege.search.planning.calibrating import calibrated
 from protege.search.planning.foretelling import foretell_training, left_out
-from protege.search.planning.heads import HeadScores
 from protege.search.planning.needs import Needs, cuts_heads
 from protege.search.progress import Bar, bar, complain, watching
 from protege.search.records.failure import ends_study, warn
 from protege.search.records.goals import Goals
+from protege.search.records.heads import HeadScores
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.racing import Race
 from protege.search.running.stopping import Stopping, leaving
@@ -66,26 +66,26 @@ class Search:
     """A study of one teacher's students.
 
     Attributes:
-        name: Names the study and, by default, its folder ``runs/<name>``, where characters that
-            have no place in a folder's name are percent-encoded.
+        name: Name of the study and, by default, of its folder ``runs/<name>``, in which unsafe
+            characters are percent-encoded.
         teacher: The teacher.
-        space: The students that may be tried.
-        objectives: What they are judged by.
-        storage: An Optuna storage URL, or the path of a SQLite file; ``study.db`` in the run folder
-            if not given. Several studies may share one.
-        folder: The run folder, where everything but the database goes; ``runs/<name>`` beside the
-            database, or in the working directory where that is on a server, if not given. It must
-            be new or empty, and belongs to this study alone from then on.
-        seed: Fixes the proposals, the order of the data and all initialisation.
+        space: The search space.
+        objectives: One or more objectives with distinct names.
+        storage: An Optuna storage URL, or the path of a SQLite file, which several studies may
+            share; by default ``study.db`` in the run folder.
+        folder: The run folder, for everything except the database; by default ``runs/<name>``
+            beside the database, or in the working directory if the database is on a server. It
+            must be new or empty, and then belongs to this study alone.
+        seed: Seed of proposals, data order and initialisation.
         sampler: An Optuna sampler in place of the default one.
-        race: When a candidate is stopped on its way; none trains every one to the end.
-        earlier: Runs of the same teacher, data and objectives over other spaces, or with other
-            limits: what they have measured of members of this space is taken over, as trials of
-            this study.
-        artifacts: A store such as ``s3://bucket/prefix`` that the weights of the front are sent to
-            as well; in the run folder alone if not given.
-        private: Whether the files of the run are for their owner alone: modes 0600 and 0700. False
-            leaves the modes to the umask; choose it if other users are to read the run.
+        race: The rule that stops candidates at rungs, or None to train all of them to the end.
+        earlier: Runs with the same teacher, data and objectives, but other spaces or limits. Their
+            measurements of members of this space are imported as trials.
+        artifacts: A store such as ``s3://bucket/prefix`` that the weights of the front are uploaded
+            to, in addition to the run folder.
+        private: Whether files of the run are readable by their owner only (modes 0600 and 0700).
+            False leaves the modes to the umask.
+        stopwatch: Counts seconds by phase.
     """
 
     name: str
@@ -103,12 +103,12 @@ class Search:
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
     _heads: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
     _database: Path | None = field(default=None, init=False, repr=False)
-    """The file with the study, or None for a server."""
+    """The database file, or None for a server."""
     _run: str = field(default="", init=False, repr=False)
-    """The id that binds the study and its folder, once the study is open."""
+    """The id that study and run folder share, once the study is open."""
     _told: list[str] = field(default_factory=list, init=False, repr=False)
     _parts: int = field(default=1, init=False, repr=False)
-    """Parts that a batch is read in, at least: more where memory is short."""
+    """Minimum number of parts per batch, raised if memory is short."""
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable():
@@ -138,26 +138,26 @@ class Search:
         patience: int | None = None,
         engine: Engine | None = None,
     ) -> Front:
-        """Go on until the study has that many trials, and return its front.
+        """Run or resume the study until it has that many trials, and return its front.
 
-        Run again, it takes up where it was: a trial that was cut short is repeated under its
-        number, finished ones are not. Ctrl-C ends it when the trial under way is finished, SIGTERM
-        and SIGHUP some seconds later at the latest (`stopping.leaving`). Ctrl-C twice, or any other
-        end, loses at most the training of one.
+        An interrupted trial is repeated under its number; finished ones are not. Ctrl-C ends the
+        run after the running trials, SIGTERM and SIGHUP do so within a few seconds
+        (`stopping.leaving`). A second Ctrl-C or a crash loses at most the training since the last
+        checkpoint.
 
         Args:
-            trials: Trials in all, those of earlier runs included; fewer where the space has fewer.
-            minutes: No trial begins when the run has taken so long.
-            patience: End it when so many trials in a row gained no hypervolume.
-            engine: Who does the work; this process, one trial after another, if not given.
+            trials: Total number of trials, including those of earlier runs.
+            minutes: Minutes after which no trial begins.
+            patience: End after so many consecutive trials without a gain in hypervolume.
+            engine: Runs the jobs; by default one after another in this process.
 
         Raises:
-            BadInput: A limit cannot be met by any student, another process runs this study, or
-                the store of its artifacts cannot be used.
+            BadInput: No student can meet a limit, another process runs this study, or the
+                artifact store cannot be used.
             Mismatch: The study was made with another teacher, data, seed, space or objectives.
         """
         stopping = Stopping(trials, minutes, patience)
-        self.stopwatch.seconds.clear()  # of an earlier run: the study has them already
+        self.stopwatch.seconds.clear()  # the study has stored those of earlier runs
         with (
             explained(self.storage),
             self._holding() as claim,
@@ -177,7 +177,7 @@ class Search:
                     ledger.claim = partial(self._check_is_ours, claim)
                 coordinator = self._coordinator(ledger, engine or SerialEngine())
                 coordinator.show(progress)
-                # inside: what ends the engine is not interrupted again, nor is its start waited for
+                # innermost: neither start nor end of the engine handles signals
                 with self._started(coordinator.engine), leaving() as leave:
                     for trial in coordinator.go_on(stopping, leave):
                         warn(trial)
@@ -186,7 +186,7 @@ class Search:
                 self._describe(ledger, coordinator.ended)
             self.stopwatch.announce = self.stopwatch.tell = _ignore
         if not coordinator.done:
-            leave.check()  # there is nothing to return
+            leave.check()  # no front to return
         front = Front.read(self.storage, self.name)
         front.save()
         return front
@@ -195,19 +195,19 @@ class Search:
         return owner_only(self._folder, private=self.private)
 
     def confirm(self, folder: str | Path) -> dict[str, float]:
-        """Measure an exported student again, from its files; see `confirming.confirmed`."""
+        """Measure an exported student from its files; see `confirming.confirmed`."""
         own = self.candidate(self.teacher.architecture)
         return confirmed(self.objectives, own, Path(folder).expanduser())
 
     def fidelity(self, sample: int = 16, times: float = 8) -> Fidelity:
-        """Whether the study's distillation ranks students as one so many times as long does.
+        """Measure whether the study's distillation ranks students as a longer one does.
 
         Args:
-            sample: Students to teach for longer, spread over the front and behind it.
-            times: How many times as long.
+            sample: Number of students to train for longer, half of them from the front.
+            times: Length of the longer distillation, relative to the study's.
 
         Raises:
-            BadInput: The study has no trained students yet, or no objective trains any.
+            BadInput: The study has too few trained students, or no objective trains any.
         """
         retention = self.retention
         if retention is None:
@@ -222,13 +222,13 @@ class Search:
 
     @cached_property
     def cache(self) -> Cache:
-        """What outlives a trial and a run: teacher answers, calibration, latencies."""
-        with self._owned():  # the calibration can be asked for before any run
+        """The cache of teacher outputs, calibration and latencies, shared by trials and runs."""
+        with self._owned():  # it may be created before any run
             return Cache(self._folder / "cache")
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """What is known of the teacher's units, from the data students learn from."""
+        """The calibration of the teacher on the training data, or None without data."""
         retention = self.retention
         if retention is None:
             return None
@@ -244,11 +244,11 @@ class Search:
             return found
 
     def _check_teacher(self) -> None:
-        """Refuse objectives that no student of this teacher could be measured by.
+        """Check that the objectives can be measured on students of this teacher.
 
         Raises:
-            BadInput: A workload is longer than what the teacher reads, or asks for new tokens of a
-                model that generates none.
+            BadInput: A workload has more tokens than the teacher has positions, or new tokens for
+                a model that generates none.
             Unsupported: The quality of the teacher's students cannot be judged.
         """
         if self.retention is not None:
@@ -259,10 +259,10 @@ class Search:
                 check_fits(own, objective.workload)
 
     def _check_needs_no_data(self) -> None:
-        """Refuse policies that look at data where there is none.
+        """Check that no policy needs data, if no objective has any.
 
         Raises:
-            BadInput: Names them.
+            BadInput: A policy needs data.
         """
         asking = {
             f"{kind.replace('_', ' ')} {policy.name!r}"
@@ -273,14 +273,14 @@ class Search:
         asking |= {f"healing {m.healing!r}" for m in self.space if m.healing != "none"}
         if asking:
             raise BadInput(
-                f"{', '.join(sorted(asking))} looks at data and no objective has any: add "
+                f"{', '.join(sorted(asking))} needs data and no objective has any: add "
                 "Retention(texts), or declare layer_policy=Ends(), width_policy=First() and "
                 'healing="none"'
             )
 
     @property
     def retention(self) -> Retention | None:
-        """The objective that trains students, if there is one."""
+        """The objective that trains students, or None."""
         return next((o for o in self.objectives if isinstance(o, Retention)), None)
 
     @property
@@ -292,10 +292,10 @@ class Search:
         return RunFolder(self._folder, self.name, self._database)
 
     def claimed_folder(self) -> Path:
-        """Return the run folder; it is made and marked if it is not there.
+        """Return the run folder, created and marked if needed.
 
         Raises:
-            BadInput: It is another study's, or has something in it that protege did not make.
+            BadInput: It is another study's, or has files that protege did not make.
         """
         with explained(self.storage):
             self._run_folder.check()
@@ -305,7 +305,11 @@ class Search:
 
     @contextmanager
     def _holding(self) -> Iterator[Callable[[], None]]:
-        """Hold the study and its folder; yield what makes sure that the study is still held."""
+        """Lock the study and its folder in the block.
+
+        Yields:
+            A function that raises if the study's lock was lost.
+        """
         self._run_folder.check()
         with (
             self._owned(),
@@ -315,22 +319,22 @@ class Search:
             yield claim
 
     def _check_is_ours(self, claim: Callable[[], None]) -> None:
-        """Make sure that no other process has the study, and that its folder is still there."""
+        """Check that this process still has the study's lock and run folder."""
         claim()
         self._run_folder.require(self._run)
 
     @contextmanager
     def _started(self, engine: Engine) -> Iterator[None]:
-        """The engine, ready for this study's jobs."""
+        """Start the engine for this study's jobs, and close it after the block."""
         if not isinstance(engine, SerialEngine) and any(one.looks_at_data for one in self.space):
-            _ = self.calibration  # once, before anybody waits for it
-        own = copy(self)  # which leaves this process without what only the study needs
+            _ = self.calibration  # once, before workers need it
+        own = copy(self)  # sent to workers, without what only the study needs
         own.sampler, own.earlier, own.stopwatch = None, (), Stopwatch()
-        own.storage = own.artifacts = ""  # a password is not written to a file
+        own.storage = own.artifacts = ""  # may hold passwords, which must not be written to a file
         task = Task(
             own.candidate, self.objectives, self.space, self._folder, self._races, self.private
         )
-        remove_task(self._folder)  # of a process that was killed
+        remove_task(self._folder)  # left by a killed process
         try:
             with self.stopwatch.phase("engine"):
                 engine.start(task, self.stopwatch.announce)
@@ -339,11 +343,11 @@ class Search:
             with self.stopwatch.phase("engine"):
                 engine.close()
         if cuts_heads(self.space, self.teacher):
-            _ = self.calibration  # for the report; by now it is in the cache
+            _ = self.calibration  # for the report, from the cache
 
     @property
     def _races(self) -> bool:
-        """Whether candidates halt at rungs: somebody stops them, and there is something to save."""
+        """Whether candidates halt at rungs."""
         return self.race is not None and any(isinstance(one, Trained) for one in self.objectives)
 
     def _coordinator(self, ledger: Ledger, engine: Engine) -> Coordinator:
@@ -359,17 +363,17 @@ class Search:
         )
 
     def resolve(self) -> None:
-        """Settle the policies that only a look at the data tells, if any are left open."""
+        """Resolve policies that depend on data, if any."""
         if not self.space.is_resolved:
             self.space = self.space.resolved(self.calibration)
 
     def _anew(self, key: str) -> Candidate:
-        """The member of that key as a candidate with a stopwatch of its own."""
+        """Return the member with a key as a candidate with its own stopwatch."""
         return replace(self.candidate(self.space.by_key[key]), stopwatch=Stopwatch())
 
     def candidate(self, architecture: Architecture) -> Candidate:
-        """An architecture as this search would try it."""
-        self.claimed_folder()  # for what is measured of it is cached there
+        """Return the candidate of an architecture."""
+        self.claimed_folder()  # its measurements are cached there
         return self._candidate(architecture)
 
     def _candidate(self, architecture: Architecture) -> Candidate:
@@ -384,15 +388,15 @@ class Search:
         )
 
     def _open(self) -> Ledger:
-        """The study, known for this one before anything is measured, and caught up with."""
+        """Open the study, check its identity, import earlier runs, and resume its record."""
         goals = Goals.of(self.objectives)
         self.claimed_folder()
         study = open_study(self.storage, self.name, goals)
         self._run = claimed_run(study, shown_storage(self.storage))
         if self._run_folder.bind(self._run) and trials_of(study) and not self.artifacts:
             complain(
-                f"protege: {self._folder}: the run folder of study {self.name!r} was gone, and the "
-                "weights of its students with it; the study goes on without them"
+                f"protege: {self._folder}: the run folder of study {self.name!r} was missing, and "
+                "the weights of its students with it; the study continues without them"
             )
         made_with = identity(self, goals)
         identify(study, made_with)
@@ -415,31 +419,31 @@ class Search:
         return ledger
 
     def _describe(self, ledger: Ledger, ended: str = "") -> None:
-        """Record what a report needs to know of the study, and why it ended if it did."""
+        """Store the record of the study, with the reason if it ended."""
         more = {"ended": ended, "told": self._told, "parts": self._parts}
         ledger.describe(about(self, ledger.goals, self._heads) | more)
 
     def _tell(self, progress: Bar, line: str) -> None:
-        """Print a line for people and record it."""
+        """Print a line and record it."""
         progress.tell(line)
         self._note(line)
 
     def _note(self, *lines: str) -> None:
-        """Record lines with the study, each once."""
+        """Add new lines to the record of the study."""
         self._told += [line for line in dict.fromkeys(lines) if line not in self._told]
 
     def _check_limits(self) -> None:
-        """Refuse a limit that the smallest students do not meet.
+        """Check that the smallest students meet the limits.
 
         Raises:
-            BadInput: Names the smallest value that was reached.
+            BadInput: They do not; the message has their smallest value.
         """
         for objective in self.objectives:
             if objective.limit is None or objective.cost is Cost.MINUTES:
                 continue
             smallest = [pair for a in self.space.smallest for pair in self._value(objective, a)]
             if not smallest:
-                continue  # the trials tell why
+                continue  # the trials will report the error
             value, architecture = min(smallest, key=lambda pair: pair[0])
             if exceeds(objective, value):
                 raise BadInput(
@@ -450,8 +454,8 @@ class Search:
     def _value(
         self, objective: Objective, architecture: Architecture
     ) -> list[tuple[float, Architecture]]:
-        """Return what a student reaches, before any trial; nothing if it cannot be measured."""
-        # what is counted is not cached: if it is over the limit nothing has been written
+        """Measure a student before any trial; return an empty list if that fails."""
+        # counts need no cache, so a violated limit leaves no files
         make = self.candidate if objective.cost is Cost.SECONDS else self._candidate
         try:
             return [(objective.measure(make(architecture)).value, architecture)]
@@ -462,4 +466,4 @@ class Search:
 
 
 def _ignore(_: str) -> None:
-    """Nobody watches."""
+    """Ignore a progress message."""

@@ -192,7 +192,7 @@ def test_nothing_is_exported_over_what_is_there(
 
 
 BAD_HEADS: dict[str, tuple[list[str], str]] = {
-    "no texts": (["{folder}/teacher"], "a teacher alone says nothing of its heads; give --texts"),
+    "no texts": (["{folder}/teacher"], "no data to measure its heads on; give --texts"),
     "no file of texts": (["{folder}/teacher", "--texts", "{folder}/no.txt"], "cannot be read"),
     "no teacher there": (
         ["{folder}/nobody", "--texts", "{folder}/corpus.txt"],

@@ -93,7 +93,12 @@ HOMES = {
     "ray": {"search/engines/"},
     "datasets": {"objectives/data/"},
     "pyarrow": {"objectives/data/"},
-    "pandas": {"search/analysis/", "search/planning/heads.py", "search/report/"},
+    "pandas": {
+        "search/analysis/",
+        "search/planning/heads.py",
+        "search/records/heads.py",
+        "search/report/",
+    },
 }
 """The only places of the library that may import each of the large dependencies."""
 

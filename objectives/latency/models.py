@@ -4,18 +4,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from transformers import PreTrainedModel
 
 from protege.objectives.latency.workload import Workload
 from protege.spaces.checkpoints.positions import positions_in
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
+
+if TYPE_CHECKING:  # jobs and their results are read without torch
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ class Checkpoint:
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise BadInput(f"{path} has no config.json that names its model class") from error
 
-    def build(self) -> PreTrainedModel:
+    def build(self) -> "PreTrainedModel":
         """Load the model in float32 and evaluation mode."""
+        import torch
+
         kind = class_named(self.model_class)
         model: PreTrainedModel = kind.from_pretrained(
             self.folder, dtype=torch.float32, local_files_only=True
@@ -75,6 +77,8 @@ def class_named(model_class: str) -> Any:
     Raises:
         BadInput: transformers exports no such class.
     """
+    import transformers
+
     try:
         return getattr(transformers, model_class)
     except AttributeError as error:
@@ -118,7 +122,7 @@ def model_from(fields: Mapping[str, str]) -> Model:
     return Checkpoint(**fields) if "folder" in fields else Blueprint(**fields)
 
 
-def built(model: Model) -> PreTrainedModel:
+def built(model: Model) -> "PreTrainedModel":
     """Build the module in float32.
 
     A blueprint's weights are written with random numbers: untouched pages all map to one zero page,

@@ -1,4 +1,4 @@
-"""How well a short distillation ranks what a long one ranks, and which students tell."""
+"""Agreement of rankings after a short and a long distillation, and the sampling of students."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from protege.spaces.errors import BadInput
 Values = npt.NDArray[np.float64]
 
 FEWEST = 3
-"""Students without which an order says nothing."""
+"""Minimum number of students for a ranking."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Agreement:
     """How a short run agrees with a long one, with intervals over students.
 
     Attributes:
-        students: How many both runs trained.
-        k: How many count as the best.
-        kendall: Kendall's tau-b, from -1 to 1; not a number if a run tells no two apart.
-        kendall_interval: Its lower and its upper end.
+        students: Number of students that both runs trained.
+        k: Number of students that count as the best.
+        kendall: Kendall's tau-b in [-1, 1]; NaN if all students tie in a run.
+        kendall_interval: Its confidence interval.
         overlap: Share of the long run's k best that are among the short run's k best.
-        overlap_interval: Its lower and its upper end.
+        overlap_interval: Its confidence interval.
     """
 
     students: int
@@ -39,41 +39,41 @@ class Agreement:
 
 
 def kendall(short: Sequence[float] | Values, long: Sequence[float] | Values) -> float:
-    """Kendall's tau-b: agreeing pairs less disagreeing ones, over the pairs that are not tied.
+    """Return Kendall's tau-b of two rankings.
 
-    1 where both runs put all students in the same order, -1 in the opposite one (Kendall, The
-    Treatment of Ties in Ranking Problems, Biometrika 1945).
+    It is 1 for the same order and -1 for the opposite order (Kendall, The Treatment of Ties in
+    Ranking Problems, Biometrika 1945).
 
     Args:
         short: Each student's quality after the short run.
-        long: And after the long run, in the same order.
+        long: Their quality after the long run, in the same order.
 
     Returns:
-        From -1 to 1; not a number if either run gives all students the same quality.
+        A value in [-1, 1]; NaN if either run gives all students the same quality.
 
     Raises:
-        BadInput: They are not of the same two students or more, or a quality is not finite.
+        BadInput: The lengths differ, there are fewer than two students, or a quality is not finite.
     """
     return float(kendalltau(*_paired(short, long)).statistic)
 
 
 def top_overlap(short: Sequence[float] | Values, long: Sequence[float] | Values, k: int) -> float:
-    """Share of the long run's k best students that are among the short run's k best.
+    """Return the share of the long run's k best students that are among the short run's k best.
 
-    Students that tie for the last places share them. So a short run that tells nobody apart
-    has the overlap of chance, k out of all.
+    Students that tie for the last places share them: if all tie in the short run, the overlap is
+    that of chance, ``k / n``.
 
     Args:
         short: Each student's quality after the short run; more is better.
-        long: And after the long run, in the same order.
-        k: How many are the best.
+        long: Their quality after the long run, in the same order.
+        k: Number of students that count as the best.
 
     Returns:
-        From 0 to 1.
+        A value in [0, 1].
 
     Raises:
-        BadInput: They are not of the same two students or more, a quality is not finite, or
-            there are no k.
+        BadInput: The lengths differ, there are fewer than two students, a quality is not finite,
+            or `k` is out of range.
     """
     pair = _paired(short, long)
     if not 1 <= k <= len(pair[0]):
@@ -90,22 +90,22 @@ def agreement(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Agreement:
-    """Kendall's tau and top-k overlap with percentile bootstrap intervals over students.
+    """Return Kendall's tau and top-k overlap with percentile bootstrap intervals over students.
 
-    Students are drawn again with replacement (Efron and Tibshirani, 1993); a draw with fewer than
-    three different ones is drawn anew. Of tau, draws that cannot be ranked are left out.
+    Students are resampled with replacement (Efron and Tibshirani, 1993). Resamples with fewer than
+    three distinct students are redrawn; those whose tau is NaN are left out of its interval.
 
     Args:
         short: Each student's quality after the short run; more is better.
-        long: And after the long run, in the same order.
-        k: How many count as the best.
-        level: Of the intervals.
-        resamples: How often students are drawn.
-        seed: Of the draws.
+        long: Their quality after the long run, in the same order.
+        k: Number of students that count as the best.
+        level: Confidence level of the intervals.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
 
     Raises:
-        BadInput: They are not of the same students, of fewer than three, a quality is not
-            finite, there are no k students, the level is no share, or nothing is to be drawn.
+        BadInput: The lengths differ, there are fewer than three students, a quality is not finite,
+            or `k`, `level` or `resamples` is out of range.
     """
     pair, shares = _paired(short, long), ends(level)
     students = len(pair[0])
@@ -122,21 +122,21 @@ def agreement(
 
 
 def sampled(ranks: Sequence[int], positions: Sequence[float], count: int) -> list[int]:
-    """Which trials to distil for longer so that they stand for a study.
+    """Choose a representative sample of trials.
 
-    Half come from the front, spread evenly along it; the others evenly from all behind it,
-    ordered by rank and then along the first goal. Where one side has too few, the other fills up.
+    Half come from the front, evenly along it; the others evenly from the dominated trials, ordered
+    by rank and then by the first goal. If one side has too few, the other fills up.
 
     Args:
         ranks: Each trial's non-dominated rank; 0 is the front.
-        positions: Each trial's first goal.
-        count: How many to take.
+        positions: Each trial's value of the first goal.
+        count: Size of the sample.
 
     Returns:
-        Places in `ranks`, in order; all of them if there are no more than `count`.
+        Indices into `ranks`, in order; all of them if there are at most `count`.
 
     Raises:
-        BadInput: Ranks and positions are not of the same trials, or none is to be taken.
+        BadInput: The lengths differ, or `count` is below 1.
     """
     if len(ranks) != len(positions) or count < 1:
         raise BadInput(
@@ -153,14 +153,14 @@ def sampled(ranks: Sequence[int], positions: Sequence[float], count: int) -> lis
 
 
 def _spread(items: Sequence[int], count: int) -> list[int]:
-    """So many of the items, evenly: first and last among them, or the middle one alone."""
+    """Return `count` items, evenly spaced from first to last; for one the middle item."""
     if count == 1:
         return [items[len(items) // 2]]
     return [items[i * (len(items) - 1) // (count - 1)] for i in range(count)]
 
 
 def _places(values: Values, k: int) -> Values:
-    """Each student's share of one of the k best places."""
+    """Return each student's share of the k best places, ``(n,)``; ties share places."""
     last = np.sort(values)[-k]
     above, level_with = values > last, values == last
     shares: Values = above + level_with * ((k - above.sum()) / level_with.sum())
@@ -168,9 +168,9 @@ def _places(values: Values, k: int) -> Values:
 
 
 def _draws(students: int, resamples: int, seed: int) -> list[npt.NDArray[np.int64]]:
-    """Draws of students with replacement, at least three different ones in each.
+    """Draw resamples of at least `FEWEST` distinct students.
 
-    They are drawn here because `scipy.stats.bootstrap` cannot leave a draw out.
+    `scipy.stats.bootstrap` cannot reject a resample.
     """
     generator = np.random.default_rng(seed)
     draws: list[npt.NDArray[np.int64]] = []
@@ -181,7 +181,7 @@ def _draws(students: int, resamples: int, seed: int) -> list[npt.NDArray[np.int6
 
 
 def _within(figures: Sequence[float], shares: tuple[float, float]) -> tuple[float, float]:
-    """Between which figures the shares of all that are numbers lie."""
+    """Return two quantiles of the figures that are not NaN."""
     known = [figure for figure in figures if not math.isnan(figure)]
     if not known:
         return math.nan, math.nan
@@ -192,7 +192,7 @@ def _within(figures: Sequence[float], shares: tuple[float, float]) -> tuple[floa
 def _paired(
     short: Sequence[float] | Values, long: Sequence[float] | Values
 ) -> tuple[Values, Values]:
-    """Both runs' qualities as arrays."""
+    """Return the qualities of both runs as arrays, after checking them."""
     one, other = np.asarray(short, dtype=float), np.asarray(long, dtype=float)
     alike = one.ndim == 1 and one.shape == other.shape and len(one) > 1
     if not alike or not np.isfinite([one, other]).all():

@@ -1,4 +1,4 @@
-"""Which student to take: the best within budgets, the knee of the front, or why there is none."""
+"""Choose a student: the best within budgets or the knee of the front."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from protege.search.analysis.result import StudyResult
 
 SPEEDUP = Goal("speedup", "", "maximize", None, "")
-"""What a budget in times faster than the teacher is for."""
+"""The goal of a budget on the speedup over the teacher."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ChosenStudent:
     Attributes:
         trial: Its trial.
         front: The front it was picked from.
-        why: What it is the best in; empty if it was named.
+        why: Why it was chosen, such as ``the best retention within 8 ms``; empty if it was named.
     """
 
     trial: Trial
@@ -59,11 +59,11 @@ class ChosenStudent:
 
 @dataclass(frozen=True)
 class Budget:
-    """The most of a cost, or the least of a quality or of a speedup.
+    """An upper bound on a cost, or a lower bound on a quality or on the speedup.
 
     Attributes:
-        goal: What it bounds.
-        stands_for: The goal that the bound is a bound on: of a speedup, the latency.
+        goal: The bounded goal; `SPEEDUP` for a speedup.
+        stands_for: The same, or the latency for a speedup.
         bound: The worst value that a student may have.
         amount: The bound as people read it, such as ``15 ms`` or ``a speedup of 2``.
     """
@@ -74,7 +74,7 @@ class Budget:
     amount: str
 
     def meets(self, trial: Trial) -> bool:
-        """Whether the trial is within the budget."""
+        """Return whether the trial is within the budget."""
         return self.goal.sign * value_of(trial, self.goal) <= self.goal.sign * self.bound
 
     @property
@@ -87,13 +87,13 @@ def pick(front: "StudyResult", given: Mapping[str, float]) -> ChosenStudent:
     """Choose the best student within the budgets; see `Front.pick`.
 
     Raises:
-        BadInput: A budget is for no goal or is no number, or no student is within all of them.
+        BadInput: A budget names no goal or is not finite, or no student is within all budgets.
     """
     budgets = [_budget(front, name, bound) for name, bound in given.items()]
     students = some_students(front)
     if not budgets:
         return knee(front)
-    # what is dominated within noise is taken only where nothing else meets the budgets
+    # students dominated within noise are picked only if no other is within the budgets
     within = _meeting(front.choices, budgets) or front.standing(_meeting(students, budgets))
     if not within:
         raise BadInput(_missed(front, budgets))
@@ -117,7 +117,7 @@ def knee(front: "StudyResult") -> ChosenStudent:
     reached = {goal: [value_of(trial, goal) for trial in front.members] for goal in goals}
 
     def lost(trial: Trial) -> list[float]:
-        """The sum of what is lost to the best of each goal, as shares of its range; then each."""
+        """Return the summed loss in all goals, each relative to its range, then each loss."""
         shares = []
         for goal, values in reached.items():
             best, worst = sorted((min(values), max(values)), key=lambda v: goal.sign * v)
@@ -130,10 +130,10 @@ def knee(front: "StudyResult") -> ChosenStudent:
 
 
 def some_students(front: "StudyResult") -> Sequence[Trial]:
-    """Return the students on the front, the teacher and the baselines left out.
+    """Return the students on the front, without teacher and naive half.
 
     Raises:
-        BadInput: There is none.
+        BadInput: There is no student on the front.
     """
     if front.students:
         return front.students
@@ -145,12 +145,12 @@ def some_students(front: "StudyResult") -> Sequence[Trial]:
 
 
 def value_of(trial: Trial, goal: Goal) -> float:
-    """The trial's value of a goal of the front, or its speedup."""
+    """Return the trial's value of a goal, or its speedup."""
     return trial.speedup if goal is SPEEDUP else trial.measurements[goal.name].value
 
 
 def superlative(goal: Goal) -> str:
-    """What the best of a goal is called, such as ``least latency_ms``."""
+    """Name the best value of a goal, such as ``least latency_ms``."""
     return f"{'least' if goal.direction == 'minimize' else 'best'} {printable(goal.name)}"
 
 
@@ -172,12 +172,12 @@ def _budget(front: "StudyResult", name: str, bound: Any) -> Budget:
 
 
 def unknown(front: "StudyResult", name: str, options: Sequence[str] = ()) -> str:
-    """What to say of a budget for something that the study does not measure.
+    """Return the error message for a budget on an unknown objective.
 
     Args:
         front: The front of the study.
-        name: What the budget was for.
-        options: Names that were possible in its place, beside those of goals.
+        name: The unknown name.
+        options: Other names to suggest, beside those of goals.
     """
     names = [goal.name for goal in bounded(front)]
     near = get_close_matches(name, [*names, *options], n=1, cutoff=0.5)
@@ -186,13 +186,13 @@ def unknown(front: "StudyResult", name: str, options: Sequence[str] = ()) -> str
 
 
 def bounded(front: "StudyResult") -> list[Goal]:
-    """Return what a budget can be for: the goals, and the speedup where it was measured."""
+    """Return the goals that a budget can bound, including the speedup if it was measured."""
     own = list(front.goals.goals)
     return own if _timed(front) is None or SPEEDUP.name in front.goals.names else [*own, SPEEDUP]
 
 
 def _timed(front: "StudyResult") -> Goal | None:
-    """The latency that `Trial.speedup` is of; None if none was compared with the teacher's."""
+    """Return the latency goal that `Trial.speedup` comes from, or None."""
     for trial in front.trials:
         for goal in front.goals.goals:
             found = trial.measurements.get(goal.name)
@@ -207,10 +207,10 @@ def _example(front: "StudyResult", goal: Goal) -> str:
 
 
 def _ranked(goals: Sequence[Goal], budgets: Sequence[Budget]) -> list[Goal]:
-    """The goals in the order in which students within the budgets are compared.
+    """Order the goals by which students within the budgets are compared.
 
-    Goals without a budget come first: qualities before costs, but costs before qualities where
-    every budget is the least of a quality.
+    Goals without a budget come first. Among them qualities come before costs, but costs come first
+    if every budget is on a quality.
     """
     bounded = {budget.stands_for for budget in budgets}
     floors = not any(budget.is_cost for budget in budgets)
@@ -219,7 +219,7 @@ def _ranked(goals: Sequence[Goal], budgets: Sequence[Budget]) -> list[Goal]:
 
 
 def _amount(front: "StudyResult", goal: Goal, value: str) -> str:
-    """A value with its unit, or with the goal's name where the unit is not the goal's alone."""
+    """Return a value with its unit, or with the goal's name if other goals share the unit."""
     if goal is SPEEDUP:
         return f"a speedup of {value}"
     alone = [other.unit for other in front.goals.goals].count(goal.unit) == 1
@@ -227,24 +227,24 @@ def _amount(front: "StudyResult", goal: Goal, value: str) -> str:
 
 
 def _missed(front: "StudyResult", budgets: Sequence[Budget]) -> str:
-    """What each budget costs, where no student is within all of them."""
+    """Return the error message if no student is within the budgets: what each one costs."""
     given = ", ".join(f"{budget.goal.name}={budget.bound:g}" for budget in budgets)
     beyond = [budget for budget in budgets if not _meeting(front.students, [budget])]
     if beyond:
-        told = [_reached(front, budget) for budget in beyond]
+        costs = [_reached(front, budget) for budget in beyond]
     else:
-        told = [_price(front, budget, budgets) for budget in budgets]
-        told = sorted(told, key=lambda price: not price.startswith(("within", "at")))
-    told += [
+        costs = [_price(front, budget, budgets) for budget in budgets]
+        costs = sorted(costs, key=lambda price: not price.startswith(("within", "at")))
+    costs += [
         f"the {front.role(trial)} is within it (trial {trial.number})"
         for trial in _meeting(front.members, budgets)
         if front.role(trial)
     ]
-    return f"{given}: no student on the front is within that; {'; '.join(told)}"
+    return f"{given}: no student on the front is within that; {'; '.join(costs)}"
 
 
 def _price(front: "StudyResult", budget: Budget, budgets: Sequence[Budget]) -> str:
-    """The best of what a budget bounds, among the students within the other budgets."""
+    """Describe the best value of the budget's goal among students within the other budgets."""
     others = [other for other in budgets if other is not budget]
     within = _meeting(front.students, others)
     if not within:
@@ -257,13 +257,13 @@ def _price(front: "StudyResult", budget: Budget, budgets: Sequence[Budget]) -> s
 
 
 def _reached(front: "StudyResult", budget: Budget, among: Sequence[Trial] = ()) -> str:
-    """The best of what a budget bounds, among some students or all of them."""
+    """Describe the best value of the budget's goal among some students, by default all."""
     value, number = _best(budget, among or front.students)
     return f"the {superlative(budget.goal)} is {value} (trial {number})"
 
 
 def _best(budget: Budget, among: Sequence[Trial]) -> tuple[str, int]:
-    """The best value of what a budget bounds, and the number of the trial that has it."""
+    """Return the best value of the budget's goal, and the number of its trial."""
     goal = budget.goal
     best = min(among, key=lambda trial: goal.sign * value_of(trial, goal))
     return significant(value_of(best, goal)), best.number

@@ -1,4 +1,4 @@
-"""Whether the short distillation of a search ranks students as a long one does: measured."""
+"""Fidelity: whether the short distillation of a search ranks students as a longer one does."""
 
 import json
 import re
@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from protege.objectives import Candidate, Retention
 from protege.search.analysis.agreement import FEWEST, Agreement, agreement, sampled
 from protege.search.records.goals import Goals
 from protege.search.records.trial import State, Trial
@@ -16,8 +15,11 @@ from protege.search.storage.explaining import undamaged
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import remove, write_text
 
+if TYPE_CHECKING:  # results are read without torch
+    from protege.objectives import Candidate, Retention
+
 FOLDER = "fidelity"
-"""In a run folder: what students reach when they are taught for longer."""
+"""Folder in a run folder with the results of longer distillations."""
 
 _KEPT = re.compile(r"trial-\d{5,}-x\S+\.json")
 """The names of files that `measured` writes."""
@@ -25,14 +27,14 @@ _KEPT = re.compile(r"trial-\d{5,}-x\S+\.json")
 
 @dataclass(frozen=True)
 class LongRun:
-    """One student, taught as the search does and for several times as long.
+    """One student, distilled as in the search and for several times as long.
 
     Attributes:
         number: Its trial.
-        rungs: What it is worth at each rung of the search, by steps; the last is the search's end.
-        long: What it is worth at the end of the long run.
+        rungs: Its quality at each rung of the search, by training step; the last is the final one.
+        long: Its quality at the end of the long run.
         steps: Steps of the long run.
-        seconds: What the long run took.
+        seconds: Training time of the long run.
     """
 
     number: int
@@ -43,18 +45,18 @@ class LongRun:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "LongRun":
-        """The run that `asdict` gave."""
+        """Read a run from the record that `asdict` made."""
         rungs = {int(step): value for step, value in record["rungs"].items()}
         return cls(**{**record, "rungs": rungs})
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How each rung of a search agrees with a distillation so many times as long.
+    """Agreement of each rung of a search with a longer distillation.
 
     Attributes:
-        times: How many times.
-        runs: The students that tell.
+        times: Length of the longer distillation, relative to the search's.
+        runs: One run per student.
     """
 
     times: float
@@ -62,11 +64,11 @@ class Fidelity:
 
     @classmethod
     def read(cls, folder: Path) -> "Fidelity | None":
-        """What is kept in a run folder, of the longest runs there are enough of; none without."""
+        """Read the longest runs in a run folder of which there are at least `FEWEST`, or None."""
         found: dict[float, list[LongRun]] = {}
         for path in sorted((folder / FOLDER).glob("*.json")):
             if not _KEPT.fullmatch(path.name):
-                continue  # somebody else's
+                continue  # not written by protege
             with undamaged(str(path), "remove it, and run protege fidelity again"):
                 stored = json.loads(path.read_bytes())
                 found.setdefault(stored["times"], []).append(LongRun.of_record(stored["run"]))
@@ -77,9 +79,9 @@ class Fidelity:
 
     @cached_property
     def by_rung(self) -> dict[int, Agreement]:
-        """How each rung that all students were judged at agrees, by its step.
+        """The agreement of each rung that all students share, by training step.
 
-        Best are the top quarter of them, at least three.
+        A quarter of the students, at least `FEWEST`, count as the best.
         """
         steps = set.intersection(*(set(run.rungs) for run in self.runs))
         long, best = [run.long for run in self.runs], max(FEWEST, round(len(self.runs) / 4))
@@ -89,7 +91,7 @@ class Fidelity:
         }
 
     def rows(self) -> list[dict[str, object]]:
-        """The agreement of each rung as a table."""
+        """Return the agreement of each rung as rows of a table."""
         return [
             {
                 "step": step,
@@ -103,10 +105,10 @@ class Fidelity:
 
 
 def chosen(trials: Iterable[Trial], goals: Goals, count: int) -> list[Trial]:
-    """Trials that stand for a study: half from its front, half from behind it.
+    """Choose trained trials to distil for longer, half of them from the front.
 
     Raises:
-        BadInput: There are too few that were trained.
+        BadInput: Fewer than `FEWEST` students were trained.
     """
     trained = [trial for trial in trials if trial.rungs or trial.state is State.COMPLETE]
     trained = [trial for trial in trained if trial.measurements["retention"].samples]
@@ -121,31 +123,30 @@ def chosen(trials: Iterable[Trial], goals: Goals, count: int) -> list[Trial]:
 
 
 def measured(
-    retention: Retention,
-    candidates: Sequence[tuple[int, Callable[[], Candidate]]],
+    retention: "Retention",
+    candidates: "Sequence[tuple[int, Callable[[], Candidate]]]",
     folder: Path,
     times: float,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Fidelity:
-    """Teach each candidate as the search does and for so many times as long.
+    """Distil each candidate as in the search and for several times as long.
 
-    Every student is stored when it is done, and its longer training on the way: run again, it goes
-    on where it was.
+    Results and training checkpoints are stored, so that an interrupted measurement resumes.
 
     Args:
-        retention: The search's own.
-        candidates: By trial number, each made anew when called.
+        retention: The search's retention objective.
+        candidates: Trial numbers, each with a function that makes a new candidate.
         folder: The run folder.
-        times: How many times as long.
-        announce: Told of what is going on.
+        times: Length of the longer distillation, relative to the search's.
+        announce: Called with the current phase.
     """
     runs = []
     for place, (number, make) in enumerate(candidates, 1):
         path = folder / FOLDER / f"trial-{number:05d}-x{times:g}.json"
         under_way = path.with_suffix(".safetensors")
         if not path.exists():
-            told = partial(_told, announce, f"{place}/{len(candidates)}")
-            run = _taught(retention, make, number, times, told, under_way)
+            report = partial(_announced, announce, f"{place}/{len(candidates)}")
+            run = _distilled(retention, make, number, times, report, under_way)
             write_text(path, json.dumps({"times": times, "run": asdict(run)}, indent=1))
         remove(under_way)
         with undamaged(str(path), "remove it, and run protege fidelity again"):
@@ -153,15 +154,15 @@ def measured(
     return Fidelity(times, tuple(runs))
 
 
-def _taught(
-    retention: Retention,
-    make: Callable[[], Candidate],
+def _distilled(
+    retention: "Retention",
+    make: "Callable[[], Candidate]",
     number: int,
     times: float,
     announce: Callable[[str], None],
     checkpoint: Path,
 ) -> LongRun:
-    """One student, short and long."""
+    """Distil one student for the short and the long run."""
     short, long = make(), replace(make(), checkpoint=checkpoint)
     for candidate in (short, long):
         candidate.stopwatch.announce = announce
@@ -174,5 +175,5 @@ def _taught(
     return LongRun(number, rungs, value, steps, long.stopwatch.since(before).get("distil", 0.0))
 
 
-def _told(announce: Callable[[str], None], place: str, what: str) -> None:
+def _announced(announce: Callable[[str], None], place: str, what: str) -> None:
     announce(f"{place} {what}")

@@ -1,4 +1,4 @@
-"""The trials of a finished study, seen from its Pareto front."""
+"""`StudyResult`: the trials of a study with its front, tables and comparisons."""
 
 import json
 import re
@@ -13,8 +13,8 @@ import pandas as pd
 
 from protege.search.analysis.fidelity import Fidelity
 from protege.search.analysis.ties import Noise
-from protege.search.planning.heads import HeadScores
 from protege.search.records.goals import Goals
+from protege.search.records.heads import HeadScores
 from protege.search.records.plain import printable
 from protege.search.records.trial import State, Trial
 from protege.search.records.wording import (
@@ -33,10 +33,10 @@ from protege.spaces import BadInput
 from protege.spaces.space.knobs import SIZES
 
 TEACHER, NAIVE = "teacher", "naive half"
-"""What those are called that students are compared with."""
+"""Names of the two baselines."""
 
 MEASURED = "measured"
-"""In a run folder: what the study's students take elsewhere."""
+"""Folder in a run folder with latencies of the students on other targets."""
 
 _KEPT = re.compile(r"[0-9a-f]{16}\.json")
 """The names of files that `Front.keep` writes."""
@@ -44,17 +44,17 @@ _KEPT = re.compile(r"[0-9a-f]{16}\.json")
 
 @dataclass(frozen=True)
 class StudyResult(ABC):
-    """A study's trials, seen from its Pareto front; `protege.search.Front` is the one that is read.
+    """The trials of a study, its Pareto front and its tables; base of `protege.search.Front`.
 
     Attributes:
         name: The study.
         folder: The run folder with its artifacts.
-        goals: What trials are judged by.
-        trials: Every trial that was told.
-        about: What the study recorded of itself: teacher, seed, seconds by phase.
-        sent: The weights that are in a store, if the study has one.
-        run: The id that binds the study and its run folder.
-        database: The file with the study, or None for a server.
+        goals: The goals of the study.
+        trials: All finished trials.
+        about: The record of the study: teacher, seed, seconds by phase.
+        sent: The uploaded weights, if the study has a store.
+        run: The id that study and run folder share.
+        database: The database file, or None for a server.
     """
 
     name: str
@@ -79,16 +79,16 @@ class StudyResult(ABC):
 
     @property
     def heads(self) -> list[HeadScores]:
-        """The importance of the teacher's heads, of each criterion that they were cut by."""
+        """The importance of the teacher's heads by each criterion that the study used."""
         return [HeadScores(**record) for record in self.about.get("heads", ())]
 
     @cached_property
     def measured(self) -> dict[str, dict[str, float]]:
-        """Milliseconds of its students elsewhere: by place, then by the student's label."""
+        """Latency in ms on other targets: by target, then by the student's label."""
         found = {}
         for path in sorted((self.folder / MEASURED).glob("*.json")):
             if not _KEPT.fullmatch(path.name):
-                continue  # somebody else's
+                continue  # not written by protege
             with undamaged(str(path), "remove the file, or measure there again"):
                 record = json.loads(path.read_bytes())
                 models: Mapping[str, Any] = record["models"]
@@ -98,12 +98,12 @@ class StudyResult(ABC):
 
     @cached_property
     def fidelity(self) -> Fidelity | None:
-        """How its rungs agree with longer distillations, where some were measured."""
+        """Agreement of the rungs with longer distillations, if measured."""
         return Fidelity.read(self.folder)
 
     @cached_property
     def students(self) -> list[Trial]:
-        """The students on the front: its members without the teacher and the naive half."""
+        """The students on the front, without teacher and naive half."""
         return [trial for trial in self.members if not self.role(trial)]
 
     @cached_property
@@ -113,10 +113,9 @@ class StudyResult(ABC):
 
     @cached_property
     def ties(self) -> dict[int, list[int]]:
-        """The trials on the front that each one on it is within noise of in every goal, by number.
+        """For each trial on the front, the others that equal it within noise in every goal.
 
-        Qualities are judged on the same held-out examples, pair by pair, and all else by its
-        standard errors; see `protege.search.analysis.ties`.
+        Keys and values are trial numbers. See `protege.search.analysis.ties` for the test.
         """
         numbers = [trial.number for trial in self.members]
         return {
@@ -126,15 +125,15 @@ class StudyResult(ABC):
 
     @cached_property
     def beaten(self) -> dict[int, list[int]]:
-        """The students that others dominate within noise, and which others: numbers of trials.
+        """The students on the front that others dominate within noise, and which others do.
 
-        One student dominates another within noise if it is better in some goal by more than noise
-        and worse in none by more than noise. Both are on the exact front.
+        Keys and values are trial numbers. One student dominates another within noise if it is
+        better in some goal by more than noise and worse in none by more than noise.
         """
         return self._beaten(self.students)
 
     def standing(self, among: Sequence[Trial]) -> list[Trial]:
-        """Those of some trials on the front that no other of them dominates within noise."""
+        """Return those trials on the front that no other one given dominates within noise."""
         beaten = self._beaten(among)
         return [trial for trial in among if trial.number not in beaten]
 
@@ -146,42 +145,39 @@ class StudyResult(ABC):
 
     @cached_property
     def _noise(self) -> Noise:
-        """What measurement error leaves open between the members."""
+        """Ties and dominance between the members within noise."""
         goals = self.goals.goals
         found = [[trial.measurements[goal.name] for trial in self.members] for goal in goals]
         return Noise.of(found, [goal.sign for goal in goals])
 
     def role(self, trial: Trial) -> str:
-        """Return ``teacher`` or ``naive half`` for these two, and nothing for a student."""
+        """Return ``teacher``, ``naive half``, or an empty string for a student."""
         if trial.key == self.about.get("teacher", {}).get("key"):
             return TEACHER
         return NAIVE if trial.key == self.about.get("naive") else ""
 
     @property
     def table(self) -> pd.DataFrame:
-        """The front, one row a student."""
+        """The front, one row per student."""
         return self._frame(self.members)
 
     @property
     def candidates(self) -> pd.DataFrame:
-        """Every trial, whatever became of it, in order."""
+        """All trials in order, in any state."""
         return self._frame(self.trials)
 
     @property
     def hypervolume(self) -> float:
-        """Share of the teacher's box that the front dominates; see `Goals.hypervolume`.
-
-        Not a number as long as the teacher itself was not measured.
-        """
+        """The hypervolume of the front (see `Goals.hypervolume`); NaN without a teacher trial."""
         if self.teacher is None:
             return float("nan")
         return self.goals.hypervolume(self.trials, self.teacher)
 
     def trial(self, number: int) -> Trial:
-        """The trial of that number.
+        """Return the trial with a number.
 
         Raises:
-            BadInput: There is none.
+            BadInput: No trial has it.
         """
         for trial in self.trials:
             if trial.number == number:
@@ -194,7 +190,7 @@ class StudyResult(ABC):
         return pd.DataFrame([self._line(trial) for trial in self.members]).to_string(index=False)
 
     def _line(self, trial: Trial) -> dict[str, Any]:
-        """The trial for a terminal: one column a goal, the error beside the value."""
+        """Return a trial's row for a terminal, with ``value ± error`` per goal."""
         figures = {printable(name): figure(trial.measurements[name]) for name in self.goals.names}
         policies = {name: printable(trial.architecture.get(name, "none")) for name in CHOSEN}
         more = {
@@ -217,14 +213,14 @@ class StudyResult(ABC):
         return {**named, **figures, **noise, **there, **more, **policies}
 
     def elsewhere(self, trial: Trial) -> dict[str, float]:
-        """What the trial's student takes in each other place; not a number where nobody looked."""
+        """Return the student's latency in ms on each other target; NaN if not measured."""
         name = TEACHER if trial is self.teacher else trial.label
         return {place: known.get(name, float("nan")) for place, known in self.measured.items()}
 
     def _frame(self, trials: Iterable[Trial]) -> pd.DataFrame:
         on_front = {trial.number for trial in self.members}
         rows = [self._row(trial, trial.number in on_front) for trial in trials]
-        # a front that nobody is on has its columns all the same
+        # an empty front keeps its columns
         columns = list(self._row(self.trials[0], on_front=False)) if self.trials else None
         return pd.DataFrame(rows, columns=columns)
 

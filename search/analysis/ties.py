@@ -1,8 +1,8 @@
-"""Which candidates are within noise of each other, and which are better within it.
+"""Ties and dominance between candidates, given the error of their measurements.
 
-Two are judged on the same draws of examples (the paired bootstrap: Koehn, Statistical Significance
-Tests for Machine Translation Evaluation, EMNLP 2004), so that what makes an example hard for both
-does not count against either. Figures that have no examples are compared by their standard errors.
+Qualities are compared by the paired bootstrap over the same held-out examples (Koehn, Statistical
+Significance Tests for Machine Translation Evaluation, EMNLP 2004), in which the difficulty of an
+example cancels out. Figures without examples are compared by their standard errors.
 """
 
 from collections import defaultdict
@@ -24,11 +24,11 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Noise:
-    """What measurement error leaves open between candidates.
+    """Ties and dominance between candidates within measurement error.
 
     Attributes:
-        tied: ``(candidates, candidates)``, whether two differ in no goal by more than noise; no
-            candidate is tied with itself.
+        tied: ``(candidates, candidates)``, whether two differ in no goal by more than noise;
+            false on the diagonal.
         dominates: ``(candidates, candidates)``, whether the row's candidate is better than the
             column's in some goal and, within noise, no worse in any.
     """
@@ -42,7 +42,7 @@ class Noise:
 
         Args:
             goals: For each goal one measurement of every candidate, in the same order.
-            signs: For each goal what its values are multiplied by so that less is better.
+            signs: For each goal 1 if it is minimised, -1 if it is maximised.
         """
         same = np.array([close(found) for found in goals])
         costs = np.array([[one.value for one in found] for found in goals])
@@ -53,20 +53,20 @@ class Noise:
         return cls(np.logical_and(every, ~_itself(len(costs[0]))), dominates)
 
     def beaten(self, among: Sequence[int]) -> dict[int, list[int]]:
-        """Return which candidates are dominated within noise by one that itself stays.
+        """Return the candidates that are dominated within noise by one that stays.
 
         If A dominates B and B dominates C, but A does not dominate C, then A and C stay.
 
         Args:
-            among: The candidates that are compared, as positions.
+            among: Indices of the candidates to compare.
 
         Returns:
-            For each candidate that does not stay, those that dominate it, in order.
+            For each candidate that does not stay, the sorted indices of those that dominate it.
         """
         left, stay = list(among), list[int]()
         found: dict[int, list[int]] = {}
         while left:
-            # if noise made a circle of them, none is better than the rest
+            # in a cycle none is better than the rest: all stay
             free = [one for one in left if not self.dominates[left, one].any()] or left
             stay += free
             left = [one for one in left if one not in free]
@@ -81,8 +81,8 @@ class Noise:
 def close(found: Sequence[Measurement], level: float = 0.95) -> Pairs:
     """Return which pairs of one goal's measurements are equal within noise.
 
-    Measurements of as many held-out examples are compared example by example, others by their
-    standard errors: equal if the interval of their difference contains 0.
+    Measurements of the same number of held-out examples are compared by `tied`, others are equal if
+    the interval of their difference, from their standard errors, contains 0.
 
     Returns:
         ``(candidates, candidates)``; every candidate is equal to itself.
@@ -103,22 +103,22 @@ def close(found: Sequence[Measurement], level: float = 0.95) -> Pairs:
 
 
 def tied(examples: Mapping[int, Sequence[float]], level: float = 0.95) -> dict[int, list[int]]:
-    """Which candidates are within noise of each other.
+    """Return which candidates are within noise of each other.
 
     Two are tied if the paired bootstrap interval of the mean difference of their scores contains
-    0. Only scores of the same examples can be compared: candidates with different numbers of
-    them are never tied, nor is one with fewer than two or with a score that is not finite.
+    0. Candidates with different numbers of scores are never tied, nor is one with fewer than two
+    scores or with a score that is not finite.
 
     Args:
         examples: By trial number, one score for each held-out example; the same examples in the
             same order for all.
-        level: Of the intervals.
+        level: Confidence level of the intervals.
 
     Returns:
-        By trial number, the numbers of the trials that it is tied with, in order.
+        By trial number, the sorted numbers of the trials it is tied with.
 
     Raises:
-        BadInput: The level is no share.
+        BadInput: The level is not in (0, 1).
     """
     shares = ends(level)
     together: defaultdict[int, list[int]] = defaultdict(list)
@@ -138,18 +138,18 @@ def _itself(count: int) -> Pairs:
 
 
 def _count(scores: Sequence[float]) -> int:
-    """The number of scores; 0 where they cannot be compared."""
+    """Return the number of scores, or 0 if they cannot be compared."""
     return len(scores) if len(scores) > 1 and np.isfinite(scores).all() else 0
 
 
 def _within_noise(scores: Scores, shares: tuple[float, float]) -> Pairs:
-    """Which pairs of columns are tied, ``(candidates, candidates)``; no column with itself."""
+    """Return which columns are tied, ``(candidates, candidates)``; false on the diagonal."""
     drawn = means(scores, seed=0)
     count = drawn.shape[1]
     rounding = ROUNDING * np.abs(scores).max()
     ties = np.zeros((count, count), dtype=bool)
     for one in range(count - 1):
-        # one candidate at a time: all pairs of hundreds of candidates would not fit into memory
+        # row by row: all pairs of hundreds of candidates would not fit into memory
         low, high = np.quantile(drawn[:, one, None] - drawn[:, one + 1 :], shares, axis=0)
         ties[one, one + 1 :] = (low <= rounding) & (high >= -rounding)
     return ties | ties.T

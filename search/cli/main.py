@@ -1,4 +1,4 @@
-"""The command line: a thin edge over the Python interface."""
+"""The command line."""
 
 import argparse
 import errno
@@ -8,29 +8,25 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from protege.objectives import Texts
-from protege.objectives.distillation.questions import Questions
 from protege.search.cli.measuring import add_measuring, count
 from protege.search.cli.picking import add_picking, with_budgets
-from protege.search.engines.cluster import RayEngine
-from protege.search.engines.engine import Engine
-from protege.search.engines.local import LocalEngine
-from protege.search.engines.serial import SerialEngine
-from protege.search.front.front import Front
-from protege.search.planning.calibrating import TOKENS
-from protege.search.planning.heads import measure_heads, read_in
 from protege.search.progress import Accounting, complain, say, say_table, watching
+from protege.search.records.heads import HEAD_TOKENS
 from protege.search.records.plain import printable
-from protege.search.records.trial import State
-from protege.search.records.wording import unimproved
-from protege.search.report.heads import least, write_heads
 from protege.search.running.stopping import Interrupted, exit_code, interruptible, signal_behind
-from protege.search.search import Search
-from protege.spaces import BadInput, ProtegeError, Teacher
 from protege.spaces.architecture.policies import HeadsBy
+from protege.spaces.errors import BadInput, ProtegeError
 from protege.spaces.files.atomic import has_no_room
+
+if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
+    from protege.objectives import Texts
+    from protege.objectives.distillation.questions import Questions
+    from protege.search.engines.engine import Engine
+    from protege.search.front.front import Front
+    from protege.search.search import Search
+    from protege.spaces import Teacher
 
 REFUSED = 2
 RUN = "the run folder, its study.db, a storage URL, or the study file"
@@ -75,12 +71,15 @@ def guarded(command: Callable[[], None], *, debug: bool = False) -> int:
     return 0
 
 
-def finish(front: Front) -> None:
-    """Print what a person wants to see when a study ends: front, report, time.
+def finish(front: "Front") -> None:
+    """Write the report of a study and print its front, hypervolume and time by phase.
 
     Raises:
-        Interrupted: It ended because of Ctrl-C or another signal.
+        Interrupted: Ctrl-C or another signal ended the study.
     """
+    from protege.search.records.trial import State
+    from protege.search.records.wording import unimproved
+
     report = front.report()
     found, trials = len(front.students), len(front.trials)
     on_front = f"{found} student{'' if found == 1 else 's'} on the front after {trials} trials"
@@ -97,7 +96,7 @@ def finish(front: Front) -> None:
     say(f"{Accounting(front.about['seconds'])}\nReport: {printable(report)}")
     number = signal_behind(front.about.get("ended", ""))
     if number is not None:
-        raise Interrupted(number)  # nothing that would come after it is wanted
+        raise Interrupted(number)  # skip whatever the caller would do next
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -112,8 +111,12 @@ def _run(options: argparse.Namespace) -> None:
     )
 
 
-def _engine(options: argparse.Namespace) -> Engine:
-    """Who does the work of a study."""
+def _engine(options: argparse.Namespace) -> "Engine":
+    """Return the engine that the options ask for."""
+    from protege.search.engines.cluster import RayEngine
+    from protege.search.engines.local import LocalEngine
+    from protege.search.engines.serial import SerialEngine
+
     synchronous = options.synchronous
     if options.ray is not None:
         return RayEngine(options.ray, options.jobs or 0, options.cpus, synchronous=synchronous)
@@ -123,9 +126,11 @@ def _engine(options: argparse.Namespace) -> Engine:
 
 
 def _fidelity(options: argparse.Namespace) -> None:
+    from protege.search.front.front import Front
+
     search = _search_in(options.study)
     found = search.fidelity(options.sample, options.times)
-    count = f"{len(found.runs)} students, taught {found.times:g} times as long"
+    count = f"{len(found.runs)} students, trained {found.times:g} times as long"
     say(f"{printable(search.name)}: {count}")
     say_table(found.rows())
     say(f"Report: {printable(Front.read(search.storage, search.name).report())}")
@@ -136,6 +141,9 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _heads(options: argparse.Namespace) -> None:
+    from protege.search.planning.heads import measure_heads
+    from protege.search.report.heads import least, write_heads
+
     if options.to and options.to.exists() and not options.to.is_dir():
         raise BadInput(f"{options.to}: not a folder; the page and the table go into one")
     teacher, data, beside = _teacher_and_data(options.teacher, options.texts)
@@ -148,8 +156,12 @@ def _heads(options: argparse.Namespace) -> None:
 
 def _teacher_and_data(
     given: str, file: Path | None
-) -> tuple[Teacher, Texts | Questions, Callable[[], Path]]:
-    """A teacher, what it reads, and what gives the folder for the results, marked as a run's."""
+) -> "tuple[Teacher, Texts | Questions, Callable[[], Path]]":
+    """Return a teacher, its data, and a function that returns the folder for the results."""
+    from protege.objectives import Texts
+    from protege.search.planning.heads import read_in
+    from protege.spaces import Teacher
+
     texts = Texts.from_file(file) if file else None
     if given.endswith(".py"):
         search = _search_in(Path(given))
@@ -157,35 +169,39 @@ def _teacher_and_data(
         return search.teacher, data, search.claimed_folder
     if texts is None:
         raise BadInput(
-            f"{given}: a teacher alone says nothing of its heads; give --texts FILE, one text a "
-            "line, or a study file"
+            f"{given}: no data to measure its heads on; give --texts FILE, one text a line, or a "
+            "study file"
         )
     return Teacher.load(given), texts, Path
 
 
-def _front(options: argparse.Namespace) -> Front:
-    """The front of a run folder, a study.db, a storage URL, or the study file that made them."""
+def _front(options: argparse.Namespace) -> "Front":
+    """Read the front of a run folder, a study.db, a storage URL, or a study file."""
+    from protege.search.front.front import Front
+
     if options.run.endswith(".py"):
         search = _search_in(Path(options.run))
         return Front.read(search.storage, search.name)
     return Front.read(options.run, options.study)
 
 
-def _search_in(path: Path) -> Search:
-    """The search that a study file defines under the name ``search``.
+def _search_in(path: Path) -> "Search":
+    """Run a study file and return the `Search` that it defines at the top level.
 
     Raises:
-        BadInput: The file is missing, or defines none.
+        BadInput: The file is missing or no Python, or defines not exactly one `Search`.
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file; expected a Python file that defines a Search")
-    # beside the study, and from the folder it is run in, its own modules can be imported
+    # a study may import modules beside it and in the working directory
     sys.path[:0] = [str(path.resolve().parent), str(Path.cwd())]
     try:
         compile(path.read_bytes(), str(path), "exec")
     except (SyntaxError, ValueError) as error:
         raise BadInput(f"{path}: not a Python file that can be run ({error})") from error
     defined = runpy.run_path(str(path), run_name="study")
+    from protege.search.search import Search
+
     searches = [value for value in defined.values() if isinstance(value, Search)]
     if len(searches) != 1:
         raise BadInput(
@@ -209,14 +225,14 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
     report.add_argument("run", help=RUN)
     report.add_argument("--study", help=STUDY)
-    report.add_argument("--folder", type=Path, help="where to (default: report in the run folder)")
+    report.add_argument("--folder", type=Path, help="default: report in the run folder")
 
     pick, export = add_picking(commands, RUN, _front)
     for command in (pick, export):
         command.add_argument("--study", help=STUDY)
     heads = commands.add_parser("heads", help="rank a teacher's attention heads")
     heads.set_defaults(command=_heads)
-    heads.add_argument("teacher", help="a folder, a hub id, or a study file: its teacher and texts")
+    heads.add_argument("teacher", help="a folder, a hub id, or a study file")
     heads.add_argument("--texts", type=Path, help="a file with one text a line, or .jsonl")
     heads.add_argument(
         "--by", choices=get_args(HeadsBy), default="ablation", help="criterion (default ablation)"
@@ -224,18 +240,20 @@ def _parser() -> argparse.ArgumentParser:
     heads.add_argument(
         "--tokens",
         type=count,
-        help=f"tokens to read, at most (default {TOKENS['ablation']}, "
-        f"or {TOKENS['gradient']} where they are read but once)",
+        help=f"tokens to read, at most (default {HEAD_TOKENS['ablation']}, "
+        f"{HEAD_TOKENS['gradient']} for other criteria)",
     )
     heads.add_argument(
-        "--to", type=Path, help="a folder (default: the study's, else the current one)"
+        "--to",
+        type=Path,
+        help="output folder (default: the run folder, or the current one)",
     )
 
     for command in (
         *(run, _add_fidelity(commands), report, pick, export, heads),
         *add_measuring(commands),
     ):
-        # no default: it would undo the one before the command
+        # without SUPPRESS the default would override a --debug before the command
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
@@ -243,53 +261,60 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_run(commands: Any) -> argparse.ArgumentParser:
-    run: argparse.ArgumentParser = commands.add_parser("run", help="run a study, or go on with it")
+    run: argparse.ArgumentParser = commands.add_parser("run", help="run or resume a study")
     run.set_defaults(command=_run)
     run.add_argument("study", type=Path, help="a Python file that defines a Search")
-    run.add_argument("--trials", type=count, default=40, help="trials in all (default 40)")
-    run.add_argument("--minutes", type=float, help="no trial begins when the run has taken so long")
+    run.add_argument("--trials", type=count, default=40, help="total number of trials (default 40)")
+    run.add_argument("--minutes", type=float, help="start no trial after so many minutes")
     run.add_argument(
-        "--patience", type=count, help="end when so many trials in a row gained no hypervolume"
+        "--patience",
+        type=count,
+        help="end after so many trials without a gain in hypervolume",
     )
 
     run.add_argument(
         "--jobs",
         type=count,
-        help="trials at a time (default 1, or all that the cluster has room for)",
+        help="parallel trials (default 1, or as many as the Ray cluster has room for)",
     )
     run.add_argument(
-        "--ray", metavar="ADDRESS", help="of a Ray cluster, such as auto or host:6379: work there"
+        "--ray", metavar="ADDRESS", help="run on a Ray cluster, such as auto or host:6379"
     )
-    run.add_argument("--cpus", type=count, default=1, help="that a job takes on Ray (default 1)")
+    run.add_argument("--cpus", type=count, default=1, help="CPUs per trial on Ray (default 1)")
     run.add_argument(
         "--synchronous",
         action="store_true",
-        help="go on when all of them have come to a halt: one seed gives one study",
+        help="wait for all parallel trials before each decision: reproducible for a fixed seed",
     )
     return run
 
 
 def _add_fidelity(commands: Any) -> argparse.ArgumentParser:
     fidelity: argparse.ArgumentParser = commands.add_parser(
-        "fidelity", help="check that the short distillation ranks as a long one does"
+        "fidelity", help="check that the short distillation ranks students as a longer one does"
     )
     fidelity.set_defaults(command=_fidelity)
     fidelity.add_argument("study", type=Path, help="the study file of a run")
     fidelity.add_argument(
-        "--sample", type=count, default=16, help="students to teach for longer (default 16)"
+        "--sample", type=count, default=16, help="students to train for longer (default 16)"
     )
-    fidelity.add_argument("--times", type=count, default=8, help="how many times (default 8)")
+    fidelity.add_argument(
+        "--times",
+        type=count,
+        default=8,
+        help="how much longer (default 8)",
+    )
     return fidelity
 
 
 def _one_line(error: Exception) -> str | None:
-    """The error as one line, if it is one that a user can act on."""
+    """Return the error as one line if a user can act on it, else None."""
     if isinstance(error, ProtegeError):
         return " ".join(str(error).split())
-    if has_no_room(error):  # Optuna speaks of a commit; SQLite, beneath it, of the disk
+    if has_no_room(error):  # wrapped by Optuna and SQLite
         return "no space left on the device; make room, then run the same line again"
     if isinstance(error, OSError) and error.filename is not None and error.errno != errno.ENOSPC:
-        return f"{error.filename}: {error.strerror}; mend that, then run the same line again"
+        return f"{error.filename}: {error.strerror}; fix that, then run the same line again"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Models timed side by side, as the command line asks for it."""
+"""The commands ``measure`` and ``doctor``."""
 
 import argparse
 import json
@@ -6,56 +6,42 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from protege.objectives import LocalCPU, Workload
-from protege.objectives.latency import (
-    SSH,
-    Accelerator,
-    Android,
-    Checkpoint,
-    Compared,
-    Grade,
-    Imported,
-    Plan,
-    Target,
-    compare,
-    write_bundle,
-)
-from protege.objectives.latency.plan import SAMPLES
+from protege.objectives.latency.plan import SAMPLES, Plan
 from protege.objectives.latency.runtimes.runtimes import Name
-from protege.objectives.latency.timing.doctor import examine
-from protege.objectives.latency.timing.estimator import LEAST_SPREAD
+from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
-from protege.search.analysis.result import TEACHER
-from protege.search.front.front import Front
 from protege.search.progress import say, say_table, watching
 from protege.search.records.plain import printable
-from protege.search.storage.run_folder import is_run
-from protege.spaces import BadInput
+from protege.spaces.errors import BadInput
 from protege.spaces.files.atomic import write_text
+
+if TYPE_CHECKING:  # help is printed without torch
+    from protege.objectives.latency import Checkpoint, Compared, Target
+    from protege.search.front.front import Front
 
 TARGETS = "cpu, cuda, mps, ssh:HOST, android or android:SERIAL"
 
 
 def add_measuring(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
-    """The commands ``measure`` and ``doctor``."""
+    """Add the commands ``measure`` and ``doctor``."""
     measure = commands.add_parser("measure", help="time models side by side")
     measure.set_defaults(command=_measure)
     measure.add_argument(
         "models",
         nargs="+",
-        help="folders or hub ids, the first is the reference; or a run: its teacher and its front",
+        help="folders or hub ids, reference first; or a run folder, for its teacher and front",
     )
     _add_workload(measure)
     measure.add_argument("--target", default="cpu", help=f"{TARGETS} (default cpu)")
     _add_runtime(measure)
-    measure.add_argument("--json", type=Path, help="a file for the raw samples")
-    measure.add_argument("--bundle", type=Path, help="a folder to carry to a device; times nothing")
+    measure.add_argument("--json", type=Path, help="write the raw samples to this file")
+    measure.add_argument("--bundle", type=Path, help="write a folder to run on a device instead")
     measure.add_argument(
         "--import", type=Path, dest="results", help="the RESULTS.json that came back from a bundle"
     )
-    doctor = commands.add_parser("doctor", help="look a place to measure over")
+    doctor = commands.add_parser("doctor", help="check a target for what disturbs measurements")
     doctor.set_defaults(command=_doctor)
     doctor.add_argument("target", nargs="?", default="cpu", help=f"{TARGETS} (default cpu)")
     _add_runtime(doctor)
@@ -63,6 +49,8 @@ def add_measuring(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
 
 
 def _measure(options: argparse.Namespace) -> None:
+    from protege.objectives.latency import Checkpoint, Grade, Imported, write_bundle
+
     workload, front = _workload_of(options), _front(options.models)
     models = _of_front(front) if front else {one: Checkpoint.at(one) for one in options.models}
     if len(models) < len(options.models):
@@ -89,8 +77,11 @@ def _measure(options: argparse.Namespace) -> None:
         say(f"Kept with the run: {printable(kept)}")
 
 
-def _front(words: Sequence[str]) -> Front | None:
-    """The front of the run that is named, if it is one."""
+def _front(words: Sequence[str]) -> "Front | None":
+    """Return the front of the run that is named, or None if the words are models."""
+    from protege.search.front.front import Front
+    from protege.search.storage.run_folder import is_run
+
     runs = [word for word in words if is_run(word)]
     if not runs:
         return None
@@ -99,8 +90,11 @@ def _front(words: Sequence[str]) -> Front | None:
     return Front.read(runs[0])
 
 
-def _of_front(front: Front) -> dict[str, Checkpoint]:
-    """A study's teacher, and the students on its front with the weights that it kept."""
+def _of_front(front: "Front") -> "dict[str, Checkpoint]":
+    """Return a study's teacher and the students on its front, by label."""
+    from protege.objectives.latency import Checkpoint
+    from protege.search.analysis.result import TEACHER
+
     source = str(front.about["teacher"]["source"])
     places = {TEACHER: source} | {
         TEACHER if trial is front.teacher else trial.label: str(front.weights(trial))
@@ -110,6 +104,8 @@ def _of_front(front: Front) -> dict[str, Checkpoint]:
 
 
 def _doctor(options: argparse.Namespace) -> None:
+    from protege.objectives.latency.timing.doctor import examine
+
     with watching("doctor") as announce:
         found = list(examine(target_of(options.target, options), announce))
     width = max(len(printable(one.subject)) for one in found)
@@ -120,36 +116,44 @@ def _doctor(options: argparse.Namespace) -> None:
 
 
 def _add_runtime(parser: argparse.ArgumentParser) -> None:
-    """The options that say through what models are run, and how."""
+    """Add the options for the runtime and its settings."""
     parser.add_argument(
         "--runtime",
         choices=get_args(Name),
-        help="what runs them (default eager here, onnxruntime elsewhere)",
+        help="runtime (default eager on this machine, onnxruntime elsewhere)",
     )
     parser.add_argument("--precision", choices=get_args(Precision), default="float32")
-    parser.add_argument("--threads", type=count, default=1, help="threads a model (default 1)")
-    parser.add_argument("--cores", type=_cores, default=(), help="such as 2,3: what it keeps to")
+    parser.add_argument("--threads", type=count, default=1, help="threads per model (default 1)")
+    parser.add_argument("--cores", type=_cores, default=(), help="cores to pin to, such as 2,3")
     parser.add_argument("--priority", choices=["normal", "high"], default="normal")
-    parser.add_argument("--python", default="", help="the interpreter that has the runtime")
+    parser.add_argument("--python", default="", help="Python interpreter that has the runtime")
 
 
 def _add_workload(parser: argparse.ArgumentParser) -> None:
-    """The options that say what a call is, and how well it is to be known."""
-    parser.add_argument("--batch", type=count, default=1, help="sequences a call (default 1)")
-    parser.add_argument("--tokens", type=count, default=128, help="of a prompt (default 128)")
-    parser.add_argument("--new-tokens", type=int, default=0, help="to be generated (default 0)")
+    """Add the options for the workload and the precision of the measurement."""
+    parser.add_argument("--batch", type=count, default=1, help="sequences per call (default 1)")
+    parser.add_argument("--tokens", type=count, default=128, help="tokens per prompt (default 128)")
+    parser.add_argument("--new-tokens", type=int, default=0, help="tokens to generate (default 0)")
     parser.add_argument(
-        "--percentile", type=int, choices=list(SAMPLES), default=50, help="call until it is known"
+        "--percentile",
+        type=int,
+        choices=list(SAMPLES),
+        default=50,
+        help="percentile (default 50)",
     )
-    parser.add_argument("--minutes", type=float, default=0.0, help="of load: what heat does")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="sustained load, to see throttling"
+    )
 
 
-def target_of(place: str, options: argparse.Namespace) -> Target:
-    """The target of that name, with what the options say of it.
+def target_of(place: str, options: argparse.Namespace) -> "Target":
+    """Return the target of that name with the settings in the options.
 
     Raises:
-        BadInput: There is none, or the options are not for it.
+        BadInput: The name is unknown, or the options do not apply to the target.
     """
+    from protege.objectives.latency import SSH, Android, LocalCPU
+
     kind, _, where = place.partition(":")
     own: dict[str, Any] = {"threads": options.threads, "cores": options.cores}
     own |= {"precision": options.precision, "priority": options.priority}
@@ -168,46 +172,50 @@ def target_of(place: str, options: argparse.Namespace) -> Target:
     raise BadInput(f"target {place!r}: expected one of {TARGETS}")
 
 
-def _accelerator(kind: str, options: argparse.Namespace) -> Target:
+def _accelerator(kind: str, options: argparse.Namespace) -> "Target":
+    from protege.objectives.latency import Accelerator
+
     if options.cores or options.threads != 1:
-        raise BadInput(f"target {kind}: it has no --threads or --cores to choose")
+        raise BadInput(f"target {kind}: --threads and --cores do not apply")
     device: Any = kind
     target: Target = Accelerator(device, options.runtime or "eager", options.precision)
     return target
 
 
 def _workload_of(options: argparse.Namespace) -> Workload:
-    """What a call is."""
     return Workload(options.batch, options.tokens, options.new_tokens)
 
 
 def _plan_of(options: argparse.Namespace) -> Plan:
-    """How long to measure."""
-    seconds = options.minutes * 60 / 2  # two processes make a measurement
+    seconds = options.minutes * 60 / 2  # a measurement takes two processes
     plan = Plan(sustained_s=seconds, candidate_s=max(30.0, 4 * seconds))
     return plan.with_samples(options.percentile)
 
 
 def measured(
-    models: Mapping[str, Checkpoint],
-    target: Target,
+    models: "Mapping[str, Checkpoint]",
+    target: "Target",
     workload: Workload,
     plan: Plan,
     announce: Callable[[str], None],
-) -> dict[str, Compared]:
-    """Each model beside the first of them.
+) -> "dict[str, Compared]":
+    """Time each model against the first one.
 
     Raises:
-        BadInput: A workload is not one for a model.
+        BadInput: A model cannot run the workload.
         Unmeasured: A model cannot run on the target.
     """
+    from protege.objectives.latency import compare
+
     names = [*models]
     found = compare([*models.values()], workload, target, plan, lambda at: announce(names[at]))
     return dict(zip(names, found, strict=True))
 
 
-def _row(one: Compared) -> dict[str, Any]:
-    """A model's figures under the names of the table's columns."""
+def _row(one: "Compared") -> dict[str, Any]:
+    """Return a model's row of the table, by column."""
+    from protege.objectives.latency.timing.estimator import LEAST_SPREAD
+
     return {
         "ms": one.latency_ms,
         "±": one.spread_ms,
@@ -222,8 +230,10 @@ def _row(one: Compared) -> dict[str, Any]:
     }
 
 
-def record_of(found: Mapping[str, Compared], target: Target, workload: Workload) -> dict[str, Any]:
-    """The figures and all that they were read from, as JSON values."""
+def record_of(
+    found: "Mapping[str, Compared]", target: "Target", workload: Workload
+) -> dict[str, Any]:
+    """Return the figures and the raw samples as JSON values."""
     models = {
         name: {**_row(one), "traces": [trace.record() for trace in one.timing.traces]}
         for name, one in found.items()
@@ -246,7 +256,7 @@ def _cores(word: str) -> tuple[int, ...]:
 
 
 def count(word: str) -> int:
-    """A whole number above 0, from the command line."""
+    """Parse a whole number above 0."""
     if not word.isdigit() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word!r} is not a whole number above 0")
     return int(word)

@@ -1,16 +1,18 @@
-"""The commands that choose a student: ``pick`` names it, ``export`` writes it."""
+"""The commands ``pick`` and ``export``."""
 
 import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from protege.search.analysis.choosing import ChosenStudent, bounded, unknown
-from protege.search.front.front import Front
 from protege.search.progress import say
 from protege.search.records.plain import printable, quoted
-from protege.spaces import BadInput
+from protege.spaces.errors import BadInput
+
+if TYPE_CHECKING:  # help is printed without pandas
+    from protege.search.analysis.choosing import ChosenStudent
+    from protege.search.front.front import Front
 
 COMMANDS = ("pick", "export")
 VALUED = ("--budget", "--study", "--to", "--trial")
@@ -19,19 +21,22 @@ PLAIN = ("--", "--debug", "--help")
 
 BUDGETS = """Budgets are objectives of the study by name, such as --latency-ms 8 (at most) or
 --retention 0.9 (at least), and --speedup 2 (times faster than the teacher). With budgets on
-qualities alone it is the fastest student that meets them, else the best one within them. Without
-any budget it is the knee of the front. The teacher and the naive half are never picked."""
+qualities alone the fastest student that meets them is picked, otherwise the best one within them.
+Without any budget the knee of the front is picked. The teacher and the naive half never are."""
 
 
 def add_picking(
-    commands: Any, run: str, read: Callable[[argparse.Namespace], Front]
+    commands: Any, run: str, read: Callable[[argparse.Namespace], "Front"]
 ) -> tuple[argparse.ArgumentParser, ...]:
     """Add the commands ``pick`` and ``export``.
 
     Args:
         commands: The subparsers.
-        run: What a run is given by.
+        run: Help text of the argument ``run``.
         read: Reads the front of the run that the options name.
+
+    Returns:
+        The parsers of both commands.
     """
     pick = commands.add_parser(
         "pick", help="name the best student within budgets", description=BUDGETS
@@ -59,7 +64,7 @@ def add_picking(
 def with_budgets(arguments: Sequence[str]) -> list[str]:
     """Rewrite ``--latency-ms 8`` and ``latency_ms=8`` as ``--budget=latency_ms=8``.
 
-    No parser can know the names of a study's objectives beforehand.
+    The parser is built before the objectives of the study are known.
     """
     words = list(arguments)
     at = next((place for place, word in enumerate(words) if not word.startswith("-")), len(words))
@@ -88,24 +93,26 @@ def with_budgets(arguments: Sequence[str]) -> list[str]:
 
 
 def _is_budget(word: str) -> bool:
-    """Whether a word that stands before the run is a budget rather than the run."""
+    """Return whether a word in front of the run is a budget rather than the run."""
     return bool(re.fullmatch(r"[^\W\d]\w*=[-+.\w]*", word)) and not Path(word).exists()
 
 
-def _pick(front: Front, options: argparse.Namespace) -> None:
+def _pick(front: "Front", options: argparse.Namespace) -> None:
     choice = _chosen(front, options)
     # a storage URL may hold a password
     run = "RUN" if "://" in options.run else quoted(options.run)
     say(f"{choice}\nTo export it: protege export {run} --trial {choice.trial.number}")
 
 
-def _export(front: Front, options: argparse.Namespace) -> None:
+def _export(front: "Front", options: argparse.Namespace) -> None:
     choice = _chosen(front, options)
     say(f"{choice}\nStudent: {printable(choice.export(options.to))}")
 
 
-def _chosen(front: Front, options: argparse.Namespace) -> ChosenStudent:
-    """The trial that is named, or the best one within the budgets."""
+def _chosen(front: "Front", options: argparse.Namespace) -> "ChosenStudent":
+    """Return the trial that is named, or the best one within the budgets."""
+    from protege.search.analysis.choosing import ChosenStudent
+
     trial = getattr(options, "trial", None)
     if trial is None:
         own = VALUED[1:] if hasattr(options, "trial") else ()
@@ -116,8 +123,10 @@ def _chosen(front: Front, options: argparse.Namespace) -> ChosenStudent:
     return ChosenStudent(front.trial(trial), front)
 
 
-def _budget(front: Front, word: str, options: Sequence[str]) -> tuple[str, float]:
-    """A budget from a word such as ``latency_ms=8``."""
+def _budget(front: "Front", word: str, options: Sequence[str]) -> tuple[str, float]:
+    """Return the budget that a word such as ``latency_ms=8`` sets."""
+    from protege.search.analysis.choosing import bounded, unknown
+
     given, sign, value = word.rpartition("=")
     name = given if sign else value
     plain = name.replace("-", "_")

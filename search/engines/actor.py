@@ -1,4 +1,4 @@
-"""A worker on some node of a Ray cluster, as Ray calls it."""
+"""The worker as a Ray actor."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ from protege.spaces import BadInput, ProtegeError
 
 
 class _Announcing(logging.Handler):
-    """Hands on what is logged: that an actor waits for a lock, too, is a sign of life."""
+    """Reports log records as progress, also as a sign of life while waiting for a lock."""
 
     def __init__(self, announce: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
@@ -36,10 +36,10 @@ Refusal = ProtegeError
 
 
 class Actor:
-    """Works on jobs of a study wherever Ray has put it; meanwhile it says what it is at."""
+    """Runs jobs of a study on a node of the cluster, and reports its progress."""
 
     def __init__(self, path: Sequence[str], task: Path, threads: int) -> None:
-        # what the task is made of is imported from where the study found it, if that is here
+        # the task imports modules from the same path, if it exists on this node
         sys.path += [place for place in path if place not in sys.path]
         torch.set_num_threads(threads)
         self._file, self._said, self._times = task, "", 0
@@ -47,35 +47,35 @@ class Actor:
         logging.getLogger("protege").addHandler(_Announcing(self._announce))
 
     def load(self) -> Refusal | None:
-        """Load the task; what is the matter if that cannot be done."""
+        """Load the task; return the error if that fails."""
         if not self._file.is_file():
             return BadInput(
-                f"{self._file} is not seen on node {gethostname()}: expected a run folder that all "
-                "nodes of the cluster share; give Search(folder=...) on a network file system"
+                f"{self._file} is not visible on node {gethostname()}: expected a run folder that "
+                "all nodes of the cluster share; give Search(folder=...) on a network file system"
             )
         try:
             task = Task.load(self._file)
         except BadInput as error:
             return error
         if task.private:
-            os.umask(0o077)  # Ray has started this process, not the study
+            os.umask(0o077)  # Ray started this process, not the study
         self._worker = Worker(task, self._announce)
         return None
 
     def begin(self, job: Job) -> AtRung | Done | Refusal:
-        """Begin a job, and go on to its first halt."""
+        """Run a job to its first rung or to its end."""
         return _guarded(lambda: self._ready.begin(job))
 
     def go_on(self, number: int, goes_on: bool) -> AtRung | Done | Refusal:  # noqa: FBT001 - by Ray
-        """Go on with a job that is held to its next halt, or end it."""
+        """Continue a held job to its next rung, or end it."""
         return _guarded(lambda: self._ready.go_on(number, goes_on=goes_on))
 
     def measure(self, job: Job) -> Trial | Refusal:
-        """What is known of a job's candidate before any training."""
+        """Measure a candidate by the objectives that need no training."""
         return _guarded(lambda: self._ready.measure(job))
 
     def doing(self) -> tuple[int, str]:
-        """How often it has said what it is at, and what it said last."""
+        """Return the number of progress messages, and the last one."""
         return self._times, self._said
 
     @property
@@ -92,6 +92,6 @@ def _guarded(work: Callable[[], Result]) -> Result | Refusal:
     try:
         return work()
     except MemoryError:
-        raise  # the end of this actor alone: another one may have room
-    except Exception as error:  # noqa: BLE001 - whatever is no failure of one trial
+        raise  # ends this actor alone: another one may have enough memory
+    except Exception as error:  # noqa: BLE001 - anything that fails more than one trial
         return plain(error)

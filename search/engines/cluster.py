@@ -1,4 +1,4 @@
-"""Jobs on many machines: actors of a Ray cluster, and one of them that measures."""
+"""The Ray engine: jobs on the nodes of a cluster, with one actor that measures."""
 
 import logging
 import math
@@ -21,12 +21,12 @@ from protege.spaces import BadInput
 from protege.spaces.files.atomic import remove
 
 ASKS_S = 2.0
-"""How often actors are asked what they are at."""
+"""Seconds between two queries of the actors' progress."""
 
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Keep a handler of SIGTERM through the block: Ray would set one that ends the process."""
+    """Restore the SIGTERM handler after the block, in which Ray installs its own."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     if callable(before) and threading.current_thread() is threading.main_thread():
@@ -35,25 +35,25 @@ def _signals_kept() -> Iterator[None]:
 
 @dataclass
 class RayEngine:
-    """Jobs on the nodes of a Ray cluster, which share the run folder.
+    """Runs jobs on the nodes of a Ray cluster, which must share the run folder.
 
-    Every job is at work in an actor, placed by what it declares. What is cheaper than training,
-    latency above all, is measured by one more actor, alone, on the node declared for it. A job
-    whose actor or node is gone is begun again on another one, from its last checkpoint.
+    Each job runs in an actor. Objectives cheaper than training, latency above all, are measured by
+    one more actor on a node of its own. If an actor or its node is lost, the job starts again on
+    another one from its last checkpoint.
 
     Attributes:
-        address: Of the cluster, as `ray.init` takes it: ``auto``, ``host:6379``,
-            ``ray://host:10001``; empty starts one on this machine.
-        jobs: How many at once; 0: as many as the cluster has room for.
-        cpus: That a job takes; it computes with as many threads.
-        gpus: That a job takes.
-        measures_on: Ray resources of the node that measures, such as ``{"pi": 1}``; without any it
-            is the node that the study runs on.
-        synchronous: Whether all come to a halt before any is gone on with.
-        silence_s: An actor that gives no sign of life for so many seconds is ended.
+        address: Address of the cluster for `ray.init`: ``auto``, ``host:6379``,
+            ``ray://host:10001``; empty starts a cluster on this machine.
+        jobs: Number of parallel jobs; 0 for as many as the cluster has room for.
+        cpus: CPUs and threads per job.
+        gpus: GPUs per job.
+        measures_on: Ray resources of the node that measures, such as ``{"pi": 1}``; by default the
+            node of the study.
+        synchronous: Whether all running jobs halt before any of them goes on.
+        silence_s: Seconds without a sign of life after which an actor is killed.
 
     Raises:
-        BadInput: A number is not above 0.
+        BadInput: A number is out of range.
     """
 
     address: str = ""
@@ -99,7 +99,7 @@ class RayEngine:
         if number is None:
             return len(idle) > self._between
         holder = self._holder(number)
-        # whose actor is gone nobody waits for: it will be heard of
+        # if its actor is gone, `wait_any` reports the loss
         return holder is None or (holder.is_idle and len(idle) > self._between)
 
     def submit(self, job: Job) -> None:
@@ -111,7 +111,7 @@ class RayEngine:
 
     def answer(self, number: int, *, goes_on: bool) -> None:
         seat = self._holder(number)
-        if seat is not None:  # if its actor is gone `wait_any` tells so next
+        if seat is not None:  # if its actor is gone, `wait_any` reports the loss
             seat.tell(number, "go_on", number, goes_on)
 
     def wait_any(self) -> Event:
@@ -134,7 +134,7 @@ class RayEngine:
         if task is not None:
             remove(task)
         if not ray.is_initialized():
-            return  # it was never reached
+            return  # Ray was never started
         for seat in self._crew:
             seat.kill()
         self._seats, self._measurer, self._measuring = [], None, None
@@ -144,7 +144,7 @@ class RayEngine:
             ray.shutdown()
 
     def _holder(self, number: int) -> Seat | None:
-        """Whose actor holds a job that has halted; nobody if it is gone."""
+        """Return the seat that holds a halted job, or None if its actor is gone."""
         return next((seat for seat in self._seats if number in seat.held), None)
 
     @property
@@ -153,11 +153,11 @@ class RayEngine:
 
     @property
     def _between(self) -> int:
-        """Jobs that will want a seat: those that wait to be measured, are, or were."""
+        """Number of jobs before, in or after measurement that will need a seat."""
         return len(self._unmeasured) + (self._measuring is not None) + len(self._measured)
 
     def _idle(self) -> list[Seat]:
-        """Seats that could be set to work; where nobody is at work it waits for one."""
+        """Return idle seats; wait for the first actor if no job is running."""
         import ray
 
         while not (idle := [seat for seat in self._seats if seat.is_idle]):
@@ -170,7 +170,7 @@ class RayEngine:
         return idle
 
     def _set_to_work(self) -> None:
-        """Whoever waits for what is there to be done."""
+        """Dispatch queued jobs to idle workers."""
         measurer = self._measurer
         if self._unmeasured and measurer is not None and measurer.is_idle:
             job = self._unmeasured.popleft()
@@ -182,7 +182,7 @@ class RayEngine:
                 seat.tell(job.number, "begin", job)
 
     def _hear(self, seat: Seat) -> None:
-        """Take note of what came of what an actor was told to."""
+        """Handle the result of a finished remote call."""
         import ray
 
         try:
@@ -198,7 +198,7 @@ class RayEngine:
                 seat.held.add(found.number)
 
     def _know(self, found: Trial) -> None:
-        """What was measured goes along with its job, unless that is its end."""
+        """Queue a measured job for training, or report it done if it was screened or failed."""
         job, self._measuring = self._measuring, None
         if found.state is State.COMPLETE and job is not None:
             known, seconds = found.measurements, found.seconds
@@ -207,7 +207,7 @@ class RayEngine:
             self._events.append(Done(found))
 
     def _ask_round(self) -> None:
-        """Ask whoever is at work what it is at, and end whoever has long said nothing."""
+        """Query the progress of working actors, and replace silent ones."""
         for seat in self._crew:
             if seat.at is None:
                 continue
@@ -217,7 +217,7 @@ class RayEngine:
                 self._lose(seat, f"its actor gave no sign of life for {self.silence_s:g} s")
 
     def _lose(self, seat: Seat, reason: str) -> None:
-        """Put another actor in the place of one that is gone, or of no use."""
+        """Report the losses of an actor and replace it."""
         if not any(one.is_loaded for one in self._crew) and seat.failed_to_load():
             raise BadInput(f"no worker could start on the cluster: {reason}")
         self._events.extend(seat.losses(reason))
@@ -226,10 +226,10 @@ class RayEngine:
         seat.renew()
 
     def _connect(self) -> None:
-        """Reach the cluster.
+        """Connect to the cluster.
 
         Raises:
-            BadInput: Ray is not installed, or there is no cluster.
+            BadInput: Ray is not installed, or the cluster cannot be reached.
         """
         try:
             import ray
@@ -254,10 +254,10 @@ class RayEngine:
             ) from error
 
     def _room(self) -> int:
-        """How many jobs the nodes have room for.
+        """Return the number of jobs that the nodes have room for.
 
         Raises:
-            BadInput: Not for one.
+            BadInput: No node has room for one.
         """
         import ray
 
@@ -277,7 +277,7 @@ class RayEngine:
         return [node.get("GPU", 0) // self.gpus] if self.gpus else [math.inf]
 
     def _where_to_measure(self) -> dict[str, Any]:
-        """What places the actor that measures."""
+        """Return the Ray options that place the measuring actor."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

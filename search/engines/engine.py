@@ -1,4 +1,4 @@
-"""What a study asks of whoever does its jobs, and what it hears of them."""
+"""The engine protocol: jobs that a study submits, and the events it receives."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ class Job:
     Attributes:
         number: The number of its trial.
         architecture: Its sizes and policies.
-        known: What somebody else has measured of it already, by the objectives' names.
-        seconds: What that took, by phase.
+        known: Measurements made elsewhere, by objective name.
+        seconds: Their cost, by phase.
     """
 
     number: int
@@ -31,13 +31,13 @@ class Job:
 
 @dataclass(frozen=True)
 class AtRung:
-    """A job has halted at a rung, and waits to be told whether it goes on.
+    """Event: a job reached a rung and waits for the decision.
 
     Attributes:
-        number: The job's.
-        step: The rung.
-        measurements: All that is known of its candidate, by the objectives' names.
-        held_bytes: Of the weights that are held for it.
+        number: The job's trial number.
+        step: Training step of the rung.
+        measurements: Measurements so far, by objective name.
+        held_bytes: Bytes of its weights in memory.
     """
 
     number: int
@@ -48,23 +48,23 @@ class AtRung:
 
 @dataclass(frozen=True)
 class Done:
-    """A job is done; its record, and its weights if they may be wanted, are on disk."""
+    """Event: a job is done; its record, and weights that may join the front, are on disk."""
 
     trial: Trial
 
     @property
     def number(self) -> int:
-        """The job's."""
+        """The job's trial number."""
         return self.trial.number
 
 
 @dataclass(frozen=True)
 class Died:
-    """The process that had a job is gone.
+    """Event: the worker that had a job is gone.
 
     Attributes:
-        number: The job's.
-        reason: What became of the process; empty if it was not at work on this job.
+        number: The job's trial number.
+        reason: Why the worker ended; empty if it was not working on this job.
     """
 
     number: int
@@ -73,7 +73,7 @@ class Died:
 
 @dataclass(frozen=True)
 class Warned:
-    """A line that a worker has logged, which the study logs in its turn."""
+    """Event: a worker logged a warning, which the study logs too."""
 
     text: str
 
@@ -82,39 +82,43 @@ Event = AtRung | Done | Died
 
 
 class Engine(Protocol):
-    """Does the jobs of one study at a time."""
+    """Runs the jobs of one study at a time."""
 
     @property
     def jobs(self) -> int:
-        """How many are worked on at once."""
+        """Number of jobs that run at once."""
 
     @property
     def synchronous(self) -> bool:
-        """Whether all that are worked on come to a halt before any is gone on with."""
+        """Whether all running jobs halt before any of them goes on."""
 
     def start(self, task: "Task", announce: Callable[[str], None]) -> None:
-        """Get ready for the jobs of a study; `announce` is told what is going on.
+        """Prepare for the jobs of a study.
+
+        Args:
+            task: What all jobs share.
+            announce: Called with the current phase.
 
         Raises:
-            BadInput: It cannot be done here.
+            BadInput: The engine cannot run here.
         """
 
     def free(self, number: int | None = None) -> bool:
-        """Whether a job could be begun now, or that one gone on with."""
+        """Return whether a new job can begin now, or a given halted one go on."""
 
     def submit(self, job: Job) -> None:
         """Begin a job."""
 
     def answer(self, number: int, *, goes_on: bool) -> None:
-        """Go on with a job that has halted at a rung, or end it there."""
+        """Continue a job that halted at a rung, or end it there."""
 
     def wait_any(self) -> Event:
-        """What happens next to any job that is worked on; blocks until something does.
+        """Wait for the next event of any running job.
 
         Raises:
-            BadInput: What the user gave cannot be used; no other candidate would fare better.
-            DiskFull: There is no room for what is to be kept.
+            BadInput: An input is unusable for every candidate.
+            DiskFull: The disk is full.
         """
 
     def close(self) -> None:
-        """End whatever is worked on, and all that was started."""
+        """End all running jobs and workers."""

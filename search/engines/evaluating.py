@@ -1,4 +1,4 @@
-"""How the record of a candidate comes about: cheap objectives first, then rung by rung."""
+"""Evaluation of one candidate: cheap objectives first, then training rung by rung."""
 
 import contextlib
 import json
@@ -15,19 +15,18 @@ from protege.spaces import ProtegeError
 
 @dataclass
 class Evaluation:
-    """A candidate on its way through the objectives.
+    """The evaluation of a candidate by the objectives, from cheap to costly.
 
-    It ends at the first limit it is over. A limit on what only training tells is judged after the
-    fact: the trial is complete, and the front leaves it out. So it is with the teacher, whatever
-    limit it is over: all others are compared with it, and it costs no training.
+    It ends at the first exceeded limit. If the limit is on a trained objective, or the candidate is
+    the teacher, the trial is complete all the same and only left out of the front.
 
     Attributes:
         number: The number of its trial.
         candidate: The candidate.
-        objectives: What it is judged by.
-        halts: Whether it halts at rungs, to be gone on with or stopped; if not, there are none.
-        measurements: What was measured so far, by the objectives' names.
-        seconds: Where its time went so far, by phase.
+        objectives: The objectives.
+        halts: Whether it halts at rungs.
+        measurements: Measurements so far, by objective name.
+        seconds: Time spent so far, by phase.
     """
 
     number: int
@@ -47,22 +46,22 @@ class Evaluation:
         self._way = self._walk()
 
     def advance(self) -> Rung | None:
-        """On to the next rung.
+        """Continue to the next rung.
 
         Returns:
-            The rung it is at; none if there is nothing left to do.
+            The rung, or None if the evaluation is done.
 
         Raises:
-            BadInput: The teacher's own trial cannot use what the user gave, or a device that all
-                trials need is not available.
-            DiskFull: There is no room for what is to be kept.
+            BadInput: The teacher's own trial cannot use an input, or a device that all trials need
+                is not available.
+            DiskFull: The disk is full.
         """
         with self._booked():
             self._at = next(self._way, None)
         return self._at
 
     def stop(self) -> None:
-        """Go no further than the rung it is at."""
+        """Stop at the current rung."""
         rung = self._at
         if rung is not None:
             name = next(n for n, one in self.measurements.items() if one is rung.published)
@@ -72,7 +71,7 @@ class Evaluation:
         self._end()
 
     def trial(self) -> Trial:
-        """Do all that is left to do and return the record; raises as `advance` does."""
+        """Finish the evaluation and return the record; raises as `advance` does."""
         while self.advance():
             pass
         own = self.candidate.architecture
@@ -90,7 +89,7 @@ class Evaluation:
 
     @contextmanager
     def _booked(self) -> Iterator[None]:
-        """Book the time; an exception fails this candidate alone unless it concerns all."""
+        """Count the time; an exception fails this candidate unless it concerns all."""
         watch = self.candidate.stopwatch
         before = watch.snapshot()
         try:
@@ -111,9 +110,9 @@ class Evaluation:
             self._way.close()
 
     def _walk(self) -> Generator[Rung, None, None]:
-        """Through every objective not measured yet, halting at every rung that is not the last."""
+        """Measure all missing objectives; yield each rung except the last."""
         left = [one for one in self.objectives if one.name not in self.measurements]
-        for objective in sorted(left, key=_dearness):
+        for objective in sorted(left, key=_cost):
             if self.halts and isinstance(objective, Trained):
                 yield from self._climb(objective, objective.rungs(self.candidate))
             else:
@@ -141,7 +140,7 @@ class Evaluation:
         self.measurements[objective.name] = found
 
     def _is_out(self, objective: Objective) -> bool:
-        """Whether it is over a limit that spares it what is dearer; what limit is noted."""
+        """Return whether an exceeded limit ends the evaluation; note any exceeded limit."""
         value = self.measurements[objective.name].value
         if not exceeds(objective, value):
             return False
@@ -152,5 +151,5 @@ class Evaluation:
         return False
 
 
-def _dearness(objective: Objective) -> tuple[Cost, bool]:
+def _cost(objective: Objective) -> tuple[Cost, bool]:
     return objective.cost, isinstance(objective, Trained)

@@ -1,4 +1,4 @@
-"""Jobs side by side on this machine, a process for each, so that a crash costs one job."""
+"""The local engine: jobs in parallel processes on this machine."""
 
 import logging
 import time
@@ -19,22 +19,21 @@ from protege.spaces.files.atomic import remove
 logger = logging.getLogger("protege")
 
 STARTS = 5
-"""So many processes in a row may be gone before they are ready; then none ever will be."""
+"""Consecutive worker processes that may end before they are ready."""
 
 
 @dataclass
 class LocalEngine:
-    """Several jobs at a time on this machine.
+    """Runs several jobs in parallel on this machine, one process each.
 
-    Each process computes with its share of the cores. Latency is measured alone: all others wait
-    for as long as it takes (`protege.objectives.lease`).
+    While one process measures latency all others pause (`protege.objectives.lease`).
 
     Attributes:
-        jobs: How many at once.
-        threads: Of each; the cores by the jobs if not given.
-        synchronous: Whether all come to a halt before any is gone on with, so that the same seed
-            gives the same trials, whichever of them is faster.
-        silence_s: A process that gives no sign of life for so many seconds is ended.
+        jobs: Number of parallel jobs.
+        threads: Threads per job; by default the cores divided by the jobs.
+        synchronous: Whether all running jobs halt before any of them goes on, so that a seed
+            determines the trials.
+        silence_s: Seconds without a sign of life after which a process is killed.
 
     Raises:
         BadInput: A number is not above 0.
@@ -50,9 +49,9 @@ class LocalEngine:
     _task: Path | None = field(default=None, init=False, repr=False)
     _announce: Callable[[str], None] = field(default=lambda _: None, init=False, repr=False)
     _has_started: bool = field(default=False, init=False, repr=False)
-    """Whether any process was ready."""
+    """Whether any process became ready."""
     _stillborn: int = field(default=0, init=False, repr=False)
-    """Processes in a row that were gone before they were ready."""
+    """Consecutive processes that ended before they were ready."""
 
     def __post_init__(self) -> None:
         for name in ("jobs", "threads", "silence_s"):
@@ -72,11 +71,11 @@ class LocalEngine:
         if number is None:
             return any(one.at is None for one in self._crew)
         holder = self._holder(number)
-        # whose process is gone nobody waits for: it will be heard of
+        # if its process is gone, `wait_any` reports the loss
         return holder is None or holder.at is None
 
     def submit(self, job: Job) -> None:
-        # whoever holds the least: what is held is gone on with by whoever holds it
+        # the process with the fewest held jobs, as a job goes on where it is held
         one = min((p for p in self._crew if p.at is None), key=lambda process: len(process.held))
         self._begin(one, job.number)
         one.send(("begin", (job,), {}))
@@ -84,7 +83,7 @@ class LocalEngine:
     def answer(self, number: int, *, goes_on: bool) -> None:
         one = self._holder(number)
         if one is None:
-            return  # its process is gone, which `wait_any` tells next
+            return  # its process is gone; `wait_any` reports the loss
         one.held.discard(number)
         self._begin(one, number)
         one.send(("go_on", (number,), {"goes_on": goes_on}))
@@ -93,7 +92,7 @@ class LocalEngine:
         while not self._lost:
             working = [one for one in self._crew if one.at is not None]
             if not working:
-                raise RuntimeError("nothing is worked on")
+                raise RuntimeError("no job is running")
             silent_s = min(one.overdue(self.silence_s) for one in working) - time.monotonic()
             heard = wait([one.line for one in self._crew], timeout=max(0.0, silent_s))
             for one in [one for one in self._crew if one.line in heard]:
@@ -121,14 +120,14 @@ class LocalEngine:
         return task.with_name(f"worker-{number}.log")
 
     def _holder(self, number: int) -> Process | None:
-        """Whose job it is that has halted; none if that process is gone."""
+        """Return the process that holds a halted job, or None if it is gone."""
         return next((one for one in self._crew if number in one.held), None)
 
     def _begin(self, one: Process, number: int) -> None:
         one.at, one.heard = number, time.monotonic()
 
     def _hear(self, one: Process) -> AtRung | Done | None:
-        """What a process says, if it says that it has halted."""
+        """Receive a message; return it if the job halted or ended, else handle it."""
         try:
             said = one.line.recv()
         except (EOFError, OSError):
@@ -152,7 +151,7 @@ class LocalEngine:
         return None
 
     def _end_silent(self) -> None:
-        """End whoever has been silent for longest, if it is for too long."""
+        """Kill the process that has been silent longest, if for too long."""
         now = time.monotonic()
         working = [one for one in self._crew if one.at is not None]
         if not working:
@@ -160,14 +159,14 @@ class LocalEngine:
         one = min(working, key=lambda process: process.overdue(self.silence_s))
         if now > one.overdue(self.silence_s):
             self._lose(one, f"its process gave no sign of life for {self.silence_s:g} s")
-            for other in self._crew:  # they may have waited for what it had
+            for other in self._crew:  # they may have waited for its lock
                 other.heard = now
 
     def _lose(self, one: Process, reason: str = "") -> None:
-        """Put another process in the place of one that is gone, or of no use.
+        """Report the losses of a process and replace it.
 
         Raises:
-            BadInput: None can start here.
+            BadInput: No worker can start.
         """
         number = self._crew.index(one)
         self._lost += one.losses(reason)

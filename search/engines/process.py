@@ -1,4 +1,4 @@
-"""A process that works on jobs for a study, and the line to it."""
+"""A local worker process, and the connection to it."""
 
 import contextlib
 import os
@@ -16,21 +16,22 @@ from protege.search.engines import working
 from protege.search.engines.engine import Died
 
 STARTING_S = 300.0
-"""It may be silent for so long until its libraries and its task are loaded."""
+"""Seconds of silence allowed while libraries and task load."""
 
 
 @dataclass
 class Process:
-    """One worker's process.
+    """One worker process.
 
     Attributes:
-        task: The file that its task is loaded from.
-        log: Where what it prints goes.
-        threads: How many it computes with.
-        at: The job it is at work on; none while it waits.
-        held: Jobs of its that have halted.
-        heard: When it last gave a sign of life, in seconds of the monotonic clock.
-        ready: Whether its task is loaded; before that it is at work on nothing.
+        task: The task file.
+        log: The file for its output.
+        threads: Number of compute threads.
+        at: Number of the running job, or None.
+        held: Numbers of its halted jobs.
+        heard: Time of its last message, in seconds of the monotonic clock.
+        ready: Whether its task is loaded.
+        line: The connection.
     """
 
     task: Path
@@ -45,9 +46,9 @@ class Process:
 
     def __post_init__(self) -> None:
         ours, theirs = socket.socketpair()
-        # -P: a file beside the user's script must not pass for a library of the same name; a file
-        # and no module: it listens before it imports anything. A session of its own: Ctrl-C is for
-        # the study, which ends its workers in order
+        # -P: a file beside the user's script must not shadow a library. A file, not a module: it
+        # listens before it imports anything. Its own session: Ctrl-C goes to the study alone,
+        # which ends its workers in order
         command = [sys.executable, "-P", working.__file__]
         with self.log.open("ab") as log, theirs:
             self._process = subprocess.Popen(
@@ -60,7 +61,7 @@ class Process:
                 start_new_session=True,
             )
         self.line = Connection(ours.detach())
-        # as it is here: what the task is made of is imported there from the same places
+        # the task imports modules from the same path
         self.send((sys.path, self.task, self.threads))
 
     @property
@@ -69,33 +70,33 @@ class Process:
         return self._process.pid
 
     def send(self, message: Any) -> None:
-        """Tell it something; if it is gone that shows when it is next listened to."""
+        """Send a message; a lost connection shows when the next message is received."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.line.send(message)
 
     def kill(self) -> None:
-        """End it, whatever it is at."""
+        """Kill the process and close the connection."""
         self._process.kill()
         self._process.wait()
         self.line.close()
 
     def overdue(self, silence_s: float) -> float:
-        """When it has been silent for too long, in seconds of the monotonic clock."""
+        """Return when its silence becomes too long, in seconds of the monotonic clock."""
         return self.heard + (silence_s if self.ready else max(silence_s, STARTING_S))
 
     @property
     def gave_up(self) -> bool:
-        """Whether it has ended by itself, and nobody else has ended it."""
+        """Whether it exited by itself with an error, not by a signal."""
         return (self._process.returncode or 0) > 0
 
     def losses(self, reason: str = "") -> list[Died]:
-        """What its end means for the jobs it had.
+        """Return the loss of each of its jobs.
 
         Args:
-            reason: Why it was ended from here, if it was.
+            reason: Why the engine killed it, if it did.
         """
         at, held = self.at, sorted(self.held)
-        reason = reason or self._last_words()  # waits until it is told what the end was
+        reason = reason or self._last_words()  # waits for the exit code
         found = [] if at is None else [Died(at, reason if self.ready else "")]
         return found + [Died(number, "") for number in held]
 
@@ -105,18 +106,18 @@ class Process:
         code = self._process.returncode
         if code is None or code >= 0:
             return f"its process ended with exit code {code}: {self.said}"
-        told = signal.Signals(-code).name
-        hint = ", as the system does when memory runs out" if told == "SIGKILL" else ""
-        return f"its process was ended by {told}{hint}"
+        name = signal.Signals(-code).name
+        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{hint}"
 
     @property
     def said(self) -> str:
-        """The last line that it printed."""
+        """The last line of its output."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1] if lines else "it printed nothing"
 
 
 def _threads(count: int) -> dict[str, str]:
-    """How libraries are told how many threads to start, before they are imported."""
+    """Return the environment variables that limit the threads of libraries."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
     return dict.fromkeys(names, str(count))

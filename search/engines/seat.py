@@ -11,22 +11,22 @@ from protege.search.engines.engine import Died
 from protege.spaces import ProtegeError
 
 STARTS = 3
-"""So many actors may die before they are there."""
+"""Consecutive actors that may die before they are loaded."""
 
 
 @dataclass
 class Seat:
-    """An actor, what it has, and what is awaited of it.
+    """A Ray actor with its jobs and its pending remote call.
 
     Attributes:
-        options: What `ray.remote` places it by.
-        task: The file that its task is loaded from.
-        threads: How many it computes with.
-        at: The job it is at work on; none while it waits.
-        held: Jobs of its that have halted.
-        heard: When it last gave a sign of life, in seconds of the monotonic clock.
-        awaited: What resolves when it has done what it was last told to.
-        is_loaded: Whether it has been seen to be there.
+        options: Placement options of `ray.remote`.
+        task: The task file.
+        threads: Number of compute threads.
+        at: Number of the running job, or None.
+        held: Numbers of its halted jobs.
+        heard: Time of its last sign of life, in seconds of the monotonic clock.
+        awaited: The Ray reference of the pending call.
+        is_loaded: Whether the actor has loaded its task.
     """
 
     options: dict[str, Any]
@@ -46,36 +46,36 @@ class Seat:
         self.renew()
 
     def renew(self) -> None:
-        """Ask Ray for an actor, in place of the one there was, wherever there is room."""
+        """Request a new actor in place of the old one."""
         import ray
 
         if self.is_loaded:
             self.kill()
         self.at, self.is_loaded, self._asked, self._times = None, False, None, 0
         self.held.clear()
-        placed: Any = ray.remote(Actor)  # what it is placed by is known when it runs
-        # two threads: one works, the other says what that one is at
+        placed: Any = ray.remote(Actor)  # its options are known at run time only
+        # two threads: one runs jobs, the other reports progress
         options = {"max_concurrency": 2, "max_restarts": 0, **self.options}
         self._actor = placed.options(**options).remote(sys.path, self.task, self.threads)
         self.awaited = self._actor.load.remote()
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is there, and at work on nothing."""
+        """Whether it is loaded and runs no job."""
         return self.is_loaded and self.at is None
 
     def tell(self, number: int, verb: str, *given: Any) -> None:
-        """Set it to work on a job."""
+        """Start a remote call that runs a job."""
         self.at, self.heard = number, time.monotonic()
         self.held.discard(number)
         self.awaited = getattr(self._actor, verb).remote(*given)
 
     def collect(self) -> Any:
-        """What came of what it was last told to.
+        """Return the result of the pending call.
 
         Raises:
-            ProtegeError: Something that concerns all trials.
-            ray.exceptions.RayError: It is gone.
+            ProtegeError: The call failed for a reason that concerns all trials.
+            ray.exceptions.RayError: The actor is gone.
         """
         import ray
 
@@ -87,7 +87,7 @@ class Seat:
         return found
 
     def says(self) -> str:
-        """What it is at, as far as is known; asks it again."""
+        """Return the current phase, or an empty string, and query it again."""
         import ray
 
         said = ""
@@ -95,7 +95,7 @@ class Seat:
             try:
                 times, said = ray.get(self._asked)
             except ray.exceptions.RayError:
-                return ""  # it is gone, which shows when it is next listened to
+                return ""  # it is gone; `collect` will raise
             if times != self._times:
                 self._times, self.heard = times, time.monotonic()
             self._asked = None
@@ -104,17 +104,17 @@ class Seat:
         return f"trial {self.at}: {said}" if said else ""
 
     def failed_to_load(self) -> bool:
-        """Whether actors have died so often before they were there that none will ever be."""
+        """Count an actor that died before it was loaded; return whether to give up."""
         self._failures += 1
         return self._failures >= STARTS
 
     def losses(self, reason: str) -> list[Died]:
-        """What its end means for the jobs it had."""
+        """Return the loss of each of its jobs."""
         found = [] if self.at is None else [Died(self.at, reason)]
         return found + [Died(number, "") for number in sorted(self.held)]
 
     def kill(self) -> None:
-        """End it, whatever it is at."""
+        """Kill the actor."""
         import ray
 
         ray.kill(self._actor)

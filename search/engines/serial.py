@@ -1,4 +1,4 @@
-"""Jobs one after another, in the study's own process."""
+"""The serial engine: one job after another in the study's process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from protege.search.engines.worker import Worker
 
 @dataclass
 class SerialEngine:
-    """One job at a time, where the study is."""
+    """Runs one job at a time in the study's process."""
 
     jobs: ClassVar[int] = 1
     synchronous: ClassVar[bool] = False
@@ -33,7 +33,7 @@ class SerialEngine:
 
     def wait_any(self) -> Event:
         if self._worker is None or self._next is None:
-            raise RuntimeError("nothing is worked on")
+            raise RuntimeError("no job is running")
         work, self._next = self._next, None
         return work(self._worker)
 

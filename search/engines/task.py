@@ -1,4 +1,4 @@
-"""What all jobs of a study have in common, in a form that can be sent to another process."""
+"""What all jobs of a study share, in a form that can be sent to other processes."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from protege.spaces.files.atomic import remove_abandoned
 from protege.spaces.files.private import made_own
 
 FOLDER, FILE = "workers", "task.pt"
-"""Where in a run folder the task and what workers print are, and what the task is called there."""
+"""The folder of the task and of worker logs in a run folder, and the name of the task file."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Task:
     """A study as its jobs see it.
 
     Attributes:
-        candidate: An architecture as the study would try it.
-        objectives: What candidates are judged by.
-        space: What they are members of.
+        candidate: Makes the candidate of an architecture.
+        objectives: The objectives of the study.
+        space: The search space.
         folder: The run folder.
         races: Whether candidates halt at rungs.
-        private: Whether what its workers write is for its owner alone.
+        private: Whether files of workers are readable by their owner only.
     """
 
     candidate: Callable[[Architecture], Candidate]
@@ -39,7 +39,7 @@ class Task:
     private: bool = True
 
     def evaluation(self, job: Job) -> Evaluation:
-        """The evaluation of a job, not begun."""
+        """Return the evaluation of a job, not yet begun."""
         candidate = replace(
             self.candidate(job.architecture), checkpoint=checkpoint(self.folder, job.number)
         )
@@ -53,38 +53,38 @@ class Task:
         )
 
     def save(self, path: Path) -> None:
-        """Write it to a file that `load` reads without copying the teacher's weights.
+        """Write the task to a file from which `load` memory-maps the teacher's weights.
 
         Raises:
-            BadInput: Something in it cannot leave this process.
-            DiskFull: There is no room for it.
+            BadInput: Something in it cannot be pickled.
+            DiskFull: The disk is full.
         """
-        advice = "define what it is made of without open files, locks and connections, or run it "
+        advice = "define it without open files, locks and connections, or run it "
         hand_over(self, path, "the study", advice + "with one job")
 
     @staticmethod
     def load(path: Path) -> "Task":
-        """The task that was saved there, its tensors mapped from the file, each process's own."""
+        """Load a saved task; its tensors are private memory maps of the file."""
         loaded: Task = unpacked(path)
         logging.getLogger("transformers").setLevel(logging.ERROR)
         return loaded
 
 
 def task_file(folder: Path) -> Path:
-    """Return where engines write the task of a run."""
+    """Return the task file of a run."""
     return folder / FOLDER / FILE
 
 
 def prepare(folder: Path) -> Path:
-    """Make the folder for the task and the logs of a run, for its owner alone.
+    """Make the folder for the task and the logs of a run, readable by its owner only.
 
     Files that protege did not write stay in it.
 
     Returns:
-        Where the task goes.
+        The path of the task file.
 
     Raises:
-        BadInput: There is something else in its place, such as a symbolic link.
+        BadInput: Something else is in its place, such as a symbolic link.
     """
     path = task_file(folder)
     remove_task(folder)
@@ -93,10 +93,10 @@ def prepare(folder: Path) -> Path:
 
 
 def remove_task(folder: Path) -> None:
-    """Remove the task of a process that was killed, whole or half written."""
+    """Remove the task file, complete or partial, of a killed process."""
     path = task_file(folder)
     if path.parent.is_symlink():
-        return  # another program's
+        return  # not made by protege
     if path.is_file() and not path.is_symlink():
         path.unlink(missing_ok=True)
     remove_abandoned(path.parent, {FILE})

@@ -1,4 +1,4 @@
-"""Works on jobs, wherever it is: a study's own process, another one, another machine."""
+"""The worker: runs jobs in the study's process, another process or another machine."""
 
 import ctypes
 from collections.abc import Callable
@@ -19,13 +19,13 @@ Result = TypeVar("Result")
 
 @dataclass
 class Worker:
-    """Takes one job at a time to its next halt; those that have halted are held.
+    """Runs one job at a time to its next rung, and holds those that halted.
 
-    An exception fails the trial of its job, whatever raised it, unless it concerns all trials.
+    An exception fails the job's trial, unless it concerns all trials.
 
     Attributes:
-        task: What they have in common.
-        announce: Told what is going on.
+        task: What all jobs share.
+        announce: Called with the current phase.
     """
 
     task: Task
@@ -33,18 +33,18 @@ class Worker:
     _held: dict[int, Evaluation] = field(default_factory=dict, init=False)
 
     def begin(self, job: Job) -> AtRung | Done:
-        """Begin a job, and go on to its first halt.
+        """Run a job to its first rung or to its end.
 
         Raises:
-            BadInput: The teacher's own trial cannot use what the user gave, or a device that all
-                trials need is not available.
-            DiskFull: There is no room for what is to be kept.
+            BadInput: The teacher's own trial cannot use an input, or a device that all trials need
+                is not available.
+            DiskFull: The disk is full.
         """
         found = self._guarded(job.number, job.architecture, lambda: self._begun(job))
         return Done(found) if isinstance(found, Trial) else found
 
     def go_on(self, number: int, *, goes_on: bool) -> AtRung | Done:
-        """Go on with a job that is held to its next halt, or end it; raises as `begin` does."""
+        """Continue a held job to its next rung, or end it; raises as `begin` does."""
         evaluation = self._held.pop(number)
         if not goes_on:
             evaluation.stop()
@@ -53,7 +53,7 @@ class Worker:
         return Done(found) if isinstance(found, Trial) else found
 
     def measure(self, job: Job) -> Trial:
-        """What is known of a job's candidate before any training; raises as `begin` does."""
+        """Measure a candidate by the objectives that need no training; raises as `begin` does."""
         return self._guarded(job.number, job.architecture, lambda: self._measured(job))
 
     def _measured(self, job: Job) -> Trial:
@@ -70,7 +70,7 @@ class Worker:
     def _guarded(
         self, number: int, architecture: Architecture, work: Callable[[], Result]
     ) -> Result | Trial:
-        """Return what the work gives, or the failed trial if it raises."""
+        """Return the result of the work, or the failed trial if it raises."""
         try:
             return work()
         except Exception as error:
@@ -91,9 +91,9 @@ class Worker:
         return AtRung(evaluation.number, rung.step, known, held_bytes)
 
     def _done(self, evaluation: Evaluation) -> Done:
-        """The job's end: whoever asked for it may die now, and nothing is lost."""
+        """Store record and weights, so that the result survives a crash of the study."""
         trial, candidate = evaluation.trial(), evaluation.candidate
-        # over a limit it is on no front
+        # trials over a limit never join the front
         if trial.state is State.COMPLETE and not trial.reason:
             trial = self._stored(trial, candidate)
         record(self.task.folder, trial)
@@ -116,7 +116,7 @@ class Worker:
 
 
 def _give_back() -> None:
-    """Return to the system what was freed: glibc keeps it, in more pieces with every student."""
+    """Return freed memory to the system; glibc keeps it, fragmented by every student."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

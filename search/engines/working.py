@@ -1,8 +1,8 @@
-"""What a worker's process does: it loads its task once, then works on what it is told to.
+"""Main program of a worker process: load the task once, then run jobs as they are sent.
 
-Run as ``python working.py FD``, where the file descriptor is that of a socket to the study. The end
-of the socket, which is also what the death of the study looks like, ends the process whatever it is
-at, the loading of libraries included: nothing of protege is imported before it listens.
+Run as ``python working.py FD``, where FD is the file descriptor of a socket to the study. When the
+socket closes, also because the study died, the process exits at once, even while it imports
+libraries: it listens before it imports anything of protege.
 """
 
 import contextlib
@@ -19,38 +19,38 @@ from queue import SimpleQueue
 from typing import Any
 
 READY = "ready"
-"""What it says once, when its task is loaded."""
+"""Message sent once the task is loaded."""
 
 SPEAKS_S = 0.5
-"""It says what it is at so often at most."""
+"""Minimum seconds between two progress messages."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Work on jobs until the socket ends."""
-    # a scheduler sends them to every process of a job: they are for the study, which ends this one.
-    # A handler, not SIG_IGN, which every program that is started from here would inherit
+    """Run jobs until the socket closes."""
+    # schedulers signal every process of a job, but the study ends this one. A handler, not
+    # SIG_IGN, which child processes would inherit
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    # one that is stopped, or stuck in a library, sees no end of a socket
-    with contextlib.suppress(OSError, AttributeError):  # where the kernel knows of no such thing
+    # a process that is stopped or stuck in a library does not see the socket close
+    with contextlib.suppress(OSError, AttributeError):  # not on Linux
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     line = Connection(socket.socket(fileno=int(sys.argv[1])).detach())
     path, task, threads = line.recv()
     sys.path[:] = path
-    told: SimpleQueue[bytes] = SimpleQueue()
-    # a thread of its own listens: work must not outlive whoever asked for it
-    threading.Thread(target=_listen, args=(line, told), daemon=True).start()
+    messages: SimpleQueue[bytes] = SimpleQueue()
+    # a separate thread listens, so that work does not outlive the study
+    threading.Thread(target=_listen, args=(line, messages), daemon=True).start()
     worker = _worker(line, task, threads)
     line.send(READY)
     try:
         while True:
-            # here, for it may import what the other thread would find half imported
-            verb, given, named = pickle.loads(told.get())
+            # unpickled here: importing in two threads may find modules half imported
+            verb, given, named = pickle.loads(messages.get())
             line.send(getattr(worker, verb)(*given, **named))
     except MemoryError:
-        raise  # the end of this process alone: another one may have room
+        raise  # ends this process alone: another one may have enough memory
     except Exception as error:
         from protege.search.records.failure import plain
 
@@ -75,20 +75,20 @@ def _worker(line: Connection, task: Any, threads: int) -> Any:
             last[0] = time.monotonic()
             line.send(what)
 
-    class Told(logging.Handler):
-        """Tells the study what is logged: that it waits for a lock, too, is a sign of life."""
+    class Forward(logging.Handler):
+        """Sends log records to the study, also as a sign of life while waiting for a lock."""
 
         def emit(self, record: logging.LogRecord) -> None:
             line.send(Warned(record.getMessage()))
 
-    logging.getLogger("protege").addHandler(Told(logging.WARNING))
+    logging.getLogger("protege").addHandler(Forward(logging.WARNING))
     return Worker(Task.load(task), announce)
 
 
-def _listen(line: Connection, told: "SimpleQueue[bytes]") -> None:
+def _listen(line: Connection, messages: "SimpleQueue[bytes]") -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
-            told.put(line.recv_bytes())
+            messages.put(line.recv_bytes())
     os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""An exported student measured again, from its files."""
+"""Confirm a student: measure it again from its exported files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,20 +8,23 @@ from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.latency import Checkpoint, compare
 from protege.objectives.latency.models import Model
 from protege.spaces import Teacher
-from protege.spaces.students.student import kept_tokens
+from protege.spaces.students.manifest import kept_tokens
 
 
 def confirmed(objectives: Sequence[Objective], own: Candidate, folder: Path) -> dict[str, float]:
-    """Each objective's figure for the student as it lies in a folder.
+    """Measure each objective on the exported student.
 
-    Of retention also the one on examples that the search never saw, as ``unseen_retention``; of a
-    latency the ``speedup`` too: student and teacher are timed in one run, and the latency is told
-    on the scale of the teacher's time in the study.
+    Retention is also measured on examples that the search never saw, as ``unseen_retention``. A
+    latency also gives ``speedup``: student and teacher are timed in one run, and the ratio is
+    multiplied by the teacher's time in the study.
 
     Args:
-        objectives: What is measured.
+        objectives: The objectives of the study.
         own: The teacher as a candidate.
-        folder: Where the student is.
+        folder: The folder of the exported student.
+
+    Returns:
+        Values by name.
     """
     figures: dict[str, float] = {}
     for objective in objectives:
@@ -31,15 +34,15 @@ def confirmed(objectives: Sequence[Objective], own: Candidate, folder: Path) -> 
             models: list[Model] = [own.blueprint, Checkpoint.at(folder)]
             plan = objective.plan.with_samples(objective.percentile)
             teacher, student = compare(models, objective.workload, objective.target, plan)
-            known = objective.measure(own)  # from the cache: the study's own scale
+            known = objective.measure(own)  # cached: the teacher's time in the study
             share = student.over(teacher, objective.percentile)
             figures[objective.name] = share * known.value
-            figures.setdefault("speedup", 1 / student.ratio)  # the first latency's
+            figures.setdefault("speedup", 1 / student.ratio)  # of the first latency
     return figures
 
 
 def _retained(retention: Retention, own: Candidate, folder: Path) -> dict[str, float]:
-    """On the examples that the search judged on, and on those that it never saw."""
+    """Measure retention on the examples of the search and on unseen ones."""
     loaded = Teacher.load(folder, task=own.teacher.task)
     kept = kept_tokens(folder)
     spelling = (

@@ -1,4 +1,4 @@
-"""A chosen student as a plain Hugging Face checkpoint, with its model card and its record."""
+"""Export a student as a plain Hugging Face checkpoint with a model card and a record."""
 
 import json
 import re
@@ -19,42 +19,42 @@ from protege.search.records.results import files_in
 from protege.search.records.trial import State, Trial
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, write_text
-from protege.spaces.students.student import MANIFEST, write_manifest
+from protege.spaces.students.manifest import MANIFEST, write_manifest
 
 TEACHER = ("fingerprint", "task", "auto_class", "auto_processor", "key", "architecture")
-"""What is published of the teacher, beside its id on the hub; its folder is not."""
+"""Published fields of the teacher, beside its hub id. Its folder is not published."""
 
 GOAL = ("name", "unit", "direction", "limit")
-"""What is published of a goal; how it was declared names hosts, users and paths."""
+"""Published fields of a goal. Its declaration is not: it names hosts, users and paths."""
 
 WORDS = ("grade", "clock", "error_floor")
-"""What is published of a measurement beside figures: words of a fixed vocabulary.
+"""Published details of a measurement that are text; their vocabulary is fixed.
 
-A target's label, the reason for throttling and the name of a meter name the machine.
+Target labels, reasons for throttling and names of meters would identify the machine.
 """
 
 
 def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -> Path:
     """Write the checkpoint, its card and ``protege.json`` to a new folder.
 
-    All files get the mode that the umask gives new files, whatever the run folder's have.
+    File modes follow the umask, not the run folder.
 
     Args:
         trial: The student's trial.
-        stored: The folder with its weights, which are whole; it does not exist if none were kept.
+        stored: The folder with its weights; it does not exist if they were not kept.
         target: The new folder.
-        about: What the study recorded of itself; only a part of it is published.
+        about: The record of the study; only listed fields are published.
 
     Raises:
-        BadInput: The folder has something in it, or the weights were not kept.
+        BadInput: The folder is not empty, or the weights were not kept.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInput(f"{target}: not empty; export into a new folder, or remove this one first")
     if not (stored / MANIFEST).exists():
         why = "not on the front" if trial.state is State.COMPLETE else trial.state
         raise BadInput(
-            f"trial {trial.number} ({trial.label}): its weights were not kept, for it is "
-            f"{why}; export one that is on the front"
+            f"trial {trial.number} ({trial.label}): weights are kept only for the front, "
+            f"and this one is {why}; export one that is on the front"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
@@ -69,9 +69,9 @@ def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -
 
 
 def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an exported student says of its teacher, its study and its figures.
+    """Return the published record of a student: teacher, study, figures.
 
-    Only listed fields and figures are published. Paths, hosts, users and storages are not.
+    Only listed fields are published, never paths, hosts, users or storages.
     """
     own = about["teacher"]
     return {
@@ -88,7 +88,7 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copy(stored: Path, target: Path) -> None:
-    """Copy the files of a student, not their modes."""
+    """Copy the files of a student without their modes."""
     for folder in (path for path in stored.rglob("*") if path.is_dir()):
         (target / folder.relative_to(stored)).mkdir(parents=True, exist_ok=True)
     for name in files_in(stored):
@@ -101,7 +101,7 @@ def _listed(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _details(found: Measurement) -> dict[str, Any]:
-    """Return the figures of a measurement, and what it says in words that are published."""
+    """Return the figures of a measurement and its publishable words."""
     return {
         name: value
         for name, value in found.details.items()
@@ -124,6 +124,6 @@ def _card(trial: Trial, manifest: Mapping[str, Any]) -> str:
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    # a JSON string is YAML too; Markdown leaves code spans as they are
+    # JSON strings are valid YAML
     environment.filters |= {"yaml": json.dumps, "code": code, "text": printable}
     return environment.from_string(template).render(trial=trial, **manifest)

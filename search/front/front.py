@@ -1,4 +1,4 @@
-"""The result of a study: choose a student, export it, write the report."""
+"""`Front`, the result of a study: choose and export students, write the report."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ ADVICE = "name another folder with folder= or --folder"
 
 
 class Front(StudyResult):
-    """The Pareto front of a study and what can be made of it; see `StudyResult` for its figures."""
+    """The Pareto front of a study; see `StudyResult` for tables and figures."""
 
     @classmethod
     def read(cls, run: str | Path, name: str | None = None) -> "Front":
@@ -38,10 +38,10 @@ class Front(StudyResult):
 
         Args:
             run: The run folder, its ``study.db``, or a storage URL.
-            name: The study, where the storage has several.
+            name: The study's name; needed if the storage has several.
 
         Raises:
-            BadInput: There is no study, it has no finished trial, or it is damaged or of another
+            BadInput: There is no study, it has no finished trial, it is damaged, or it has another
                 format.
         """
         place = located(run)
@@ -65,34 +65,34 @@ class Front(StudyResult):
     def pick(self, **budgets: float) -> ChosenStudent:
         """Choose the best student within budgets, such as ``pick(latency_ms=8)``.
 
-        A budget is the most of what is minimised and the least of what is maximised; ``speedup``
-        is one too where a latency was measured. Of the students within all budgets the one wins
-        that is best in the first quality without a budget. If every budget is on a quality, the
-        one wins that is best in the first cost: ``pick(retention=0.9)`` is the fastest student
-        that keeps 90%. The teacher and the naive half are never picked, and a student that another
-        one dominates within noise only if no other is within the budgets. Without a budget it is
-        the `knee`.
+        A budget is an upper bound on a minimised objective or a lower bound on a maximised one.
+        ``speedup`` is one too if a latency was measured. Of the students within all budgets, the
+        best one in the first quality without a budget is picked. If every budget is on a quality,
+        it is the best one in the first cost: ``pick(retention=0.9)`` is the fastest student that
+        keeps 90%. Without a budget it is the `knee`. The teacher and the naive half are never
+        picked. A student that another one dominates within noise is picked only if no other is
+        within the budgets.
 
         Raises:
-            BadInput: A budget is for no objective or no number, or no student is within all of
-                them; the error says what each budget costs.
+            BadInput: A budget names no objective or is not finite, or no student is within all of
+                them; the message says what each budget costs.
         """
         return pick(self, budgets)
 
     def knee(self) -> ChosenStudent:
-        """Choose the student at the knee: it loses least to the best of every goal, in all.
+        """Choose the student at the knee: the one with the least summed loss over all goals.
 
-        The loss in a goal is a share of the goal's range over the front. With two goals it is the
-        student farthest from the line between the ends of the front (Das, Structural and
-        Multidisciplinary Optimization 18, 1999).
+        The loss in a goal is the distance to its best value, relative to its range over the front.
+        With two goals the knee is the student farthest from the line between the ends of the front
+        (Das, Structural and Multidisciplinary Optimization 18, 1999).
 
         Raises:
-            BadInput: There is no student on the front.
+            BadInput: No student is on the front.
         """
         return knee(self)
 
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
-        """Keep what ``protege measure`` found of its students in a place; tables tell it too."""
+        """Store the result of ``protege measure`` on another target; tables show it too."""
         path = self._own_folder() / MEASURED / f"{digest(label.encode())}.json"
         with _written(path, ADVICE), self._owned():
             write_text(path, json.dumps({"label": label, **record}, indent=1))
@@ -101,7 +101,7 @@ class Front(StudyResult):
     def weights(self, trial: Trial) -> Path:
         """Return the folder with a trial's weights; it does not exist if they were not kept.
 
-        They are fetched first if only a store has them whole.
+        Weights on the front that are missing or damaged are downloaded from the store, if any.
 
         Raises:
             BadInput: The store cannot be read, or the weights are damaged or another study's.
@@ -128,10 +128,10 @@ class Front(StudyResult):
 
         Args:
             trial: The trial or its number.
-            folder: Where to; ``students/<label>`` in the run folder if not given.
+            folder: The new folder; by default ``students/<label>`` in the run folder.
 
         Raises:
-            BadInput: The folder has something in it, or the trial's weights were not kept.
+            BadInput: The folder is not empty, or the trial's weights were not kept.
         """
         chosen = self.trial(trial) if isinstance(trial, int) else trial
         inside = Path("students", folder_name(chosen.label))
@@ -149,14 +149,17 @@ class Front(StudyResult):
             return export(chosen, stored, target, self.about)
 
     def report(self, folder: str | Path | None = None) -> Path:
-        """Write the report as one file that needs no network, and the front as CSV.
+        """Write the report as one self-contained HTML file, and the front as CSV.
 
         Args:
-            folder: Where ``index.html`` and ``front.csv`` go. If not given, they go to ``report``
-                in the run folder, and to the run folder.
+            folder: The folder of ``index.html`` and ``front.csv``. By default the report goes to
+                ``report`` in the run folder, and the table to the run folder.
+
+        Returns:
+            The path of ``index.html``.
 
         Raises:
-            BadInput: Nothing can be written there.
+            BadInput: The folder cannot be written.
         """
         self.save(folder)
         if folder:
@@ -167,10 +170,10 @@ class Front(StudyResult):
             return write_report(self, target / "index.html")
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Write the front to ``front.csv`` in a folder, by default that of the run.
+        """Write the front to ``front.csv`` in a folder, by default the run folder.
 
         Raises:
-            BadInput: Nothing can be written there.
+            BadInput: The folder cannot be written.
         """
         path = (Path(folder) if folder else self._own_folder()) / "front.csv"
         mode = nullcontext() if folder else self._owned()
@@ -179,7 +182,7 @@ class Front(StudyResult):
         return path
 
     def _own_folder(self) -> Path:
-        """Return the run folder to write to; where it is not, a new one is made and marked.
+        """Return the run folder, created and marked if it is missing.
 
         Raises:
             BadInput: The folder is another study's, or cannot be written.
@@ -193,16 +196,16 @@ class Front(StudyResult):
         return self.folder
 
     def _owned(self) -> AbstractContextManager[None]:
-        """Create files as the study that made the run folder does."""
+        """Create files with the permissions of the run folder."""
         return owner_only(self.folder, private=self.about.get("private", True))
 
 
 @contextmanager
 def _written(path: Path, advice: str) -> Iterator[None]:
-    """Explain why a file or a folder cannot be written.
+    """Turn errors about a read-only disk or missing permissions into `BadInput`.
 
     Raises:
-        BadInput: The disk is read-only, or the system does not permit it.
+        BadInput: The path cannot be written.
     """
     try:
         yield

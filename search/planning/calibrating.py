@@ -1,4 +1,4 @@
-"""What a study knows of its teacher before the first student is cut: measured once, then cached."""
+"""The calibration of a study: measured once before the first student, then cached."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ from protege.objectives.distillation.questions import Questions
 from protege.objectives.stopwatch import Stopwatch
 from protege.search.planning.foretelling import foretell_calibration
 from protege.search.planning.needs import Needs
+from protege.search.records.heads import HEAD_TOKENS
 from protege.spaces import Cache, Calibration, Teacher
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
@@ -20,39 +21,32 @@ from protege.spaces.residual.graph import Wiring
 from protege.spaces.residual.states import Streams, tokens_for
 
 CALIBRATION_TOKENS = 65_536
-"""Real tokens of the calibration, at most: one pass over them."""
-
-TOKENS: dict[HeadsBy, int] = {
-    "activation": 16_384,
-    "gradient": 16_384,
-    "ablation": 2048,
-    "wanda": 16_384,
-}
-"""Real tokens that heads are measured on unless told otherwise: by ablation each costs a pass."""
+"""Maximum number of real tokens of the calibration."""
 
 BATCH = 32
-"""Sequences of a calibration that are read at a time."""
+"""Sequences per batch of a calibration."""
 
 VERSION = 3
-"""Of what is cached; one more whenever the same call would find something else."""
+"""Version of the cached results; raise it when the same call would give other results."""
 
 
 def calibrated(
     teacher: Teacher, learnt: Questions, needs: Needs, cache: Cache, stopwatch: Stopwatch
 ) -> Calibration:
-    """Return the calibration of a study, from what its students learn from.
+    """Return the calibration of a study, from the cache if possible.
 
-    Tokens are counted in all there is: rare ones hardly show in what one pass may read.
+    Token frequencies are counted over all training data, as rare tokens hardly occur in the
+    calibration data.
 
     Args:
         teacher: The teacher.
-        learnt: What students learn from.
-        needs: What the members of the space ask for.
-        cache: Where it is kept.
-        stopwatch: Told what the calibration takes, before it begins, and how far it is.
+        learnt: The training data.
+        needs: What the members of the space need.
+        cache: The cache.
+        stopwatch: Reports the estimate and the progress.
 
     Raises:
-        BadInput: This machine has too little memory for it.
+        BadInput: This machine has too little memory.
     """
     sequences = learnt.up_to(CALIBRATION_TOKENS)
     known: dict[str, Any] = {"teacher": teacher.fingerprint, "version": VERSION}
@@ -76,16 +70,16 @@ def calibrate(
     announce: Callable[[str], None],
     room: Room | None = None,
 ) -> Calibration:
-    """Measure what students are cut and healed by, and nothing else.
+    """Measure what students of a space need to be cut and healed.
 
-    Heads by ablation are measured on the first of the sequences alone, for the passes it takes.
+    Ablation of heads reads only the first sequences, as it takes one pass per head.
 
     Args:
         teacher: The teacher.
-        sequences: What it reads.
-        needs: What the students of a space ask of the calibration.
-        announce: Told how far the measurement is.
-        room: Memory and disk for second moments; what this machine has if not given.
+        sequences: The calibration data.
+        needs: What the students need.
+        announce: Called with the progress.
+        room: Memory and disk for second moments; by default what this machine has.
     """
     quick: list[HeadsBy] = [criterion for criterion in needs.heads_by if criterion != "ablation"]
     found = Calibration.of(
@@ -101,17 +95,17 @@ def calibrate(
     )
     if "ablation" not in needs.heads_by:
         return found
-    few = read(sequences.up_to(TOKENS["ablation"]))
+    few = read(sequences.up_to(HEAD_TOKENS["ablation"]))
     return found.with_heads(teacher, few, "ablation", announce)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The batches of a calibration, made anew each time they are read.
+    """The batches of a calibration; can be iterated repeatedly.
 
     Attributes:
         questions: The sequences.
-        size: Sequences of a batch.
+        size: Sequences per batch.
     """
 
     questions: Questions
@@ -125,7 +119,7 @@ class Reading:
 
 
 def read(questions: Questions, size: int = BATCH) -> Iterator[dict[str, Tensor]]:
-    """What a model takes of each batch."""
+    """Yield the model inputs of each batch."""
     for batch in questions.in_order(size):
         yield dict(batch.inputs)
 
@@ -133,7 +127,7 @@ def read(questions: Questions, size: int = BATCH) -> Iterator[dict[str, Tensor]]
 def _streams(
     teacher: Teacher, learnt: Questions, cache: Cache, announce: Callable[[str], None]
 ) -> Streams:
-    """What runs through the teacher on a few sequences, as one batch."""
+    """Return the teacher's residual states on one batch of a few sequences."""
     few = learnt.batch(learnt.alike(tokens_for(teacher.architecture.hidden_size)))
     batch = dict(few.inputs)
     key = {

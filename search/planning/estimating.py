@@ -1,4 +1,4 @@
-"""What the costly phases of a study will take, estimated before they begin."""
+"""Estimates of time and memory of the costly phases of a study."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from protege.spaces.remaining import duration
 from protege.spaces.residual.states import tokens_for
 
 WORTH_TELLING = 1e11
-"""Operations of one pass over the data from which on its cost is told: about a second's."""
+"""Operations of one pass over the data from which on estimates are reported; about a second."""
 
 PROBED_TOKENS = 512
 """Tokens of the forward pass that is timed."""
@@ -33,12 +33,12 @@ class Estimate:
     """Memory and time of one phase.
 
     Attributes:
-        phase: What is done.
-        bytes: Resident memory that it takes at its peak beside what is taken when it begins.
-        seconds: How long it takes.
-        detail: What it does, for people.
-        mapped: How much of the memory is of memory-mapped files, which the kernel can drop.
-        activations: How much of the memory becomes less where a batch is read in parts.
+        phase: Name of the phase.
+        bytes: Peak of additional resident memory.
+        seconds: Duration.
+        detail: Details for the message.
+        mapped: Bytes of it that are memory-mapped files, which the kernel can drop.
+        activations: Bytes of it that shrink if batches are split into parts.
     """
 
     phase: str
@@ -50,7 +50,7 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether this machine has the memory; true where it hides what is free."""
+        """Whether it fits in the free memory; true if that is unknown."""
         free = available_bytes()
         return free is None or self.held <= free
 
@@ -61,20 +61,20 @@ class Estimate:
 
     @property
     def held(self) -> float:
-        """Bytes that the kernel cannot drop when memory is short."""
+        """Bytes that the kernel cannot drop."""
         return self.bytes - self.mapped
 
     def line(self) -> str:
-        """Return the estimate as one line for people."""
+        """Return the estimate as one line of text."""
         peak = resident_bytes() + self.bytes
         detail = f" ({self.detail})" if self.detail else ""
         return f"{self.phase}{detail}: about {duration(self.seconds)}, peak {gigabytes(peak)}"
 
     def check(self, advice: str) -> None:
-        """Refuse a phase that this machine has no memory for.
+        """Check that the phase fits in memory.
 
         Raises:
-            BadInput: Names what it takes, what is free and what to do.
+            BadInput: It does not; the message has the bytes needed, the bytes free and the advice.
         """
         free = available_bytes()
         if free is not None and not self.fits:
@@ -86,12 +86,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Rates:
-    """How fast this machine runs a teacher.
+    """Speed of this machine with a teacher.
 
     Attributes:
-        token_s: Seconds of a forward pass for each token.
-        multiply_s: Seconds of a product of fp32 matrices for each operation.
-        rank_s: Seconds of ranking the neurons of a layer, for each cube of their number.
+        token_s: Seconds per token of a forward pass.
+        multiply_s: Seconds per operation of an fp32 matrix product.
+        rank_s: Seconds of ranking the neurons of a layer, divided by the cube of their number.
     """
 
     token_s: float
@@ -100,18 +100,17 @@ class Rates:
 
     @classmethod
     def of(cls, teacher: Teacher, sequences: Questions) -> "Rates":
-        """Measure them in a few seconds."""
+        """Measure the rates in a few seconds."""
         asked = sequences.up_to(PROBED_TOKENS)
-        batch = asked.batch(
-            range(len(asked))
-        )  # a sequence alone takes several times as long a token
+        # as one batch: a single sequence takes several times as long per token
+        batch = asked.batch(range(len(asked)))
         inputs = {name: values for name, values in batch.inputs.items() if name != "labels"}
         tokens = max(1, int(asked.lengths.sum()))
         with torch.inference_mode():
             forward = _best(lambda: headless(teacher.model)(**inputs))
         wide = max((units for _, units in shapes(teacher).values()), default=64)
         size = min(wide, 1024)
-        draw = torch.Generator().manual_seed(0)  # no draw of a study is moved
+        draw = torch.Generator().manual_seed(0)  # leaves the global generator alone
         values = torch.randn(PROBED_TOKENS, size, generator=draw)
         total = torch.zeros(size, size)
         multiply = _best(lambda: total.addmm_(values.T, values))
@@ -124,7 +123,7 @@ class Rates:
 
 
 def is_costly(teacher: Teacher, sequences: Questions) -> bool:
-    """Whether one pass over these sequences takes long enough to be told."""
+    """Return whether one pass over these sequences is costly enough for an estimate."""
     tokens = float(sequences.lengths.sum())
     return 2 * teacher.model.num_parameters() * tokens > WORTH_TELLING
 
@@ -132,14 +131,14 @@ def is_costly(teacher: Teacher, sequences: Questions) -> bool:
 def calibration_estimate(
     teacher: Teacher, sequences: Questions, needs: Needs, plan: Blocks, rates: Rates
 ) -> Estimate:
-    """Estimate what a calibration takes.
+    """Estimate a calibration.
 
     Args:
         teacher: The teacher.
-        sequences: What it reads.
+        sequences: The calibration data.
         needs: What is measured.
         plan: The second moments of each pass.
-        rates: How fast this machine is.
+        rates: Speed of this machine.
     """
     tokens, own = float(sequences.lengths.sum()), teacher.architecture
     found = shapes(teacher)
@@ -165,19 +164,19 @@ def calibration_estimate(
     if plan.disk_bytes:
         detail += f", {gigabytes(plan.disk_bytes)} of second moments on disk"
     peak = _calibration_bytes(teacher, sequences, needs, plan, pairs)
-    # all of the moments are in files, or what was stored and is read back
+    # second moments on disk are memory-mapped
     mapped = 4.0 * pairs if plan.on_disk else 0.0
     return Estimate("calibration", peak, seconds, detail, min(mapped, peak))
 
 
 def _ladder_runs(teacher: Teacher, needs: Needs) -> float:
-    """Return how often the greedy ladders run the teacher, in whole passes."""
+    """Return the cost of the greedy layer ladders in passes of the teacher."""
     total = 0.0
     for stack, least in needs.depths.items():
         depth = teacher.layout.depths.get(stack, least)
         rungs = depth - least
         if rungs > 0:
-            # a layer is tried from its own place on, and most rungs try few of the allowed ones
+            # each try runs the layers from the tried one on, and most rungs try few layers
             later = sum(min(TRIED, depth - rung) * (1 - rung / depth) for rung in range(1, rungs))
             total += depth / 2 + later / 4
     return total
@@ -186,7 +185,7 @@ def _ladder_runs(teacher: Teacher, needs: Needs) -> float:
 def _calibration_bytes(
     teacher: Teacher, sequences: Questions, needs: Needs, plan: Blocks, pairs: float
 ) -> float:
-    """Return the memory of a calibration at its peak."""
+    """Return the peak memory of a calibration."""
     own, found = teacher.architecture, shapes(teacher)
     longest = int(sequences.lengths.max())
     at_once = min(float(sequences.lengths.sum()), 32.0 * longest)
@@ -198,13 +197,13 @@ def _calibration_bytes(
     laddering += 16.0 * TOKENS * own.vocab_size if needs.depths else 0.0
     norms = found["hidden"][0]
     streams = 8.0 * norms * own.hidden_size * tokens_for(own.hidden_size) if needs.streams else 0.0
-    # what is stored is read back, memory-mapped, while the first copy is still there
+    # the stored copy is memory-mapped while the first copy is still in memory
     measured = plan.bytes + (moments if plan.on_disk else 0) + max(passing, ranking, laddering)
     return max(measured, 2 * moments, moments + streams)
 
 
 def held_bytes(teacher: Teacher, needs: Needs) -> float:
-    """Return the memory of a calibration that students are made by, memory-mapped."""
+    """Return the memory-mapped bytes of a calibration while students are built."""
     found = shapes(teacher).items()
     kept = [shape for name, shape in found if name.rpartition(".")[2] in needs.grams]
     moments = 4.0 * sum(layers * units**2 for layers, units in kept)
@@ -217,14 +216,14 @@ def held_bytes(teacher: Teacher, needs: Needs) -> float:
 def training_estimate(
     teacher: Teacher, retention: Retention, member: Architecture, rates: Rates, held: float
 ) -> Estimate:
-    """Estimate what making, healing, training and judging a student takes.
+    """Estimate building, healing, training and evaluating a student.
 
     Args:
         teacher: The teacher.
-        retention: How students are trained and judged.
+        retention: The objective that trains and evaluates students.
         member: The student.
-        rates: How fast this machine is.
-        held: Memory of the calibration.
+        rates: Speed of this machine.
+        held: Bytes of the calibration.
     """
     settings = retention.distillation
     probe = probe_training(teacher, retention, member)
@@ -238,13 +237,13 @@ def training_estimate(
     detail += f"{weights / 1e6:,.0f}M weights, {settings.steps} steps"
     # weights, those of the best rung, gradients and the two moments of AdamW
     peak = held + weights * (20 if settings.steps else 4) + probe.saved_bytes
-    # weights that are multiplied in bf16 are kept whole for the backward pass
+    # bf16 copies of the weights are kept for the backward pass and do not shrink
     activations = max(0.0, probe.saved_bytes - 2 * weights)
     return Estimate("largest student", peak, seconds, detail, held, activations)
 
 
 def _heal_seconds(teacher: Teacher, member: Architecture, rates: Rates) -> float:
-    """Return the time of a sequential healing: each writer is fitted by least squares."""
+    """Return the time of sequential healing, a least-squares fit per output projection."""
     own, tokens = teacher.architecture, tokens_for(teacher.architecture.hidden_size)
     layers = member.num_hidden_layers + member.num_decoder_layers
     width, operations = float(own.hidden_size), 0.0
@@ -259,7 +258,7 @@ def _heal_seconds(teacher: Teacher, member: Architecture, rates: Rates) -> float
 
 
 def largest(members: list[Architecture], teacher: Teacher) -> Architecture | None:
-    """Return the student with the most weights, the teacher apart, or None if there is none."""
+    """Return the student with the most weights, or None if the teacher is the only member."""
     students = [one for one in members if one != teacher.architecture]
     return max(students, key=_size, default=None)
 
@@ -272,7 +271,7 @@ def _size(one: Architecture) -> tuple[int, ...]:
 
 
 def _best(run: Callable[[], object], times: int = 2) -> float:
-    """Return the seconds of the quicker of two runs: the first one warms up."""
+    """Return the seconds of the fastest run; the first one warms up."""
     found = []
     for _ in range(times):
         began = time.perf_counter()

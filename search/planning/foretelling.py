@@ -1,4 +1,4 @@
-"""Tell what the costly phases of a study take before they begin; refuse what cannot fit."""
+"""Report time and memory of costly phases in advance; refuse what does not fit in memory."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,10 +27,10 @@ Tell = Callable[[str], None]
 def foretell_calibration(
     teacher: Teacher, sequences: Questions, needs: Needs, room: Room, tell: Tell
 ) -> None:
-    """Tell what a calibration takes.
+    """Report what a calibration takes.
 
     Raises:
-        BadInput: This machine has too little memory for it.
+        BadInput: This machine has too little memory.
     """
     axes = {*needs.grams, *(["ffn"] if "surgeon" in needs.criteria else [])}
     plan = blocks(wanted(teacher, axes), room)
@@ -40,12 +40,12 @@ def foretell_calibration(
         return
     rates = Rates.of(teacher, sequences)
     estimate = calibration_estimate(teacher, sequences, needs, plan, rates)
-    estimate.check("read fewer tokens, cut fewer axes, or choose policies that look at no data")
+    estimate.check("read fewer tokens, cut fewer axes, or choose policies that need no data")
     tell(estimate.line())
 
 
 def left_out(name: str) -> str:
-    """Say what takes the place of the second moments of a site that there is no room for."""
+    """Return the note on a site whose second moments do not fit in memory."""
     stand_in = "; its neurons are ranked by wanda" if name.endswith(".ffn") else ""
     return f"{name}: too wide for second moments on this machine{stand_in}, healed without them"
 
@@ -57,24 +57,23 @@ def foretell_training(
     folder: Path,
     tell: Tell,
 ) -> int:
-    """Tell what the largest student of a space takes.
+    """Report what training the largest student of a space takes.
 
-    Where it takes more than half of the free memory, the teacher's weights are moved to
-    memory-mapped files: while students are trained nothing reads them. Where that is not enough,
-    batches are read in parts.
+    If it takes more than half of the free memory, the teacher's weights are moved to memory-mapped
+    files, as training does not read them. If that is not enough, batches are split into parts.
 
     Args:
         teacher: The teacher.
         retention: How students are trained.
         members: The students of the space.
-        folder: Where those files go.
-        tell: Told one line.
+        folder: The folder for those files.
+        tell: Called with each line of the report.
 
     Returns:
-        The parts that each batch is to be read in; 1 where there is room for a whole batch.
+        The number of parts per batch; 1 for whole batches.
 
     Raises:
-        BadInput: This machine has too little memory for it.
+        BadInput: This machine has too little memory.
     """
     learnt = retention.parts(teacher).learnt
     member = largest(members, teacher)
@@ -87,7 +86,7 @@ def foretell_training(
         estimate = training_estimate(teacher, retention, member, rates, held_bytes(teacher, needs))
     except BadInput:
         raise
-    except ProtegeError as error:  # the trial itself says what is wrong with such a student
+    except ProtegeError as error:  # the trial will report the error
         tell(f"largest student: memory and time could not be estimated ({error})")
         return 1
     free = available_bytes()

@@ -1,8 +1,6 @@
-"""How much each attention head of a teacher matters, as a table and as what a study records."""
+"""Measure how much each attention head of a teacher matters."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,85 +9,37 @@ from torch import Tensor
 from protege.objectives import Distillation, Examples, Objective, Retention, Texts
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.retention import lesson_of
-from protege.search.planning.calibrating import TOKENS, Reading
+from protege.search.planning.calibrating import Reading
 from protege.search.planning.foretelling import foretell_calibration
 from protege.search.planning.needs import Needs
+from protege.search.records.heads import HEAD_TOKENS, HeadScores
 from protege.spaces import BadInput, Calibration, Teacher, Unsupported
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
 
 Data = Examples | Questions | Iterable[str] | Iterable[Mapping[str, Tensor]]
-"""Texts or images, or what the teacher's forward takes, batch by batch."""
-
-
-@dataclass(frozen=True)
-class HeadScores:
-    """The importance of a teacher's attention heads by one criterion.
-
-    Attributes:
-        by: The criterion; see `head_importance`.
-        kv_heads: Key-value heads of each layer; as many query heads share each of them.
-        sites: For every site, such as ``decoder.cross_heads``, its layers' heads in order.
-    """
-
-    by: HeadsBy
-    kv_heads: int
-    sites: Mapping[str, Sequence[Sequence[float]]]
-
-    @classmethod
-    def of(cls, teacher: Teacher, calibration: Calibration, by: HeadsBy) -> "HeadScores":
-        """What a calibration knows of a teacher's heads by one criterion."""
-        ending = "" if by == "activation" else f".{by}"
-        sites = {
-            f"{stack}.{unit}": values.tolist()
-            for stack in teacher.layout.depths
-            for unit in ("heads", "cross_heads")
-            if (values := calibration.importance.get(f"{stack}.{unit}{ending}")) is not None
-        }
-        return cls(by, teacher.architecture.num_key_value_heads, sites)
-
-    def record(self) -> dict[str, Any]:
-        """The scores as JSON values, to five digits: a study stores them with every trial."""
-        short = {
-            site: [[float(f"{value:.5g}") for value in row] for row in rows]
-            for site, rows in self.sites.items()
-        }
-        return asdict(self) | {"sites": short}
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """One row a head: ``site``, ``layer``, ``head``, ``kv_group``, ``importance``."""
-        rows = [
-            (site, layer, head, self.group(site, head, len(values)), value)
-            for site, layers in self.sites.items()
-            for layer, values in enumerate(layers)
-            for head, value in enumerate(values)
-        ]
-        return pd.DataFrame(rows, columns=["site", "layer", "head", "kv_group", "importance"])
-
-    def group(self, site: str, head: int, heads: int) -> int:
-        """The key-value head that a head reads; in cross-attention every head has its own."""
-        return head if site.endswith("cross_heads") else head * self.kv_heads // heads
+"""Texts or images, or batches of inputs of the teacher's forward."""
 
 
 def head_table(
     teacher: Teacher, data: Data, by: HeadsBy = "ablation", tokens: int | None = None
 ) -> pd.DataFrame:
-    """The importance of every attention head, one row a head.
+    """Return the importance of every attention head, one row per head.
 
     Args:
         teacher: The teacher.
-        data: Texts, or batches of what the teacher's forward takes, each a mapping of tensors.
+        data: Texts, or batches of the teacher's inputs, each a mapping of tensors.
         by: ``activation``, ``gradient``, ``ablation`` or ``wanda``; see `head_importance`.
-        tokens: Real tokens of the texts to read, at most, if not `TOKENS`; batches are read whole.
+        tokens: Real tokens of the texts to read, at most, if not `HEAD_TOKENS`.
+            Batches are read whole.
 
     Returns:
-        ``site``, ``layer``, ``head``, ``kv_group`` and ``importance``. Within a group only some
+        Columns ``site``, ``layer``, ``head``, ``kv_group`` and ``importance``. Within a group some
         query heads can be dropped, or the group as a whole.
 
     Raises:
-        BadInput: There is no such criterion, or nothing to read.
-        Unsupported: Texts alone are no input of the teacher's.
+        BadInput: The criterion is unknown, or there is no data.
+        Unsupported: The teacher cannot run on texts alone.
     """
     return measure_heads(teacher, data, by, tokens).table
 
@@ -106,25 +56,25 @@ def measure_heads(
 
     Args:
         teacher: The teacher.
-        data: What it reads.
+        data: The data.
         by: The criterion.
-        tokens: Real tokens of the texts to read, at most.
-        announce: Told how far the measurement is.
-        tell: Told one line about time and memory if the measurement is a costly one.
+        tokens: Maximum number of real tokens to read from texts.
+        announce: Called with the progress.
+        tell: Called with an estimate of time and memory if the measurement is costly.
     """
-    if by not in TOKENS:
-        raise BadInput(f"by={by!r}: expected one of {', '.join(TOKENS)}")
-    given = _batches(teacher, data, tokens or TOKENS[by])
+    if by not in HEAD_TOKENS:
+        raise BadInput(f"by={by!r}: expected one of {', '.join(HEAD_TOKENS)}")
+    given = _batches(teacher, data, tokens or HEAD_TOKENS[by])
     if isinstance(given, Reading):
         foretell_calibration(teacher, given.questions, Needs(heads_by=[by]), Room(), tell)
     return HeadScores.of(teacher, Calibration.of(teacher, given, [by], announce), by)
 
 
 def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Questions:
-    """What a study's students learn from, tokenised.
+    """Return the tokenised training data of a study.
 
     Raises:
-        BadInput: None of the objectives has data.
+        BadInput: No objective has data.
     """
     for objective in objectives:
         if isinstance(objective, Retention):
@@ -144,7 +94,7 @@ def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str,
 
 
 def _questions(teacher: Teacher, data: Examples, tokens: int) -> Questions:
-    """Examples in an order of no meaning, as the teacher is asked about them in a study."""
+    """Tokenise shuffled examples as a study does."""
     try:
         lesson = lesson_of(teacher)
     except Unsupported as error:

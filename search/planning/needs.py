@@ -1,4 +1,4 @@
-"""What the members of a space ask of a calibration."""
+"""What the members of a space need of a calibration."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,15 +14,15 @@ from protege.spaces.families.family import CUT_AXES
 
 @dataclass(frozen=True)
 class Needs:
-    """What the members of a space ask of a calibration, and no more.
+    """What the members of a space need of a calibration.
 
     Attributes:
-        heads_by: What attention heads are ranked by.
-        criteria: What units of any kind are ranked by.
-        layers: The layer policies that look at data.
+        heads_by: Criteria for attention heads.
+        criteria: Criteria for units of any kind.
+        layers: Names of the layer policies that need data.
         streams: Whether students are healed or rotated.
-        grams: The axes that healing needs second moments of.
-        depths: By stack, the fewest layers of a student whose layers are chosen greedily.
+        grams: Axes of which healing needs second moments.
+        depths: By stack, the fewest layers of a student with the greedy layer policy.
     """
 
     heads_by: list[HeadsBy] = field(default_factory=list)
@@ -59,14 +59,14 @@ class Needs:
 
 
 def head_criteria(members: Iterable[Architecture], own: Architecture) -> list[HeadsBy]:
-    """Return what students with fewer heads rank them by."""
+    """Return the criteria by which students with fewer heads rank them."""
     cutting = (one for one in looking(members) if "heads" not in one.whole_axes(own))
     asked = {member.width_policy.criterion("heads") for member in cutting}
     return [criterion for criterion in sorted(get_args(HeadsBy)) if criterion in asked]
 
 
 def unit_criteria(members: Iterable[Architecture], own: Architecture) -> list[Criterion]:
-    """Return what students rank the units by that they have fewer of."""
+    """Return the criteria by which students rank the units that they cut."""
     return sorted(
         {
             member.width_policy.criterion(unit)
@@ -77,18 +77,18 @@ def unit_criteria(members: Iterable[Architecture], own: Architecture) -> list[Cr
 
 
 def looking(members: Iterable[Architecture]) -> Iterator[Architecture]:
-    """Yield the students whose units are ranked on data."""
+    """Yield the students whose width policy needs data."""
     return (member for member in members if member.width_policy.needs_calibration)
 
 
 def cuts_heads(space: SearchSpace, teacher: Teacher) -> bool:
-    """Whether any of them has fewer heads than the teacher; the naive half looks at nothing."""
+    """Return whether a student whose width policy needs data has fewer heads than the teacher."""
     own = teacher.architecture.num_attention_heads
     return any(member.num_attention_heads < own for member in looking(space))
 
 
 def _depths(members: Iterable[Architecture], own: Architecture) -> dict[str, int]:
-    """Return the fewest layers of each stack."""
+    """Return the fewest layers per stack of students with the greedy layer policy."""
     shallow = [member for member in members if member.layer_policy.name == "greedy"]
     sizes = family_of(own.model_type).depths
     return {stack: min(getattr(m, size) for m in shallow) for stack, size in sizes.items()}

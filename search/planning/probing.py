@@ -1,4 +1,4 @@
-"""What a step of training takes, measured on students of one layer and of two."""
+"""Measure the cost of a training step on students of one and of two layers."""
 
 import time
 from collections.abc import Iterator
@@ -16,27 +16,27 @@ from protege.objectives.retention import lesson_of
 from protege.spaces import Architecture, First, Teacher, Uniform
 
 STEPS = 3
-"""Steps of a probe: the first is not timed, for it makes the optimiser's state."""
+"""Steps of a probe; the first is not timed, as it creates the optimiser's state."""
 
 
 @dataclass(frozen=True)
 class TrainingProbe:
-    """A step of training, extrapolated from one and two layers.
+    """The cost of a training step.
 
     Attributes:
-        step_s: Seconds of a step.
-        saved_bytes: Memory of the activations, and of weights in bf16, kept for the backward pass.
+        step_s: Seconds per step.
+        saved_bytes: Bytes of activations and bf16 weights saved for the backward pass.
     """
 
     step_s: float
     saved_bytes: float
 
     def deeper(self, other: "TrainingProbe", times: float) -> "TrainingProbe":
-        """Return the probe of a deeper student.
+        """Extrapolate to a deeper student.
 
         Args:
             other: The probe of a student that is deeper by some layers.
-            times: How many times as many layers are added.
+            times: Multiple of those layers to add.
         """
         return TrainingProbe(
             self.step_s + times * max(0.0, other.step_s - self.step_s),
@@ -45,14 +45,13 @@ class TrainingProbe:
 
 
 def probe_training(teacher: Teacher, retention: Retention, member: Architecture) -> TrainingProbe:
-    """Measure what a step of training a student takes.
+    """Estimate the cost of a training step of a student.
 
-    Students of one layer and of two of the student's widths are trained for a few steps; nothing
-    is kept of them.
+    Students of its widths with one and with two layers are trained for a few steps.
 
     Args:
         teacher: The teacher.
-        retention: How students are trained.
+        retention: The objective that trains students.
         member: The student.
     """
     if not retention.distillation.steps:
@@ -66,14 +65,14 @@ def probe_training(teacher: Teacher, retention: Retention, member: Architecture)
 
 
 def _depth(architecture: Architecture) -> int:
-    """Return the layers of both stacks."""
+    """Return the number of layers of both stacks."""
     return architecture.num_hidden_layers + architecture.num_decoder_layers
 
 
 def _of_depth(member: Architecture, layers: int, teacher: Teacher) -> Architecture:
-    """Return a student's architecture with `layers` layers, made of first units."""
+    """Return a student's architecture with `layers` layers, which keeps the first units."""
     own = teacher.architecture
-    # of two stacks the ratio stays, as far as whole layers allow
+    # keep the ratio of decoder to encoder layers
     ratio = member.num_decoder_layers / member.num_hidden_layers
     return replace(
         member,
@@ -107,7 +106,7 @@ def _probe(teacher: Teacher, retention: Retention, architecture: Architecture) -
 
 @contextmanager
 def _counting(module: nn.Module) -> Iterator[dict[int, int]]:
-    """Count the bytes that a forward pass keeps for its backward pass, by address."""
+    """Count the bytes that a forward pass saves for its backward pass, by address."""
     own = {one.untyped_storage().data_ptr() for one in module.parameters()}
     saved: dict[int, int] = {}
 

@@ -21,7 +21,7 @@ Points = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Goal:
-    """One objective as a study records it: enough to rank and to draw, not to measure."""
+    """One objective as a study records it, for ranking and plotting."""
 
     name: str
     unit: str
@@ -31,24 +31,24 @@ class Goal:
 
     @classmethod
     def of(cls, objective: "Objective") -> "Goal":
-        """The goal of an objective."""
+        """Return the goal of an objective."""
         return cls(
             objective.name, objective.unit, objective.direction, objective.limit, repr(objective)
         )
 
     @property
     def sign(self) -> float:
-        """What a value is multiplied by so that less is better."""
+        """1 if the goal is minimised, -1 if it is maximised."""
         return 1.0 if self.direction == "minimize" else -1.0
 
     def violation(self, value: float) -> float:
-        """By how much of the limit a value is beyond it; at most 0 if it is not."""
+        """Return how far a value exceeds the limit, relative to it; at most 0 if it does not."""
         if self.limit is None:
             return 0.0
         return self.sign * (value - self.limit) / (abs(self.limit) or 1.0)
 
     def record(self) -> dict[str, Any]:
-        """The goal as JSON values."""
+        """Return the goal as JSON values."""
         return asdict(self)
 
 
@@ -60,12 +60,12 @@ class Goals:
 
     @classmethod
     def of(cls, objectives: "Sequence[Objective]") -> "Goals":
-        """The goals of the objectives."""
+        """Return the goals of the objectives."""
         return cls(tuple(Goal.of(objective) for objective in objectives))
 
     @classmethod
     def of_records(cls, records: Sequence[Mapping[str, Any]]) -> "Goals":
-        """The goals that `Goal.record` gave."""
+        """Read goals from what `Goal.record` returned."""
         return cls(tuple(Goal(**record) for record in records))
 
     @property
@@ -74,11 +74,11 @@ class Goals:
         return [goal.name for goal in self.goals]
 
     def values(self, trial: Trial) -> list[float]:
-        """The trial's values in the order of the goals."""
+        """Return the trial's values in the order of the goals."""
         return [trial.measurements[name].value for name in self.names]
 
     def violations(self, trial: Trial) -> dict[str, float]:
-        """By how much the trial is beyond each limit whose figure is known, by name and sorted."""
+        """Return the violation of each limit whose value is known, sorted by name."""
         limited = sorted(
             (goal for goal in self.goals if goal.limit is not None), key=lambda one: one.name
         )
@@ -90,18 +90,18 @@ class Goals:
         }
 
     def feasible(self, trial: Trial) -> bool:
-        """Whether the trial is complete and within every limit."""
+        """Return whether the trial is complete and within every limit."""
         if trial.state is not State.COMPLETE:
             return False
         pairs = zip(self.goals, self.values(trial), strict=True)
         return all(goal.violation(value) <= 0 for goal, value in pairs)
 
     def ranks(self, trials: Sequence[Trial]) -> list[int]:
-        """The non-dominated rank of each trial whose every goal is known; 0 is the front's."""
+        """Return the non-dominated rank of each trial; 0 is the front. All goals must be known."""
         return [int(rank) for rank in ranks(self._points(trials))] if trials else []
 
     def front(self, trials: Sequence[Trial]) -> list[Trial]:
-        """The feasible trials that no other one beats in everything, best first goal first.
+        """Return the non-dominated feasible trials, sorted by the first goal.
 
         Of trials with equal values the earliest stays.
         """
@@ -113,12 +113,11 @@ class Goals:
         return sorted(front, key=lambda trial: self._points([trial])[0].tolist())
 
     def hypervolume(self, trials: Sequence[Trial], teacher: Trial) -> float:
-        """Share of the box between the teacher and the ideal that the trials dominate.
+        """Return the share of the box between the teacher and the ideal that the trials dominate.
 
-        What is minimised is divided by the teacher's value and counts from 1, the teacher's own;
-        what is maximised is divided likewise and counts from 0. So where anything is minimised
-        the teacher alone has none, and 1 is all of its quality at no cost; students that are
-        better than their teacher may pass it.
+        All values are divided by the teacher's. The reference point is 1 for minimised goals and 0
+        for maximised ones. If any goal is minimised, the teacher alone has hypervolume 0, and 1
+        means all of its quality at no cost; students better than the teacher can exceed it.
         """
         front = self.front(trials)
         if not front:
@@ -129,16 +128,16 @@ class Goals:
         return float(moocore.hypervolume(np.minimum(points, worst), ref=worst))
 
     def _points(self, trials: Sequence[Trial]) -> Points:
-        """Values to minimise, ``(trials, goals)``."""
+        """Return values to minimise, ``(trials, goals)``."""
         signs = np.array([goal.sign for goal in self.goals])
         points: Points = np.array([self.values(trial) for trial in trials]) * signs
         return points
 
 
 def ranks(points: Points) -> npt.NDArray[np.intp]:
-    """Each point's non-dominated rank; 0 is the front, and equal points share a rank.
+    """Return each point's non-dominated rank; 0 is the front, and equal points share a rank.
 
-    Rank 1 is the front of what is left without rank 0, and so on (Deb et al., NSGA-II, 2002).
+    Rank 1 is the front of the points without rank 0, and so on (Deb et al., NSGA-II, 2002).
 
     Args:
         points: ``(n, goals)``, finite and to be minimised.
@@ -153,13 +152,12 @@ def ranks(points: Points) -> npt.NDArray[np.intp]:
 
 
 def exclusive(points: Points) -> Points:
-    """The hypervolume that each point alone dominates, of points none of which dominates another.
+    """Return the exclusive hypervolume of each of some mutually non-dominated points.
 
-    Goals are taken over their range among the points, so that units do not matter. The reference
-    is the worst of every goal and a margin: as much as lies between neighbours if so many points
-    were spread evenly, so that those at the ends count as much as those between (Ishibuchi et al.,
-    Evolutionary Computation 26(3), 2018). It hangs on no other point: what is worse than these
-    cannot change their order.
+    Goals are scaled to their range among the points. The reference point is the worst value of
+    every goal plus the distance between neighbours if the points were spread evenly, so that
+    points at the ends count as much as those between (Ishibuchi et al., Evolutionary Computation
+    26(3), 2018). It does not depend on dominated points.
 
     Args:
         points: ``(n, goals)``, finite and to be minimised.
@@ -178,10 +176,10 @@ def exclusive(points: Points) -> Points:
 
 
 def _plane(points: Points) -> Points:
-    """The points with a second goal that is the same for all if they have but one."""
+    """Append a constant second goal to points with only one."""
     return points if points.shape[1] > 1 else np.hstack([points, np.zeros_like(points)])
 
 
 def _divisions(points: int, goals: int) -> int:
-    """Into how many steps so many points divide each goal if spread evenly on a simplex."""
+    """Return the divisions per goal of an even lattice on the simplex with that many points."""
     return next(h for h in count(1) if math.comb(h + goals, goals - 1) > points)

@@ -1,8 +1,7 @@
-"""What jobs leave in a run folder: weights, trainings under way, and what was found.
+"""Files of trials in a run folder: weights, training checkpoints, records.
 
-Everything is named by the number of its trial, and removed by that name alone. A folder with
-weights lists the checksums of its files: damaged or foreign weights are never used, and only files
-on that list are removed.
+Files are named by trial number. A folder with weights lists the checksums of its files: damaged or
+foreign weights are never used, and only files on that list are removed.
 """
 
 import hashlib
@@ -17,7 +16,7 @@ from protege.search.records.trial import Trial
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, raise_if_full, remove, remove_abandoned, write_text
 from protege.spaces.files.hashing import text_checksum
-from protege.spaces.students.student import MANIFEST
+from protege.spaces.students.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from protege.objectives import Candidate
@@ -25,28 +24,28 @@ if TYPE_CHECKING:
 ARTIFACTS, CHECKPOINTS, RECORDS = "artifacts", "checkpoints", "records"
 
 SUMS = "checksums.json"
-"""Lists the files of a trial's weights; it is not exported."""
+"""The list of checksums of a trial's weights; it is not exported."""
 
 _ALTERED = "was cut short or altered after it was written"
 
 
 def artifact(folder: Path, number: int) -> Path:
-    """Where the weights of a trial are kept in a run folder."""
+    """Return the folder of a trial's weights."""
     return folder / ARTIFACTS / f"trial-{number:05d}"
 
 
 def checkpoint(folder: Path, number: int) -> Path:
-    """Where the training of a trial is stored while it is under way."""
+    """Return the file of a trial's training checkpoint."""
     return folder / CHECKPOINTS / f"trial-{number:05d}.safetensors"
 
 
 def packed(stored: Path) -> Path:
-    """Return where the weights in a folder are packed into one file, to be sent."""
+    """Return the archive of the weights in a folder, for upload."""
     return stored.with_name(f"{stored.name}.zip")
 
 
 def keep(folder: Path, number: int, candidate: "Candidate") -> str:
-    """Store the candidate's student as it is now, whole or not at all; return its checksum."""
+    """Store the candidate's student atomically; return its checksum."""
     with replacing(artifact(folder, number)) as scratch:
         candidate.student.save(scratch)
         return seal(scratch)
@@ -54,13 +53,13 @@ def keep(folder: Path, number: int, candidate: "Candidate") -> str:
 
 @contextmanager
 def replacing(stored: Path) -> Iterator[Path]:
-    """Yield an empty folder whose content takes the place of the weights stored in another.
+    """Yield an empty folder whose content replaces the weights in `stored` on success.
 
-    `seal` lists its files. What else is in the folder of the weights stays where it is.
+    The caller must `seal` it. Files of others in `stored` stay.
 
     Raises:
-        BadInput: There is a file or a link in the place of the folder.
-        DiskFull: There is no room for the weights.
+        BadInput: `stored` is a file or a link.
+        DiskFull: The disk is full.
     """
     if stored.is_symlink() or (stored.exists() and not stored.is_dir()):
         raise BadInput(f"{stored}: in the place of a student's weights; move it away")
@@ -80,7 +79,7 @@ def replacing(stored: Path) -> Iterator[Path]:
 
 
 def copied(stored: Path, target: Path) -> None:
-    """Store in one run what is stored in another, if it is there."""
+    """Copy stored weights to another run, if they exist."""
     if not (stored / MANIFEST).is_file():
         return
     with replacing(target) as scratch:
@@ -90,17 +89,16 @@ def copied(stored: Path, target: Path) -> None:
 
 
 def stored_files(stored: Path) -> list[str]:
-    """Return the files that protege stored in a folder, the list of their checksums last.
+    """Return the files that protege stored in a folder, `SUMS` last.
 
-    They are relative paths without a way up or through a link; empty if the list is not there or
-    not whole.
+    Paths are relative, without ``..`` or links. Empty if the list is missing or damaged.
     """
     names = _listed(stored, "files")
     return [*(name for name in names if name != SUMS), SUMS] if names is not None else []
 
 
 def _listed(stored: Path, kind: str) -> list[str] | None:
-    """Return the relative paths of ``files`` or ``folders`` that lie inside, or None."""
+    """Return the listed ``files`` or ``folders`` that lie inside, or None without a list."""
     try:
         listed = json.loads((stored / SUMS).read_bytes()).get(kind, [])
         names = [str(PurePosixPath(name)) for name in listed]
@@ -119,15 +117,15 @@ def discard(stored: Path) -> None:
     above = {stored / parent for name in names for parent in PurePosixPath(name).parents}
     above |= {stored / name for name in folders if not (stored / name).is_symlink()}
     for folder in sorted(above, key=lambda path: len(path.parts), reverse=True):
-        with suppress(OSError):  # something else is in it
+        with suppress(OSError):  # not empty
             folder.rmdir()
 
 
 def seal(folder: Path) -> str:
-    """Write the checksums of all files in a folder; return the checksum of the whole."""
+    """Write the checksums of all files in a folder; return the checksum of the list."""
     sums = {name: _digest(folder / name) for name in files_in(folder)}
     whole = text_checksum(sums)
-    # a module of sentence-transformers without files has an empty folder
+    # sentence-transformers saves modules without files as empty folders
     folders = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir()]
     content = {"files": sums, "folders": sorted(folders), "checksum": whole}
     write_text(folder / SUMS, json.dumps(content, indent=1))
@@ -135,14 +133,14 @@ def seal(folder: Path) -> str:
 
 
 def damage(folder: Path, expected: str = "") -> str:
-    """Name the first damaged file in a folder of weights and what is wrong with it.
+    """Describe the first damaged file in a folder of weights.
 
     Args:
         folder: The folder.
-        expected: What `seal` returned when the weights were stored; not compared if empty.
+        expected: The checksum from `seal`; not compared if empty.
 
     Returns:
-        One phrase; empty if all is well.
+        A phrase, or an empty string if all files are intact.
     """
     if not (folder / MANIFEST).is_file():
         return f"{folder / MANIFEST} is missing"
@@ -156,7 +154,7 @@ def damage(folder: Path, expected: str = "") -> str:
 
 
 def files_in(folder: Path) -> list[str]:
-    """Return the files of a folder of weights by name: those that were stored, and no others."""
+    """Return the stored files of a folder of weights, sorted; all files if there is no list."""
     sums = _sums(folder)
     if sums is not None:
         return sorted(sums)
@@ -165,7 +163,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def _sums(folder: Path) -> Mapping[str, str] | None:
-    """Return the checksum of each file, or None if there are none that can be trusted."""
+    """Return the checksum of each file, or None if the list is missing or damaged."""
     try:
         stored: Any = json.loads((folder / SUMS).read_text(encoding="utf-8"))
         sums: Mapping[str, str] = stored["files"]
@@ -184,19 +182,15 @@ def _digest(path: Path) -> str:
 
 
 def record(folder: Path, trial: Trial) -> None:
-    """Store what was found of a trial, whole or not at all, before anybody is told of it."""
-    # as it is read again: JSON has no tuples, and no numbers for keys
+    """Store a trial atomically, before its result is reported."""
+    # normalise tuples and integer keys as JSON reads them
     found = json.loads(json.dumps(trial.record()))
     content = {"record": found, "checksum": text_checksum(found)}
     write_text(_record(folder, trial.number), json.dumps(content))
 
 
 def recorded(folder: Path, number: int, key: str) -> Trial | None:
-    """Return what was found of a trial of that architecture.
-
-    It is None if nothing is there, or if the record or the weights are damaged: the job is done
-    again.
-    """
+    """Return the stored trial of an architecture, or None if there is none or it is damaged."""
     try:
         stored = json.loads(_record(folder, number).read_text(encoding="utf-8"))
         found = stored["record"]
@@ -213,12 +207,12 @@ def recorded(folder: Path, number: int, key: str) -> Trial | None:
 
 
 def sweep(folder: Path, front: Collection[int], ended: Iterable[int]) -> None:
-    """Remove what trials that were told no longer need: their weights too, but for the front's.
+    """Delete checkpoints and records of finished trials, and weights of those not on the front.
 
     Args:
         folder: The run folder.
-        front: The trials whose weights are kept.
-        ended: The trials to sweep after: those just told, and those that have left the front.
+        front: Trials whose weights are kept.
+        ended: Trials that have just finished or left the front.
     """
     for number in ended:
         _unlink(checkpoint(folder, number))
@@ -228,11 +222,11 @@ def sweep(folder: Path, front: Collection[int], ended: Iterable[int]) -> None:
 
 
 def clear(folder: Path, front: Collection[int], numbers: Collection[int]) -> None:
-    """Remove all weights but the front's, and what processes died over while they wrote.
+    """Delete weights not on the front, and temporary files of killed processes.
 
     Args:
-        folder: The run folder, where no process is at work.
-        front: The trials whose weights are kept.
+        folder: The run folder; no process may be writing to it.
+        front: Trials whose weights are kept.
         numbers: All trials of the study.
     """
     for number in numbers:
@@ -253,7 +247,7 @@ def _record(folder: Path, number: int) -> Path:
 
 
 def _move(scratch: Path, stored: Path) -> None:
-    """Move a folder to its place; if others' files are there, move what is in it among them."""
+    """Move a folder to its place, or its files if the place has files of others."""
     if not stored.exists():
         scratch.replace(stored)
         return
@@ -270,6 +264,6 @@ def _is_inside(folder: Path, name: str) -> bool:
 
 
 def _unlink(path: Path) -> None:
-    """Remove a file; a folder or a link of its name was made by somebody else."""
+    """Remove a file, but no folder or link, which protege did not make."""
     if path.is_file() and not path.is_symlink():
         path.unlink(missing_ok=True)

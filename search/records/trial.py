@@ -12,36 +12,35 @@ from protege.spaces.space.knobs import SIZES
 
 
 class State(StrEnum):
-    """What became of a candidate."""
+    """The final state of a candidate."""
 
     COMPLETE = "complete"
     """Every objective was measured."""
     STOPPED = "stopped"
-    """Beaten at a rung by enough others; its figures are those of that rung."""
+    """Stopped at a rung by the race; its values are those at that rung."""
     SCREENED = "screened"
-    """Over a limit before any training, or sure to be; what is dearer was not measured."""
+    """Measured or predicted to exceed a limit before training; costlier objectives were skipped."""
     FAILED = "failed"
-    """It could not be built or trained; the reason says why."""
+    """Building, training or measuring raised an error; see `Trial.reason`."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What is known of one candidate.
+    """The record of one candidate.
 
     Attributes:
         number: Its number in the study.
         key: The identity of its architecture.
         architecture: Sizes and policies by name.
-        state: What became of it.
-        measurements: By the objectives' names.
-        seconds: Where its time went, by phase.
-        reason: Why it was stopped, screened or failed, or which limit it is beyond.
-        predictions: By the objectives' names, what was expected of a candidate that was screened
-            for it; a figure that was not measured is never on a front.
-        rungs: What was measured at each rung, by steps of training, where candidates raced. The
-            published measurement is that of the best of them.
+        state: Its final state.
+        measurements: By objective name.
+        seconds: By phase.
+        reason: Why it was stopped, screened or failed, or which limit it exceeds.
+        predictions: By objective name, the predicted values it was screened for.
+        rungs: The quality at each rung, by training step, if candidates raced. The published
+            measurement is the best of them.
         weights: The checksum of its weights; empty if none were stored.
-        traceback: Of the exception that a failed trial ended with.
+        traceback: The traceback of a failed trial.
     """
 
     number: int
@@ -57,19 +56,19 @@ class Trial:
     traceback: str = ""
 
     def known(self, name: str) -> float | None:
-        """The value that was measured, or else the one expected; none where there is neither."""
+        """Return the measured value, else the predicted one, else None."""
         found = self.measurements.get(name)
         return self.predictions.get(name) if found is None else found.value
 
     @property
     def speedup(self) -> float:
-        """How many times faster than the teacher the first latency found it; NaN if none did."""
+        """Speedup over the teacher by the first latency objective; NaN if not measured."""
         details = (found.details.get("speedup") for found in self.measurements.values())
         return next((float(value) for value in details if value is not None), nan)
 
     @property
     def stopped_at(self) -> int | None:
-        """The step of training that it was stopped at; none if it was not."""
+        """The training step at which the race stopped it, or None."""
         return max(self.rungs) if self.state is State.STOPPED else None
 
     @property
@@ -105,10 +104,10 @@ class Trial:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Trial":
-        """Read the trial that `record` gave.
+        """Read a trial from what `record` returned.
 
         Raises:
-            ValueError: A number or a size is none; both are parts of file names.
+            ValueError: The number or a size is not an integer; both become parts of file names.
         """
         sizes = {name: record["architecture"].get(name) for name in SIZES}
         wrong = {

@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Formatting of numbers, names and notes for tables and reports."""
 
 from collections.abc import Iterable, Sequence
 from math import floor, isfinite, log10
@@ -22,29 +22,28 @@ SIZES = {
     "width_policy": "width policy",
     "healing": "healing",
 }
-"""What may differ between students."""
+"""Words for the sizes and policies in which students differ."""
 
 FLOOR = "floor"
-"""Marks an error that is the least one claimed, as the measurement's own was smaller."""
+"""Marks a standard error that was raised to the minimum claimed."""
 
 CHOSEN = ("layer_policy", "width_policy", "healing")
-"""How a student of given sizes is made."""
+"""Policies by which a student of given sizes is made."""
 
 WITHIN_NOISE, DOMINATED_BY = "within noise of", "dominated within noise by"
-"""Headings of the columns that say what measurement error leaves open."""
+"""Headings of the columns for ties and dominance within noise."""
 
 RARELY_CUT = ("num_decoder_layers", "num_experts", "moe_intermediate_size", "vocab_size")
-"""Sizes that few studies search: a table has them where its trials differ in them."""
-
+"""Sizes that few studies search; tables show them only if trials differ in them."""
 
 AS_CUT = "not improved: as cut and healed"
-"""What is said of a student that training could not improve."""
+"""Note on a student that training could not improve."""
 
 
 def unimproved(trials: Iterable[Trial]) -> str:
-    """Return a sentence on the students that training could not improve; nothing if there are none.
+    """Return a sentence on the students that training could not improve, or an empty string.
 
-    They are published with the weights and figures that they had as cut and healed.
+    They are published with their weights and figures before training.
     """
     steps = [trial.best_step for trial in trials if trial.best_step is not None]
     count = steps.count(0)
@@ -58,32 +57,35 @@ def unimproved(trials: Iterable[Trial]) -> str:
 
 
 def rarely_cut(trials: Iterable[Trial]) -> list[str]:
-    """Those of the sizes that few studies search in which these trials differ."""
+    """Return the `RARELY_CUT` sizes in which these trials differ."""
     sizes = [trial.architecture for trial in trials]
     return [name for name in RARELY_CUT if len({own.get(name) for own in sizes}) > 1]
 
 
 def listed(numbers: Iterable[int]) -> str:
-    """Trials by their numbers: ``t3 t12``."""
+    """Format trial numbers: ``t3 t12``."""
     return " ".join(f"t{number}" for number in numbers)
 
 
 def figure(found: Measurement) -> str:
-    """A value with its standard error; ``(floor)`` marks an error that is the least one claimed."""
-    # what is exact, or is so but for rounding, has no error worth a digit
+    """Format a value with its standard error; ``(floor)`` marks the minimum claimed error."""
+    # exact values have errors from rounding alone
     spread = found.spread if found.spread > 1e-9 else 0.0
     floor = f" ({FLOOR})" if ERROR_FLOOR in found.details else ""
     return f"{found.value:.4g} ± {spread:.2g}{floor}"
 
 
 def grade_note(found: Measurement | None) -> str:
-    """What a latency's grade says against it; empty for the best grade and for other figures."""
+    """Return a note on a latency's grade; empty for grade A and for other measurements."""
     grade = found.details.get("grade") if found else None
     return f"grade {grade}: {Grade(str(grade)).meaning}" if grade and grade != Grade.A else ""
 
 
 def decimals(values: Sequence[float], digits: int = 3) -> int:
-    """Decimals that show the least of the values to so many digits, and none to over one more."""
+    """Return the decimals that show the smallest value to `digits` digits.
+
+    No value is shown to more than one digit beyond that.
+    """
     sizes = [floor(log10(abs(value))) for value in values if value and isfinite(value)]
     if not sizes:
         return 0
@@ -91,7 +93,7 @@ def decimals(values: Sequence[float], digits: int = 3) -> int:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """The value to so many digits; a dash where there is none."""
+    """Format a value to `digits` significant digits; ``-`` if it is not finite."""
     if not isfinite(value):
         return "-"
     if value and not 1e-4 <= abs(value) < 1e9:
@@ -100,7 +102,7 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def titled(goal: Goal) -> str:
-    """The goal's name with its unit in brackets: ``Latency (ms)`` for ``latency_ms``."""
+    """Return the goal's name with its unit: ``Latency (ms)`` for ``latency_ms``."""
     words = goal.name.removesuffix(f"_{goal.unit.lower()}") if goal.unit else goal.name
     words = words.replace("_", " ")
     unit = f" ({goal.unit})" if goal.unit else ""
@@ -108,7 +110,7 @@ def titled(goal: Goal) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest of hours, minutes and seconds."""
+    """Format seconds in the two largest of hours, minutes and seconds."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     if seconds < 3599.5:

@@ -33,19 +33,19 @@ class Palette(NamedTuple):
 
 
 LIGHT = Palette("#ffffff", "#1b1f27", "#565e6c", "#a1a8b4", "#e4e7ec", "#2158d0")
-"""What figures are drawn in."""
+"""Colours of the figures."""
 
 DARK = Palette("#15181d", "#e6e9ee", "#a3abb8", "#6a7280", "#2c323b", "#6d9dff")
-"""What the page puts in place of `LIGHT`, colour by colour, for readers who prefer dark."""
+"""Replacements for `LIGHT`, colour by colour, in dark mode."""
 
 FONT = "system-ui, sans-serif"
 
 PANEL_PX, GAP_PX = 80, 44
-"""Height of each panel of sizes, and the room for a title between two."""
+"""Height of each panel of sizes, and of the gap between two for a title."""
 
 
 def scatter(frame: pd.DataFrame, x: Goal, y: Goal, height_px: int) -> go.Figure:
-    """Two goals of every trial, from `points`; error bars are one standard error."""
+    """Draw two goals of every trial, from `points`; error bars are one standard error."""
     figure = _empty(height_px)
     _border(figure, frame[frame["step"]], x)
     beaten = {"size": 7, "color": LIGHT.faint}
@@ -67,7 +67,7 @@ def scatter(frame: pd.DataFrame, x: Goal, y: Goal, height_px: int) -> go.Figure:
 
 
 def growth(frame: pd.DataFrame) -> go.Figure:
-    """The hypervolume over trials, from `progress`."""
+    """Draw the hypervolume over trials, from `progress`."""
     figure = _empty(280)
     figure.add_scatter(
         x=frame["trial"].tolist(),
@@ -82,7 +82,7 @@ def growth(frame: pd.DataFrame) -> go.Figure:
 
 
 def composition(frame: pd.DataFrame, x: Goal) -> go.Figure:
-    """The sizes along a goal, from `sizes`: one panel for each, over one axis."""
+    """Draw the sizes over a goal, from `sizes`, one panel per size."""
     names = list(frame.columns[3:])
     figure = _panels([SIZES[name] for name in names])
     best = {"size": 8, "color": LIGHT.accent, "line": {"width": 1, "color": LIGHT.paper}}
@@ -108,7 +108,7 @@ def composition(frame: pd.DataFrame, x: Goal) -> go.Figure:
 
 
 def bars(frame: pd.DataFrame) -> go.Figure:
-    """Where the time went, from `times`."""
+    """Draw the time by phase, from `times`."""
     figure = _empty(26 * len(frame) + 40)
     rows = zip(frame["seconds"], frame["share"], strict=True)
     figure.add_bar(
@@ -120,14 +120,14 @@ def bars(frame: pd.DataFrame) -> go.Figure:
         hoverinfo="skip",
         marker={"color": LIGHT.accent},
     )
-    # room for the text of the longest bar, on a phone too
+    # space for the text of the longest bar, also on narrow screens
     figure.update_xaxes(visible=False, range=[0, 1.5 * frame["seconds"].max()])
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     return figure
 
 
 def layout(height_px: int) -> dict[str, Any]:
-    """What all figures have in common."""
+    """Return the layout that all figures share."""
     return {
         "template": "none",
         "height": height_px,
@@ -153,7 +153,7 @@ def _empty(height_px: int) -> go.Figure:
 
 
 def _panels(titles: list[str]) -> go.Figure:
-    """Empty panels over one axis, their titles above them on the left."""
+    """Return empty panels over one axis, with titles on the upper left."""
     drawn_px = PANEL_PX * len(titles) + GAP_PX * (len(titles) - 1)
     figure = make_subplots(
         rows=len(titles),
@@ -170,14 +170,14 @@ def _panels(titles: list[str]) -> go.Figure:
 
 
 def style_axes(figure: go.Figure) -> None:
-    """Quiet axes, in the colours of the page."""
+    """Style the axes of a figure."""
     lines = {"gridcolor": LIGHT.grid, "linecolor": LIGHT.faint, "tickcolor": LIGHT.faint}
     figure.update_xaxes(automargin=True, zeroline=False, showline=True, ticks="outside", **lines)
     figure.update_yaxes(automargin=True, zeroline=False, ticks="outside", **lines)
 
 
 def _plain(value: int | str) -> int | str:
-    """A value whose text Plotly will not take for markup."""
+    """Escape text that Plotly would take for markup."""
     return plotted(value) if isinstance(value, str) else value
 
 
@@ -193,7 +193,7 @@ def _axis_title(goal: Goal) -> str:
 
 
 def _border(figure: go.Figure, corners: pd.DataFrame, x: Goal) -> None:
-    """The border of what the trials reach: each holds its y as far as x may get worse."""
+    """Draw the attainment boundary of the front as a step line."""
     ordered = corners.sort_values("x")
     shape = "hv" if x.direction == "minimize" else "vh"
     figure.add_scatter(
@@ -207,7 +207,7 @@ def _border(figure: go.Figure, corners: pd.DataFrame, x: Goal) -> None:
 
 
 def _markers(figure: go.Figure, part: pd.DataFrame, name: str, marker: Mapping[str, Any]) -> None:
-    """One kind of trials, named in the legend; none, and the legend is silent too."""
+    """Draw one kind of trials with a legend entry, if there are any."""
     if part.empty:
         return
     thin = {"color": marker["color"], "thickness": 1, "width": 3}
@@ -226,14 +226,14 @@ def _markers(figure: go.Figure, part: pd.DataFrame, name: str, marker: Mapping[s
 
 
 def _numbers(figure: go.Figure, part: pd.DataFrame, x: Goal, y: Goal) -> None:
-    """Trial numbers beside their points, towards the ideal: nothing else is drawn there."""
+    """Draw trial numbers beside their points, on the side of the ideal, which is empty."""
     side = "left" if x.direction == "minimize" else "right"
     figure.add_scatter(
         x=part["x"].tolist(),
         y=part["y"].tolist(),
         text=[f"t{number}" for number in part["trial"]],
         mode="markers+text",
-        marker={"size": 16, "opacity": 0},  # unseen, but it keeps the text off the star
+        marker={"size": 16, "opacity": 0},  # invisible; keeps the text off the star
         textposition=f"{'bottom' if y.direction == 'minimize' else 'top'} {side}",
         textfont={"color": LIGHT.soft, "size": 12},
         cliponaxis=False,
@@ -243,7 +243,7 @@ def _numbers(figure: go.Figure, part: pd.DataFrame, x: Goal, y: Goal) -> None:
 
 
 def _limits(figure: go.Figure, x: Goal, y: Goal) -> None:
-    """A dashed line for each limit, with its value along it."""
+    """Draw a dashed line with its value for each limit."""
     line = {"line_dash": "dash", "line_width": 1.5, "line_color": LIGHT.soft}
     if x.limit is not None:
         place = {"annotation_textangle": -90, "annotation_position": "bottom left"}

@@ -1,4 +1,4 @@
-"""The importance of attention heads as a heat-map and as pages: decided, drawn, then written."""
+"""The importance of attention heads as a heat map, a table and a page."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from protege.search.planning.heads import HeadScores
+from protege.search.records.heads import HeadScores
 from protege.search.records.wording import significant
 from protege.search.report.figures import LIGHT, layout, style_axes
 from protege.search.report.parts import Cell, Column, Plot, Table, plot, render
@@ -16,36 +16,36 @@ from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.files.atomic import atomic, write_text
 
 MEANINGS: dict[HeadsBy, str] = {
-    "activation": "how active the head is: the norm of what it puts out",
-    "gradient": "how fast the model's loss, or its answer, changes with the head",
-    "ablation": "how far the model's answer moves when the head alone is silenced",
-    "wanda": "how much the head adds: the size of what it puts out, times the weights that read it",
+    "activation": "how active the head is: the norm of its output",
+    "gradient": "how fast the model's loss, or its output, changes with the head",
+    "ablation": "how far the model's output moves when the head alone is removed",
+    "wanda": "how much the head adds: the norm of its output times the weights that read it",
 }
-"""What the figures of each criterion are."""
+"""Explanations of the criteria."""
 
 SITES = {"heads": "self-attention", "cross_heads": "cross-attention"}
 
 APART = 0.25
-"""Room between two groups of heads that share keys and values, in columns."""
+"""Gap between two key-value groups of heads, in columns."""
 
 SHARES, EVEN_SHARES = (0, 0.05, 0.2, 0.5, 1), (0, 0.25, 0.5, 0.75, 1)
-"""What the scale of colours is marked with, where it is stretched at its low end and where not."""
+"""Ticks of the colour scale, with and without stretched low end."""
 
 HOVERED = ["layer", "head", "kv_group", "importance", "share"]
-"""What a hover tells."""
+"""Columns shown in hovers."""
 
 TITLE_PX, AXIS_PX, ABOVE_PX = 30, 58, 112
-"""Room above and below each panel, and above the first, where the scale of colours is."""
+"""Space above and below each panel, and above the first for the colour scale."""
 
 
 class Panel(NamedTuple):
-    """One site of a heat-map.
+    """One site of a heat map.
 
     Attributes:
-        title: What it is called.
-        heads: One row a head: ``layer``, ``head``, ``kv_group``, ``importance``, ``share`` of the
-            site's largest importance, ``colour`` from 0 to 1, ``x``, where the middle of its column
-            stands, and ``hover``, its text.
+        title: Its title.
+        heads: One row per head: ``layer``, ``head``, ``kv_group``, ``importance``, ``share`` of the
+            site's largest importance, ``colour`` in [0, 1], ``x`` of the centre of its column, and
+            ``hover``, its text.
     """
 
     title: str
@@ -53,7 +53,7 @@ class Panel(NamedTuple):
 
 
 def panels(scores: HeadScores) -> list[Panel]:
-    """The sites of a heat-map in order; groups that share keys and values stand `APART`."""
+    """Return the sites of a heat map in order, with key-value groups `APART`."""
     found = []
     for site, heads in scores.table.groupby("site", sort=False):
         largest = heads["importance"].max()
@@ -78,27 +78,27 @@ def _hover(
 
 
 def named(site: str) -> str:
-    """A site as people read it: ``Decoder, cross-attention`` for ``decoder.cross_heads``."""
+    """Return the title of a site: ``Decoder, cross-attention`` for ``decoder.cross_heads``."""
     stack, _, unit = site.partition(".")
     return f"{stack.capitalize()}, {SITES[unit]}"
 
 
 def least(scores: HeadScores, count: int = 5) -> pd.DataFrame:
-    """The rows of the least important heads, the least one first."""
+    """Return the rows of the least important heads, in ascending order."""
     return scores.table.nsmallest(count, "importance").reset_index(drop=True)
 
 
 def _power(scores: HeadScores) -> float:
-    """Of a share, for its colour: what ablation measures is a square, and a few are far above."""
+    """Return the exponent of the colour scale; ablation measures squares with large outliers."""
     return 0.5 if scores.by == "ablation" else 1.0
 
 
 def figure(shown: Sequence[Panel], power: float = 1.0) -> go.Figure:
-    """The heat-map of `panels`: layers from the top, heads from the left, the most in full ink.
+    """Draw the heat map of `panels`: layers from the top, heads from the left.
 
     Args:
         shown: The panels.
-        power: Of a share that makes its colour, for the marks of the scale.
+        power: Exponent of the colour scale.
     """
     heights = [_cell_px(panel) * panel.heads["layer"].nunique() for panel in shown]
     between = TITLE_PX + AXIS_PX
@@ -126,21 +126,24 @@ def figure(shown: Sequence[Panel], power: float = 1.0) -> go.Figure:
 
 
 def heat_map(scores: HeadScores) -> Plot:
-    """The heat-map as a page takes it."""
+    """Return the heat map for a page."""
     title = f"By {scores.by}: {MEANINGS[scores.by]}"
     return plot(f"heads-{scores.by}", title, _said(scores), figure(panels(scores), _power(scores)))
 
 
 def write_heads(scores: HeadScores, source: str, folder: Path) -> tuple[Path, Path]:
-    """Write ``heads.html`` and ``heads.csv``, each whole or not at all.
+    """Write ``heads.html`` and ``heads.csv``, each atomically.
 
     Args:
-        scores: What was found.
-        source: The teacher it was found of.
-        folder: Where to.
+        scores: The scores.
+        source: Name of the teacher.
+        folder: The output folder.
+
+    Returns:
+        Both paths.
 
     Raises:
-        DiskFull: There is no room for them.
+        DiskFull: The disk is full.
     """
     page, table = folder / "heads.html", folder / "heads.csv"
     write_text(page, heads_page(scores, source))
@@ -150,7 +153,7 @@ def write_heads(scores: HeadScores, source: str, folder: Path) -> tuple[Path, Pa
 
 
 def heads_page(scores: HeadScores, source: str) -> str:
-    """The heat-map and its tables as HTML."""
+    """Return the page of heat map and tables as HTML."""
     heads = scores.table
     sites = "; ".join(
         f"{named(site)}: {len(layers)} layers of {len(layers[0])} heads"
@@ -185,7 +188,7 @@ def _listed(heads: pd.DataFrame) -> Table:
 
 
 def _said(scores: HeadScores) -> str:
-    """What a heat-map shows, in words."""
+    """Describe a heat map in words."""
     parts = []
     for panel in panels(scores):
         ordered = panel.heads.sort_values("importance", kind="stable")
@@ -203,7 +206,7 @@ def _said(scores: HeadScores) -> str:
 
 
 def _colours(drawn_px: int, power: float) -> dict[str, object]:
-    """One hue, away from the paper as heads matter more: by lightness alone it can be read."""
+    """Return the colour axis: one hue that varies in lightness only."""
     marks = SHARES if power < 1 else EVEN_SHARES
     scale = ", by square root" if power < 1 else ""
     return {
@@ -232,7 +235,7 @@ def _colours(drawn_px: int, power: float) -> dict[str, object]:
 
 
 def _cell_px(panel: Panel) -> int:
-    """Height of a row: less where there are many, but never so little that it cannot be hit."""
+    """Return the height of a row, smaller for many layers but large enough to hover."""
     return max(9, min(26, 520 // panel.heads["layer"].nunique()))
 
 
@@ -260,7 +263,7 @@ def _draw(drawn: go.Figure, panel: Panel, row: int) -> None:
         row=row,
         col=1,
     )
-    # an axis title of Plotly's own may come to lie among the numbers, where it finds room
+    # an axis title of Plotly's may overlap the tick labels
     drawn.add_annotation(
         text=_across(columns),
         x=0.5,
@@ -283,7 +286,7 @@ def _across(columns: pd.DataFrame) -> str:
 
 
 def _edges(middles: Sequence[float]) -> Iterator[tuple[float, float, int | None]]:
-    """Left and right of every column with the head in it, and of every gap with none."""
+    """Yield left, right and head of every column, and None for the head of every gap."""
     for head, middle in enumerate(middles):
         if head and middle - middles[head - 1] > 1:
             yield middles[head - 1] + 0.5, middle - 0.5, None
@@ -291,5 +294,5 @@ def _edges(middles: Sequence[float]) -> Iterator[tuple[float, float, int | None]
 
 
 def _filled(edges: Sequence[tuple[float, float, int | None]], values: Sequence[Any]) -> list[Any]:
-    """The values column by column, nothing in the gaps."""
+    """Return the values by column, None in gaps."""
     return [None if head is None else values[head] for _, _, head in edges]

@@ -1,4 +1,4 @@
-"""What latency is made of: predicted beside measured, and what one more of each size costs."""
+"""The latency model in the report: predictions against measurements, and marginal costs."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -34,7 +34,7 @@ ONE_MORE = {
 
 
 class MadeOf(NamedTuple):
-    """What is told of one latency: how well it is predicted, and what it costs to have more."""
+    """The report on one latency: the accuracy of its model, and marginal costs of sizes."""
 
     plot: Plot
     caption: str
@@ -42,7 +42,7 @@ class MadeOf(NamedTuple):
 
 
 def made_of(front: StudyResult) -> list[MadeOf]:
-    """The latencies of which enough was measured to learn a model."""
+    """Return the report on each latency with enough measurements for a model."""
     found = []
     for goal in front.goals.goals:
         model = learned(front, goal)
@@ -57,7 +57,7 @@ def made_of(front: StudyResult) -> list[MadeOf]:
 
 
 def learned(front: StudyResult, goal: Goal) -> LatencyModel | None:
-    """The model that a study ended with; none of what is no latency, or was measured too rarely."""
+    """Return the latency model of a goal, or None for other goals or too few measurements."""
     workload = front.about.get("workloads", {}).get(goal.name)
     if workload is None:
         return None
@@ -66,11 +66,11 @@ def learned(front: StudyResult, goal: Goal) -> LatencyModel | None:
 
 
 def held_out(front: StudyResult, model: LatencyModel) -> pd.DataFrame:
-    """Every set of sizes that was measured, and what a model of the others predicts.
+    """Return the leave-one-out prediction for every measured set of sizes.
 
     Returns:
-        ``trial`` (the first of these sizes), ``measured``, ``predicted``, ``error`` (as a share of
-        what was measured), ``on_front`` and ``hover``.
+        ``trial`` (the first of these sizes), ``measured``, ``predicted``, ``error``
+        (relative), ``on_front`` and ``hover``.
     """
     first: dict[str, Trial] = {}
     for trial in front.trials:
@@ -90,7 +90,7 @@ def held_out(front: StudyResult, model: LatencyModel) -> pd.DataFrame:
 
 
 def caption(frame: pd.DataFrame) -> str:
-    """How far predictions are off, in words."""
+    """Describe the prediction errors in words."""
     off = frame["error"].abs()
     return (
         f"Each student is predicted from the {len(frame) - 1} others. The mean error is "
@@ -99,7 +99,7 @@ def caption(frame: pd.DataFrame) -> str:
 
 
 def figure(frame: pd.DataFrame, goal: Goal) -> go.Figure:
-    """Predictions over measurements, from `held_out`; on the line they agree."""
+    """Plot predictions over measurements, from `held_out`."""
     drawn = go.Figure(layout=layout(400))
     style_axes(drawn)
     both = frame[["measured", "predicted"]].to_numpy()
@@ -127,7 +127,7 @@ def figure(frame: pd.DataFrame, goal: Goal) -> go.Figure:
 
 
 def costs(front: StudyResult, goal: Goal, model: LatencyModel) -> Table:
-    """What one more of each size costs at the teacher, and at the fastest student on the front."""
+    """Return the marginal cost of each size at the teacher and at the fastest student."""
     teacher = front.about["teacher"]["architecture"]
     places = {"At the teacher": recorded(teacher)}
     fastest = min(
@@ -151,6 +151,6 @@ def costs(front: StudyResult, goal: Goal, model: LatencyModel) -> Table:
 
 
 def _cost(found: Mapping[str, float], size: str, total: float) -> Cell:
-    """A cost and its share of the latency there; a dash where there is none."""
+    """Format a cost and its share of the latency; ``-`` without a cost."""
     cost = found.get(size)
     return Cell("-" if cost is None else f"{significant(cost)} ({cost / total:.1%})")

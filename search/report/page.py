@@ -1,4 +1,4 @@
-"""The report of a study: one HTML file that opens from disk, asks for nothing and runs anywhere."""
+"""The report of a study: one self-contained HTML file."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -44,8 +44,8 @@ HYPERVOLUME = (
 )
 
 FLOOR_NOTE = (
-    "An error marked (floor) is {} of the latency, the least that is claimed: few processes often "
-    "agree by chance. The deviation that was measured between them is smaller."
+    "An error marked (floor) is {} of the latency, the least that is claimed: the measured "
+    "deviation between few processes is smaller, which often happens by chance."
 )
 DOMINATED_NOTE = (
     "A student that is dominated within noise is on the exact front, yet another one is better in "
@@ -54,17 +54,17 @@ DOMINATED_NOTE = (
 
 
 def write_report(front: StudyResult, path: Path) -> Path:
-    """Write the report of a study as one file, whole or not at all.
+    """Write the report of a study atomically.
 
     Raises:
-        DiskFull: There is no room for it.
+        DiskFull: The disk is full.
     """
     write_text(path, page(front))
     return path
 
 
 def page(front: StudyResult) -> str:
-    """The report as HTML; all that comes from the study is escaped."""
+    """Return the report as HTML; text from the study is escaped."""
     accounting = Accounting(front.about.get("seconds", {}))
     return render(
         "page.html",
@@ -89,7 +89,7 @@ def page(front: StudyResult) -> str:
 
 
 def facts(front: StudyResult) -> list[tuple[str, str, str]]:
-    """What the study was and came to: term, figure, and what to know of it."""
+    """Return the key facts of a study as term, figure and explanation."""
     teacher = front.about.get("teacher", {})
     states = Counter(trial.state for trial in front.trials)
     became = ", ".join(f"{states[state]} {state}" for state in State)
@@ -111,7 +111,7 @@ def facts(front: StudyResult) -> list[tuple[str, str, str]]:
 
 
 def trade_offs(front: StudyResult) -> list[Plot]:
-    """Every pair of goals, the first one large."""
+    """Plot every pair of goals, the first one large."""
     plots: list[Plot] = []
     for x, y in views.pairs(front.goals.goals):
         frame = views.points(front, x, y)
@@ -123,7 +123,7 @@ def trade_offs(front: StudyResult) -> list[Plot]:
 
 
 def growth(front: StudyResult) -> Plot | None:
-    """The hypervolume over trials, if the teacher gives it a scale."""
+    """Plot the hypervolume over trials, if the teacher was measured."""
     frame = views.progress(front)
     if frame.empty:
         return None
@@ -137,7 +137,7 @@ def growth(front: StudyResult) -> Plot | None:
 
 
 def composition(front: StudyResult) -> Plot | None:
-    """The sizes along the first goal to minimise, if trials differ in any."""
+    """Plot the sizes over the first minimised goal, if trials differ in any size."""
     goals = front.goals.goals
     x = next((goal for goal in goals if goal.direction == "minimize"), goals[0])
     frame = views.sizes(front, x)
@@ -151,7 +151,7 @@ def composition(front: StudyResult) -> Plot | None:
 
 
 def bars(accounting: Accounting) -> Plot | None:
-    """Where the time went, if it was recorded."""
+    """Plot the time by phase, if recorded."""
     frame = views.times(accounting.seconds)
     if not accounting.total:
         return None
@@ -161,7 +161,7 @@ def bars(accounting: Accounting) -> Plot | None:
 
 
 def students(front: StudyResult) -> Table:
-    """The front, one row a student."""
+    """Return the table of the front, one row per student."""
     goals, members = front.goals.goals, front.members
     speedups = [trial.speedup for trial in members]
     timed = any(map(isfinite, speedups))
@@ -194,7 +194,7 @@ def students(front: StudyResult) -> Table:
 
 
 def all_trials(front: StudyResult) -> Table:
-    """Every trial in order, with what became of it."""
+    """Return the table of all trials in order, with state and reason."""
     goals = front.goals.goals
     columns = [Column("Trial"), Column("Student", "text"), Column("State", "text")]
     columns += [Column(titled(goal)) for goal in goals] + [Column("Why", "sentence")]
@@ -213,12 +213,12 @@ def all_trials(front: StudyResult) -> Table:
 
 
 def commands(front: StudyResult) -> dict[str, str]:
-    """Lines that ``export`` the student at the knee of the front, and ``pick`` one by a budget."""
+    """Return example commands: ``export`` of the knee, and ``pick`` with a budget."""
     if not front.students:
         return {}
     best, folder = knee(front).trial, quoted(front.folder)
     budgets = [(goal.name, _budget(best, goal)) for goal in front.goals.goals]
-    # a budget that leads to the same student, if there is one
+    # prefer a budget that picks the same student
     name, bound = next(
         (one for one in budgets if pick(front, {one[0]: float(one[1])}).trial is best), budgets[0]
     )
@@ -229,7 +229,7 @@ def commands(front: StudyResult) -> dict[str, str]:
 
 
 def notes(front: StudyResult) -> list[str]:
-    """What to know of the errors in the table of the front, and of its students' training."""
+    """Return notes on errors, dominance, grades and training of the students on the front."""
     figures = [(t.number, t.measurements[n]) for t in front.members for n in front.goals.names]
     floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
     found = [FLOOR_NOTE.format(share) for share in sorted(floors)]
@@ -243,7 +243,7 @@ def notes(front: StudyResult) -> list[str]:
 
 
 def _budget(trial: Trial, goal: Goal) -> str:
-    """The trial's value to three digits, rounded so that the trial is within it."""
+    """Return the trial's value to three digits, rounded so that the trial meets it."""
     value = trial.measurements[goal.name].value
     digits = 2 - floor(log10(abs(value))) if value else 0
     towards = ceil if goal.direction == "minimize" else floor
@@ -251,14 +251,14 @@ def _budget(trial: Trial, goal: Goal) -> str:
 
 
 def _beside(front: StudyResult) -> str:
-    """What students on the front are, and who is on it beside them."""
+    """Explain the front, and name the baselines on it."""
     others = [f"the {front.role(trial)}" for trial in front.members if front.role(trial)]
     beside = f"; {' and '.join(others)} not counted" if others else ""
     return f"no trial is better in one goal and no worse in the rest{beside}"
 
 
 def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
-    """What a scatter shows, in words."""
+    """Describe a scatter plot in words."""
     best = frame[frame["kind"] == views.FRONT].sort_values("x")
     says = f"Scatter plot of {len(frame)} trials, {len(best)} of them on the front."
     if best.empty:
@@ -271,7 +271,7 @@ def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
 
 
 def _measured(trials: Sequence[Trial], goal: Goal) -> list[Cell]:
-    """A goal's column: all values to the same decimals, errors too small for them left out."""
+    """Return a goal's column, with equal decimals and without errors that round to zero."""
     found = [trial.measurements.get(goal.name) for trial in trials]
     places = decimals([one.value for one in found if one])
     cells = []
@@ -301,7 +301,7 @@ def _sizes(trial: Trial, more: Sequence[str]) -> list[str]:
 def _teacher_sizes(teacher: Mapping[str, Any]) -> str:
     own = teacher.get("architecture")
     if own is None:
-        return "the study recorded nothing of it"
+        return "not recorded"
     named = ("num_decoder_layers", "intermediate_size", *RARELY_CUT[1:])
     return ", ".join(
         [
@@ -314,7 +314,7 @@ def _teacher_sizes(teacher: Mapping[str, Any]) -> str:
 
 
 def _no_teacher(front: StudyResult) -> str:
-    """Why there is no hypervolume."""
+    """Explain why there is no hypervolume."""
     key = front.about.get("teacher", {}).get("key")
     trial = next((trial for trial in front.trials if trial.key == key), None)
     if trial is None:

@@ -1,4 +1,4 @@
-"""What pages are put together from: tables, plots, and the frame around them."""
+"""Building blocks of pages: tables, plots, templates."""
 
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
@@ -13,14 +13,14 @@ from protege.search.report.figures import DARK, LIGHT
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading, and what it holds."""
+    """A column of a table: its heading and type."""
 
     title: str
     holds: Literal["number", "text", "sentence"] = "number"
 
 
 class Cell(NamedTuple):
-    """One value as it is read, its standard error if it has one, and what marks the error."""
+    """A formatted value, with its standard error and a mark on the error, if any."""
 
     text: str
     spread: str = ""
@@ -28,14 +28,14 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What a table says, row by row; the first cell of a row names it."""
+    """A table; the first cell of a row names the row."""
 
     columns: list[Column]
     rows: list[list[Cell]]
 
 
 class Plot(NamedTuple):
-    """A figure as JSON, what it is called, and what it says to those who cannot see it."""
+    """A figure as JSON, with its title and a description for screen readers."""
 
     name: str
     title: str
@@ -45,13 +45,13 @@ class Plot(NamedTuple):
 
 
 def plot(name: str, title: str, says: str, figure: go.Figure) -> Plot:
-    """The figure as a page takes it, named and told in words."""
-    # to_json writes < and / as escapes, so that no text can end the script it is put in
+    """Convert a figure for a page."""
+    # to_json escapes < and /, so that no text can end the surrounding script
     return Plot(name, title, says, figure.to_json(), figure.layout.height)
 
 
 def render(template: str, **given: Any) -> str:
-    """One of the templates beside this file as HTML; all that is given it is shown as text."""
+    """Render a template beside this file as HTML; all values are escaped."""
     environment = Environment(
         loader=FunctionLoader(_source),
         undefined=StrictUndefined,
@@ -65,7 +65,7 @@ def render(template: str, **given: Any) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """Write out what a browser would not show, such as controls of the text's direction."""
+    """Escape invisible characters, such as bidirectional controls."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

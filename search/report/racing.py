@@ -1,4 +1,4 @@
-"""What a report tells of the race, and of whether its rungs can be trusted."""
+"""The race in the report: curves over rungs, and agreement with longer training."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,11 +13,11 @@ WENT_ON, STOPPED = "Went on", "Stopped"
 
 
 def curves(front: StudyResult) -> pd.DataFrame:
-    """What trained trials were worth at each rung.
+    """Return the quality of trained trials at each rung.
 
     Returns:
         ``trial``, ``step``, ``value`` and ``became`` (`WENT_ON` or `STOPPED`), in the order of
-        trials and steps; no rows where nobody raced.
+        trials and steps; no rows without a race.
     """
     rows = [
         (trial.number, step, value, STOPPED if trial.state is State.STOPPED else WENT_ON)
@@ -29,21 +29,21 @@ def curves(front: StudyResult) -> pd.DataFrame:
 
 
 def rungs(front: StudyResult) -> Plot | None:
-    """The curves of all trials from rung to rung, if they raced."""
+    """Plot the quality of all trials over rungs, if they raced."""
     frame = curves(front)
     if frame.empty:
         return None
     became = frame.drop_duplicates("trial")["became"].value_counts()
     stopped, went_on = became.get(STOPPED, 0), became.get(WENT_ON, 0)
     says = (
-        f"Line plot: what each student is worth at its rungs. {stopped} were stopped before the "
+        f"Line plot: the quality of each student at its rungs. {stopped} were stopped before the "
         f"last step, {frame['step'].max()}; {went_on} went on."
     )
     return plot("rungs", "Retention by steps of distillation", says, _drawn(frame))
 
 
 def trust(front: StudyResult) -> Table | None:
-    """How well each rung ranks what a longer distillation ranks, if that was measured."""
+    """Return the agreement of each rung with a longer distillation, if measured."""
     if front.fidelity is None:
         return None
     agreements = front.fidelity.by_rung

@@ -1,4 +1,4 @@
-"""What the figures of the report show, as frames: every decision is made here, none in drawing."""
+"""The data of the report's figures, as frames; drawing makes no further decisions."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
@@ -29,7 +29,7 @@ STOPPED = "Stopped at a rung"
 TEACHER, NAIVE = "Teacher", "Naive half (every k-th layer, first units)"
 
 TRIAL = Goal("trial", "", "minimize", None, "")
-"""The axis that a single goal is drawn over; early is better, so that steps are the best so far."""
+"""The x-axis for a single goal. It is minimised, so that the front is the best value so far."""
 
 HOUSEKEEPING = {
     "ratio_to_teacher",
@@ -44,7 +44,7 @@ HOUSEKEEPING = {
     "measured_error_ms",
     ERROR_FLOOR,
 }
-"""Details of measurements that say how they were made; hovers leave them out."""
+"""Technical details of measurements, which hovers leave out."""
 
 HOVER_LINES = (
     ("num_hidden_layers", "num_decoder_layers", "hidden_size"),
@@ -52,20 +52,20 @@ HOVER_LINES = (
     ("num_experts", "moe_intermediate_size", "vocab_size"),
     CHOSEN,
 )
-"""What of a student stands on one line of a hover."""
+"""Lines of a hover."""
 
 INDENT = "\N{NO-BREAK SPACE}" * 4
-"""Sets off the details of a figure in a hover."""
+"""Indentation of details in a hover."""
 
 APART = (0.07, 0.05)
-"""Two labels nearer than these shares of a plot's width and height would overlap."""
+"""Minimum distance of two labels, as shares of a plot's width and height."""
 
 
 def pairs(goals: Sequence[Goal]) -> list[tuple[Goal, Goal]]:
-    """The goals to draw against each other, x before y.
+    """Return the pairs of goals to plot, x before y.
 
-    What is minimised against what is maximised; any two where all go the same way; a single goal
-    against the number of the trial.
+    Each minimised goal is paired with each maximised one, or any two if all have one direction. A
+    single goal is plotted over the trial number.
     """
     least = [goal for goal in goals if goal.direction == "minimize"]
     most = [goal for goal in goals if goal.direction == "maximize"]
@@ -75,7 +75,7 @@ def pairs(goals: Sequence[Goal]) -> list[tuple[Goal, Goal]]:
 
 
 def points(front: StudyResult, x: Goal, y: Goal) -> pd.DataFrame:
-    """The trials that have a value on both axes, in order.
+    """Return the trials with values on both axes, in order.
 
     Returns:
         ``trial``, ``x``, ``x_spread``, ``y``, ``y_spread``, ``kind`` (`FRONT`, `DOMINATED`, `OVER`
@@ -99,14 +99,14 @@ def points(front: StudyResult, x: Goal, y: Goal) -> pd.DataFrame:
 
 
 def progress(front: StudyResult) -> pd.DataFrame:
-    """The ``hypervolume`` after each ``trial``; no rows where the teacher has no values."""
+    """Return the ``hypervolume`` after each ``trial``; no rows without a teacher trial."""
     if front.teacher is None:
         return pd.DataFrame(columns=["trial", "hypervolume"])
     rows = []
     best: list[Trial] = []
     volume = 0.0
     for trial in front.trials:
-        # a prefix is dominated by what its front dominates, and only who joins the front moves it
+        # only a trial that joins the front changes the hypervolume
         joined = front.goals.front([*best, trial])
         if trial in joined:
             best, volume = joined, front.goals.hypervolume(joined, front.teacher)
@@ -115,11 +115,11 @@ def progress(front: StudyResult) -> pd.DataFrame:
 
 
 def sizes(front: StudyResult, x: Goal) -> pd.DataFrame:
-    """What the complete trials are made of, ordered by one goal.
+    """Return the sizes of complete trials, ordered by one goal.
 
     Returns:
-        ``trial``, ``x``, ``on_front``, and those of `SIZES` in which trials differ; heads are left
-        out where they follow from the hidden size.
+        ``trial``, ``x``, ``on_front``, and those `SIZES` in which trials differ. Heads are left out
+        if they are proportional to the hidden size.
     """
     members = {trial.number for trial in front.members}
     done = [trial for trial in front.trials if trial.state is State.COMPLETE]
@@ -134,14 +134,14 @@ def sizes(front: StudyResult, x: Goal) -> pd.DataFrame:
 
 
 def times(seconds: Mapping[str, float]) -> pd.DataFrame:
-    """``phase``, ``seconds`` and ``share`` of all, the longest phase first."""
+    """Return ``phase``, ``seconds`` and ``share``, the longest phase first."""
     frame = pd.DataFrame(list(seconds.items()), columns=["phase", "seconds"])
     frame["share"] = frame["seconds"] / (frame["seconds"].sum() or 1.0)
     return frame.sort_values("seconds", ascending=False, ignore_index=True)
 
 
 def _place(trial: Trial, goal: Goal) -> tuple[float, float]:
-    """The trial's value and spread on an axis; not a number where it was not measured."""
+    """Return the trial's value and standard error on an axis; NaN if not measured."""
     if goal is TRIAL:
         return trial.number, 0.0
     found = trial.measurements.get(goal.name)
@@ -163,7 +163,7 @@ def _role(front: StudyResult, trial: Trial) -> str:
 
 
 def _hover(front: StudyResult, trial: Trial) -> str:
-    """The student's label, sizes, policies and measurements, a line each."""
+    """Return label, sizes, policies and measurements of a student as HTML lines."""
     own = trial.architecture
     lines = [
         " · ".join(f"{SIZES[name]} {own[name]}" for name in group if name in own)
@@ -190,7 +190,7 @@ def _reading(found: Measurement) -> str:
 
 
 def _details(found: Measurement) -> str:
-    """The first three details that say more than the value does, set off by spaces."""
+    """Return up to three informative details of a measurement, indented."""
     words = [
         f"{name.replace('_', ' ')} {value if isinstance(value, str) else significant(value)}"
         for name, value in found.details.items()
@@ -200,7 +200,7 @@ def _details(found: Measurement) -> str:
 
 
 def _steps(frame: pd.DataFrame, x: Goal, y: Goal) -> "pd.Index[int]":
-    """The rows within the limits that no other such row is better than on both axes."""
+    """Return the non-dominated rows within the limits, on these two axes."""
     within = frame[~frame["kind"].isin([OVER, STOPPED])]
     costs = pd.DataFrame({"x": within["x"] * x.sign, "y": within["y"] * y.sign})
     costs = costs.sort_values(["x", "y"])
@@ -208,7 +208,7 @@ def _steps(frame: pd.DataFrame, x: Goal, y: Goal) -> "pd.Index[int]":
 
 
 def _with_room(frame: pd.DataFrame) -> list[int]:
-    """The rows on the front whose labels keep `APART`, taken from left to right."""
+    """Choose rows on the front whose labels keep `APART`, from left to right."""
     places = frame[["x", "y"]]
     shares = (places - places.min()) / (places.max() - places.min()).replace(0, 1)
     ordered = shares[frame["kind"] == FRONT].sort_values("x")
@@ -220,7 +220,7 @@ def _with_room(frame: pd.DataFrame) -> list[int]:
 
 
 def _follows(frame: pd.DataFrame, name: str) -> bool:
-    """Whether heads are in a fixed proportion to what comes before them."""
+    """Return whether heads are proportional to the hidden size or to other heads."""
     leaders = {
         "num_attention_heads": ["hidden_size"],
         "num_key_value_heads": ["hidden_size", "num_attention_heads"],

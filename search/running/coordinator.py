@@ -1,4 +1,4 @@
-"""The one process that owns a study: who is tried next, and what came of it."""
+"""The coordinator: the one process that owns a study, asks for trials and records results."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +19,14 @@ from protege.search.study.ledger import Ledger
 from protege.spaces import Architecture, ProtegeError
 
 SCOUTED = 10
-"""So many candidates are looked at as they are cut, before any is trained; most are anchors, and
-what is proposed besides them could not be chosen any better if some had been trained."""
+"""Number of candidates that are scored as cut and healed before any of them is trained. Most are
+anchors, so training results would not improve the proposals among them."""
 
 HELD_BYTES = 2 << 30
-"""Weights of students that have been looked at and wait for their training; beyond, no more are."""
+"""Bytes of pre-scored students that wait for training; above it no more are pre-scored."""
 
 ATTEMPTS = 5
-"""So many processes may die over a job before its trial has failed."""
+"""Worker crashes after which a trial is marked failed."""
 
 
 @dataclass
@@ -34,19 +34,19 @@ class Coordinator:
     """A study under way.
 
     Attributes:
-        ledger: Whom to ask and to tell.
-        candidate: An architecture as the search would try it.
-        objectives: What candidates are judged by.
-        folder: Where weights are kept.
-        race: When a candidate is stopped on its way; none trains every one to the end.
-        stopwatch: Where time is booked that is no candidate's.
-        engine: Who does the jobs.
-        artifacts: The store that weights are sent to as well, if there is one.
-        done: The trials that were told, in order.
-        front: Those of them that no other one beats.
-        volumes: The hypervolume after each of them.
-        teacher: The teacher's own of them.
-        ended: Why it went on no longer.
+        ledger: The stored study.
+        candidate: Makes the candidate of an architecture.
+        objectives: The objectives of the study.
+        folder: The run folder.
+        race: The rule that stops candidates at rungs, or None to train all of them to the end.
+        stopwatch: Counts time that belongs to no trial.
+        engine: Runs the jobs.
+        artifacts: The store that weights are uploaded to, if any.
+        done: Finished trials, in order.
+        front: The non-dominated ones among them.
+        volumes: The hypervolume after each finished trial.
+        teacher: The teacher's own trial, once it is complete.
+        ended: Why the study ended.
     """
 
     ledger: Ledger
@@ -63,20 +63,21 @@ class Coordinator:
     teacher: Trial | None = field(default=None, init=False)
     ended: str = field(default="", init=False)
     _jobs: dict[int, Job] = field(default_factory=dict, init=False)
-    """Begun and not told."""
+    """Jobs by trial number that have begun and are not finished."""
     _halted: dict[int, AtRung] = field(default_factory=dict, init=False)
-    """Those of them that wait to be gone on with."""
+    """Jobs that reached a rung and wait for the decision."""
     _again: dict[int, Job] = field(default_factory=dict, init=False)
-    """Those of them that are to be begun once more, for their process died."""
+    """Jobs to start again because their worker crashed."""
     _ahead: set[int] = field(default_factory=set, init=False)
-    """Those of them that are looked at before any is trained."""
+    """Trials that are pre-scored before any is trained."""
     _streak: Streak = field(default_factory=Streak, init=False)
-    """The last trials of this run that failed alike."""
+    """Counts consecutive failures with the same reason."""
 
     def __post_init__(self) -> None:
         for number, key in self.ledger.unfinished():
             found = recorded(self.folder, number, key)
-            # done, and whoever was to tell of it died; a teacher that failed ended the study
+            # its job finished, but the coordinator was killed before it recorded the result;
+            # a failed teacher is tried again
             if found is not None and not self._has_no_teacher(found):
                 self.ledger.tell(found)
         for trial in self.ledger.trials():
@@ -87,7 +88,14 @@ class Coordinator:
         self._sync()
 
     def go_on(self, stopping: Stopping, leave: Leaving) -> Iterator[Trial]:
-        """Trial after trial as they are told; then it is known why it ended.
+        """Run the study until it ends, and set `ended` to the reason.
+
+        Args:
+            stopping: The stopping rule.
+            leave: Set by signals that ask the study to end.
+
+        Yields:
+            Each trial as it is recorded.
 
         Raises:
             ProtegeError: The teacher itself cannot be measured, or many trials in a row fail for
@@ -107,12 +115,12 @@ class Coordinator:
         self.ended = self._reason(stopping, leave, time.monotonic() - began)
 
     def show(self, progress: Bar) -> None:
-        """Where the study stands."""
+        """Show trials done, front size and hypervolume."""
         volume = self.volumes[-1] if self.volumes else 0.0
         progress.done(len(self.done), len(self.front), volume)
 
     def _reason(self, stopping: Stopping, leave: Leaving, seconds: float) -> str:
-        """Why no other trial is to begin; empty if one is."""
+        """Return why no further trial begins, or an empty string."""
         if reason := stopping.reason(self.volumes, seconds):
             return reason
         if not self._jobs and self.ledger.exhausted:
@@ -121,14 +129,14 @@ class Coordinator:
 
     @property
     def _at_work(self) -> int:
-        """How many jobs are worked on."""
+        """Number of jobs that are running."""
         return len(self._jobs) - len(self._halted) - len(self._again)
 
     def _hand_out(self, trials: int) -> Iterator[Trial]:
-        """Give the engine all it has room for; what is screened is told at once.
+        """Submit jobs until the engine is full; yield the trials that are screened instead.
 
         Args:
-            trials: So many may there be in all; those that have begun go on whatever it is.
+            trials: Limit on the total number of trials. Jobs that have begun go on regardless.
         """
         if self.engine.synchronous and self._at_work:
             return
@@ -144,15 +152,15 @@ class Coordinator:
                 yield trial
 
     def _looks(self, trials: int) -> bool:
-        """Whether students are looked at, and none is trained yet, for some have to come first.
+        """Return whether pre-scoring is under way, during which no student is trained.
 
-        So a race can tell which of them are worth their training before it has spent any.
+        The race then compares all pre-scored students before any training is spent.
         """
         return bool(self._ahead - self._halted.keys()) or self._looks_on(trials)
 
     def _looks_on(self, trials: int) -> bool:
-        """Whether another student is to be looked at."""
-        if not self._scouts or self.teacher is None:  # all are compared with it
+        """Return whether another student is to be pre-scored."""
+        if not self._scouts or self.teacher is None:  # scores need the teacher's
             return False
         held = sum(one.held_bytes for one in self._halted.values())
         begun = len(self.done) + len(self._jobs)
@@ -160,24 +168,24 @@ class Coordinator:
 
     @property
     def _scouts(self) -> bool:
-        """Whether students can be looked at ahead of their training."""
+        """Whether students can be scored before training."""
         retention = next((one for one in self.objectives if isinstance(one, Retention)), None)
         if self.race is None or retention is None:
             return False
         return retention.distillation.rung_steps[0] == 0
 
     def _begins(self, trials: int) -> bool:
-        """Whether another trial is to begin now."""
+        """Return whether another trial is to begin now."""
         if len(self.done) + len(self._jobs) >= trials:
             return False
         if self.teacher is None and self._jobs:
-            return False  # what it answers and how long it takes is computed once, for all
+            return False  # its outputs and latency are computed once, for all trials
         if self._looks(trials) and not self._looks_on(trials):
-            return False  # those that are looked at come first
+            return False  # finish pre-scoring first
         return not self.ledger.exhausted
 
     def _begin(self, *, looks: bool) -> Trial | None:
-        """Begin the next trial; it is told if it is screened."""
+        """Begin the next trial; return it if it is screened or failed at once, else None."""
         with self.stopwatch.phase("propose"):
             number, architecture = self.ledger.ask()
         try:
@@ -202,14 +210,14 @@ class Coordinator:
         return found or Job(number, architecture)
 
     def _answer(self, number: int) -> None:
-        """Go on with a job that has halted, or end it."""
+        """Tell the engine whether a job that waits at a rung goes on."""
         halted = self._halted.pop(number)
         self._ahead.discard(number)
         goes_on = self._judge(number).goes_on(halted.step, halted.measurements)
         self.engine.answer(number, goes_on=goes_on)
 
     def _leave_behind(self) -> None:
-        """Leave to another run whoever was only looked at, or is to be begun once more."""
+        """Drop jobs that were only pre-scored or await a retry; the next run resumes them."""
         for number in (self._ahead & self._halted.keys()) | self._again.keys():
             del self._jobs[number]
             self._halted.pop(number, None)
@@ -217,13 +225,13 @@ class Coordinator:
             self._ahead.discard(number)
 
     def _events(self) -> list[Event]:
-        """What happens next; where all have to come to a halt, what happens to each, in order."""
-        with self.stopwatch.paused():  # whoever does the jobs books their time
+        """Wait for the next event; in synchronous mode for one of each job, by trial number."""
+        with self.stopwatch.paused():  # jobs count their own time
             count = self._at_work if self.engine.synchronous else 1
             return sorted((self.engine.wait_any() for _ in range(count)), key=lambda e: e.number)
 
     def _heard(self, event: Event) -> Iterator[Trial]:
-        """Take note of an event; a trial that has ended is told."""
+        """Handle an event; yield the trial if it has ended."""
         match event:
             case AtRung(number, step, measurements, _):
                 self._judge(number).reached(step, measurements)
@@ -234,7 +242,7 @@ class Coordinator:
                 yield from self._retried(number, reason)
 
     def _told(self, trial: Trial) -> Trial:
-        """Tell of a job that is done, and book what it took."""
+        """Record a finished trial and add up its seconds."""
         if self._has_no_teacher(trial):
             error = ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
             error.add_note(trial.traceback)
@@ -244,20 +252,20 @@ class Coordinator:
         return self._tell(trial)
 
     def _retried(self, number: int, reason: str) -> Iterator[Trial]:
-        """Begin a job anew whose process died, unless too many did over it."""
+        """Queue a job again whose worker crashed, or yield its failed trial after `ATTEMPTS`."""
         self._halted.pop(number, None)
         job = self._jobs.get(number)
         if job is None:
-            return  # it was only looked at, and left to another run
+            return  # dropped for the next run
         if reason and self.ledger.died(number, reason) >= ATTEMPTS:
-            own, told = job.architecture, f"{ATTEMPTS} processes died over it: {reason}"
-            failed = Trial(number, own.key(), own.fields(), State.FAILED, {}, reason=told)
+            own, why = job.architecture, f"{ATTEMPTS} processes died over it: {reason}"
+            failed = Trial(number, own.key(), own.fields(), State.FAILED, {}, reason=why)
             yield self._told(failed)
         else:
             self._again[number] = job
 
     def _tell(self, trial: Trial) -> Trial:
-        """Tell of a trial; its weights are kept while it is on the front."""
+        """Record a trial, upload its weights if it joins the front, and clean up after it."""
         with self.stopwatch.phase("store"):
             trial = self._sent(trial)
             before = {one.number for one in self.front}
@@ -272,7 +280,11 @@ class Coordinator:
         return trial
 
     def _sent(self, trial: Trial) -> Trial:
-        """Send the weights to the store if they join the front; return the trial, maybe failed."""
+        """Upload the weights of a trial that joins the front.
+
+        Returns:
+            The trial, marked failed if the upload failed.
+        """
         if not self.artifacts or trial not in self.ledger.goals.front([*self.front, trial]):
             return trial
         try:
@@ -284,23 +296,23 @@ class Coordinator:
         return trial
 
     def _sync(self) -> None:
-        """Let the store hold the weights of the front, and no others."""
+        """Make the store hold exactly the weights of the front."""
         if self.artifacts:
             self.artifacts.sync(artifact(self.folder, one.number) for one in self.front)
 
     def _has_no_teacher(self, trial: Trial) -> bool:
-        """Whether it is the teacher, and could not be measured: nothing can be compared with it."""
+        """Return whether this is the teacher's trial and it failed."""
         return trial.key == self._own and trial.state is State.FAILED
 
     @property
     def _has_succeeded(self) -> bool:
-        """Whether any student was measured to the end, or as far as it was worth it."""
+        """Whether any student is complete or was stopped at a rung."""
         good = (State.COMPLETE, State.STOPPED)
         return any(one.state in good and one.key != self._own for one in self.done)
 
     @property
     def _own(self) -> str:
-        """The key of the teacher itself."""
+        """The teacher's architecture key."""
         return self.ledger.space.baselines[0].key()
 
     def _add(self, trial: Trial) -> None:
@@ -312,7 +324,7 @@ class Coordinator:
         self.volumes.append(goals.hypervolume(self.front, self.teacher) if self.teacher else 0.0)
 
     def _judge(self, number: int) -> Judge:
-        """Who stops the candidate on its way."""
+        """Return the judge of a candidate; baselines are never stopped."""
         never = self._jobs[number].architecture in self.ledger.space.baselines
         race = self.race or Race()
         return Judge(race, self.ledger, number, self.stopwatch, never_stops=never)

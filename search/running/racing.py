@@ -18,7 +18,7 @@ ROUNDING = 1e-9
 
 
 class Decision(StrEnum):
-    """What becomes of a candidate at a rung."""
+    """The decision at a rung."""
 
     CONTINUE = "continue"
     STOP = "stop"
@@ -29,8 +29,8 @@ class Race:
     """How hard candidates compete at each rung.
 
     Attributes:
-        eta: Of so many candidates at a rung one goes on; a front larger than that goes on whole.
-        min_records: With fewer others at a rung everyone goes on.
+        eta: One in `eta` candidates goes on at each rung. Non-dominated candidates always do.
+        min_records: With fewer other candidates at a rung every candidate goes on.
 
     Raises:
         BadInput: `eta` is not above 1, or `min_records` is below 1.
@@ -51,21 +51,21 @@ class Race:
 
 
 def decide(records: npt.ArrayLike, new: npt.ArrayLike, race: Race) -> Decision:
-    """Whether a candidate goes on from a rung.
+    """Decide whether a candidate goes on from a rung.
 
     Asynchronous successive halving (ASHA, Li et al., arXiv 1810.05934) by non-dominated rank (as
-    in Schmucker et al., arXiv 2106.12639): it stops if at least one in `race.eta` of the records
-    is strictly better. Better is a lower rank among all of them and itself, or the same rank and
-    a larger exclusive hypervolume within it. What nothing dominates always goes on.
+    in Schmucker et al., arXiv 2106.12639): the candidate stops if at least one in `race.eta` of
+    the records is strictly better. A record is better if it has a lower rank, or the same rank and
+    a larger exclusive hypervolume within it. A non-dominated candidate always goes on.
 
     Args:
-        records: ``(n, goals)``, what other candidates reached at this rung, in any order and unit,
-            all to be minimised. One that is not finite is ignored.
-        new: ``(goals,)``, what this one reached. It stops if it is not finite.
-        race: How hard they compete.
+        records: ``(n, goals)``, values of other candidates at this rung in any order and unit, all
+            to be minimised. Rows that are not finite are ignored.
+        new: ``(goals,)``, the candidate's own values. It stops if they are not finite.
+        race: The settings.
 
     Raises:
-        BadInput: Records and candidate do not have the same goals.
+        BadInput: Records and candidate have different numbers of goals.
     """
     reached, own = np.asarray(records, dtype=float), np.asarray(new, dtype=float)
     reached = reached if reached.size else np.empty((0, own.size))
@@ -84,7 +84,7 @@ def decide(records: npt.ArrayLike, new: npt.ArrayLike, race: Race) -> Decision:
 
 
 def _better(points: Points) -> int:
-    """How many points are strictly better than the last one; none if it is on the front."""
+    """Count the points that are strictly better than the last one; 0 if it is on the front."""
     rank = ranks(points)
     own = rank[-1]
     if own == 0:
@@ -95,15 +95,15 @@ def _better(points: Points) -> int:
 
 @dataclass(frozen=True)
 class Judge:
-    """Compares one candidate with all that were at the same rung, at equal steps only.
+    """Compares one candidate with all others at the same rung, that is at equal steps.
 
     Attributes:
-        race: When it is stopped.
-        ledger: Where figures at rungs are stored, before they are compared.
+        race: The rule.
+        ledger: Stores the values at rungs.
         number: The candidate's trial.
-        stopwatch: Where the time is booked.
-        never_stops: Whether it goes on whatever it is worth, as baselines do: others are compared
-            with what they reach.
+        stopwatch: Counts the time.
+        never_stops: Whether the candidate always goes on; true for baselines, which others are
+            compared with.
     """
 
     race: Race
@@ -113,12 +113,12 @@ class Judge:
     never_stops: bool = False
 
     def reached(self, step: int, measurements: Mapping[str, Measurement]) -> None:
-        """Store what the candidate is worth at a rung: others are compared with it from now on."""
+        """Store the candidate's values at a rung, for comparison with others."""
         with self.stopwatch.phase("race"):
             self.ledger.note(self.number, step, self._values(measurements))
 
     def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
-        """Whether the candidate is trained on beyond a rung."""
+        """Return whether the candidate trains on beyond a rung."""
         goals = self.ledger.goals.goals
         with self.stopwatch.phase("race"):
             signs = np.array([goal.sign for goal in goals])

@@ -1,33 +1,36 @@
-"""Screening: a candidate that is sure to be too slow is neither built nor measured."""
+"""Screening: drop candidates that are predicted to be too slow before building them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from protege.objectives import Candidate, Latency
 from protege.objectives.latency.predictor.model import LatencyModel, Sample, recorded
 from protege.objectives.latency.predictor.terms import Call
 from protege.search.records.trial import State, Trial
 
+if TYPE_CHECKING:  # the report predicts without torch
+    from protege.objectives import Candidate, Latency
+
 ENOUGH = 15
-"""Sets of sizes that have to be measured before a model of latency is believed."""
+"""Distinct sets of sizes that must be measured before the latency model is used."""
 
 LEAST_MARGIN = 0.05
-"""What a prediction may be wrong by at least, as a share of it."""
+"""Minimum relative error margin of a prediction."""
 
 CREDIBLE = 0.9
-"""Share of its own errors that the margin of a model covers."""
+"""Quantile of the model's leave-one-out errors that the margin covers."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model expects of a candidate.
+    """The predicted latency of a candidate.
 
     Attributes:
         value: The latency, in the objective's unit.
-        margin: What it may be wrong by, as a share of it.
-        samples: Sets of sizes that the model was learned from.
+        margin: The relative error margin.
+        samples: Number of sets of sizes that the model was fitted to.
     """
 
     value: float
@@ -36,24 +39,24 @@ class Prediction:
 
     @property
     def least(self) -> float:
-        """The least that the candidate may reach."""
+        """Lower bound of the latency."""
         return self.value * (1 - self.margin)
 
 
 def screened(
-    number: int, candidate: Candidate, latencies: Iterable[Latency], done: Sequence[Trial]
+    number: int, candidate: "Candidate", latencies: "Iterable[Latency]", done: Sequence[Trial]
 ) -> Trial | None:
-    """The trial of a candidate that is predicted to be over a limit; none if it may be within.
+    """Return the trial of a candidate that is predicted to exceed a limit, or None.
 
-    It depends on what was measured before and on nothing else, so that a study that is taken up
-    again screens as it would have. Never screened are the teacher, sizes that were measured before,
-    and a candidate that is expected to be faster than all that were.
+    The result depends only on earlier measurements, so a resumed study screens the same
+    candidates. The teacher, sizes that were measured before, and candidates predicted to be faster
+    than all measured ones are never screened.
 
     Args:
         number: The number of the trial.
         candidate: The candidate.
-        latencies: Objectives, each with a model of its own.
-        done: The trials of the study so far.
+        latencies: The latency objectives; each has a model of its own.
+        done: Finished trials.
     """
     if candidate.is_teacher:
         return None
@@ -76,7 +79,7 @@ def screened(
 
 
 def measured(trials: Iterable[Trial], name: str) -> list[Sample]:
-    """The architecture and the value of every trial that an objective has measured."""
+    """Return architecture and value of every trial that has a measurement of an objective."""
     return [
         Sample(recorded(trial.architecture), trial.measurements[name].value)
         for trial in trials
@@ -85,14 +88,16 @@ def measured(trials: Iterable[Trial], name: str) -> list[Sample]:
 
 
 def model_of(samples: Sequence[Sample], call: Call) -> LatencyModel | None:
-    """The model of these samples; none where they are too few to be believed."""
+    """Fit a latency model, or return None for fewer than `ENOUGH` sets of sizes."""
     if len({one.architecture for one in samples}) < ENOUGH:
         return None
     return LatencyModel.fit(samples, call)
 
 
-def _hopeless(candidate: Candidate, latency: Latency, done: Sequence[Trial]) -> Prediction | None:
-    """The prediction of a candidate if it is beyond the limit, whatever it may be wrong by."""
+def _hopeless(
+    candidate: "Candidate", latency: "Latency", done: Sequence[Trial]
+) -> Prediction | None:
+    """Return the prediction of a candidate if even its lower bound is over the limit."""
     if latency.limit is None:
         return None
     call = Call(latency.workload, candidate.teacher.task)
@@ -101,15 +106,15 @@ def _hopeless(candidate: Candidate, latency: Latency, done: Sequence[Trial]) -> 
         return None
     value, _ = model.predict(candidate.architecture)
     if value * (1 - LEAST_MARGIN) <= latency.limit:
-        return None  # whatever the model's own errors are
+        return None  # within the limit even by the smallest margin
     if value < min(one.value for one in model.samples):
-        return None  # faster than all that was measured, where a model knows least
+        return None  # extrapolation: faster than every sample
     wrong = float(np.quantile(np.abs(model.leave_one_out()), CREDIBLE))
     found = Prediction(value, max(wrong, LEAST_MARGIN), len(model.samples))
     return found if found.least > latency.limit else None
 
 
-def _reason(latency: Latency, found: Prediction) -> str:
+def _reason(latency: "Latency", found: Prediction) -> str:
     return (
         f"{latency.name} is predicted as {found.value:.4g} ± {found.margin:.1%}, learned from "
         f"{found.samples} measured students: beyond the limit {latency.limit:g}"

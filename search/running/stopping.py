@@ -1,4 +1,4 @@
-"""When a study ends: trials, time, nothing more to gain; and what Ctrl-C and other signals do."""
+"""Stopping rules of a study, and the handling of Ctrl-C, SIGTERM and SIGHUP."""
 
 import os
 import select
@@ -14,33 +14,33 @@ from protege.search.progress import complain
 from protege.spaces import BadInput
 
 ASKED_TO_LEAVE = "Ctrl-C asked it to"
-"""Why a study ended that somebody at the terminal has ended."""
+"""Reason of a study that Ctrl-C ended."""
 
 REASONS = {
     signal.SIGINT: ASKED_TO_LEAVE,
     signal.SIGTERM: "SIGTERM asked it to",
     signal.SIGHUP: "SIGHUP asked it to",
 }
-"""Why a study ended that a signal has ended."""
+"""Reason of a study that a signal ended, by signal."""
 
 GRACE_S = 5.0
-"""Seconds that trials under way have left after SIGTERM or SIGHUP; Docker kills after ten."""
+"""Seconds that running trials get after SIGTERM or SIGHUP; Docker kills after ten."""
 
 GAIN = 1e-3
-"""By what share hypervolume has to grow for it to count; noise alone makes it grow by less."""
+"""Relative growth of the hypervolume that counts as a gain; noise alone stays below it."""
 
 
 @dataclass(frozen=True)
 class Stopping:
-    """When a study has done enough; whatever comes first.
+    """The limits of a study; the first one reached ends it.
 
     Attributes:
-        trials: Trials in all, those of earlier runs included.
-        minutes: No trial begins when the run has taken so long; the first of a study always does.
-        patience: Trials in a row without any gain of hypervolume.
+        trials: Total number of trials, including those of earlier runs.
+        minutes: Minutes of this run after which no trial begins, except the first of a study.
+        patience: Consecutive trials without a gain in hypervolume.
 
     Raises:
-        BadInput: One of them is not above 0.
+        BadInput: A limit is not above 0.
     """
 
     trials: int
@@ -54,11 +54,11 @@ class Stopping:
                 raise BadInput(f"{name}={value!r}: expected a number above 0")
 
     def reason(self, volumes: Sequence[float], seconds: float) -> str:
-        """Why the study is at its end; empty if it is not.
+        """Return why the study ends, or an empty string.
 
         Args:
             volumes: The hypervolume after each trial.
-            seconds: What this run has taken.
+            seconds: Duration of this run so far.
         """
         if len(volumes) >= self.trials:
             return f"{self.trials} trials are done"
@@ -70,7 +70,7 @@ class Stopping:
 
 
 def without_gain(volumes: Sequence[float]) -> int:
-    """How many of the last trials gained less than `GAIN`, all of them together."""
+    """Count the trials since the hypervolume last grew by more than `GAIN`."""
     best, last = 0.0, 0
     for number, volume in enumerate(volumes, 1):
         if volume > best * (1 + GAIN):
@@ -102,10 +102,10 @@ def signal_behind(reason: str) -> int | None:
 
 @dataclass
 class Leaving:
-    """Whether a signal has asked the study to end with the trials under way.
+    """The signal, if any, that asked the study to end after the running trials.
 
     Attributes:
-        number: The signal; None as long as there was none.
+        number: The signal, or None.
     """
 
     number: signal.Signals | None = None
@@ -114,7 +114,7 @@ class Leaving:
 
     @property
     def reason(self) -> str:
-        """Why the study is to end; empty if it is not."""
+        """Why the study is to end, or an empty string."""
         return "" if self.number is None else REASONS[self.number]
 
     def check(self) -> None:
@@ -126,8 +126,7 @@ class Leaving:
         """Handle a signal.
 
         Raises:
-            Interrupted: The study leaves at once: Ctrl-C for the second time, or trials that have
-                not finished some seconds after SIGTERM or SIGHUP.
+            Interrupted: On the second Ctrl-C, or `GRACE_S` seconds after SIGTERM or SIGHUP.
         """
         if number == signal.SIGHUP:
             mute_what_hung_up()
@@ -146,7 +145,7 @@ class Leaving:
             )
 
     def settle(self) -> None:
-        """End the timer, if there is one."""
+        """Cancel the timer, if any."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer.join()
@@ -158,15 +157,15 @@ class Leaving:
 
 @contextmanager
 def leaving() -> Iterator[Leaving]:
-    """Yield whether a signal has asked the study to leave.
+    """Handle signals in the block, and yield a record of them.
 
-    The first Ctrl-C, SIGTERM or SIGHUP asks it to leave when the trials under way are finished. A
-    second Ctrl-C leaves at once. The sender of SIGTERM or SIGHUP (Slurm, Docker, Kubernetes) kills
-    soon after, so trials that have not finished after `GRACE_S` are left for the next run.
+    The first Ctrl-C, SIGTERM or SIGHUP asks the study to end after the running trials. A second
+    Ctrl-C ends it at once. The sender of SIGTERM or SIGHUP (Slurm, Docker, Kubernetes) kills the
+    process soon after, so trials that are not finished after `GRACE_S` are left for the next run.
 
-    SIGINT is heeded even if it was ignored, as a shell without job control does for what it starts
-    in the background. SIGTERM and SIGHUP stay ignored if they were, as by ``nohup``. Outside the
-    main thread, where Python delivers no signals, nothing changes.
+    SIGINT is handled even if it was ignored, as it is in background processes of a shell without
+    job control. SIGTERM and SIGHUP stay ignored if they were, as by ``nohup``. Outside the main
+    thread, where Python delivers no signals, nothing changes.
     """
     found = Leaving()
     with handling(found.ask, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
@@ -181,14 +180,14 @@ def leaving() -> Iterator[Leaving]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let the first SIGTERM or SIGHUP raise `Interrupted` in the block, much as Ctrl-C does."""
-    told: list[int] = []
+    """Make the first SIGTERM or SIGHUP in the block raise `Interrupted`."""
+    received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
         if number == signal.SIGHUP:
             mute_what_hung_up()
-        if not told:  # the second one must not interrupt the end in order
-            told.append(number)
+        if not received:  # a second one must not interrupt the cleanup
+            received.append(number)
             raise Interrupted(number)
 
     with handling(stop, (signal.SIGTERM, signal.SIGHUP)):
@@ -199,27 +198,27 @@ def interruptible() -> Iterator[None]:
 def handling(
     handler: Callable[[int, FrameType | None], None], numbers: Sequence[signal.Signals]
 ) -> Iterator[None]:
-    """Handle signals in the block, those that are ignored excepted; SIGINT is handled anyway."""
+    """Handle signals in the block; ignored ones stay ignored, except SIGINT."""
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in numbers}
-    heeded = {
+    handled = {
         number: one
         for number, one in before.items()
-        # None: a handler that Python did not set, and could not set again
+        # None: a handler set outside Python, which could not be restored
         if one is not None and (one != signal.SIG_IGN or number == signal.SIGINT)
     }
-    for number in heeded:
+    for number in handled:
         signal.signal(number, handler)
     try:
         yield
     finally:
-        for number, one in heeded.items():
+        for number, one in handled.items():
             signal.signal(number, one)
 
 
 def mute_what_hung_up() -> None:
-    """Discard further output if its terminal is gone; every line would be an error."""
+    """Redirect stdout and stderr to the null device if their terminal is gone."""
     for descriptor in (1, 2):
         poll = select.poll()
         poll.register(descriptor, 0)

@@ -1,4 +1,4 @@
-"""That one process alone goes on with a study, wherever its storage is and whatever its folder."""
+"""Locks that let only one process run a study."""
 
 import hashlib
 import os
@@ -23,13 +23,13 @@ from protege.spaces.files.hashing import digest
 from protege.spaces.files.locks import holder, locked_at_once
 
 LOCK = "study.lock"
-"""The file in a run folder that the process which runs the study holds locked."""
+"""The lock file in a run folder."""
 
 GRACE_S = 5.0
-"""A server needs a moment to see that a process was killed, and to let go of what it held."""
+"""Seconds that a server may take to release the locks of a killed process."""
 
 _LOST_S = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-"""When either side takes the other one for gone, of which nothing is heard any more."""
+"""TCP keepalive settings, after which a silent connection counts as lost."""
 
 _HOLDER = text(
     "SELECT pid, application_name FROM pg_locks JOIN pg_stat_activity USING (pid) "
@@ -40,17 +40,17 @@ _HOLDER = text(
 
 @contextmanager
 def claimed(storage: str | Path, name: str) -> Iterator[Callable[[], None]]:
-    """Claim a study for the time of the block; nobody else goes on with it.
+    """Claim a study in the block, so that no other process runs it.
 
-    A file beside a storage that is one is locked; a PostgreSQL server is asked for a lock that
-    lasts as long as a connection to it. Other servers have no such thing.
+    For a file storage a lock file beside it is locked; for PostgreSQL an advisory lock is taken,
+    which lasts as long as its connection. Other servers have no such lock.
 
     Yields:
-        What makes sure of it, before anything is stored: a server that was away has forgotten who
-        held what.
+        A function that renews the claim if needed, to be called before every write: a server that
+        restarted has lost its locks.
 
     Raises:
-        BadInput: Another process has it, or the server does not let us in.
+        BadInput: Another process has claimed the study, or the connection fails.
     """
     path = database_path(storage)
     if path is not None:
@@ -72,15 +72,15 @@ def claimed(storage: str | Path, name: str) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def held(folder: Path, name: str, file_name: str = LOCK) -> Iterator[None]:
-    """Hold a study's folder; the kernel releases it however the process ends.
+    """Lock a study's folder; the kernel releases the lock however the process ends.
 
     Args:
         folder: The folder of the lock file; made if it does not exist.
         name: The study.
-        file_name: The file in the folder that is locked.
+        file_name: Name of the lock file.
 
     Raises:
-        BadInput: Another process holds it, or the file is another user's or a symbolic link.
+        BadInput: Another process holds the lock, or the file is another user's or a symbolic link.
     """
     path = folder / file_name
     with locked_at_once(path) as is_held:
@@ -90,20 +90,20 @@ def held(folder: Path, name: str, file_name: str = LOCK) -> Iterator[None]:
 
 
 def refused(name: str, holder: str) -> BadInput:
-    """That another process has a study."""
+    """Return the error that another process runs a study."""
     return BadInput(
         f"study {name!r} is being run by process {holder}; wait for it, or stop it first"
     )
 
 
 def claim_file(database: Path, name: str) -> str:
-    """Return the name of the file beside a storage that is locked for a study."""
+    """Return the name of a study's lock file beside its storage."""
     return f"{database.name}-{digest(name.encode())}.lock"
 
 
 @dataclass
 class Claim:
-    """An advisory lock of PostgreSQL, on a connection of its own.
+    """An advisory lock of PostgreSQL on its own connection.
 
     Attributes:
         url: The database.
@@ -114,16 +114,16 @@ class Claim:
     name: str
     _connection: Connection | None = field(default=None, init=False)
     _whose: str = field(init=False)
-    """What the server calls the connection: whose it is, and that it is this claim's."""
+    """The connection's application name: process, host and a unique suffix."""
 
     def __post_init__(self) -> None:
         self._whose = f"protege {os.getpid()}@{socket.gethostname()[:32]} {uuid4().hex[:8]}"
 
     def take(self) -> None:
-        """Take it, or make sure that it is still held.
+        """Take the lock, or check that it is still held.
 
         Raises:
-            BadInput: Another process has it.
+            BadInput: Another process holds it.
         """
         if self._is_held():
             return
@@ -142,7 +142,7 @@ class Claim:
         self._connection = connection
 
     def let_go(self) -> None:
-        """Leave the study to others."""
+        """Release the lock."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(SQLAlchemyError):
@@ -169,7 +169,7 @@ class Claim:
         return connection
 
     def _tried(self, connection: Connection) -> bool:
-        """Whether the lock is ours now; a connection that we have lost does not keep it from us."""
+        """Try to take the lock; end a lost connection of this claim that still holds it."""
         if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), self._key).scalar():
             return True
         for pid, whose in connection.execute(_HOLDER, self._key):
@@ -178,7 +178,7 @@ class Claim:
         return False
 
     def _holder(self, connection: Connection) -> str:
-        """Who has it, as process and machine."""
+        """Return the process and host that hold the lock."""
         found = connection.execute(_HOLDER, self._key).first()
         words = str(found.application_name).split() if found else []
         return words[1] if len(words) == 3 else "unknown"
@@ -190,4 +190,4 @@ class Claim:
 
 
 def _nothing() -> None:
-    """A file is not forgotten who has locked it."""
+    """Do nothing: file locks need no renewal."""

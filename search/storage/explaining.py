@@ -1,4 +1,4 @@
-"""Turn the errors of storages and records that a user can act on into one line."""
+"""Turn errors of storages and records that a user can fix into `BadInput`."""
 
 import errno
 from collections.abc import Iterator
@@ -25,31 +25,31 @@ _OF_SQLITE = {
     "disk I/O error": "the disk failed to read or write the database",
     "is locked": "another process holds the database; wait for it, or stop it first",
 }
-"""What SQLite says, and what that means for a study."""
+"""Explanations of SQLite's messages."""
 
 _OF_DAMAGE = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
     *(SQLAlchemyError, StorageInternalError),
 )
-"""Errors that come of a record which is not as protege wrote it."""
+"""Errors that damaged records cause."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-"""Errors that the command line explains itself, wherever they come from."""
+"""Errors of full disks, which the command line explains."""
 
 
 def shown_storage(storage: str | Path) -> str:
-    """Return the storage as messages name it: a file by its path, a server without a password."""
+    """Return a storage for messages: the path of a file, or a server's URL without password."""
     return str(database_path(storage) or shown(parsed_url(storage)))
 
 
 def is_away(error: Exception) -> bool:
-    """Tell whether the connection to a storage failed, rather than what was asked for."""
+    """Return whether the connection to a storage failed, not the request."""
     cause = _cause(error)
     if not isinstance(cause, OperationalError | InterfaceError):
         return False
     if any(words in str(cause) for words in ("disk is full", "No space left")):
         return False
-    # a file is not away; it comes back only from a process that holds it for a moment
+    # of a file only a lock is temporary
     return "is locked" in str(cause) or not _is_of_sqlite(cause)
 
 
@@ -71,7 +71,7 @@ def explained(storage: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is None or error.errno in _NO_ROOM:
             raise
-        raise BadInput(f"{error.filename}: {error.strerror}; mend that, then run again") from error
+        raise BadInput(f"{error.filename}: {error.strerror}; fix that, then run again") from error
     except RuntimeError as error:
         if "table schema" not in str(error):
             raise
@@ -80,14 +80,14 @@ def explained(storage: str | Path) -> Iterator[None]:
 
 @contextmanager
 def undamaged(what: str, advice: str = "restore a copy of it") -> Iterator[None]:
-    """Explain the errors that a record causes which is not as protege wrote it.
+    """Turn errors that a damaged record causes into `BadInput`.
 
     Args:
-        what: The file or the study with the record.
+        what: Name of the record for the message.
         advice: What to do.
 
     Raises:
-        BadInput: The record lacks something, or has something of another type.
+        BadInput: The record is damaged.
     """
     try:
         yield
@@ -98,10 +98,10 @@ def undamaged(what: str, advice: str = "restore a copy of it") -> Iterator[None]
 
 @contextmanager
 def reached(url: URL) -> Iterator[None]:
-    """Explain why the first connection to a server fails.
+    """Explain errors of the first connection to a server.
 
     Raises:
-        BadInput: It does not answer, or its driver is not installed.
+        BadInput: The server refuses or does not answer, or its driver is not installed.
     """
     try:
         yield
@@ -118,7 +118,7 @@ def reached(url: URL) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Return what a user needs to know of an error, or nothing if it is for a programmer."""
+    """Return the explanation of an error, or an empty string if there is none."""
     cause = _cause(error)
     if _is_of_sqlite(cause):
         found = (reason for words, reason in _OF_SQLITE.items() if words in str(cause))
@@ -129,7 +129,7 @@ def _reason(error: Exception) -> str:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return SQLAlchemy's error, which Optuna raises one of its own from."""
+    """Return the SQLAlchemy error that Optuna wrapped."""
     return (error.__cause__ or error) if isinstance(error, StorageInternalError) else error
 
 

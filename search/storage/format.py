@@ -1,4 +1,4 @@
-"""The format of a study's records, and the identity that binds a study to its run folder."""
+"""The format version of stored studies, and the id that a study shares with its run folder."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -10,29 +10,28 @@ from optuna.study import Study
 from protege.spaces import BadInput
 
 FORMAT = 2
-"""The format of what is stored in a study and in its run folder. Raise it with any change that an
-earlier protege would misread, or that misreads what an earlier one wrote."""
+"""Format version of studies and run folders. Raise it with every incompatible change."""
 
 RUN = "run"
-"""The user attribute with the random id of a study, which its run folder has too."""
+"""The user attribute with the random id that study and run folder share."""
 
 _FORMAT = "format"
 
 
 def written_by() -> dict[str, Any]:
-    """Return the format and the version of this protege, as they are stored."""
+    """Return format and version of this protege for storage."""
     return {"format": FORMAT, "protege": version("protege")}
 
 
 def check_format(found: Any, what: str) -> None:
-    """Refuse records of another format.
+    """Check the format of stored records.
 
     Args:
-        found: What `written_by` gave when they were written, or None if nothing did.
-        what: What they are records of, as the error names it.
+        found: The stored result of `written_by`, or None.
+        what: Name of the records for the message.
 
     Raises:
-        BadInput: The error says which version reads them.
+        BadInput: The format differs; the message says which version reads it.
     """
     known: Any = {"format": 0, "protege": "before 0.1"} if found is None else found
     read = (known.get("format"), known.get("protege")) if isinstance(known, Mapping) else ()
@@ -43,7 +42,7 @@ def check_format(found: Any, what: str) -> None:
             advice = (
                 f'install "protege>={wrote}"'
                 if number > FORMAT
-                else "run the study again under another name, or read it with the version it is of"
+                else "run the study again under another name, or read it with that version"
             )
             raise BadInput(
                 f"{what}: written by protege {wrote} in format {number}; "
@@ -54,7 +53,7 @@ def check_format(found: Any, what: str) -> None:
 
 
 def run_of(study: Study, storage: str) -> str:
-    """Return the id that binds a study to its run folder.
+    """Return the id that a study shares with its run folder.
 
     Raises:
         BadInput: The study is of another format, or was not made by protege.
@@ -67,7 +66,7 @@ def run_of(study: Study, storage: str) -> str:
 
 
 def claimed_run(study: Study, storage: str) -> str:
-    """Return the id that binds a study to its run folder; a new study gets one.
+    """Return the id that a study shares with its run folder; a new study gets one.
 
     Raises:
         BadInput: The study is of another format, or was not made by protege.

@@ -1,4 +1,4 @@
-"""Read a storage URL, and write one for a file of any name."""
+"""Parse storage URLs, and make them for files."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ FILES = ("sqlite", JOURNAL)
 """Schemes of storages that are files."""
 
 _BEFORE_HOST = re.compile(r"^([\w+.-]*:/*)?.*@", re.DOTALL)
-"""What a text that is no URL may have of a user and a password."""
+"""User and password in text that is not a valid URL."""
 
 _EXPECTED = (
     "expected a URL such as sqlite:///runs/name/study.db, journal:///runs/name/study.log or "
@@ -31,10 +31,10 @@ _OPTIONS = frozenset(
 
 
 def shown(storage: str | URL) -> str:
-    """Return a storage URL as messages may name it, without any secret.
+    """Return a storage URL for messages, without secrets.
 
-    The password is hidden, and the query, which may hold another, is left out. Of text that cannot
-    be parsed everything before the last ``@`` is hidden.
+    Password and query are hidden. In text that cannot be parsed, everything before the last ``@``
+    is hidden.
     """
     try:
         url = make_url(storage)
@@ -47,15 +47,14 @@ def shown(storage: str | URL) -> str:
 
 
 def is_url(text: str) -> bool:
-    """Tell whether a text is a storage URL rather than a path."""
+    """Return whether a text is a storage URL rather than a path."""
     return _URL.match(text) is not None and not Path(text).exists()
 
 
 def url_of_file(path: Path) -> str:
-    """Return the URL of a storage that is a file: a journal by its content, else SQLite.
+    """Return the URL of a storage file: a journal if its content is one, else SQLite.
 
-    Characters with a meaning in a URL, or to Optuna, are percent-encoded, so that any path is read
-    back by `parsed_url` as it was.
+    Special characters are percent-encoded, so that `parsed_url` reads any path back.
     """
     scheme = JOURNAL if _is_journal(path) else "sqlite"
     quoted = re.sub(r"[%?#{}\x00-\x1f]", lambda found: f"%{ord(found[0]):02X}", str(path))
@@ -63,10 +62,10 @@ def url_of_file(path: Path) -> str:
 
 
 def parsed_url(storage: str | Path) -> URL:
-    """Parse a storage URL; a `Path` is the file of a storage.
+    """Parse a storage URL, or the `Path` of a storage file.
 
-    SQLAlchemy decodes the path of a URL since version 2.1 only, and takes what follows a question
-    mark for options whatever it is. So URLs of files are read here.
+    URLs of files are parsed here: SQLAlchemy decodes paths only since version 2.1, and takes
+    everything after a question mark as options.
 
     Raises:
         BadInput: The text is not a storage URL.
@@ -79,7 +78,7 @@ def parsed_url(storage: str | Path) -> URL:
         url = make_url(text)
     except ArgumentError:
         raise BadInput(f"storage {shown(text)!r}: {_EXPECTED}") from None
-    except ValueError:  # a port that is no number
+    except ValueError:  # an invalid port
         raise BadInput(
             f"storage {shown(text)!r}: its port is not a whole number; {_EXPECTED}"
         ) from None
@@ -92,7 +91,7 @@ def database_path(storage: str | Path) -> Path | None:
     """Return the file of a SQLite database or a journal, or None for a server.
 
     Raises:
-        BadInput: The text is not a storage URL, or nothing would be kept there.
+        BadInput: The text is not a storage URL, or the database is in memory.
     """
     url = parsed_url(storage)
     if url.get_backend_name() not in FILES:
@@ -114,7 +113,7 @@ def _is_journal(path: Path) -> bool:
 
 
 def _file_in(text: str, rest: str) -> str:
-    """Return the path in the URL of a file: what follows ``sqlite://``."""
+    """Return the path in the URL of a file, from the part after ``sqlite://``."""
     if rest and not rest.startswith("/"):
         scheme = text.partition("://")[0]
         raise BadInput(f"storage {text!r}: expected three slashes, {scheme}:///{rest}")
@@ -132,7 +131,7 @@ def _file_in(text: str, rest: str) -> str:
 
 
 def _decoded(text: str) -> str:
-    """Decode a path, unless it is no encoded text, or is there as it is written."""
+    """Decode a path, unless it is not encoded or its folder exists as written."""
     try:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:

@@ -1,8 +1,7 @@
-"""The folder of a run: made by protege, marked as its own, and bound to one study.
+"""The run folder of a study, identified by a marker file.
 
-Everything that protege writes of a run, and all that it ever removes, lies in this folder. The
-folder has a marker file. Its random id is stored in the study too, so that neither another study of
-the same name nor a folder with the same layout is taken for the run.
+protege writes and removes files of a run only in this folder. The marker has a random id that is
+stored in the study too, so that no other study or folder of the same name is mistaken for it.
 """
 
 import json
@@ -26,23 +25,23 @@ RUNS = Path("runs")
 MARKER = "protege-run.json"
 
 DATABASE = "study.db"
-"""The study in a run folder, where it was given no storage of its own."""
+"""The default database in a run folder."""
 
 _LONGEST = 200
-"""Bytes of a folder's name; file systems take 255, and scratch files have longer names."""
+"""Maximum bytes of a folder name; file systems allow 255, and temporary names are longer."""
 
 _PLAIN = frozenset("_,+=@()")
-"""What stands for itself in the name of a folder, beside letters and digits."""
+"""Characters kept in folder names, beside letters and digits."""
 
 _INSIDE = frozenset(" -.")
-"""What does so but at either end, where it would hide a folder or be taken for an option."""
+"""Characters kept except at the ends, where they would hide a folder or look like an option."""
 
 
 def folder_name(name: str) -> str:
-    """Return a name for a folder, another one for each name of a study.
+    """Return a safe folder name, unique for each study name.
 
-    Whatever is neither a letter nor a digit nor harmless is percent-encoded. So is a dot, a hyphen
-    or a space at either end: the name is never hidden, an option, or a way up.
+    Characters other than letters, digits and harmless ones are percent-encoded, as are dots,
+    hyphens and spaces at the ends.
     """
     last = len(name) - 1
     found = "".join(
@@ -56,10 +55,10 @@ def folder_name(name: str) -> str:
 
 
 def default_folder(name: str, database: Path | None) -> Path:
-    """Return the run folder of a study that was given none.
+    """Return the default run folder, ``runs/<name>``.
 
-    It is ``runs/<name>``: beside the database where that is a file, or in the working directory. A
-    database may lie in that folder itself, as it does by default.
+    It lies beside the database file, or in the working directory. By default the database lies in
+    the run folder itself.
     """
     own = RUNS / folder_name(name)
     if database is None:
@@ -70,12 +69,12 @@ def default_folder(name: str, database: Path | None) -> Path:
 
 @dataclass(frozen=True)
 class Marker:
-    """What the marker file of a run folder says.
+    """The content of a marker file.
 
     Attributes:
         study: The name of the study.
-        run: The id that the study has too; empty until the study is there.
-        database: The file with the study, relative to the folder; empty for a server.
+        run: The id that the study has too; empty until the study exists.
+        database: The database file, relative to the folder; empty for a server.
     """
 
     study: str
@@ -87,7 +86,7 @@ class Marker:
         """Read the marker of a folder, or return None if there is none.
 
         Raises:
-            BadInput: The marker is damaged, or of another format.
+            BadInput: The marker is damaged or has another format.
         """
         path = folder / MARKER
         try:
@@ -109,12 +108,12 @@ class Marker:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run is, as far as a folder, a file or a URL says.
+    """The location of a run, from a folder, a file or a URL.
 
     Attributes:
         storage: The storage.
-        study: The name of the study; empty if it is not said.
-        folder: The run folder, or None if it is not said.
+        study: The name of the study; empty if unknown.
+        folder: The run folder, or None if unknown.
     """
 
     storage: str
@@ -123,15 +122,15 @@ class Place:
 
 
 def is_run(word: str) -> bool:
-    """Tell whether a word of a command line is a run folder."""
+    """Return whether a word of a command line is a run folder."""
     return any((Path(word) / name).is_file() for name in (MARKER, DATABASE))
 
 
 def located(run: str | Path) -> Place:
-    """Return where a run is: given its folder, the file or the URL of its storage.
+    """Locate a run by its folder, its database file or its storage URL.
 
     Raises:
-        BadInput: It is the folder of a study that is on a server.
+        BadInput: The study of the folder is on a server.
     """
     if isinstance(run, str) and is_url(run):
         return Place(run)
@@ -151,16 +150,16 @@ def located(run: str | Path) -> Place:
 
 
 def found_folder(place: Place, name: str, run: str, recorded: str) -> Path:
-    """Return the run folder of a study: the first place with a folder that is marked as its own.
+    """Find the run folder of a study by its marker.
 
     Args:
         place: Where the study was read from.
         name: The study.
         run: Its id.
-        recorded: The folder that it recorded itself, on whatever machine that was.
+        recorded: The folder in the study's record, maybe of another machine.
 
     Returns:
-        The folder; ``runs/<name>`` in the working directory if there is none.
+        The folder; ``runs/<name>`` in the working directory if none is found.
     """
     database = database_path(place.storage)
     beside = database.parent if database else Path()
@@ -176,12 +175,12 @@ def found_folder(place: Place, name: str, run: str, recorded: str) -> Path:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one study's run.
+    """The run folder of one study.
 
     Attributes:
         path: The folder.
         study: The name of the study.
-        database: The file with the study, or None for a server.
+        database: The database file, or None for a server.
     """
 
     path: Path
@@ -189,7 +188,7 @@ class RunFolder:
     database: Path | None = None
 
     def check(self, run: str = "") -> Marker | None:
-        """Return the marker, or None if there is none and the folder may be claimed.
+        """Return the marker, or None if the folder is new and may be claimed.
 
         Args:
             run: The id of the study, if it is known.
@@ -215,7 +214,7 @@ class RunFolder:
         return found
 
     def claim(self) -> None:
-        """Make the folder and mark it, unless it is marked.
+        """Create and mark the folder, unless it is marked.
 
         Raises:
             BadInput: The folder is another study's, or has something in it and no marker.
@@ -225,7 +224,7 @@ class RunFolder:
             self.check()  # another process may have been faster
 
     def bind(self, run: str) -> bool:
-        """Mark the folder as that of the study with this id.
+        """Mark the folder with the id of its study.
 
         Returns:
             Whether the folder was new.
@@ -243,7 +242,7 @@ class RunFolder:
         return found is None or not found.run
 
     def require(self, run: str) -> None:
-        """Make sure that the folder is still there, and still the study's.
+        """Check that the folder still exists and is the study's.
 
         Raises:
             BadInput: It was removed, moved or replaced.
@@ -256,7 +255,7 @@ class RunFolder:
             )
 
     def is_of(self, run: str) -> bool:
-        """Tell whether the folder is there and of the study with this id."""
+        """Return whether the folder exists and belongs to the study with this id."""
         with suppress(BadInput):
             found = Marker.read(self.path)
             return found is not None and bool(run) and found.run == run
@@ -276,7 +275,7 @@ class RunFolder:
             )
 
     def _own_names(self) -> Iterator[str]:
-        """Yield the names of files that may be in the folder before it is marked."""
+        """Yield names of protege's files that may exist before the folder is marked."""
         yield LOCK
         if self.database and self.database.parent.resolve() == self.path.resolve():
             name = self.database.name
@@ -284,7 +283,7 @@ class RunFolder:
             yield claim_file(self.database, self.study)
 
     def _mark(self, marker: Marker) -> None:
-        """Write the marker of a folder that has none; of two processes the first one does."""
+        """Write the marker of a new folder; of several processes the first one wins."""
         path = self.path / MARKER
         scratch = atomic(path).scratch
         self.path.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Open the storage of a study, read it, and explain what is wrong with it."""
+"""Open and read the Optuna storage of a study."""
 
 import json
 import os
@@ -43,13 +43,13 @@ _MADE = "(?s).*(already exists|UNIQUE|duplicate key)"
 """What a server says of a table that somebody else has made meanwhile."""
 
 ATTEMPTS = 8
-"""So often tables are looked for while somebody else makes them."""
+"""Attempts to open tables while another process creates them."""
 
 PATIENCE_S = 300.0
-"""How long a server may be away in the midst of a study."""
+"""Seconds that a server may be unreachable during a study."""
 
 WAITS_S = 60.0
-"""How long SQLite waits for a reader (the dashboard) that holds the file for a moment."""
+"""Seconds that SQLite waits for a reader, such as the dashboard, that locks the file."""
 
 _NO_STUDY = "no study there; expected a study.db or the run folder it is in"
 
@@ -58,11 +58,11 @@ StoredStudy = Study
 
 
 def read_study(storage: str | Path, name: str | None = None) -> Study:
-    """Open a study that exists, for reading; nothing is written, not even tables.
+    """Open an existing study for reading, without writing anything.
 
     Raises:
-        BadInput: There is no storage, it cannot be read, there is no study in it, or more than one
-            and no name.
+        BadInput: There is no storage, it cannot be read, or it has no such study, or several and no
+            name is given.
     """
     path, shown = database_path(storage), shown_storage(storage)
     if path is not None and not path.is_file():
@@ -81,10 +81,10 @@ def read_study(storage: str | Path, name: str | None = None) -> Study:
 
 
 def open_storage(storage: str | Path) -> BaseStorage:
-    """Open a storage to write to; a file that does not exist yet is made.
+    """Open a storage for writing; a missing file is created.
 
     Raises:
-        BadInput: The text is not a storage URL, the file is no storage, the server does not
+        BadInput: The text is not a storage URL, the file is not a storage, the server does not
             answer, or its driver is not installed.
     """
     path = database_path(storage)
@@ -118,17 +118,17 @@ def _journal(path: Path) -> JournalStorage:
 
 
 def mend(path: Path) -> None:
-    """Remove what a killed process has written of a last line, so that the next one begins anew.
+    """Remove the partial last line that a killed process left in a journal.
 
-    Optuna reads over such a line, and then appends to it: from there on nothing can be read. What
-    it said was never done as far as anybody knows. A last line that lacks its end alone is kept.
+    Optuna ignores such a line when reading, but appends to it, after which the journal cannot be
+    read. A complete last line without a line break gets one.
 
     Args:
-        path: The journal; one that does not exist, or is whole, is left as it is.
+        path: The journal, which need not exist.
     """
     if not path.is_file() or not _rest(path):
         return
-    lock = JournalFileSymlinkLock(str(path))  # others append to it under this lock
+    lock = JournalFileSymlinkLock(str(path))  # Optuna appends under this lock
     lock.acquire()
     try:
         rest = _rest(path)
@@ -143,7 +143,7 @@ def mend(path: Path) -> None:
 
 
 def _rest(path: Path) -> bytes:
-    """Return what is behind the last end of a line."""
+    """Return the text after the last line break."""
     found = b""
     with path.open("rb") as file:
         file.seek(0, 2)
@@ -163,28 +163,28 @@ def _is_whole(line: bytes) -> bool:
 
 
 def _sqlite(path: Path, mode: str) -> tuple[str, dict[str, Any]]:
-    """Return what `RDBStorage` opens a file with.
+    """Return URL and engine options of a SQLite file for `RDBStorage`.
 
-    The path does not go through the URL: SQLAlchemy and Optuna read ``?``, ``%`` and ``{`` in it.
+    The path is not part of the URL, in which SQLAlchemy and Optuna interpret ``?``, ``%``, ``{``.
     """
     file = f"file:{quote(os.fsencode(path.absolute()))}?mode={mode}"
     connect = partial(sqlite3.connect, file, timeout=WAITS_S, check_same_thread=False, uri=True)
-    # no pool: a reader would keep its files open
+    # no pool, which would keep files open
     options = {"creator": connect, "hide_parameters": True, "poolclass": NullPool}
     return "sqlite:///study.db", options
 
 
 def _server(url: URL) -> tuple[str, dict[str, Any]]:
-    """Return what `RDBStorage` reaches a server with."""
+    """Return URL and engine options of a server for `RDBStorage`."""
     text = url.render_as_string(hide_password=False)
-    # Optuna formats the text; no pool: a study asks for little, and a lost connection is not kept
+    # Optuna formats the URL; no pool, as queries are rare and a lost connection is not kept
     options = {"poolclass": NullPool, "hide_parameters": True}
     return text.replace("{", "{{").replace("}", "}}"), options
 
 
 def _tables(url: str, options: dict[str, Any]) -> RDBStorage:
-    """Open the tables of a storage, made if there are none."""
-    # somebody else, a reader perhaps, makes them at the same moment, one after another
+    """Open the tables of a storage, and create missing ones."""
+    # another process may be creating them
     patient = Retrying(
         retry=retry_if_exception_type((IntegrityError, OperationalError, ProgrammingError))
         & retry_if_exception_message(match=_MADE),
@@ -196,10 +196,10 @@ def _tables(url: str, options: dict[str, Any]) -> RDBStorage:
 
 
 def _tables_to_read(url: str, options: dict[str, Any], shown: str) -> RDBStorage:
-    """Open the tables of a storage that has them.
+    """Open the tables of a storage for reading, without creating any.
 
     Raises:
-        BadInput: It has none: reading must not make them in a database of something else.
+        BadInput: The database has no tables of Optuna.
     """
     engine = sqlalchemy.create_engine(url.replace("{{", "{").replace("}}", "}"), **options)
     try:
@@ -213,7 +213,7 @@ def _tables_to_read(url: str, options: dict[str, Any], shown: str) -> RDBStorage
 def server_url(storage: str | Path) -> URL:
     """Return the URL of a server, with the driver that protege installs."""
     url = parsed_url(storage)
-    # by default SQLAlchemy takes psycopg2
+    # SQLAlchemy's default is psycopg2
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
@@ -223,19 +223,19 @@ def insist(
     away: Callable[[Exception], bool] = is_away,
     what: str = "the storage",
 ) -> Result:
-    """Do what can be done twice, again and again while a server is away.
+    """Run a repeatable operation, with retries while a server is unreachable.
 
     Args:
-        operation: What to do.
-        patience_s: For how long it is tried.
-        away: Whether an error means that the server is away.
-        what: Is away, as a person is told.
+        operation: The operation.
+        patience_s: Seconds to retry for; then the last error is raised.
+        away: Returns whether an error means that the server is unreachable.
+        what: Name of the server for the message.
 
     Returns:
-        What came of it. If it did not come to that, the last error is raised as it is.
+        The result of the operation.
     """
 
-    def tell(state: RetryCallState) -> None:
+    def warn(state: RetryCallState) -> None:
         if state.attempt_number == 1:
             complain(f"protege: {what} is away, trying again for {patience_s:g} s")
 
@@ -243,21 +243,21 @@ def insist(
         retry=retry_if_exception(lambda error: isinstance(error, Exception) and away(error)),
         stop=stop_after_delay(patience_s),
         wait=wait_exponential(multiplier=0.1, max=5.0),
-        before_sleep=tell,
+        before_sleep=warn,
         reraise=True,
     )
     return patient(operation)
 
 
 def asked_for(study: Study) -> set[str]:
-    """Keys of the architectures asked for so far, told or not."""
+    """Return the keys of all architectures tried so far, finished or not."""
     trials: Sequence[FrozenTrial] = study.get_trials(deepcopy=False)
     return {t.user_attrs["key"] for t in trials if "key" in t.user_attrs}
 
 
 @contextmanager
 def calm() -> Iterator[None]:
-    """Without Optuna's notes on what it calls experimental, and its log of every trial."""
+    """Silence Optuna's warnings on experimental features and its log of every trial."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

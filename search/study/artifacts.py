@@ -1,4 +1,4 @@
-"""The weights of a study's front in a store, beside the run folder and beyond it."""
+"""Upload of the front's weights to an artifact store, and download from it."""
 
 import hashlib
 import json
@@ -22,29 +22,28 @@ from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, remove
 
 NAME = re.compile(r"(?P<folder>trial-\d+)-[0-9a-f]{16}\.zip")
-"""Of an artifact: the folder that it holds, and a hash of its content."""
+"""File name of an artifact: the folder of weights and a hash of the content."""
 
 DECLARED = "artifacts:"
-"""What Optuna's name for a study's attribute that declares an artifact begins with."""
+"""Prefix of the study attributes in which Optuna declares artifacts."""
 
 
 @dataclass
 class Artifacts:
-    """The weights of a front that are sent to a store as well.
+    """Uploads the weights of the front to a store.
 
-    A student is one artifact of the study: only to a study, not to a trial that was told, can
-    artifacts be added at any time. Optuna declares one in the study before it sends its content.
-    So everything here can be done again: what was declared is sent under the id that it has, and
-    an object that nobody knows of cannot be. What is declared is never taken back, which Optuna
-    has no way to; `Store.ids` is what is there.
+    Each student is one artifact of the study, as Optuna adds none to finished trials. Optuna
+    declares an artifact in the study before it uploads the content. So every operation here can be
+    repeated: declared artifacts are uploaded under their id, and no unknown objects can appear.
+    Declarations cannot be removed; `Store.ids` lists what is in the store.
 
-    A store that is away costs no trial: after a while the study goes on, its weights in the run
-    folder, and each `sync` tries again to send what the store lacks.
+    An unreachable store fails no trial: after a while the study continues with the weights in the
+    run folder, and each `sync` retries the upload.
 
     Attributes:
-        study: Where artifacts are declared.
-        store: Where they are.
-        patience_s: How long a store that is away is waited for; until it is back, but once.
+        study: Holds the declarations.
+        store: Holds the content.
+        patience_s: Seconds to wait for an unreachable store, once until it is back.
     """
 
     study: Study
@@ -55,32 +54,32 @@ class Artifacts:
 
     @classmethod
     def of(cls, study: Study, url: str) -> "Artifacts | None":
-        """Those of a study in the store of that URL; none without a URL."""
+        """Return the artifacts of a study in the store at a URL, or None without a URL."""
         return cls(study, Store.at(url)) if url else None
 
     def put(self, stored: Path) -> None:
-        """Send the folder with the weights of a trial; do it before the trial is told."""
+        """Upload the weights of a trial; to be called before the trial is recorded."""
         if damage(stored):
-            return  # nothing is there, or it is not what was stored
+            return  # missing or damaged
         with _packed(stored) as file:
             if not self._done(lambda: self._send(file)):
                 self._settled = None
 
     def sync(self, front: Iterable[Path]) -> None:
-        """Send what the store lacks of the front, and remove all other weights of the study.
+        """Upload missing weights of the front, and remove all others of the study.
 
         Args:
-            front: The folders with the weights of those that are on it.
+            front: The folders with the weights of its trials.
         """
         kept = {path.name: path for path in front}
         if self._settled != set(kept) and self._done(lambda: self._settle(kept.values())):
             self._settled = set(kept)
 
     def _done(self, operation: Callable[[], object]) -> bool:
-        """Do what can be done twice, however long the store is away; whether it was done."""
+        """Run a repeatable operation with retries; return whether it succeeded."""
         what = f"artifacts {self.store.url}"
         try:
-            # the storage has to come back: there is no study without it
+            # the inner call waits for the storage, without which there is no study
             patience_s = 0.0 if self._waited else self.patience_s
             insist(lambda: insist(operation), patience_s, is_away, what)
         except refusals() as error:
@@ -95,7 +94,7 @@ class Artifacts:
         return True
 
     def _send(self, file: Path) -> str:
-        """Send a file, declared if it is not yet; the id of its artifact."""
+        """Upload a file, declaring it if needed; return the id of the artifact."""
         known = declared(self.study).get(file.name)
         if known is None:
             return upload_artifact(
@@ -113,9 +112,9 @@ class Artifacts:
             self.store.remove(unwanted)
 
     def _kept(self, stored: Path, ids: Mapping[str, str], there: set[str]) -> set[str]:
-        """The artifact of a trial on the front, sent if it was not; none if it is lost."""
+        """Return the ids of a trial's artifacts, after uploading if needed; empty if lost."""
         known = {*_of(stored, ids).values()}
-        # two, if a trial was killed, trained again, and came out another to the last digit
+        # two, if a trial was killed and its repetition differs in the last digits
         if len(known) == 1 and known <= there:
             return known
         if damage(stored):
@@ -127,11 +126,11 @@ class Artifacts:
 
 @dataclass(frozen=True)
 class Sent:
-    """The weights that a study has sent to a store, for whoever only reads the study.
+    """The uploaded weights of a study, for reading.
 
     Attributes:
         url: The store.
-        ids: Ids of artifacts by their names.
+        ids: Ids of artifacts by file name.
     """
 
     url: str
@@ -139,14 +138,14 @@ class Sent:
 
     @classmethod
     def by(cls, study: Study, url: str) -> "Sent | None":
-        """What the study has sent to the store of that URL; none without a URL."""
+        """Return what a study has uploaded to the store at a URL, or None without a URL."""
         return cls(url, declared(study)) if url else None
 
     def fetch(self, stored: Path) -> None:
-        """Bring the weights of a trial into their folder, whole or not at all, if they are there.
+        """Download the weights of a trial atomically, if they are in the store.
 
         Raises:
-            BadInput: The store cannot be read, or has them otherwise than they were sent.
+            BadInput: The store cannot be read, or a checksum differs.
         """
         store = Store.at(self.url)
         with store.explained():
@@ -154,8 +153,8 @@ class Sent:
 
 
 def declared(study: Study) -> dict[str, str]:
-    """The weights among a study's artifacts, whether they are still there or not: ids by name."""
-    # get_all_artifact_meta fails in a study with an artifact that was deleted in the Dashboard
+    """Return the ids of all declared weights of a study by file name, also of removed ones."""
+    # get_all_artifact_meta fails for artifacts that were deleted in the dashboard
     attributes = study._storage.get_study_system_attrs(study._study_id)  # noqa: SLF001
     records = [json.loads(text) for name, text in attributes.items() if name.startswith(DECLARED)]
     found = {one["filename"]: one["artifact_id"] for one in records if one}
@@ -163,18 +162,18 @@ def declared(study: Study) -> dict[str, str]:
 
 
 def _of(stored: Path, ids: Mapping[str, str]) -> dict[str, str]:
-    """Those of one trial."""
+    """Return the artifacts of one trial."""
     return {name: one for name, one in ids.items() if name.rpartition("-")[0] == stored.name}
 
 
 @contextmanager
 def _packed(stored: Path) -> Iterator[Path]:
-    """A folder as one file, the same for the same content, by which it is named."""
+    """Pack a folder into a deterministic archive that is named by its content."""
     with _scratch(stored) as scratch:
         path = scratch / "packed"
-        with ZipFile(path, "w") as archive:  # not compressed: weights hardly can be
+        with ZipFile(path, "w") as archive:  # uncompressed: weights hardly compress
             for name in sorted(stored_files(stored)):
-                entry = ZipInfo(name)  # as of 1980, always
+                entry = ZipInfo(name)  # with a constant date
                 with (
                     (stored / name).open("rb") as source,
                     archive.open(entry, "w", force_zip64=True) as copy,
@@ -184,10 +183,10 @@ def _packed(stored: Path) -> Iterator[Path]:
 
 
 def _bring(store: Store, ids: Mapping[str, str], stored: Path) -> None:
-    """Fetch the weights of a trial into their folder, if they are in the store.
+    """Download the weights of a trial into their folder, if they are in the store.
 
     Raises:
-        BadInput: They are not as they were sent.
+        BadInput: A checksum differs.
     """
     stored.parent.mkdir(parents=True, exist_ok=True)
     for name, artifact_id in _of(stored, ids).items():
@@ -206,8 +205,8 @@ def _bring(store: Store, ids: Mapping[str, str], stored: Path) -> None:
 def _unpack(file: Path, stored: Path, source: str) -> None:
     if f"-{_digest(file)}.zip" not in file.name:
         raise BadInput(
-            f"{source}: not what was sent there as {file.name}; remove it, then run the study "
-            "again where its run folder is, and it is sent anew"
+            f"{source}: checksum mismatch, not what was sent as {file.name}; remove it, then run "
+            "the study again where its run folder is to upload it again"
         )
     with replacing(stored) as scratch, ZipFile(file) as archive:
         archive.extractall(scratch)

@@ -1,4 +1,4 @@
-"""What stopped trials would have come to, judged by those that went on from the same rung."""
+"""Extrapolation of stopped trials by those that trained on from the same rung."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -8,28 +8,27 @@ import numpy.typing as npt
 from optuna.trial import FrozenTrial
 
 RUNG = "rung:"
-"""What the attribute that holds a trial's values at a rung begins with; its steps follow."""
+"""Prefix of the attributes with a trial's values at a rung; the training step follows."""
 
 STOPPED_AT = "stopped_at"
-"""The attribute that holds the steps after which a trial was stopped."""
+"""The attribute with the training step at which a trial was stopped."""
 
 ENOUGH = 4
-"""Finished trials that were at the same rung before a line through them is believed."""
+"""Finished trials at the same rung that a linear fit needs."""
 
 Values = npt.NDArray[np.float64]
 
 
 def continued(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials, those that were stopped with the values they would probably have ended with.
+    """Return the trials with the final values of stopped ones extrapolated.
 
-    Optuna is told a stopped trial's values at its rung, which is what was measured. To a model of
-    finished students such a value is one of another kind: what little training leaves behind is
-    not what the architecture is worth, and everything near it looks worse than it is. So each is
-    moved along a line through the trials that were at the same rung and went on to the end: their
-    last values over those at the rung, goal by goal. Where fewer than `ENOUGH` did, it stays.
+    A stopped trial is stored with its values at the rung, after little training. A sampler that
+    models finished students would take them for final ones and underestimate the region. So each
+    goal is extrapolated by a linear fit of final values on values at the rung, over the trials that
+    passed the same rung. With fewer than `ENOUGH` of them the values stay.
 
     Args:
-        trials: Complete ones, as they are stored.
+        trials: Complete trials as stored.
     """
     ended = [trial for trial in trials if STOPPED_AT not in trial.user_attrs]
     return [_continued(trial, ended) for trial in trials]
@@ -42,13 +41,13 @@ def _continued(trial: FrozenTrial, ended: Sequence[FrozenTrial]) -> FrozenTrial:
         return trial
     there = np.array([one.user_attrs[name] for one in others])
     last = np.array([one.values for one in others])
-    found = copy(trial)  # the stored one stays as it was measured
+    found = copy(trial)  # the stored trial keeps its measured values
     found.values = _ahead(np.array(trial.values), there, last)
     return found
 
 
 def _ahead(own: Values, there: Values, last: Values) -> list[float]:
-    """What the values at a rung lead to, ``(goals,)``, as they did for others, ``(n, goals)``."""
+    """Extrapolate values at a rung, ``(goals,)``, by those of others, ``(n, goals)``."""
     found = []
     for value, x, y in zip(own, there.T, last.T, strict=True):
         variance = x.var()

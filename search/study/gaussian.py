@@ -1,7 +1,7 @@
-"""A Gaussian process that is asked of the members of a space, and of nothing between them."""
+"""A Gaussian-process sampler that proposes members of the space only."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,43 +11,42 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from protege.search.study.curves import continued
-from protege.spaces import Architecture, SearchSpace
+
+if TYPE_CHECKING:  # a study is read without torch
+    from protege.spaces import Architecture, SearchSpace
 
 Points = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.intp]
 
 LOOKED_AT = 1024
-"""Of more members than that so many are drawn; Optuna's own search begins with as many points."""
+"""Members that the acquisition function is evaluated on; of more, so many are drawn at random.
+Optuna's own search starts from as many points."""
 
 SAMPLES = 32
-"""Of the posterior, which the expected improvement of several goals is the mean over; a quarter of
-what Optuna takes: where other trials are under way, the front is taken apart for each of them."""
+"""Posterior samples of the expected hypervolume improvement, a quarter of Optuna's default: with
+parallel trials the front is decomposed once per sample."""
 
 AT_ONCE = 64
-"""Members that the acquisition function is asked of together, which bounds the memory it takes."""
+"""Members per call of the acquisition function, which bounds its memory."""
 
 
 class MemberGP(GPSampler):
-    """Optuna's Gaussian process, which proposes the best of the members that are left.
+    """Optuna's Gaussian process, restricted to untried members of the space.
 
-    Optuna's own search for the maximum of its acquisition function (the logarithm of the expected
-    hypervolume improvement, where there are several goals) looks anywhere in the box around the
-    space. What it finds may have been tried or be no member, and the nearest that is left is not
-    the next best. Here members alone are looked at: all of them if no more than `LOOKED_AT` are
-    left, otherwise as many drawn at random and those around the front, and from the best of them on
-    to its neighbours while one is better.
+    Optuna maximises its acquisition function (the log expected hypervolume improvement, for several
+    goals) over the box around the space. The maximum may be tried already or no member, and the
+    nearest untried member need not be the next best. This sampler evaluates untried members only:
+    all of them up to `LOOKED_AT`, otherwise a random sample and the neighbours of the front,
+    followed by a local search over neighbours of the best.
 
-    Until as many trials are complete as the space has anchors, it proposes what is farthest from
-    all that were asked for.
+    Until as many trials are complete as the space has anchors, it proposes the member farthest from
+    all tried ones. Values of stopped trials are extrapolated (see `continued`).
 
-    A stopped trial is taken for what it would probably have come to (see `continued`).
-
-    Members as large in every size as one that was screened are left out while there are others: a
-    Gaussian process of Optuna's hears of complete trials alone, so it would ask for them again and
-    again.
+    Optuna's Gaussian process ignores screened trials. So members at least as large in every size as
+    a screened one are left out while others remain.
     """
 
-    def __init__(self, space: SearchSpace, seed: int) -> None:
+    def __init__(self, space: "SearchSpace", seed: int) -> None:
         super().__init__(seed=seed, n_startup_trials=len(space.anchors))
         self._n_qmc_samples_ehvi = SAMPLES
         self._space = space
@@ -62,18 +61,18 @@ class MemberGP(GPSampler):
         study: Study,
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],
-        excluded: Sequence[Architecture],
-    ) -> Architecture:
-        """The member to be tried in a trial.
+        excluded: "Sequence[Architecture]",
+    ) -> "Architecture":
+        """Propose the member for a trial.
 
         Args:
             study: The study.
             trial: The trial.
-            search_space: The knobs of the space, in their order.
-            excluded: The members that it cannot be.
+            search_space: Distributions of the knobs, in order.
+            excluded: Members that cannot be proposed.
 
         Raises:
-            Infeasible: It can be none.
+            Infeasible: All members are excluded.
         """
         left = np.ones(len(self._space), dtype=bool)
         left[[self._numbers[member] for member in excluded]] = False
@@ -83,7 +82,7 @@ class MemberGP(GPSampler):
         return self._space.at(found) if found else self._space.farthest(excluded)
 
     def _too_large(self, study: Study) -> npt.NDArray[np.bool_]:
-        """Of every member whether it is as large in every size as one that was screened."""
+        """Return which members are at least as large in every size as a screened one."""
         found = np.zeros(len(self._space), dtype=bool)
         for trial in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
             member = self._space.by_key[trial.user_attrs["key"]]
@@ -101,7 +100,7 @@ class MemberGP(GPSampler):
         return super()._sample_relative_impl(study, known, running_trials, search_space)
 
     def _optimize_acqf(self, acqf: Any, best_params: Points | None) -> Points:
-        """What Optuna leaves to those who know better where to look."""
+        """Override Optuna's search for the maximum of the acquisition function."""
         points = self._normalized(acqf)
         looked_at = self._left
         if len(self._left) > LOOKED_AT:
@@ -120,21 +119,21 @@ class MemberGP(GPSampler):
         return found
 
     def _around(self, number: int) -> Numbers:
-        """The members left that are at most one step away in every size."""
+        """Return the untried members at most one step away in every size."""
         near = (np.abs(self._ranks[self._left] - self._ranks[number]) <= 1).all(axis=1)
         found: Numbers = self._left[near]
         return found
 
     def _normalized(self, acqf: Any) -> Points:
-        """Every member as Optuna's Gaussian process sees it, ``(members, knobs)``."""
+        """Return the members in Optuna's normalised coordinates, ``(members, knobs)``."""
         if self._points is None:
             params = [self._space.params(member) for member in self._space]
             self._points = acqf.search_space.get_normalized_params(params, params)
         return self._points
 
 
-def _ranks(space: SearchSpace) -> Numbers:
-    """Every member's place among the values of each size, ``(members, sizes)``."""
+def _ranks(space: "SearchSpace") -> Numbers:
+    """Return each member's index among the values of each size, ``(members, sizes)``."""
     sizes = [knob for knob in space.knobs if knob.is_size]
     places = [{value: place for place, value in enumerate(knob.values)} for knob in sizes]
     rows = [
@@ -145,7 +144,7 @@ def _ranks(space: SearchSpace) -> Numbers:
 
 
 def _best(acqf: Any, points: Points, numbers: Numbers) -> tuple[int, float]:
-    """The number of the point of the largest acquisition, and that; of none it is the least."""
+    """Return the point with the largest acquisition value, and the value; -inf for no points."""
     if not len(numbers):
         return -1, -np.inf
     parts = np.array_split(numbers, -(-len(numbers) // AT_ONCE))

@@ -1,4 +1,4 @@
-"""Trials of an earlier study of the same teacher, taken over as known ones."""
+"""Import of trials from an earlier study of the same teacher."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,12 +17,13 @@ from protege.spaces import SearchSpace
 
 
 def adoptable(study: Study, space: SearchSpace, known: Iterable[Trial]) -> list[tuple[int, Trial]]:
-    """What another study has found of members of this one's space that it has not asked for.
+    """Return trials of another study that can be imported.
 
-    Those that failed or were screened are left out: here they may not.
+    Those are complete or stopped trials of members of this space that this study has not tried.
+    Failed and screened ones may succeed here.
 
     Returns:
-        The trial's number in the other study, and the trial as it will be known here.
+        For each its number in the other study, and the trial with its number in this one.
     """
     taken = asked_for(study)
     found: list[tuple[int, Trial]] = []
@@ -32,7 +33,7 @@ def adoptable(study: Study, space: SearchSpace, known: Iterable[Trial]) -> list[
         if trial.state not in {State.COMPLETE, State.STOPPED}:
             continue
         number = len(study.get_trials(deepcopy=False)) + len(found)
-        # a limit that it was over there is none here
+        # the other study's limits do not apply
         reason = trial.reason if trial.state is State.STOPPED else ""
         found.append((trial.number, replace(trial, number=number, reason=reason)))
         taken.add(trial.key)
@@ -40,14 +41,14 @@ def adoptable(study: Study, space: SearchSpace, known: Iterable[Trial]) -> list[
 
 
 def adopt(study: Study, space: SearchSpace, goals: Goals, trial: Trial, source: str) -> None:
-    """Store a trial of another study as one that was told in this one.
+    """Store a trial of another study as a finished trial of this one.
 
     Args:
         study: The study.
-        space: Its space, resolved.
-        goals: Its goals; the other one's are the same, but for limits.
-        trial: The trial, by the next number that is free.
-        source: Which study it is from.
+        space: Its resolved space.
+        goals: Its goals; those of the other study differ in limits only.
+        trial: The trial, with the next free number.
+        source: Name of the other study.
     """
     member = space.by_key[trial.key]
     study.add_trial(
@@ -63,9 +64,9 @@ def adopt(study: Study, space: SearchSpace, goals: Goals, trial: Trial, source: 
 
 
 def _attributes(trial: Trial, architecture: str, source: str, goals: Goals) -> dict[str, object]:
-    """What a trial that was told here has stored beside its values."""
+    """Return the user attributes of an imported trial."""
     trained = [goal for goal in goals.goals if trial.measurements[goal.name].examples]
-    # candidates are compared at a rung by the best they have reached there
+    # candidates are compared by the best value up to each rung
     best = {
         goal.name: [*accumulate(trial.rungs.values(), max if goal.sign < 0 else min)]
         for goal in trained

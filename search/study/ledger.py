@@ -1,10 +1,10 @@
-"""Asking for the next architecture, telling what came of it."""
+"""The ledger: ask the Optuna study for architectures, and record results in it."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -19,61 +19,64 @@ from protege.search.storage.explaining import undamaged
 from protege.search.storage.storage import asked_for, calm, insist, open_storage
 from protege.search.study.curves import RUNG, STOPPED_AT
 from protege.search.study.sampler import UniqueSampler, suggested
-from protege.spaces import Architecture, Mismatch, SearchSpace
+from protege.spaces import Mismatch
 from protege.spaces.files.hashing import text_checksum
 from protege.spaces.redaction import without_secrets
 
+if TYPE_CHECKING:  # a study is read without torch
+    from protege.spaces import Architecture, SearchSpace
+
 _TOLD = {
     State.COMPLETE: TrialState.COMPLETE,
-    # with its last rung's values: a sampler that does not hear of it proposes its like again
+    # with its values at the rung, or the sampler would propose similar ones again
     State.STOPPED: TrialState.COMPLETE,
     State.SCREENED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
 
 CHECKSUM = "checksum"
-"""The attribute that holds the checksum of a trial's record."""
+"""The attribute with the checksum of a trial's record."""
 
 DIED = "died"
-"""The attribute that holds why processes died over a trial."""
+"""The attribute with the reasons of a trial's worker crashes."""
 
 
 @dataclass
 class Ledger:
-    """The study's storage: what was asked, what was told, and by what it is recognised.
+    """The stored study: asks for architectures and records trials.
 
     Attributes:
         study: The Optuna study.
-        space: The members that can be asked for.
-        goals: What they are judged by.
-        claim: Makes sure that no other process goes on with the study.
+        space: The resolved search space.
+        goals: The goals of the study.
+        claim: Raises if another process has claimed the study.
     """
 
     study: Study
-    space: SearchSpace
+    space: "SearchSpace"
     goals: Goals
     claim: Callable[[], None] = lambda: None
     _open: dict[int, optuna.trial.Trial] = field(default_factory=dict, repr=False)
     _in_hand: set[int] = field(default_factory=set, repr=False)
 
     def catch_up(self) -> None:
-        """Tell what a process that died had measured and recorded, but not told."""
+        """Finish trials whose record was stored by a process that died before `tell`."""
         for trial in self._unfinished():
             if "protege" in trial.user_attrs:
                 self.tell(_read(trial, self.study.study_name))
 
-    def ask(self) -> tuple[int, Architecture]:
-        """The number and the architecture of the next trial: one that was never asked for before.
+    def ask(self) -> "tuple[int, Architecture]":
+        """Return number and architecture of the next trial.
 
-        Trials that an earlier process left unfinished come first.
+        Trials that an earlier process left unfinished come first, then members not tried yet.
 
         Raises:
             Infeasible: The space is exhausted.
         """
-        # a trial that was begun when the server went away is then one that was left unfinished
+        # a retry resumes the trial that was begun when the connection broke
         return insist(self._ask)
 
-    def _ask(self) -> tuple[int, Architecture]:
+    def _ask(self) -> "tuple[int, Architecture]":
         self.claim()
         waiting = self._waiting()
         trial = self._open[waiting[0].number] if waiting else self.study.ask()
@@ -91,7 +94,7 @@ class Ledger:
         return trial.number, architecture
 
     def tell(self, result: Trial) -> None:
-        """Store all that is known of a trial, then tell the study."""
+        """Store the record of a trial, then finish it in the Optuna study."""
         insist(lambda: self._tell(result))
         del self._open[result.number]
         self._in_hand.discard(result.number)
@@ -103,9 +106,9 @@ class Ledger:
             for name, value in attributes(result).items():
                 trial.set_user_attr(name, value)
         except UpdateFinishedTrialError:
-            return  # it was told, and the server went away before it could say so
+            return  # an earlier attempt succeeded, but its reply was lost
         known = trial.constraints
-        # sorted, and all of them: the Gaussian process reads them by position
+        # all of them and sorted: the Gaussian process reads constraints by position
         for name, violation in self.goals.violations(result).items():
             if name not in known:
                 trial.set_constraint(name, violation)
@@ -114,9 +117,9 @@ class Ledger:
         self.study.tell(trial, values, state=_TOLD[result.state])
 
     def died(self, number: int, reason: str) -> int:
-        """Note that a process died over a trial; how many did so far.
+        """Record a worker crash of a trial; return the number of crashes so far.
 
-        It is stored: whoever goes on with the study does not begin it for ever.
+        It is stored, so that resumed runs do not retry the trial forever.
         """
         trial = self._open[number]
         found = [*trial.user_attrs.get(DIED, []), without_secrets(reason)]
@@ -124,7 +127,7 @@ class Ledger:
         return len(found)
 
     def unfinished(self) -> list[tuple[int, str]]:
-        """Number and key of each trial that a process that died had asked for, and not told of."""
+        """Return number and key of each trial that an earlier process left unfinished."""
         return [
             (trial.number, str(trial.user_attrs["key"]))
             for trial in insist(self._waiting)
@@ -132,7 +135,7 @@ class Ledger:
         ]
 
     def describe(self, about: Mapping[str, Any]) -> None:
-        """Store what a report needs to know of the study."""
+        """Store the record of the study that reports need."""
         insist(lambda: self.study.set_user_attr("about", dict(about)))
 
     def note(self, number: int, step: int, values: Sequence[float]) -> None:
@@ -141,36 +144,36 @@ class Ledger:
         insist(lambda: trial.set_user_attr(f"{RUNG}{step}", list(values)))
 
     def others(self, number: int, step: int) -> list[list[float]]:
-        """The values at a rung of every candidate that was there, but for one."""
+        """Return the values of all other candidates at a rung, in the order of the goals."""
         name = f"{RUNG}{step}"
         trials = insist(lambda: self.study.get_trials(deepcopy=False))
         return [t.user_attrs[name] for t in trials if t.number != number and name in t.user_attrs]
 
     def numbers(self) -> list[int]:
-        """The numbers of all trials, told or not."""
+        """Return the numbers of all trials, finished or not."""
         return [trial.number for trial in insist(lambda: self.study.get_trials(deepcopy=False))]
 
     def trials(self) -> list[Trial]:
-        """Every trial that was told, in order."""
+        """Return all finished trials, in order."""
         return trials_of(self.study)
 
     def _unfinished(self) -> list[FrozenTrial]:
-        """Trials asked for and not told, by this process or one that died; open for telling."""
+        """Return unfinished trials of this and of earlier processes, after taking them over."""
         left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in left:
             if trial.number not in self._open:
-                # there is no public way to take over a trial whose process died
+                # Optuna has no public way to take over a trial
                 taken_over = optuna.trial.Trial(self.study, trial._trial_id)  # noqa: SLF001
                 self._open[trial.number] = taken_over
         return left
 
     def _waiting(self) -> list[FrozenTrial]:
-        """Trials that a process that died had asked for, and nobody has in hand."""
+        """Return trials that an earlier process left unfinished and this one has not resumed."""
         return [trial for trial in self._unfinished() if trial.number not in self._in_hand]
 
     @property
     def exhausted(self) -> bool:
-        """Whether there is nothing left to ask for: every member is told of, or in hand."""
+        """Whether every member of the space is finished or under way."""
         return insist(self._is_exhausted)
 
     def _is_exhausted(self) -> bool:
@@ -178,7 +181,7 @@ class Ledger:
 
 
 def open_study(storage: str | Path, name: str, goals: Goals) -> Study:
-    """The study of that name, created if it is new."""
+    """Open the study of that name, or create it."""
     with calm():
         study = optuna.create_study(
             study_name=name,
@@ -193,17 +196,17 @@ def open_study(storage: str | Path, name: str, goals: Goals) -> Study:
 
 def open_ledger(
     study: Study,
-    space: SearchSpace,
+    space: "SearchSpace",
     goals: Goals,
     seed: int,
     sampler: BaseSampler | None = None,
 ) -> Ledger:
-    """The ledger of a study; of a new one, with its anchors enqueued."""
+    """Open the ledger of a study, and enqueue anchors that are not tried yet."""
     done = len(study.trials)
-    # a resumed sampler must not propose again what it proposed first
+    # another seed per run: a resumed sampler must not repeat its first proposals
     state = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
     study.sampler = UniqueSampler(space, state, sampler)
-    # a process may have died between two of them; some may be known from another study
+    # an earlier process may have enqueued some; some may be imported from another study
     known = asked_for(study)
     for anchor in space.anchors:
         if anchor.key() not in known:
@@ -212,8 +215,8 @@ def open_ledger(
 
 
 def attributes(trial: Trial) -> dict[str, Any]:
-    """What is stored beside the values of a trial that is told."""
-    # as it is read again: JSON has no tuples, and no numbers for keys
+    """Return the user attributes of a finished trial."""
+    # normalise tuples and integer keys as JSON reads them
     record = json.loads(json.dumps(trial.record()))
     found: dict[str, Any] = {"state": str(trial.state), CHECKSUM: text_checksum(record)}
     found["protege"] = record
@@ -225,9 +228,9 @@ def attributes(trial: Trial) -> dict[str, Any]:
 
 
 def trials_of(study: Study) -> list[Trial]:
-    """Every trial that was told, in order."""
+    """Return all finished trials of a study, in order."""
     stored = study.get_trials(deepcopy=False)
-    # a process may die between the record and the telling: such a trial is done again
+    # a trial with a record that is not finished in Optuna is finished by the next run
     return [
         _read(t, study.study_name)
         for t in stored
@@ -236,10 +239,10 @@ def trials_of(study: Study) -> list[Trial]:
 
 
 def _read(stored: FrozenTrial, study: str) -> Trial:
-    """Return the trial that a storage has.
+    """Read a stored trial.
 
     Raises:
-        BadInput: Its record is damaged, or of another trial.
+        BadInput: Its record is damaged, or belongs to another trial.
     """
     own = stored.user_attrs
     with undamaged(f"study {study!r}, trial {stored.number}", "restore a copy of the storage"):
@@ -252,7 +255,7 @@ def _read(stored: FrozenTrial, study: str) -> Trial:
 
 
 def identify(study: Study, identity: Mapping[str, Any]) -> None:
-    """Record what the study is about, or compare it with what was recorded.
+    """Store the identity of a new study, or compare it with the stored one.
 
     Raises:
         Mismatch: The study was made with another teacher, data, space or objectives.

@@ -1,10 +1,9 @@
-"""Proposals: another sampler's, moved to members that were not asked for yet."""
+"""The sampler: proposals of a base sampler, moved to members that were not tried yet."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
@@ -13,21 +12,23 @@ from threadpoolctl import threadpool_limits
 
 from protege.search.storage.storage import asked_for, calm
 from protege.search.study.gaussian import MemberGP
-from protege.spaces import Architecture, SearchSpace
 from protege.spaces.space.knobs import Knob, Value
 
+if TYPE_CHECKING:  # a study is read without torch
+    from protege.spaces import Architecture, SearchSpace
+
 GP_TRIALS = 250
-"""Up to so many trials a Gaussian process proposes best; beyond, it costs too much."""
+"""Trials up to which the Gaussian process proposes; beyond it is too slow, and TPE does."""
 
 ENUMERATED = 24
-"""A space of so many members is tried as a whole, what is farthest from all that was tried first:
-a model of it would cost more than it saves."""
+"""Spaces of at most so many members are tried completely, farthest member first: a model would
+cost more than it saves."""
 
 
 class UniqueSampler(BaseSampler):
-    """Another sampler, its proposals moved to the nearest member not asked for yet."""
+    """Moves the proposals of a base sampler to the nearest member that was not tried yet."""
 
-    def __init__(self, space: SearchSpace, seed: int, base: BaseSampler | None = None) -> None:
+    def __init__(self, space: "SearchSpace", seed: int, base: BaseSampler | None = None) -> None:
         self._space = space
         self._distributions = distributions(space)
         self._enumerates = base is None and len(space) <= ENUMERATED
@@ -61,10 +62,10 @@ class UniqueSampler(BaseSampler):
                 params[name] = base.sample_independent(study, trial, name, distribution)
         return dict(self._space.params(self._space.nearest(params, excluding=excluded)))
 
-    def _excluded(self, study: Study, trial: FrozenTrial) -> list[Architecture]:
-        """The members that a trial cannot become."""
+    def _excluded(self, study: Study, trial: FrozenTrial) -> "list[Architecture]":
+        """Return the members that a trial cannot become."""
         found = [self._space.by_key[key] for key in asked_for(study)]
-        if trial.params:  # a process that died had stored some of them already
+        if trial.params:  # a killed process had stored some of them
             stored = trial.params.items()
             found += [m for m in self._space if not stored <= self._space.params(m).items()]
         return found
@@ -96,10 +97,12 @@ class UniqueSampler(BaseSampler):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch and NumPy on one thread: a Gaussian process of few trials is too small to share.
+    """Limit torch and NumPy to one thread in the block.
 
-    Beside jobs that train, its threads would mostly wait for one another.
+    A Gaussian process on few trials gains nothing from threads, which contend with training jobs.
     """
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -109,13 +112,13 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """What Optuna knows of every knob."""
+def distributions(space: "SearchSpace") -> dict[str, BaseDistribution]:
+    """Return Optuna's distribution of every knob."""
     return {knob.name: _distribution(knob) for knob in space.knobs}
 
 
 def suggested(trial: Trial, knob: Knob) -> Value:
-    """Return the trial's value of a knob; a size may be between those of two members."""
+    """Suggest a value of a knob; a size may lie between those of two members."""
     if not knob.is_size:
         return str(trial.suggest_categorical(knob.name, [str(value) for value in knob.values]))
     low, high = int(knob.values[0]), int(knob.values[-1])

@@ -1,4 +1,4 @@
-"""An S3-compatible store, as Optuna writes artifacts to it."""
+"""An S3-compatible artifact store."""
 
 import io
 import re
@@ -14,20 +14,20 @@ from protege.spaces import BadInput
 from protege.spaces.redaction import without_secrets
 
 URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]+[a-z0-9])(/(?P<prefix>[^/].*?))?/?")
-"""A bucket, and what the names of all objects in it begin with."""
+"""A bucket and an optional prefix of object names."""
 
 PROBE = "protege-probe"
-"""An object that is written and removed to see whether that can be done."""
+"""An object that is written and removed to check permissions."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A bucket, or what is under one prefix in it; Optuna takes it for an artifact store.
+    """A bucket, or one prefix in it; implements Optuna's artifact store protocol.
 
     Attributes:
-        url: Where it is, such as ``s3://bucket/prefix``.
-        prefix: What the names of its objects begin with: nothing, or a path with its last slash.
-        bucket: Optuna's own store, which knows of no prefix.
+        url: Its URL, such as ``s3://bucket/prefix``.
+        prefix: Prefix of object names: empty, or a path that ends with a slash.
+        bucket: Optuna's store of the whole bucket.
     """
 
     url: str
@@ -36,21 +36,21 @@ class Store:
 
     @classmethod
     def at(cls, url: str) -> "Store":
-        """The store of that URL, not looked at yet; boto3 reads the rest from its environment.
+        """Return the store at a URL without connecting; boto3 reads the environment.
 
         Raises:
-            BadInput: The URL is none, what boto3 reads cannot be used, or boto3 is not there.
+            BadInput: The URL or boto3's settings are invalid, or boto3 is not installed.
         """
         bucket, prefix = bucket_and_prefix(url)
         client = _client(url)
-        # a copy in memory of every student that is sent would be one too many
+        # no copy of every uploaded student in memory
         return cls(url, prefix, Boto3ArtifactStore(bucket, client, avoid_buf_copy=True))
 
     def check(self) -> None:
-        """See whether objects can be written, listed and removed there.
+        """Check that objects can be written, listed and removed.
 
         Raises:
-            BadInput: They cannot.
+            BadInput: One of these fails.
         """
         with self.explained():
             self.write(PROBE, io.BytesIO(b""))
@@ -58,19 +58,19 @@ class Store:
             self.remove(PROBE)
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        """The content of an artifact."""
+        """Open an artifact for reading."""
         return self.bucket.open_reader(self.prefix + artifact_id)
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Store an artifact, whole or not at all, in the place of what was there by its id."""
+        """Store an artifact atomically, in place of any earlier one with its id."""
         self.bucket.write(self.prefix + artifact_id, content_body)
 
     def remove(self, artifact_id: str) -> None:
-        """Remove an artifact, if it is there."""
+        """Remove an artifact, if it exists."""
         self.bucket.remove(self.prefix + artifact_id)
 
     def ids(self) -> set[str]:
-        """The ids of all artifacts there, other studies' too."""
+        """Return the ids of all artifacts in the store, including those of other studies."""
         pages = self.bucket.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket.bucket, Prefix=self.prefix
         )
@@ -79,10 +79,10 @@ class Store:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """What the store refuses, as an error that says what to do.
+        """Turn errors of the store into `BadInput` with advice.
 
         Raises:
-            BadInput: It cannot be reached, or does not do what it is asked.
+            BadInput: The store cannot be reached or refuses a request.
         """
         try:
             yield
@@ -91,10 +91,10 @@ class Store:
 
 
 def bucket_and_prefix(url: str) -> tuple[str, str]:
-    """The bucket that a URL names, and what the names of objects in it begin with.
+    """Split a URL into the bucket and the prefix of object names.
 
     Raises:
-        BadInput: It is no such URL.
+        BadInput: The URL is malformed or has credentials in it.
     """
     if without_secrets(url) != url or "@" in url.removeprefix("s3://").partition("/")[0]:
         raise BadInput(
@@ -112,7 +112,7 @@ def bucket_and_prefix(url: str) -> tuple[str, str]:
 
 
 def is_away(error: Exception) -> bool:
-    """Whether the store cannot be reached or is overloaded, and may be there again soon."""
+    """Return whether an error is temporary: the store is unreachable or overloaded."""
     from botocore import exceptions
 
     if isinstance(error, exceptions.ClientError):
@@ -121,7 +121,7 @@ def is_away(error: Exception) -> bool:
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """What is raised when a store cannot be reached, or does not do what it is asked."""
+    """Return the exception types that boto3 raises for failed requests."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -129,12 +129,12 @@ def refusals() -> tuple[type[Exception], ...]:
 
 
 def reason(error: Exception) -> str:
-    """Why a store did not do what it was asked, in one line."""
+    """Return the message of an error in one line."""
     return " ".join(str(error).split())
 
 
 def _client(url: str) -> Any:
-    """A client that gives up soon: we have a patience of our own."""
+    """Return a client with few retries, as `insist` retries too."""
     try:
         import boto3
         from botocore.config import Config
@@ -146,7 +146,7 @@ def _client(url: str) -> Any:
     refused: tuple[type[Exception], ...] = (*refusals(), ValueError)
     try:
         return boto3.Session().client("s3", config=Config(connect_timeout=10, retries=retries))
-    except refused as error:  # a profile or an endpoint that is none
+    except refused as error:  # an invalid profile or endpoint
         raise BadInput(
             f"artifacts {url}: {reason(error)}; mend AWS_PROFILE or AWS_ENDPOINT_URL_S3"
         ) from error
@@ -164,6 +164,6 @@ def _advice(error: Exception) -> str:
 
 
 def _status(error: Exception) -> int:
-    """What the store answered, as an HTTP status; zero where it did not."""
+    """Return the HTTP status of the reply, or 0 without a reply."""
     response: dict[str, Any] = getattr(error, "response", {})
     return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

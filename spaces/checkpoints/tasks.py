@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import PretrainedConfig
-
-from protege.spaces.checkpoints.pooling import Pooling
 from protege.spaces.checkpoints.positions import longest_text
 from protege.spaces.errors import BadInput, Unsupported
+
+if TYPE_CHECKING:  # records name tasks without torch
+    from transformers import PretrainedConfig
+
+    from protege.spaces.checkpoints.pooling import Pooling
 
 
 class Task(StrEnum):
@@ -75,7 +77,7 @@ _TASKS = {
 
 
 def task_of(
-    given: str | None, config: PretrainedConfig, pooling: Pooling | None, gguf_file: str | None
+    given: str | None, config: "PretrainedConfig", pooling: "Pooling | None", gguf_file: str | None
 ) -> Task:
     """The task given, or the one that the checkpoint declares."""
     if given is not None:
@@ -97,8 +99,8 @@ def task_of(
 
 
 def read_as(
-    pooling: Pooling | None, task: Task, config: PretrainedConfig, tokenizer: Any
-) -> Pooling | None:
+    pooling: "Pooling | None", task: Task, config: "PretrainedConfig", tokenizer: Any
+) -> "Pooling | None":
     """Return the pooling of a model for the task, with the longest text that it reads.
 
     Args:
@@ -110,6 +112,8 @@ def read_as(
     Returns:
         The pooling; None where the model makes no vector of a text.
     """
+    from protege.spaces.checkpoints.pooling import Pooling
+
     if not makes_vectors(task, config):
         return None
     pooling = pooling or Pooling()
@@ -117,7 +121,7 @@ def read_as(
     return replace(pooling, max_tokens=limit)
 
 
-def makes_vectors(task: Task, config: PretrainedConfig) -> bool:
+def makes_vectors(task: Task, config: "PretrainedConfig") -> bool:
     """Whether a model for the task makes one vector of a text, by pooling."""
     paired = getattr(config, "is_encoder_decoder", False)
     # the smallest OPT but one answers in the width of its embedding, which is no stream of its own
@@ -136,14 +140,14 @@ _OF_PAIRS = {
 """Classes that say what one text is to another."""
 
 
-def is_scored(task: Task, config: PretrainedConfig) -> bool:
+def is_scored(task: Task, config: "PretrainedConfig") -> bool:
     """Return whether a head answers with scores of which none shuts out another."""
     return task in _HEADS and (
         config.num_labels == 1 or config.problem_type in {"regression", _SEVERAL}
     )
 
 
-def unjudged(task: Task, config: PretrainedConfig, *, reads_pairs: bool) -> str | None:
+def unjudged(task: Task, config: "PretrainedConfig", *, reads_pairs: bool) -> str | None:
     """Return why the quality of a model's students cannot be judged by its classes.
 
     Args:

@@ -2,11 +2,10 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers
-from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+if TYPE_CHECKING:  # blueprints are sent and compared without torch
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -22,22 +21,28 @@ class Blueprint:
     config: str
 
     @classmethod
-    def of(cls, model_class: str, config: PretrainedConfig) -> "Blueprint":
+    def of(cls, model_class: str, config: "PretrainedConfig") -> "Blueprint":
         """The blueprint of a model of that class and configuration."""
         return cls(model_class, json.dumps(config.to_dict(), sort_keys=True))
 
-    def configuration(self) -> PretrainedConfig:
+    def configuration(self) -> "PretrainedConfig":
         """The configuration object, validated by its own class."""
+        from transformers import AutoConfig
+
         fields: dict[str, Any] = json.loads(self.config)
         return AutoConfig.for_model(fields.pop("model_type"), **fields)
 
-    def build(self) -> PreTrainedModel:
+    def build(self) -> "PreTrainedModel":
         """The model with random weights, as its own class initialises them."""
+        import transformers
+
         model: PreTrainedModel = getattr(transformers, self.model_class)(self.configuration())
         model.eval()
         return model
 
-    def skeleton(self) -> PreTrainedModel:
+    def skeleton(self) -> "PreTrainedModel":
         """The model on the meta device: every shape, no storage."""
+        import torch
+
         with torch.device("meta"):
             return self.build()

@@ -1,7 +1,5 @@
 """What is cut out of a teacher: a plain Hugging Face model and the record of how it was made."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +11,8 @@ from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.checkpoints.muted import quiet
 from protege.spaces.checkpoints.pooling import Embedder, write_sentence_transformer
 from protege.spaces.checkpoints.processors import save_processor, tokenizer_of
-from protege.spaces.files.atomic import write_text
-from protege.spaces.students.selection import Kept, Units
-
-MANIFEST = "protege.json"
+from protege.spaces.students.manifest import write_manifest
+from protege.spaces.students.selection import Kept
 
 Initialisation = Literal["random", "xavier"]
 """How weights are drawn.
@@ -100,27 +96,6 @@ class Student:
         manifest = write_manifest(path, {**self.manifest(), **about})
         _give_modes(path, manifest)
         return path
-
-
-def kept_tokens(folder: Path) -> Units | None:
-    """The teacher's tokens that the student in a folder keeps; none where its manifest names none.
-
-    A folder without a manifest holds no student of protege's, and all tokens as far as is known.
-    """
-    manifest = folder / MANIFEST
-    entries = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
-    vocab = entries.get("kept", {}).get("vocab")
-    return None if vocab is None else tuple(vocab)
-
-
-def write_manifest(folder: Path, entries: Mapping[str, Any]) -> Path:
-    """Write ``protege.json`` and return its path.
-
-    Each entry takes one line: thousands of kept units are no lines to read.
-    """
-    lines = (f" {json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries.items())
-    write_text(folder / MANIFEST, "{\n" + ",\n".join(lines) + "\n}\n")
-    return folder / MANIFEST
 
 
 def _give_modes(folder: Path, like: Path) -> None:

@@ -280,6 +280,6 @@ def test_what_was_altered_in_the_store_is_not_taken(
     assert front.sent is not None
     name = server.names()[0]
     server.client.put_object(Bucket=server.bucket, Key=name, Body=b"not what it was")
-    with pytest.raises(BadInput, match=r"not what was sent there as trial-00000-.*; remove it"):
+    with pytest.raises(BadInput, match=r"not what was sent as trial-00000-.*; remove it"):
         front.sent.fetch(artifact(tmp_path, 0))
     assert [*(tmp_path / "artifacts").iterdir()] == []

@@ -74,7 +74,7 @@ def test_another_sampler_is_taken_at_its_word(
 
 def test_a_policy_that_looks_at_data_needs_some(folder: Path, teacher: Teacher) -> None:
     asking = replace(NARROW, width_policy=Activation(), layer_policy=Greedy())
-    message = r"layer policy 'greedy', width policy 'activation' looks at data and no objective has"
+    message = r"layer policy 'greedy', width policy 'activation' needs data and no objective has"
     with pytest.raises(BadInput, match=message):
         toy(folder, teacher=teacher, space=asking, objectives=[Memory()])
     assert not any(folder.iterdir())
@@ -261,5 +261,5 @@ def test_two_runtimes_are_two_objectives_of_one_study(folder: Path, teacher: Tea
 
 def test_two_latencies_of_one_name_are_refused(folder: Path, teacher: Teacher) -> None:
     twice = [Latency(LocalCPU()), Latency(LocalCPU(priority="high"))]
-    with pytest.raises(BadInput, match="none of a name twice"):
+    with pytest.raises(BadInput, match="with distinct names"):
         toy(folder, teacher=teacher, objectives=twice)

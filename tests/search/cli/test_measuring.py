@@ -74,7 +74,7 @@ def test_a_model_beside_itself_is_a_slip(
         (["--target", "toaster"], "target 'toaster': expected one of cpu, cuda, mps, ssh:HOST"),
         (["--target", "ssh"], "target 'ssh': expected one of"),
         (["--target", "cuda"], "no CUDA device here"),
-        (["--target", "mps", "--threads", "2"], "it has no --threads or --cores to choose"),
+        (["--target", "mps", "--threads", "2"], "--threads and --cores do not apply"),
         (["--cores", "999"], "cores=(999,): expected 1 or more of"),
         (["--tokens", "64"], "BertModel has positions for 32 tokens"),
         (["--tokens", "8", "--new-tokens", "4"], "BertModel generates no tokens"),

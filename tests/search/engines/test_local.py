@@ -295,7 +295,7 @@ def test_a_teacher_that_failed_is_tried_again(folder: Path, teacher: Teacher) ->
 def test_what_cannot_be_sent_to_another_process_is_refused(folder: Path, teacher: Teacher) -> None:
     search = toy(folder, teacher=teacher, space=PLAIN, objectives=[Memory()])
     object.__setattr__(search.objectives[0], "held", Lock())
-    with pytest.raises(BadInput, match=r"cannot be sent to another process .*; define what it is"):
+    with pytest.raises(BadInput, match=r"cannot be sent to another process .*; define it without"):
         search.run(trials=2, engine=LocalEngine(2))
 
 

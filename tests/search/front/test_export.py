@@ -153,7 +153,10 @@ def off_front(front: Front) -> Trial:
 def test_a_trial_off_the_front_has_no_weights_to_export(front: Front, folder: Path) -> None:
     trial = off_front(front)
     why = "not on" if trial.state is State.COMPLETE else trial.state
-    message = rf"trial {trial.number} \({trial.label}\): its weights were not kept, for it is {why}"
+    message = (
+        rf"trial {trial.number} \({trial.label}\): weights are kept only for the front, "
+        f"and this one is {why}"
+    )
     with pytest.raises(BadInput, match=message):
         front.export(trial.number, folder / "none")
     assert list(folder.iterdir()) == []

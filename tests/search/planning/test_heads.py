@@ -8,11 +8,9 @@ from torch.testing import assert_close
 from protege.objectives import Memory
 from protege.search import Front, head_table
 from protege.search.planning.calibrating import calibrate
-from protege.search.planning.heads import (
-    HeadScores,
-    measure_heads,
-)
+from protege.search.planning.heads import measure_heads
 from protege.search.planning.needs import Needs, cuts_heads
+from protege.search.records.heads import HeadScores
 from protege.spaces import (
     Activation,
     BadInput,

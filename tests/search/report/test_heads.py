@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protege.search.planning.heads import HeadScores
+from protege.search.records.heads import HeadScores
 from protege.search.report import figures, heads
 from protege.search.report import page as report
 from tests.search.report.drawn import ABOUT, classic
@@ -98,7 +98,7 @@ def test_the_scale_is_marked_with_shares_where_their_colour_is(scores: HeadScore
 def test_the_heat_map_tells_in_words_what_it_shows() -> None:
     plot = heads.heat_map(GROUPED)
     assert plot.title == (
-        "By ablation: how far the model's answer moves when the head alone is silenced"
+        "By ablation: how far the model's output moves when the head alone is removed"
     )
     assert plot.says == (
         "Heat-map. Decoder, self-attention: 8 heads in 2 layers, from 0 in layer 0, head 3 to "

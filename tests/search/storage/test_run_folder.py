@@ -331,7 +331,7 @@ def test_a_folder_that_is_gone_is_made_anew_and_that_is_said(
     with pytest.raises(BadInput, match=message):
         Front.read(folder / "study.db").export(front.members[0], folder / "to")
     assert search.run(trials=3).trials[:2] == front.trials
-    assert "the run folder of study 'toy' was gone, and the weights" in capsys.readouterr().err
+    assert "the run folder of study 'toy' was missing, and the weights" in capsys.readouterr().err
 
 
 def test_heads_before_the_run_do_not_bar_the_folder(folder: Path, teacher: Teacher) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from protege.spaces import Activation, BadInput, Initialisation, Student, Teacher
 from protege.spaces.architecture.architecture import RATIOS, Architecture
-from protege.spaces.students.student import MANIFEST, kept_tokens
+from protege.spaces.students.manifest import MANIFEST, kept_tokens
 from tests.tiny import CASES, ZOO, answer
 
 HOW: tuple[Initialisation, ...] = ("random", "xavier")

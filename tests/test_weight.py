@@ -1,0 +1,56 @@
+"""Help, and all that only reads a study, load none of the heavy dependencies."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.search.toys import toy
+
+MODELS = {"torch", "transformers"}
+HEAVY = MODELS | {"optuna", "pandas", "plotly"}
+
+
+def loaded(code: str, *arguments: object) -> set[str]:
+    """The top-level modules that a fresh process has loaded when the code ends."""
+    report = "import sys\ntry:\n    {}\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+    line = [sys.executable, "-c", report.format(code), *map(str, arguments)]
+    found = subprocess.run(line, capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in found.stderr.splitlines()[-1].split()}
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Path]:
+    """A run folder with a student on its front."""
+    with TemporaryDirectory() as name:
+        toy(Path(name)).run(trials=4)
+        yield Path(name)
+
+
+def test_help_loads_nothing_that_is_heavy() -> None:
+    found = loaded("from protege.search.cli.main import main; main(['--help'])")
+    assert "protege" in found
+    assert found.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("then", ["front.pick()", "front.knee()", "front.report()", "str(front)"])
+def test_a_study_is_read_without_its_model(run: Path, then: str) -> None:
+    code = f"from protege.search import Front; front = Front.read(sys.argv[1]); {then}"
+    found = loaded(code, run)
+    assert {"protege", "optuna"} <= found
+    assert found.isdisjoint(MODELS)
+
+
+def test_a_student_is_exported_without_its_model(run: Path, tmp_path: Path) -> None:
+    code = "from protege.search import Front; Front.read(sys.argv[1]).pick().export(sys.argv[2])"
+    assert loaded(code, run, tmp_path / "student").isdisjoint(MODELS)
+    assert (tmp_path / "student" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("command", ["report", "pick", "export"])
+def test_commands_on_a_study_load_no_model(run: Path, command: str) -> None:
+    code = "from protege.search.cli.main import main; assert main(sys.argv[1:]) == 0"
+    assert loaded(code, command, run).isdisjoint(MODELS)
