@@ -57,7 +57,7 @@ CALIBRATING = 512
 """Training sequences to prepare for calibration when a distillation has no steps."""
 
 STORED = 9
-"""Checkpoint intervals of a training; a killed process loses at most one of them."""
+"""Checkpoint intervals per training; checkpoints less than `WORTH_SECONDS` apart are skipped."""
 
 
 @dataclass(frozen=True)
