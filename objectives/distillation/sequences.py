@@ -1,4 +1,4 @@
-"""Token sequences in one flat store, and the batches that are made of them."""
+"""Token sequences in one flat tensor, and batches of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,15 @@ from protege.spaces.files.hashing import digest
 
 @dataclass(frozen=True, eq=False)
 class Sequences(Questions):
-    """Tokenised texts, and which of their positions the teacher is asked about.
+    """Tokenised texts and their scored positions.
 
     Attributes:
-        ids: All token ids, one sequence after another.
-        lengths: Tokens of each sequence.
-        scored: For each id, whether it is a row; none where each sequence is one row.
-        labels: The true class of each row, -100 where it has none.
-        pad: The id that fills up a batch.
+        ids: All token ids, concatenated, ``(tokens,)``.
+        lengths: Tokens of each sequence, ``(sequences,)``.
+        scored: Whether the position of each id is a row, ``(tokens,)``; None if each sequence is
+            one row.
+        labels: The true class of each row, ``(rows,)``; -100 if unknown.
+        pad: The padding id.
     """
 
     ids: Tensor
@@ -39,7 +40,7 @@ class Sequences(Questions):
         labels: Sequence[int],
         pad: int,
     ) -> "Sequences":
-        """The store of these sequences; labels are one a row."""
+        """Build from lists of ids per sequence and one label per row."""
         return cls(
             ids=torch.tensor([i for one in ids for i in one], dtype=torch.int32),
             lengths=torch.tensor([len(one) for one in ids]),
@@ -50,7 +51,7 @@ class Sequences(Questions):
 
     @property
     def positions(self) -> Tensor:
-        """Where in all ids the scored ones stand; none where each sequence is one row."""
+        """Indices of the scored ids, ``(rows,)``; empty if each sequence is one row."""
         return torch.arange(0) if self.scored is None else self.scored.nonzero().squeeze(1)
 
     @cached_property
@@ -90,7 +91,7 @@ class Sequences(Questions):
 
     @cached_property
     def starts(self) -> Tensor:
-        """Where each sequence begins, and where the last one ends."""
+        """The start of each sequence in `ids`, then the number of ids, ``(sequences + 1,)``."""
         return starts(self.lengths)
 
     @cached_property
@@ -101,14 +102,14 @@ class Sequences(Questions):
 
 
 def tokens_in(questions: Questions) -> Sequences:
-    """Questions that are token sequences, as such.
+    """Narrow the type to token sequences, which a vocabulary map needs.
 
     Raises:
-        Unsupported: They are not: a student with fewer tokens cannot be asked them.
+        Unsupported: The inputs are not token sequences.
     """
     if not isinstance(questions, Sequences):
         raise Unsupported(
-            f"{type(questions).__name__}: only sequences of tokens can be written in fewer of "
-            "them; leave the vocabulary as it is"
+            f"{type(questions).__name__}: only token sequences can be mapped to a cut vocabulary; "
+            "keep the whole vocabulary"
         )
     return questions

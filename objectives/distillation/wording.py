@@ -1,4 +1,4 @@
-"""Examples as the texts that a tokenizer reads."""
+"""Tokenisation of examples."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from protege.spaces import BadInput, Teacher
 from protege.spaces.checkpoints.padding import rows_of
 
 CHARACTERS = 6
-"""Characters of a token, at most on average: so much text fills as many sequences as asked for."""
+"""Upper estimate of the characters per token, so that enough text is taken from the data."""
 
 
 def texts_of(examples: Sequence[Example], teacher: Teacher) -> list[str]:
@@ -31,13 +31,13 @@ def texts_of(examples: Sequence[Example], teacher: Teacher) -> list[str]:
 
 
 def encoded(teacher: Teacher, texts: Sequence[Any], max_tokens: int, **options: Any) -> Any:
-    """Return what the teacher's tokenizer makes of texts, cut to what the teacher reads.
+    """Tokenise texts, truncated to `max_tokens` and to what the teacher reads.
 
     Args:
         teacher: The teacher.
-        texts: Texts, or texts in words.
-        max_tokens: The longest sequence asked for.
-        options: Further ones of the tokenizer.
+        texts: Texts, or lists of words.
+        max_tokens: Maximum sequence length.
+        options: Further options of the tokenizer.
     """
     limit = {"truncation": True, "max_length": teacher.at_most(max_tokens)}
     return teacher.tokenizer(texts, **limit, **options)
@@ -49,7 +49,7 @@ def sequences(
     scored: Sequence[Sequence[bool]] | None,
     labels: Sequence[int],
 ) -> Sequences:
-    """Return the store of these sequences, padded as the teacher expects; see `Sequences.of`.
+    """Build sequences with the teacher's padding id; see `Sequences.of`.
 
     Raises:
         BadInput: The teacher's embedding has no row for a token.
