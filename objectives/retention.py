@@ -145,17 +145,15 @@ class Retention:
             held_out: Whether to score on the held-out part instead of the selection part.
         """
         lesson, parts = lesson_of(candidate.teacher), self.parts(candidate.teacher)
-        asked = parts.held_out if held_out else parts.selection
-        targets = self._teacher_outputs(asked, candidate, lesson)
+        inputs = parts.held_out if held_out else parts.selection
+        targets = self._teacher_outputs(inputs, candidate, lesson)
         if not held_out:
-            self._check_labels(asked, candidate, lesson)
-        questions, answers = _mapped(asked, targets, candidate, lesson, spelling)
+            self._check_labels(inputs, candidate, lesson)
+        mapped, outputs = _mapped(inputs, targets, candidate, lesson, spelling)
         with candidate.stopwatch.phase("evaluate"):
-            verdict = lesson.verdict(judge(module, lesson, questions, answers))
+            verdict = lesson.verdict(judge(module, lesson, mapped, outputs))
         if spelling is not None:
-            verdict.figures["pieces_per_token"] = float(
-                questions.lengths.sum() / asked.lengths.sum()
-            )
+            verdict.figures["pieces_per_token"] = float(mapped.lengths.sum() / inputs.lengths.sum())
         return verdict
 
     def training(self, candidate: Candidate) -> Training:
@@ -167,7 +165,7 @@ class Retention:
         """
         teacher, settings = candidate.teacher, self.distillation
         settings = replace(settings, accumulate=max(settings.accumulate, candidate.parts))
-        lesson, asked = settings.tuned(lesson_of(teacher)), self.parts(teacher).learnt
+        lesson, inputs = settings.tuned(lesson_of(teacher)), self.parts(teacher).learnt
         start = candidate.student
         deeper = settings.progressive and shrinking(
             teacher,
@@ -186,16 +184,16 @@ class Retention:
                     'answers online, which reads different tokens; give answers="cached" and no '
                     "losses on hidden states or attention"
                 )
-            answers = Online(teacher.embedder() or teacher.model, lesson, asked.labels)
+            answers = Online(teacher.embedder() or teacher.model, lesson, inputs.labels)
         else:
-            targets = self._teacher_outputs(asked, candidate, lesson)
-            asked, targets = _mapped(asked, targets, candidate, lesson, candidate.spelling)
-            answers = Remembered.of(asked, targets)
+            targets = self._teacher_outputs(inputs, candidate, lesson)
+            inputs, targets = _mapped(inputs, targets, candidate, lesson, candidate.spelling)
+            answers = Remembered.of(inputs, targets)
         training = Training(
             settings=settings,
             student=candidate.student,
             lesson=lesson,
-            questions=asked,
+            questions=inputs,
             answers=answers,
             teacher=teacher,
             shrinking=deeper or None,
@@ -221,24 +219,24 @@ class Retention:
             Unsupported: Retention is not defined for the teacher's task.
         """
         settings, teacher = self.distillation, own.teacher
-        lesson, asked = lesson_of(teacher), self.parts(teacher).selection
-        self._check_labels(asked, own, lesson)
+        lesson, inputs = lesson_of(teacher), self.parts(teacher).selection
+        self._check_labels(inputs, own, lesson)
         most = settings.max_tokens
-        if not isinstance(asked, Pictures) and teacher.at_most(most) < most:
+        if not isinstance(inputs, Pictures) and teacher.at_most(most) < most:
             logging.getLogger("protege").warning(
                 "max_tokens=%d: the teacher reads %d tokens at most; texts are cut there",
                 *(most, teacher.at_most(most)),
             )
 
-    def _check_labels(self, asked: Questions, candidate: Candidate, lesson: Lesson) -> None:
+    def _check_labels(self, inputs: Questions, candidate: Candidate, lesson: Lesson) -> None:
         """Check that the teacher predicts the class labels, if the data has any.
 
         Raises:
             BadInput: The teacher is no better than chance.
         """
-        if isinstance(lesson, ClassLesson) and bool((asked.labels != NO_LABEL).any()):
-            said = self._teacher_outputs(asked, candidate, lesson)["logits"].argmax(-1)
-            check_known(said, asked.labels, self.data.classes, candidate.teacher)
+        if isinstance(lesson, ClassLesson) and bool((inputs.labels != NO_LABEL).any()):
+            predicted = self._teacher_outputs(inputs, candidate, lesson)["logits"].argmax(-1)
+            check_known(predicted, inputs.labels, self.data.classes, candidate.teacher)
 
     def parts(self, teacher: Teacher) -> "Parts":
         """Return the data split and tokenised for the teacher; cached."""
@@ -328,28 +326,27 @@ class Retention:
                 f"lower learning_rate={self.distillation.learning_rate:g}, "
                 "or check the teacher's outputs on the data"
             )
-        worth = self.parts(candidate.teacher).selection.by_sequence(verdict.rows).tolist()
-        low, high = map(verdict.of_mean, interval(worth))
+        scores = self.parts(candidate.teacher).selection.by_sequence(verdict.rows).tolist()
+        low, high = map(verdict.of_mean, interval(scores))
         details: dict[str, float | str] = {**verdict.figures, "low": low, "high": high}
         details["steps"] = len(losses)
         if losses:
             details |= {"first_loss": losses[0], "last_loss": losses[-1]}
-        return Measurement(
-            verdict.value, verdict.spread, tuple(losses), details, tuple(round(w, 6) for w in worth)
-        )
+        rounded = tuple(round(score, 6) for score in scores)
+        return Measurement(verdict.value, verdict.spread, tuple(losses), details, rounded)
 
-    def _teacher_outputs(self, asked: Questions, candidate: Candidate, lesson: Lesson) -> Targets:
+    def _teacher_outputs(self, inputs: Questions, candidate: Candidate, lesson: Lesson) -> Targets:
         """Return the teacher's outputs from the cache; compute them if missing."""
         teacher = candidate.teacher
         key = {
             "teacher": teacher.fingerprint,
             "lesson": lesson.name,
-            "questions": asked.fingerprint,
+            "questions": inputs.fingerprint,
             "pooling": teacher.pooling and [teacher.pooling.mode, teacher.pooling.normalize],
         }
         with candidate.stopwatch.phase("teacher answers"):
             module = teacher.embedder() or teacher.model
-            return remembered(candidate.cache, key, module, lesson, asked)
+            return remembered(candidate.cache, key, module, lesson, inputs)
 
 
 def lesson_of(teacher: Teacher) -> Lesson:
@@ -427,7 +424,7 @@ def _parts(retention: Retention, teacher: Teacher) -> Parts:
 
 
 def _mapped(
-    asked: Questions,
+    inputs: Questions,
     targets: Targets,
     candidate: Candidate,
     lesson: Lesson,
@@ -435,6 +432,6 @@ def _mapped(
 ) -> tuple[Questions, Targets]:
     """Map inputs and teacher outputs to the student's vocabulary, if it is cut."""
     if spelling is None:
-        return asked, targets
+        return inputs, targets
     with candidate.stopwatch.phase("respell"):
-        return lesson.respelt(asked, targets, spelling)
+        return lesson.respelt(inputs, targets, spelling)

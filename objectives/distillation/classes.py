@@ -11,8 +11,8 @@ from protege.objectives.distillation.labels import Classes
 from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.losses import NO_LABEL, LogitsMSE
 from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.sequences import encoded, sequences, texts_of
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import encoded, sequences, texts_of
 from protege.spaces import Teacher
 
 FAR = 0.3

@@ -85,7 +85,7 @@ def renamed(examples: Iterable[Example], names: Sequence[str], teacher: Teacher)
     return [replace(example, label=label(example.label)) for example in examples]
 
 
-def check_known(said: Tensor, labels: Tensor, names: Sequence[str], teacher: Teacher) -> None:
+def check_known(predicted: Tensor, labels: Tensor, names: Sequence[str], teacher: Teacher) -> None:
     """Check that the teacher predicts the labels better than chance.
 
     Chance is the expected agreement of independent predictions and labels with the observed class
@@ -93,7 +93,7 @@ def check_known(said: Tensor, labels: Tensor, names: Sequence[str], teacher: Tea
     labels have one class only, chance is one over the number of classes.
 
     Args:
-        said: The teacher's predicted class of each row, ``(rows,)``.
+        predicted: The teacher's predicted class of each row, ``(rows,)``.
         labels: The true class of each row, ``(rows,)``; -100 if unknown.
         names: The data set's class names, in the order of its numbers; empty if unknown.
         teacher: The teacher.
@@ -102,11 +102,14 @@ def check_known(said: Tensor, labels: Tensor, names: Sequence[str], teacher: Tea
         BadInput: The teacher is no better than chance.
     """
     known = labels != NO_LABEL
-    said, labels = said[known], labels[known]
+    predicted, labels = predicted[known], labels[known]
     if not len(labels):
         return
     classes = Classes(teacher)
-    right, chance = float((said == labels).double().mean()), _chance(said, labels, classes)
+    right, chance = (
+        float((predicted == labels).double().mean()),
+        _chance(predicted, labels, classes),
+    )
     noise = SURE * (chance * (1 - chance) / len(labels)) ** 0.5 if len(labels) >= FEW else 0.0
     if right == 1 or right > chance + noise:
         return
@@ -120,12 +123,15 @@ def check_known(said: Tensor, labels: Tensor, names: Sequence[str], teacher: Tea
     )
 
 
-def _chance(said: Tensor, labels: Tensor, classes: Classes) -> float:
+def _chance(predicted: Tensor, labels: Tensor, classes: Classes) -> float:
     """Return the accuracy expected by chance."""
-    if len(labels.unique()) == 1 or len(said.unique()) == 1:  # Cohen's formula needs two classes
+    # Cohen's formula needs two classes
+    if len(labels.unique()) == 1 or len(predicted.unique()) == 1:
         return 1 / max(2, len(classes.numbers))
-    size = 1 + int(torch.cat([said, labels]).max())
-    both = [values.bincount(minlength=size).double() / len(values) for values in (said, labels)]
+    size = 1 + int(torch.cat([predicted, labels]).max())
+    both = [
+        values.bincount(minlength=size).double() / len(values) for values in (predicted, labels)
+    ]
     return float((both[0] * both[1]).sum())
 
 

@@ -14,9 +14,15 @@ from protege.objectives.data.example import Example
 from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.losses import TOP, LogitsKL, divergence, top_of
 from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.distillation.sequences import Sequences, tokens_in
+from protege.objectives.distillation.sequences import (
+    CHARACTERS,
+    Sequences,
+    encoded,
+    sequences,
+    texts_of,
+    tokens_in,
+)
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import CHARACTERS, encoded, sequences, texts_of
 from protege.spaces import BadInput, Teacher
 
 MASKED_SHARE = 0.15
@@ -72,8 +78,8 @@ class LanguageLesson:
     def questions(
         self, teacher: Teacher, examples: Sequence[Example], max_tokens: int
     ) -> Questions:
-        asked = _masked if self.masked else _packed
-        return asked(teacher, texts_of(examples, teacher), max_tokens)
+        build = _masked if self.masked else _packed
+        return build(teacher, texts_of(examples, teacher), max_tokens)
 
     def respelt(
         self, questions: Questions, targets: Targets, spelling: Spelling
@@ -86,15 +92,15 @@ class LanguageLesson:
         spelling.check(sequences, spelt)
         row_of = torch.full((len(ids),), -1).index_put((at,), torch.arange(len(at)))
         row = row_of[spelt.token]
-        asked, row = row >= 0, row[row >= 0]
-        labels = spelt.ids[asked]
+        scored, row = row >= 0, row[row >= 0]
+        labels = spelt.ids[scored]
         masks = spelling.first[sequences.ids[at].long()][row]
         changed = replace(
             sequences,
-            ids=spelt.ids.masked_scatter(asked, masks) if self.masked else spelt.ids,
+            ids=spelt.ids.masked_scatter(scored, masks) if self.masked else spelt.ids,
             lengths=spelt.lengths,
             # a next token is predicted at the position of the piece before it
-            scored=asked if self.masked else asked.roll(-1),
+            scored=scored if self.masked else scored.roll(-1),
             labels=labels.long(),
             pad=int(spelling.first[sequences.pad]),
         )
@@ -172,9 +178,9 @@ def _merged(token: Tensor, log_probability: Tensor) -> dict[str, Tensor]:
         each one's share of that total.
     """
     rows = torch.arange(len(token))[:, None] * (int(token.max()) + 1)
-    _, alike = (token + rows).unique(return_inverse=True)
+    _, outcome = (token + rows).unique(return_inverse=True)
     logs = log_probability.double()
-    mass = alike.flatten().bincount(weights=logs.exp().flatten())[alike]
+    mass = outcome.flatten().bincount(weights=logs.exp().flatten())[outcome]
     order = mass.argsort(dim=1, descending=True, stable=True)
     log_part = logs - mass.clamp(min=torch.finfo(mass.dtype).tiny).log()
     found = {"token": token, "log_probability": log_probability, "log_part": log_part.float()}

@@ -13,9 +13,14 @@ from protege.objectives.distillation.language import LanguageLesson
 from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict
 from protege.objectives.distillation.losses import TOP
 from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.distillation.sequences import Sequences, tokens_in
+from protege.objectives.distillation.sequences import (
+    Sequences,
+    encoded,
+    sequences,
+    texts_of,
+    tokens_in,
+)
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import encoded, sequences, texts_of
 from protege.spaces import BadInput, Teacher, Unsupported
 from protege.spaces.files.hashing import digest
 
@@ -107,11 +112,11 @@ class PairLesson:
         given = encoded(teacher, texts, max_tokens)["input_ids"]
         # `text_target`: multilingual tokenizers encode targets in the target language
         limit = {"truncation": True, "max_length": teacher.at_most(max_tokens)}
-        asked: Any = teacher.tokenizer(text_target=answers, **limit)["input_ids"]
+        target_ids: Any = teacher.tokenizer(text_target=answers, **limit)["input_ids"]
         read = sequences(teacher, given, None, [0] * len(given))
-        written = [[_start(teacher, one), *one] for one in asked]
-        scored = [[True] * len(one) + [False] for one in asked]
-        labels = [token for one in asked for token in one]
+        written = [[_start(teacher, one), *one] for one in target_ids]
+        scored = [[True] * len(one) + [False] for one in target_ids]
+        labels = [token for one in target_ids for token in one]
         return Pairs.of(read, sequences(teacher, written, scored, labels))
 
     def respelt(

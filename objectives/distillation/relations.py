@@ -76,17 +76,17 @@ class _Site:
 
 
 class _RelationWatch:
-    def __init__(self, student: Student, teacher: Teacher, asked: AttentionRelations) -> None:
+    def __init__(self, student: Student, teacher: Teacher, settings: AttentionRelations) -> None:
         layout = Layout.of(teacher.family, student.model)
         self._sites = []
-        for match in matched(student, teacher, [asked.layer]):
+        for match in matched(student, teacher, [settings.layer]):
             stack, number = match.stack, match.teacher
-            if asked.teacher_layer is not None:
+            if settings.teacher_layer is not None:
                 depth = teacher.layout.depths[stack]
-                number = numbered(asked.teacher_layer, depth, f"teacher's {stack}")
+                number = numbered(settings.teacher_layer, depth, f"teacher's {stack}")
             mine = attention_of(layout, student.model, stack, match.student)
             theirs = attention_of(teacher.layout, teacher.model, stack, number)
-            heads = _relation_heads(mine, theirs, asked.relation_heads)
+            heads = _relation_heads(mine, theirs, settings.relation_heads)
             self._sites.append(_Site(stack, mine, theirs, heads))
         self._pair = Pair(student, teacher)
         for site in self._sites:
@@ -146,7 +146,7 @@ def _log_relations(vectors: Tensor, heads: int, real: Tensor) -> Tensor:
     return log_softmax(products.masked_fill(~real[:, None, None], least), dim=-1)
 
 
-def _relation_heads(mine: Attention, theirs: Attention, asked: int | None) -> dict[str, int]:
+def _relation_heads(mine: Attention, theirs: Attention, requested: int | None) -> dict[str, int]:
     """Choose the number of relation heads by kind.
 
     Raises:
@@ -156,10 +156,10 @@ def _relation_heads(mine: Attention, theirs: Attention, asked: int | None) -> di
     for kind in KINDS:
         own, other = mine.widths[kind], theirs.widths[kind]
         shared = [n for n in range(1, min(own, other) + 1) if own % n == other % n == 0]
-        if asked is not None and asked not in shared:
+        if requested is not None and requested not in shared:
             raise BadInput(
-                f"relation_heads={asked}: {kind} have {other} channels in the teacher and {own} in "
-                f"the student; expected one of {', '.join(map(str, shared))}"
+                f"relation_heads={requested}: {kind} have {other} channels in the teacher and "
+                f"{own} in the student; expected one of {', '.join(map(str, shared))}"
             )
-        found[kind] = asked or max(n for n in shared if n <= theirs.heads[kind])
+        found[kind] = requested or max(n for n in shared if n <= theirs.heads[kind])
     return found

@@ -89,7 +89,7 @@ class Online:
 
 
 def remembered(
-    cache: Cache, key: Key, module: nn.Module, lesson: Lesson, asked: Questions
+    cache: Cache, key: Key, module: nn.Module, lesson: Lesson, inputs: Questions
 ) -> Targets:
     """Return the teacher outputs of all rows from the cache; compute missing blocks.
 
@@ -97,14 +97,14 @@ def remembered(
         Mismatch: The cached outputs were computed from other inputs.
         DiskFull: The disk is full.
     """
-    edges = [*range(0, len(asked), BLOCK), len(asked)]
-    starts = [int(asked.row_starts[edge]) for edge in edges]
+    edges = [*range(0, len(inputs), BLOCK), len(inputs)]
+    starts = [int(inputs.row_starts[edge]) for edge in edges]
 
     def block(number: int) -> dict[str, Tensor]:
-        return _answered(module, lesson, asked, edges[number], edges[number + 1])
+        return _answered(module, lesson, inputs, edges[number], edges[number + 1])
 
     found = rows(cache, "targets", key, starts, block)
-    if not torch.equal(found[ASKED], _by_row(asked, asked.checks)):
+    if not torch.equal(found[ASKED], _by_row(inputs, inputs.checks)):
         raise Mismatch(
             f"{cache.folder}: the teacher's answers there are to other inputs; remove the folder"
         )
@@ -137,16 +137,16 @@ def judge(
 
 
 def _answered(
-    module: nn.Module, lesson: Lesson, asked: Questions, begin: int, end: int
+    module: nn.Module, lesson: Lesson, inputs: Questions, begin: int, end: int
 ) -> dict[str, Tensor]:
     """Compute the outputs of a range of sequences, with the hash of each row's input."""
     module.eval()
     parts = []
-    for batch in asked.in_order(JUDGING_BATCH, begin, end):
+    for batch in inputs.in_order(JUDGING_BATCH, begin, end):
         with working(), torch.inference_mode():
             answer = lesson.answer(module, batch)
-            found = lesson.targets(answer, asked.labels[batch.rows])
-        sizes = asked.row_starts.diff()[batch.numbers]
+            found = lesson.targets(answer, inputs.labels[batch.rows])
+        sizes = inputs.row_starts.diff()[batch.numbers]
         found[ASKED] = batch.checks.repeat_interleave(sizes)
         parts.append((batch.rows, found))
     return _joined(parts)

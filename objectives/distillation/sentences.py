@@ -12,8 +12,8 @@ from protege.objectives.data.example import Example
 from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.losses import NO_LABEL, VectorCosine
 from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.sequences import encoded, sequences, texts_of
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import encoded, sequences, texts_of
 from protege.spaces import Teacher
 
 NEIGHBOURS = 10

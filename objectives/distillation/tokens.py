@@ -11,8 +11,7 @@ from protege.objectives.distillation.classes import ClassLesson
 from protege.objectives.distillation.labels import Classes
 from protege.objectives.distillation.losses import NO_LABEL
 from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.distillation.sequences import Sequences
-from protege.objectives.distillation.wording import encoded, sequences, texts_of
+from protege.objectives.distillation.sequences import Sequences, encoded, sequences, texts_of
 from protege.spaces import BadInput, Teacher, Unsupported
 
 
