@@ -1,6 +1,6 @@
-"""What a student is worth: size, latency, memory, quality after a short distillation.
+"""Objectives of a student: size, memory, latency, energy, and quality after a short distillation.
 
-The public names are those of ``__init__.pyi``; each is imported when it is first used.
+``__init__.pyi`` lists the public names; each is imported on first use.
 """
 
 import lazy_loader

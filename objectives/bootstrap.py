@@ -1,8 +1,8 @@
-"""What held-out examples can tell of quality: how far the mean of their scores may be off.
+"""Bootstrap confidence intervals of the mean score over held-out examples.
 
-The bootstrap of Efron and Tibshirani (An Introduction to the Bootstrap, 1993, chapter 13): the
-examples are drawn again with replacement, many times over, and the means of the draws show how far
-the mean could have been off, whatever the distribution of the scores.
+Percentile bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13):
+examples are resampled with replacement, and the means of the resamples estimate the sampling
+distribution of the mean.
 """
 
 from collections.abc import Sequence
@@ -16,36 +16,36 @@ from protege.spaces.errors import BadInput
 Scores = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
-# Scores that are drawn at a time.
 BLOCK = 2**21
+"""Scores resampled at a time, which bounds memory."""
 
 
 def interval(examples: Sequence[float], level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """The percentile bootstrap interval of the mean of scores.
+    """Compute the percentile bootstrap interval of a mean score.
 
     Args:
-        examples: One score for each held-out example, in the unit of the quality.
-        level: How often intervals made like this hold the true mean.
-        seed: Of the draws.
+        examples: One score per held-out example.
+        level: Confidence level, between 0 and 1.
+        seed: Seed of the resampling.
 
     Returns:
-        Its lower and its upper end, in the unit of the scores.
+        Lower and upper bound, in the unit of the scores.
 
     Raises:
-        BadInput: There is no score, one is not finite, or the level is no share.
+        BadInput: There are no scores, a score is not finite, or the level is not between 0 and 1.
     """
     scores = np.asarray(examples, dtype=float)
     if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all():
         raise BadInput(
             f"scores of shape {scores.shape}, {np.isfinite(scores).sum()} of them finite: "
-            "expected one finite number an example, of an example or more"
+            "expected one finite number per example, and at least one example"
         )
     low, high = np.quantile(means(scores[:, None], seed)[:, 0], ends(level))
     return float(low), float(high)
 
 
 def ends(level: float) -> tuple[float, float]:
-    """The shares of draws that lie below an interval's lower and its upper end.
+    """Return the two quantiles that bound a central interval, such as (0.025, 0.975).
 
     Raises:
         BadInput: The level is not between 0 and 1.
@@ -56,16 +56,16 @@ def ends(level: float) -> tuple[float, float]:
 
 
 def means(scores: Scores, seed: int) -> Scores:
-    """The mean of each column in each draw of rows, the same draws for all columns.
+    """Compute bootstrap means of each column; all columns share the resampled rows.
 
     Args:
         scores: ``(examples, candidates)``.
-        seed: Of the draws.
+        seed: Seed of the resampling.
 
     Returns:
         ``(RESAMPLES, candidates)``.
     """
-    if len(scores) == 1:  # scipy draws from two or more
+    if len(scores) == 1:  # scipy refuses to resample a single row
         return np.repeat(scores, RESAMPLES, axis=0)
     drawn = bootstrap(
         (np.arange(len(scores)),),

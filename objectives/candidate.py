@@ -1,4 +1,4 @@
-"""One architecture on trial: what the objectives share, each part made once and only when asked."""
+"""The candidate that objectives measure; its student is built once, on first use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,20 +13,20 @@ from protege.spaces import Architecture, Blueprint, Cache, Calibration, Student,
 
 @dataclass
 class Candidate:
-    """What an objective is given to measure.
+    """One architecture, with everything that objectives need to measure it.
 
     Attributes:
-        teacher: The teacher that students are cut from.
-        architecture: The sizes and policies of this student.
-        cache: Where results that outlive the trial are kept.
-        calibrate: Gives what is known of the teacher's units; asked only where the student is made
-            by it.
-        seed: Fixes data order and initialisation; the same for all candidates of a study, so that
-            students differ by their architecture alone.
-        stopwatch: Where time spent is booked.
-        checkpoint: Where its training is stored on the way, to be taken up after a kill; nowhere if
-            not given.
-        parts: Parts that a batch of its training is read in, at least: more where memory is short.
+        teacher: The teacher that the student is cut from.
+        architecture: The sizes and policies of the student.
+        cache: Cache of results that outlive the trial.
+        calibrate: Returns the teacher's calibration, or None; called only if the architecture's
+            policies need data.
+        seed: Seed of data order and initialisation. All candidates of a study share it, so that
+            students differ only by their architecture.
+        stopwatch: Records the seconds of each phase.
+        checkpoint: File of the training checkpoint, from which an interrupted trial resumes; None
+            stores no checkpoint.
+        parts: Minimum number of gradient-accumulation parts per batch; more need less memory.
     """
 
     teacher: Teacher
@@ -40,12 +40,12 @@ class Candidate:
 
     @cached_property
     def blueprint(self) -> Blueprint:
-        """Class and configuration of the student."""
+        """The student's model class and configuration."""
         return self.teacher.blueprint(self.architecture)
 
     @cached_property
     def student(self) -> Student:
-        """The student as cut from the teacher and healed; distillation trains it in place."""
+        """The student, cut from the teacher and healed; distillation trains it in place."""
         own = self.architecture
         known = self.calibrate() if own.looks_at_data else None
         with self.stopwatch.phase("build" if own.healing == "none" else "heal"), working():
@@ -53,7 +53,7 @@ class Candidate:
 
     @cached_property
     def spelling(self) -> Spelling | None:
-        """How the student writes its teacher's tokens; none where it has all of them."""
+        """The map from teacher tokens to student tokens; None if the vocabulary is not cut."""
         student, kept = self.student, self.student.kept.vocab
         if kept is None:
             return None
@@ -62,11 +62,11 @@ class Candidate:
 
     @property
     def held_bytes(self) -> int:
-        """Of its student's weights; 0 while there is no student."""
+        """Bytes of the student's weights; 0 until the student is built."""
         made = vars(self).get("student")
         return made.nbytes if isinstance(made, Student) else 0
 
     @property
     def is_teacher(self) -> bool:
-        """Whether this is the teacher itself, at ratio 1.0 in everything."""
+        """Whether the architecture is the teacher's own."""
         return self.architecture == self.teacher.architecture

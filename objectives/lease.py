@@ -1,12 +1,12 @@
-"""Who may use this machine: many processes at work together, or one that measures, alone.
+"""A readers-writer lock on this machine: many working processes, or one that measures latency.
 
-Latency is measured alone on a machine, while everything else that protege does there waits, be it
-of this study or of another one of the same user. Two files are locked: one says who is at work, the
-other is a turnstile, held by whoever measures or waits to, so that a stream of short pieces of work
-cannot keep a measurement waiting for ever.
+While one process measures, all other work of protege by the same user waits, whichever study it
+belongs to. There are two lock files. ``work`` is shared by working processes and exclusive for a
+measurement. ``turn`` is a turnstile: a measurement holds it while it waits and measures, so that a
+stream of short work cannot starve it.
 
-The locks are the kernel's own, not filelock's: a process that waits sleeps instead of polling
-beside the measurement, and many can share one lock.
+The locks are `fcntl.flock`, not filelock: waiting processes sleep instead of polling beside the
+measurement, and a lock can be shared.
 """
 
 import os
@@ -20,9 +20,9 @@ from protege.spaces.files.locks import WARN_S, log_waiting, note_holder, of_this
 
 @contextmanager
 def working() -> Iterator[None]:
-    """A piece of work of some seconds at most, beside others; waits while somebody measures.
+    """Hold the machine's shared lock during a few seconds of work; wait for any measurement first.
 
-    Inside it nothing may be waited for that another process has: that one might wait for this.
+    Do not wait for another process inside the block: it may be waiting for this lock.
     """
     with _held("turn"):
         pass
@@ -32,7 +32,11 @@ def working() -> Iterator[None]:
 
 @contextmanager
 def alone(warn_s: tuple[float, float] = WARN_S) -> Iterator[None]:
-    """A measurement: nobody else measures, and nobody is at work."""
+    """Hold the machine's exclusive lock for a measurement.
+
+    Args:
+        warn_s: Seconds of waiting before the first log message, and between later ones.
+    """
     with _held("turn", warn_s=warn_s), _held("work", warn_s=warn_s):
         yield
 
@@ -41,8 +45,8 @@ def alone(warn_s: tuple[float, float] = WARN_S) -> Iterator[None]:
 def _held(
     name: str, *, shared: bool = False, warn_s: tuple[float, float] = WARN_S
 ) -> Iterator[None]:
-    """Hold a lock of this user, alone or shared; its file is in a folder of this user alone."""
-    import fcntl  # not on every platform that can load a model
+    """Hold a shared or exclusive lock on a file in this user's private folder."""
+    import fcntl  # missing on some platforms that can load a model
 
     path, kind = of_this_user(name), fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -50,7 +54,7 @@ def _held(
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            with _telling(path, warn_s):
+            with _log_while_waiting(path, warn_s):
                 fcntl.flock(file, kind)
         note_holder(file)
         yield
@@ -59,17 +63,17 @@ def _held(
 
 
 @contextmanager
-def _telling(path: Path, warn_s: tuple[float, float]) -> Iterator[None]:
-    """Log, for as long as the block waits, which process holds the lock."""
+def _log_while_waiting(path: Path, warn_s: tuple[float, float]) -> Iterator[None]:
+    """Log which process holds the lock, repeatedly, until the block ends."""
     done = threading.Event()
 
-    def tell() -> None:
+    def warn() -> None:
         pause_s, every_s = warn_s
         while not done.wait(pause_s):
             log_waiting(path)
             pause_s = every_s
 
-    thread = threading.Thread(target=tell, daemon=True)
+    thread = threading.Thread(target=warn, daemon=True)
     thread.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What an objective finds out about a student: plain records."""
+"""Records of measurements: value, spread and samples of one objective on one candidate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ def name_of(base: str, label: str, unit: str) -> str:
 
 
 class Cost(IntEnum):
-    """How dear a measurement is; cheap objectives are measured first."""
+    """Cost class of a measurement; cheap objectives are measured first."""
 
     FREE = 0
     SECONDS = 1
@@ -31,15 +31,15 @@ class Cost(IntEnum):
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one objective found out about one candidate.
+    """The result of one objective on one candidate.
 
     Attributes:
-        value: The figure, in the objective's unit.
-        spread: Its standard error, in the same unit; 0 where the figure is exact.
-        samples: The raw samples behind it.
-        details: Further figures by name, each name carrying its unit.
-        examples: What each example that it was judged on is worth, in an order that is the same for
-            all candidates, more being better: what comparisons are paired by.
+        value: The value, in the objective's unit.
+        spread: Standard error, in the same unit; 0 for exact values.
+        samples: The raw samples.
+        details: Further figures by name; each name carries its unit.
+        examples: Score of each example, higher is better. All candidates share the order, for
+            paired comparisons.
     """
 
     value: float
@@ -50,20 +50,19 @@ class Measurement:
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Measurement":
-        """The measurement that `dataclasses.asdict` gave, once it has been JSON."""
+        """Rebuild a measurement from its `dataclasses.asdict` record after a JSON round trip."""
         return cls(**{**record, **{part: tuple(record[part]) for part in ("samples", "examples")}})
 
 
 @dataclass(frozen=True)
 class Rung:
-    """The measurement of a candidate part of the way through its training.
+    """The measurement of a candidate at one step of its training.
 
     Attributes:
-        step: Training steps before it.
-        measurement: What was measured at this step.
+        step: Training steps done.
+        measurement: The measurement at this step.
         is_last: Whether training ends here.
-        best: What is published if training ends here: the best measurement up to this step. It is
-            `measurement` if not given.
+        best: The best measurement up to this step; None means `measurement` itself.
     """
 
     step: int
@@ -73,5 +72,5 @@ class Rung:
 
     @property
     def published(self) -> Measurement:
-        """The measurement of the trial if its training ends here."""
+        """The trial's measurement if its training ends here."""
         return self.best or self.measurement

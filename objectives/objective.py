@@ -1,4 +1,4 @@
-"""What every objective says of itself, and what it says of a candidate."""
+"""The protocols that objectives implement."""
 
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
@@ -8,42 +8,42 @@ from protege.objectives.measurement import Cost, Direction, Measurement, Rung
 
 
 class Objective(Protocol):
-    """One thing that students are judged by."""
+    """One criterion of the search."""
 
     @property
     def name(self) -> str:
-        """The column it fills; carries the unit, such as ``latency_ms``."""
+        """Column name, with the unit, such as ``latency_ms``."""
 
     @property
     def unit(self) -> str:
-        """The unit for axis titles; empty for a plain ratio."""
+        """Unit for axis titles; empty for a ratio."""
 
     @property
     def direction(self) -> Direction:
-        """Whether less or more of it is better."""
+        """Whether lower or higher values are better."""
 
     @property
     def cost(self) -> Cost:
-        """How dear it is to measure."""
+        """Cost class of a measurement."""
 
     @property
     def limit(self) -> float | None:
-        """The worst value that a student may have; one beyond it is not trained."""
+        """Worst allowed value; a student beyond it is not trained. None means no limit."""
 
     def measure(self, candidate: Candidate) -> Measurement:
-        """The figure for this candidate."""
+        """Measure the candidate."""
 
 
 @runtime_checkable
 class Trained(Protocol):
-    """An objective whose figure grows as a candidate is trained: candidates can race."""
+    """An objective that trains the candidate and measures it at rungs, so that trials can race."""
 
     def rungs(self, candidate: Candidate) -> Iterator[Rung]:
-        """The figure at each rung, in order; `Objective.measure` gives what the last publishes."""
+        """Yield the measurement at each rung; `Objective.measure` returns the last `published`."""
 
 
 def exceeds(objective: Objective, value: float) -> bool:
-    """Whether the value lies beyond the objective's limit."""
+    """Return whether the value is beyond the objective's limit."""
     if objective.limit is None:
         return False
     if objective.direction == "minimize":

@@ -1,4 +1,4 @@
-"""What one process hands to others in a file."""
+"""Files that pass Python objects from one process to others of the same user."""
 
 import os
 from pathlib import Path
@@ -14,22 +14,23 @@ from protege.spaces.files.private import check_untampered
 
 
 def hand_over(content: Any, path: Path, what: str, advice: str) -> None:
-    """Write it to a file of mode 0600 whose tensors others map instead of copying them.
+    """Pickle an object to a file of mode 0600, for other processes to load with `unpacked`.
 
-    Classes and functions that were defined in a script or a notebook go along.
+    Classes and functions defined in a script or a notebook are pickled by value. Readers
+    memory-map the tensors.
 
     Args:
-        content: What they are told; `unpacked` gives it to them.
+        content: The object.
         path: The file.
-        what: It is, as a person is told.
-        advice: How it can be made such that it may leave this process.
+        what: Name of the object in the error message.
+        advice: What the user can do if the object cannot be pickled.
 
     Raises:
-        BadInput: Something in it cannot.
-        DiskFull: There is no room for it.
+        BadInput: The object cannot be pickled.
+        DiskFull: The disk is full.
     """
     try:
-        # a file of Python's own: one that torch has opened does not say that the disk is full
+        # opened by Python: torch.save to a path does not report a full disk
         with atomic(path) as scratch, open(scratch, "xb", opener=_owner_only) as file:
             torch.save(content, file, pickle_module=cloudpickle)
     except (PicklingError, TypeError, AttributeError, ValueError) as error:
@@ -37,10 +38,10 @@ def hand_over(content: Any, path: Path, what: str, advice: str) -> None:
 
 
 def unpacked(path: Path) -> Any:
-    """Return what `hand_over` wrote there, its tensors mapped from the file by each process.
+    """Load an object that `hand_over` wrote; its tensors are memory-mapped.
 
     Raises:
-        BadInput: Another user wrote the file, or could have: to unpickle it is to run it.
+        BadInput: Another user wrote the file or could have: unpickling runs code.
     """
     check_untampered(path)
     return torch.load(path, mmap=True, weights_only=False)

@@ -1,4 +1,4 @@
-"""Number formats, by the names that torch and Hugging Face give their types."""
+"""Numeric precisions, named as torch and Hugging Face name their dtypes."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -8,25 +8,26 @@ from protege.spaces.errors import BadInput
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
 TrainingPrecision = Literal["auto", "float32", "bfloat16"]
-"""Precisions of training, ``auto`` being what the hardware is fast in; float16 is not among them,
-for its gradients would need scaling."""
+"""Precisions of training; ``auto`` is bfloat16 if the hardware multiplies it natively. float16 is
+left out because its gradients need loss scaling."""
 
 BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
-"""Size of one value, in bytes."""
+"""Bytes per value."""
 
 _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def check_precision(precision: str, known: Iterable[str] = BYTES, where: str = "") -> None:
-    """Refuse a precision that is not among those known.
+    """Raise if a precision is unknown.
 
     Args:
-        precision: The precision as given.
-        known: The precisions that are possible here.
-        where: Words for the message that say where "here" is, such as `` on eager``.
+        precision: The precision to check.
+        known: The allowed precisions.
+        where: Context for the error message, such as `` on eager``.
 
     Raises:
-        BadInput: It is not one of them; a short name such as ``bf16`` is told the right one.
+        BadInput: The precision is not in `known`. For a short name such as ``bf16`` the message
+            gives the full name.
     """
     if precision in known:
         return

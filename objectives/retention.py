@@ -1,4 +1,4 @@
-"""Retention: how much of its teacher's quality a student has after a short distillation."""
+"""Retention: a student's quality after a short distillation, relative to its teacher's."""
 
 import logging
 import math
@@ -54,31 +54,31 @@ _LESSONS: dict[Task, Lesson] = {
 }
 
 CALIBRATING = 512
-"""Sequences that are there to be looked at where nothing is trained."""
+"""Training sequences to prepare for calibration when a distillation has no steps."""
 
 STORED = 9
-"""Parts of a training of which a process that is killed loses but the last, if it is worth it."""
+"""Checkpoint intervals per training; checkpoints less than `WORTH_SECONDS` apart are skipped."""
 
 
 @dataclass(frozen=True)
 class Retention:
-    """Quality after distillation on examples not learnt from, divided by the teacher's.
+    """Student quality on unseen examples after distillation, divided by the teacher's quality.
 
-    Sentence encoders: mean cosine to the teacher's vectors. Language models, also those that write
-    an answer to a text: the teacher's perplexity divided by the student's. Classifiers of texts, of
-    tokens and of images: accuracy divided by the teacher's, or, without labels, agreement with it.
-    A student with fewer tokens reads and answers the same text in its own spelling of it.
+    Sentence encoders: mean cosine to the teacher's vectors. Language and sequence-to-sequence
+    models: the teacher's perplexity divided by the student's. Text, token and image classifiers:
+    accuracy divided by the teacher's, or agreement with the teacher if the data has no labels. A
+    student with a cut vocabulary gets the same texts, mapped to its own tokens.
 
-    The data is split by content in three parts that share no example, whatever the order of the
-    file and however often an example is in it: students learn from one, the search judges on the
-    second, and the third is for the chosen ones, which no search has seen (`Search.confirm`).
+    The data is split by content into three disjoint parts, independent of order and duplicates:
+    students train on the first, the search scores on the second, and `Search.confirm` scores the
+    chosen students on the third, which the search never uses.
 
     Attributes:
-        data: What students learn from and are judged on.
-        distillation: How they are taught.
-        selection: Sequences that the search judges on; at most a quarter of the data.
-        held_out: Sequences that it never sees; at most a quarter of the data.
-        limit: The least retention a student may have.
+        data: Training and evaluation examples.
+        distillation: Distillation settings.
+        selection: Sequences to score on during the search; at most a quarter of the data.
+        held_out: Sequences to confirm on; at most a quarter of the data.
+        limit: Minimum retention of a student; None means no limit.
     """
 
     data: Examples = field(repr=False)
@@ -93,10 +93,10 @@ class Retention:
     cost: ClassVar[Cost] = Cost.MINUTES
 
     def measure(self, candidate: Candidate) -> Measurement:
-        """Cut the candidate's student, distil it, and return its best rung's measurement.
+        """Distil the candidate's student and return the measurement of its best rung.
 
-        The candidate's student then has the weights of that rung. Its first rung is the student as
-        cut and healed, so that no distillation publishes a student worse than its start.
+        The candidate's student then has the weights of that rung. The first rung is the untrained
+        student, so the result is never worse than without distillation.
         """
         *_, last = self.rungs(candidate)
         return last.published
@@ -105,9 +105,28 @@ class Retention:
         """Yield the student's measurement at each rung of its training.
 
         Closing the iterator ends the training. After the last rung the candidate's student has the
-        weights of its best rung. The teacher is not trained: each of its rungs is the same.
+        weights of its best rung. The teacher is not trained: all its rungs are equal.
         """
-        return self._rungs(candidate)
+        stops = self.distillation.rung_steps
+        if candidate.is_teacher and self.distillation.steps:
+            _ = self.parts(candidate.teacher).learnt  # raises early if the training data is invalid
+        if candidate.is_teacher or not self.distillation.steps:
+            found = self._measured(candidate, [])
+            yield from (Rung(step, found, step == stops[-1]) for step in stops)
+            return
+        checkpoint, best = self._checkpoint(candidate, stops), Best()
+        state = checkpoint.read()
+        if not state:
+            # scored before training is prepared, since many trials stop here
+            checkpoint.rungs.append(self._score_rung(candidate, best, [], is_last=False))
+        yield from (rung for rung in checkpoint.rungs if rung.step in stops)
+        if state:
+            state = best.recall(checkpoint.rungs, state, candidate.student)
+        training = self.training(candidate)
+        training.taken_up = state
+        checkpoint.begin()
+        done = len(state["losses"]) if state else 0
+        yield from self._train(candidate, training, best, checkpoint, done)
 
     def judge(
         self,
@@ -117,33 +136,36 @@ class Retention:
         *,
         held_out: bool = False,
     ) -> Verdict:
-        """What a trained module retains on data of the candidate's teacher.
+        """Score a trained module against the candidate's teacher.
 
         Args:
-            module: The student's.
-            candidate: Of the teacher.
-            spelling: How the student writes the teacher's tokens; none where it has all of them.
-            held_out: Whether on the examples that no search has seen.
+            module: The student's module.
+            candidate: Provides teacher, cache and stopwatch.
+            spelling: Map from teacher tokens to student tokens; None if the vocabulary is not cut.
+            held_out: Whether to score on the held-out part instead of the selection part.
         """
         lesson, parts = lesson_of(candidate.teacher), self.parts(candidate.teacher)
-        asked = parts.held_out if held_out else parts.selection
-        targets = self._remembered(asked, candidate, lesson)
+        inputs = parts.held_out if held_out else parts.selection
+        targets = self._teacher_outputs(inputs, candidate, lesson)
         if not held_out:
-            self._check_labels(asked, candidate, lesson)
-        questions, answers = _respelt(asked, targets, candidate, lesson, spelling)
+            self._check_labels(inputs, candidate, lesson)
+        mapped, outputs = _mapped(inputs, targets, candidate, lesson, spelling)
         with candidate.stopwatch.phase("evaluate"):
-            verdict = lesson.verdict(judge(module, lesson, questions, answers))
+            verdict = lesson.verdict(judge(module, lesson, mapped, outputs))
         if spelling is not None:
-            verdict.figures["pieces_per_token"] = float(
-                questions.lengths.sum() / asked.lengths.sum()
-            )
+            verdict.figures["pieces_per_token"] = float(mapped.lengths.sum() / inputs.lengths.sum())
         return verdict
 
     def training(self, candidate: Candidate) -> Training:
-        """The candidate's student, ready to be taught."""
+        """Prepare the training of the candidate's student.
+
+        Raises:
+            Unsupported: The student has a cut vocabulary, and the distillation runs the teacher at
+                every step.
+        """
         teacher, settings = candidate.teacher, self.distillation
         settings = replace(settings, accumulate=max(settings.accumulate, candidate.parts))
-        lesson, asked = settings.tuned(lesson_of(teacher)), self.parts(teacher).learnt
+        lesson, inputs = settings.tuned(lesson_of(teacher)), self.parts(teacher).learnt
         start = candidate.student
         deeper = settings.progressive and shrinking(
             teacher,
@@ -158,19 +180,20 @@ class Retention:
         if settings.answers == "online" or settings.looks_inside:
             if candidate.spelling is not None:
                 raise Unsupported(
-                    "a student with fewer tokens and a teacher that answers online: they read "
-                    'different tokens; give answers="cached" and no losses that look inside'
+                    "a student with a cut vocabulary cannot be distilled from a teacher that "
+                    'answers online, which reads different tokens; give answers="cached" and no '
+                    "losses on hidden states or attention"
                 )
-            answers = Online(teacher.embedder() or teacher.model, lesson, asked.labels)
+            answers = Online(teacher.embedder() or teacher.model, lesson, inputs.labels)
         else:
-            targets = self._remembered(asked, candidate, lesson)
-            asked, targets = _respelt(asked, targets, candidate, lesson, candidate.spelling)
-            answers = Remembered.of(asked, targets)
+            targets = self._teacher_outputs(inputs, candidate, lesson)
+            inputs, targets = _mapped(inputs, targets, candidate, lesson, candidate.spelling)
+            answers = Remembered.of(inputs, targets)
         training = Training(
             settings=settings,
             student=candidate.student,
             lesson=lesson,
-            questions=asked,
+            questions=inputs,
             answers=answers,
             teacher=teacher,
             shrinking=deeper or None,
@@ -183,65 +206,43 @@ class Retention:
         return training
 
     def check(self, own: Candidate) -> None:
-        """Refuse data that the teacher cannot be asked or does not know, before anything costly.
+        """Check early that the data fits the teacher.
 
-        A limit on the length of texts that is less than `Distillation.max_tokens` is logged.
+        Logs a warning if the teacher reads fewer tokens than `Distillation.max_tokens`.
 
         Args:
             own: The teacher as a candidate.
 
         Raises:
-            BadInput: The data is of another kind than the teacher reads, or the teacher is no
-                better than chance on its labels.
-            Unsupported: The quality of the teacher's students cannot be judged.
+            BadInput: The teacher cannot read this kind of data, or is no better than chance on its
+                labels.
+            Unsupported: Retention is not defined for the teacher's task.
         """
         settings, teacher = self.distillation, own.teacher
-        lesson, asked = lesson_of(teacher), self.parts(teacher).selection
-        self._check_labels(asked, own, lesson)
+        lesson, inputs = lesson_of(teacher), self.parts(teacher).selection
+        self._check_labels(inputs, own, lesson)
         most = settings.max_tokens
-        if not isinstance(asked, Pictures) and teacher.at_most(most) < most:
+        if not isinstance(inputs, Pictures) and teacher.at_most(most) < most:
             logging.getLogger("protege").warning(
                 "max_tokens=%d: the teacher reads %d tokens at most; texts are cut there",
                 *(most, teacher.at_most(most)),
             )
 
-    def _check_labels(self, asked: Questions, candidate: Candidate, lesson: Lesson) -> None:
-        """Compare labels of classes with the teacher's answers, where there are any.
+    def _check_labels(self, inputs: Questions, candidate: Candidate, lesson: Lesson) -> None:
+        """Check that the teacher predicts the class labels, if the data has any.
 
         Raises:
             BadInput: The teacher is no better than chance.
         """
-        if isinstance(lesson, ClassLesson) and bool((asked.labels != NO_LABEL).any()):
-            said = self._remembered(asked, candidate, lesson)["logits"].argmax(-1)
-            check_known(said, asked.labels, self.data.classes, candidate.teacher)
+        if isinstance(lesson, ClassLesson) and bool((inputs.labels != NO_LABEL).any()):
+            predicted = self._teacher_outputs(inputs, candidate, lesson)["logits"].argmax(-1)
+            check_known(predicted, inputs.labels, self.data.classes, candidate.teacher)
 
     def parts(self, teacher: Teacher) -> "Parts":
-        """What students learn from and are judged on, as questions; made once."""
+        """Return the data split and tokenised for the teacher; cached."""
         return _parts(self, teacher)
 
-    def _rungs(self, candidate: Candidate) -> Iterator[Rung]:
-        stops = self.distillation.rung_steps
-        if candidate.is_teacher and self.distillation.steps:
-            _ = self.parts(candidate.teacher).learnt  # what is wrong with it is found first
-        if candidate.is_teacher or not self.distillation.steps:
-            found = self._measured(candidate, [])
-            yield from (Rung(step, found, step == stops[-1]) for step in stops)
-            return
-        checkpoint, best = self._checkpoint(candidate, stops), Best()
-        state = checkpoint.read()
-        if not state:
-            # before anything is made ready for training: many a student gets no further
-            checkpoint.rungs.append(self._judged(candidate, best, [], is_last=False))
-        yield from (rung for rung in checkpoint.rungs if rung.step in stops)
-        if state:
-            state = best.recall(checkpoint.rungs, state, candidate.student)
-        training = self.training(candidate)
-        training.taken_up = state
-        checkpoint.begin()
-        done = len(state["losses"]) if state else 0
-        yield from self._trained(candidate, training, best, checkpoint, done)
-
-    def _trained(
+    def _train(
         self,
         candidate: Candidate,
         training: Training,
@@ -249,11 +250,11 @@ class Retention:
         checkpoint: Checkpoint,
         done: int,
     ) -> Iterator[Rung]:
-        """Train from the step `done` on, and yield each rung as it is reached."""
+        """Train from step `done` on and yield each rung."""
         stops = self.distillation.rung_steps
         halts = training.run([step for step in self._halts(stops) if step > done])
         while True:
-            if training.shrinking is None:  # which makes another student for every rung
+            if training.shrinking is None:  # progressive training builds a new student per rung
                 best.hold()
             with candidate.stopwatch.phase("distil"):
                 step = next(halts, None)
@@ -267,11 +268,11 @@ class Retention:
             yield from rungs
 
     def _rung(self, candidate: Candidate, training: Training, best: Best) -> Rung:
-        """Judge the student where its training halts; at the last rung, restore the best one."""
+        """Score the student at a rung; after the last one, restore the best rung's weights."""
         is_last = len(training.losses) == self.distillation.steps
         if training.shrinking is not None:
             candidate.student = training.shrinking.finish()
-        found = self._judged(
+        found = self._score_rung(
             candidate,
             best,
             training.losses,
@@ -282,7 +283,7 @@ class Retention:
             candidate.student = best.restore()
         return found
 
-    def _judged(
+    def _score_rung(
         self,
         candidate: Candidate,
         best: Best,
@@ -296,12 +297,12 @@ class Retention:
         return best.see(len(losses), found, candidate.student, is_last=is_last)
 
     def _halts(self, stops: Sequence[int]) -> list[int]:
-        """Where a training halts: to be judged, or to be stored and no more."""
+        """Return the steps at which training halts to be scored or only saved."""
         apart = math.ceil(self.distillation.steps / STORED)
         return sorted({*stops, *range(apart, self.distillation.steps, apart)})
 
     def _checkpoint(self, candidate: Candidate, stops: Sequence[int]) -> Checkpoint:
-        """Where the candidate's training is stored, and what training it is."""
+        """Return the checkpoint of the candidate's training, keyed by all that determines it."""
         key = {
             "teacher": candidate.teacher.fingerprint,
             "architecture": candidate.architecture.key(),
@@ -313,47 +314,46 @@ class Retention:
         return Checkpoint(candidate.checkpoint, canonical(key))
 
     def _measured(self, candidate: Candidate, losses: list[float]) -> Measurement:
-        """What the candidate's student is worth as it is now.
+        """Score the candidate's student in its current state.
 
         Raises:
-            ProtegeError: That is not a finite number.
+            ProtegeError: The score is not finite.
         """
         verdict = self.judge(candidate.student.module, candidate, candidate.spelling)
         if not math.isfinite(verdict.value) or not bool(verdict.rows.isfinite().all()):
             raise ProtegeError(
                 f"{self.name} after step {len(losses)} is {verdict.value}, not a finite number; "
                 f"lower learning_rate={self.distillation.learning_rate:g}, "
-                "or look at what the teacher answers to the data"
+                "or check the teacher's outputs on the data"
             )
-        worth = self.parts(candidate.teacher).selection.by_sequence(verdict.rows).tolist()
-        low, high = map(verdict.of_mean, interval(worth))
+        scores = self.parts(candidate.teacher).selection.by_sequence(verdict.rows).tolist()
+        low, high = map(verdict.of_mean, interval(scores))
         details: dict[str, float | str] = {**verdict.figures, "low": low, "high": high}
         details["steps"] = len(losses)
         if losses:
             details |= {"first_loss": losses[0], "last_loss": losses[-1]}
-        return Measurement(
-            verdict.value, verdict.spread, tuple(losses), details, tuple(round(w, 6) for w in worth)
-        )
+        rounded = tuple(round(score, 6) for score in scores)
+        return Measurement(verdict.value, verdict.spread, tuple(losses), details, rounded)
 
-    def _remembered(self, asked: Questions, candidate: Candidate, lesson: Lesson) -> Targets:
-        """The teacher's answers to the questions: computed once, then read from the cache."""
+    def _teacher_outputs(self, inputs: Questions, candidate: Candidate, lesson: Lesson) -> Targets:
+        """Return the teacher's outputs from the cache; compute them if missing."""
         teacher = candidate.teacher
         key = {
             "teacher": teacher.fingerprint,
             "lesson": lesson.name,
-            "questions": asked.fingerprint,
+            "questions": inputs.fingerprint,
             "pooling": teacher.pooling and [teacher.pooling.mode, teacher.pooling.normalize],
         }
         with candidate.stopwatch.phase("teacher answers"):
             module = teacher.embedder() or teacher.model
-            return remembered(candidate.cache, key, module, lesson, asked)
+            return remembered(candidate.cache, key, module, lesson, inputs)
 
 
 def lesson_of(teacher: Teacher) -> Lesson:
-    """The lesson for the teacher's task.
+    """Return the distillation task that fits the teacher's own.
 
     Raises:
-        Unsupported: There is none, or it would not judge answers of the teacher's kind.
+        Unsupported: Retention is not defined for the teacher's task or for its outputs.
     """
     if teacher.task not in _LESSONS:
         raise Unsupported(
@@ -372,12 +372,12 @@ def lesson_of(teacher: Teacher) -> Lesson:
 
 @dataclass(frozen=True)
 class Parts:
-    """A study's data as questions, each part made when it is first asked for.
+    """The data of a study, split and tokenised; each part is prepared on first use.
 
     Attributes:
-        retention: What they are for.
-        teacher: Whose tokenizer reads them.
-        examples: The data, split.
+        retention: The objective that defines sizes and limits.
+        teacher: The teacher, whose tokenizer or processor is used.
+        examples: The split data.
     """
 
     retention: Retention
@@ -386,22 +386,22 @@ class Parts:
 
     @cached_property
     def learnt(self) -> Questions:
-        """What students learn from."""
-        return self._made(self.examples.train, self.retention.distillation.sequences_seen)
+        """The training part."""
+        return self._prepare(self.examples.train, self.retention.distillation.sequences_seen)
 
     @cached_property
     def selection(self) -> Questions:
-        """What the search judges on."""
-        return self._made(self.examples.selection, self.retention.selection)
+        """The part that the search scores on."""
+        return self._prepare(self.examples.selection, self.retention.selection)
 
     @cached_property
     def held_out(self) -> Questions:
-        """What no search sees; as `selection` where there are too few examples for both."""
+        """The part that the search never uses; `selection` if there are too few examples."""
         if not self.examples.held_out:
             return self.selection
-        return self._made(self.examples.held_out, self.retention.held_out)
+        return self._prepare(self.examples.held_out, self.retention.held_out)
 
-    def _made(self, examples: list[Example], count: int) -> Questions:
+    def _prepare(self, examples: list[Example], count: int) -> Questions:
         max_tokens = self.retention.distillation.max_tokens
         found = lesson_of(self.teacher).questions(self.teacher, examples, max_tokens)
         return found.first(count or CALIBRATING)
@@ -423,15 +423,15 @@ def _parts(retention: Retention, teacher: Teacher) -> Parts:
     return Parts(retention, teacher, split)
 
 
-def _respelt(
-    asked: Questions,
+def _mapped(
+    inputs: Questions,
     targets: Targets,
     candidate: Candidate,
     lesson: Lesson,
     spelling: Spelling | None,
 ) -> tuple[Questions, Targets]:
-    """The questions and the teacher's answers to them, as the student spells them."""
+    """Map inputs and teacher outputs to the student's vocabulary, if it is cut."""
     if spelling is None:
-        return asked, targets
+        return inputs, targets
     with candidate.stopwatch.phase("respell"):
-        return lesson.respelt(asked, targets, spelling)
+        return lesson.respelt(inputs, targets, spelling)

@@ -1,4 +1,4 @@
-"""Where the time of a run goes, phase by phase."""
+"""A stopwatch that records the seconds of each phase of a run."""
 
 import contextlib
 import time
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Stopwatch:
-    """Seconds by phase; a phase inside another is taken out of the outer one.
+    """Seconds by phase; the time of a nested phase does not count for the outer one.
 
     Attributes:
-        seconds: What each phase has taken so far.
-        announce: Called with a phase's name when it starts, for whoever shows progress.
-        tell: Called with a line that people are to read, at a terminal or in a log.
+        seconds: Seconds of each phase so far.
+        announce: Progress callback; called with the name of each phase when it starts.
+        tell: Callback for messages to the user.
     """
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -26,7 +26,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Book the time of the block under the name."""
+        """Record the time of the block under a phase name."""
         self._switch()
         self._running.append(name)
         self.show(name)
@@ -37,13 +37,13 @@ class Stopwatch:
             self._running.pop()
 
     def show(self, what: str) -> None:
-        """Announce what is going on; a display that raises costs no trial."""
+        """Call the progress callback; ignore any exception it raises."""
         with contextlib.suppress(Exception):
             self.announce(what)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Book the time of the block nowhere: somebody else does."""
+        """Leave out the time of the block, which is recorded elsewhere."""
         self._switch()
         running, self._running = self._running, []
         try:
@@ -53,12 +53,12 @@ class Stopwatch:
             self._running = running
 
     def snapshot(self) -> dict[str, float]:
-        """The seconds booked up to now, the running phase's included."""
+        """Return the seconds by phase, including the running phase."""
         self._switch()
         return dict(self.seconds)
 
     def since(self, before: Mapping[str, float]) -> dict[str, float]:
-        """What was booked since a snapshot, by phase; phases without any are left out."""
+        """Return the seconds by phase since a snapshot, without phases that took no time."""
         now = self.snapshot()
         spent = {name: seconds - before.get(name, 0.0) for name, seconds in now.items()}
         return {name: seconds for name, seconds in spent.items() if seconds > 0}

@@ -66,7 +66,7 @@ BAD_STUDIES: dict[str, tuple[dict[str, object], str]] = {
         r"memory_mb limit 0.001: no student can meet it; the smallest .* reaches 0\.0\d+",
     ),
     "no data": ({"data": "/nowhere.txt"}, r"/nowhere.txt: cannot be read \(No such file"),
-    "empty data": ({"data": "{folder}/empty.txt"}, "empty.txt: empty; expected one text a line"),
+    "empty data": ({"data": "{folder}/empty.txt"}, "empty.txt: empty; expected one text per line"),
     "data that is not UTF-8": (
         {"data": "{folder}/latin.txt"},
         r"latin.txt: not UTF-8 \(byte 2 is 0xe9\); convert it, for example with iconv",

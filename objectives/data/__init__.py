@@ -1,6 +1,6 @@
-"""What students learn from and are judged on: read as a stream, split once and for all.
+"""Training and evaluation data: read as streams, split by content.
 
-The public names are those of ``__init__.pyi``; each is imported when it is first used.
+``__init__.pyi`` lists the public names; each is imported on first use.
 """
 
 import lazy_loader

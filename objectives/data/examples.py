@@ -1,4 +1,4 @@
-"""Texts and images that can be read again and again, and how they are split once and for all."""
+"""Streams of texts and images, and their split into disjoint parts."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,28 +14,28 @@ from protege.objectives.data.split import Asked, Size, Sketch, Split, Survey, cu
 from protege.spaces.errors import BadInput
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-"""Files in a folder of images that are images; others are passed over."""
+"""Suffixes of image files; `Images.from_folder` ignores all others."""
 
 
 def one(_: Example) -> float:
-    """Return the size of an example where each is one sequence."""
+    """Return 1: the size of an example that becomes one sequence."""
     return 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Examples:
-    """Texts or images to distil and judge students on, read as a stream.
+    """Texts or images for distillation and evaluation, read as a stream.
 
-    However much there is, no more of it is in memory than a `split` asks for. Two of them are equal
-    if their fingerprints are.
+    Only what a `split` asks for is held in memory. Two instances are equal if their fingerprints
+    are.
 
     Attributes:
-        source: Begins to read from the start; the examples must be the same every time.
-        origin: What errors call the data.
+        source: Returns an iterator from the first example; must yield the same examples each time.
+        origin: Name of the data in error messages.
 
     Raises:
-        BadInput: There are fewer than two different examples that are not blank. Anything further
-            down that is wrong is found by the first pass over all of the data.
+        BadInput: There are fewer than two distinct, non-blank examples. The constructor reads no
+            further than the second; the first full pass finds later errors.
     """
 
     source: Callable[[], Iterator[Example]]
@@ -71,38 +71,41 @@ class Examples:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all examples and labels, whatever their order; reads the data once."""
+        """An order-independent hash of all examples and labels; reads the data once."""
         return self._survey.fingerprint
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the labels' numbers, where the data has any."""
+        """The class name of each label number; empty if the data has none."""
         return tuple(getattr(self.source, "classes", ()))
 
     @property
     def labelled(self) -> bool:
-        """Whether all examples have labels, or none; reads the data once."""
+        """Whether the examples have labels; reads the data once.
+
+        Raises:
+            BadInput: Some examples have a label and others have none.
+        """
         return self._survey.labels > 0
 
     def split(self, train: float, selection: float, held_out: float, size: Size = one) -> Split:
-        """Return the same three parts every time, whatever the order of the data.
+        """Return three disjoint parts without duplicates, independent of the order of the data.
 
-        Examples come in the order of their identities, which is random and depends on nothing but
-        themselves: the first are held out, the next are to select on, the next to learn from. So
-        what is held out or selected on is the same for any length of training, and no example is in
-        two parts, or twice in one.
+        Examples are sorted by identity, a hash of their content: the first are held out, the next
+        are for selection, the next for training. The held-out and selection parts therefore do not
+        depend on the length of the training.
 
         Args:
-            train: What to learn from; in units of ``size``, as are the others. A part takes
-                examples until their sizes come to what was asked, or there are no more.
-            selection: What to select on. It and ``held_out`` get at most a quarter of the data
-                each, but one example at least, and leave one to learn from.
-            held_out: What to hold out; nothing if there are fewer than four examples.
-            size: What an example counts for, by default one. It is asked of thousands of examples,
-                so it had better be quick.
+            train: Size of the training part in units of ``size``, as for the other parts. A part
+                takes examples until their sizes reach the requested sum or the data ends.
+            selection: Size of the selection part. It and ``held_out`` get at most a quarter of the
+                data each and at least one example, and leave at least one for training.
+            held_out: Size of the held-out part; it stays empty with fewer than four examples.
+            size: Returns the size of an example, by default 1; called for thousands of examples, so
+                it should be fast.
         """
         asked = Asked(train, selection, held_out)
-        # of nothing at all no multiple is more
+        # at least 1, since doubling 0 gives 0
         sketch, room = self._survey.sketch, max(1, 1.25 * asked.room)
         while True:
             examples = sketch.examples()
@@ -128,19 +131,23 @@ class Examples:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Texts(Examples):
-    """Texts to distil and judge students on; of duplicates the first one is kept."""
+    """Texts for distillation and evaluation; of duplicates the first one is kept."""
 
     noun: ClassVar[str] = "texts"
-    wanted: ClassVar[str] = "one text a line, or in each row of a table"
+    wanted: ClassVar[str] = "one text per line, or per row of a table"
 
     @classmethod
     def of(
         cls, texts: Iterable[str | Sequence[str]], labels: Iterable[Label] | None = None
     ) -> "Texts":
-        """Return texts in memory, each a string or a list of words, with as many labels or none.
+        """Return texts in memory.
+
+        Args:
+            texts: Strings, or lists of words.
+            labels: One label per text, or None.
 
         Raises:
-            BadInput: There are more or fewer labels than texts, or fewer than two texts.
+            BadInput: The numbers of labels and texts differ, or there are fewer than two texts.
         """
         return cls(partial(iter, held(texts, labels, text_of, cls.noun)))
 
@@ -154,46 +161,45 @@ class Texts(Examples):
         kind: Kind | None = None,
         quoted: bool | None = None,
     ) -> "Texts":
-        """Return the texts of a file, which is read anew whenever they are needed.
+        """Return the texts of a file, which is read again for every pass.
 
-        The suffix says what it holds: ``.txt`` or ``.text``, one text a line; ``.jsonl`` or
-        ``.ndjson``, an object in JSON a line; ``.json``, an array of objects or of texts, or one
-        object after another, in memory while it is read; ``.csv`` or ``.tsv``, a table whose first
-        row names the columns; ``.parquet``. All but Parquet are UTF-8.
+        The suffix gives the format: ``.txt`` or ``.text``, one text per line; ``.jsonl`` or
+        ``.ndjson``, one JSON object per line; ``.json``, an array of objects or texts, or
+        concatenated objects, loaded as a whole; ``.csv`` or ``.tsv``, a table with a header row;
+        ``.parquet``. All but Parquet must be UTF-8.
 
         Args:
             path: The file.
             text: The column of the texts, which are strings or lists of words.
             label: The column of the labels; by default ``label``, if there is one.
-            kind: What the file holds, in place of its suffix: ``lines``, ``json``, ``jsonl``,
-                ``csv``, ``tsv`` or ``parquet``.
-            quoted: Whether fields of a table may be in quotes; by default those of CSV may and
-                those of TSV may not.
+            kind: Format that overrides the suffix: ``lines``, ``json``, ``jsonl``, ``csv``, ``tsv``
+                or ``parquet``.
+            quoted: Whether table fields may be quoted; by default True for CSV, False for TSV.
 
         Raises:
-            BadInput: The file is missing, empty, not UTF-8, of an unknown suffix or lacks a column,
-                or a line of it is not what it should be.
+            BadInput: The file is missing, empty or not UTF-8, its suffix is unknown, a column is
+                missing, or a line is malformed.
         """
         return cls(File.of(Path(path), Columns(text, label), kind, quoted), str(path))
 
     @classmethod
     def from_dataset(cls, dataset: Any, text: str = "text", label: str | None = None) -> "Texts":
-        """Return the texts of a dataset of Hugging Face's, or of any list of mappings.
+        """Return the texts of a Hugging Face dataset or of a list of mappings.
 
         Args:
-            dataset: Held, memory-mapped or streamed; one split of it.
+            dataset: One split; in memory, memory-mapped or streamed.
             text: The column of the texts, which are strings or lists of words.
-            label: The column of the labels; by default ``label``, if there is one. Numbers that the
-                dataset has names for are mapped to the teacher's classes by these.
+            label: The column of the labels; by default ``label``, if there is one. If the dataset
+                names its classes, they are matched to the teacher's classes by name.
 
         Raises:
-            BadInput: It is several datasets, lacks a column, or has something else in it.
+            BadInput: The dataset has several splits, lacks a column, or holds other values.
         """
         return cls(Rows.of(dataset, Columns(text, label), text_of), "dataset")
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The different texts as they come, all of them in memory."""
+        """The distinct texts in their order in the data, loaded into memory."""
         first: dict[bytes, str] = {}
         for example in self:
             first.setdefault(example.identity, example.text)
@@ -202,47 +208,47 @@ class Texts(Examples):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Images(Examples):
-    """Images to distil and judge students on; of duplicates the first one is kept."""
+    """Images for distillation and evaluation; of duplicates the first one is kept."""
 
     noun: ClassVar[str] = "images"
-    wanted: ClassVar[str] = "images, or a folder of them for each class"
+    wanted: ClassVar[str] = "images, or one folder of images per class"
 
     @classmethod
     def of(cls, pictures: Iterable[Any], labels: Iterable[Label] | None = None) -> "Images":
-        """Return images in memory, or paths to them, with as many labels or none.
+        """Return images in memory or in files.
 
         Args:
-            pictures: Paths, PIL images, or arrays of uint8, ``(height, width)`` or ``(height,
-                width, 3)``.
-            labels: The class of each, by number or by name.
+            pictures: Paths, PIL images, or uint8 arrays, ``(height, width)`` or ``(height, width,
+                3)``.
+            labels: The class of each image, by number or by name; or None.
 
         Raises:
-            BadInput: There are more or fewer labels than images, fewer than two images, or
-                something else among them.
+            BadInput: The numbers of labels and images differ, there are fewer than two images, or
+                a value is not an image.
         """
         return cls(partial(iter, held(pictures, labels, Picture.of, cls.noun)))
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "Images":
-        """Return the images of a folder: a sub-folder for each class, or all together unlabelled.
+        """Return the images of a folder: one sub-folder per class, or unlabelled images.
 
         Raises:
-            BadInput: The folder cannot be read, or there are fewer than two images in it.
+            BadInput: The folder cannot be read or holds fewer than two images.
         """
         return cls(Folder(Path(folder)), str(folder))
 
     @classmethod
     def from_dataset(cls, dataset: Any, image: str = "image", label: str | None = None) -> "Images":
-        """Return the images of a dataset of Hugging Face's, or of any list of mappings.
+        """Return the images of a Hugging Face dataset or of a list of mappings.
 
         Args:
-            dataset: Held, memory-mapped or streamed; one split of it.
+            dataset: One split; in memory, memory-mapped or streamed.
             image: The column of the images.
-            label: The column of the labels; by default ``label``, if there is one. Numbers that the
-                dataset has names for are mapped to the teacher's classes by these.
+            label: The column of the labels; by default ``label``, if there is one. If the dataset
+                names its classes, they are matched to the teacher's classes by name.
 
         Raises:
-            BadInput: It is several datasets, lacks a column, or has something else in it.
+            BadInput: The dataset has several splits, lacks a column, or holds other values.
         """
         rows = Rows.of(dataset, Columns(image, label), Picture.of)
         return cls(replace(rows, dataset=_undecoded(rows.dataset, image)), "dataset")
@@ -250,10 +256,10 @@ class Images(Examples):
 
 @dataclass(frozen=True)
 class Folder:
-    """The images of a folder, those of one class after those of another, by their names.
+    """The images of a folder, sorted by class and file name.
 
-    The "imagefolder" of Hugging Face's `datasets` is not used: it takes a class named "test" for a
-    split and leaves the others out, and gives no labels where a class has folders of its own.
+    The "imagefolder" loader of Hugging Face `datasets` is not used: it treats a class named "test"
+    as a split and drops the others, and yields no labels if a class has sub-folders.
     """
 
     path: Path
@@ -280,9 +286,9 @@ def _is_image(path: Path) -> bool:
 
 
 def _undecoded(dataset: Any, column: str) -> Any:
-    """Return the dataset with images as the bytes of their files, which are quick to compare.
+    """Return the dataset with image decoding off: the bytes of files are quick to compare.
 
-    A streamed one stays as it is: its files may be anywhere.
+    A streamed dataset is returned unchanged, since its files may be remote.
     """
     feature: Any = (getattr(dataset, "features", None) or {}).get(column)
     if hasattr(feature, "decode") and hasattr(dataset, "__len__"):

@@ -1,9 +1,10 @@
-"""Texts from files, read line by line or row by row; only a ``.json`` is in memory as a whole.
+"""Texts from files, read line by line or row by row; only ``.json`` is loaded as a whole.
 
-Parquet is read by Hugging Face's `datasets`; text, CSV, TSV and JSON by Python itself. `datasets`
-reads wrong files of these kinds without an error: quotes that are part of a text vanish from CSV
-and a short row gets empty fields; in JSON an integer above 64 bits becomes another number, and
-texts beside a number get quotes. Its errors do not name the line, and its import takes a second.
+Parquet is read by Hugging Face `datasets`; text, CSV, TSV and JSON by the standard library, since
+`datasets` reads malformed files of these formats without an error: it drops quotes that are part of
+a text in CSV, fills short rows with empty fields, changes integers above 64 bits in JSON, and adds
+quotes to texts that are mixed with numbers. Its errors do not name the line, and importing it takes
+a second.
 """
 
 import csv
@@ -24,7 +25,7 @@ from protege.objectives.data.records import BATCH, Columns, Rows, example, shown
 from protege.spaces.errors import BadInput
 
 Kind = Literal["lines", "json", "jsonl", "csv", "tsv", "parquet"]
-"""What a file holds."""
+"""Format of a file."""
 
 KINDS: dict[str, Kind] = {
     ".txt": "lines",
@@ -36,13 +37,13 @@ KINDS: dict[str, Kind] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
-"""What a file of each suffix holds."""
+"""Format by file suffix."""
 
 LONGEST = 1_000_000
-"""Characters of a text line, or of a field of a table, that are read at once."""
+"""Maximum characters of a text; a longer line is split, a longer table field raises."""
 
 LONGEST_OBJECT = 64_000_000
-"""Characters of a line of JSON, which cannot be read in pieces."""
+"""Maximum characters of a JSON line, which cannot be split."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -54,8 +55,8 @@ class File:
     Attributes:
         path: The file.
         columns: The columns of texts and labels.
-        kind: What the file holds.
-        quoted: Whether fields of a table may be in quotes, which may hold separators and line ends.
+        kind: Format of the file.
+        quoted: Whether table fields may be quoted; quoted fields may hold separators and newlines.
     """
 
     path: Path
@@ -65,11 +66,11 @@ class File:
 
     @classmethod
     def of(cls, path: Path, columns: Columns, kind: Kind | None, quoted: bool | None) -> "File":  # noqa: FBT001
-        """Return the file, its kind taken from its suffix if None is given.
+        """Return the file; a kind of None is derived from the suffix.
 
         Raises:
-            BadInput: The suffix or the kind is unknown, a label is named where each line is a text,
-                or quotes are asked for where there is no table.
+            BadInput: The suffix or the kind is unknown, `columns` names a label for a file of
+                lines, or `quoted` is given for a file that is not a table.
         """
         kind = kind or _kind_of(path)
         if kind not in get_args(Kind):
@@ -85,7 +86,7 @@ class File:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the label's numbers, in a Parquet file that `datasets` wrote."""
+        """The class names stored in a Parquet file that `datasets` wrote; empty for other files."""
         return _parquet(self.path, self.columns).classes if self.kind == "parquet" else ()
 
     def __call__(self) -> Iterator[Example]:
@@ -111,9 +112,9 @@ class File:
             if len(text) == LONGEST_OBJECT and not is_whole:
                 raise BadInput(f"{where}: {LONGEST_OBJECT} characters or more; expected one object")
             for item, value in enumerate(_values(text, where), 1):
-                yield self._recorded(value, f"{where}, item {item}" if is_whole else where)
+                yield self._object(value, f"{where}, item {item}" if is_whole else where)
 
-    def _recorded(self, record: Any, where: str) -> Example:
+    def _object(self, record: Any, where: str) -> Example:
         content, label = self.columns.content, self.columns.label
         if isinstance(record, str) and label is None:
             record = {content: record}
@@ -124,12 +125,12 @@ class File:
                 f'{where}: expected an object with "{content}", a string or a list of them; found '
                 f"{found}"
             )
-        # a label that was named is one that every line has; one that was not may be missing
+        # only a label column that the user named is required on every line
         columns = self.columns.among(record, where) if label else Columns(content, "label")
         return example(record, columns, text_of, where)
 
     def _table(self, file: TextIO) -> Iterator[Example]:
-        # the limit is the whole process's, and by default an eighth of what a text may have
+        # the limit is global to the process; its default is 131,072 characters
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
         rows = csv.reader(
             file,
@@ -147,14 +148,14 @@ class File:
             for row in rows:
                 line = rows.line_num
                 if row:
-                    yield self._filed(names, row, columns, f"{self.path}, line {line}")
+                    yield self._row(names, row, columns, f"{self.path}, line {line}")
         except csv.Error as error:
             hint = "; if quotes are part of the texts, give quoted=False" if self.quoted else ""
             raise BadInput(
                 f"{self.path}, below line {line}: not a row of a table ({error}){hint}"
             ) from None
 
-    def _filed(self, names: list[str], fields: list[str], columns: Columns, where: str) -> Example:
+    def _row(self, names: list[str], fields: list[str], columns: Columns, where: str) -> Example:
         if len(fields) != len(names):
             in_quotes = not self.quoted and any('"' in field for field in fields)
             hint = "; if fields are in quotes, give quoted=True" if in_quotes else ""
@@ -164,17 +165,17 @@ class File:
         row: dict[str, Any] = dict(zip(names, fields, strict=True))
         if columns.label is not None:
             field = row[columns.label]
-            # a number only as Python would write it, so that nothing of a name is lost
+            # canonical integers only, so that a class named "007" stays a name
             is_number = re.fullmatch(r"0|-?[1-9][0-9]{0,17}", field)
             row[columns.label] = int(field) if is_number else field or None
         return example(row, columns, text_of, where)
 
 
 def _values(text: str, where: str) -> Iterator[Any]:
-    """Yield the values in JSON that stand one after another, an array's items one by one.
+    """Yield concatenated JSON values; arrays are flattened by one level.
 
     Raises:
-        BadInput: The text is not JSON from there on.
+        BadInput: The text is not valid JSON.
     """
     decoder, at = json.JSONDecoder(), 0
     while (space := _SPACE.match(text, at)) and (at := space.end()) < len(text):
@@ -186,7 +187,7 @@ def _values(text: str, where: str) -> Iterator[Any]:
 
 
 def _parquet(path: Path, columns: Columns) -> Rows:
-    """Return the rows of a Parquet file, of the columns asked for.
+    """Return the rows of a Parquet file, with the requested columns only.
 
     Raises:
         BadInput: The file cannot be read, is not Parquet, or lacks a column.
@@ -196,8 +197,8 @@ def _parquet(path: Path, columns: Columns) -> Rows:
 
     try:
         columns = columns.among(read_schema(path).names, str(path))
-        with TemporaryDirectory() as locks:  # all that datasets writes when it streams
-            rows = Dataset.from_parquet(  # unlike load_dataset, asks no server
+        with TemporaryDirectory() as locks:  # while streaming, datasets writes lock files only
+            rows = Dataset.from_parquet(  # load_dataset would contact a server
                 glob.escape(str(path.absolute())),
                 streaming=True,
                 columns=columns.names,
@@ -207,12 +208,12 @@ def _parquet(path: Path, columns: Columns) -> Rows:
         return Rows.of(rows, columns, text_of, str(path))
     except OSError as error:
         raise _unreadable(path, error) from None
-    except ValueError as error:  # the root of pyarrow's own
+    except ValueError as error:  # base class of pyarrow's errors
         raise BadInput(f"{path}: not a Parquet file ({error})") from None
 
 
 def _kind_of(path: Path) -> Kind:
-    """Return what a file holds by its suffix.
+    """Return the format of a file by its suffix.
 
     Raises:
         BadInput: The suffix is unknown, or the path is a folder or missing.
@@ -238,7 +239,7 @@ def _opened(path: Path, newline: str | None = None) -> Iterator[TextIO]:
     """Open a UTF-8 file for reading, with or without a byte order mark.
 
     Raises:
-        BadInput: The file cannot be read, or is not UTF-8; names the byte.
+        BadInput: The file cannot be read, or is not UTF-8; the message gives the invalid byte.
     """
     try:
         with path.open("rb") as raw:

@@ -1,4 +1,4 @@
-"""An image, opened when it is looked at and not before."""
+"""An image that is decoded lazily."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image in a file, in a file's bytes, or in pixels.
+    """An image given as a path, as encoded bytes, or as pixels.
 
     Attributes:
-        held: The file; or its bytes; or, if there is a size, pixels of three bytes each (red,
-            green, blue), row by row from the top.
-        size: Width and height of the pixels.
+        held: The path; the bytes of an image file; or, if `size` is set, RGB pixels of three bytes
+            each, row by row from the top.
+        size: Width and height if `held` is pixels, else None.
     """
 
     held: Path | bytes
@@ -29,15 +29,15 @@ class Picture:
 
     @classmethod
     def of(cls, given: Any, where: str = "image") -> "Picture":
-        """Return the picture of what a user calls an image.
+        """Convert a value to a picture.
 
         Args:
-            given: A path; a PIL image; an array of bytes, ``(height, width)`` or ``(height, width,
-                3)``; or a mapping with ``bytes`` or ``path``, as undecoded columns of images hold.
-            where: What errors call it.
+            given: A path; a PIL image; a uint8 array, ``(height, width)`` or ``(height, width,
+                3)``; or a mapping with ``bytes`` or ``path``, as in undecoded dataset columns.
+            where: Name of the value in error messages.
 
         Raises:
-            BadInput: It is none of these, or a PIL image whose file is broken.
+            BadInput: The value is none of these, or a PIL image whose file is corrupt.
         """
         if isinstance(given, Picture):
             return given
@@ -47,7 +47,7 @@ class Picture:
             return cls(held if isinstance(held, bytes) else Path(held))
         if isinstance(given, np.ndarray):
             return cls._of_array(given, where)
-        if hasattr(given, "convert") and hasattr(given, "getexif"):  # as PIL images alone have
+        if hasattr(given, "convert") and hasattr(given, "getexif"):  # a PIL image
             return cls._of_image(given, where)
         raise BadInput(
             f"{where}: of type {type(given).__name__}; expected a path, a PIL image or "
@@ -75,7 +75,7 @@ class Picture:
 
     @property
     def content(self) -> bytes:
-        """The pixels with their size, or the bytes of the file: what identifies the picture.
+        """The bytes that identify the picture: its size and pixels, or its file's content.
 
         Raises:
             BadInput: The file cannot be read.
@@ -90,10 +90,10 @@ class Picture:
             ) from None
 
     def open(self) -> "Image":
-        """Return the image in RGB, upright whichever way the camera was held.
+        """Decode the image to RGB, rotated according to its EXIF orientation.
 
         Raises:
-            BadInput: The file cannot be read, or holds no image, or Pillow is not installed.
+            BadInput: The file cannot be read or is not an image, or Pillow is not installed.
         """
         pil = _pil()
         if self.size is not None:
@@ -120,7 +120,7 @@ def _upright(image: "Image") -> "Image":
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """Return what Pillow raises for broken files, and for those that claim too many pixels."""
+    """Return the exceptions that Pillow raises for corrupt files and decompression bombs."""
     return OSError, SyntaxError, ValueError, _pil().DecompressionBombError
 
 

@@ -1,4 +1,4 @@
-"""Rows of named values, as files and datasets hold them, and what makes an example of one."""
+"""Rows of datasets and files, and their conversion to examples."""
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,30 +10,29 @@ from protege.objectives.data.example import Content, Example, Label
 from protege.spaces.errors import BadInput
 
 BATCH = 1000
-"""Rows of texts that are read at a time from a dataset of Hugging Face's: ten times as fast as one
-by one."""
+"""Rows of text read at a time from a Hugging Face dataset; ten times as fast as single rows."""
 
 Make = Callable[[Any, str], Content]
-"""Makes content of a value, which its errors name by the second argument."""
+"""Converts a value to content; the second argument names the value in error messages."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table that hold content and label.
+    """The content and label columns of a table.
 
     Attributes:
         content: The column of the content.
-        label: The column of the label; None where there are no labels.
+        label: The column of the label; None if unlabelled.
     """
 
     content: str
     label: str | None = None
 
     def among(self, names: Iterable[str], where: str) -> "Columns":
-        """Return the columns of a table; ``label`` is the label's if none was named.
+        """Check the columns against a table's; the label column defaults to ``label``.
 
         Raises:
-            BadInput: The table lacks one of them.
+            BadInput: A column is missing.
         """
         there = list(names)
         for name in self.names:
@@ -46,20 +45,20 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """The columns to read, each once."""
+        """The distinct columns to read."""
         return [name for name in dict.fromkeys((self.content, self.label)) if name is not None]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a dataset as examples, read from the first one at each call.
+    """The rows of a dataset as examples; each call iterates from the first row.
 
     Attributes:
-        dataset: Yields rows when iterated over.
-        columns: The columns of content and label.
-        make: Makes content of a value.
-        where: What errors call a row, before and after its number.
-        classes: The names of the label's numbers, where the dataset has any.
+        dataset: An iterable of rows.
+        columns: The content and label columns.
+        make: Converts a value to content.
+        where: Text before and after a row's number in error messages.
+        classes: The class name of each label number; empty if the dataset has none.
     """
 
     dataset: Any
@@ -70,10 +69,10 @@ class Rows:
 
     @classmethod
     def of(cls, dataset: Any, columns: Columns, make: Make, origin: str = "dataset") -> "Rows":
-        """Return the rows of a dataset of Hugging Face's, or of any list of mappings.
+        """Return the rows of a Hugging Face dataset or of a list of mappings.
 
         Raises:
-            BadInput: It is several datasets, can be read only once, or lacks a column.
+            BadInput: The dataset has several splits, can be read only once, or lacks a column.
         """
         if isinstance(dataset, Mapping):
             known = ", ".join(map(str, dataset))
@@ -89,7 +88,7 @@ class Rows:
         )
         columns = columns.among(names, origin)
         features = getattr(dataset, "features", None) or {}
-        # what is not asked for need not be decoded
+        # other columns need not be decoded
         if hasattr(dataset, "select_columns"):
             dataset = dataset.select_columns(columns.names)
         return cls(dataset, columns, make, where, _class_names(features.get(columns.label)))
@@ -117,30 +116,30 @@ class Rows:
                     yield dict(zip(batch, values, strict=True))
                     seen += 1
         except UnicodeDecodeError:
-            yield from islice(self.dataset, seen, None)  # one by one, up to the row that it is in
+            yield from islice(self.dataset, seen, None)  # one by one, to find the invalid row
 
 
 def held(
     values: Iterable[Any], labels: Iterable[Any] | None, make: Make, noun: str
 ) -> tuple[Example, ...]:
-    """Return the examples of values in memory, with as many labels or without labels.
+    """Convert values in memory, with one label each or none, to examples.
 
     Raises:
-        BadInput: There are more or fewer labels, or something else among either.
+        BadInput: The numbers of values and labels differ, or one cannot be converted.
     """
     contents = list(values)
     given = [None] * len(contents) if labels is None else list(labels)
     if len(given) != len(contents):
-        raise BadInput(f"{len(contents)} {noun} with {len(given)} labels; expected as many")
+        raise BadInput(f"{len(contents)} {noun} with {len(given)} labels; expected one each")
     rows = [{"content": one, "label": two} for one, two in zip(contents, given, strict=True)]
     return tuple(Rows(rows, Columns("content", "label"), make, (f"{noun}[", "]"))())
 
 
 def example(row: Mapping[str, Any], columns: Columns, make: Make, where: str) -> Example:
-    """Return the example that a row holds.
+    """Convert a row to an example.
 
     Raises:
-        BadInput: Content or a label cannot be made of a value.
+        BadInput: The content or the label is invalid.
     """
     given = None if columns.label is None else row.get(columns.label)
     content, label = make(row.get(columns.content), where), _label_of(given, where)
@@ -151,10 +150,10 @@ def example(row: Mapping[str, Any], columns: Columns, make: Make, where: str) ->
 
 
 def text_of(value: Any, where: str) -> str | tuple[str, ...]:
-    """Return a text, or a text in words.
+    """Convert a value to a text, or to a tuple of words.
 
     Raises:
-        BadInput: The value is neither, or cannot be encoded.
+        BadInput: The value is neither, or cannot be encoded as UTF-8.
     """
     value = _plain(value)
     if isinstance(value, str):
@@ -165,10 +164,10 @@ def text_of(value: Any, where: str) -> str | tuple[str, ...]:
 
 
 def encodable(text: str, where: str) -> str:
-    """Return the text.
+    """Return the text unchanged if it can be encoded as UTF-8.
 
     Raises:
-        BadInput: It holds half of a surrogate pair, which no tokenizer and no file can take.
+        BadInput: The text holds a lone surrogate.
     """
     try:
         text.encode()
@@ -181,7 +180,7 @@ def encodable(text: str, where: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return what errors show of a value."""
+    """Return the `repr` of a value for an error message, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -206,7 +205,7 @@ def _class_of(value: Any, where: str) -> int | str:
 
 
 def _class_names(feature: Any) -> tuple[str, ...]:
-    """Return the names of a ``ClassLabel`` of Hugging Face's, also of a list of them."""
+    """Return the names of a Hugging Face ``ClassLabel`` or of a list of ``ClassLabel``."""
     while feature is not None:
         names = getattr(feature, "names", None)
         if names:
@@ -222,5 +221,5 @@ def _row(row: Any, where: str) -> Mapping[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return numbers and lists of Python's own for those of NumPy and torch."""
+    """Convert NumPy and torch values to Python numbers and lists."""
     return value.tolist() if hasattr(value, "tolist") else value

@@ -1,4 +1,4 @@
-"""Three parts of the data that share nothing, drawn from a sample that fits into memory."""
+"""Splitting data into three disjoint parts, from a random sample that fits into memory."""
 
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
@@ -10,19 +10,19 @@ from protege.objectives.data.picture import Picture
 from protege.spaces.files.hashing import digest
 
 Size = Callable[[Example], float]
-"""What an example counts for."""
+"""Returns the size of an example."""
 
 CAPACITY = 65_536
-"""What is kept of the first pass: so many examples, or 64 MB of them, whichever is less."""
+"""Sample size of the first pass: this many examples, or 64 MB of them if that is less."""
 
 
 class Split(NamedTuple):
-    """Three parts that share no example, smallest identities first.
+    """Three disjoint parts, each sorted by identity.
 
     Attributes:
-        train: What students learn from.
-        selection: What decides between students.
-        held_out: What no decision sees.
+        train: Examples to train students on.
+        selection: Examples to score students on during the search.
+        held_out: Examples that the search never uses.
     """
 
     train: list[Example]
@@ -31,7 +31,7 @@ class Split(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What the parts should come to, in sizes of their examples."""
+    """The requested size of each part, as a sum of example sizes."""
 
     train: float
     selection: float
@@ -39,23 +39,23 @@ class Asked(NamedTuple):
 
     @property
     def room(self) -> float:
-        """How much has to be known of the data: all parts, and four of any that gets a quarter."""
+        """Sample size that determines the split; four times a part that is capped at a quarter."""
         return max(sum(self), 4 * self.selection, 4 * self.held_out)
 
 
 def cut(
     examples: Sequence[Example], sizes: Sequence[float], asked: Asked, *, whole: bool
 ) -> Split | None:
-    """Return the parts asked for: held-out examples first, then those to select on, then the rest.
+    """Cut sorted examples into parts: held-out first, then selection, then training.
 
     Args:
-        examples: In the order of their identities.
-        sizes: What each counts for.
-        asked: What the parts should come to.
-        whole: Whether these are all there are. If not, they are those of the smallest identities.
+        examples: Examples sorted by identity.
+        sizes: The size of each example.
+        asked: The requested size of each part.
+        whole: Whether these are all examples; otherwise those with the smallest identities.
 
     Returns:
-        The parts; None if the examples are too few to tell what they would be of all there are.
+        The parts; None if the sample is too small to determine them.
     """
     count, quarter = len(examples), sum(sizes) / 4
     if count < 4 and not whole:
@@ -65,14 +65,14 @@ def cut(
     second = _end(sizes[: count - 1], first, asked.selection, quarter)
     third = _end(sizes, second, asked.train, inf)
     ends = ((0, first, held_out), (first, second, asked.selection), (second, third, asked.train))
-    # more of the data has a larger quarter, which changes nothing for parts that are full
+    # with more data a quarter grows, which cannot change a full part
     if not whole and any(sum(sizes[begin:end]) < part for begin, end, part in ends):
         return None
     return Split(list(examples[second:third]), list(examples[first:second]), list(examples[:first]))
 
 
 def _end(sizes: Sequence[float], begin: int, asked: float, most: float) -> int:
-    """Return where a part ends that begins there: when it is full, or would exceed ``most``."""
+    """Return the end of the part that begins at ``begin``: when full, or before ``most``."""
     end, taken = begin, 0.0
     while end < len(sizes) and taken < asked and (end == begin or taken + sizes[end] <= most):
         taken += sizes[end]
@@ -81,11 +81,11 @@ def _end(sizes: Sequence[float], begin: int, asked: float, most: float) -> int:
 
 
 class Sketch:
-    """The examples of the smallest identities, as many as there is room for, none of them twice.
+    """A random sample of distinct examples: those with the smallest identities, up to a total size.
 
-    An identity is a hash, so these are a random sample: the bottom-k sketch of Cohen and Kaplan
-    (2007, "Summarizing data using bottom-k sketches"). The sample is the same in whatever order
-    the examples come; of duplicates the first one is kept.
+    Identities are hashes, so this is a bottom-k sketch (Cohen and Kaplan, 2007, "Summarizing data
+    using bottom-k sketches"). The sample does not depend on the order of the stream; of duplicates
+    the first one is kept.
     """
 
     def __init__(self, room: float, size: Size) -> None:
@@ -98,7 +98,7 @@ class Sketch:
 
     @classmethod
     def of(cls, stream: Iterable[Example], room: float, size: Size) -> "Sketch":
-        """Return the sketch of a stream, which is read to its end."""
+        """Build the sketch of a whole stream."""
         sketch = cls(room, size)
         for example in stream:
             sketch.add(example)
@@ -106,11 +106,11 @@ class Sketch:
 
     @property
     def complete(self) -> bool:
-        """Whether all examples had room."""
+        """Whether no example was dropped."""
         return self._bound == inf
 
     def add(self, example: Example) -> None:
-        """Keep the example, as long as no more of smaller identity come than there is room for."""
+        """Add an example, then drop those with the largest identities until the rest fits."""
         identity = int.from_bytes(example.identity)
         if identity >= self._bound or identity in self._kept:
             return
@@ -119,23 +119,23 @@ class Sketch:
         heappush(self._largest_first, -identity)
         self.filled += size
         while self.filled > self.room:
-            # whatever is larger than what once had no room is let in no more, however small it is
+            # larger identities stay out from now on, so that the order of the stream has no effect
             self._bound = -heappop(self._largest_first)
             self.filled -= self._kept.pop(self._bound)[1]
 
     def examples(self) -> list[Example]:
-        """Return the sample, smallest identity first."""
+        """Return the sample, sorted by identity."""
         return [self._kept[identity][0] for identity in sorted(self._kept)]
 
 
 class Survey(NamedTuple):
-    """What one pass tells of a stream.
+    """Summary of one pass over a stream.
 
     Attributes:
-        fingerprint: Hash of all examples and labels, whatever their order.
-        examples: How many there are, duplicates among them.
-        labels: How many of them have a label.
-        sketch: A sample of them.
+        fingerprint: Order-independent hash of all examples and labels.
+        examples: Number of examples, including duplicates.
+        labels: Number of labelled examples.
+        sketch: A random sample of the examples.
     """
 
     fingerprint: str
@@ -145,13 +145,13 @@ class Survey(NamedTuple):
 
 
 def survey(stream: Iterable[Example]) -> Survey:
-    """Read a stream to its end, in memory that does not depend on its length."""
+    """Summarise a stream in constant memory."""
     sketch = Sketch(CAPACITY, _share)
     examples = labels = total = 0
     for example in stream:
         examples += 1
         labels += example.label is not None
-        # a sum is the same in any order and, unlike exclusive or, keeps what comes twice
+        # a sum does not depend on the order and, unlike XOR, counts duplicates
         total = (total + int.from_bytes(example.signature)) % 2**128
         sketch.add(example)
     fingerprint = digest(examples.to_bytes(16), total.to_bytes(16))
@@ -159,7 +159,7 @@ def survey(stream: Iterable[Example]) -> Survey:
 
 
 def _share(example: Example) -> float:
-    """Return one for an example, or for every thousand bytes of it."""
+    """Return the share of `CAPACITY` that an example takes: 1, or 1 per 1,000 bytes if larger."""
     content = example.content
     if isinstance(content, Picture):
         held = len(content.held) if isinstance(content.held, bytes) else 0

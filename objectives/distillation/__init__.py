@@ -1,1 +1,1 @@
-"""A short distillation: what is asked of the teacher, what is remembered, what is learnt."""
+"""Short distillation: tasks, losses, teacher outputs and the training loop."""

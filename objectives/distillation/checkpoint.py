@@ -1,4 +1,4 @@
-"""Where a training stands, on disk: a student whose process was killed goes on from there."""
+"""Training checkpoints, from which an interrupted trial resumes."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,20 +13,20 @@ from protege.objectives.measurement import Measurement, Rung
 from protege.spaces.files.cache import read_tensors, write_tensors
 
 WORTH_SECONDS = 20.0
-"""Nothing is written where less than this would be lost: a small student is soon retrained, and a
-large one takes a second to write."""
+"""Minimum seconds of training between checkpoints: a small student is soon retrained, and a large
+one takes a second to write."""
 
 _RUNGS = "rungs"
 
 
 @dataclass
 class Checkpoint:
-    """A file that holds one student's training at a halt, and what it was worth at rungs so far.
+    """The checkpoint file of one training, with the rungs passed so far.
 
     Attributes:
-        path: Where it is; without one nothing is kept.
-        key: What training it is, as canonical JSON; a file of another one is not read.
-        rungs: What the student was worth at the rungs it has passed.
+        path: The file; None disables checkpoints.
+        key: Identity of the training as canonical JSON; files with another key are ignored.
+        rungs: The rungs passed so far.
     """
 
     path: Path | None
@@ -35,7 +35,7 @@ class Checkpoint:
     _safe: float = field(default=0.0, init=False)
 
     def read(self) -> Mapping[str, Tensor]:
-        """The training's state, and `rungs` with it; empty if there is none that is whole."""
+        """Load `rungs` and return the training state; empty if there is no valid file."""
         found = read_tensors(self.path, self.key) if self.path else None
         if found is None:
             return {}
@@ -52,19 +52,22 @@ class Checkpoint:
         return found
 
     def begin(self) -> None:
-        """From now on there is something to lose; a student may wait long for its training."""
+        """Start the clock of `WORTH_SECONDS`; call it when training starts."""
         self._safe = monotonic()
 
     def save(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Store the training where it halts, if losing it would cost enough.
+        """Write the training state if the last checkpoint is `WORTH_SECONDS` old.
+
+        Args:
+            state: Returns the training state.
 
         Raises:
-            DiskFull: There is no room for it.
+            DiskFull: The disk is full.
         """
         if self.path is None or monotonic() - self._safe < WORTH_SECONDS:
             return
         text = json.dumps([asdict(one) for one in self.rungs]).encode()
-        # beside the tensors, so that they and what they are worth are never of two rungs
+        # in the same file as the tensors, so that both are always from the same step
         records = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         write_tensors(self.path, self.key, {**state(), _RUNGS: records})
         self._safe = monotonic()

@@ -1,4 +1,4 @@
-"""Classifiers of texts, of their tokens, or of images: the logits should be the teacher's."""
+"""The distillation task of classifiers, which match the teacher's logits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from protege.objectives.distillation.labels import Classes
 from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.losses import NO_LABEL, LogitsMSE
 from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.sequences import encoded, sequences, texts_of
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import encoded, sequences, texts_of
 from protege.spaces import Teacher
 
 FAR = 0.3
-"""`Lesson.far`, as for sentence vectors: both distances are shares of a squared length."""
+"""`Lesson.far`, as for sentence vectors: both losses are relative squared errors."""
 
 
 @dataclass(frozen=True)
 class ClassLesson:
-    """The class of a text.
+    """Text classification.
 
-    With labels the quality is accuracy, without them agreement with the teacher.
+    The quality is accuracy with labels, and agreement with the teacher without.
     """
 
     @property
@@ -77,7 +77,7 @@ class ClassLesson:
         if not bool(known.any()):
             return Verdict(agreement, standard_error(agrees), {"agreement": agreement}, agrees)
         accuracy, best = float(right[known].mean()), float(scores["teacher_right"][known].mean())
-        # paired: what matters is where the two differ, not how hard the texts are for both
+        # a paired standard error: leaves out the difficulty of texts that both share
         differ = right - scores["teacher_right"] * (accuracy / best if best else 0)
         return Verdict(
             value=accuracy / best if best else 0.0,

@@ -1,4 +1,4 @@
-"""How a student is taught within a trial: the settings of a short distillation."""
+"""The settings of a distillation."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -13,55 +13,55 @@ from protege.objectives.precision import TrainingPrecision, check_precision
 from protege.spaces import BadInput
 
 Term = Loss | Inside
-"""One term of what a student minimises."""
+"""One term of the training loss."""
 
 LEAST_RATE = 0.01
-"""Least share of `Distillation.learning_rate` that a student close to its teacher gets."""
+"""Minimum peak rate of a student close to its teacher, relative to the full learning rate."""
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """How a student is taught within a trial.
+    """Settings of the distillation in a trial.
 
-    AdamW, lazy on embeddings of more rows than a batch has tokens. The learning rate rises
-    linearly, is stable, and falls linearly to zero at the end (warm-up, stable, decay: Hu et al.,
-    arXiv 2404.06395; Hägele et al., arXiv 2405.18392). What comes before the fall depends on no
-    end, so that a run may stop at any rung. Dropout is off: the student is asked for the teacher's
-    exact answers, and with one random draw less students differ by their architecture alone.
+    The optimiser is AdamW, with lazy Adam on embeddings that have more rows than a batch has
+    tokens. The learning rate warms up linearly, stays constant, and decays linearly to zero
+    (warm-up, stable, decay: Hu et al., arXiv 2404.06395; Hägele et al., arXiv 2405.18392). Before
+    the decay the schedule does not depend on the end, so a run may stop at any rung. Dropout is
+    off: the targets are the teacher's exact outputs, and students differ only by architecture.
 
     A student that starts close to its teacher gets a lower rate. Adam moves every parameter by
-    about the rate at each step, however small the gradient is. What that costs does not depend on
-    how good the student is, so the same rate improves a poor student and harms a good one. The peak
-    rate is therefore proportional to the student's distance from its teacher
-    (`Training.distance`), up to `learning_rate` at a distance of `full_rate_at`.
+    about the learning rate at each step, however small the gradient is, so a rate that improves a
+    poor student harms a good one. The peak rate is proportional to the student's distance from its
+    teacher (`Training.distance`), up to `learning_rate` at a distance of `full_rate_at`.
 
     Attributes:
-        steps: Optimiser steps; 0 judges students as they are cut.
-        batch_size: Sequences a step.
-        learning_rate: At its peak, of a student at a distance of `full_rate_at` or more.
-        full_rate_at: Distance from the teacher, as a share, from which a student gets the whole
-            `learning_rate`; 0 gives every student the whole rate, None is the task's own distance.
-        warmup: Share of the steps over which it rises.
-        decay: Share of the steps over which it falls.
-        rungs: Shares of the steps at which a student is judged where students race, the end apart;
-            0 is as it was cut and healed.
-        losses: What is minimised, the weighted sum of these; the task's own if there are none.
-        answers: Whether the teacher's answers are computed once and ``"cached"`` on disk, or given
-            ``"online"``, at every step anew. Losses that look inside need the teacher itself.
-        progressive: Whether students start deeper and lose layers on the way.
-        weight_decay: Of AdamW, on matrices only; not on rows of embeddings that few batches read.
-        max_tokens: Longest sequence; longer texts are cut, language models' text is packed to it.
+        steps: Optimiser steps; 0 scores untrained students.
+        batch_size: Sequences per step.
+        learning_rate: Peak rate of a student at a distance of `full_rate_at` or more.
+        full_rate_at: Relative distance from the teacher at which a student gets the full
+            `learning_rate`; 0 gives it to every student, None uses the task's default.
+        warmup: Fraction of the steps with a rising rate.
+        decay: Fraction of the steps with a falling rate.
+        rungs: Fractions of the steps at which racing students are scored, besides the end; 0 is the
+            untrained student.
+        losses: Terms of the weighted sum to minimise; empty uses the task's default.
+        answers: ``"cached"`` computes the teacher's outputs once and stores them on disk;
+            ``"online"`` runs the teacher at every step, as do losses on hidden states or attention.
+        progressive: Schedule by which students start deeper and drop layers; None for no schedule.
+        weight_decay: Weight decay of AdamW, on matrices; embeddings under lazy Adam have none.
+        max_tokens: Maximum sequence length; longer texts are truncated, texts for next-token models
+            are packed to it.
         max_gradient: Norm to which gradients are clipped.
-        layer_decay: What each layer's learning rate is of the one above it, so that what serves
-            all inputs alike changes least (discriminative fine-tuning: Howard and Ruder,
-            arXiv 1801.06146; with a fixed factor: BEiT, arXiv 2106.08254). The last layer of a
-            stack has the full rate, as have heads, final norms and projections; embeddings have it
-            times ``layer_decay ** n`` in a model of n layers. At 1 all rates are the same.
-        accumulate: Parts that a batch is read in, one after another, where memory is short.
-        precision: ``"bfloat16"`` multiplies matrices in it, ``"auto"`` where the hardware does
-            (AMX, CUDA from Ampere on), ``"float32"`` nowhere. Weights, attention, losses and all
-            that is judged stay float32.
-        device: Where students are trained; ``"auto"`` is a CUDA device if there is one.
+        layer_decay: Factor between the learning rates of a layer and the layer above it
+            (discriminative fine-tuning: Howard and Ruder, arXiv 1801.06146; with a fixed factor:
+            BEiT, arXiv 2106.08254). The last layer of a stack, heads, final norms and projections
+            have the full rate; in a model of n layers, embeddings have it times
+            ``layer_decay ** n``. With 1 all rates are equal.
+        accumulate: Parts per batch for gradient accumulation; more need less memory.
+        precision: ``"bfloat16"`` multiplies matrices in bfloat16, ``"auto"`` does so if the
+            hardware supports it natively (AMX, CUDA from Ampere on), ``"float32"`` does not.
+            Weights, attention, losses and evaluation stay in float32.
+        device: Training device; ``"auto"`` is CUDA if available.
     """
 
     steps: int = 200
@@ -88,13 +88,13 @@ class Distillation:
         self._check_words()
         if self.progressive and self.looks_inside:
             raise BadInput(
-                "progressive with losses that look inside: the layers they match go on the way; "
-                "leave out one of the two"
+                "progressive with losses on hidden states or attention: the matched layers are "
+                "dropped during training; leave out one of the two"
             )
         if self.answers == "cached" and any(getattr(one, "top", 1) is None for one in self.losses):
             raise BadInput(
-                "losses with top=None: all of a vocabulary is too much to cache; give "
-                'answers="online", or the number of tokens to keep'
+                "losses with top=None: logits over the whole vocabulary are too large to cache; "
+                'give answers="online", or the number of tokens to keep'
             )
 
     def _check_numbers(self) -> None:
@@ -130,14 +130,14 @@ class Distillation:
 
     @property
     def sequences_seen(self) -> int:
-        """How many sequences a run draws, repeats counted."""
+        """Number of sequences drawn in a run, including repeats."""
         return self.steps * self.batch_size
 
     @property
     def rung_steps(self) -> list[int]:
-        """The steps after which a student is judged, the last included.
+        """The steps after which a student is scored, including the last.
 
-        A student that starts deeper is judged from when it has its own depth on.
+        With `progressive`, scoring starts when the student has reached its final depth.
         """
         first = round(self.progressive.until * self.steps) if self.progressive else 0
         steps = {round(share * self.steps) for share in self.rungs}
@@ -145,20 +145,20 @@ class Distillation:
 
     @property
     def looks_inside(self) -> list[Inside]:
-        """The losses that look inside student and teacher."""
+        """The losses on hidden states or attention."""
         return [loss for loss in self.losses if isinstance(loss, Inside)]
 
     def terms(self, lesson: Lesson) -> tuple[Loss, ...]:
-        """The losses on answers; the lesson's own where none are given."""
+        """Return the losses on outputs; the task's default if no losses are given."""
         if not self.losses:
             return lesson.losses
         return tuple(loss for loss in self.losses if not isinstance(loss, Inside))
 
     def tuned(self, lesson: Lesson) -> Lesson:
-        """The lesson, its answers remembered as the losses want them.
+        """Return the task with the temperature and `top` of the `LogitsKL` loss, if there is one.
 
         Raises:
-            BadInput: Two of them want them differently.
+            BadInput: Two `LogitsKL` losses differ in temperature or `top`.
         """
         wanted = [one for one in self.losses if isinstance(one, LogitsKL)]
         if not isinstance(lesson, LanguageLesson | PairLesson) or not wanted:
@@ -170,11 +170,10 @@ class Distillation:
         return replace(lesson, temperature=temperature, top=top)
 
     def rate(self, distance: float, lesson: Lesson) -> float:
-        """Return the peak learning rate of a student at a distance from its teacher.
+        """Return the peak learning rate of a student.
 
         Args:
-            distance: The student's loss before training, as a share of the loss of a student whose
-                answers are all zero.
+            distance: The student's distance from its teacher; see `Training.distance`.
             lesson: The task.
         """
         far = lesson.far if self.full_rate_at is None else self.full_rate_at
@@ -182,7 +181,7 @@ class Distillation:
         return self.learning_rate * min(max(share, LEAST_RATE), 1.0)
 
     def pace(self, step: int) -> float:
-        """Share of the peak learning rate at a step."""
+        """Return the learning rate at a step, relative to its peak."""
         rising = max(1, round(self.warmup * self.steps))
         falling = max(1, min(round(self.decay * self.steps), self.steps - rising))
         return min((step + 1) / rising, (self.steps - step) / falling, 1.0)

@@ -1,4 +1,4 @@
-"""Hidden states: after each layer the student's should be where its teacher's are."""
+"""A loss on hidden states after matched layers of student and teacher."""
 
 from dataclasses import dataclass
 
@@ -16,21 +16,19 @@ from protege.spaces.models.layout import Layout
 class HiddenMSE:
     """Mean squared error of hidden states after matched layers, over real tokens.
 
-    As FitNets taught hints (Romero et al., arXiv 1412.6550), at every layer as TinyBERT does (Jiao
-    et al., arXiv 1909.10351, equation 8). Each layer's error is divided by the mean square of the
-    teacher's states there: 1 is a student whose states are all zero, whatever the teacher's scale.
-    Layers count alike.
+    Follows FitNets (Romero et al., arXiv 1412.6550), applied to every layer as in TinyBERT (Jiao et
+    al., arXiv 1909.10351, equation 8). Each layer's error is divided by the mean square of the
+    teacher's states, so that all-zero states have an error of 1. Layers have equal weights.
 
-    Where the student is narrower, its states are first mapped to the teacher's width by a matrix
-    that is trained along. All layers of a stack share it, as in TinyBERT: they write to one
-    residual stream, in which a channel means the same all the way. It begins as the identity of the
-    channels that the student keeps; without any, as it is where they were turned or drawn, as a
-    random one with orthonormal columns.
+    If the student is narrower, a learned matrix projects its states to the teacher's width. All
+    layers of a stack share it, as in TinyBERT, since they write to one residual stream. It is
+    initialised to the identity on the channels that the student keeps, or, if channels were rotated
+    or randomly initialised, to a random matrix with orthonormal columns.
 
     Attributes:
-        weight: What it counts in the sum of all terms.
-        layers: The student's layers to match, of each stack; negative ones are counted from its
-            end. All of them if not given.
+        weight: Weight in the sum of all terms.
+        layers: The student's layers to match in each stack; negative numbers count from the end.
+            None matches all layers.
     """
 
     weight: float = 1.0
@@ -69,20 +67,20 @@ class _HiddenWatch:
         self._pair.close()
 
     def _of(self, match: Match, mask: Tensor) -> Tensor:
-        """The relative error after one layer."""
+        """Compute the relative error after one layer."""
         mine, theirs = self._pair.heard(match)
-        # by number: whole rows are copied faster than a mask picks them
+        # index_select of whole rows is faster than a boolean mask
         real = self._pair.real(match.stack, mine, mask).flatten().nonzero().squeeze(1)
         mine, theirs = (states.flatten(0, 1).index_select(0, real) for states in (mine, theirs))
         if match.stack in self._projections:
             with torch.autocast(mine.device.type, enabled=False):
                 mine = self._projections[match.stack](mine)
-        tiny = torch.finfo(theirs.dtype).tiny  # a batch without real tokens is no error
+        tiny = torch.finfo(theirs.dtype).tiny  # a batch without real tokens has a loss of 0
         return (mine - theirs).square().sum() / theirs.square().sum().clamp(min=tiny)
 
 
 def _projection(student: Student, layout: Layout, teacher: Teacher) -> nn.Linear:
-    """From the student's width to the teacher's."""
+    """Build the projection from the student's width to the teacher's."""
     narrow, wide = layout.architecture.hidden_size, teacher.architecture.hidden_size
     projection: nn.Linear = skip_init(nn.Linear, narrow, wide, bias=False)
     kept = student.kept

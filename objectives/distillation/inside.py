@@ -1,4 +1,4 @@
-"""Losses that look inside student and teacher: what they are, and how they listen to both."""
+"""The protocol of losses on intermediate tensors, and the forward hooks that record them."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,51 +16,55 @@ from protege.spaces.students.config import layers_of
 
 @runtime_checkable
 class Inside(Protocol):
-    """One term of what a student minimises, told from what runs through it and its teacher."""
+    """A loss on intermediate tensors of student and teacher, such as hidden states."""
 
     @property
     def weight(self) -> float:
-        """What it counts in the sum of all terms."""
+        """Weight in the sum of all terms."""
 
     def watch(self, student: Student, teacher: Teacher) -> "Watch":
-        """Begin to listen to both; the student is on the device that it is trained on.
+        """Attach hooks to student and teacher.
+
+        Args:
+            student: The student, on its training device.
+            teacher: The teacher.
 
         Raises:
             BadInput: The student or the teacher has no such layer.
-            Unsupported: The two cannot be compared position by position, or not there.
+            Unsupported: The two cannot be compared position by position, or not at this layer.
         """
 
 
 class Watch(Protocol):
-    """One student and its teacher, listened to for as long as a run lasts."""
+    """A loss whose hooks are attached to one student and its teacher."""
 
     def parameters(self) -> list[nn.Parameter]:
-        """What is trained along with the student; nothing of either model."""
+        """Return the loss's own trainable parameters."""
 
     def loss(self, mask: Tensor) -> Tensor:
-        """The loss of the last pass of both models, a scalar in fp32.
+        """Compute the loss of the last forward pass of both models, a scalar in fp32.
 
         Args:
-            mask: 1 for real tokens, ``(sequences, tokens)``; it is not heeded where the states are
-                not of these tokens. A decoder's mask is taken from what the student was given.
+            mask: 1 for real tokens, ``(sequences, tokens)``; ignored for states of another shape.
+                A decoder's mask is taken from the student's inputs.
 
         Raises:
-            Mismatch: The two did not read the same positions.
-            ProtegeError: One of the two has not run since the last loss.
+            Mismatch: The two models read batches of different shapes.
+            ProtegeError: A model has not run since the last loss.
         """
 
     def close(self) -> None:
-        """Listen no more."""
+        """Remove the hooks."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A layer of the student and the layer of the teacher that it is compared with.
+    """A layer of the student and the teacher's layer to compare it with.
 
     Attributes:
-        stack: The stack of both.
-        student: The student's layer.
-        teacher: The teacher's.
+        stack: The stack of both layers.
+        student: Number of the student's layer.
+        teacher: Number of the teacher's layer.
     """
 
     stack: str
@@ -69,15 +73,17 @@ class Match:
 
 
 def matched(student: Student, teacher: Teacher, layers: Sequence[int] | None = None) -> list[Match]:
-    """The student's layers, each with the layer that it comes from.
+    """Match the student's layers with the teacher's layers that they were copied from.
 
-    A student whose weights were drawn comes from nowhere: its layers are compared with those that
-    its layer policy names.
+    Layers of a randomly initialised student are matched with those that its layer policy selects.
 
     Args:
         student: The student.
         teacher: Its teacher.
-        layers: Those of each stack to match, negative ones counted from its end; all if not given.
+        layers: Layers of each stack to match; negative numbers count from the end, None is all.
+
+    Returns:
+        The matches, sorted by stack and layer.
 
     Raises:
         BadInput: A stack has no such layer.
@@ -93,7 +99,7 @@ def matched(student: Student, teacher: Teacher, layers: Sequence[int] | None = N
 
 
 def numbered(layer: int, depth: int, what: str) -> int:
-    """The number of a layer, which may be counted from the end.
+    """Resolve a layer number that may be negative.
 
     Raises:
         BadInput: There is no such layer.
@@ -107,19 +113,20 @@ def numbered(layer: int, depth: int, what: str) -> int:
 
 
 class Pair:
-    """A student and its teacher, listened to at the same places.
+    """Forward hooks that record outputs at corresponding modules of student and teacher.
 
-    What was heard is given out once, so that no pass is taken for another.
+    Each recorded output can be read once, so that outputs of different passes are not mixed up.
 
     Raises:
-        Unsupported: The student reads other tokens than its teacher.
+        Unsupported: The student's vocabulary is cut.
     """
 
     def __init__(self, student: Student, teacher: Teacher) -> None:
         if student.kept.vocab is not None:
             raise Unsupported(
-                "a student of fewer tokens than its teacher writes texts otherwise, so that their "
-                "positions cannot be compared; leave out losses that look inside, or the cut tokens"
+                "a student of fewer tokens than its teacher splits texts into other tokens, so "
+                "that their positions cannot be compared; leave out losses on hidden states or "
+                "attention, or keep the whole vocabulary"
             )
         self._student = _Listener("student", student.model, learns=True)
         self._teacher = _Listener("teacher", teacher.model, learns=False)
@@ -132,30 +139,31 @@ class Pair:
         teacher: nn.Module,
         within: tuple[nn.Module, nn.Module] | None = None,
     ) -> None:
-        """Hear what a module of each gives first in a pass.
+        """Record the first output of a module of each model in every forward pass.
 
         Args:
-            place: What it is called.
+            place: Key of the recorded outputs.
             student: The student's module.
-            teacher: The teacher's.
-            within: What each is a part of and may run more than once in; itself if not given.
+            teacher: The teacher's module.
+            within: Modules of student and teacher whose forward passes delimit a recording, for
+                modules that run several times within them; default: the modules themselves.
         """
         outer = within or (student, teacher)
         self._student.listen(place, student, outer[0])
         self._teacher.listen(place, teacher, outer[1])
 
     def heard(self, place: Hashable) -> tuple[Tensor, Tensor]:
-        """What student and teacher gave there, in fp32; through the first run gradients.
+        """Return the recorded outputs of student and teacher, and clear them.
 
         Returns:
-            Two of ``(sequences, tokens, width)``.
+            Two fp32 tensors, each ``(sequences, tokens, width)``; only the student's has gradients.
 
         Raises:
-            Mismatch: They are not of the same positions.
-            ProtegeError: One of the two has not run.
+            Mismatch: The two differ in sequences or tokens.
+            ProtegeError: A model has not run since the last call.
         """
         mine = self._student.taken(place).float()
-        # a copy, for tensors of an inference pass cannot take part in a gradient
+        # a copy, since autograd cannot save inference tensors
         theirs = self._teacher.taken(place).detach().to(mine.device, torch.float32, copy=True)
         if mine.shape[:2] != theirs.shape[:2]:
             raise Mismatch(
@@ -165,7 +173,7 @@ class Pair:
         return mine, theirs
 
     def real(self, stack: str, states: Tensor, mask: Tensor) -> Tensor:
-        """Which positions of a stack's states are real tokens, ``(sequences, tokens)``."""
+        """Return which positions of a stack's states are real tokens, ``(sequences, tokens)``."""
         shape = states.shape[:2]
         found = mask.to(states.device) == 1 if mask.shape == shape else None
         if self._is_pair and stack == "decoder":
@@ -173,15 +181,15 @@ class Pair:
         return found if found is not None else torch.ones_like(states[..., 0], dtype=torch.bool)
 
     def close(self) -> None:
-        """Listen no more, and forget what was heard."""
+        """Remove the hooks and drop the recorded outputs."""
         self._student.close()
         self._teacher.close()
 
 
 class _Listener:
-    """The outputs of some modules of one model, until they are taken.
+    """Recorded outputs of some modules of one model.
 
-    Passes without gradients in which a student is judged are not listened to.
+    Passes of a student without gradients, as in evaluation, are not recorded.
     """
 
     def __init__(self, name: str, model: PreTrainedModel, *, learns: bool) -> None:
@@ -191,14 +199,14 @@ class _Listener:
         self._heard: dict[Hashable, Tensor] = {}
         self._handles = ExitStack()
 
-        # closures, for a model that is copied copies the objects that methods belong to
+        # closures, since deep-copying a model would copy the object of a bound method
         def remember(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
             self.given = {name: one for name, one in kwargs.items() if isinstance(one, Tensor)}
 
         self._add(model.register_forward_pre_hook(remember, with_kwargs=True))
 
     def listen(self, place: Hashable, module: nn.Module, within: nn.Module) -> None:
-        """Hear what the module gives first in a pass of what it is in."""
+        """Record the module's first output in each pass of ``within``."""
 
         def begin(*_: Any) -> None:
             self._heard.pop(place, None)
@@ -211,11 +219,15 @@ class _Listener:
         self._add(module.register_forward_hook(hear))
 
     def taken(self, place: Hashable) -> Tensor:
-        """What was heard there, given out once."""
+        """Return and remove the recorded output.
+
+        Raises:
+            ProtegeError: There is none.
+        """
         if place not in self._heard:
             raise ProtegeError(
                 f"the {self._name} has not run since the last loss; run student and teacher on a "
-                "batch before each loss that looks inside, the student with gradients"
+                "batch before each loss on hidden states or attention, the student with gradients"
             )
         return self._heard.pop(place)
 

@@ -1,4 +1,4 @@
-"""Labels as numbers of a teacher's classes, and whether the teacher knows them at all."""
+"""Mapping of labels to a teacher's class numbers, and a check that the teacher predicts them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,34 +13,34 @@ from protege.objectives.distillation.losses import NO_LABEL
 from protege.spaces import BadInput, Teacher
 
 SHOWN = 12
-"""Classes that an error names."""
+"""Maximum number of classes in an error message."""
 
 FEW = 20
-"""Fewest labels for a significance test; with fewer, the agreement itself is compared to chance."""
+"""Minimum labels for a significance test; with fewer, accuracy itself is compared to chance."""
 
 SURE = 1.645
-"""Standard errors above chance that one teacher of twenty which guesses reaches."""
+"""Required standard errors above chance: the one-sided 5% level."""
 
 
 class Classes:
-    """The numbers of a teacher's classes, by name and by number."""
+    """Lookup of a teacher's class numbers by name or by number."""
 
     def __init__(self, teacher: Teacher) -> None:
         names: Mapping[Any, Any] = teacher.config.id2label or {}
         aliases: Mapping[Any, Any] = teacher.config.label2id or {}
         self.numbers = {int(number) for number in names}
-        # pipelines answer by `id2label`; where the two disagree, that counts
+        # `id2label` wins over `label2id`, since pipelines use it
         self.named: dict[str, int] = {str(name): int(number) for number, name in names.items()}
         more = {str(name): int(number) for name, number in aliases.items()}
         self.named |= {n: i for n, i in more.items() if n not in self.named and i in self.numbers}
         self._folded = _unambiguous(self.named)
 
     def of_name(self, name: str) -> int | None:
-        """Return the number of a class, in whatever case and spacing; None if there is none."""
+        """Return the number of a class, ignoring case and separators; None if unknown."""
         return self.named.get(name, self._folded.get(_folded(name)))
 
     def number(self, label: Any) -> int:
-        """Return the number of a label, itself a number or a name; -100 of None.
+        """Return the class number of a label, which is a number, a name or None; None gives -100.
 
         Raises:
             BadInput: The teacher has no such class.
@@ -59,19 +59,19 @@ class Classes:
 
 
 def renamed(examples: Iterable[Example], names: Sequence[str], teacher: Teacher) -> list[Example]:
-    """Return the examples with class numbers of a data set as those of the teacher.
+    """Map a data set's class numbers to the teacher's, by class name.
 
     Args:
         examples: The examples.
-        names: The data set's name of each number. Where the teacher knows none of them, its
-            numbers are taken for the teacher's.
+        names: The data set's class names, in the order of its numbers. If the teacher knows none
+            of them, the numbers are left unchanged.
         teacher: The teacher.
     """
     classes = Classes(teacher)
     numbers = [classes.of_name(name) for name in names]
     if all(number is None for number in numbers):
         return list(examples)
-    # a name that the teacher does not know is left for `Classes.number` to refuse
+    # `Classes.number` later raises for names that the teacher does not know
     known: dict[Any, int | str] = {
         at: name if number is None else number
         for at, (name, number) in enumerate(zip(names, numbers, strict=True))
@@ -85,28 +85,31 @@ def renamed(examples: Iterable[Example], names: Sequence[str], teacher: Teacher)
     return [replace(example, label=label(example.label)) for example in examples]
 
 
-def check_known(said: Tensor, labels: Tensor, names: Sequence[str], teacher: Teacher) -> None:
-    """Refuse labels that the teacher does not know better than chance.
+def check_known(predicted: Tensor, labels: Tensor, names: Sequence[str], teacher: Teacher) -> None:
+    """Check that the teacher predicts the labels better than chance.
 
-    Chance is what a teacher would be right for if its answers had nothing to do with the labels,
-    each as frequent as it is (Cohen 1960, "A coefficient of agreement for nominal scales"). Where
-    either is one class alone it is one over the number of classes.
+    Chance is the expected agreement of independent predictions and labels with the observed class
+    frequencies (Cohen 1960, "A coefficient of agreement for nominal scales"). If predictions or
+    labels have one class only, chance is one over the number of classes.
 
     Args:
-        said: The teacher's class of each row.
-        labels: The true class of each row, -100 where it has none.
-        names: The data set's name of each of its numbers, if it has any.
+        predicted: The teacher's predicted class of each row, ``(rows,)``.
+        labels: The true class of each row, ``(rows,)``; -100 if unknown.
+        names: The data set's class names, in the order of its numbers; empty if unknown.
         teacher: The teacher.
 
     Raises:
-        BadInput: Shows the classes of both.
+        BadInput: The teacher is no better than chance.
     """
     known = labels != NO_LABEL
-    said, labels = said[known], labels[known]
+    predicted, labels = predicted[known], labels[known]
     if not len(labels):
         return
     classes = Classes(teacher)
-    right, chance = float((said == labels).double().mean()), _chance(said, labels, classes)
+    right, chance = (
+        float((predicted == labels).double().mean()),
+        _chance(predicted, labels, classes),
+    )
     noise = SURE * (chance * (1 - chance) / len(labels)) ** 0.5 if len(labels) >= FEW else 0.0
     if right == 1 or right > chance + noise:
         return
@@ -120,17 +123,20 @@ def check_known(said: Tensor, labels: Tensor, names: Sequence[str], teacher: Tea
     )
 
 
-def _chance(said: Tensor, labels: Tensor, classes: Classes) -> float:
-    """Return the share of answers that is right by chance."""
-    if len(labels.unique()) == 1 or len(said.unique()) == 1:  # agreement cannot be told from habit
+def _chance(predicted: Tensor, labels: Tensor, classes: Classes) -> float:
+    """Return the accuracy expected by chance."""
+    # Cohen's formula needs two classes
+    if len(labels.unique()) == 1 or len(predicted.unique()) == 1:
         return 1 / max(2, len(classes.numbers))
-    size = 1 + int(torch.cat([said, labels]).max())
-    both = [values.bincount(minlength=size).double() / len(values) for values in (said, labels)]
+    size = 1 + int(torch.cat([predicted, labels]).max())
+    both = [
+        values.bincount(minlength=size).double() / len(values) for values in (predicted, labels)
+    ]
     return float((both[0] * both[1]).sum())
 
 
 def shown(entries: Mapping[str, int]) -> str:
-    """Return names with a number each; of many the first ones."""
+    """Format class names and numbers for a message, at most `SHOWN` of them."""
     listed = [f"{name!r}: {number}" for name, number in list(entries.items())[:SHOWN]]
     more = [f"and {len(entries) - SHOWN} more"] if len(entries) > SHOWN else []
     return f"{{{', '.join(listed + more)}}}"
@@ -141,6 +147,6 @@ def _folded(name: str) -> str:
 
 
 def _unambiguous(named: Mapping[str, int]) -> dict[str, int]:
-    """Return the numbers by folded name, where no two classes share it."""
+    """Return class numbers by case-folded name, without names that two classes share."""
     counts = Counter(_folded(name) for name in named)
     return {_folded(name): at for name, at in named.items() if counts[_folded(name)] == 1}

@@ -1,4 +1,4 @@
-"""Language models: the student's distribution over the next, or the masked, token."""
+"""The distillation task of language models, which predict the next or the masked token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +14,15 @@ from protege.objectives.data.example import Example
 from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.losses import TOP, LogitsKL, divergence, top_of
 from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.distillation.sequences import Sequences, tokens_in
+from protege.objectives.distillation.sequences import (
+    CHARACTERS,
+    Sequences,
+    encoded,
+    sequences,
+    texts_of,
+    tokens_in,
+)
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import CHARACTERS, encoded, sequences, texts_of
 from protege.spaces import BadInput, Teacher
 
 MASKED_SHARE = 0.15
@@ -26,25 +32,25 @@ FAR = 0.07
 0.03 and 0.04, and worse at 0.06."""
 
 NEVER = -1e4
-"""Logarithm of a probability that is none; finite in half precision, so that 0 times it is 0."""
+"""Log-probability that stands for probability 0; finite in half precision, to avoid 0 * inf."""
 
 
 @dataclass(frozen=True)
 class LanguageLesson:
-    """Next tokens of packed text, or masked tokens of single texts.
+    """Next-token prediction on packed text, or masked-token prediction on single texts.
 
-    A student with fewer tokens spells some of the teacher's in several pieces. It is asked for the
-    first piece with the teacher's distribution, in which tokens that begin with the same piece are
-    one outcome, and for every further piece of the true token with that piece for certain: there
-    the teacher has said all it had to say. Its loss of a token is the sum over the pieces, so the
-    perplexity is, as the teacher's, that of the teacher's tokens. Of a masked token each piece is a
-    mask, all asked at once, as in whole-word masking; the student is told their number. A token
-    that it cannot spell is one of all those that its unknown token stands for, each as likely.
+    A student with a cut vocabulary writes some teacher tokens as several pieces. The target of the
+    first piece is the teacher's distribution, in which tokens with the same first piece are merged
+    into one outcome; the target of each further piece is the true piece with probability 1. The
+    loss of a token is the sum over its pieces, so that perplexities of student and teacher are both
+    per teacher token. For a masked token every piece is a mask and all are predicted at once, as in
+    whole-word masking. If a token maps to the student's unknown token, its probability is that of
+    the unknown token divided by the number of such tokens.
 
     Attributes:
-        masked: Whether tokens are masked (BERT) or follow (Llama).
-        temperature: By which the teacher's distribution is softened; see `LogitsKL`.
-        top: Its tokens that are kept by name; see `LogitsKL`.
+        masked: Whether to predict masked tokens (BERT) or next tokens (Llama).
+        temperature: Temperature of the teacher's distribution; see `LogitsKL`.
+        top: Number of the teacher's most likely tokens to keep; see `LogitsKL`.
     """
 
     masked: bool = False
@@ -72,29 +78,29 @@ class LanguageLesson:
     def questions(
         self, teacher: Teacher, examples: Sequence[Example], max_tokens: int
     ) -> Questions:
-        asked = _masked if self.masked else _packed
-        return asked(teacher, texts_of(examples, teacher), max_tokens)
+        build = _masked if self.masked else _packed
+        return build(teacher, texts_of(examples, teacher), max_tokens)
 
     def respelt(
         self, questions: Questions, targets: Targets, spelling: Spelling
     ) -> tuple[Questions, Targets]:
         sequences = tokens_in(questions)
-        # the place of each row's token in the text, and that text without masks
+        # the position of each row's target token, and the ids with masks replaced by targets
         at = sequences.positions + (0 if self.masked else 1)
         ids = sequences.ids.index_put((at,), sequences.labels.int())
         spelt = spelling.spelt(ids, sequences.lengths)
         spelling.check(sequences, spelt)
         row_of = torch.full((len(ids),), -1).index_put((at,), torch.arange(len(at)))
         row = row_of[spelt.token]
-        asked, row = row >= 0, row[row >= 0]
-        labels = spelt.ids[asked]
+        scored, row = row >= 0, row[row >= 0]
+        labels = spelt.ids[scored]
         masks = spelling.first[sequences.ids[at].long()][row]
         changed = replace(
             sequences,
-            ids=spelt.ids.masked_scatter(asked, masks) if self.masked else spelt.ids,
+            ids=spelt.ids.masked_scatter(scored, masks) if self.masked else spelt.ids,
             lengths=spelt.lengths,
-            # what follows is asked where the piece before it stands
-            scored=asked if self.masked else asked.roll(-1),
+            # a next token is predicted at the position of the piece before it
+            scored=scored if self.masked else scored.roll(-1),
             labels=labels.long(),
             pad=int(spelling.first[sequences.pad]),
         )
@@ -143,12 +149,12 @@ class LanguageLesson:
 
 
 def _by_piece(targets: Targets, row: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Answers to each piece of a token, of the answers to the token.
+    """Expand the teacher outputs of each token to its pieces.
 
     Args:
-        targets: Of each token, with the first pieces of the teacher's tokens.
-        row: Ascending; the row of the token that each piece is of.
-        labels: The pieces.
+        targets: The teacher outputs of each token, whose ``token`` holds first pieces.
+        row: The row of each piece's token, ascending, ``(pieces,)``.
+        labels: The true pieces, ``(pieces,)``.
     """
     found = {name: tensor[row] for name, tensor in targets.items()}
     later = row.diff(prepend=row.new_tensor([-1])) == 0
@@ -161,16 +167,20 @@ def _by_piece(targets: Targets, row: Tensor, labels: Tensor) -> dict[str, Tensor
 
 
 def _merged(token: Tensor, log_probability: Tensor) -> dict[str, Tensor]:
-    """The teacher's outcomes, likeliest first, with the part that each has of all alike.
+    """Sort the teacher's outcomes by probability and add each one's share of equal outcomes.
 
     Args:
-        token: ``(rows, kept)``, the same id where outcomes are alike.
-        log_probability: The same shape.
+        token: ``(rows, kept)``; equal ids are one outcome to the student.
+        log_probability: ``(rows, kept)``.
+
+    Returns:
+        Both, sorted by the total probability of equal outcomes, and ``log_part``: the logarithm of
+        each one's share of that total.
     """
     rows = torch.arange(len(token))[:, None] * (int(token.max()) + 1)
-    _, alike = (token + rows).unique(return_inverse=True)
+    _, outcome = (token + rows).unique(return_inverse=True)
     logs = log_probability.double()
-    mass = alike.flatten().bincount(weights=logs.exp().flatten())[alike]
+    mass = outcome.flatten().bincount(weights=logs.exp().flatten())[outcome]
     order = mass.argsort(dim=1, descending=True, stable=True)
     log_part = logs - mass.clamp(min=torch.finfo(mass.dtype).tiny).log()
     found = {"token": token, "log_probability": log_probability, "log_part": log_part.float()}
@@ -178,7 +188,7 @@ def _merged(token: Tensor, log_probability: Tensor) -> dict[str, Tensor]:
 
 
 def _by_token(scores: Scores) -> Scores:
-    """Scores of the pieces of a token as one, where there are pieces."""
+    """Sum the scores over the pieces of each token, if tokens were split."""
     if "row" not in scores:
         return scores
     row = scores["row"]
@@ -188,7 +198,11 @@ def _by_token(scores: Scores) -> Scores:
 
 
 def _packed(teacher: Teacher, texts: list[str], max_tokens: int) -> Sequences:
-    """Texts end to end, an end-of-text token after each, in blocks of exactly max_tokens."""
+    """Concatenate texts, each followed by an end-of-text token, into blocks of max_tokens.
+
+    Raises:
+        BadInput: The texts do not fill one block.
+    """
     tokenizer = teacher.tokenizer
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     read = tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -201,18 +215,22 @@ def _packed(teacher: Teacher, texts: list[str], max_tokens: int) -> Sequences:
             f"{len(stream)} tokens of text do not fill one sequence of {max_tokens}; "
             "give more text or a smaller max_tokens"
         )
-    # the last position of a block has no next token inside it
+    # the next token of a block's last position is outside the block
     scored = [[True] * (max_tokens - 1) + [False]] * len(blocks)
     labels = [token for block in blocks for token in block[1:]]
     return sequences(teacher, blocks, scored, labels)
 
 
 def _masked(teacher: Teacher, texts: list[str], max_tokens: int) -> Sequences:
-    """Each text with every seventh or so token masked; the same ones whenever it is asked."""
+    """Mask a fixed random `MASKED_SHARE` of each text's tokens.
+
+    Raises:
+        BadInput: The tokenizer has no mask token.
+    """
     tokenizer = teacher.tokenizer
     if tokenizer.mask_token_id is None:
         raise BadInput(
-            f"{teacher.source}: its tokenizer has no mask token, so no token can be asked"
+            f"{teacher.source}: its tokenizer has no mask token, so no token can be masked"
         )
     special = set(tokenizer.all_special_ids)
     generator = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What a teacher teaches and how an answer is judged; one implementation for each kind of task."""
+"""The protocols of distillation tasks and of losses on their outputs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,42 +12,42 @@ from protege.objectives.distillation.spelling import Spelling
 from protege.spaces import Teacher
 
 Targets = Mapping[str, Tensor]
-"""The teacher's answers by name, each tensor one row an answer."""
+"""The teacher's outputs by name, each ``(rows, …)``."""
 
 Scores = Mapping[str, Tensor]
-"""What a student's answers are worth, each tensor one row an answer."""
+"""The scores of a student's outputs by name, each ``(rows, …)``."""
 
 
 class Loss(Protocol):
-    """One term of what a student minimises, told from its answers.
+    """A loss on the student's outputs.
 
-    Those that need more than answers are `protege.objectives.distillation.inside.Inside`.
+    Losses on hidden states or attention are `protege.objectives.distillation.inside.Inside`.
     """
 
     @property
     def weight(self) -> float:
-        """What it counts in the sum of all terms."""
+        """Weight in the sum of all terms."""
 
     def of(self, answer: Tensor, targets: Targets, labels: Tensor) -> Tensor:
-        """The loss of these answers, a scalar: the mean over rows.
+        """Compute the mean loss over rows, a scalar.
 
         Args:
-            answer: The student's, ``(rows, width)``.
-            targets: The teacher's.
-            labels: The true class of each row, -100 where there is none; ``(rows,)``.
+            answer: The student's outputs, ``(rows, width)``.
+            targets: The teacher's outputs.
+            labels: The true class of each row, ``(rows,)``; -100 if unknown.
         """
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a student retains of its teacher.
+    """A student's score relative to its teacher.
 
     Attributes:
-        value: Its quality divided by the teacher's.
-        spread: Standard error of the value over the held-out data.
-        figures: The figures behind it, by name.
-        rows: What each answer is worth, more is better, ``(rows,)``.
-        of_mean: The value of a student whose rows are worth so much in the mean.
+        value: The student's quality divided by the teacher's.
+        spread: Standard error of the value.
+        figures: The underlying figures by name.
+        rows: Score of each row, higher is better, ``(rows,)``.
+        of_mean: Converts a mean of `rows` to a value.
     """
 
     value: float
@@ -58,54 +58,50 @@ class Verdict:
 
 
 def standard_error(values: Tensor) -> float:
-    """The standard error of the mean; 0 for a single value, which tells nothing of its spread."""
+    """Compute the standard error of the mean; 0 for a single value."""
     return float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 
 class Lesson(Protocol):
-    """A kind of task: what is asked, remembered of the teacher, learnt, and judged."""
+    """A kind of task: how inputs are made, the teacher's outputs stored, and students scored."""
 
     @property
     def name(self) -> str:
-        """What its cached targets are named by; changes whenever they would."""
+        """Cache key of the teacher outputs; must change whenever `targets` changes."""
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """What is minimised where nobody says otherwise."""
+        """The default losses."""
 
     @property
     def far(self) -> float:
-        """The distance from its teacher at which a student gets the whole learning rate.
-
-        A share of the loss of a student whose answers are all zero; measured, see
-        `Distillation.full_rate_at`.
-        """
+        """The default of `Distillation.full_rate_at`, found by measurement."""
 
     def size(self, example: Example, max_tokens: int) -> float:
-        """How many sequences an example makes, about."""
+        """Estimate the number of sequences that an example yields."""
 
     def questions(
         self, teacher: Teacher, examples: Sequence[Example], max_tokens: int
     ) -> Questions:
-        """The examples as sequences of at most that length, with the rows to answer.
+        """Convert examples to sequences of at most `max_tokens` tokens.
 
         Raises:
-            BadInput: An example is not what the task is asked with, or its label is none.
+            BadInput: The content or the label of an example does not fit the task.
         """
 
     def respelt(
         self, questions: Questions, targets: Targets, spelling: Spelling
     ) -> tuple[Questions, Targets]:
-        """The same questions, and the teacher's answers, for a student with fewer tokens."""
+        """Map inputs and teacher outputs to a student's cut vocabulary."""
 
     def answer(self, module: nn.Module, batch: Batch) -> Tensor:
-        """The module's answers to the batch's rows, ``(rows, width)``."""
+        """Run a module on a batch and return its outputs, ``(rows, width)``."""
 
     def targets(self, answer: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """What is kept of the teacher's answers."""
+        """Reduce the teacher's outputs to what losses and scores need."""
 
     def scores(self, answer: Tensor, targets: Targets, labels: Tensor) -> dict[str, Tensor]:
-        """What each answer is worth; small enough to be kept for all rows."""
+        """Score each row; the result must be small enough to hold for all rows."""
 
     def verdict(self, scores: Scores) -> Verdict:
-        """What the scores of all held-out rows say of the student."""
+        """Aggregate the scores of all rows."""

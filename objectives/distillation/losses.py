@@ -1,4 +1,4 @@
-"""Losses on answers: the student's against the teacher's, or against the truth."""
+"""Losses between the student's outputs and the teacher's outputs or the true labels."""
 
 from dataclasses import dataclass
 
@@ -15,26 +15,26 @@ from protege.objectives.distillation.lesson import Targets
 from protege.spaces import BadInput
 
 NO_LABEL = -100
-"""What stands for the class of a row that has none."""
+"""Label of unlabelled rows."""
 
 TOP = 48
-"""Tokens of the teacher's distribution that are kept by name; 292 bytes a row with their ids."""
+"""Default number of the teacher's most likely tokens to store; 292 bytes per row with ids."""
 
 
 @dataclass(frozen=True)
 class LogitsKL:
-    """Kullback-Leibler divergence of the student's distribution from the teacher's.
+    """Kullback-Leibler divergence KL(teacher, student) of output distributions.
 
-    Both are softened by the temperature and the loss is multiplied by its square, so that gradients
-    keep their size (Hinton et al., arXiv 1503.02531, section 2). Of a vocabulary the teacher's
-    likeliest tokens are kept, and the mass of all others as one more outcome, so that a student is
-    not asked to put everything on the kept ones; it never exceeds the divergence over all tokens.
+    Logits are divided by the temperature and the loss is multiplied by its square, which keeps the
+    magnitude of gradients (Hinton et al., arXiv 1503.02531, section 2). For vocabularies, only the
+    teacher's `top` most likely tokens are used, and all other tokens are merged into one outcome;
+    the result is a lower bound of the divergence over all tokens.
 
     Attributes:
-        weight: What it counts in the sum of all terms.
-        temperature: Above 1 for softer distributions.
-        top: Tokens kept by name; none for all of them, which only a teacher that is asked anew at
-            every step can give.
+        weight: Weight in the sum of all terms.
+        temperature: Softmax temperature; above 1 for softer distributions.
+        top: Number of the teacher's most likely tokens to use; None uses all, which requires
+            ``Distillation(answers="online")``.
     """
 
     weight: float = 1.0
@@ -57,10 +57,10 @@ class LogitsKL:
 
 @dataclass(frozen=True)
 class LogitsMSE:
-    """Mean squared difference of logits (Ba and Caruana, arXiv 1312.6184, section 2.1).
+    """Mean squared error of logits (Ba and Caruana, arXiv 1312.6184, section 2.1).
 
     Attributes:
-        weight: What it counts in the sum of all terms.
+        weight: Weight in the sum of all terms.
     """
 
     weight: float = 1.0
@@ -71,26 +71,26 @@ class LogitsMSE:
 
 @dataclass(frozen=True)
 class HardLabels:
-    """Cross-entropy to the true class or token; rows without one are left out.
+    """Cross-entropy to the true class or token; unlabelled rows are ignored.
 
     Attributes:
-        weight: What it counts in the sum of all terms.
+        weight: Weight in the sum of all terms.
     """
 
     weight: float = 1.0
 
     def of(self, answer: Tensor, targets: Targets, labels: Tensor) -> Tensor:  # noqa: ARG002
         if bool((labels == NO_LABEL).all()):
-            return answer.sum() * 0  # the mean over nothing is not a number
+            return answer.sum() * 0  # the mean over no rows is NaN
         return cross_entropy(answer, labels, ignore_index=NO_LABEL)
 
 
 @dataclass(frozen=True)
 class VectorCosine:
-    """One less the cosine of the student's vector to the teacher's.
+    """Cosine distance between the student's and the teacher's vectors.
 
     Attributes:
-        weight: What it counts in the sum of all terms.
+        weight: Weight in the sum of all terms.
     """
 
     weight: float = 1.0
@@ -101,13 +101,13 @@ class VectorCosine:
 
 @dataclass(frozen=True)
 class VectorMSE:
-    """Squared distance of the student's vector to the teacher's, over the latter's squared length.
+    """Mean squared error of vectors, divided by the mean squared norm of the teacher's vectors.
 
-    As sentence-transformers distils (Reimers and Gurevych, arXiv 2004.09813), but on a scale that
-    does not depend on how long a teacher's vectors are.
+    This is the loss of sentence-transformers (Reimers and Gurevych, arXiv 2004.09813), made
+    independent of the scale of the teacher's vectors.
 
     Attributes:
-        weight: What it counts in the sum of all terms.
+        weight: Weight in the sum of all terms.
     """
 
     weight: float = 1.0
@@ -118,15 +118,18 @@ class VectorMSE:
 
 
 def divergence(logs: Tensor, targets: Targets) -> Tensor:
-    """KL(teacher, student) in nats for each row, over the kept tokens and one outcome for the rest.
+    """Compute KL(teacher, student) over the kept tokens and one outcome for all others.
 
-    Outcomes of the teacher that are one to the student are merged: each is given the part of the
-    student's probability that it has of the teacher's, which by the chain rule is the same.
+    If several teacher tokens are one outcome to the student, the student's probability is split
+    among them in the teacher's proportions; by the chain rule this equals merging them.
 
     Args:
         logs: The student's log-probabilities, ``(rows, vocabulary)``.
-        targets: ``token`` and ``log_probability`` of the teacher, ``(rows, kept)``; where several
-            of its tokens may be one to the student, ``log_part`` of each in its outcome.
+        targets: The teacher's ``token`` and ``log_probability``, ``(rows, kept)``; with a cut
+            vocabulary also ``log_part``, the log of each token's share of its outcome.
+
+    Returns:
+        Nats, ``(rows,)``.
     """
     theirs = targets["log_probability"].to(logs.dtype)
     mine = logs.gather(1, targets["token"].long())
@@ -138,7 +141,13 @@ def divergence(logs: Tensor, targets: Targets) -> Tensor:
 
 
 def top_of(logits: Tensor, temperature: float, top: int | None) -> dict[str, Tensor]:
-    """What `LogitsKL` needs of a teacher's logits, ``(rows, vocabulary)``."""
+    """Reduce a teacher's logits to what `LogitsKL` needs.
+
+    Args:
+        logits: ``(rows, vocabulary)``.
+        temperature: Softmax temperature.
+        top: Number of most likely tokens to keep; None keeps all logits.
+    """
     if top is None:
         return {"logits": logits}
     logs = log_softmax(logits.float() / temperature, dim=-1)
@@ -147,5 +156,5 @@ def top_of(logits: Tensor, temperature: float, top: int | None) -> dict[str, Ten
 
 
 def _rest(logs: Tensor) -> Tensor:
-    """Probability left by the named outcomes; kept above zero, where rounding may take it."""
+    """Return the remaining probability mass, clamped to stay positive despite rounding."""
     return (1 - logs.exp().sum(-1)).clamp(min=1e-6)

@@ -1,8 +1,8 @@
-"""The device and the precision of a training's forward passes.
+"""The device and the precision of forward passes in training.
 
-accelerate's `Accelerator` does not fit here: it keeps device and precision in state that the whole
-process shares and raises when a second one asks for another precision, while trainings of several
-settings take turns in one process; nor does it keep attention in float32 (see below).
+accelerate's `Accelerator` does not fit: it keeps device and precision in process-wide state and
+raises if a second instance has another precision, but trainings with different settings alternate
+in one process. Nor does it keep attention in float32 (see below).
 """
 
 from collections.abc import Iterator
@@ -17,16 +17,17 @@ from protege.objectives.precision import TrainingPrecision
 
 
 def device_of(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a CUDA device where there is one, else the CPU."""
+    """Return the device of a name; ``auto`` is CUDA if available, else the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
 
 
 def is_fast_in_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies matrices of bf16 itself: AMX, or CUDA from Ampere on.
+    """Return whether the hardware has bf16 matrix multiplication: AMX, or CUDA from Ampere on.
 
-    AVX-512's bf16 alone halves memory traffic, but not by enough to make up for the conversions.
+    The bf16 instructions of AVX-512 do not count: they halve memory traffic, but the conversions
+    cost more than that saves.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -35,7 +36,7 @@ def is_fast_in_bf16(device: torch.device) -> bool:
 
 @contextmanager
 def autocast(precision: TrainingPrecision, device: torch.device) -> Iterator[None]:
-    """Matrix products in bf16 inside the block where asked for, or where the hardware has them."""
+    """Run matrix products of the block in bf16, if requested or, with ``auto``, natively fast."""
     if precision == "float32" or (precision == "auto" and not is_fast_in_bf16(device)):
         yield
         return
@@ -48,10 +49,10 @@ def autocast(precision: TrainingPrecision, device: torch.device) -> Iterator[Non
 
 
 class _AttentionInFull(TorchFunctionMode):
-    """Attention in fp32 under autocast.
+    """A mode that runs attention in fp32 under CPU autocast.
 
-    torch's fused attention for the CPU has a backward pass in bf16 that is several times slower
-    than the one in fp32: of a training step of all-MiniLM-L6-v2 on AMX it took half.
+    The backward pass of torch's fused CPU attention is several times slower in bf16 than in fp32:
+    it took half of a training step of all-MiniLM-L6-v2 on AMX.
     """
 
     def __torch_function__(

@@ -1,4 +1,4 @@
-"""How a student's parameters move: the optimisers of a run, their rates, and clipping."""
+"""The optimisers of a training, their learning rates, and gradient clipping."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,25 +15,25 @@ from protege.objectives.distillation.distillation import Distillation
 from protege.spaces import Embedder, Unsupported, family_of, layers_above
 
 Group = dict[str, Any]
-"""Parameters of one rate and one weight decay, as an optimiser of torch takes them."""
+"""A parameter group of a torch optimiser."""
 
 
 class Optimizers:
-    """AdamW, and lazy Adam for embeddings with more rows than a batch has tokens.
+    """AdamW, with lazy Adam for embeddings that have more rows than a batch has tokens.
 
-    Of such an embedding a step changes the rows that the batch reads and no others. AdamW would
-    pass over all of them; in MiniLM, where they are two thirds of a half-size student's weights,
-    clipping and the optimiser would take a fifth of every step. An embedding that is a head as well
-    has a gradient for each row, and is left to AdamW.
+    Lazy Adam updates only the rows that the batch reads. AdamW would update all of them: in MiniLM,
+    where embeddings are two thirds of a half-size student's weights, clipping and the optimiser
+    would take a fifth of every step. Embeddings tied to a head have dense gradients and stay in
+    AdamW.
 
     Args:
-        module: What is trained.
-        settings: How.
-        along: Parameters that are trained along with it.
-        stack: When it closes, the module is as it was.
+        module: The module to train.
+        settings: Learning rates, weight decay, schedule and clipping.
+        along: Further parameters to train.
+        stack: Restores dense embedding gradients when it closes.
 
     Raises:
-        Unsupported: Rates differ by layer and the module is no model with known layers.
+        Unsupported: `layer_decay` is not 1 and the layers of the module are unknown.
     """
 
     def __init__(
@@ -64,9 +64,10 @@ class Optimizers:
         self._schedules = [LambdaLR(one, settings.pace) for one in self._all]
 
     def step(self) -> Tensor:
-        """Clip the gradients, move the parameters and clear the gradients.
+        """Clip the gradients, update the parameters and clear the gradients.
 
-        Nothing moves if the norm of the gradients, which is returned, is not finite.
+        Returns:
+            The gradient norm before clipping. If it is not finite, nothing is updated.
         """
         gradients = [one.grad for one in self.dense if one.grad is not None]
         gradients += [self._of_rows(one) for one in self.lazy if one.grad is not None]
@@ -82,7 +83,7 @@ class Optimizers:
         return norm
 
     def state(self) -> dict[str, Tensor]:
-        """What the optimisers remember, by names of this class's own."""
+        """Return the optimisers' state by path: optimiser, parameter number, name."""
         return {
             f"{at}.{number}.{name}": torch.as_tensor(value).cpu()
             for at, optimizer in enumerate(self._all)
@@ -91,13 +92,13 @@ class Optimizers:
         }
 
     def load(self, state: Mapping[str, Tensor], step: int) -> None:
-        """Go on after so many steps with what `state` gave."""
+        """Restore the optimisers from `state` after a number of steps."""
         for at, (optimizer, schedule) in enumerate(zip(self._all, self._schedules, strict=True)):
             known: defaultdict[int, dict[str, Any]] = defaultdict(dict)
             for path, value in state.items():
                 which, number, name = path.split(".")
                 if int(which) == at:
-                    # lazy Adam counts in Python, AdamW in a tensor
+                    # SparseAdam counts steps in an int, AdamW in a tensor
                     is_count = name == "step" and isinstance(optimizer, SparseAdam)
                     known[int(number)][name] = int(value) if is_count else value.clone()
             optimizer.load_state_dict({**optimizer.state_dict(), "state": dict(known)})
@@ -106,25 +107,25 @@ class Optimizers:
                 group["lr"] = rate * self._pace(step)
 
     def _with(self, every: list[Group], *, lazy: bool) -> Iterator[Group]:
-        """The groups, with the lazy parameters alone or without them."""
+        """Yield the groups with the lazy parameters only, or without them."""
         known = {id(one) for one in self.lazy}
         for group in every:
             found = [one for one in group["params"] if (id(one) in known) == lazy]
             if found:
-                # lazy Adam has no weight decay: it would be of all rows
+                # no weight decay for lazy Adam, as it would update all rows
                 kept = {"lr"} if lazy else {"lr", "weight_decay"}
                 yield {**{k: v for k, v in group.items() if k in kept}, "params": found}
 
     @staticmethod
     def _of_rows(parameter: Tensor) -> Tensor:
-        """The gradient of the rows that were read, ``(rows, width)``; a view of it."""
-        assert parameter.grad is not None  # asked before
+        """Return a view of the gradient of the rows in the batch, ``(rows, width)``."""
+        assert parameter.grad is not None  # the caller filters
         parameter.grad = parameter.grad.coalesce()
         return parameter.grad._values()  # noqa: SLF001 - `values()` is not differentiable in place
 
 
 def hardly_read(module: nn.Module, tokens: int) -> list[nn.Embedding]:
-    """Trained embeddings with more rows than tokens are read at once, that are nothing else too."""
+    """Return trainable, untied embeddings with more rows than tokens per batch."""
     holders = Counter(id(p) for one in module.modules() for p in one.parameters(recurse=False))
     return [
         one
@@ -141,7 +142,11 @@ def _make_dense(embedding: nn.Embedding) -> None:
 
 
 def groups(module: nn.Module, settings: Distillation) -> list[Group]:
-    """Parameters for AdamW: matrices decay, norms and biases do not; rates follow the layers."""
+    """Group parameters by learning rate and weight decay; only matrices have weight decay.
+
+    Raises:
+        Unsupported: `layer_decay` is not 1 and the layers of the module are unknown.
+    """
     decay, peak = settings.layer_decay, settings.learning_rate
     above = {} if decay == 1 else _layers_above(module)
     trained = [(above.get(n, 0), p) for n, p in module.named_parameters() if p.requires_grad]
@@ -157,10 +162,10 @@ def groups(module: nn.Module, settings: Distillation) -> list[Group]:
 
 
 def _layers_above(module: nn.Module) -> dict[str, int]:
-    """How many layers stand above each parameter; what an embedder adds to its model is not in it.
+    """Count the layers above each parameter, without those that an embedder adds to its model.
 
     Raises:
-        Unsupported: There is no model in it.
+        Unsupported: The module is no transformers model and no embedder of one.
     """
     prefix, model = "", module
     if isinstance(module, Embedder):

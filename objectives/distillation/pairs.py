@@ -1,4 +1,4 @@
-"""Models that write a text in answer to another: what they say of each token of the true answer."""
+"""The distillation task of sequence-to-sequence models, on pairs of source and target text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,24 +13,29 @@ from protege.objectives.distillation.language import LanguageLesson
 from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict
 from protege.objectives.distillation.losses import TOP
 from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.distillation.sequences import Sequences, tokens_in
+from protege.objectives.distillation.sequences import (
+    Sequences,
+    encoded,
+    sequences,
+    texts_of,
+    tokens_in,
+)
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import encoded, sequences, texts_of
 from protege.spaces import BadInput, Teacher, Unsupported
 from protege.spaces.files.hashing import digest
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs(Questions):
-    """Texts that are read, and texts that are written in answer to them.
+    """Pairs of source and target texts.
 
     Attributes:
-        read: The ids of the encoder.
-        written: The ids of the decoder: what it starts with, then the answer. Each position but the
-            last is asked for the token that follows it.
+        read: Encoder input ids.
+        written: Decoder ids: the start token, then the target. Every position but the last predicts
+            the next token.
         ids: All ids of both.
-        lengths: Tokens that encoder and decoder read of each pair.
-        labels: The token of the answer that each row is asked for.
+        lengths: Tokens that encoder and decoder read per pair, ``(pairs,)``.
+        labels: The target token of each row, ``(rows,)``.
     """
 
     read: Sequences
@@ -41,7 +46,7 @@ class Pairs(Questions):
 
     @classmethod
     def of(cls, read: Sequences, written: Sequences) -> "Pairs":
-        """The pairs of as many sequences each; the last token written is read by nobody."""
+        """Pair sequences one to one; the decoder does not read the last target token."""
         ids = torch.cat([read.ids, written.ids])
         return cls(read, written, ids, read.lengths + written.lengths - 1, written.labels)
 
@@ -67,15 +72,14 @@ class Pairs(Questions):
 
 @dataclass(frozen=True)
 class PairLesson:
-    """The next token of the true answer to a text, given all of it that comes before.
+    """Next-token prediction on target texts, given the source text.
 
-    The label of an example is the answer. The quality is the teacher's perplexity over these
-    answers, divided by the student's, as of other language models: each is told the true tokens
-    before the one it is asked for (teacher forcing), nothing is generated.
+    The label of an example is its target text. The quality is the teacher's perplexity of the
+    targets divided by the student's, with teacher forcing; nothing is generated.
 
     Attributes:
-        temperature: By which the teacher's distribution is softened; see `LogitsKL`.
-        top: Its tokens that are kept by name; see `LogitsKL`.
+        temperature: Temperature of the teacher's distribution; see `LogitsKL`.
+        top: Number of the teacher's most likely tokens to keep; see `LogitsKL`.
     """
 
     temperature: float = 1.0
@@ -83,7 +87,7 @@ class PairLesson:
 
     @property
     def language(self) -> LanguageLesson:
-        """What is taught of each token."""
+        """The next-token task that handles the decoder's outputs."""
         return LanguageLesson(temperature=self.temperature, top=self.top)
 
     @property
@@ -106,13 +110,13 @@ class PairLesson:
     ) -> Questions:
         texts, answers = texts_of(examples, teacher), [_answer_in(one) for one in examples]
         given = encoded(teacher, texts, max_tokens)["input_ids"]
-        # in the language that a tokenizer of several writes, which is not the one that it reads
+        # `text_target`: multilingual tokenizers encode targets in the target language
         limit = {"truncation": True, "max_length": teacher.at_most(max_tokens)}
-        asked: Any = teacher.tokenizer(text_target=answers, **limit)["input_ids"]
+        target_ids: Any = teacher.tokenizer(text_target=answers, **limit)["input_ids"]
         read = sequences(teacher, given, None, [0] * len(given))
-        written = [[_start(teacher, one), *one] for one in asked]
-        scored = [[True] * len(one) + [False] for one in asked]
-        labels = [token for one in asked for token in one]
+        written = [[_start(teacher, one), *one] for one in target_ids]
+        scored = [[True] * len(one) + [False] for one in target_ids]
+        labels = [token for one in target_ids for token in one]
         return Pairs.of(read, sequences(teacher, written, scored, labels))
 
     def respelt(
@@ -136,36 +140,40 @@ class PairLesson:
 
 
 def _answer_in(example: Example) -> str:
-    """The text that is to be written.
+    """Return the target text of an example.
 
     Raises:
-        BadInput: There is none.
+        BadInput: The label is not a text.
     """
     if not isinstance(example.label, str):
         given = "no label" if example.label is None else f"the label {example.label!r:.40}"
         raise BadInput(
-            f"{example.content!r:.40}: {given}; expected the text that is to be written for it"
+            f"{example.content!r:.40}: {given}; expected the target text that is to be generated"
         )
     return example.label
 
 
 def _start(teacher: Teacher, answer: list[int]) -> int:
-    """What the decoder reads before the answer, by the model's own convention.
+    """Return the decoder's start token for a target.
 
     Raises:
-        Unsupported: The model does not say.
+        Unsupported: The model does not define it.
     """
     shift: Any = getattr(teacher.model, "prepare_decoder_input_ids_from_labels", None)
     if shift is None:
         raise Unsupported(
-            f"{type(teacher.model).__name__}: it does not say what its decoder starts with; "
-            "expected a model with prepare_decoder_input_ids_from_labels, as T5 and BART"
+            f"{type(teacher.model).__name__}: the decoder's start token is unknown; expected a "
+            "model with prepare_decoder_input_ids_from_labels, such as T5 or BART"
         )
     return int(shift(labels=torch.tensor([answer]))[0, 0])
 
 
 def _pairs_in(questions: Questions) -> Pairs:
-    """Questions that are pairs, as such."""
+    """Narrow the type to pairs.
+
+    Raises:
+        Unsupported: The inputs are not pairs.
+    """
     if not isinstance(questions, Pairs):
         raise Unsupported(f"{type(questions).__name__}: expected pairs of a text and its answer")
     return questions

@@ -1,4 +1,4 @@
-"""Classifiers of images: the logits should be the teacher's."""
+"""The distillation task of image classifiers, which match the teacher's logits."""
 
 import json
 from collections.abc import Sequence
@@ -20,23 +20,23 @@ from protege.spaces.files.hashing import digest
 from protege.spaces.models.batches import IMAGE
 
 KEPT_BYTES = 2**30
-"""Pixel values that are kept in memory; where there are more, each batch makes its own."""
+"""Maximum bytes of pixel values in memory; beyond it every batch decodes its images again."""
 
 AT_A_TIME = 64
-"""Images that are open at the same time."""
+"""Images decoded at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures(Questions):
-    """Images, each of which is one row.
+    """Images; each image is one row.
 
     Attributes:
         pictures: The images.
-        processor: What makes pixel values of them: the teacher's own.
-        ids: None, for no token is read.
-        lengths: What each costs to read, as many tokens.
-        labels: The true class of each, -100 where it has none.
-        kept_bytes: Pixel values that are kept in memory, at most.
+        processor: The teacher's image processor.
+        ids: Empty, since there are no tokens.
+        lengths: Cost of each image in tokens, ``(images,)``.
+        labels: The true class of each image, ``(images,)``; -100 if unknown.
+        kept_bytes: Maximum bytes of pixel values in memory.
     """
 
     pictures: tuple[Picture, ...]
@@ -54,7 +54,7 @@ class Pictures(Questions):
         labels: Sequence[int],
         kept_bytes: int = KEPT_BYTES,
     ) -> "Pictures":
-        """These images, as many labels."""
+        """Return images with one label each."""
         lengths = torch.full((len(pictures),), IMAGE)
         none, known = torch.arange(0), torch.tensor(labels)
         return cls(tuple(pictures), processor, none, lengths, known, kept_bytes)
@@ -71,13 +71,13 @@ class Pictures(Questions):
 
     @cached_property
     def pixels(self) -> Tensor | None:
-        """Pixel values of all images, if they fit, ``(images, channels, height, width)``."""
-        one = self._made([0])
+        """Pixel values, ``(images, channels, height, width)``; None if above `kept_bytes`."""
+        one = self._decoded([0])
         if len(self) * one.nbytes > self.kept_bytes:
             return None
         found = one.new_empty((len(self), *one.shape[1:]))
         for numbers in torch.arange(len(self)).split(AT_A_TIME):
-            found[numbers] = self._made(numbers.tolist())
+            found[numbers] = self._decoded(numbers.tolist())
         return found
 
     def first(self, count: int) -> "Pictures":
@@ -87,12 +87,12 @@ class Pictures(Questions):
         return Pictures.of(self.pictures[:count], self.processor, labels, self.kept_bytes)
 
     def batch(self, numbers: Sequence[int]) -> Batch:
-        pixels = self._made(numbers) if self.pixels is None else self.pixels[list(numbers)]
+        pixels = self._decoded(numbers) if self.pixels is None else self.pixels[list(numbers)]
         unscored = torch.zeros(len(numbers), 1, dtype=torch.bool)
         which = torch.tensor(numbers)
         return Batch({"pixel_values": pixels}, unscored, which, which)
 
-    def _made(self, numbers: Sequence[int]) -> Tensor:
+    def _decoded(self, numbers: Sequence[int]) -> Tensor:
         images = [self.pictures[number].open() for number in numbers]
         pixels: Tensor = self.processor(images=images, return_tensors="pt")["pixel_values"]
         return pixels
@@ -100,9 +100,9 @@ class Pictures(Questions):
 
 @dataclass(frozen=True)
 class PictureLesson(ClassLesson):
-    """The class of an image.
+    """Image classification.
 
-    With labels the quality is accuracy, without them agreement with the teacher.
+    The quality is accuracy with labels, and agreement with the teacher without.
     """
 
     @property
@@ -113,7 +113,7 @@ class PictureLesson(ClassLesson):
         self,
         teacher: Teacher,
         examples: Sequence[Example],
-        max_tokens: int,  # noqa: ARG002 - an image is as large as the teacher's processor makes it
+        max_tokens: int,  # noqa: ARG002 - the teacher's processor fixes the size of an image
     ) -> Questions:
         classes = Classes(teacher)
         pictures = [_picture_in(example) for example in examples]
@@ -122,13 +122,13 @@ class PictureLesson(ClassLesson):
 
 
 def _picture_in(example: Example) -> Picture:
-    """The image of an example.
+    """Return the image of an example.
 
     Raises:
-        BadInput: It is a text.
+        BadInput: The example is a text.
     """
     if not isinstance(example.content, Picture):
         raise BadInput(
-            f"{example.text!r:.40}: a text; a teacher for images looks at images; give Images"
+            f"{example.text!r:.40}: a text; an image classifier needs images; give Images"
         )
     return example.content

@@ -1,4 +1,4 @@
-"""Progressive distillation: a student that starts deeper and drops layers while it learns."""
+"""Progressive distillation: a student starts deeper and drops layers during training."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -22,15 +22,15 @@ from protege.spaces.students.selection import KeptLayer, choose
 
 @dataclass(frozen=True)
 class Progressive:
-    """A schedule by which a student loses layers while it is trained.
+    """A schedule that drops layers of a student during training.
 
-    Layers of a trained model can go with little loss where the rest is trained on (Sajjad et al.,
-    arXiv 2004.03844), and several small cuts with training in between end better than a single one
+    Layers of a trained model can be dropped with little loss if the rest is trained further (Sajjad
+    et al., arXiv 2004.03844), and several small cuts with training in between are better than one
     (SlimQwen, arXiv 2605.08738).
 
     Attributes:
-        start: Share of the teacher's depth to start from; never fewer layers than the student's.
-        until: Share of the steps by which the last layer has gone.
+        start: Initial depth as a fraction of the teacher's; at least the student's own depth.
+        until: Fraction of the steps after which the last layer is dropped.
     """
 
     start: float = 1.0
@@ -43,14 +43,14 @@ class Progressive:
                 raise BadInput(f"{name}={given!r}: expected a share above 0 and at most 1")
 
     def gone(self, drops: int, step: int, steps: int) -> int:
-        """How many of so many layers have gone, evenly spaced, after a step.
+        """Count the layers dropped after a step, at even intervals.
 
         Args:
-            drops: Layers that go in all.
-            step: Steps done; 0 before the first.
-            steps: In all.
+            drops: Layers to drop in total.
+            step: Steps done.
+            steps: Steps in total.
         """
-        # exact arithmetic: at 0.7 of 10 steps the last one has gone, whatever binary floats say
+        # fractions avoid float rounding: 0.7 of 10 steps is exactly 7
         span = Fraction(self.until).limit_denominator(10_000) * steps
         return drops if step >= span else int(drops * step / span)
 
@@ -62,24 +62,24 @@ def shrinking(
     progressive: Progressive,
     stopwatch: Stopwatch,
 ) -> "Shrinking | None":
-    """Make a student deeper than its architecture, or return None if there is no layer to drop.
+    """Build a student deeper than its architecture, or return None if there is no layer to drop.
 
-    Of each stack it has the layers of the student and the others that the same policy gives up
-    last. A layer's turn is the largest depth at which the policy does not keep it, which at every
-    depth is the policy's own choice where its choices are nested, as ladders are; of equals the
-    upper one goes first. Where a stack's first layer holds what all of them read, as T5's does, no
-    layer comes before the student's own first one.
+    Each stack has the final student's layers, and those others that the layer policy drops last. A
+    layer is dropped at the largest depth at which the policy does not keep it; if the policy's
+    choices are nested, every intermediate student is the policy's own choice. Of equal layers the
+    upper one is dropped first. If a stack's first layer holds a tensor that all layers share, as in
+    T5, the final student's first layer is also the deep student's first.
 
     Args:
         teacher: The teacher.
-        own: What the student is to become.
-        known: The calibration, where the architecture's policies look at data.
+        own: The final architecture.
+        known: The calibration, or None if the architecture's policies need no data.
         progressive: The schedule.
-        stopwatch: Books the seconds of cutting and healing.
+        stopwatch: Records the seconds of cutting and healing.
 
     Raises:
-        BadInput: As `Teacher.student`.
-        Infeasible: As `Teacher.student`.
+        BadInput: See `Teacher.student`.
+        Infeasible: See `Teacher.student`.
     """
     with stopwatch.phase("build"):
         last = teacher.student(replace(own, healing="none"), known)
@@ -100,20 +100,19 @@ def shrinking(
 
 @dataclass(eq=False)
 class Shrinking:
-    """A student on its way down to its size.
+    """A deep student whose layers are dropped during training.
 
-    A layer that has gone is passed by: it costs nothing, its parameters get no gradient, and its
-    output is its input. It stays in the module all the same, so that an optimiser's parameters are
-    the same ones from the first step to the last.
+    A dropped layer is bypassed: its output is its input, it costs nothing, and its parameters get
+    no gradient. It stays in the module, so that the optimiser's parameters never change.
 
     Attributes:
-        student: The deep one, to train.
+        student: The deep student to train.
         teacher: Its teacher.
-        architecture: What it is to become.
-        kept: What it will keep of the teacher.
-        going: By stack, the teacher's layers that go, in the order in which they do.
+        architecture: The final architecture.
+        kept: The units and layers of the final student.
+        going: The teacher's layers to drop, in order, by stack.
         progressive: The schedule.
-        calibration: What is known of the teacher's units.
+        calibration: The teacher's calibration, or None.
     """
 
     student: Student
@@ -125,22 +124,22 @@ class Shrinking:
     calibration: Calibration | None = None
 
     def advance(self, step: int, steps: int) -> None:
-        """Pass by the layers whose turn has come; called before every step.
+        """Bypass the layers due by now; call it before every step.
 
         Args:
-            step: Steps done; 0 before the first.
-            steps: In all.
+            step: Steps done.
+            steps: Steps in total.
         """
         for stack, layers in self.going.items():
             at = self.student.kept.layers(stack)
             for number in layers[: self.progressive.gone(len(layers), step, steps)]:
-                self._stacks[stack].pass_by(at.index(number))
+                self._stacks[stack].bypass(at.index(number))
 
     def finish(self) -> Student:
-        """A student of the final architecture that holds what is trained by now.
+        """Build the final student from the current weights.
 
-        It answers as the deep one does without the layers that go, whether they have gone or not.
-        Every tensor is a copy: the deep one can be trained on.
+        It computes what the deep student computes with all of `going` bypassed. Its tensors are
+        copies, so training of the deep student can continue.
         """
         plain = replace(pinned(self.architecture, self.kept), healing="none")
         made = self.teacher.student_of(plain, self.kept, self.calibration)
@@ -156,7 +155,7 @@ class Shrinking:
         return student
 
     def _deep_name(self, slot: Slot) -> str:
-        """What the deep student calls a tensor of the final one."""
+        """Return the deep student's name of a tensor of the final student."""
         if slot.layer is None or slot.number_at == (0, 0):
             return slot.name
         number = self.kept.layers(slot.stack)[slot.layer]
@@ -169,47 +168,46 @@ class Shrinking:
 
 
 class _Stack:
-    """A stack's layers, some of which are passed by.
+    """The layers of a stack, some of which are bypassed.
 
-    What a layer puts out beside its states is what the one before it did: T5 hands the distances
-    between tokens along there.
+    A bypassed layer repeats the extra outputs of the layer before it, such as T5's position bias.
     """
 
     def __init__(self, layers: list[nn.Module]) -> None:
         self._layers = layers
         self._has_run = False
-        self._output: tuple[Any, ...] | None = None  # without the states; none of a bare tensor
+        self._output: tuple[Any, ...] | None = None  # extra outputs; None if layers return a tensor
         for layer in layers:
-            layer.register_forward_hook(self._ran)
+            layer.register_forward_hook(self._record)
 
-    def pass_by(self, position: int) -> None:
-        """Have the layer at a position give back its input from now on."""
+    def bypass(self, position: int) -> None:
+        """Make the layer at a position return its input from now on."""
         layer: Any = self._layers[position]
-        layer.forward = partial(self._passed, layer)
+        layer.forward = partial(self._skip, layer)
 
-    def _ran(self, _layer: nn.Module, _given: Any, output: Any) -> None:
+    def _record(self, _layer: nn.Module, _given: Any, output: Any) -> None:
         self._has_run = True
         self._output = (None, *output[1:]) if isinstance(output, tuple) else None
 
-    def _passed(self, layer: nn.Module, *given: Any, **named: Any) -> Any:
-        if not self._has_run:  # what its layers put out shows once one has run
+    def _skip(self, layer: nn.Module, *given: Any, **named: Any) -> Any:
+        if not self._has_run:  # run one layer to learn the structure of the output
             forward: Callable[..., Any] = type(layer).forward
             with torch.no_grad():
-                self._ran(layer, given, forward(layer, *given, **named))
+                self._record(layer, given, forward(layer, *given, **named))
         return skipping(self._output)(*given, **named)
 
 
 def _going(
     layout: Layout, policy: LayerPolicy, stack: str, stay: tuple[int, ...], start: float
 ) -> tuple[int, ...]:
-    """The layers of a stack that the deep student has and the final one has not, first to go first.
+    """Return the layers of a stack that only the deep student has, in the order of dropping.
 
     Args:
-        layout: The teacher's.
-        policy: Which layers are kept at each depth; resolved.
+        layout: The teacher's layout.
+        policy: The resolved layer policy.
         stack: The stack.
-        stay: The layers of it that stay.
-        start: Share of the teacher's depth to start from.
+        stay: The final student's layers of the stack.
+        start: Initial depth as a fraction of the teacher's.
     """
     total = layout.depths[stack]
     turns = dict.fromkeys(set(range(total)) - set(stay), len(stay))
@@ -224,7 +222,7 @@ def _going(
 
 
 def _choice(policy: LayerPolicy, total: int, depth: int, stack: str) -> Iterable[int]:
-    """The layers that a policy keeps at a depth; all where it has no choice of so many."""
+    """Return the layers that a policy keeps at a depth; all if it cannot keep that many."""
     try:
         return policy.layers(total, depth, stack)
     except Infeasible:
@@ -232,7 +230,7 @@ def _choice(policy: LayerPolicy, total: int, depth: int, stack: str) -> Iterable
 
 
 def _first_holds_more(layout: Layout, stack: str) -> bool:
-    """Whether the first layer of a stack holds a tensor that is of the stack as a whole."""
+    """Return whether the first layer of a stack holds a tensor that all its layers share."""
     inside = next(s for s in layout.slots if (s.stack, s.layer) == (stack, 0))
     place = f"{inside.name[: inside.number_at[1]]}."
     return any(slot.layer is None and slot.name.startswith(place) for slot in layout.slots)
@@ -245,7 +243,7 @@ def _with_layers(
     going: Mapping[str, tuple[int, ...]],
     calibration: Calibration | None,
 ) -> Kept:
-    """What the deep student keeps: the final one's units, and of layers that go the policy's."""
+    """Return the deep student's selection: the final one's, plus the policy's for other layers."""
     own = teacher.architecture
     whole: dict[str, Any] = {size: getattr(own, size) for size in teacher.family.depths.values()}
     ranked = teacher.magnitudes if final.width_policy.needs_weights else calibration
@@ -261,5 +259,5 @@ def _with_layers(
 
 
 def _projection(student: Student) -> nn.Linear | None:
-    """The last layer of a sentence encoder, where it has one."""
+    """Return the output projection of a sentence encoder, or None."""
     return None if student.embedder is None else student.embedder.projection

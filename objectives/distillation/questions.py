@@ -1,4 +1,4 @@
-"""What a teacher and its students are asked, batch by batch."""
+"""Model inputs for teacher and students, and the batches made from them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,17 +11,17 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 STRETCH = 50
-"""Batches of a shuffled epoch that are sorted by length together."""
+"""Batches of a shuffled epoch to sort by length together."""
 
 _ASKED = {
     "input_ids": "attention_mask",
     "decoder_input_ids": "decoder_attention_mask",
     "pixel_values": "",
 }
-"""What models read, and the mask of what is real of it; of an image all is."""
+"""Model inputs and the names of their masks; images have none."""
 
 _FACTOR = 6364136223846793005
-"""Of Knuth's linear congruential generator: odd, so that no power of it vanishes modulo 2**64."""
+"""Multiplier of Knuth's MMIX generator; odd, so that its powers never vanish modulo 2**64."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,11 @@ class Batch:
     """A padded batch.
 
     Attributes:
-        inputs: What the model's forward takes, by name; the first dimension is the batch.
-        scored: Where the model's answer counts, ``(sequences, tokens)`` of the side that answers.
-            Row-major, its true entries are the batch's rows; all false where a sequence as a whole
-            is one row.
-        rows: Which rows of all questions these are.
-        numbers: Which sequences these are.
+        inputs: Arguments of the model's forward by name; the first dimension is the batch.
+        scored: Positions whose outputs are rows, in row-major order, ``(sequences, tokens)``, of
+            the decoder if there is one; all false if each sequence is one row.
+        rows: Indices of the batch's rows, ``(rows,)``.
+        numbers: Indices of the batch's sequences, ``(sequences,)``.
     """
 
     inputs: Mapping[str, Tensor]
@@ -44,13 +43,13 @@ class Batch:
 
     @property
     def mask(self) -> Tensor:
-        """Which tokens are real, ``(sequences, tokens)``; one for each image."""
+        """The attention mask, ``(sequences, tokens)``; ones, ``(images, 1)``, for images."""
         mask = self.inputs.get("attention_mask")
         return torch.ones(len(self.numbers), 1) if mask is None else mask
 
     @property
     def checks(self) -> Tensor:
-        """A hash of what each sequence asks, padding left out, ``(sequences,)``."""
+        """A hash of each sequence's inputs without padding, ``(sequences,)``."""
         total = torch.zeros(len(self.numbers), dtype=torch.long)
         for name, mask in _ASKED.items():
             if name in self.inputs:
@@ -60,7 +59,7 @@ class Batch:
         return total
 
     def to(self, device: torch.device) -> "Batch":
-        """The same on a device; rows and numbers stay where the answers are kept."""
+        """Move the batch to a device; `rows` and `numbers` stay on the CPU."""
         if device.type == "cpu":
             return self
         inputs, scored = send_to_device((dict(self.inputs), self.scored), device)
@@ -68,42 +67,42 @@ class Batch:
 
 
 class Questions(ABC):
-    """A store of questions: sequences of tokens, pairs of them, or images.
+    """Model inputs: token sequences, pairs of them, or images.
 
-    A *row* is one answer: of a sequence as a whole, or of one scored position.
+    A *row* is one model output: of a whole sequence, or of one scored position.
     """
 
     ids: Tensor
-    """All token ids that are read, one sequence after another; none of images."""
+    """All token ids, concatenated, ``(tokens,)``; empty for images."""
     lengths: Tensor
-    """What each sequence costs to read, ``(sequences,)``: tokens, or as many for an image."""
+    """Cost of each sequence in tokens, ``(sequences,)``; a constant for images."""
     labels: Tensor
-    """The true class, or token, of each row; -100 where it has none."""
+    """The true class or token of each row, ``(rows,)``; -100 if unknown."""
 
     @abstractmethod
     def batch(self, numbers: Sequence[int]) -> Batch:
-        """The sequences of these numbers, padded to the longest of them."""
+        """Return a batch of these sequences, padded to the longest."""
 
     @abstractmethod
     def first(self, count: int) -> "Questions":
-        """The first sequences, at most that many."""
+        """Return the first sequences, at most ``count``."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hash of all that is asked."""
+        """Hash of all inputs."""
 
     @property
     @abstractmethod
     def row_starts(self) -> Tensor:
-        """The first row of each sequence, and one past the last, ``(sequences + 1,)``."""
+        """The first row of each sequence, then the number of rows, ``(sequences + 1,)``."""
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     @property
     def rows(self) -> int:
-        """Answers in all."""
+        """Number of rows."""
         return int(self.row_starts[-1])
 
     @cached_property
@@ -115,10 +114,13 @@ class Questions(ABC):
         return found
 
     def by_sequence(self, values: Tensor) -> Tensor:
-        """The mean over each sequence's rows, ``(sequences,)``; sequences without any are left out.
+        """Average over the rows of each sequence.
 
         Args:
             values: ``(rows,)``.
+
+        Returns:
+            ``(sequences with rows,)``.
         """
         counts = self.row_starts.diff()
         sequence = torch.arange(len(self)).repeat_interleave(counts)
@@ -126,13 +128,13 @@ class Questions(ABC):
         return sums[counts > 0] / counts[counts > 0]
 
     def up_to(self, tokens: int) -> "Questions":
-        """The first sequences that have so many tokens in all, at least one."""
+        """Return the first sequences with at most ``tokens`` tokens in total, at least one."""
         return self.first(max(1, int((self.lengths.cumsum(0) <= tokens).sum())))
 
     def alike(self, tokens: int) -> list[int]:
-        """Numbers of the sequences around the median length that have so many tokens, about.
+        """Return the indices of sequences around the median length, about ``tokens`` in total.
 
-        In one batch they need little padding; where there are fewer tokens, all of them.
+        Their similar lengths need little padding in one batch.
         """
         order = self.lengths.argsort(stable=True)
         middle = len(order) // 2
@@ -141,12 +143,12 @@ class Questions(ABC):
         return sorted(order[begin : begin + count].tolist())
 
     def in_order(self, size: int, begin: int = 0, end: int | None = None) -> Iterator[Batch]:
-        """Every sequence from begin to end once, similar lengths together.
+        """Yield every sequence of a range once, in batches of similar length.
 
         Args:
-            size: Sequences of a batch, at most.
+            size: Maximum sequences per batch.
             begin: The first sequence.
-            end: One past the last one; all there are if not given.
+            end: One past the last sequence; None is the end.
         """
         order = begin + self.lengths[begin:end].argsort(stable=True)
         for part in order.split(size):
@@ -155,16 +157,19 @@ class Questions(ABC):
     def shuffled(
         self, size: int, seed: int, pieces: int = 1, skip: int = 0
     ) -> Iterator[list[Batch]]:
-        """Batches without end, epoch after epoch, the same for the same seed.
+        """Yield shuffled batches endlessly, epoch after epoch.
 
-        Sequences of similar length share a batch, so that little of it is padding: each stretch of
-        fifty batches of a shuffled epoch is sorted by length, then its batches are shuffled again.
+        To reduce padding, every `STRETCH` batches of a shuffled epoch are sorted by length, cut
+        into batches, and the batches shuffled again.
 
         Args:
-            size: Sequences of a batch.
-            seed: Of the order.
-            pieces: Parts that each batch is made in, for they are read one after another.
-            skip: So many of the first are left out, and not made.
+            size: Sequences per batch.
+            seed: Seed of the order.
+            pieces: Parts per batch, for gradient accumulation.
+            skip: Number of first batches to skip.
+
+        Yields:
+            The parts of one batch.
         """
         generator = np.random.default_rng(seed)
         lengths = self.lengths.numpy()
@@ -183,12 +188,12 @@ class Questions(ABC):
 
 
 def starts(lengths: Tensor) -> Tensor:
-    """Where each begins that is so long, and where the last one ends."""
+    """Return the start of each sequence in the concatenation, then its end: ``(n + 1,)``."""
     return torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
 
 
 def _hashed(given: Tensor, real: Tensor | None) -> Tensor:
-    """A polynomial of each sequence's values, modulo 2**64; what is no real token counts as 0."""
+    """Compute a polynomial hash of each sequence modulo 2**64; padding counts as 0."""
     bits = given.float().view(torch.int32) if given.is_floating_point() else given
     values = bits.reshape(len(bits), -1).long() + 1
     if real is not None:

@@ -1,4 +1,4 @@
-"""Self-attention relations: how alike tokens are to each other, in student and teacher."""
+"""A loss on self-attention relations between the tokens of a text."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,27 +15,28 @@ from protege.spaces.models.layout import Layout
 
 @dataclass(frozen=True)
 class AttentionRelations:
-    """MiniLMv2's relations of queries, of keys and of values (Wang et al., arXiv 2012.15828).
+    """The query, key and value relations of MiniLMv2 (Wang et al., arXiv 2012.15828).
 
-    Of one layer each kind's vectors are joined over heads and split anew into relation heads, as
-    many in student as in teacher, so that heads and widths may differ. A relation is the softmax of
-    their scaled products with each other. The loss is the divergence of the student's relations
-    from the teacher's, in nats, in the mean over relation heads and real tokens, summed over the
-    three kinds; in a model of two stacks, in the mean over both. Nothing is projected or trained
-    along.
+    The queries of one layer are concatenated over heads and split into relation heads, equally many
+    in student and teacher, so that attention heads and widths may differ; likewise keys and values.
+    A relation is the softmax of the scaled dot products between the vectors of all tokens. The loss
+    is the KL divergence between the teacher's and the student's relations in nats, averaged over
+    relation heads and real tokens, summed over queries, keys and values, and averaged over stacks.
+    There are no projections to learn.
 
-    Vectors are taken as projections write them, before positions turn them or norms scale them; in
-    decoders too a token is related to all others, for nothing is predicted from it. Memory is
-    ``4 * sequences * relation_heads * tokens**2`` bytes, a few times for each kind.
+    Vectors are the outputs of the linear projections, before rotary embeddings and norms. In
+    decoders, too, a token is related to later ones, since nothing is predicted from relations. A
+    relation takes ``4 * sequences * relation_heads * tokens**2`` bytes, several times for each
+    kind.
 
     Attributes:
-        weight: What it counts in the sum of all terms.
-        relation_heads: In how many each kind is split; it has to divide all widths. The paper takes
-            48 for 12 heads and 64 for 16. If not given, the most that the teacher has heads of the
-            kind and that divide both widths.
-        layer: The student's layer, of each stack; negative ones are counted from its end.
-        teacher_layer: The teacher's, likewise; the one that the student's comes from if not given.
-            Of teachers of 24 layers the paper found one of the upper middle the best.
+        weight: Weight in the sum of all terms.
+        relation_heads: Number of relation heads, which must divide all widths. The paper uses 48
+            for 12 heads and 64 for 16. None is the largest common divisor of both widths that is
+            at most the teacher's number of heads.
+        layer: The student's layer in each stack; negative numbers count from the end.
+        teacher_layer: The teacher's layer, likewise; None is the layer that the student's was
+            copied from. For teachers of 24 layers an upper middle layer is best in the paper.
     """
 
     weight: float = 1.0
@@ -53,13 +54,13 @@ class AttentionRelations:
 
 @dataclass(frozen=True)
 class _Site:
-    """The self-attention of one stack that is compared.
+    """The compared self-attention modules of one stack.
 
     Attributes:
         stack: The stack.
-        student: The student's.
-        teacher: The teacher's.
-        heads: Relation heads by kind.
+        student: The student's self-attention.
+        teacher: The teacher's self-attention.
+        heads: Number of relation heads by kind: query, key, value.
     """
 
     stack: str
@@ -68,24 +69,24 @@ class _Site:
     heads: Mapping[str, int]
 
     def projections(self) -> Iterator[tuple[tuple[str, int], Projection, Projection]]:
-        """The student's and the teacher's projections, with what their place is called."""
+        """Yield the key of recorded outputs, the student's and the teacher's projection."""
         both = zip(self.student.projections, self.teacher.projections, strict=True)
         for number, (mine, theirs) in enumerate(both):
             yield (self.stack, number), mine, theirs
 
 
 class _RelationWatch:
-    def __init__(self, student: Student, teacher: Teacher, asked: AttentionRelations) -> None:
+    def __init__(self, student: Student, teacher: Teacher, settings: AttentionRelations) -> None:
         layout = Layout.of(teacher.family, student.model)
         self._sites = []
-        for match in matched(student, teacher, [asked.layer]):
+        for match in matched(student, teacher, [settings.layer]):
             stack, number = match.stack, match.teacher
-            if asked.teacher_layer is not None:
+            if settings.teacher_layer is not None:
                 depth = teacher.layout.depths[stack]
-                number = numbered(asked.teacher_layer, depth, f"teacher's {stack}")
+                number = numbered(settings.teacher_layer, depth, f"teacher's {stack}")
             mine = attention_of(layout, student.model, stack, match.student)
             theirs = attention_of(teacher.layout, teacher.model, stack, number)
-            heads = _relation_heads(mine, theirs, asked.relation_heads)
+            heads = _relation_heads(mine, theirs, settings.relation_heads)
             self._sites.append(_Site(stack, mine, theirs, heads))
         self._pair = Pair(student, teacher)
         for site in self._sites:
@@ -103,7 +104,7 @@ class _RelationWatch:
         self._pair.close()
 
     def _of(self, site: _Site, mask: Tensor) -> Tensor:
-        """The divergence in one stack, summed over kinds."""
+        """Compute the divergence in one stack, summed over kinds."""
         terms = []
         for place, own, other in site.projections():
             given, answer = self._pair.heard(place)
@@ -118,44 +119,47 @@ class _RelationWatch:
 
 
 def relation_divergence(student: Tensor, teacher: Tensor, heads: int, real: Tensor) -> Tensor:
-    """KL(teacher, student) of relations, in nats, in the mean over heads and real tokens.
+    """Compute KL(teacher, student) of relations, averaged over heads and real tokens.
 
     Args:
         student: Queries, keys or values of all heads, ``(sequences, tokens, width)``.
-        teacher: Likewise, ``(sequences, tokens, other width)``.
-        heads: Relation heads; they divide both widths.
-        real: Which tokens are real, ``(sequences, tokens)``; no other is related to any.
+        teacher: The same of the teacher, ``(sequences, tokens, teacher width)``.
+        heads: Number of relation heads; divides both widths.
+        real: Mask of real tokens, ``(sequences, tokens)``.
+
+    Returns:
+        Nats, a scalar.
     """
     with torch.autocast(student.device.type, enabled=False):
         logs, theirs = (_log_relations(vectors, heads, real) for vectors in (student, teacher))
     by_token = kl_div(logs, theirs, reduction="none", log_target=True).sum(-1)
-    weights = real[:, None].to(by_token.dtype)  # of every relation head the same
+    weights = real[:, None].to(by_token.dtype)  # broadcasts over relation heads
     return (by_token * weights).sum() / (heads * weights.sum()).clamp(min=1)
 
 
 def _log_relations(vectors: Tensor, heads: int, real: Tensor) -> Tensor:
-    """Logarithms of the relations, ``(sequences, heads, tokens, tokens)``."""
+    """Compute log-relations, ``(sequences, heads, tokens, tokens)``."""
     split = vectors.unflatten(-1, (heads, -1)).transpose(1, 2)
     products = split @ split.transpose(-1, -2) / split.shape[-1] ** 0.5
-    # the least finite number, for infinities less infinities are no numbers
+    # finite, since inf - inf would give NaN
     least = torch.finfo(products.dtype).min
     return log_softmax(products.masked_fill(~real[:, None, None], least), dim=-1)
 
 
-def _relation_heads(mine: Attention, theirs: Attention, asked: int | None) -> dict[str, int]:
-    """Relation heads by kind.
+def _relation_heads(mine: Attention, theirs: Attention, requested: int | None) -> dict[str, int]:
+    """Choose the number of relation heads by kind.
 
     Raises:
-        BadInput: A width cannot be split into as many as are asked for.
+        BadInput: The requested number does not divide a width.
     """
     found = {}
     for kind in KINDS:
         own, other = mine.widths[kind], theirs.widths[kind]
         shared = [n for n in range(1, min(own, other) + 1) if own % n == other % n == 0]
-        if asked is not None and asked not in shared:
+        if requested is not None and requested not in shared:
             raise BadInput(
-                f"relation_heads={asked}: {kind} have {other} channels in the teacher and {own} in "
-                f"the student; expected one of {', '.join(map(str, shared))}"
+                f"relation_heads={requested}: {kind} have {other} channels in the teacher and "
+                f"{own} in the student; expected one of {', '.join(map(str, shared))}"
             )
-        found[kind] = asked or max(n for n in shared if n <= theirs.heads[kind])
+        found[kind] = requested or max(n for n in shared if n <= theirs.heads[kind])
     return found

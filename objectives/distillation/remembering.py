@@ -1,4 +1,4 @@
-"""The teacher's answers: asked once and kept, or asked anew at every step."""
+"""Teacher outputs, cached or computed at every step, and scoring of students against them."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,29 +15,29 @@ from protege.spaces.files.hashing import Key
 from protege.spaces.models.placement import is_sharded
 
 BLOCK = 256
-"""Sequences whose answers are written at a time; what a process that is killed loses at most."""
+"""Sequences per block of the cache; a killed process loses at most one block."""
 
 JUDGING_BATCH = 32
-"""Sequences at a time where nothing is trained; small enough for a vocabulary's logits to fit."""
+"""Sequences per batch without training; logits over a vocabulary must fit into memory."""
 
 ASKED = "asked"
-"""The column that holds, for each row, the hash of the sequence that was asked."""
+"""The column with the hash of each row's input sequence."""
 
 
 class Answers(Protocol):
-    """Where the teacher's answers to a batch come from."""
+    """A source of teacher outputs."""
 
     def to(self, batch: Batch) -> Targets:
-        """The teacher's answers to the rows of a batch."""
+        """Return the teacher outputs of a batch's rows."""
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """Answers that were computed before.
+    """Precomputed teacher outputs.
 
     Attributes:
-        targets: The answers to all rows.
-        checks: The hash of each sequence that they are answers to.
+        targets: The outputs of all rows.
+        checks: The hash of each input sequence, ``(sequences,)``.
     """
 
     targets: Targets
@@ -45,14 +45,14 @@ class Remembered:
 
     @classmethod
     def of(cls, questions: Questions, targets: Targets) -> "Remembered":
-        """The answers to these questions."""
+        """Return the outputs with the hashes of their inputs."""
         return cls(targets, questions.checks)
 
     def to(self, batch: Batch) -> Targets:
-        """The answers to the rows of a batch.
+        """Return the teacher outputs of a batch's rows.
 
         Raises:
-            Mismatch: They were given to other inputs: what is taught would be nonsense.
+            Mismatch: The outputs were computed from other inputs.
         """
         if not torch.equal(self.checks[batch.numbers], batch.checks):
             raise Mismatch(
@@ -64,12 +64,12 @@ class Remembered:
 
 @dataclass(frozen=True)
 class Online:
-    """A teacher that answers when it is asked; nothing is kept.
+    """A teacher that runs on every batch.
 
     Attributes:
-        module: The teacher.
-        lesson: What it is asked.
-        labels: Of all rows.
+        module: The teacher's module.
+        lesson: The task.
+        labels: The labels of all rows, ``(rows,)``.
     """
 
     module: nn.Module
@@ -78,33 +78,33 @@ class Online:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether accelerate has placed the teacher, which nobody else moves then."""
+        """Whether accelerate has placed the teacher's layers, so that it must not be moved."""
         return any(map(is_sharded, self.module.modules()))
 
     def to(self, batch: Batch) -> Targets:
-        """The teacher's answers to the rows of a batch."""
+        """Run the teacher on a batch."""
         with torch.no_grad():
             answer = self.lesson.answer(self.module, batch)
         return self.lesson.targets(answer, self.labels[batch.rows].to(answer.device))
 
 
 def remembered(
-    cache: Cache, key: Key, module: nn.Module, lesson: Lesson, asked: Questions
+    cache: Cache, key: Key, module: nn.Module, lesson: Lesson, inputs: Questions
 ) -> Targets:
-    """The teacher's answers to all rows, from the cache; computed block by block where missing.
+    """Return the teacher outputs of all rows from the cache; compute missing blocks.
 
     Raises:
-        Mismatch: What is kept was asked with other inputs.
-        DiskFull: There is no room for them.
+        Mismatch: The cached outputs were computed from other inputs.
+        DiskFull: The disk is full.
     """
-    edges = [*range(0, len(asked), BLOCK), len(asked)]
-    starts = [int(asked.row_starts[edge]) for edge in edges]
+    edges = [*range(0, len(inputs), BLOCK), len(inputs)]
+    starts = [int(inputs.row_starts[edge]) for edge in edges]
 
     def block(number: int) -> dict[str, Tensor]:
-        return _answered(module, lesson, asked, edges[number], edges[number + 1])
+        return _answered(module, lesson, inputs, edges[number], edges[number + 1])
 
     found = rows(cache, "targets", key, starts, block)
-    if not torch.equal(found[ASKED], _by_row(asked, asked.checks)):
+    if not torch.equal(found[ASKED], _by_row(inputs, inputs.checks)):
         raise Mismatch(
             f"{cache.folder}: the teacher's answers there are to other inputs; remove the folder"
         )
@@ -112,7 +112,7 @@ def remembered(
 
 
 def remember(module: nn.Module, lesson: Lesson, questions: Questions) -> Targets:
-    """The teacher's answers to all rows, in memory."""
+    """Compute the teacher outputs of all rows in memory."""
     found = _answered(module, lesson, questions, 0, len(questions))
     return {name: tensor for name, tensor in found.items() if name != ASKED}
 
@@ -120,7 +120,11 @@ def remember(module: nn.Module, lesson: Lesson, questions: Questions) -> Targets
 def judge(
     module: nn.Module, lesson: Lesson, questions: Questions, targets: Targets
 ) -> dict[str, Tensor]:
-    """The scores of the module's answers to every row of the questions."""
+    """Score a module on every row.
+
+    Returns:
+        Scores by name, each ``(rows, …)``.
+    """
     module.eval()
     parts = []
     for batch in questions.in_order(JUDGING_BATCH):
@@ -133,16 +137,16 @@ def judge(
 
 
 def _answered(
-    module: nn.Module, lesson: Lesson, asked: Questions, begin: int, end: int
+    module: nn.Module, lesson: Lesson, inputs: Questions, begin: int, end: int
 ) -> dict[str, Tensor]:
-    """The answers to sequences from begin to end, with the hash of what was asked."""
+    """Compute the outputs of a range of sequences, with the hash of each row's input."""
     module.eval()
     parts = []
-    for batch in asked.in_order(JUDGING_BATCH, begin, end):
+    for batch in inputs.in_order(JUDGING_BATCH, begin, end):
         with working(), torch.inference_mode():
             answer = lesson.answer(module, batch)
-            found = lesson.targets(answer, asked.labels[batch.rows])
-        sizes = asked.row_starts.diff()[batch.numbers]
+            found = lesson.targets(answer, inputs.labels[batch.rows])
+        sizes = inputs.row_starts.diff()[batch.numbers]
         found[ASKED] = batch.checks.repeat_interleave(sizes)
         parts.append((batch.rows, found))
     return _joined(parts)
@@ -153,7 +157,7 @@ def _by_row(questions: Questions, values: Tensor) -> Tensor:
 
 
 def _joined(parts: list[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
-    """Batches put back into the order of the rows."""
+    """Concatenate the results of batches in the order of rows."""
     order = torch.cat([rows for rows, _ in parts]).argsort()
     names = parts[0][1]
     return {name: torch.cat([found[name] for _, found in parts])[order] for name in names}

@@ -1,4 +1,4 @@
-"""Sentence vectors: the student's should be where the teacher's are."""
+"""The distillation task of sentence encoders, which match the teacher's vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,24 +12,23 @@ from protege.objectives.data.example import Example
 from protege.objectives.distillation.lesson import Loss, Scores, Targets, Verdict, standard_error
 from protege.objectives.distillation.losses import NO_LABEL, VectorCosine
 from protege.objectives.distillation.questions import Batch, Questions
+from protege.objectives.distillation.sequences import encoded, sequences, texts_of
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.wording import encoded, sequences, texts_of
 from protege.spaces import Teacher
 
 NEIGHBOURS = 10
 
 FAR = 0.3
-"""`Lesson.far`. For students of all-MiniLM-L6-v2 the best of three peak rates was 1e-4 at distance
-0.06, 2e-4 at 0.13, and 5e-4 at 0.20 and at 0.36."""
+"""`Lesson.far`. For students of all-MiniLM-L6-v2 the best of three peak rates was 1e-4 at a
+distance of 0.06, 2e-4 at 0.13, and 5e-4 at 0.20 and 0.36."""
 
 
 @dataclass(frozen=True)
 class SentenceLesson:
-    """One vector a text; the loss and the quality are its cosine to the teacher's vector.
+    """Sentence embedding; the quality is the mean cosine to the teacher's vectors.
 
-    The teacher's cosine to itself is 1, so the mean cosine is what a student retains. The share of
-    the teacher's ten nearest neighbours that are the student's too is reported beside it: it tells
-    what a search over the vectors would notice.
+    The figure ``neighbours`` is the share of the teacher's ten nearest neighbours that the student
+    shares, which matters for vector search.
     """
 
     name: ClassVar[str] = "sentences"
@@ -67,7 +66,7 @@ class SentenceLesson:
         return {"student": answer, "teacher": targets["vector"]}
 
     def verdict(self, scores: Scores) -> Verdict:
-        # in double: in single precision a vector's cosine to itself may pass 1
+        # in fp32 the cosine of equal vectors may exceed 1
         cosine = cosine_similarity(scores["student"].double(), scores["teacher"].double())
         kept = neighbours_kept(scores["student"], scores["teacher"])
         return Verdict(
@@ -79,15 +78,15 @@ class SentenceLesson:
 
 
 def neighbours_kept(student: Tensor, teacher: Tensor) -> float:
-    """Share of the teacher's nearest neighbours, by cosine, that are the student's too.
+    """Compute the share of the teacher's nearest neighbours by cosine that the student shares.
 
     Args:
         student: ``(texts, width)``.
-        teacher: ``(texts, other width)``.
+        teacher: ``(texts, teacher width)``.
     """
     count = min(NEIGHBOURS, len(teacher) - 1)
     if count == 0:
-        return 1.0  # a text alone has no neighbours to lose
+        return 1.0  # a single text has no neighbours
     mine, theirs = _nearest(student, count), _nearest(teacher, count)
     shared = (mine[:, :, None] == theirs[:, None, :]).any(-1)
     return float(shared.double().mean())

@@ -1,28 +1,35 @@
-"""Token sequences in one flat store, and the batches that are made of them."""
+"""Tokenisation of examples, and token sequences in one flat tensor."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from protege.objectives.data.example import Example
 from protege.objectives.distillation.questions import Batch, Questions, starts
-from protege.spaces import Unsupported
+from protege.spaces import BadInput, Teacher, Unsupported
+from protege.spaces.checkpoints.padding import rows_of
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest
+
+CHARACTERS = 6
+"""Upper estimate of the characters per token, so that enough text is taken from the data."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences(Questions):
-    """Tokenised texts, and which of their positions the teacher is asked about.
+    """Tokenised texts and their scored positions.
 
     Attributes:
-        ids: All token ids, one sequence after another.
-        lengths: Tokens of each sequence.
-        scored: For each id, whether it is a row; none where each sequence is one row.
-        labels: The true class of each row, -100 where it has none.
-        pad: The id that fills up a batch.
+        ids: All token ids, concatenated, ``(tokens,)``.
+        lengths: Tokens of each sequence, ``(sequences,)``.
+        scored: Whether the position of each id is a row, ``(tokens,)``; None if each sequence is
+            one row.
+        labels: The true class of each row, ``(rows,)``; -100 if unknown.
+        pad: The padding id.
     """
 
     ids: Tensor
@@ -39,7 +46,7 @@ class Sequences(Questions):
         labels: Sequence[int],
         pad: int,
     ) -> "Sequences":
-        """The store of these sequences; labels are one a row."""
+        """Build from lists of ids per sequence and one label per row."""
         return cls(
             ids=torch.tensor([i for one in ids for i in one], dtype=torch.int32),
             lengths=torch.tensor([len(one) for one in ids]),
@@ -50,7 +57,7 @@ class Sequences(Questions):
 
     @property
     def positions(self) -> Tensor:
-        """Where in all ids the scored ones stand; none where each sequence is one row."""
+        """Indices of the scored ids, ``(rows,)``; empty if each sequence is one row."""
         return torch.arange(0) if self.scored is None else self.scored.nonzero().squeeze(1)
 
     @cached_property
@@ -90,7 +97,7 @@ class Sequences(Questions):
 
     @cached_property
     def starts(self) -> Tensor:
-        """Where each sequence begins, and where the last one ends."""
+        """The start of each sequence in `ids`, then the number of ids, ``(sequences + 1,)``."""
         return starts(self.lengths)
 
     @cached_property
@@ -101,14 +108,67 @@ class Sequences(Questions):
 
 
 def tokens_in(questions: Questions) -> Sequences:
-    """Questions that are token sequences, as such.
+    """Narrow the type to token sequences, which a vocabulary map needs.
 
     Raises:
-        Unsupported: They are not: a student with fewer tokens cannot be asked them.
+        Unsupported: The inputs are not token sequences.
     """
     if not isinstance(questions, Sequences):
         raise Unsupported(
-            f"{type(questions).__name__}: only sequences of tokens can be written in fewer of "
-            "them; leave the vocabulary as it is"
+            f"{type(questions).__name__}: only token sequences can be mapped to a cut vocabulary; "
+            "keep the whole vocabulary"
         )
     return questions
+
+
+def texts_of(examples: Sequence[Example], teacher: Teacher) -> list[str]:
+    """Return the texts of the examples.
+
+    Raises:
+        BadInput: An example is an image, words, or a pair of texts.
+    """
+    for example in examples:
+        if not isinstance(example.content, str):
+            found = "an image"
+            if isinstance(example.content, tuple):
+                found = f"a list of {len(example.content)} texts (words, or a pair)"
+            raise BadInput(
+                f"an example that is {found}: a teacher for {teacher.task} reads single texts; "
+                "give Texts of strings"
+            )
+    return [str(example.content) for example in examples]
+
+
+def encoded(teacher: Teacher, texts: Sequence[Any], max_tokens: int, **options: Any) -> Any:
+    """Tokenise texts, truncated to `max_tokens` and to what the teacher reads.
+
+    Args:
+        teacher: The teacher.
+        texts: Texts, or lists of words.
+        max_tokens: Maximum sequence length.
+        options: Further options of the tokenizer.
+    """
+    limit = {"truncation": True, "max_length": teacher.at_most(max_tokens)}
+    return teacher.tokenizer(texts, **limit, **options)
+
+
+def sequences(
+    teacher: Teacher,
+    ids: Sequence[Sequence[int]],
+    scored: Sequence[Sequence[bool]] | None,
+    labels: Sequence[int],
+) -> Sequences:
+    """Build sequences with the teacher's padding id; see `Sequences.of`.
+
+    Raises:
+        BadInput: The teacher's embedding has no row for a token.
+    """
+    found, rows = Sequences.of(ids, scored, labels, teacher.pad_id), rows_of(teacher.model)
+    if len(found.ids) and int(found.ids.max()) >= rows:
+        last = int(found.ids.max())
+        token = teacher.tokenizer.convert_ids_to_tokens(last)
+        raise BadInput(
+            f"{teacher.source}: its tokenizer has the token {token!r} with id {last}, and its "
+            f"embedding has {rows} rows; resize the embedding, or remove the token"
+        )
+    return found

@@ -1,4 +1,4 @@
-"""How a student with fewer tokens writes what its teacher reads; nothing is tokenised again."""
+"""The map from a teacher's tokens to those of a student with a cut vocabulary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ from protege.spaces.vocabulary.tokenizer import expansions
 
 @dataclass(frozen=True, eq=False)
 class Spelt:
-    """Sequences of a teacher's tokens in a student's pieces.
+    """Teacher sequences mapped to student tokens ("pieces").
 
     Attributes:
-        ids: All pieces, one sequence after another.
-        lengths: Pieces of each sequence.
-        token: For each piece, the place of the token that it is a piece of.
+        ids: All pieces, concatenated, ``(pieces,)``.
+        lengths: Pieces of each sequence, ``(sequences,)``.
+        token: The index of each piece's teacher token, ``(pieces,)``.
     """
 
     ids: Tensor
@@ -31,20 +31,19 @@ class Spelt:
 
 @dataclass(frozen=True, eq=False)
 class Spelling:
-    """The pieces that a student writes each of its teacher's tokens with, at least one.
+    """A map from each teacher token to one or more student tokens ("pieces").
 
-    Token by token: the student's tokenizer, given the text, may join the end of a dropped token
-    with the start of the next one. Of all-MiniLM-L6-v2 with half of its tokens it did so in 2 to 11
-    of 100 texts, and retention on what it made of them was lower by 0.0005 to 0.003.
+    Tokens are mapped one by one. The student's own tokenizer may merge the end of a dropped token
+    with the start of the next one: for all-MiniLM-L6-v2 with half of its tokens it does so in 2 to
+    11 of 100 texts, and retention measured on its output is lower by 0.0005 to 0.003.
 
     Attributes:
-        pieces: Of all tokens, one token after another.
-        starts: Where the pieces of each token begin, and where those of the last end.
-        untold: Of each token, the nats that its pieces leave untold. The unknown token stands for
-            every token that the student cannot write: of so many it says one in the logarithm of
-            their number too few. 0 for all others.
-        size: Tokens of the student.
-        reads: Tokens that the student reads at once; none where it knows no such bound.
+        pieces: The pieces of all tokens, concatenated.
+        starts: The start of each token's pieces, then the number of pieces, ``(vocabulary + 1,)``.
+        untold: Nats of each token that its pieces do not encode: the logarithm of the number of
+            tokens that map to the unknown token if this one does, else 0.
+        size: Vocabulary size of the student.
+        reads: Maximum sequence length of the student; None if unbounded.
     """
 
     pieces: Tensor
@@ -61,16 +60,16 @@ class Spelling:
         tokenizer: PreTrainedTokenizerBase,
         kept: Sequence[int],
     ) -> "Spelling":
-        """The spelling of a student of that teacher.
+        """Build the map for a student.
 
         Args:
-            teacher: Its teacher.
-            model: The student's model, which tells how many tokens it reads at once.
-            tokenizer: The student's own.
-            kept: The teacher's tokens that it keeps.
+            teacher: The student's teacher.
+            model: The student's model, for its maximum sequence length.
+            tokenizer: The student's tokenizer.
+            kept: The teacher's tokens that the student keeps.
         """
         spelt = expansions(teacher.tokenizer, tokenizer, kept)
-        # rows that pad an embedding have no token, yet a teacher may find them likely
+        # padding rows of the embedding have no token, but a teacher may assign them probability
         spelt += [[tokenizer.unk_token_id or 0]] * (teacher.architecture.vocab_size - len(spelt))
         named = set(teacher.tokenizer.get_vocab().values())
         unknown = torch.tensor(
@@ -87,11 +86,16 @@ class Spelling:
 
     @property
     def first(self) -> Tensor:
-        """The first piece of each token."""
+        """The first piece of each token, ``(vocabulary,)``."""
         return self.pieces[self.starts[:-1]]
 
     def spelt(self, ids: Tensor, lengths: Tensor) -> Spelt:
-        """Sequences of the teacher's ids, one after another, in the student's pieces."""
+        """Map concatenated teacher sequences to pieces.
+
+        Args:
+            ids: Teacher token ids, ``(tokens,)``.
+            lengths: Tokens of each sequence, ``(sequences,)``.
+        """
         begins = self.starts[ids.long()]
         counts = self.starts[ids.long() + 1] - begins
         token = torch.arange(len(ids)).repeat_interleave(counts)
@@ -104,15 +108,14 @@ class Spelling:
         )
 
     def respelt(self, questions: Questions) -> Sequences:
-        """The same questions in the student's pieces.
+        """Map token sequences to pieces.
 
-        A scored token is asked at its last piece, where the whole of it has been read. Sequences
-        that are one row each are cut to what the student reads, as its tokenizer would: their last
-        piece, which ends a text for an encoder, stays.
+        A scored token is scored at its last piece. Sequences that are one row each are truncated to
+        the student's maximum length but keep their last piece, the end token of an encoder.
 
         Raises:
-            Infeasible: Scored positions lie beyond what the student reads.
-            Unsupported: They are no sequences of tokens.
+            Infeasible: Sequences with scored positions are longer than the student reads.
+            Unsupported: The inputs are not token sequences.
         """
         sequences = tokens_in(questions)
         spelt, scored = self.spelt(sequences.ids, sequences.lengths), sequences.scored
@@ -131,10 +134,10 @@ class Spelling:
         )
 
     def check(self, sequences: Sequences, spelt: Spelt) -> None:
-        """Refuse sequences whose answers the student would have to give beyond what it reads.
+        """Check that no mapped sequence exceeds the student's maximum length.
 
         Raises:
-            Infeasible: Names the longest sequence, before and after, and the vocabularies.
+            Infeasible: A sequence is too long.
         """
         longest = int(spelt.lengths.argmax())
         pieces, tokens = int(spelt.lengths[longest]), int(sequences.lengths[longest])

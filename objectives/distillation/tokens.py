@@ -1,4 +1,4 @@
-"""Classifiers of tokens: the class of each word, or of each piece of a text without labels."""
+"""The distillation task of token classifiers, which match the teacher's logits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from protege.objectives.distillation.classes import ClassLesson
 from protege.objectives.distillation.labels import Classes
 from protege.objectives.distillation.losses import NO_LABEL
 from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.distillation.sequences import Sequences
-from protege.objectives.distillation.wording import encoded, sequences, texts_of
+from protege.objectives.distillation.sequences import Sequences, encoded, sequences, texts_of
 from protege.spaces import BadInput, Teacher, Unsupported
 
 
 @dataclass(frozen=True)
 class TokenLesson(ClassLesson):
-    """The class of each word of a text that is given in words, told at the word's first piece.
+    """Token classification.
 
-    Of a text that is given whole every token that is not special is asked, and has no label.
+    Texts split into words are scored at the first token of each word. Whole texts are scored,
+    without labels, at every token that is not special.
     """
 
     @property
@@ -45,15 +45,15 @@ class TokenLesson(ClassLesson):
 
 
 def _by_word(teacher: Teacher, examples: Sequence[Example], max_tokens: int) -> Sequences:
-    """Texts in words: the first piece of each word is asked, and has the word's label.
+    """Tokenise texts split into words; the first token of each word has the word's label.
 
     Raises:
-        Unsupported: The tokenizer does not tell which word a token is of.
+        Unsupported: The tokenizer cannot map tokens to words.
     """
     if not teacher.tokenizer.is_fast:
         raise Unsupported(
-            f"words for {type(teacher.tokenizer).__name__}: it does not tell which word a token is "
-            "of; give a teacher with a fast tokenizer (tokenizer.json), or whole texts"
+            f"words for {type(teacher.tokenizer).__name__}: it cannot map tokens to words; give a "
+            "teacher with a fast tokenizer (tokenizer.json), or whole texts"
         )
     classes = Classes(teacher)
     pairs = [_checked(example) for example in examples]
@@ -73,7 +73,7 @@ def _by_word(teacher: Teacher, examples: Sequence[Example], max_tokens: int) -> 
 
 
 def _as_read(texts: list[list[str]], teacher: Teacher) -> list[list[str]]:
-    """Words as the tokenizer reads them in a text: to byte-level ones, with the space before."""
+    """Prepend spaces to words for byte-level tokenizers, which encode them with the word."""
 
     def ids(words: str | list[str]) -> Any:
         split = isinstance(words, list)
@@ -85,10 +85,10 @@ def _as_read(texts: list[list[str]], teacher: Teacher) -> list[list[str]]:
 
 
 def _checked(example: Example) -> tuple[list[str], tuple[int | str, ...]]:
-    """The words of an example and their labels, if it has any.
+    """Return the words and the labels of an example; the labels may be empty.
 
     Raises:
-        BadInput: It is no text in words, or has another number of labels.
+        BadInput: The content is not split into words, or the number of labels differs.
     """
     words, label = example.content, example.label
     if not isinstance(words, tuple):
@@ -98,6 +98,6 @@ def _checked(example: Example) -> tuple[list[str], tuple[int | str, ...]]:
     if not isinstance(label, tuple) or len(label) != len(words):
         given = f"{len(label)} labels" if isinstance(label, tuple) else f"the label {label!r:.20}"
         raise BadInput(
-            f"{' '.join(words)!r:.60}: {len(words)} words with {given}; expected as many"
+            f"{' '.join(words)!r:.60}: {len(words)} words with {given}; expected one per word"
         )
     return list(words), label

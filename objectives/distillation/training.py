@@ -1,4 +1,4 @@
-"""The training itself: one student, step by step, from rung to rung."""
+"""The training loop of one student, which halts at given steps."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,34 +22,34 @@ from protege.objectives.lease import working
 from protege.spaces import ProtegeError, Student, Teacher
 
 State = dict[str, Tensor]
-"""A training at a halt, by names of its parameters and its optimisers' tensors."""
+"""The state of a training: parameters and optimiser tensors by name, and the losses."""
 
 STUDENT, _OPTIMIZER = "student.", "optimizer."
 """Prefixes of the student's parameters and the optimisers' tensors in a state."""
 
 DISTANCE_ROWS = 128
-"""Answers that tell a student's distance from its teacher; of short texts, four batches at most."""
+"""Rows from which a student's distance to its teacher is measured, in at most four batches."""
 
 LOST = 10
-"""Steps whose mean loss tells whether a student has lost what it knew."""
+"""Steps over which the loss is averaged to detect divergence."""
 
 
 @dataclass
 class Training:
-    """A student on its way.
+    """The training of one student.
 
     Attributes:
-        settings: How it is taught.
+        settings: Distillation settings.
         student: The student; its module is trained in place.
-        lesson: What is taught.
-        questions: What it is asked.
-        answers: What the teacher answers.
-        teacher: The teacher; needed by losses that look inside.
-        shrinking: What takes layers away on the way, if anything does.
-        seed: Of the order of the questions.
-        announce: Told of each step.
-        losses: Of every step so far.
-        taken_up: What `state` gave when it was cut short, to go on from there.
+        lesson: The task.
+        questions: Training inputs.
+        answers: Teacher outputs.
+        teacher: The teacher, for losses on hidden states or attention.
+        shrinking: Drops layers during training; None for a fixed depth.
+        seed: Seed of the data order.
+        announce: Progress callback, called after each step.
+        losses: The loss of every step so far.
+        taken_up: A saved `state` to resume from; empty for a new training.
     """
 
     settings: Distillation
@@ -66,14 +66,14 @@ class Training:
     _state: Callable[[], State] = field(default=dict, init=False)
 
     def distance(self, student: Student) -> float:
-        """Return how far a student's answers are from the teacher's before any training.
+        """Measure how far an untrained student's outputs are from the teacher's.
 
         Args:
-            student: The student as cut and healed.
+            student: The untrained student.
 
         Returns:
-            The task's own loss on the first batches, as a share of the loss of a student whose
-            answers are all zero; 0 for the teacher itself. All students get the same batches.
+            The task's default loss on the first batches, divided by the loss of all-zero outputs; 0
+            for the teacher itself. All students get the same batches.
         """
         settings, device = self.settings, device_of(self.settings.device)
         both = nn.ModuleList([student.module.eval()])
@@ -82,7 +82,7 @@ class Training:
         batches = self.questions.shuffled(settings.batch_size, self.seed, settings.accumulate)
         rows, own, nothing = 0, 0.0, 0.0
         both.to(device)
-        # a batch has texts of one length: those of several stand for all of them
+        # several batches, since each has texts of similar length only
         for part in (one.to(device) for batch in islice(batches, 4) for one in batch):
             if not len(part.rows) or rows >= DISTANCE_ROWS:
                 continue
@@ -97,24 +97,29 @@ class Training:
         return max(own, 0.0) / nothing if nothing > 0 else 1.0
 
     def _difference(self, answer: Tensor, targets: Targets, part: Batch) -> Tensor:
-        """Return the task's own loss, which is 0 for the teacher's answers."""
+        """Compute the task's default loss, which is 0 for the teacher's outputs."""
         labels = self.questions.labels[part.rows].to(answer.device)
         losses = (term.of(answer, targets, labels) for term in self.lesson.losses)
         return sum(losses, start=answer.new_zeros(()))
 
     def state(self) -> State:
-        """All that changes as it is trained, at a halt of `run`: parameters, optimisers, losses."""
+        """Return parameters, optimiser state and losses; call it while `run` has halted."""
         return self._state()
 
     def run(self, stops: Iterator[int] | list[int]) -> Iterator[int]:
-        """Train, and halt after each of these steps, ascending, to be looked at.
+        """Train, and halt after each of the given steps.
 
-        A training that is taken up ends as one that was never cut short, to the last bit; its steps
-        are those that are left.
+        A resumed training ends bit-identical to an uninterrupted one.
+
+        Args:
+            stops: Steps to halt after, ascending; for a resumed training the remaining ones.
+
+        Yields:
+            The number of steps done; the student is on the CPU then.
 
         Raises:
-            ProtegeError: The loss is no longer a finite number, or the student has forgotten all.
-            Unsupported: Rates differ by layer and the module is no model with known layers.
+            ProtegeError: The training diverged; see `check`.
+            Unsupported: `layer_decay` is not 1 and the layers of the module are unknown.
         """
         settings, module = self.settings, self.student.module.eval()
         device = device_of(settings.device)
@@ -144,7 +149,7 @@ class Training:
                     step += 1
                     self.check(step, norm, parts)
                     self.announce(f"distil {step}/{settings.steps}")
-                both.cpu()  # both are asked at a halt, where the questions are
+                both.cpu()  # evaluation at a halt runs on the CPU
                 yield step
                 both.to(device)
 
@@ -155,7 +160,7 @@ class Training:
         return {name: one.detach().cpu() for name, one in trained} | known | {"losses": losses}
 
     def _recall(self, along: Sequence[Tensor]) -> State:
-        """Take up the training at `taken_up`; return the optimisers' part of it."""
+        """Load parameters and losses from `taken_up` and return the optimisers' state."""
         taken = dict(self.taken_up)
         self.losses[:] = taken.pop("losses").tolist()
         with torch.no_grad():
@@ -164,11 +169,11 @@ class Training:
         return {name.removeprefix(_OPTIMIZER): value for name, value in taken.items()}
 
     def _learn(self, parts: list[Batch], watches: list[tuple[float, Watch]]) -> None:
-        """Gradients of one step, over all parts of its batch."""
+        """Accumulate the gradients of one step over the parts of its batch."""
         rows = sum(len(part.rows) for part in parts)
         total = 0.0
         for part in parts:
-            if not len(part.rows):  # the mean over nothing is not a number
+            if not len(part.rows):  # the mean over no rows is NaN
                 continue
             with autocast(self.settings.precision, device_of(self.settings.device)):
                 targets = self.targets(part)
@@ -182,12 +187,12 @@ class Training:
         self.losses.append(total)
 
     def targets(self, part: Batch) -> Targets:
-        """The teacher's answers, where the part is."""
+        """Return the teacher outputs of a batch, on the batch's device."""
         device = next(iter(part.inputs.values())).device
         return {name: one.to(device) for name, one in self.answers.to(part).items()}
 
     def loss(self, answer: Tensor, targets: Targets, part: Batch) -> Tensor:
-        """The weighted sum of the losses on answers."""
+        """Compute the weighted sum of the losses on outputs."""
         labels = self.questions.labels[part.rows].to(answer.device)
         terms = self.settings.terms(self.lesson)
         return sum(
@@ -204,7 +209,7 @@ class Training:
         return watches
 
     def check(self, step: int, norm: Tensor, parts: list[Batch]) -> None:
-        """Refuse to go on with a student that learns nothing any more.
+        """Check that the training has not diverged.
 
         Args:
             step: Optimiser steps done.
@@ -212,7 +217,8 @@ class Training:
             parts: The last batch.
 
         Raises:
-            ProtegeError: Says at which step, and what to lower.
+            ProtegeError: Loss or gradient is not finite, or the loss exceeds twice the first loss
+                and that of all-zero outputs.
         """
         settings, loss = self.settings, self.losses[-1]
         advice = (
@@ -225,22 +231,22 @@ class Training:
             )
         if step < 2 * LOST:
             return
-        # the first one alone, of the student as it came: the second may have lost all already
+        # the first loss only: the second step may already have diverged
         first, last = self.losses[0], sum(self.losses[-LOST:]) / LOST
-        if last > 2 * first and last > self._of_nothing(parts) > first:
+        if last > 2 * first and last > self._zero_loss(parts) > first:
             raise ProtegeError(
-                f"distillation diverged: at step {step} of {settings.steps} the student knows less "
-                f"than one that answers nothing (loss {last:.4g}, at first {first:.4g}); {advice}"
+                f"distillation diverged: at step {step} of {settings.steps} the student is worse "
+                f"than all-zero outputs (loss {last:.4g}, at first {first:.4g}); {advice}"
             )
 
-    def _of_nothing(self, parts: list[Batch]) -> float:
-        """The loss of a student whose answers are all zero."""
+    def _zero_loss(self, parts: list[Batch]) -> float:
+        """Compute the loss of all-zero outputs."""
         with torch.inference_mode():
             answer = self.lesson.answer(self.student.module, parts[0]).float()
             return float(self.loss(torch.zeros_like(answer), self.targets(parts[0]), parts[0]))
 
 
 def _trained(module: nn.Module, along: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Every parameter by name, tied ones once."""
+    """Return every trained parameter by name; tied parameters once."""
     own = {f"{STUDENT}{name}": one for name, one in module.named_parameters()}
     return own | {f"along.{number}": one for number, one in enumerate(along)}

@@ -1,1 +1,1 @@
-"""Parameters, memory and energy."""
+"""Objectives of resource use: parameters, memory and energy."""

@@ -1,4 +1,4 @@
-"""The energy a call takes, where the machine can tell."""
+"""Energy per call, on machines with an energy meter."""
 
 from dataclasses import asdict, dataclass, field
 from statistics import median
@@ -18,25 +18,25 @@ from protege.spaces.errors import BadInput
 
 @dataclass(frozen=True)
 class Energy:
-    """Energy of a call beyond what the machine uses doing nothing, in mJ.
+    """Energy per call above the machine's idle consumption, in mJ.
 
-    Windows of calls back to back, between two windows of rest, in a process of its own that times
-    nothing; what the machine used at rest is subtracted. A processor is read by RAPL (its packages,
-    and memory where that is counted apart), a graphics card by NVML's counter of energy, through
-    zeus where it is installed, a Jetson by its INA3221. Whatever else runs meanwhile is counted
-    too: figures are worth something on an otherwise idle machine alone, and `spread` tells.
+    A separate process runs windows of back-to-back calls between two idle windows, whose power is
+    subtracted. CPUs are metered by RAPL (packages, and DRAM if counted separately), GPUs by NVML's
+    energy counter, through zeus if installed, Jetson boards by their INA3221. The meters count
+    everything that runs, so results are meaningful only on an otherwise idle machine; a large
+    `spread` shows interference.
 
     Attributes:
         target: Where the model runs.
-        workload: What a call is.
-        limit: The most millijoules that a call may take.
-        label: Sets this objective apart from others of the study, as in ``energy_<label>_mj``.
-        window_s: Seconds of a window; of shorter ones clocks and cooling have not settled.
-        windows: Windows of calls.
-        sysfs: Where the kernel tells of energy.
+        workload: Shape of a call.
+        limit: Maximum energy per call, in mJ.
+        label: Distinguishes several objectives of the kind: ``energy_<label>_mj``.
+        window_s: Seconds per window; long enough for clocks and cooling to settle.
+        windows: Number of windows of calls.
+        sysfs: Mount point of sysfs, which holds the counters.
 
     Raises:
-        BadInput: The machine has no meter, or the target is another machine.
+        BadInput: The machine has no energy meter, or the target is another machine.
     """
 
     target: Target
@@ -71,11 +71,11 @@ class Energy:
         return name_of("energy", self.label, "mj")
 
     def measure(self, candidate: Candidate) -> Measurement:
-        """The candidate's energy; from the cache when it, or its like, was measured before.
+        """Measure the candidate's energy, or read it from the cache if its shape was measured.
 
         Raises:
-            BadInput: When the workload is not one for the model.
-            Unmeasured: When the model cannot run, or the machine did more at rest.
+            BadInput: The workload does not fit the model.
+            Unmeasured: The model cannot run, or calls used no more power than idling.
         """
         question = Question("energy", self.window_s, self.windows, self.sysfs)
         key = {
@@ -94,10 +94,10 @@ class Energy:
 
 
 def measurement(record: dict[str, Any]) -> Measurement:
-    """What a record of windows says of a call; see `meters.energy`.
+    """Compute the energy per call from a record of windows; see `meters.energy`.
 
     Raises:
-        Unmeasured: Calls took no more than rest did, so that something else was running.
+        Unmeasured: Calls used no more power than idling, so something else was running.
     """
     idle_mj, idle_s = (sum(window[place] for window in record["idle"]) for place in (0, 1))
     idle_mw = idle_mj / idle_s
@@ -106,7 +106,7 @@ def measurement(record: dict[str, Any]) -> Measurement:
     if value <= 0:
         raise Unmeasured(
             f"energy could not be measured: the machine used as much at rest ({idle_mw / 1000:.3g} "
-            "W) as under load; see that nothing else runs"
+            "W) as under load; stop other processes and measure again"
         )
     spread = MAD_TO_DEVIATION * median(abs(one - value) for one in each)
     busy_mw = sum(one[0] for one in record["windows"]) / sum(one[1] for one in record["windows"])

@@ -1,4 +1,4 @@
-"""Memory as the system sees it: the most that a fresh process needs to load and run a student."""
+"""Peak memory of a fresh process that loads and runs a student."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -21,36 +21,37 @@ PROCESSES = 3
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """The most memory a student takes while it is loaded and run, in MB of 10**6 bytes.
+    """Peak memory of loading and running a student, in MB of 10**6 bytes.
 
-    The growth of a fresh process from when it has imported its libraries to its peak: weights,
-    activations, the cache of keys and values, and all that the runtime keeps for itself. Pages of
-    shared libraries are not counted, a mapped file of weights counts whole, and nothing of the
-    teacher is loaded. The value is the greater of the peaks of loading and of running, the median
-    of three processes. It is what this runtime takes, not what the weights have, which `Memory`
-    counts: a BERT of 6 layers of 384 channels has 90.9 MB of weights, and at one text of 64 tokens
-    takes 94 MB by PyTorch, 98 MB by ONNX Runtime (108 MB in int8, while it is loaded; 78 MB from
-    then on) and 148 MB by OpenVINO; at 8 texts 112 MB by PyTorch, 123 MB by ONNX Runtime
-    (``python -m studies.benchmarks.memory``, processes within 2.5 MB of each other). A decoder is
-    exported as two programs, of prompt and step, each of which has its weights.
+    The growth of a fresh process from the end of its imports to its peak: weights, activations,
+    key-value cache and the runtime's own buffers. Pages of shared libraries are not counted; a
+    memory-mapped weight file counts in full. The value is the larger of the loading peak and the
+    running peak, as the median of three processes.
 
-    PyTorch builds the student with random weights in its precision, which takes no more than they
-    do. On a graphics card tensors alone are counted (`torch.cuda.max_memory_allocated`). Where
-    there is no ``/proc`` (macOS), what counts is by how much a process's highest mark rises.
+    The runtime adds to the bytes of the weights, which `Memory` counts: a BERT with 6 layers and
+    hidden size 384 has 90.9 MB of weights. With one text of 64 tokens it takes 94 MB in PyTorch,
+    98 MB in ONNX Runtime (int8: 108 MB while loading, then 78 MB) and 148 MB in OpenVINO; with 8
+    texts 112 MB in PyTorch and 123 MB in ONNX Runtime (``python -m studies.benchmarks.memory``,
+    processes within 2.5 MB of each other). A decoder is exported as two programs, prompt and step,
+    each with its own weights.
 
-    ``details`` has both peaks, ``imports_mb`` beside them, ``artifact_mb``, the size of the
-    exported program or else of the weights, and ``kv_cache_mb``, keys and values when all tokens
-    of the workload are there: a program's step holds those of the prompt alone.
+    PyTorch builds the student with random weights in its precision. On a GPU only tensors are
+    counted (`torch.cuda.max_memory_allocated`). Without ``/proc`` (macOS) the rise of the process's
+    high-water mark is used.
+
+    ``details`` holds both peaks, ``imports_mb``, ``artifact_mb`` (the size of the exported program,
+    or of the weights) and ``kv_cache_mb`` (the cache after all tokens of the workload; the step of
+    an exported program is measured with the prompt's tokens only).
 
     Attributes:
         target: Where the model runs.
-        workload: What a call is.
-        limit: The most megabytes that a student may take.
-        label: Sets this objective apart from others of the study, as in ``peak_memory_<label>_mb``.
+        workload: Shape of a call.
+        limit: Maximum peak memory of a student, in MB.
+        label: Distinguishes several objectives of the kind: ``peak_memory_<label>_mb``.
 
     Raises:
-        BadInput: The target is another machine, or the processor by `torch.compile`, whose
-            compiler would be what takes the most.
+        BadInput: The target is another machine, or `torch.compile` on a CPU, whose compiler would
+            determine the peak.
     """
 
     target: Target
@@ -68,7 +69,7 @@ class PeakMemory:
         if setting.runtime == "compile" and setting.device == "cpu":
             raise BadInput(
                 "the peak of runtime='compile' is its compiler's: measure memory on "
-                "LocalCPU(runtime='eager'), or on a runtime that students are exported for"
+                "LocalCPU(runtime='eager'), or with a runtime that runs exported students"
             )
 
     @property
@@ -76,11 +77,11 @@ class PeakMemory:
         return name_of("peak_memory", self.label, "mb")
 
     def measure(self, candidate: Candidate) -> Measurement:
-        """The candidate's peak; from the cache when it, or its like, was measured before.
+        """Measure the candidate's peak, or read it from the cache if its shape was measured.
 
         Raises:
-            BadInput: When the workload is not one for the model.
-            Unmeasured: When the model cannot run on the target.
+            BadInput: The workload does not fit the model.
+            Unmeasured: The model cannot run on the target.
         """
         key = {
             "model": described(candidate.blueprint),
@@ -88,16 +89,16 @@ class PeakMemory:
             "target": self.target.description(),
         }
         with candidate.stopwatch.phase("memory"):
-            record = candidate.cache.record("peak-memory", key, lambda: self._weighed(candidate))
+            record = candidate.cache.record("peak-memory", key, lambda: self._processes(candidate))
         return self._read(record["processes"], self._kv_cache_mb(candidate))
 
-    def _weighed(self, candidate: Candidate) -> dict[str, Any]:
+    def _processes(self, candidate: Candidate) -> dict[str, Any]:
         return {"processes": weighed(self.target, candidate.blueprint, self.workload)}
 
     def _kv_cache_mb(self, candidate: Candidate) -> float:
-        """Keys and values once all tokens are there, which a program's step does not hold yet."""
+        """Size of the key-value cache after all tokens of the workload."""
         precision = setting_of(self.target).precision
-        # int8 is of the weights, not of the cache
+        # int8 applies to the weights only
         size = 2 if precision in {"bfloat16", "float16"} else 4
         return cached_values(candidate, self.workload) * size / 1e6
 
@@ -111,15 +112,18 @@ class PeakMemory:
 
 
 def weighed(target: Target, model: Model, workload: Workload) -> list[dict[str, float]]:
-    """What three fresh processes say of a model, figures by name.
+    """Measure a model in `PROCESSES` fresh processes.
+
+    Returns:
+        Figures by name, one mapping per process.
 
     Raises:
-        BadInput: The model cannot have the workload, or the target is not of this machine.
-        Unmeasured: The model cannot run there.
+        BadInput: The workload does not fit the model, or the target is another machine.
+        Unmeasured: The model cannot run on the target.
     """
     return [asked(target, model, workload, Question("memory")) for _ in range(PROCESSES)]
 
 
 def peak_mb(process: Mapping[str, float]) -> float:
-    """The most that a process took beside its imports."""
+    """Return the larger of the loading and the running peak, in MB."""
     return max(process["load_peak_mb"], process["run_peak_mb"])

@@ -1,4 +1,4 @@
-"""Objectives that need no measuring: they are counted on the meta device, exactly."""
+"""Objectives counted exactly from the architecture, without running the model."""
 
 import math
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from protege.spaces import Architecture
 
 @dataclass(frozen=True)
 class Parameters:
-    """Weights of the student, tied ones once, in millions.
+    """Number of parameters of the student, in millions; tied weights count once.
 
     Attributes:
-        limit: The most a student may have, in millions.
+        limit: Maximum of a student, in millions.
     """
 
     limit: float | None = None
@@ -34,14 +34,13 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of weights, and of keys and values at the end of the workload, in MB of 10**6 bytes.
+    """Memory of weights and of the key-value cache after the workload, in MB of 10**6 bytes.
 
     Attributes:
-        workload: Fixes how many sequences of how many tokens the key-value cache holds; encoders
-            have none.
-        precision: Of weights and cache.
-        limit: The most megabytes that a student may need.
-        label: Sets this objective apart from others of the study, as in ``memory_<label>_mb``.
+        workload: Batch size and tokens of the key-value cache; encoders have no cache.
+        precision: Precision of weights and cache.
+        limit: Maximum memory of a student, in MB.
+        label: Distinguishes several objectives of the kind: ``memory_<label>_mb``.
     """
 
     workload: Workload = Workload()
@@ -70,23 +69,23 @@ class Memory:
 
 
 def parameters(candidate: Candidate) -> int:
-    """Weights of the student, counted on its skeleton; tied ones once.
+    """Count the student's parameters; tied weights count once.
 
-    A sentence encoder that is narrower than its teacher has a projection back to the teacher's
-    dimension, which counts too.
+    For a sentence encoder narrower than its teacher, this includes the projection to the teacher's
+    dimension.
     """
     skeleton: PreTrainedModel = candidate.blueprint.skeleton()
     return skeleton.num_parameters() + candidate.teacher.projection_size(candidate.architecture)
 
 
 def cached_values(candidate: Candidate, workload: Workload) -> int:
-    """Keys and values that a decoder holds once all tokens of the workload are read and written."""
+    """Count the values in a decoder's key-value cache after all tokens of the workload."""
     if not candidate.teacher.generates:
         return 0
     own, config = candidate.architecture, candidate.blueprint.configuration()
     read, written = workload.prompt_tokens, workload.new_tokens
     if own.num_decoder_layers:
-        # a pair keeps what the decoder wrote, and what it attends to of the encoder's output
+        # an encoder-decoder caches self-attention and cross-attention
         read = getattr(config, "max_source_positions", read)
         tokens = own.num_decoder_layers * (read + written)
     else:
@@ -95,10 +94,10 @@ def cached_values(candidate: Candidate, workload: Workload) -> int:
 
 
 def windows(own: Architecture, config: PretrainedConfig) -> list[float]:
-    """How many tokens each layer's cache can hold; endless where it slides over none.
+    """Return the maximum number of cached tokens per layer; infinite without a sliding window.
 
-    Between two steps a layer with a sliding window keeps what the window covers beside the token
-    to come (`transformers.cache_utils.DynamicSlidingWindowLayer`).
+    Between steps a sliding-window layer caches one token less than its window
+    (`transformers.cache_utils.DynamicSlidingWindowLayer`).
     """
     window = (getattr(config, "sliding_window", None) or math.inf) - 1
     types = getattr(config, "layer_types", None)

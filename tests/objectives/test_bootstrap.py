@@ -61,7 +61,7 @@ def test_equal_scores_have_no_spread() -> None:
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf, 0.0]])
 def test_scores_that_have_no_spread_to_tell_are_refused(values: list[float]) -> None:
-    with pytest.raises(BadInput, match="expected one finite number an example"):
+    with pytest.raises(BadInput, match="expected one finite number per example"):
         interval(values)
 
 

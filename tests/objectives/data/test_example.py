@@ -67,7 +67,7 @@ def test_anything_to_read_is_not(content: str | tuple[str, ...] | Picture) -> No
 
 def test_words_have_a_class_each() -> None:
     assert Example(("Ada", "wrote"), (1, "O")).label == (1, "O")
-    with pytest.raises(BadInput, match="2 words with 1 labels; expected as many"):
+    with pytest.raises(BadInput, match="2 words with 1 labels; expected one per word"):
         Example(("Ada", "wrote"), (1,))
-    with pytest.raises(BadInput, match="2 labels; expected one, or as many words in a list"):
+    with pytest.raises(BadInput, match="2 labels; expected one label, or a list of words"):
         Example("Ada wrote", (1, 0))

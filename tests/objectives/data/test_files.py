@@ -90,8 +90,8 @@ def test_json_lines_may_have_no_labels(tmp_path: Path, name: str) -> None:
         ('{"text": ["a", 1]}', r"expected a text, or a list of words; found \['a', 1\]"),
         ('{"text": "b", "label": {}}', "expected a label that is a whole number or a name"),
         ('{"text": "b", "label": 0.5}', "expected a label .*; found 0.5"),
-        ('{"text": "b", "label": [1]}', "1 labels; expected one, or as many words in a list"),
-        ('{"text": ["b"], "label": [1, 2]}', "1 words with 2 labels; expected as many"),
+        ('{"text": "b", "label": [1]}', "1 labels; expected one label, or a list of words"),
+        ('{"text": ["b"], "label": [1, 2]}', "1 words with 2 labels; expected one per word"),
         ("[" * 100_000, "not JSON"),
     ],
 )
@@ -308,12 +308,12 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_an_empty_file_is_refused(tmp_path: Path, name: str, content: str) -> None:
-    with pytest.raises(BadInput, match=f"{name}: empty; expected one text a line"):
+    with pytest.raises(BadInput, match=f"{name}: empty; expected one text per line"):
         Texts.from_file(write(tmp_path, name, content))
 
 
 def test_an_empty_file_of_parquet_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="empty; expected one text a line, or in each row"):
+    with pytest.raises(BadInput, match="empty; expected one text per line, or per row"):
         Texts.from_file(parquet(tmp_path / "a.parquet", {"text": []}))
 
 

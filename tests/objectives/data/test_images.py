@@ -58,7 +58,7 @@ def test_images_beside_the_classes_have_no_class(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="empty; expected images, or a folder of them for each"):
+    with pytest.raises(BadInput, match="empty; expected images, or one folder of images per class"):
         Images.from_folder(tmp_path)
     with pytest.raises(BadInput, match=r"gone: cannot be read \(No such file.*folder of images"):
         Images.from_folder(tmp_path / "gone")
@@ -90,7 +90,7 @@ def test_images_in_memory_are_known_by_their_pixels(tmp_path: Path) -> None:
 def test_what_is_no_image_is_named_by_its_place() -> None:
     with pytest.raises(BadInput, match=r"images\[1\]: an array of float64"):
         Images.of([shade(1), shade(2) / 1.0])
-    with pytest.raises(BadInput, match="2 images with 1 labels; expected as many"):
+    with pytest.raises(BadInput, match="2 images with 1 labels; expected one each"):
         Images.of([shade(1), shade(2)], [0])
 
 

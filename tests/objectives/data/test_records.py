@@ -39,7 +39,7 @@ def test_every_text_keeps_the_label_it_first_had(pairs: list[tuple[str, int]]) -
 
 
 def test_there_are_as_many_labels_as_texts() -> None:
-    with pytest.raises(BadInput, match="2 texts with 1 labels; expected as many"):
+    with pytest.raises(BadInput, match="2 texts with 1 labels; expected one each"):
         Texts.of(["a", "b"], [1])
 
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_read_twice_is_refused(wrong: Any) -> None:
 
 
 def test_an_empty_dataset_is_refused() -> None:
-    with pytest.raises(BadInput, match="dataset: empty; expected one text a line, or in each row"):
+    with pytest.raises(BadInput, match="dataset: empty; expected one text per line, or per row"):
         Texts.from_dataset(hugging_face({"text": []}))
 
 

@@ -136,11 +136,11 @@ def test_rungs_are_shares_of_the_steps(rungs: tuple[float, ...]) -> None:
 
 
 def test_layers_that_go_cannot_be_looked_into() -> None:
-    with pytest.raises(BadInput, match="the layers they match go on the way; leave out one"):
+    with pytest.raises(BadInput, match="the matched layers are dropped during training; leave"):
         Distillation(progressive=Progressive(), losses=(HiddenMSE(),))
 
 
 def test_all_of_a_vocabulary_is_not_cached() -> None:
-    with pytest.raises(BadInput, match="top=None: all of a vocabulary is too much to cache"):
+    with pytest.raises(BadInput, match="top=None: logits over the whole vocabulary are too large"):
         Distillation(losses=(LogitsKL(top=None),))
     assert Distillation(losses=(LogitsKL(top=None),), answers="online").answers == "online"

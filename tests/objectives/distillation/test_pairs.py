@@ -205,5 +205,5 @@ def test_a_student_with_fewer_tokens_is_taught_judged_and_loaded(
 @pytest.mark.parametrize(("label", "told"), [(None, "no label"), (1, "the label 1")])
 def test_a_text_without_an_answer_is_refused(label: int | None, told: str) -> None:
     teacher = ZOO["t5-text2text-generation"].teacher()
-    with pytest.raises(BadInput, match=f"'w1 w2': {told}; expected the text that is to be written"):
+    with pytest.raises(BadInput, match=f"'w1 w2': {told}; expected the target text"):
         LESSON.questions(teacher, [Example("w1 w2", label)], 16)

@@ -165,5 +165,5 @@ def test_a_student_learns_and_is_judged_the_same_when_loaded(
 
 def test_a_text_is_no_image() -> None:
     teacher = ZOO["vit-image-classification"].teacher()
-    with pytest.raises(BadInput, match="'w1': a text; a teacher for images looks at images"):
+    with pytest.raises(BadInput, match="'w1': a text; an image classifier needs images"):
         LESSON.questions(teacher, [Example("w1")], 16)

@@ -159,7 +159,7 @@ def test_sequences_alike_stand_next_to_one_another_by_length(
 def test_only_token_sequences_can_be_written_in_other_tokens() -> None:
     sequences = whole([2, 3])
     assert tokens_in(sequences) is sequences
-    with pytest.raises(Unsupported, match="Images: only sequences of tokens can be written in"):
+    with pytest.raises(Unsupported, match="Images: only token sequences can be mapped"):
         tokens_in(Images())
 
 

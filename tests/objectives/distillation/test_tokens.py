@@ -47,7 +47,7 @@ def test_a_byte_level_tokenizer_reads_words_as_in_a_text() -> None:
 
 def test_a_tokenizer_that_knows_no_words_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(TEACHER.tokenizer), "is_fast", False)
-    with pytest.raises(Unsupported, match="Tokenizer: it does not tell which word a token is of"):
+    with pytest.raises(Unsupported, match="Tokenizer: it cannot map tokens to words"):
         asked([Example(WORDS[0])])
 
 
@@ -68,9 +68,9 @@ def test_words_that_are_cut_off_lose_their_rows() -> None:
 
 
 def test_another_number_of_labels_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"\d+ words with 1 labels; expected as many"):
+    with pytest.raises(BadInput, match=r"\d+ words with 1 labels; expected one per word"):
         asked([Example(WORDS[0], (1,))])
-    with pytest.raises(BadInput, match=r"\d+ words with the label 1; expected as many"):
+    with pytest.raises(BadInput, match=r"\d+ words with the label 1; expected one per word"):
         asked([Example(WORDS[0], 1)])
 
 
