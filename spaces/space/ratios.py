@@ -1,4 +1,4 @@
-"""How a user declares the sizes to try: one ratio, a range, a range with a step, or choices."""
+"""Expand declared ratios: one ratio, a range, a range with a step, or a list of choices."""
 
 from fractions import Fraction
 from typing import TypeAlias
@@ -11,13 +11,13 @@ Ratios: TypeAlias = float | tuple[float, float] | tuple[float, float, float] | l
 
 
 def spread(name: str, declared: Ratios, default_step: Fraction) -> list[float]:
-    """The ratios that a declaration stands for, ascending.
+    """Return the ratios of a declaration, ascending.
 
     Args:
         name: The knob, for messages.
         declared: The declaration.
-        default_step: Step of a range that states none, counted from zero, so that a range over
-            whole layers has every whole number of layers in it.
+        default_step: Step of a range without a step, counted from zero, so that a range of layers
+            contains every integer number of layers.
 
     Raises:
         BadInput: A ratio is outside (0, 1], or the declaration has another form.
@@ -45,11 +45,11 @@ def _span(name: str, declared: tuple[float, ...], default_step: Fraction) -> lis
         # the first multiple of the step that is not below the range
         start, step = -(-low // default_step) * default_step, default_step
     ratios = {float(start + i * step) for i in range((high - start) // step + 1)}
-    # a range has its ends, wherever its steps fall; but no layer is ever cut in two
+    # a range includes its ends, except where only whole layers or experts count
     whole = name in {"layers", "decoder_layers", "experts"} and len(declared) == 2
     return sorted(ratios if whole else ratios | {float(low), float(high)})
 
 
 def exact(ratio: float) -> Fraction:
-    """The fraction a user meant by a decimal."""
+    """Return the fraction that a decimal stands for, without floating-point error."""
     return Fraction(ratio).limit_denominator(10_000)

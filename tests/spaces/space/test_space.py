@@ -208,7 +208,7 @@ def test_widths_are_multiples_of_a_whole_number(multiple_of: Any) -> None:
     "policies", [{"layer_policy": ()}, {"layer_policy": (Ends(), Ends())}, {"width_policy": []}]
 )
 def test_policies_are_at_least_one_and_each_named_once(policies: dict[str, Any]) -> None:
-    with pytest.raises(BadInput, match="expected at least one, and none of a name twice"):
+    with pytest.raises(BadInput, match="expected one or more with distinct names"):
         SearchSpace(**policies)
 
 
