@@ -1,6 +1,6 @@
-"""What a student can be, and how it is cut from its teacher.
+"""Architectures of students, and how students are cut from their teacher.
 
-The public names are those of ``__init__.pyi``; each is imported when it is first used.
+The public names are listed in ``__init__.pyi`` and imported at first use.
 """
 
 import lazy_loader

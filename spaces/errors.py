@@ -1,4 +1,4 @@
-"""What can go wrong; each message says what was given, what was expected and what to do."""
+"""The errors of protege; messages say what was given, what was expected and what to do."""
 
 from protege.spaces.redaction import without_secrets
 
@@ -12,9 +12,9 @@ def text_of(error: BaseException) -> str:
 
 
 class ProtegeError(Exception):
-    """Root of every error raised on purpose; the command line prints it as one line.
+    """Base class of protege's errors; the command line prints them as one line.
 
-    Passwords and tokens in the message are hidden: messages are shown, logged and stored.
+    Passwords and tokens in the message are hidden, because messages are shown, logged and stored.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -22,24 +22,24 @@ class ProtegeError(Exception):
 
 
 class BadInput(ProtegeError):
-    """Something the user gave (a path, a ratio, a file, a budget) cannot be used as it is."""
+    """A path, ratio, file, limit or other input of the user is invalid."""
 
 
 class Unavailable(BadInput):
-    """A device or service that every trial needs refuses to work or is set up wrongly."""
+    """A device or service that every trial needs does not work or is set up wrongly."""
 
 
 class Infeasible(ProtegeError):
-    """No model of the family has the sizes asked for."""
+    """No model of the family has the requested sizes."""
 
 
 class Unsupported(ProtegeError):
-    """The model type, the task or the platform is not one that protege knows."""
+    """The model type, the task or the platform is not supported."""
 
 
 class DiskFull(ProtegeError):
-    """There was no room for a file; what was there before it is untouched."""
+    """The disk has no room for a file; an earlier version of the file is unchanged."""
 
 
 class Mismatch(ProtegeError):
-    """A study, a cache or an export belongs to other inputs than the ones given."""
+    """A study, a cache or an export belongs to other inputs than the given ones."""

@@ -3,7 +3,7 @@
 import re
 
 HIDDEN = "***"
-"""What takes the place of a secret."""
+"""The replacement of a secret."""
 
 _PATTERNS = (
     # https://TOKEN@host and https://user:password@host: either part may be the secret
@@ -31,16 +31,16 @@ _PATTERNS = (
         re.compile(r"(\b[A-Z_]*(?:TOKEN|SECRET|PASSWORD|API_KEY|ACCESS_KEY)[A-Z_]*\s*[=:]\s*)\S+"),
         rf"\g<1>{HIDDEN}",
     ),
-    # Authorization: Bearer ..., and tokens that are known by how they begin
+    # Authorization: Bearer ..., and tokens with known prefixes
     (re.compile(r"(\bBearer\s+)\S+", re.IGNORECASE), rf"\g<1>{HIDDEN}"),
     (re.compile(r"\b(hf_|ghp_|github_pat_|wandb_v1_)[A-Za-z0-9_]{16,}"), rf"\g<1>{HIDDEN}"),
 )
 
 
 def without_secrets(text: str) -> str:
-    """Return the text with passwords and tokens in it replaced by ``***``.
+    """Replace passwords and tokens in a text by ``***``.
 
-    It knows passwords in URLs, secret parameters of queries and connection strings, environment
+    Finds passwords in URLs, secret parameters of queries and connection strings, environment
     variables such as ``HF_TOKEN``, and tokens of the hub, GitHub and Weights & Biases.
     """
     for pattern, shown in _PATTERNS:

@@ -1,15 +1,15 @@
-"""How long what is under way still takes, for people."""
+"""Progress messages with the estimated remaining time."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 EVERY_S = 5.0
-"""Seconds between two announcements of a share, and left of what is announced, at least."""
+"""Minimum seconds between two messages, and minimum remaining time that is shown."""
 
 
 def duration(seconds: float) -> str:
-    """Format seconds for people."""
+    """Format seconds as text."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = seconds / 60
@@ -18,12 +18,12 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class Remaining:
-    """Work whose end is estimated from the share that is done.
+    """Announces progress and estimates the remaining time from the finished share.
 
     Attributes:
-        announce: Told the share and the time that is left.
-        doing: Names the work.
-        clock: Tells the time in seconds.
+        announce: Callback for messages.
+        doing: Name of the work.
+        clock: Returns the time in seconds.
     """
 
     announce: Callable[[str], None]
@@ -36,22 +36,22 @@ class Remaining:
         self._began = self._last = self.clock()
 
     def at(self, share: float) -> None:
-        """Announce the share that is done, above 0 and at most 1."""
+        """Announce the finished share, in (0, 1]."""
         self._last = self.clock()
         self.announce(f"{self.doing} {share:.0%}{self.left(share)}")
 
     def passing(self, share: float) -> None:
-        """Announce the share unless something was announced a moment ago."""
+        """Announce the share if the last message is at least `EVERY_S` old."""
         if self.is_due:
             self.at(share)
 
     @property
     def is_due(self) -> bool:
-        """Whether nothing was announced for a while."""
+        """Whether the last message is at least `EVERY_S` old."""
         return self.clock() - self._last >= EVERY_S
 
     def left(self, share: float) -> str:
-        """Say how long the rest takes, or nothing where it is about to end."""
+        """Return the remaining time as text; empty if it is less than `EVERY_S`."""
         spent = self.clock() - self._began
         rest = spent / share - spent
         return f", about {duration(rest)} left" if rest > EVERY_S else ""

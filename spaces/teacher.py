@@ -1,4 +1,4 @@
-"""The model that students are cut from."""
+"""The teacher: the model that students are cut from."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -62,20 +62,19 @@ from protege.spaces.vocabulary.tokenizer import choose_tokens, must_keep, renumb
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A loaded model with all that its students inherit.
+    """A loaded model, its processor, task and family.
 
     Attributes:
         model: The model, in fp32, in evaluation mode.
-        processor: What turns the user's data into its inputs: a tokenizer, an image processor, a
-            feature extractor with a tokenizer.
-        task: What it is for.
-        family: The table it is cut by.
-        source: The folder or hub id it came from.
-        pooling: How it makes sentence vectors; only for `Task.SENTENCES` and `Task.FEATURES`.
-        loaded_with: What `load` was told, of a teacher that is not on the CPU as a whole: another
-            process loads it again, where a copy of its weights would have no room.
+        processor: The tokenizer, image processor, or feature extractor with a tokenizer.
+        task: The model's task.
+        family: The family, whose table says how tensors are cut.
+        source: The folder or hub id that it was loaded from.
+        pooling: The pooling into sentence vectors; only for `Task.SENTENCES` and `Task.FEATURES`.
+        loaded_with: Arguments of `load` if the model is not entirely on the CPU, else None. Other
+            processes then load it again instead of receiving a copy of the weights.
         hub_id: Its id on the Hugging Face hub, or None if it came from a folder.
-        reads_pairs: Whether it reads two texts at once, as a cross-encoder does.
+        reads_pairs: Whether it reads pairs of texts, as a cross-encoder does.
     """
 
     model: PreTrainedModel
@@ -105,24 +104,24 @@ class Teacher:
         max_memory: Mapping[int | str, int | str] | None = None,
         offload_folder: str | Path | None = None,
     ) -> "Teacher":
-        """The teacher in a local folder or under a hub id.
+        """Load a teacher from a local folder or the Hugging Face hub.
 
         Args:
-            source: A folder with a checkpoint, or the id of one on the Hugging Face hub.
-            task: One of `Task`; read from the checkpoint if not given.
+            source: A folder with a checkpoint, or a hub id.
+            task: A value of `Task`; read from the checkpoint if None.
             revision: Branch, tag or commit on the hub.
             gguf_file: Name of a GGUF file in the folder; its weights are dequantised.
-            trust_remote_code: Whether code that comes with the checkpoint may run.
-            device_map: Where its weights lie, as accelerate takes it: ``"auto"``, a device, or
-                devices by module, ``"cpu"`` and ``"disk"`` among them. On the CPU if not given.
-            max_memory: What ``"auto"`` may fill of each device, in bytes or as ``"20GiB"``.
-            offload_folder: Where weights on disk are written that are not in safetensors already.
+            trust_remote_code: Whether code in the checkpoint may run.
+            device_map: Placement of the weights, as in accelerate: ``"auto"``, a device, or a
+                mapping from modules to devices, ``"cpu"`` or ``"disk"``. The CPU if None.
+            max_memory: Limit of each device for ``"auto"``, in bytes or as ``"20GiB"``.
+            offload_folder: Folder for weights on disk that are not stored as safetensors.
 
         Raises:
-            BadInput: There is no model there, or none for the task, or no such task; or there is
-                no such device, or accelerate is not installed.
-            Unsupported: The model type is not one that protege knows, or not one it can cut; or it
-                is to be read from disk and cannot.
+            BadInput: The model, the task, the device or accelerate is not available, or the model
+                does not fit the task.
+            Unsupported: The model type is unknown or cannot be cut, or its weights cannot be read
+                from disk.
         """
         place = place_of(source)
         placement = placed(device_map, max_memory, offload_folder)
@@ -137,16 +136,16 @@ class Teacher:
             pooling = None if gguf_file else read_pooling(place, revision)
             kind = task_of(task, config, pooling, gguf_file)
             if kind is Task.FEATURES and "vocab_size" not in family.sizes:
-                kind = Task.IMAGE_FEATURES  # their classes are named alike
+                kind = Task.IMAGE_FEATURES  # both use the plain model class
             auto_class = getattr(transformers, kind.auto_class)
-            # given the configuration, neither reads it again: from GGUF that takes seconds
+            # pass the configuration, because reading it again from GGUF takes seconds
             with as_bad_placement(placement):
                 model, loading = auto_class.from_pretrained(
                     place,
                     config=config,
                     dtype=torch.float32,
                     output_loading_info=True,
-                    ignore_mismatched_sizes=True,  # `settle` names them
+                    ignore_mismatched_sizes=True,  # `settle` reports them
                     **options,
                     **placement,
                 )
@@ -160,7 +159,7 @@ class Teacher:
         return cls(model, processor, kind, family, place, pooling, known, hub_id_of(place), pairs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All of it; of a sharded one where to load it from, and what must be found there."""
+        """Return all attributes; for a sharded model only its source and fingerprint."""
         if self.loaded_with is None:
             return vars(self)
         folder = Path(self.source)
@@ -171,7 +170,11 @@ class Teacher:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Raises what `load` does, and Mismatch where the weights are no longer the same."""
+        """Restore the attributes; load a sharded model again.
+
+        Raises:
+            Mismatch: The weights at the source have changed.
+        """
         if "model" not in state:
             again = Teacher.load(state["source"], **elsewhere(state["loaded_with"]))
             if again.fingerprint != state["fingerprint"]:
@@ -184,18 +187,18 @@ class Teacher:
         """The tokenizer.
 
         Raises:
-            Unsupported: It reads images alone.
+            Unsupported: The model reads only images.
         """
         return tokenizer_of(self.processor)
 
     @cached_property
     def pad_id(self) -> int:
-        """The id that fills up the shorter texts of a batch; see `padding.pad_id`."""
+        """The padding token's id; see `padding.pad_id`."""
         return pad_id(self.model, self.tokenizer)
 
     @cached_property
     def max_tokens(self) -> int | None:
-        """The longest text that it reads, in tokens; None without a bound."""
+        """The maximum input length in tokens, or None if unbounded."""
         declared = None if self.pooling is None else self.pooling.max_tokens
         return longest_text(self.config.to_dict(), tokenizer_in(self.processor), declared)
 
@@ -211,41 +214,41 @@ class Teacher:
 
     @cached_property
     def layout(self) -> Layout:
-        """What each of its tensors is made of.
+        """The axes of each tensor.
 
         Raises:
-            Mismatch: A tensor that the family's table does not name, or names otherwise.
-            Unsupported: The configuration makes a model that cannot be cut.
+            Mismatch: A tensor is missing in the family's table or has another shape.
+            Unsupported: A model of this configuration cannot be cut.
         """
         return Layout.of(self.family, self.model)
 
     @property
     def architecture(self) -> Architecture:
-        """The teacher's own sizes: ratio 1.0."""
+        """The teacher's sizes."""
         return self.layout.architecture
 
     @cached_property
     def least_vocab_size(self) -> int:
-        """Tokens that every student keeps: special ones, bytes and characters; 0 without any."""
+        """Number of tokens that every student keeps: special tokens, bytes and characters."""
         tokenizer = tokenizer_in(self.processor)
         return 0 if tokenizer is None else len(must_keep(tokenizer) | {self.pad_id})
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the configuration and of every weight; the same wherever the files lie."""
+        """Hash of the configuration and the weights, independent of the files' location."""
         fields = self.config.to_dict()
         for place_or_version in ("_name_or_path", "transformers_version", "quantization_config"):
             fields.pop(place_or_version, None)
         return digest_of(self._parts(json.dumps(fields, sort_keys=True, default=str).encode()))
 
     def _parts(self, fields: bytes) -> Iterator[Buffer]:
-        """What it is told by, one tensor after the other."""
+        """Yield the bytes to hash, one tensor at a time."""
         yield fields
         own = weights(self.model)
         for name in sorted(own):
             yield name.encode()
             tensor = own[name]
-            if is_sharded(self.model):  # some are on disk, where nothing has looked at them yet
+            if is_sharded(self.model):  # tensors on disk were not checked at loading
                 check_finite(self.model, {name: tensor})
             yield tensor_bytes(tensor)
         if self.pooling is not None and self.pooling.projection is not None:
@@ -253,21 +256,21 @@ class Teacher:
 
     @cached_property
     def magnitudes(self) -> Calibration:
-        """The importance of its units by their weights alone."""
+        """The importance of units by their weights alone."""
         return Calibration.of_weights(self)
 
     @property
     def generates(self) -> bool:
-        """Whether it writes text token by token, keeping keys and values."""
+        """Whether it generates text autoregressively with a KV cache."""
         return self.task in {Task.GENERATION, Task.TEXT_TO_TEXT, Task.SPEECH}
 
     @property
     def has_logits(self) -> bool:
-        """Whether it answers with logits of which one is right; otherwise with states or scores."""
+        """Whether it outputs class or token logits, not states or scores."""
         return self.task.has_logits and not is_scored(self.task, self.config)
 
     def projection_size(self, architecture: Architecture) -> int:
-        """Weights of the projection that a sentence encoder of that architecture ends with."""
+        """Return the number of weights of the sentence projection of that architecture."""
         own = self.architecture.hidden_size
         if self.pooling is None:
             return 0
@@ -277,14 +280,14 @@ class Teacher:
         return outputs * (architecture.hidden_size + 1)
 
     def can_be(self, architecture: Architecture) -> bool:
-        """Whether a student of that architecture, which the family takes, can be cut from it."""
+        """Return whether a student of an architecture of the family can be cut from this model."""
         is_pruned = architecture.vocab_size < self.architecture.vocab_size
-        # only then is the tokenizer looked into: not every one can be pruned
+        # read the tokenizer only if needed: not every tokenizer can be pruned
         if is_pruned and architecture.vocab_size < self.least_vocab_size:
             return False
         turned = rotation_of(architecture, self.architecture) is not None
         if not (turned or self.family.first_layer_stays or self.family.as_hidden):
-            return True  # nothing that the family itself has not judged already
+            return True  # the family's own checks suffice
         try:
             if turned:
                 check_turns(self)
@@ -294,7 +297,7 @@ class Teacher:
         return True
 
     def blueprint(self, architecture: Architecture) -> Blueprint:
-        """Class and configuration of the student of that architecture.
+        """Return class and configuration of the student of an architecture.
 
         Raises:
             Infeasible: The configuration class refuses the sizes.
@@ -305,19 +308,19 @@ class Teacher:
     def student(
         self, architecture: Architecture, calibration: Calibration | None = None
     ) -> Student:
-        """The student of that architecture, cut from this teacher and healed as it says.
+        """Cut the student of an architecture from this teacher and heal it.
 
         Raises:
-            BadInput: A policy, or the healing, needs of a calibration what is not given.
+            BadInput: The calibration is missing or lacks what a policy or healing needs.
             Infeasible: The configuration class refuses the sizes, the vocabulary is too small, or
-                the residual stream is to be rotated and cannot be.
+                the residual stream cannot be rotated.
         """
         architecture = architecture.resolved(calibration)
         vocab = None
         if architecture.vocab_size < self.architecture.vocab_size:
             known = calibration if architecture.width_policy.needs_calibration else None
             frequency = (known or Calibration.flat(self.layout)).vocab.clone()
-            frequency[self.pad_id] = torch.inf  # what the model looks for stays
+            frequency[self.pad_id] = torch.inf  # the padding token stays
             vocab = choose_tokens(self.tokenizer, frequency, architecture.vocab_size)
         ranked = self.magnitudes if architecture.width_policy.needs_weights else calibration
         kept = choose(self.layout, architecture, ranked, vocab)
@@ -326,10 +329,10 @@ class Teacher:
     def student_of(
         self, architecture: Architecture, kept: Kept, calibration: Calibration | None = None
     ) -> Student:
-        """The student that keeps exactly these units, healed as the architecture says.
+        """Cut and heal the student that keeps exactly these units.
 
         Raises:
-            Mismatch: The units are not as many as the architecture has.
+            Mismatch: The number of units differs from the architecture's sizes.
         """
         return made(self, architecture, kept, calibration)
 
@@ -340,21 +343,21 @@ class Teacher:
         seed: int = 0,
         calibration: Calibration | None = None,
     ) -> Student:
-        """The student of that architecture with random weights, to compare a cut one with.
+        """Build the student of an architecture with random weights, as a baseline.
 
-        All but weights is as `student` makes it: configuration, tokens, pooling.
+        Configuration, tokens and pooling are those of `student`.
 
         Args:
             architecture: The sizes.
-            how: How weights are drawn.
-            seed: Of the draw; the same seed gives the same student.
-            calibration: For a policy that asks for it: it tells which tokens stay.
+            how: The initialisation.
+            seed: Seed of the draw.
+            calibration: Chooses the kept tokens; needed by the same policies as in `student`.
 
         Raises:
-            BadInput: No such initialisation, or no calibration where `student` needs one.
-            Infeasible: As `student`.
+            BadInput: The initialisation is unknown, or the calibration is missing.
+            Infeasible: As in `student`.
         """
-        with torch.random.fork_rng(devices=[]):  # no draw of any step shows outside
+        with torch.random.fork_rng(devices=[]):  # leaves the global random state unchanged
             cut = self.student(replace(architecture, healing="none"), calibration)
         return redrawn(replace(cut, architecture=architecture), self.family, how, seed)
 
@@ -364,10 +367,10 @@ class Teacher:
         return bool(self.model.can_generate())
 
     def generation_config(self, vocab: Units | None) -> Any:
-        """Return how students of these tokens generate text, in a form that can be saved.
+        """Return the generation config of students with these tokens, in a form that can be saved.
 
         Args:
-            vocab: The kept tokens; None if these are all.
+            vocab: The kept tokens; None for all.
         """
         own: Any = deepcopy(self.model.generation_config)
         if vocab is not None:
@@ -375,9 +378,9 @@ class Teacher:
         return savable(own)
 
     def with_model(self, model: PreTrainedModel, pooling: Pooling | None) -> "Teacher":
-        """Return a teacher with another model of the family and its pooling."""
+        """Return this teacher with another model of the family and its pooling."""
         return replace(self, model=model, pooling=pooling)
 
     def embedder(self) -> Embedder | None:
-        """The teacher with its pooling; none where it is not for sentence vectors."""
+        """Return the teacher with its pooling, or None if it makes no sentence vectors."""
         return embedder(self, self.model)

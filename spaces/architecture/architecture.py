@@ -1,4 +1,4 @@
-"""The sizes of one model, and the policies that say which of its teacher's units it keeps."""
+"""The sizes of a model, and the policies that choose which of its teacher's units it keeps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -30,10 +30,10 @@ RATIOS = {
     "moe_intermediate": "moe_intermediate_size",
     "vocab": "vocab_size",
 }
-"""What a student can have less of, and the size that each ratio is of."""
+"""The names of ratios, and the size that each one scales."""
 
 DEPTHS = ("num_hidden_layers", "num_decoder_layers")
-"""How deep the stacks are, the only or the encoder's first."""
+"""The depth of each stack: the only or the encoder's, then the decoder's."""
 
 SIZE_OF = {
     "hidden": "hidden_size",
@@ -50,27 +50,28 @@ SIZE_OF = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """One model's sizes, under the names that Hugging Face configurations use.
+    """The sizes of a model, under their Hugging Face configuration names, and its policies.
 
-    Two students of equal architecture are the same student: where nothing is cut, the policy that
-    would have chosen is the default one (see `scaled`).
+    Equal architectures give the same student. To that end, a policy that has nothing to cut is
+    replaced by the default (see `with_policies`).
 
     Attributes:
         model_type: The ``model_type`` of the configuration, which names the family.
-        num_hidden_layers: Depth.
+        num_hidden_layers: Depth of the only stack or of the encoder.
         hidden_size: Width of the residual stream.
         num_attention_heads: Query heads of each layer.
-        num_key_value_heads: Key and value heads; each serves a whole group of query heads.
+        num_key_value_heads: Key and value heads of each layer; each serves one group of query
+            heads.
         head_dim: Channels of one head; always the teacher's.
-        intermediate_size: Width of each feed-forward network; 0 where all are experts.
-        vocab_size: Rows of the embedding; 0 where there are no tokens.
-        num_decoder_layers: Depth of the decoder where an encoder stands before it; else 0.
-        num_experts: Experts of each layer that has them; 0 where there are none.
+        intermediate_size: Width of each feed-forward network; 0 if all are experts.
+        vocab_size: Rows of the embedding; 0 without tokens.
+        num_decoder_layers: Depth of the decoder of an encoder-decoder; else 0.
+        num_experts: Experts of each layer that has them; 0 without experts.
         moe_intermediate_size: Width of each expert.
-        num_experts_per_tok: Experts that a token is sent to; always the teacher's.
-        layer_policy: Which layers are kept.
-        width_policy: Which channels, heads and neurons are kept.
-        healing: How the student is repaired once it is cut; see `Healer`.
+        num_experts_per_tok: Experts that a token is routed to; always the teacher's.
+        layer_policy: Chooses the kept layers.
+        width_policy: Chooses the kept channels, heads and neurons.
+        healing: How the cut student is repaired; see `Healer`.
     """
 
     model_type: str
@@ -90,7 +91,7 @@ class Architecture:
     healing: Healing = "none"
 
     def key(self) -> str:
-        """The identity of the student: in studies, caches and file names."""
+        """Return the student's identity in studies, caches and file names."""
         optional = {
             "dl": self.num_decoder_layers,
             "e": self.num_experts,
@@ -106,25 +107,25 @@ class Architecture:
         )
 
     def sizes(self) -> dict[str, int]:
-        """The integers by their configuration names, without those of parts it does not have."""
+        """Return the non-zero sizes by their configuration names."""
         given = ((f.name, getattr(self, f.name)) for f in fields(self))
         return {name: value for name, value in given if isinstance(value, int) and value}
 
     def units(self, axis: str) -> int:
-        """How many units there are along one of the axes of a family's table."""
+        """Return the number of units along an axis of the family's table."""
         return int(getattr(self, SIZE_OF[axis]))
 
     def whole_axes(self, teacher: "Architecture") -> frozenset[str]:
-        """Return the axes of a family's table along which all of the teacher's units are kept."""
+        """Return the axes of the family's table along which all of the teacher's units stay."""
         return frozenset(axis for axis in SIZE_OF if self._keeps(teacher, axis))
 
     def _keeps(self, teacher: "Architecture", axis: str) -> bool:
-        # query heads are ranked to choose key-value heads too
+        # key-value heads are chosen by ranking their query heads
         sizes = [SIZE_OF[axis], *(["num_key_value_heads"] if axis == "heads" else [])]
         return all(getattr(self, size) == getattr(teacher, size) for size in sizes)
 
     def fields(self) -> dict[str, Any]:
-        """All that it has as JSON values, the policies by name."""
+        """Return all fields as JSON values, the policies by name."""
         policies = {"layer_policy": self.layer_policy.name, "width_policy": self.width_policy.name}
         chosen = {**policies, "healing": self.healing}
         return {"model_type": self.model_type, **self.sizes(), **chosen}
@@ -146,18 +147,19 @@ class Architecture:
         width_policy: WidthPolicy = First(),
         healing: Healing = "none",
     ) -> "Architecture":
-        """The student at these ratios of this architecture, snapped to sizes the family accepts.
+        """Scale this architecture by ratios, rounded to sizes that the family accepts.
 
         Depth is rounded to whole layers. Key-value heads are dropped in whole groups, query heads
-        evenly from every group. Widths are the nearest multiple of ``multiple_of`` that the
-        configuration class accepts; a width at ratio 1.0 is left as it is, multiple or not. A
-        family without ``head_dim`` in its configuration (BERT) has ``hidden_size = heads *
-        head_dim``: its heads follow the hidden size. No layer has fewer experts than a token is
-        sent to.
+        evenly from every group. Widths are rounded to the nearest multiple of ``multiple_of`` that
+        the configuration class accepts; a ratio of 1.0 leaves a width unchanged. In families
+        without ``head_dim`` in their configuration (BERT), ``hidden_size = heads * head_dim``, so
+        heads follow the hidden size. A layer keeps at least as many experts as a token is routed
+        to.
 
         Raises:
             BadInput: A ratio is outside (0, 1].
-            Infeasible: No model of the family has such sizes, or it has nothing to take a ratio of.
+            Infeasible: The family has no model of these sizes, or the model lacks the size that a
+                ratio scales.
         """
         given = (layers, decoder_layers, hidden, heads, kv_heads, intermediate)
         ratios = dict(zip(RATIOS, (*given, experts, moe_intermediate, vocab), strict=True))
@@ -185,10 +187,10 @@ class Architecture:
         width_policy: WidthPolicy,
         healing: Healing = "none",
     ) -> "Architecture":
-        """The student under these policies, each at its default where it has nothing to choose.
+        """Return the student with these policies; policies with nothing to cut get the default.
 
         Raises:
-            Infeasible: The layer policy has no choice of that many layers.
+            Infeasible: The layer policy cannot keep that many layers.
         """
         self.layers_kept(student, layer_policy)
         own_depths = {name: getattr(self, name) for name in DEPTHS}
@@ -204,10 +206,10 @@ class Architecture:
     def layers_kept(
         self, student: "Architecture", policy: LayerPolicy
     ) -> tuple[tuple[int, ...], ...]:
-        """The layers of this teacher that a student keeps in each stack; all where none is cut.
+        """Return the layers of this teacher that a student keeps in each stack.
 
         Raises:
-            Infeasible: The policy has no choice of that many layers.
+            Infeasible: The policy cannot keep that many layers.
         """
         return tuple(
             kept_layers(policy, getattr(self, size), getattr(student, size), stack)
@@ -215,21 +217,21 @@ class Architecture:
         )
 
     def resolved(self, calibration: Findings | None) -> "Architecture":
-        """This architecture with its layer policy resolved: it says which layers are kept.
+        """Return this architecture with its layer policy resolved to the kept layers.
 
         Raises:
-            BadInput: The policy looks at data, and the calibration has nothing for it.
+            BadInput: The calibration lacks what the policy needs.
         """
         return replace(self, layer_policy=self.layer_policy.resolved(calibration))
 
     @property
     def looks_at_data(self) -> bool:
-        """Whether a student of it is made by what a calibration knows."""
+        """Whether building the student needs a calibration on data."""
         resolved = self.layer_policy.is_resolved
         return self.width_policy.needs_calibration or self.healing != "none" or not resolved
 
     def _check(self, ratios: Mapping[str, float]) -> None:
-        """Refuse a ratio that is none, and one of what the family has none or never less of."""
+        """Raise if a ratio is invalid, or if this model cannot be cut along its size."""
         family = family_of(self.model_type)
         for name, ratio in ratios.items():
             check_ratio(name, ratio)
@@ -247,7 +249,7 @@ class Architecture:
                 raise Infeasible(f"{self.model_type}: this model has no {name} to take a ratio of")
 
     def _attention(self, ratios: Mapping[str, float], multiple_of: int) -> tuple[int, int, int]:
-        """Hidden size, query heads and key-value heads that fit together."""
+        """Return hidden size, query heads and key-value heads that fit together."""
         family = family_of(self.model_type)
         if family.heads_follow_hidden:
             width = _snap(self.hidden_size, ratios["hidden"], lcm(multiple_of, self.head_dim))
@@ -256,22 +258,22 @@ class Architecture:
         return self._accepted_width(ratios["hidden"], query, kv, multiple_of), query, kv
 
     def _feed_forward(self, hidden_size: int, ratio: float, multiple_of: int) -> int:
-        """The feed-forward width; of some families a whole multiple of the hidden size."""
+        """Return the feed-forward width; in some families a multiple of the hidden size."""
         if not family_of(self.model_type).ffn_multiple:
             return _snap(self.intermediate_size, ratio, multiple_of)
         return hidden_size * _whole(self.intermediate_size // self.hidden_size, ratio)
 
     def _head_counts(self, heads: float, kv_heads: float) -> tuple[int, int]:
-        """Key-value heads and query heads: whole groups, every group of one size."""
+        """Return key-value heads and query heads, with groups of equal size."""
         group = self.num_attention_heads // self.num_key_value_heads
-        # with one query head to a group there is nothing to drop inside it: the groups go
+        # groups of one query head can only be dropped whole
         kv_ratio = min(heads, kv_heads) if group == 1 else kv_heads
         kv = _whole(self.num_key_value_heads, kv_ratio)
         in_group = min(group, max(1, nearest(self.num_attention_heads, heads / kv)))
         return kv, kv * in_group
 
     def _accepted_width(self, hidden: float, heads: int, kv: int, multiple_of: int) -> int:
-        """The hidden size nearest to the ratio that the configuration class accepts."""
+        """Return the hidden size nearest to the ratio that the configuration class accepts."""
         wanted = self.hidden_size * hidden
         choices = {*range(multiple_of, self.hidden_size, multiple_of), self.hidden_size}
         if hidden == 1.0:
@@ -308,10 +310,10 @@ class Architecture:
 
 
 def check_ratio(name: str, ratio: object) -> None:
-    """Refuse a ratio that is not in (0, 1], or of something unknown.
+    """Check the name and the value of a ratio.
 
     Raises:
-        BadInput: It is not, or it is.
+        BadInput: The name is unknown, or the ratio is outside (0, 1].
     """
     if name.split(maxsplit=1)[0] not in RATIOS:
         raise BadInput(f"ratio {name!r}: expected one of {', '.join(RATIOS)}")
@@ -322,19 +324,19 @@ def check_ratio(name: str, ratio: object) -> None:
 
 
 def nearest(full: int, ratio: float) -> int:
-    """The whole number nearest to the ratio of the full size, halves up."""
-    # exact arithmetic: 0.1 of 30 is 3, whatever binary floats make of the product
+    """Multiply a size by a ratio and round to the nearest integer, halves up."""
+    # exact arithmetic avoids floating-point errors: 0.1 of 30 is 3
     exact = full * Fraction(ratio).limit_denominator(10_000)
     return int(exact + Fraction(1, 2))
 
 
 def _whole(full: int, ratio: float) -> int:
-    """The whole number nearest to the ratio of the full size, at least one of what there is."""
+    """Scale a count, at least 1; 0 stays 0."""
     return max(1, nearest(full, ratio)) if full else 0
 
 
 def _snap(full: int, ratio: float, multiple_of: int) -> int:
-    """The multiple nearest to the ratio of the full size; the full size itself at ratio 1.0."""
+    """Scale a width to the nearest multiple; a ratio of 1.0 leaves it unchanged."""
     if ratio == 1.0 or not full:
         return full
     return min(full, max(multiple_of, nearest(full, ratio / multiple_of) * multiple_of))

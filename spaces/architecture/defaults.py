@@ -1,4 +1,4 @@
-"""The policies of a search that names none: what measures best."""
+"""The default policies: those that measure best."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +12,11 @@ WITH_DATA: Mapping[str, Any] = {
     "width_policy": Surgeon(),
     "healing": "sequential",
 }
-"""Best on data, by ``python -m studies.benchmarks.start``: layers go greedily, units by what the
-others cannot make up for, and students are healed on their own inputs."""
+"""Defaults with data, the best of ``python -m studies.benchmarks.start``."""
 
 WITHOUT_DATA: Mapping[str, Any] = {
     "layer_policy": Ends(),
     "width_policy": Magnitude(),
     "healing": "none",
 }
-"""Both ends kept evenly, and the units of the largest weights."""
+"""Defaults without data: evenly spaced layers with both ends, units of the largest weights."""

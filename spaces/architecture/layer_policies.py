@@ -1,4 +1,4 @@
-"""Layer policies that look at data: what they keep is known once a calibration is."""
+"""Layer policies whose choice depends on calibration data."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ Layers = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Contiguous:
-    """All but one block: the adjacent layers whose input and output are the closest by angle.
+    """Drops one block of adjacent layers: the one whose input and output differ least by angle.
 
-    The pruning of Gromov et al. (arXiv 2403.17887). The first and the last layer may be in the
-    block as any other. Until it is resolved, both ends kept evenly stand for its choice.
+    The method of Gromov et al. (arXiv 2403.17887). The block may include the first and the last
+    layer. Until resolved, `layers` returns the choice of `Ends`.
     """
 
     name: ClassVar[str] = "contiguous"
@@ -34,9 +34,9 @@ class Contiguous:
 
 @dataclass(frozen=True)
 class Influence:
-    """All but the layers that turn the residual stream least (ShortGPT, arXiv 2403.03853).
+    """Drops the layers that change the residual stream's direction least (arXiv 2403.03853).
 
-    Until it is resolved, both ends kept evenly stand for its choice.
+    The block influence of ShortGPT. Until resolved, `layers` returns the choice of `Ends`.
     """
 
     name: ClassVar[str] = "influence"
@@ -52,9 +52,9 @@ class Influence:
 
 @dataclass(frozen=True)
 class Greedy:
-    """All but the layers that the answers miss least, taken away one by one (`greedy_ladder`).
+    """Drops layers one by one, each time the one that changes the outputs least (`greedy_ladder`).
 
-    Until it is resolved, both ends kept evenly stand for its choice.
+    Until resolved, `layers` returns the choice of `Ends`.
     """
 
     name: ClassVar[str] = "greedy"
@@ -70,13 +70,14 @@ class Greedy:
 
 @dataclass(frozen=True, repr=False)
 class Chosen:
-    """What a policy that looks at data keeps of one teacher, at every depth.
+    """A resolved policy: the layers of one teacher that it keeps at every depth.
 
-    It is told of as the policy is: a study is declared by that, not by what the data show.
+    `repr` and `name` are the original policy's, so that the study's identity does not depend on
+    data.
 
     Attributes:
         policy: The policy.
-        choices: For each stack, the layers kept where one is left, where two are, and so on.
+        choices: Pairs of a stack and its kept layers for depth 1, 2 and so on.
     """
 
     policy: LayerPolicy
@@ -92,16 +93,16 @@ class Chosen:
         calibration: Findings | None,
         choices: "Callable[[Tensor], Iterable[Layers]]",
     ) -> "Chosen":
-        """A policy's choices.
+        """Resolve a policy.
 
         Args:
             policy: The policy.
-            what: What it looks at: the ending of names in a calibration, one for each stack.
-            calibration: Of the teacher.
-            choices: The layers kept of a stack by what was found of it: of one, of two, and so on.
+            what: Suffix of the calibration's entries that it needs, such as ``angles``.
+            calibration: The teacher's calibration.
+            choices: Returns a stack's kept layers for depth 1, 2 and so on, from its entry.
 
         Raises:
-            BadInput: There is no calibration, or it has nothing of the kind.
+            BadInput: The calibration is missing or lacks these entries.
         """
         given = calibration.importance if calibration is not None else {}
         found = {n.removesuffix(f".{what}"): t for n, t in given.items() if n.endswith(f".{what}")}
@@ -128,7 +129,7 @@ class Chosen:
             known = ", ".join(name for name, _ in self.choices)
             raise BadInput(
                 f"layer policy {self.name!r} of the {stack or 'only'} stack: it was resolved with "
-                f"the calibration of another teacher, of {known}; resolve it with this one's"
+                f"another teacher's calibration (stacks: {known}); use this teacher's calibration"
             )
         return choices[count - 1]
 

@@ -1,4 +1,4 @@
-"""Which layers and which units of the teacher a student keeps."""
+"""Policies that choose which layers and units of the teacher a student keeps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,29 +11,26 @@ if TYPE_CHECKING:  # records of architectures are read without torch
     from torch import Tensor
 
 HeadsBy = Literal["activation", "gradient", "ablation", "wanda"]
-"""How active a head is, the loss's gradient, what the model loses without it, what it adds."""
+"""Criteria for heads: activity, gradient of the loss, change of the outputs without the head,
+contribution to the output projection (Wanda)."""
 
 Criterion = HeadsBy | Literal["taylor", "magnitude", "surgeon", "position"]
-"""What units are ranked by: the entry of a `Calibration` that is asked for; or all alike, so that
-the first of them stay."""
-
+"""What units are ranked by: an entry of a `Calibration`. With ``position`` all units are equal, so
+that the first ones stay."""
 
 Healing = Literal["none", "one-shot", "sequential"]
-"""How a cut student is repaired: not at all, from second moments alone, on its own inputs too."""
+"""How a cut student is repaired: not at all, from second moments alone, or also on its own
+inputs."""
 
 
 def check_healing(given: object) -> None:
-    """Refuse a way of healing that there is none of.
-
-    Raises:
-        BadInput: Names those that there are.
-    """
+    """Raise BadInput for an unknown healing method."""
     if given not in get_args(Healing):
         raise BadInput(f"healing={given!r}: expected one of {', '.join(get_args(Healing))}")
 
 
 class Findings(Protocol):
-    """What a calibration found; `Calibration` is one.
+    """Measurements of a teacher; `Calibration` implements it.
 
     Attributes:
         importance: Tensors by name; the names are those of `Calibration`.
@@ -44,57 +41,57 @@ class Findings(Protocol):
 
 
 class LayerPolicy(Protocol):
-    """Picks the teacher layers that a student of a given depth keeps."""
+    """Chooses the teacher's layers that a student of a given depth keeps."""
 
     @property
     def name(self) -> str:
-        """What the policy is called in studies, keys and reports."""
+        """The policy's name in studies, keys and reports."""
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether the choice depends on what a calibration pass found."""
+        """Whether the choice depends on a calibration pass over data."""
 
     @property
     def is_resolved(self) -> bool:
-        """Whether the choice is known; if not, `layers` are others, to count a space by."""
+        """Whether the choice is known; if not, `layers` returns placeholders."""
 
     def resolved(self, calibration: Findings | None, /) -> "LayerPolicy":
-        """This policy with its choice known; itself where it is.
+        """Return the policy with its choice known; itself if it is resolved.
 
         Raises:
-            BadInput: The choice depends on what no calibration, or this one, does not have.
+            BadInput: The calibration is missing or lacks what the policy needs.
         """
 
     def layers(self, total: int, count: int, stack: str = "", /) -> tuple[int, ...]:
-        """Ascending indices of ``count`` of the ``total`` layers of the teacher's stack.
+        """Return ascending indices of ``count`` of the ``total`` layers of the teacher's stack.
 
         Raises:
-            Infeasible: The policy has no choice of that many layers.
+            Infeasible: The policy cannot keep that many layers.
         """
 
 
 class WidthPolicy(Protocol):
-    """Picks the units (channels, heads, neurons) that a student of a given width keeps."""
+    """Chooses the units (channels, heads, neurons) that a student of a given width keeps."""
 
     @property
     def name(self) -> str:
-        """What the policy is called in studies, keys and reports."""
+        """The policy's name in studies, keys and reports."""
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether the choice depends on what a calibration pass found."""
+        """Whether the choice depends on a calibration pass over data."""
 
     @property
     def needs_weights(self) -> bool:
         """Whether the choice depends on the weights alone; see `Calibration.of_weights`."""
 
     def criterion(self, unit: str) -> Criterion:
-        """What units of an axis are ranked by, ``hidden`` or one of those in layers."""
+        """Return what the units of an axis are ranked by."""
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Every k-th layer, ``int(i * total / count)``: the recipe most distillation guides give."""
+    """Every k-th layer, ``int(i * total / count)``, as in most distillation guides."""
 
     name: ClassVar[str] = "uniform"
     needs_calibration: ClassVar[bool] = False
@@ -112,7 +109,7 @@ class Uniform:
 class Ends:
     """Layers evenly spaced from the first to the last, both kept.
 
-    At 6 of 12 this is the choice of DistilBERT: 0 2 4 7 9 11. A single layer is the first one.
+    For 6 of 12 layers this is DistilBERT's choice: 0 2 4 7 9 11. A single layer is the first one.
     """
 
     name: ClassVar[str] = "ends"
@@ -132,7 +129,7 @@ class Ends:
 
 @dataclass(frozen=True)
 class First:
-    """The first layers, or the first units: what slicing a checkpoint gives."""
+    """The first layers, or the first units, as slicing a checkpoint keeps them."""
 
     name: ClassVar[str] = "first"
     needs_calibration: ClassVar[bool] = False
@@ -151,12 +148,12 @@ class First:
 
 
 class LayerMap:
-    """Layers named one by one, one list for each depth that the map covers.
+    """Explicit layers, one list for each supported depth.
 
-    ``LayerMap([0, 1, 3, 4, 5], [0, 2, 4, 5])`` covers students of five and of four layers.
+    ``LayerMap([0, 1, 3, 4, 5], [0, 2, 4, 5])`` supports students of five and of four layers.
 
     Attributes:
-        name: What the map is called; the map itself, such as ``map-0.2.4.5``, if it is not given.
+        name: The policy's name; by default derived from the layers, such as ``map-0.2.4.5``.
     """
 
     needs_calibration: ClassVar[bool] = False
@@ -185,7 +182,7 @@ class LayerMap:
             covered = sorted(self._choices)
             raise Infeasible(
                 f"{count} of {total} layers: the layer map {self.name!r} covers depths {covered}, "
-                "of a teacher that has every layer it names"
+                "of a teacher that has all its layers"
             )
         return choice
 
@@ -201,10 +198,10 @@ class LayerMap:
 
 
 def kept_layers(policy: LayerPolicy, total: int, count: int, stack: str) -> tuple[int, ...]:
-    """The layers that a policy keeps of a stack; all, whatever it says, where none is cut.
+    """Return the layers that a policy keeps of a stack; all layers if none is cut.
 
     Raises:
-        Infeasible: The policy has no choice of that many layers.
+        Infeasible: The policy cannot keep that many layers.
     """
     return policy.layers(total, count, stack) if count < total else tuple(range(total))
 

@@ -1,4 +1,4 @@
-"""Width policies that look at weights or at data: by what they rank channels, heads and neurons."""
+"""Width policies that rank channels, heads and neurons by weights or by data."""
 
 from dataclasses import dataclass
 from typing import ClassVar, get_args
@@ -13,9 +13,8 @@ class Activation:
     """The units most active on calibration data (Minitron, arXiv 2407.14679).
 
     Attributes:
-        heads_by: What attention heads are ranked by instead, if not by how active they are: the
-            loss's gradient, or what the model loses without them (see `head_importance`), or what
-            they add to it (see `Wanda`).
+        heads_by: The criterion for attention heads: ``activation``, ``gradient`` or ``ablation``
+            (see `head_importance`), or ``wanda`` (see `Wanda`).
     """
 
     heads_by: HeadsBy = "activation"
@@ -37,7 +36,7 @@ class Activation:
 
 @dataclass(frozen=True)
 class Magnitude:
-    """The units with the largest weights, in the root of their sum of squares; looks at no data."""
+    """The units with the largest weights, by root of the sum of squares; needs no data."""
 
     name: ClassVar[str] = "magnitude"
     needs_calibration: ClassVar[bool] = False
@@ -49,10 +48,10 @@ class Magnitude:
 
 @dataclass(frozen=True)
 class Wanda:
-    """The heads and neurons that add most to what reads them (Wanda, arXiv 2306.11695).
+    """The heads and neurons that contribute most to their output projection (arXiv 2306.11695).
 
-    How large a unit is on calibration data, times the norm of the weights that read it. Channels of
-    the residual stream, which everything reads, and experts are ranked by activity.
+    The score is a unit's magnitude on calibration data times the norm of the weights that read it.
+    Channels of the residual stream and experts are ranked by activity.
     """
 
     name: ClassVar[str] = "wanda"
@@ -65,11 +64,11 @@ class Wanda:
 
 @dataclass(frozen=True)
 class Surgeon:
-    """The neurons that the others could least make up for (OBS; ZipLM, arXiv 2302.04089).
+    """Optimal Brain Surgeon ranking of feed-forward neurons (ZipLM, arXiv 2302.04089).
 
-    The last in the order in which they are best removed, all others refitted at each step (see
-    `removal_ranks`); those of a feed-forward too wide for its second moment go by activity. Heads
-    as by `Wanda`, channels of the residual stream and experts by activity.
+    Neurons are removed one by one, each time the one that the refitted others replace best (see
+    `removal_ranks`). Feed-forward networks too wide for a second moment are ranked as by `Wanda`,
+    as are heads; channels of the residual stream and experts by activity.
     """
 
     name: ClassVar[str] = "surgeon"
@@ -82,15 +81,15 @@ class Surgeon:
 
 @dataclass(frozen=True)
 class Rotation:
-    """The strongest directions of the residual stream, turned into its channels.
+    """The principal directions of the residual stream, rotated into its channels.
 
-    One orthogonal map for the whole model, for families whose stream can be turned: RMSNorm or
-    LayerNorm before each block (see `Directions`). Heads and neurons as by `Wanda`. A teacher
-    whose head shares the embedding's rows makes students with a head of their own, whose weights
-    count; or one that goes on sharing rows fitted to the head, which only healing makes good.
+    One orthogonal map rotates the whole model. The family must have an RMSNorm or LayerNorm before
+    each block (see `Directions`). Heads and neurons are ranked as by `Wanda`. A tied output head
+    becomes untied, which adds parameters, unless ``tied`` is set; then its rows are fitted to the
+    head, and the student needs healing.
 
     Attributes:
-        tied: Whether a shared head stays shared.
+        tied: Whether a tied output head stays tied.
     """
 
     tied: bool = False
@@ -107,9 +106,9 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Taylor:
-    """The units that the loss changes fastest with (LLM-Pruner, arXiv 2305.11627).
+    """The units with the largest first-order effect on the loss (LLM-Pruner, arXiv 2305.11627).
 
-    The first-order importance of Molchanov et al. (2019, arXiv 1906.10771); see
+    Uses the Taylor importance of Molchanov et al. (2019, arXiv 1906.10771); see
     `taylor_importance`. Experts and their neurons are ranked by activity.
     """
 
@@ -124,7 +123,7 @@ class Taylor:
 
 
 def rotation_of(student: Architecture, teacher: Architecture) -> Rotation | None:
-    """How the residual stream is turned; none where its channels are kept, or none is dropped."""
+    """Return the rotation of the student's stream, or None if it keeps channels of the teacher."""
     policy = student.width_policy
     narrower = student.hidden_size < teacher.hidden_size
     return policy if isinstance(policy, Rotation) and narrower else None

@@ -1,1 +1,1 @@
-"""What a pass over data tells of a teacher's units: activations, gradients, importance."""
+"""Measure a teacher's units on data: activations, gradients, importance."""

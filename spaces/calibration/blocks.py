@@ -1,4 +1,4 @@
-"""Which second moments are collected in which pass over the data, so that memory suffices."""
+"""Distribute second moments over passes so that they fit into memory."""
 
 import math
 import tempfile
@@ -9,32 +9,32 @@ from pathlib import Path
 from protege.spaces.files.memory import available_bytes, free_disk_bytes
 
 GRAM_BYTES = 2 * 2**30
-"""Memory that the second moments of one pass may always take; a quarter of what is free if more.
+"""Minimum memory for the second moments of one pass; a quarter of the free memory if larger.
 
-SmolLM2-135M needs 0.4 GB in all, the feed-forwards of a Llama of 1.1B parameters 2.8 GB.
+SmolLM2-135M needs 0.4 GB in all, the feed-forward networks of a 1.1B Llama 2.8 GB.
 """
 
 RANKING_BYTES = 48
-"""Bytes for each pair of units that ranking them takes: `removal_ranks` works in fp64."""
+"""Bytes of working memory for each pair of units in `removal_ranks`, which computes in fp64."""
 
 DISK_SHARE = 3
 """Divisor of the free disk space: one share for scratch, one for the cache, one stays free."""
 
 Shapes = Mapping[str, tuple[int, int]]
-"""Layers and units of every kind of site, by name, such as ``decoder.ffn``."""
+"""Layers and units of each site, by name, such as ``decoder.ffn``."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The second moments of each pass.
+    """The plan of which pass collects which second moments.
 
     Attributes:
-        passes: For every pass, the layers of each site whose second moments it collects. The first
-            pass also collects all that takes little memory.
-        on_disk: Whether they are kept in memory-mapped files, for they are too large for memory.
-        left_out: Sites whose second moments neither memory nor disk has room for.
-        bytes: Memory that the second moments of the largest pass take.
-        disk_bytes: Disk that they take.
+        passes: For each pass, the layers of each site whose second moments it collects. The first
+            pass also collects everything that takes little memory.
+        on_disk: Whether moments are memory-mapped files because they do not fit into memory.
+        left_out: Sites whose moments fit neither into memory nor on disk.
+        bytes: Memory for the moments of the largest pass.
+        disk_bytes: Disk space for the moments.
     """
 
     passes: tuple[Mapping[str, Collection[int]], ...] = ({},)
@@ -46,13 +46,13 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Room:
-    """What second moments may take.
+    """Limits of memory and disk for second moments.
 
     Attributes:
         memory: Bytes of memory in one pass.
-        free: Bytes of memory that are free for working on one layer.
-        disk: Bytes of disk.
-        folder: Where scratch files go.
+        free: Bytes of free memory for ranking one layer.
+        disk: Bytes of disk space.
+        folder: Folder of scratch files.
     """
 
     memory: int = GRAM_BYTES
@@ -62,10 +62,10 @@ class Room:
 
     @classmethod
     def here(cls, folder: Path | None = None) -> "Room":
-        """Return what this machine has room for.
+        """Return the limits of this machine.
 
         Args:
-            folder: Where scratch files go; the system's temporary folder if not given.
+            folder: Folder of scratch files; the system's temporary folder if None.
         """
         folder = Path(tempfile.gettempdir()) if folder is None else folder
         free = available_bytes()
@@ -75,13 +75,13 @@ class Room:
 
 
 def blocks(shapes: Shapes, room: Room) -> Blocks:
-    """Spread second moments over as few passes as memory allows.
+    """Distribute second moments over as few passes as memory allows.
 
-    Where all of them fit into the memory of one pass there is one pass, and nothing is on disk.
+    If all fit into the memory of one pass, nothing goes to disk.
 
     Args:
-        shapes: The sites whose second moments are wanted.
-        room: What they may take.
+        shapes: The sites to collect second moments of.
+        room: Limits of memory and disk.
     """
     shapes, left_out = _affordable(shapes, room)
     items = [
@@ -104,7 +104,7 @@ def blocks(shapes: Shapes, room: Room) -> Blocks:
 
 
 def _affordable(shapes: Shapes, room: Room) -> tuple[Shapes, tuple[str, ...]]:
-    """Split sites into those that there is room for and the names of the others."""
+    """Split sites into those that fit into the limits and the names of the others."""
     kept: dict[str, tuple[int, int]] = {}
     total = 0
     for name, (layers, units) in sorted(shapes.items(), key=lambda one: one[1][1]):

@@ -1,4 +1,4 @@
-"""What one pass over calibration data tells about the teacher's units."""
+"""Measure the importance of a teacher's units on calibration data."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -23,42 +23,45 @@ from protege.spaces.models.placement import weights
 from protege.spaces.residual.states import Streams
 
 FEW = 16_384
-"""Real tokens that slopes, heads by other criteria and layers are measured on: whole batches."""
+"""Real tokens for gradients, head ablations and layer measurements, rounded up to batches."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Importance of the teacher's units by how active they are (Minitron, arXiv 2407.14679).
+    """Importance of a teacher's units, by default by activity (Minitron, arXiv 2407.14679).
 
-    With S sequences of a site's output ``x``, the activity of unit j is
-    ``sqrt(sum_s (mean_t |x[s, t, j]|)**2)``, the mean taken over real tokens only, never padding.
-    Of an expert it is the norm of what it adds to the token, nothing where the token is sent
-    elsewhere; of a token of the vocabulary, how often it occurs.
+    With sequences s and tokens t of a site's activations ``x``, the activity of unit j is
+    ``sqrt(sum_s (mean_t |x[s, t, j]|)**2)``, the mean over real tokens without padding. For an
+    expert ``|x|`` is the norm of what it adds to a token, zero for tokens routed elsewhere.
 
     Attributes:
-        importance: By name: ``hidden``, ``(hidden_size,)``, summed over the norms' outputs;
-            ``vocab``, ``(vocab_size,)``; for every stack ``decoder.heads``, ``(layers, heads)``,
-            at the input of the attention's output projection, the norm taken over the head's
-            channels; ``decoder.ffn``, ``(layers, ffn)``, at the input of the feed-forward's last
-            projection; ``decoder.experts`` and ``decoder.expert_ffn``, ``(layers, experts, ffn)``.
-            By another criterion than activity the name ends with it: ``decoder.heads.gradient``,
-            ``decoder.ffn.taylor``, ``hidden.taylor``, ``decoder.ffn.surgeon``.
-            ``decoder.heads.wanda``, ``decoder.cross_heads.wanda`` and ``decoder.ffn.wanda`` are how
-            much of its projection's output a unit carries: ``sqrt(mean_t x[t, j]**2)`` times the
-            norm of its column there (Wanda, arXiv 2306.11695), over a head's channels the root of
-            the sum of squares. ``hidden.energy``, ``(norms, hidden_size)``, is the mean square of
-            each channel at the output of every norm of the residual stream, zero at one that no
-            token passes.
-            With second moments, means over real tokens of the same inputs, and of the norms'
-            outputs: ``decoder.ffn.mean``, ``(layers, ffn)``, and ``decoder.ffn.gram``,
-            ``(layers, ffn, ffn)``, not centred; ``decoder.heads.gram`` and
-            ``decoder.cross_heads.gram`` over channels; ``hidden.gram``, ``(norms, hidden_size,
-            hidden_size)``; ``tokens``, how many they are of. Where they are too large for memory
-            they are collected over several passes and memory-mapped; where they are too large for
-            the disk there is no ``gram`` (see `Blocks`), and ``wanda`` is in place of ``surgeon``.
-            With layers, ``decoder.influence``, ``decoder.angles`` and ``decoder.ladder``: what
-            `layer_geometry` and `greedy_ladder` found.
-        streams: What students are healed by, and rotated; see `Streams`.
+        importance: Tensors by name, with ``decoder`` as an example of a stack:
+
+            - ``hidden``, ``(hidden_size,)``: activity summed over the outputs of norms.
+            - ``vocab``, ``(vocab_size,)``: how often each token occurs.
+            - ``decoder.heads`` and ``decoder.cross_heads``, ``(layers, heads)``: activity at the
+              input of the attention's output projection, as the norm over a head's channels.
+            - ``decoder.ffn``, ``(layers, ffn)``: activity at the input of the feed-forward's last
+              projection.
+            - ``decoder.experts``, ``(layers, experts)``, and ``decoder.expert_ffn``, ``(layers,
+              experts, ffn)``.
+            - Other criteria as suffix: ``decoder.heads.gradient``, ``decoder.ffn.taylor``,
+              ``hidden.taylor``, ``decoder.ffn.surgeon``.
+            - ``decoder.heads.wanda``, ``decoder.cross_heads.wanda`` and ``decoder.ffn.wanda``: a
+              unit's contribution to its projection's output, ``sqrt(mean_t x[t, j]**2)`` times the
+              norm of its column (Wanda, arXiv 2306.11695), for a head the norm over its channels.
+            - ``hidden.energy``, ``(norms, hidden_size)``: mean square of each channel at the
+              output of every norm of the residual stream; zero at norms that no token passes.
+            - With second moments, over real tokens at the same inputs and the outputs of norms:
+              ``decoder.ffn.mean``, ``(layers, ffn)``, and ``decoder.ffn.gram``, ``(layers, ffn,
+              ffn)``, not centred; ``decoder.heads.gram`` and ``decoder.cross_heads.gram`` over
+              channels; ``hidden.gram``, ``(norms, hidden_size, hidden_size)``; ``tokens``, their
+              number. Moments too large for memory are collected in several passes and
+              memory-mapped; those too large for the disk are left out (see `Blocks`), and
+              ``wanda`` replaces ``surgeon``.
+            - With layer policies, ``decoder.influence``, ``decoder.angles`` and
+              ``decoder.ladder``; see `layer_geometry` and `greedy_ladder`.
+        streams: The teacher's residual states for healing and rotation, or None.
     """
 
     importance: Mapping[str, Tensor]
@@ -82,19 +85,19 @@ class Calibration:
 
         Args:
             teacher: The teacher.
-            batches: What its forward takes: ``input_ids`` and ``attention_mask``, ``pixel_values``,
-                ``input_features``, and ``decoder_input_ids`` where there is a decoder.
-            heads_by: The criteria to rank attention heads by; see `head_importance`.
-            announce: Told how far the measurement is.
-            criteria: What else to rank units by: ``taylor`` takes a backward pass, and measures
-                heads by ``gradient`` too; see `taylor_importance`. ``surgeon`` is worked out of
-                second moments; see `removal_orders`. All others come by themselves.
-            grams: Whether to collect second moments; or the axes to collect them of, such as
+            batches: Inputs of its forward: ``input_ids`` and ``attention_mask``, ``pixel_values``
+                or ``input_features``, and ``decoder_input_ids`` for encoder-decoders.
+            heads_by: Further criteria for attention heads; see `head_importance`.
+            announce: Callback for progress messages.
+            criteria: Further criteria for units: ``taylor`` takes a backward pass and measures
+                heads by ``gradient`` too (see `taylor_importance`); ``surgeon`` is computed from
+                second moments (see `removal_orders`). Activity and ``wanda`` are always measured.
+            grams: Whether to collect second moments, or the axes to collect them for, such as
                 ``ffn``.
             layers: The layer policies to measure layers for: ``influence``, ``contiguous``,
                 ``greedy``; see `layer_findings`.
-            depths: By stack, the fewest layers that a student has: ``greedy`` measures no further.
-            room: Memory and disk for second moments; what this machine has if not given.
+            depths: For each stack, the minimum depth of students, where ``greedy`` stops.
+            room: Memory and disk for second moments; by default those of this machine.
         """
         by_slope = "taylor" in criteria
         known = {"activation", "wanda", *(["gradient"] if by_slope else [])}
@@ -105,7 +108,7 @@ class Calibration:
         )
         room = room or Room.here()
         plan = blocks(wanted(teacher, asked), room)
-        # what takes more than one plain pass is measured on the first of them alone
+        # criteria that need more than a forward pass use only the first batches
         passes = Passes(teacher, batches, len(plan.passes), announce)
         few = FEW if others or by_slope or layers else 0
         found = cls({**cls.flat(teacher.layout).importance, **passes.all_of(plan, room, few)})
@@ -127,32 +130,32 @@ class Calibration:
         criterion: HeadsBy,
         announce: Callable[[str], None] = lambda _: None,
     ) -> "Calibration":
-        """The same with heads measured by one more criterion, on batches of their own."""
+        """Return this calibration with heads measured by one more criterion."""
         found = head_importance(teacher, batches, criterion, announce)
         named = {f"{site}.{criterion}": values for site, values in found.items()}
         return replace(self, importance={**self.importance, **named})
 
     def with_streams(self, teacher: LaidOutModel, batch: Batch) -> "Calibration":
-        """The same with what runs through the teacher's residual stream on one batch."""
+        """Return this calibration with the teacher's residual states on one batch."""
         return replace(self, streams=Streams.of(teacher, batch))
 
     @classmethod
     def of_weights(cls, teacher: LaidOutModel) -> "Calibration":
-        """The importance of units by their weights alone, under the names of their activity.
+        """Return the importance of units by their weights alone, under the names of activity.
 
-        See `magnitudes`; all tokens of the vocabulary are equal.
+        See `magnitudes`. All tokens of the vocabulary are equal.
         """
         found = magnitudes(teacher.layout, weights(teacher.model))
         return cls({**cls.flat(teacher.layout).importance, **found})
 
     def counting(self, ids: Tensor) -> "Calibration":
-        """The same with each token as important as it is frequent among these ids."""
+        """Return this calibration with tokens ranked by their frequency among these ids."""
         counts = ids.long().bincount(minlength=len(self.vocab))
         return replace(self, importance={**self.importance, "vocab": counts.float()})
 
     @classmethod
     def flat(cls, layout: Layout) -> "Calibration":
-        """Every unit as important as any other: what is known before a pass."""
+        """Return a calibration in which all units are equally important."""
         own = layout.architecture
         found = {"hidden": torch.ones(own.hidden_size), "vocab": torch.ones(own.vocab_size)}
         for (stack, _), units in layout.sites.items():
@@ -165,12 +168,12 @@ class Calibration:
         return cls(found)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The importance by name, as a cache stores it."""
+        """Return the importance by name, for the cache."""
         return dict(self.importance)
 
     @property
     def stand_ins(self) -> list[str]:
-        """The sites that had no room for second moments, whose units other ranks stand in for."""
+        """The sites without room for second moments, where ``wanda`` replaces ``surgeon``."""
         found = self.importance
         return [
             name.removesuffix(".surgeon")
@@ -180,7 +183,7 @@ class Calibration:
         ]
 
     def residual(self, criterion: Criterion = "activation") -> Tensor:
-        """Importance of the channels of the residual stream, ``(hidden_size,)``."""
+        """Return the importance of the residual stream's channels, ``(hidden_size,)``."""
         return self._entry("hidden", criterion)
 
     @property
@@ -189,16 +192,16 @@ class Calibration:
         return self.importance["vocab"]
 
     def units(self, unit: str, stack: str, criterion: Criterion = "activation") -> Tensor:
-        """Importance of the units of one axis in every layer of a stack."""
+        """Return the importance of an axis's units in every layer of a stack."""
         return self._entry(f"{stack}.{unit}", criterion)
 
     def _entry(self, name: str, criterion: Criterion) -> Tensor:
-        """A unit's importance by a criterion.
+        """Return an entry by a criterion.
 
         Raises:
-            BadInput: Nothing at all was measured by that criterion.
+            BadInput: Nothing was measured by that criterion.
         """
-        if criterion in {"activation", "magnitude"}:  # what the calibration is of
+        if criterion in {"activation", "magnitude"}:  # both are stored without a suffix
             return self.importance[name]
         if criterion == "position":
             return torch.ones_like(self.importance[name])
@@ -207,12 +210,12 @@ class Calibration:
                 f"a calibration without {criterion}, which the width policy ranks units by: pass "
                 f'Calibration.of heads_by=["{criterion}"] for heads, else criteria=["{criterion}"]'
             )
-        # a head that no layer of a stack has, such as a pooler's, is ranked by what there is
+        # the criterion may lack a site, such as a pooler's heads; rank it by activity
         return self.importance.get(f"{name}.{criterion}", self.importance[name])
 
 
 def wanted(teacher: LaidOutModel, axes: Collection[str]) -> Shapes:
-    """Return the sites whose units are of these axes: layers and channels, by name."""
+    """Return layers and channels of the sites whose units belong to these axes, by name."""
     found = shapes(teacher).items()
     return {name: shape for name, shape in found if name.rpartition(".")[2] in axes}
 
@@ -224,7 +227,7 @@ def _is_of_moments(name: str) -> bool:
 def _orders(
     teacher: LaidOutModel, found: Mapping[str, Tensor], announce: Callable[[str], None]
 ) -> dict[str, Tensor]:
-    """Return the ranks of neurons; ``wanda`` where there was no room for second moments."""
+    """Return Optimal Brain Surgeon ranks, or ``wanda`` for sites without second moments."""
     stand_ins = {
         f"{name.removesuffix('wanda')}surgeon": values
         for name, values in found.items()

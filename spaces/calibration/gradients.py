@@ -1,4 +1,4 @@
-"""How fast a model's loss, or its answer, changes with each of its units."""
+"""Gradients of a model's loss, or of its outputs, with respect to its units."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -14,21 +14,21 @@ from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.outputs import answers, next_token_loss, reading, written
 
 Place = tuple[str, int]
-"""A site, such as ``decoder.cross_heads``, and the number of the layer."""
+"""A site, such as ``decoder.cross_heads``, and the layer's number."""
 
 Found = tuple[int, dict[Place, Tensor]]
-"""How many were measured, and of each place the sum over them, ``(units,)``."""
+"""The number of measurements, and their sum for each place, ``(units,)``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """Where units are multiplied by one, so that the loss has a slope in it.
+    """A factor of one on each unit of a site, to take the gradient with respect to it.
 
     Attributes:
-        module: The module that reads the units, or whose output they are.
-        place: Where slopes are summed; all norms share one.
-        units: How many there are.
-        at_output: Whether they are the module's output.
+        module: The module whose input or output the units are.
+        place: Key under which gradients are summed; all norms share one.
+        units: Number of units.
+        at_output: Whether the units are the module's output.
     """
 
     module: nn.Module
@@ -37,14 +37,14 @@ class Gate:
     at_output: bool = False
 
     def hook(self, keep: Callable[[Tensor], None], batch: Batch) -> Callable[[], None]:
-        """Multiply from now on.
+        """Install the gate as a hook.
 
         Args:
-            keep: Told the gates of every sequence, ``(sequences, units)``, as they are made.
-            batch: What the model is given.
+            keep: Receives the gates, ``(sequences, units)``, of each call.
+            batch: The model's inputs.
 
         Returns:
-            What removes it.
+            A function that removes the hook.
         """
 
         def gated(values: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class Gate:
 
 
 def head_gates(teacher: LaidOutModel) -> Iterator[Gate]:
-    """A gate at every attention's output projection."""
+    """Yield a gate for the heads at every attention's output projection."""
     heads = teacher.architecture.num_attention_heads
     for module, slot, unit in teacher.layout.reading(teacher.model):
         if unit in HEADS:
@@ -74,7 +74,7 @@ def head_gates(teacher: LaidOutModel) -> Iterator[Gate]:
 
 
 def all_gates(teacher: LaidOutModel) -> Iterator[Gate]:
-    """Those of heads, then of neurons, then of channels at the norms of the residual stream."""
+    """Yield the gates of heads, of neurons, and of channels at the residual stream's norms."""
     yield from head_gates(teacher)
     for module, slot, unit in teacher.layout.reading(teacher.model):
         if unit == "ffn":
@@ -85,9 +85,13 @@ def all_gates(teacher: LaidOutModel) -> Iterator[Gate]:
 
 
 def slopes(teacher: LaidOutModel, batch: Batch, first: int, gates: Iterable[Gate]) -> Found:
-    """``|dL/dgate|`` summed over the sequences; the first of them has that number.
+    """Sum ``|dL/dgate|`` over the sequences of a batch, in one backward pass.
 
-    One backward pass, however many gates there are.
+    Args:
+        teacher: The teacher.
+        batch: Inputs of its forward.
+        first: Number of the batch's first sequence.
+        gates: The gates.
     """
     places: list[Place] = []
     ones: list[Tensor] = []
@@ -103,7 +107,7 @@ def slopes(teacher: LaidOutModel, batch: Batch, first: int, gates: Iterable[Gate
         for gate in gates:
             handles.callback(gate.hook(keeping(gate.place), batch))
         lost = losses(teacher, batch, first)
-        # of a sequence's loss only its own gates know, so that all can be summed before
+        # each sequence has gates of its own, so the losses can be summed first
         found = torch.autograd.grad(torch.stack(lost).sum(), ones, materialize_grads=True)
     sums: dict[Place, Tensor] = {}
     for place, slope in zip(places, found, strict=True):
@@ -113,7 +117,7 @@ def slopes(teacher: LaidOutModel, batch: Batch, first: int, gates: Iterable[Gate
 
 
 def losses(teacher: LaidOutModel, batch: Batch, first: int) -> list[Tensor]:
-    """The next token's loss where text is written, else a random reading, of every sequence."""
+    """Return each sequence's next-token loss, or a random `reading` if no text is generated."""
     said, ids = answers(teacher, batch), written(teacher, batch)
     if ids is not None:
         return [next_token_loss(logits, own) for logits, own in zip(said, ids, strict=True)]

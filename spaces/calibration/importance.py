@@ -1,4 +1,4 @@
-"""How much units matter, heads above all, by criteria that look at what the model puts out."""
+"""Importance of heads and other units by their effect on the model's outputs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,7 +18,7 @@ from protege.spaces.models.outputs import answers, distance
 from protege.spaces.remaining import Remaining
 
 AT_ONCE = 1024
-"""Tokens at a time: a vocabulary's logits of more of them would fill a small machine."""
+"""Tokens per forward pass, which bounds the memory for logits."""
 
 
 def head_importance(
@@ -27,31 +27,33 @@ def head_importance(
     criterion: HeadsBy,
     announce: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Tensor]:
-    """Importance of every attention head, by site, ``(layers, heads)``.
+    """Measure the importance of every attention head.
 
     - ``gradient``: the sensitivity of Michel et al. (2019, arXiv 1905.10650), equation 2: the mean
-      over sequences of ``|dL/dm|``, m what the head's output is multiplied by. L is the loss of the
-      next token where the model writes text. Elsewhere no label is needed: L is a random `reading`
-      of the answer, which moves, squared and in the mean, as far as ``ablation`` says the answer
-      does.
-    - ``ablation``: how far the answer moves when the head alone is silenced, in the mean over
-      answers (real tokens, or texts): Kullback-Leibler divergence of the logits in nats, squared
-      distance of states relative to their own square. One pass a head, from its layer on.
+      over sequences of ``|dL/dm|``, with m a factor on the head's output. L is the next-token loss
+      if the model generates text. Otherwise L is a random `reading` of the outputs, which needs no
+      labels and whose expected squared change equals the change that ``ablation`` measures.
+    - ``ablation``: the change of the outputs when the head is set to zero, averaged over outputs
+      (real tokens or texts): Kullback-Leibler divergence of logits in nats, or relative squared
+      distance of states. Takes one pass per head, from its layer on.
 
-    A site whose projection is not called as a module is left out: the pooler's of SigLIP, which
-    torch runs in one piece.
+    A site whose projection is not called as a module is left out (SigLIP's pooler, which torch runs
+    as one fused operation).
 
     Args:
         teacher: The teacher.
-        batches: What its forward takes.
-        criterion: Which of the two; activity is measured by `Calibration` itself.
-        announce: Told how far it is.
+        batches: Inputs of its forward.
+        criterion: ``gradient`` or ``ablation``; `Calibration` measures activity itself.
+        announce: Callback for progress messages.
+
+    Returns:
+        By site, ``(layers, heads)``.
     """
     remaining = Remaining(announce, f"heads by {criterion}")
     if criterion == "gradient":
         gates = list(head_gates(teacher))
-        return _over_all(teacher, batches, partial(slopes, gates=gates), remaining)
-    return _over_all(teacher, batches, _by_ablation, remaining, tells=True)
+        return _mean(teacher, batches, partial(slopes, gates=gates), remaining)
+    return _mean(teacher, batches, _by_ablation, remaining, reports=True)
 
 
 def taylor_importance(
@@ -59,17 +61,19 @@ def taylor_importance(
     batches: Iterable[Batch],
     announce: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Tensor]:
-    """First-order importance of heads, neurons and channels, as `Calibration` names it.
+    """Measure the first-order importance of heads, neurons and channels in one backward pass.
 
-    Molchanov et al. (2019, arXiv 1906.10771), as LLM-Pruner ranks by (arXiv 2305.11627): the mean
-    over sequences of ``|dL/dg|``, g what the unit is multiplied by. L is that of ``gradient`` in
-    `head_importance`, and so are the heads' values: ``decoder.heads.gradient``. Neurons are
-    ``decoder.ffn.taylor``, ``(layers, ffn)``, at the input of the feed-forward's last projection;
-    channels ``hidden.taylor``, ``(hidden_size,)``, at the outputs of the residual stream's norms,
-    summed over those. One backward pass.
+    The criterion of Molchanov et al. (2019, arXiv 1906.10771), used by LLM-Pruner (arXiv
+    2305.11627): the mean over sequences of ``|dL/dg|``, with g a factor on the unit and L the loss
+    of ``gradient`` in `head_importance`.
+
+    Returns:
+        ``decoder.heads.gradient``, ``(layers, heads)``; ``decoder.ffn.taylor``, ``(layers, ffn)``,
+        at the input of the feed-forward's last projection; ``hidden.taylor``, ``(hidden_size,)``,
+        summed over the outputs of the residual stream's norms.
     """
     measure = partial(slopes, gates=list(all_gates(teacher)))
-    found = _over_all(teacher, batches, measure, Remaining(announce, "units by taylor"))
+    found = _mean(teacher, batches, measure, Remaining(announce, "units by taylor"))
     named: dict[str, Tensor] = {}
     for site, values in found.items():
         if site == "hidden":
@@ -80,32 +84,32 @@ def taylor_importance(
 
 
 Measure = Callable[..., Found]
-"""Measures a batch of a teacher's, given the number of its first sequence; told of the share that
-is done if it asks for it."""
+"""Measures a batch, given the teacher, the batch and the number of its first sequence; may take a
+progress callback."""
 
 
-def _over_all(
+def _mean(
     teacher: LaidOutModel,
     batches: Iterable[Batch],
     measure: Measure,
     remaining: Remaining,
     *,
-    tells: bool = False,
+    reports: bool = False,
 ) -> dict[str, Tensor]:
-    """Return the mean over everything measured, by site, ``(layers, units)``.
+    """Average measurements over all data, by site, ``(layers, units)``.
 
     Args:
         teacher: The teacher.
-        batches: What its forward takes.
+        batches: Inputs of its forward.
         measure: Measures a piece of a batch.
-        remaining: Announces how far that is.
-        tells: Whether `measure` takes a callback for the share of the piece that is done.
+        remaining: Announces progress.
+        reports: Whether `measure` takes a callback for its progress within a piece.
     """
     parts = [piece for batch in batches for piece in pieces(batch)]
     found: dict[str, Tensor] = {}
     first = count = 0
     for number, piece in enumerate(parts, 1):
-        within = [partial(_passing, remaining, number - 1, len(parts))] if tells else []
+        within = [partial(_passing, remaining, number - 1, len(parts))] if reports else []
         counted, values = measure(teacher, piece, first, *within)
         for (site, layer), of_units in values.items():
             depth = teacher.layout.depths.get(site.partition(".")[0], 1)
@@ -116,12 +120,12 @@ def _over_all(
 
 
 def _passing(remaining: Remaining, done: int, total: int, share: float) -> None:
-    """Announce that so many pieces are done, and a share of the next."""
+    """Announce the number of finished pieces plus a share of the next."""
     remaining.passing((done + share) / total)
 
 
 def pieces(batch: Batch) -> Iterator[Batch]:
-    """The batch, so many sequences at a time as have `AT_ONCE` tokens, padding counted."""
+    """Split a batch into pieces of at most `AT_ONCE` tokens, padding included."""
     longest = max((v.shape[1] for name, v in batch.items() if name.endswith("ids")), default=256)
     count = max(1, AT_ONCE // longest)
     for begin in range(0, rows(batch), count):
@@ -129,7 +133,7 @@ def pieces(batch: Batch) -> Iterator[Batch]:
 
 
 def _sites(teacher: LaidOutModel) -> Iterator[tuple[nn.Module, Place]]:
-    """The output projections of all attentions, with where they are."""
+    """Yield the output projections of all attentions with their places."""
     for module, slot, unit in teacher.layout.reading(teacher.model):
         if unit != "ffn":
             yield module, (f"{slot.stack}.{unit}", slot.layer or 0)
@@ -138,7 +142,7 @@ def _sites(teacher: LaidOutModel) -> Iterator[tuple[nn.Module, Place]]:
 def _by_ablation(
     teacher: LaidOutModel, batch: Batch, _first: int, tell: Callable[[float], None]
 ) -> Found:
-    """Return distances summed over the answers; `tell` is told the share that is done."""
+    """Measure each head's ablation, summed over outputs; report progress to ``tell``."""
     heads, is_logits = teacher.architecture.num_attention_heads, teacher.has_logits
     found: dict[Place, Tensor] = {}
     with torch.inference_mode():
@@ -159,12 +163,12 @@ def _by_ablation(
 
 @dataclass
 class Course:
-    """What happens in a pass: every layer's output, and which were done before an attention was.
+    """Records a forward pass with hooks.
 
     Attributes:
         teacher: The teacher.
-        outputs: What each layer gave, in the order they ran.
-        before: By output projection, how many of the layers had run by then.
+        outputs: Each layer's output, in forward order.
+        before: For each output projection, the number of layers that had finished before it.
     """
 
     teacher: LaidOutModel
@@ -191,13 +195,13 @@ class Course:
 
 
 def layers_by_stack(teacher: LaidOutModel) -> dict[str, list[nn.Module]]:
-    """The layers of each stack, in order; what is no stack of layers is left out."""
+    """Return the layers of each stack, in order."""
     return layers_of_stacks(teacher.layout, teacher.model)
 
 
 @contextmanager
 def standing_in(outputs: Mapping[nn.Module, Any], count: int) -> Iterator[None]:
-    """The first layers that ran answer as they did, without running: nothing changed for them."""
+    """Replace the first ``count`` layers by their recorded outputs inside the block."""
     first = list(outputs)[:count]
     with running({layer: lambda *_, known=outputs[layer], **__: known for layer in first}):
         yield
@@ -205,7 +209,7 @@ def standing_in(outputs: Mapping[nn.Module, Any], count: int) -> Iterator[None]:
 
 @contextmanager
 def running(forwards: Mapping[Any, Callable[..., Any]]) -> Iterator[None]:
-    """Each of these modules runs what is given here, not the forward of its class."""
+    """Replace the forward of each module inside the block."""
     before = {module: vars(module).get("forward") for module in forwards}
     for module, forward in forwards.items():
         module.forward = forward
@@ -213,14 +217,14 @@ def running(forwards: Mapping[Any, Callable[..., Any]]) -> Iterator[None]:
         yield
     finally:
         for module, own in before.items():
-            del module.forward  # the class's own is there again
-            if own is not None:  # a sharded model's modules have one each
+            del module.forward  # restores the class's method
+            if own is not None:  # accelerate gives modules of sharded models their own
                 module.forward = own
 
 
 @contextmanager
 def _silenced(module: nn.Module, head: int, heads: int) -> Iterator[None]:
-    """The projection reading nothing of one head."""
+    """Set one head's channels to zero in the projection's input inside the block."""
 
     def hook(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         by_head = given[0].unflatten(-1, (heads, -1)).clone()

@@ -1,4 +1,4 @@
-"""What each layer of a teacher is worth, told by its own states and answers on data."""
+"""Measure the importance of a teacher's layers on data."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -25,23 +25,24 @@ from protege.spaces.models.outputs import answers, distance
 from protege.spaces.remaining import Remaining
 
 FINDINGS = {"influence": "influence", "contiguous": "angles", "greedy": "ladder"}
-"""For each layer policy that looks at data, what it looks at."""
+"""The calibration entry that each layer policy needs."""
 
 TOKENS = 1024
-"""Real tokens that a ladder is climbed on: whole sequences, from the first on."""
+"""Real tokens to measure a ladder on: whole sequences, from the first on."""
 
 TRIED = 8
-"""Layers tried at most at every rung of a ladder but the first, which tries all."""
+"""Maximum number of layers tried for each removal, except the first, which tries all."""
 
 
 class Geometry(NamedTuple):
-    """How far a stack's layers turn the residual states, in the mean over real tokens.
+    """How far layers rotate the residual states, averaged over real tokens.
 
     Attributes:
-        angles: By stack, ``(layers + 1, layers + 1)``: the angle between the states at two
-            boundaries, as a share of half a turn, ``arccos(cos) / pi``. Boundary l is the input of
-            layer l, the last one the output of the last layer.
-        influence: By stack, ``(layers,)``: one less the cosine between a layer's input and output.
+        angles: By stack, ``(layers + 1, layers + 1)``: the angle between the states at two layer
+            boundaries, ``arccos(cos) / pi``. Boundary l is the input of layer l; the last one is
+            the output of the last layer.
+        influence: By stack, ``(layers,)``: one minus the cosine between a layer's input and
+            output.
     """
 
     angles: dict[str, Tensor]
@@ -55,17 +56,17 @@ def layer_findings(
     announce: Callable[[str], None] = lambda _: None,
     depths: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
-    """Return what the layer policies of these names look at: ``decoder.angles`` and the like.
+    """Measure what layer policies need: ``decoder.angles``, ``decoder.ladder`` and so on.
 
     Args:
         teacher: The teacher.
-        batches: What its forward takes.
+        batches: Inputs of its forward.
         policies: Names of layer policies.
-        announce: Told how far the measurement is.
-        depths: By stack, the fewest layers that a student has; see `greedy_ladder`.
+        announce: Callback for progress messages.
+        depths: For each stack, the minimum depth of students; see `greedy_ladder`.
 
     Raises:
-        BadInput: There is no such policy.
+        BadInput: A policy is unknown.
     """
     unknown = set(policies) - set(FINDINGS)
     if unknown:
@@ -83,14 +84,10 @@ def layer_findings(
 
 
 def layer_geometry(teacher: LaidOutModel, batches: Iterable[Batch]) -> Geometry:
-    """Angles between the states at all layer boundaries, and every layer's influence: one pass.
+    """Measure angles between the states at all layer boundaries, and each layer's influence.
 
-    The angular distance of Gromov et al. (arXiv 2403.17887), over all real tokens where they take
-    the last one, and the Block Influence of ShortGPT (arXiv 2403.03853).
-
-    Args:
-        teacher: The teacher.
-        batches: What its forward takes.
+    Uses the angular distance of Gromov et al. (arXiv 2403.17887), but over all real tokens instead
+    of the last one, and the Block Influence of ShortGPT (arXiv 2403.03853). Takes one pass.
     """
     model = headless(teacher.model)
     turns, cosines, counts = dict[str, Tensor](), dict[str, Tensor](), dict[str, int]()
@@ -110,7 +107,7 @@ def layer_geometry(teacher: LaidOutModel, batches: Iterable[Batch]) -> Geometry:
 
 
 class _Boundaries:
-    """Listens to the residual states between layers.
+    """Records the residual states between layers with hooks.
 
     Attributes:
         states: By stack, the input of each layer and the output of the last one.
@@ -142,12 +139,12 @@ class _Boundaries:
 
 
 def _input(given: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
-    """The residual states that a layer is called with."""
+    """Return the residual states that a layer is called with."""
     return given[0] if given else named["hidden_states"]
 
 
 def _real(states: Tensor, batch: Batch, stack: str) -> Tensor:
-    """States of real tokens, ``(tokens, hidden)``; of all where no mask says which those are."""
+    """Return the states of real tokens, ``(tokens, hidden)``; of all tokens without a mask."""
     real = real_tokens(batch, states.shape[:2], in_decoder=stack == "decoder")
     return states.flatten(0, 1) if real is None else states[real]
 
@@ -158,27 +155,27 @@ def greedy_ladder(
     announce: Callable[[str], None] = lambda _: None,
     depths: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
-    """Return the order in which each stack's layers go, ``(layers - 1,)``: the least missed first.
+    """Find the order in which to remove each stack's layers, ``(layers - 1,)``, greedily.
 
-    A layer is missed by how much farther the answers are from the whole teacher's without it, in
-    Kullback-Leibler divergence or relative to the states (see `distance`), on the first `TOKENS`
-    real tokens. After every removal that is measured again, but lazily, which saves most of the
-    time: of the `TRIED` layers that were missed least when they were last tried, and of them only
-    until the next was missed more then than the least is now. Layers are hardly missed less where
-    more are gone. Of a pair, each stack has a ladder of its own, with the other one whole.
+    The cost of a layer is the increase of the distance between the outputs and the whole teacher's
+    (see `distance`), on the first `TOKENS` real tokens. Each step removes the cheapest layer. Costs
+    are updated lazily, which saves most of the time: a step tries at most the `TRIED` layers with
+    the lowest last known costs, and stops once the next known cost exceeds the lowest new one,
+    because costs rarely fall as more layers are gone. The two stacks of an encoder-decoder are
+    measured separately, each with the other one whole.
 
     Args:
         teacher: The teacher.
-        batches: What its forward takes.
-        announce: Told how far it is.
-        depths: By stack, the fewest layers that a student has, 1 if not given. Layers beyond are
-            not measured: they stand last, in the order in which they were missed so far.
+        batches: Inputs of its forward.
+        announce: Callback for progress messages.
+        depths: For each stack, the minimum depth of students, by default 1. Further removals are
+            not measured; the remaining layers follow in order of their last known costs.
     """
     stacks = layers_by_stack(teacher)
     rungs = {stack: len(layers) - depths.get(stack, 1) for stack, layers in stacks.items()}
     with torch.inference_mode():
         measures = any(rungs.values())
-        whole = [_Answered.by_all(teacher, one) for one in _sample(batches)] if measures else []
+        whole = [_Outputs.by_all(teacher, one) for one in _sample(batches)] if measures else []
         return {
             stack: _ladder(whole, layers, rungs[stack], Remaining(announce, f"{stack} ladder"))
             for stack, layers in stacks.items()
@@ -186,88 +183,89 @@ def greedy_ladder(
 
 
 def _ladder(
-    answered: list["_Answered"],
+    outputs: list["_Outputs"],
     layers: list[nn.Module],
     rungs: int,
     remaining: Remaining,
 ) -> Tensor:
-    """Return the ladder of one stack, ``(layers - 1,)``, of which so many rungs are measured."""
-    missed = [-inf] * len(layers)
+    """Return the removal order of one stack, ``(layers - 1,)``; measure the first ``rungs``."""
+    costs = [-inf] * len(layers)
     left, removed = list(range(len(layers))), list[int]()
     while len(removed) < rungs:
-        left.sort(key=missed.__getitem__)
-        gone, before = {layers[number] for number in removed}, sum(one.loss for one in answered)
-        best, least = answered, -1
+        left.sort(key=costs.__getitem__)
+        gone, before = {layers[number] for number in removed}, sum(one.loss for one in outputs)
+        best, least = outputs, -1
         for number in left[:TRIED] if removed else left:
-            if least >= 0 and missed[number] > missed[least]:
+            if least >= 0 and costs[number] > costs[least]:
                 break
-            tried = [one.without(layers[number], gone) for one in answered]
-            missed[number] = sum(one.loss for one in tried) - before
-            if least < 0 or missed[number] < missed[least]:
+            tried = [one.without(layers[number], gone) for one in outputs]
+            costs[number] = sum(one.loss for one in tried) - before
+            if least < 0 or costs[number] < costs[least]:
                 best, least = tried, number
-        answered = best
+        outputs = best
         left.remove(least)
         removed.append(least)
         remaining.at(len(removed) / rungs)
-    left.sort(key=missed.__getitem__)
+    left.sort(key=costs.__getitem__)
     return torch.tensor([*removed, *left][: len(layers) - 1], dtype=torch.int64)
 
 
 @dataclass(frozen=True)
-class _Answered:
-    """One piece of data, answered without some of the layers.
+class _Outputs:
+    """The outputs of the teacher on a batch, without some of its layers.
 
     Attributes:
         teacher: The teacher.
-        batch: The piece.
-        aims: What the whole teacher answers: probabilities, or states.
-        outputs: What each layer gave, in the order they ran; what went in, of those left out.
-        loss: How far the answers are from the aims, summed over them (see `_loss`).
+        batch: The batch.
+        targets: The whole teacher's outputs: probabilities or states.
+        outputs: Each layer's output, in forward order; for removed layers their input.
+        loss: The distance to the targets, summed (see `_loss`).
     """
 
     teacher: LaidOutModel
     batch: Batch
-    aims: list[Tensor]
+    targets: list[Tensor]
     outputs: Mapping[nn.Module, Any]
     loss: float
 
     @classmethod
-    def by_all(cls, teacher: LaidOutModel, batch: Batch) -> "_Answered":
-        """Answered by the whole teacher."""
+    def by_all(cls, teacher: LaidOutModel, batch: Batch) -> "_Outputs":
+        """Run the whole teacher."""
         with Course(teacher) as course:
-            said = answers(teacher, batch)
+            found = answers(teacher, batch)
         is_logits = teacher.has_logits
-        aims = [one.softmax(dim=-1) for one in said] if is_logits else said
-        return cls(teacher, batch, aims, course.outputs, _loss(aims, said, is_logits=is_logits))
+        targets = [one.softmax(dim=-1) for one in found] if is_logits else found
+        loss = _loss(targets, found, is_logits=is_logits)
+        return cls(teacher, batch, targets, course.outputs, loss)
 
-    def without(self, layer: nn.Module, gone: Collection[nn.Module]) -> "_Answered":
-        """The same without one more layer, run from that one on; those gone before stay so."""
+    def without(self, layer: nn.Module, gone: Collection[nn.Module]) -> "_Outputs":
+        """Run without one more layer, starting there; ``gone`` are the layers removed before."""
         order = list(self.outputs)
         first = order.index(layer)
         later = [layer, *(one for one in order[first:] if one in gone)]
         skipped = {one: skipping(self.outputs[one]) for one in later}
         known = standing_in(self.outputs, first)
         with Course(self.teacher) as course, known, running(skipped):
-            said = answers(self.teacher, self.batch)
-        loss = _loss(self.aims, said, is_logits=self.teacher.has_logits)
+            found = answers(self.teacher, self.batch)
+        loss = _loss(self.targets, found, is_logits=self.teacher.has_logits)
         return replace(self, outputs=course.outputs, loss=loss)
 
 
-def _loss(aims: list[Tensor], said: list[Tensor], *, is_logits: bool) -> float:
-    """How far answers are from their aims, summed over them.
+def _loss(targets: list[Tensor], outputs: list[Tensor], *, is_logits: bool) -> float:
+    """Return the distance between outputs and targets, summed.
 
-    Of logits the cross-entropy, in nats: the divergence and what no answer changes, in less time.
+    For logits it is the cross-entropy in nats, which is the divergence plus a constant and faster.
     """
-    pairs = zip(aims, said, strict=True)
+    pairs = zip(targets, outputs, strict=True)
     if is_logits:
-        return sum(float(cross_entropy(one, aim, reduction="sum")) for aim, one in pairs)
-    return sum(float(distance(aim, one, is_logits=False)) for aim, one in pairs)
+        return sum(float(cross_entropy(one, target, reduction="sum")) for target, one in pairs)
+    return sum(float(distance(target, one, is_logits=False)) for target, one in pairs)
 
 
 def skipping(output: Any) -> Callable[..., Any]:
-    """A forward that gives back its input, with what else the layer puts out as it was.
+    """Return a forward that passes its input on, with the layer's other outputs unchanged.
 
-    T5 hands the distances between tokens along there.
+    T5 passes the position bias along in these.
     """
 
     def forward(*given: Any, **named: Any) -> Any:
@@ -278,7 +276,7 @@ def skipping(output: Any) -> Callable[..., Any]:
 
 
 def _sample(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The first sequences that have `TOKENS` real tokens between them, at least one; in pieces."""
+    """Yield the first sequences with `TOKENS` real tokens in total, at least one, in pieces."""
     taken = 0
     for batch in batches:
         ends = taken + lengths(batch).cumsum(0)

@@ -1,4 +1,4 @@
-"""Importance of a teacher's units by their weights alone: no data, no pass."""
+"""Importance of a teacher's units by the magnitude of their weights."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from protege.spaces.models.layout import Layout, Part, Slot
 
 
 def magnitudes(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Root of the sum of squares of all weights that belong to a unit.
+    """Compute each unit's root of the sum of squares of its weights.
 
-    A weight belongs to the unit of every dimension it lies in. A group's keys and values are shared
-    out evenly among its query heads, so that a group weighs what all its weights do. Tensors that
-    share their memory count once; one that a whole stack shares counts in each of its layers.
+    A weight belongs to one unit in each of its tensor's dimensions. The squares of a group's key
+    and value heads are divided evenly among its query heads. Tied tensors count once; a tensor
+    shared by a stack counts in each of its layers.
 
     Args:
-        layout: What each of the tensors is made of.
+        layout: The teacher's layout.
         tensors: The state dict.
 
     Returns:
@@ -42,7 +42,7 @@ class _Totals:
     squares: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, slot: Slot, tensor: Tensor) -> None:
-        """Add what a tensor's units weigh in it."""
+        """Add the squares of a tensor to its units."""
         for dimension, begin, part in _places(slot):
             over = (slot.axes.index("experts"),) if part.unit == "expert_ffn" else ()
             squares = _squares(tensor, (*over, dimension)).narrow(-1, begin, part.size)
@@ -53,7 +53,7 @@ class _Totals:
                 self._add_to_stack(part, slot.layer, by_unit)
 
     def _add_to_stack(self, part: Part, layer: int | None, by_unit: Tensor) -> None:
-        """Add to one layer, or to each where the tensor stands outside of them."""
+        """Add to one layer, or to all layers if the tensor belongs to none."""
         unit = part.unit
         if unit == "kv_heads":
             size = self.layout.architecture.num_attention_heads // len(by_unit)
@@ -67,7 +67,7 @@ class _Totals:
 
 
 def _places(slot: Slot) -> Iterator[tuple[int, int, Part]]:
-    """The parts of a tensor that are ranked: their dimension, and where in it they begin."""
+    """Yield the ranked parts of a tensor with their dimension and start index."""
     for dimension, parts in enumerate(slot.dimensions):
         begin = 0
         for part in parts:
@@ -77,7 +77,7 @@ def _places(slot: Slot) -> Iterator[tuple[int, int, Part]]:
 
 
 def _squares(tensor: Tensor, kept: tuple[int, ...]) -> Tensor:
-    """Squares summed over all dimensions but the kept ones, ``(experts, rows)`` or ``(rows,)``."""
+    """Sum squares over all dimensions but the kept ones, ``(experts, rows)`` or ``(rows,)``."""
     others = tuple(d for d in range(tensor.ndim) if d not in kept)
     norms = vector_norm(tensor, dim=others, dtype=torch.float64) if others else tensor.double()
     return norms.square()

@@ -1,4 +1,4 @@
-"""The passes over the data in which the teacher's sites are listened to."""
+"""Run the passes over calibration data and collect activations."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
@@ -20,10 +20,10 @@ class Passes:
 
     Attributes:
         teacher: The teacher.
-        batches: What its forward takes.
-        count: How many passes there are.
-        announce: Told which batch of which pass is read, and how long it still takes.
-        few: The first batches, kept for what is measured on few tokens.
+        batches: Inputs of its forward.
+        count: Number of passes.
+        announce: Callback for progress messages.
+        few: The first batches, kept for measurements on few tokens.
     """
 
     teacher: LaidOutModel
@@ -35,15 +35,18 @@ class Passes:
 
     def __post_init__(self) -> None:
         if self.count > 1 and isinstance(self.batches, Iterator):
-            self.batches = list(self.batches)  # it can be read once, and is read again
+            self.batches = list(self.batches)  # an iterator can be read only once
 
     def all_of(self, plan: Blocks, room: Room, few: int) -> dict[str, Tensor]:
-        """Return what `Sites` finds, how often tokens occur, and second moments.
+        """Run all passes.
 
         Args:
             plan: The second moments of each pass.
-            room: Where those that are on disk go.
-            few: Real tokens of the batches to keep.
+            room: Names the folder for moments on disk.
+            few: Number of real tokens to keep in ``self.few``.
+
+        Returns:
+            The measurements of `Sites`, the token counts ``vocab``, and second moments.
         """
         remaining = Remaining(self.announce, "calibration")
         sites = Sites(self.teacher, plan.passes[0])
@@ -64,7 +67,7 @@ class Passes:
         return {**found, **grams}
 
     def _read(self, sites: Sites, remaining: Remaining) -> Iterator[Batch]:
-        """Run every batch through the teacher while its sites are listened to."""
+        """Run every batch through the teacher with hooks at its sites."""
         model = headless(self.teacher.model)
         with sites:
             for batch in self.batches:
@@ -72,11 +75,11 @@ class Passes:
                 with torch.inference_mode():
                     model(**given(batch))
                 self._done += 1
-                self._tell(remaining)
+                self._announce(remaining)
                 yield batch
 
-    def _tell(self, remaining: Remaining) -> None:
-        """Announce how far the passes are, if they take long enough to be watched."""
+    def _announce(self, remaining: Remaining) -> None:
+        """Announce progress, at most every few seconds."""
         if not isinstance(self.batches, Sized):
             if remaining.is_due:
                 self.announce(f"calibration batch {self._done}")
@@ -91,7 +94,7 @@ class Passes:
 def _collect(
     sites: Sites, grams: dict[str, Tensor], plan: Blocks, room: Room, teacher: LaidOutModel
 ) -> None:
-    """Take over the second moments of a pass."""
+    """Store the second moments of a pass."""
     for name, layers, moments in sites.grams():
         if not plan.on_disk:
             grams[f"{name}.gram"] = moments
@@ -103,7 +106,7 @@ def _collect(
 
 
 def _occurrences(batch: Batch, vocabulary: int) -> Tensor:
-    """How often each token stands in the batch, padding left out."""
+    """Count each token's occurrences in the batch, without padding."""
     counts = torch.zeros(vocabulary)
     for prefix in ("", "decoder_"):
         ids = batch.get(f"{prefix}input_ids")

@@ -1,4 +1,4 @@
-"""In which order neurons are best removed, the others making up for each of them."""
+"""Optimal Brain Surgeon ranking of feed-forward neurons."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,7 +11,7 @@ from protege.spaces.remaining import Remaining
 from protege.spaces.residual.least_squares import damped
 
 STEPS = 96
-"""Removals that an order is worked out in: at each, what is left makes up for what went."""
+"""Number of removal steps; after each one the remaining neurons are refitted."""
 
 
 def removal_orders(
@@ -19,14 +19,15 @@ def removal_orders(
     found: Mapping[str, Tensor],
     announce: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Tensor]:
-    """The ranks of the neurons of every feed-forward, ``decoder.ffn.surgeon``, ``(layers, ffn)``.
-
-    A stack whose second moments were too large to collect has none.
+    """Rank the neurons of every feed-forward network.
 
     Args:
         teacher: The teacher.
         found: Second moments, as `Calibration` names them.
-        announce: Told how far it is.
+        announce: Callback for progress messages.
+
+    Returns:
+        ``decoder.ffn.surgeon``, ``(layers, ffn)``, for each stack with second moments.
     """
     ranks: dict[str, Tensor] = {}
     remaining, done = Remaining(announce, "order of neurons"), 0
@@ -36,7 +37,7 @@ def removal_orders(
         if unit != "ffn" or f"{name}.gram" not in found:
             continue
         gram, mean = found[f"{name}.gram"][layer], found[f"{name}.mean"][layer]
-        if getattr(module, "bias", None) is not None:  # it makes up for means by itself
+        if getattr(module, "bias", None) is not None:  # the bias corrects the mean
             gram = gram - torch.outer(mean, mean)
         own = removal_ranks(gram, columns(module), float(found["tokens"]))
         depth = teacher.layout.depths[slot.stack]
@@ -47,17 +48,20 @@ def removal_orders(
 
 
 def removal_ranks(gram: Tensor, weight: Tensor, tokens: float) -> Tensor:
-    """How late each neuron is removed, ``(neurons,)``: the one that matters most ranks highest.
+    """Rank neurons by the order of their removal; the most important rank highest.
 
-    Optimal Brain Surgeon for whole columns (ZipLM, arXiv 2302.04089): of all neurons the one goes
-    whose removal costs the projection's output least once the others are refitted to make up for
-    it, ``|W_j|^2 / (H^-1)_jj`` with H the damped second moment; then the rest are refitted. One
-    order serves every width: the neurons of a narrower student are among those of a wider one.
+    Optimal Brain Surgeon for whole columns (ZipLM, arXiv 2302.04089): each step removes the neurons
+    with the least output error after the others are refitted, ``|W_j|^2 / (H^-1)_jj`` with H the
+    damped second moment, and then refits the rest. One order serves every width, so the neurons of
+    a narrower student are a subset of a wider student's.
 
     Args:
-        gram: Second moment of what the projection reads, ``(neurons, neurons)``.
-        weight: ``(outputs, neurons)``.
-        tokens: How many the moment is the mean over.
+        gram: Second moment of the projection's inputs, ``(neurons, neurons)``.
+        weight: The projection's weight, ``(outputs, neurons)``.
+        tokens: Number of tokens that the moment averages over.
+
+    Returns:
+        The ranks, ``(neurons,)``.
     """
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(gram.double(), tokens)))
     weight = weight.double()

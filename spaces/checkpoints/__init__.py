@@ -1,1 +1,1 @@
-"""Read a Hugging Face checkpoint: source, faults, task, processor, padding and pooling."""
+"""Read Hugging Face checkpoints: source, faults, task, processor, padding and pooling."""

@@ -1,4 +1,4 @@
-"""Find the file of a checkpoint that is no weight, no JSON, cut short or missing."""
+"""Find the missing, truncated or invalid file of a checkpoint."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -31,17 +31,17 @@ _AGAIN = "download it again"
 
 
 def check_no_pointers(place: str, revision: str | None, gguf_file: str | None) -> None:
-    """Refuse a checkpoint of which a file that is read is a Git LFS pointer.
+    """Check that no file of a checkpoint is a Git LFS pointer.
 
-    Not every such file fails to load: a ``vocab.txt`` would be a vocabulary of three words.
+    Some pointers load without an error: a ``vocab.txt`` would be a vocabulary of three words.
 
     Args:
         place: The folder, or the hub id.
         revision: Branch, tag or commit on the hub.
-        gguf_file: The file that holds the weights, if it is in that format.
+        gguf_file: The GGUF file with the weights, or None.
 
     Raises:
-        BadInput: Names the file.
+        BadInput: A file is a pointer.
     """
     folder = _folder_of(place, revision)
     for path in [] if folder is None else _files(folder, gguf_file):
@@ -53,15 +53,15 @@ def check_no_pointers(place: str, revision: str | None, gguf_file: str | None) -
 
 
 def fault_in(place: str, revision: str | None, gguf_file: str | None) -> str:
-    """Return what is wrong with which file of a checkpoint that did not load.
+    """Find the faulty file of a checkpoint that did not load.
 
     Args:
         place: The folder, or the hub id.
         revision: Branch, tag or commit on the hub.
-        gguf_file: The file that holds the weights, if it is in that format.
+        gguf_file: The GGUF file with the weights, or None.
 
     Returns:
-        The file, the fault and what to do; empty if no file is at fault.
+        The file, the fault and advice, or empty if no file is faulty.
     """
     folder = _folder_of(place, revision)
     if folder is None:
@@ -81,7 +81,7 @@ def fault_in(place: str, revision: str | None, gguf_file: str | None) -> str:
 
 
 Check = tuple[Path, Callable[[], object], str]
-"""A file, what raises if it is at fault, and what to do then."""
+"""A file, a function that raises if it is faulty, and advice."""
 
 
 def _json_checks(folder: Path) -> Iterator[Check]:
@@ -98,7 +98,7 @@ def _json_checks(folder: Path) -> Iterator[Check]:
 
 
 def _is_read(name: str) -> bool:
-    """Whether a JSON file is one that transformers reads; a folder may hold others."""
+    """Return whether transformers reads a JSON file of this name."""
     return name.startswith(_READ) or name.endswith("index.json")
 
 
@@ -148,7 +148,7 @@ def _read_bin(path: Path) -> None:
     try:
         torch.load(path, map_location="meta", weights_only=True)
     except Exception as error:
-        # torch explains at length how to run what is in the file
+        # replaces torch's long message on how to load unsafe files
         cause = "it is cut short, or holds more than tensors"
         raise ValueError(cause) from error
 
@@ -167,14 +167,14 @@ def _tokenizer_checks(folder: Path) -> Iterator[Check]:
 
 
 def _files(folder: Path, gguf_file: str | None) -> Iterator[Path]:
-    """The files that loading may read; weights in other formats lie beside them unread."""
+    """Yield the files that loading may read, without weights in other formats."""
     yield from (path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES)
     yield from sorted(folder.glob("[0-9]*_*/*"))
     yield from _weight_files(folder, gguf_file)
 
 
 def _weight_files(folder: Path, gguf_file: str | None) -> list[Path]:
-    """The files of the weights that transformers reads, shards that are missing among them."""
+    """Return the weight files that transformers reads, including missing shards."""
     if gguf_file is not None:
         return [folder / gguf_file]
     for name in _WEIGHTS:
@@ -189,7 +189,7 @@ def _weight_files(folder: Path, gguf_file: str | None) -> list[Path]:
 
 
 def _folder_of(place: str, revision: str | None) -> Path | None:
-    """The folder of a checkpoint, or of its copy in the hub's cache; None if there is neither."""
+    """Return the folder of a checkpoint or of its copy in the hub's cache, or None."""
     if Path(place).is_dir():
         return Path(place)
     found = None

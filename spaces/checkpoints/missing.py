@@ -1,4 +1,4 @@
-"""Weights that a checkpoint lacks, or that cannot be what its configuration says."""
+"""Check loaded weights: missing, of wrong size, quantised or not finite."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -12,20 +12,19 @@ from protege.spaces.errors import BadInput, Unsupported
 
 
 def settle(model: PreTrainedModel, loading: Mapping[str, Any], task: str) -> None:
-    """Check the weights of a model that was just loaded, and zero a pooler that it lacks.
+    """Check the weights of a model that was just loaded, and zero a missing pooler.
 
-    Nobody reads the pooler of a model without a head; at zero the same checkpoint is the same
-    teacher each time it is loaded.
+    A model without a head does not use its pooler. Zeros make the fingerprint of the teacher the
+    same at every load.
 
     Args:
-        model: The model as loaded.
-        loading: What `from_pretrained` says of the weights.
-        task: What the model was loaded for.
+        model: The loaded model.
+        loading: The loading info of `from_pretrained`.
+        task: The task that the model was loaded for.
 
     Raises:
-        BadInput: Weights are missing, such as the head of another task; or they have other sizes
-            than the configuration gives; or they are no finite numbers; or the pooler is to be
-            read from disk.
+        BadInput: Weights are missing, have another size than in the configuration, or are not
+            finite; or the missing pooler is placed on disk.
         Unsupported: The weights are quantised.
     """
     missing: Collection[str] = loading["missing_keys"]
@@ -46,19 +45,19 @@ def settle(model: PreTrainedModel, loading: Mapping[str, Any], task: str) -> Non
 
 
 def check_finite(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are NaN or infinite; those on disk are passed over.
+    """Check that weights are finite; those on disk are skipped.
 
     Args:
-        model: The model that the tensors are of.
-        tensors: By their names.
+        model: The model, for messages.
+        tensors: Its tensors by name.
 
     Raises:
-        BadInput: Names the first tensor.
+        BadInput: A tensor contains NaN or infinity.
     """
     for name, tensor in tensors.items():
         if tensor.is_meta or not tensor.is_floating_point():
             continue
-        # a sum needs one pass and no memory; only where it overflows is every number looked at
+        # a sum needs no memory; only if it is not finite, check every value
         if bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all()):
             continue
         odd = tensor[~tensor.isfinite()]
@@ -83,12 +82,12 @@ def _check_sizes(model: PreTrainedModel, mismatched: Iterable[Any]) -> None:
 
 
 def _check_layers(model: PreTrainedModel, unexpected: Iterable[str]) -> None:
-    """Refuse weights of layers that the configuration does not count."""
+    """Raise BadInput if there are weights of more layers than in the configuration."""
     own = {_unnumbered(name) for name in model.state_dict()}
     spare = sorted(name for name in unexpected if _unnumbered(name) in own)
     if spare:
         raise BadInput(
-            f"{model.name_or_path}: the weights have {spare[-1]}, and config.json counts fewer "
+            f"{model.name_or_path}: the weights contain {spare[-1]}, but config.json has fewer "
             "layers; give config.json and weights of the same checkpoint"
         )
 
@@ -98,11 +97,7 @@ def _unnumbered(name: str) -> str:
 
 
 def _check_not_quantised(model: PreTrainedModel) -> None:
-    """Refuse weights that stay quantised when they are loaded.
-
-    Raises:
-        Unsupported: They do.
-    """
+    """Raise Unsupported if weights are still quantised after loading."""
     packed = (t for name, t in model.state_dict().items() if name.endswith("weight"))
     whole = all(t.is_floating_point() for t in (*model.parameters(), *packed))
     if not whole:

@@ -1,4 +1,4 @@
-"""Keeping other libraries' bars and notices off the terminal; protege shows its own."""
+"""Silence the progress bars and warnings of other libraries."""
 
 import io
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from transformers.utils import logging
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence transformers' progress bars and warnings inside the block."""
-    # the bar over GGUF tensors is tqdm's own and asks nobody
+    # the progress bar for GGUF tensors cannot be disabled
     with redirect_stderr(io.StringIO()), _without_bars():
         yield
 

@@ -1,4 +1,4 @@
-"""Which token fills up the shorter texts of a batch: decided here and nowhere else."""
+"""Choose the padding token of a model."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from protege.spaces.errors import BadInput
 
 
 def rows_of(model: PreTrainedModel) -> int:
-    """Return how many tokens have a row in the model's embedding."""
+    """Return the number of rows of the model's embedding."""
     embedding: Any = model.get_input_embeddings()
     return len(embedding.weight)
 
@@ -16,10 +16,10 @@ def rows_of(model: PreTrainedModel) -> int:
 def pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the id that batches are padded with.
 
-    It is the one of the model's configuration, which is all that the model itself looks for:
-    RoBERTa counts positions from it, and a classifier on a decoder finds the end of a text by it.
-    Where that has none the tokenizer's counts, if the embedding has a row for it. Without either
-    any token will do that ends no text, for its attention mask hides it.
+    The configuration's id comes first, because models use it: RoBERTa counts positions from it,
+    and a classifier on a decoder finds the end of a text by it. Next is the tokenizer's id, if the
+    embedding has a row for it. Otherwise it is any token that does not end texts; the attention
+    mask hides it.
     """
     rows = rows_of(model)
     own = configured_pad(model.config)
@@ -29,10 +29,10 @@ def pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def settle_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write the padding id into the configuration of a model that looks for it, if it has none.
+    """Set the padding id in the configuration of a model that needs it, if it has none.
 
     Raises:
-        BadInput: Every special token may end a text.
+        BadInput: No special token can serve as padding, because each may end a text.
     """
     rows = rows_of(model)
     if _is_id(configured_pad(model.config), rows):
@@ -56,7 +56,7 @@ def configured_pad(config: PretrainedConfig) -> int | None:
 
 
 def _ending_no_text(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the special tokens that end no text; the one that may end documents comes last."""
+    """Return the special tokens that do not end texts, with the end-of-sequence token last."""
     read: list[int] = tokenizer("a")["input_ids"]
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, *read[-1:]}
     return sorted(special, key=lambda one: (one == tokenizer.eos_token_id, one))

@@ -1,4 +1,4 @@
-"""From token vectors to one sentence vector, as sentence-transformers checkpoints declare it."""
+"""Pool token vectors to sentence vectors; read and write sentence-transformers files."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _SETTINGS = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-"""Files that versions of sentence-transformers have kept a transformer's settings in."""
+"""Names of the settings file in different versions of sentence-transformers."""
 
 Mode = Literal["mean", "cls", "max", "lasttoken"]
 
@@ -35,15 +35,15 @@ _OLD_NAMES: dict[str, Mode] = {
 
 @dataclass(frozen=True)
 class Pooling:
-    """How a checkpoint makes one vector of a text.
+    """The pooling of a sentence encoder.
 
     Attributes:
-        mode: Which token vectors count: their mean, the first, their maximum, the last.
-        normalize: Whether the vector is scaled to length one.
-        max_tokens: Where longer texts are cut; None if the checkpoint leaves that to its tokenizer.
-        projection: Weight and bias of a last linear layer, where the checkpoint has one.
-        lower_case: Whether sentence-transformers lowers texts before its tokenizer sees them.
-        settings: What else the checkpoint tells sentence-transformers: prompts, similarity.
+        mode: The mean of the token vectors, the first one, their maximum, or the last one.
+        normalize: Whether vectors are scaled to length one.
+        max_tokens: Limit at which texts are truncated; None for the tokenizer's limit.
+        projection: Weight and bias of a final linear layer, or None.
+        lower_case: Whether sentence-transformers lower-cases texts before tokenization.
+        settings: Other settings of sentence-transformers, such as prompts and similarity.
     """
 
     mode: Mode = "mean"
@@ -55,7 +55,7 @@ class Pooling:
 
 
 class Embedder(nn.Module):
-    """A transformer with its pooling: token ids in, one vector a text out."""
+    """A transformer with its pooling; maps token ids to one vector per text."""
 
     def __init__(
         self, transformer: PreTrainedModel, pooling: Pooling, projection: nn.Linear | None
@@ -75,13 +75,13 @@ class Embedder(nn.Module):
 
 
 def pool(tokens: Tensor, mask: Tensor, mode: Mode) -> Tensor:
-    """One vector of each row of token vectors ``(batch, tokens, width)``, padding left out."""
+    """Pool token vectors ``(batch, tokens, width)`` to ``(batch, width)``, without padding."""
     weights = mask.unsqueeze(-1).to(tokens.dtype)
     if mode == "mean":
         return (tokens * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
     if mode == "max":
         return tokens.masked_fill(weights == 0, -torch.inf).max(1).values
-    # the outermost real token, on whichever side the padding is
+    # the first or last real token, with padding on either side
     place = torch.arange(mask.shape[1], device=mask.device)
     chosen = mask.argmax(1) if mode == "cls" else (mask * place).argmax(1)
     return tokens[torch.arange(len(tokens), device=tokens.device), chosen]
@@ -91,10 +91,10 @@ def read_pooling(source: str, revision: str | None) -> Pooling | None:
     """Return the pooling that a checkpoint's sentence-transformers files declare.
 
     Returns:
-        The pooling; None without such files, or where they are those of a cross-encoder.
+        The pooling, or None without such files or for a cross-encoder.
 
     Raises:
-        Unsupported: The checkpoint has a module or a pooling that protege cannot carry over.
+        Unsupported: Students cannot have one of the checkpoint's modules or its pooling.
     """
     modules = _read_json(source, "modules.json", revision)
     if not modules or reads_pairs(source, revision):
@@ -145,10 +145,10 @@ def _settings(source: str, revision: str | None) -> dict[str, Any]:
 
 
 def _limit(settings: Mapping[str, Any]) -> int | None:
-    """Return where texts are cut by these settings; None if they leave it to the tokenizer.
+    """Return the limit at which texts are truncated; None for the tokenizer's limit.
 
-    In the order of sentence-transformers 6: what a call overrides, what the tokenizer is loaded
-    with, and ``max_seq_length``, which version 6 reads but no longer writes.
+    The precedence is that of sentence-transformers 6: call arguments, tokenizer arguments, then
+    ``max_seq_length``, which version 6 reads but no longer writes.
     """
     called = (settings.get("processing_kwargs") or {}).get("text") or {}
     loaded = settings.get("processor_kwargs") or settings.get("tokenizer_args") or {}
@@ -197,7 +197,7 @@ def _mode(config: dict[str, Any] | None) -> Mode:
     modes = [named] if named else [mode for name, mode in _OLD_NAMES.items() if config.get(name)]
     if len(modes) != 1 or modes[0] not in _OLD_NAMES.values():
         raise Unsupported(
-            f"pooling {config}: expected one of {', '.join(_OLD_NAMES.values())}, and one only"
+            f"pooling {config}: expected exactly one of {', '.join(_OLD_NAMES.values())}"
         )
     mode: Mode = modes[0]
     return mode

@@ -1,23 +1,23 @@
-"""How long a text a model can read."""
+"""The maximum input length of a model."""
 
 from collections.abc import Mapping
 from typing import Any
 
 _FROM_PADDING = {"roberta", "xlm-roberta", "camembert"}
-"""Model types that count positions from the padding id on."""
+"""Model types that count positions from the padding id."""
 
 _BY_DISTANCE = {"t5", "mt5"}
-"""Model types that know distances alone: what they call positions bounds nothing."""
+"""Model types with relative positions, whose number of positions is no limit."""
 
 _BOUNDS = ("max_position_embeddings", "n_positions", "max_target_positions")
-"""Fields for the number of positions, by the names that configurations give them."""
+"""Configuration fields for the number of positions."""
 
 UNBOUNDED = 10**9
-"""From here on a tokenizer's limit stands for none."""
+"""A tokenizer's limit at least this large means no limit."""
 
 
 def positions_in(fields: Mapping[str, Any]) -> int | None:
-    """Return how many tokens a model of that configuration reads; None without a bound."""
+    """Return the maximum number of tokens by a configuration; None if unbounded."""
     fields = fields.get("text_config") or fields
     kind = fields.get("model_type")
     given = (fields.get(name) for name in _BOUNDS)
@@ -25,7 +25,7 @@ def positions_in(fields: Mapping[str, Any]) -> int | None:
     if bound is None or kind in _BY_DISTANCE:
         return None
     if kind == "mpnet":
-        return bound - 2  # it counts from 1 on, whatever its padding id is
+        return bound - 2  # it counts from 1, independent of its padding id
     if kind in _FROM_PADDING:
         pad = fields.get("pad_token_id", 1)  # RoBERTa's own default
         return bound - (pad or 0) - 1
@@ -33,12 +33,12 @@ def positions_in(fields: Mapping[str, Any]) -> int | None:
 
 
 def longest_text(fields: Mapping[str, Any], tokenizer: Any, declared: int | None) -> int | None:
-    """Return the most tokens of a text that are read; None without a bound.
+    """Return the maximum number of tokens of a text; None if unbounded.
 
     Args:
         fields: The configuration.
-        tokenizer: The tokenizer, whose ``model_max_length`` counts where nothing is declared.
-        declared: The limit that sentence-transformers sets in place of the tokenizer's.
+        tokenizer: The tokenizer; its ``model_max_length`` counts if ``declared`` is None.
+        declared: The limit of sentence-transformers, which replaces the tokenizer's.
     """
     own = getattr(tokenizer, "model_max_length", None)
     if declared is None and own is not None and own < UNBOUNDED:

@@ -1,4 +1,4 @@
-"""What turns a user's data into a model's inputs, and the tokenizer in it."""
+"""Load and save processors: tokenizers, image processors and feature extractors."""
 
 import contextlib
 import copy
@@ -16,13 +16,17 @@ from protege.spaces.errors import BadInput, Unsupported
 def read_processor(
     place: str, config: PretrainedConfig, task: Task, options: dict[str, Any]
 ) -> Any:
-    """The tokenizer, image processor, or both with a feature extractor, that a task calls for."""
+    """Load the tokenizer, image processor, or feature extractor with a tokenizer for a task.
+
+    Raises:
+        BadInput: The tokenizer has no tokens.
+    """
     auto_class = getattr(transformers, task.auto_processor)
     if task.auto_processor != "AutoTokenizer":
         return auto_class.from_pretrained(place, **options)
-    # given the configuration, it is not read again: from GGUF that takes seconds
+    # pass the configuration, because reading it again from GGUF takes seconds
     found = auto_class.from_pretrained(place, config=config, **options)
-    if len(found) <= len(set(found.all_special_tokens)):  # transformers makes one of no files
+    if len(found) <= len(set(found.all_special_tokens)):  # transformers loads it without files
         raise BadInput(
             f"{place}: {type(found).__name__} has no tokens; expected tokenizer.json, or the "
             "vocabulary that the tokenizer reads, beside config.json"
@@ -31,7 +35,7 @@ def read_processor(
 
 
 def tokenizer_in(processor: Any) -> PreTrainedTokenizerBase | None:
-    """The tokenizer that a processor is, or has."""
+    """Return the tokenizer that a processor is or contains, or None."""
     if isinstance(processor, PreTrainedTokenizerBase):
         return processor
     found: PreTrainedTokenizerBase | None = getattr(processor, "tokenizer", None)
@@ -39,10 +43,10 @@ def tokenizer_in(processor: Any) -> PreTrainedTokenizerBase | None:
 
 
 def tokenizer_of(processor: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer that a processor is, or has.
+    """Return the tokenizer that a processor is or contains.
 
     Raises:
-        Unsupported: It reads images alone.
+        Unsupported: The processor reads only images.
     """
     found = tokenizer_in(processor)
     if found is None:
@@ -53,8 +57,8 @@ def tokenizer_of(processor: Any) -> PreTrainedTokenizerBase:
 def save_processor(processor: Any, folder: Path) -> None:
     """Write the processor's files to a folder.
 
-    Files of a tokenizer in Python alone are copied where they still are: what some of these write
-    is not what they read (the merges of `BertweetTokenizer` lack a column).
+    The original files of pure Python tokenizers are copied if they still exist, because some save
+    a format that they cannot read (the merges of `BertweetTokenizer` lack a column).
     """
     processor.save_pretrained(folder)
     tokenizer = tokenizer_in(processor)
@@ -68,7 +72,7 @@ def save_processor(processor: Any, folder: Path) -> None:
 
 
 def with_tokenizer(processor: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """The processor with another tokenizer in it."""
+    """Return the processor with another tokenizer."""
     if isinstance(processor, PreTrainedTokenizerBase):
         return tokenizer
     changed = copy.copy(processor)

@@ -1,4 +1,4 @@
-"""Where a teacher comes from: a folder, or the id of one on the hub."""
+"""The source of a teacher: a folder or a hub id."""
 
 import contextlib
 import logging
@@ -15,7 +15,11 @@ _LOG = logging.getLogger("protege")
 
 
 def place_of(source: str | Path) -> str:
-    """The source as transformers takes it; what is written as a path must be there."""
+    """Return the source as transformers takes it.
+
+    Raises:
+        BadInput: The source is written as a path, and there is no such folder.
+    """
     place = Path(source).expanduser()
     written_as_path = isinstance(source, Path) or str(source).startswith((".", "/", "~"))
     if written_as_path and not place.is_dir():
@@ -24,9 +28,9 @@ def place_of(source: str | Path) -> str:
 
 
 def hub_id_of(place: str) -> str | None:
-    """Return the hub id that a teacher was loaded by, or None if it came from a folder.
+    """Return the hub id of a teacher, or None if it came from a folder.
 
-    A folder of the hub's own cache stands for the id that it was downloaded by.
+    For a folder of the hub's cache, return the id that it was downloaded from.
     """
     path = Path(place)
     if not path.is_dir():
@@ -41,22 +45,22 @@ def hub_id_of(place: str) -> str | None:
 def as_bad_input(
     source: str, revision: str | None = None, gguf_file: str | None = None
 ) -> Iterator[None]:
-    """Turn what transformers raises for a checkpoint that does not load into one line.
+    """Turn errors of transformers at loading a checkpoint into `BadInput`.
 
     Args:
         source: The folder, or the hub id.
         revision: Branch, tag or commit on the hub.
-        gguf_file: The file that holds the weights, if it is in that format.
+        gguf_file: The GGUF file with the weights, or None.
 
     Raises:
-        BadInput: Names the file that is at fault, where it is found.
+        BadInput: The checkpoint does not load; names the faulty file if there is one.
     """
     try:
         check_no_pointers(source, revision, gguf_file)
         yield
     except ProtegeError:
         raise
-    except Exception as error:  # transformers, tokenizers and torch have no common type
+    except Exception as error:  # transformers, tokenizers and torch have no common base class
         if fault := fault_in(source, revision, gguf_file):
             raise BadInput(fault) from error
         reason = " ".join(text_of(error).split())[:300] or type(error).__name__
@@ -67,13 +71,13 @@ def as_bad_input(
 
 
 def usable(config: PretrainedConfig) -> str:
-    """Set the options of a configuration that say how a model is called, not what it computes.
+    """Set options of a configuration that change how a model is called, not what it computes.
 
-    Every output is read by its name, and nothing but the answer is kept in memory. The weights are
-    32-bit numbers, which kernels such as FlashAttention do not take.
+    Outputs are named, and hidden states and attentions are not returned. Attention kernels that do
+    not support fp32 weights, such as FlashAttention, are replaced.
 
     Returns:
-        The attention that the configuration asked for, if another is used; else empty.
+        The configured attention implementation if it is replaced, else empty.
     """
     asked = str(config._attn_implementation or "")  # noqa: SLF001 - it has no public name
     changed: Any = config
@@ -88,7 +92,7 @@ def usable(config: PretrainedConfig) -> str:
 
 
 def tell_of_attention(source: str, asked: str, config: PretrainedConfig) -> None:
-    """Log that a model uses another attention than its configuration asks for."""
+    """Log that a model uses another attention implementation than configured."""
     if asked:
         used = config._attn_implementation  # noqa: SLF001 - it has no public name
         _LOG.warning(

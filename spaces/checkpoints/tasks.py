@@ -1,4 +1,4 @@
-"""What a model is for, and how that is read from its checkpoint."""
+"""The task of a model, and how to read it from the checkpoint."""
 
 from dataclasses import replace
 from enum import StrEnum
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # records name tasks without torch
 
 
 class Task(StrEnum):
-    """What the model is for, by the names of Hugging Face pipelines."""
+    """The task of a model, by the names of Hugging Face pipelines."""
 
     FEATURES = "feature-extraction"
     SENTENCES = "sentence-similarity"
@@ -30,19 +30,19 @@ class Task(StrEnum):
 
     @property
     def auto_class(self) -> str:
-        """The transformers class that loads a checkpoint for it."""
+        """The transformers class that loads the model."""
         return _AUTO_CLASSES[self]
 
     @property
     def auto_processor(self) -> str:
-        """The transformers class that loads what makes the model's inputs."""
+        """The transformers class that loads the processor."""
         if self in {Task.IMAGES, Task.IMAGE_FEATURES}:
             return "AutoImageProcessor"
         return "AutoProcessor" if self is Task.SPEECH else "AutoTokenizer"
 
     @property
     def has_logits(self) -> bool:
-        """Whether the model answers with logits; otherwise with states."""
+        """Whether the model outputs logits; otherwise states."""
         return self.auto_class != "AutoModel"
 
 
@@ -79,7 +79,12 @@ _TASKS = {
 def task_of(
     given: str | None, config: "PretrainedConfig", pooling: "Pooling | None", gguf_file: str | None
 ) -> Task:
-    """The task given, or the one that the checkpoint declares."""
+    """Return the given task, or the one that the checkpoint declares.
+
+    Raises:
+        BadInput: The given task is unknown.
+        Unsupported: The checkpoint's head is not supported.
+    """
     if given is not None:
         try:
             return Task(given)
@@ -101,16 +106,16 @@ def task_of(
 def read_as(
     pooling: "Pooling | None", task: Task, config: "PretrainedConfig", tokenizer: Any
 ) -> "Pooling | None":
-    """Return the pooling of a model for the task, with the longest text that it reads.
+    """Return the pooling of a model for the task, with its maximum input length.
 
     Args:
-        pooling: What the checkpoint declares; the mean over tokens where it declares nothing.
+        pooling: The checkpoint's pooling; None for the mean over tokens.
         task: The task.
-        config: The configuration, which knows the positions.
-        tokenizer: The tokenizer, which has a limit of its own.
+        config: The configuration, which has the number of positions.
+        tokenizer: The tokenizer, which may have a limit of its own.
 
     Returns:
-        The pooling; None where the model makes no vector of a text.
+        The pooling, or None if the model makes no sentence vectors.
     """
     from protege.spaces.checkpoints.pooling import Pooling
 
@@ -122,9 +127,9 @@ def read_as(
 
 
 def makes_vectors(task: Task, config: "PretrainedConfig") -> bool:
-    """Whether a model for the task makes one vector of a text, by pooling."""
+    """Return whether a model for the task makes sentence vectors by pooling."""
     paired = getattr(config, "is_encoder_decoder", False)
-    # the smallest OPT but one answers in the width of its embedding, which is no stream of its own
+    # OPT-350m's outputs have the width of its embedding, not of the residual stream
     narrow = getattr(config, "word_embed_proj_dim", config.hidden_size) != config.hidden_size
     return task is Task.SENTENCES or (task is Task.FEATURES and not paired and not narrow)
 
@@ -137,11 +142,11 @@ _OF_PAIRS = {
     *("entailment", "contradiction", "not_entailment"),
     *("duplicate", "not_duplicate", "equivalent", "not_equivalent", "paraphrase"),
 }
-"""Classes that say what one text is to another."""
+"""Class names that describe a relation between two texts."""
 
 
 def is_scored(task: Task, config: "PretrainedConfig") -> bool:
-    """Return whether a head answers with scores of which none shuts out another."""
+    """Return whether a head outputs independent scores instead of exclusive classes."""
     return task in _HEADS and (
         config.num_labels == 1 or config.problem_type in {"regression", _SEVERAL}
     )
@@ -153,10 +158,10 @@ def unjudged(task: Task, config: "PretrainedConfig", *, reads_pairs: bool) -> st
     Args:
         task: The task.
         config: The configuration.
-        reads_pairs: Whether the model reads two texts at once.
+        reads_pairs: Whether the model reads pairs of texts.
 
     Returns:
-        What was found; None where each answer is one of several classes of one text or image.
+        The reason, or None if each output is one class of one text or image.
     """
     if task not in _HEADS:
         return None

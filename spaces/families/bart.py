@@ -1,9 +1,10 @@
-"""BART and mBART: an encoder and a decoder with learned positions, heads tied to the width."""
+"""Encoder-decoders: BART, Whisper, T5."""
 
 from protege.spaces.families.family import STEM, Family, WidthFactor
 from protege.spaces.families.heads import CLASSIFIERS
 
-LAYERS = {
+# BART and mBART: learned positions, the number of heads follows the width
+_BART_LAYERS = {
     "{encoder,decoder}.layers.*.self_attn.{q_proj,k_proj,v_proj}": "heads hidden",
     "{encoder,decoder}.layers.*.self_attn.out_proj": "hidden heads",
     "{encoder,decoder}.layers.*.{self_attn,final}_layer_norm": "hidden",
@@ -16,7 +17,7 @@ LAYERS = {
     "{encoder,decoder}.embed_positions": "place hidden",
 }
 
-SIZES = {
+_BART_SIZES = {
     "num_hidden_layers": "encoder_layers",
     "num_decoder_layers": "decoder_layers",
     "hidden_size": "d_model",
@@ -25,7 +26,7 @@ SIZES = {
     "vocab_size": "vocab_size",
 }
 
-STACKS = {"encoder": "encoder.layers.*", "decoder": "decoder.layers.*"}
+_BART_STACKS = {"encoder": "encoder.layers.*", "decoder": "decoder.layers.*"}
 
 BART = Family(
     name="BART",
@@ -36,15 +37,74 @@ BART = Family(
         "{encoder,decoder}.layernorm_embedding": "hidden",
         "lm_head": "vocab hidden",
         "final_logits_bias": "one vocab",
-        **LAYERS,
+        **_BART_LAYERS,
         **CLASSIFIERS,
     },
-    sizes=SIZES,
-    stacks=STACKS,
+    sizes=_BART_SIZES,
+    stacks=_BART_STACKS,
     stem=(*STEM, "shared"),
     factors=(
         WidthFactor("shared", 0.5, when="scale_embedding"),
         WidthFactor("{encoder,decoder}.embed_tokens", 0.5, when="scale_embedding"),
         WidthFactor("decoder.layer_norm", -0.5, when="scale_embedding", tied_only=True),
+    ),
+)
+
+# Whisper: convolutions over a spectrogram, then BART's layers
+WHISPER = Family(
+    name="Whisper",
+    model_types=("whisper",),
+    tensors={
+        "encoder.conv1": "hidden mel kernel",
+        "encoder.conv2": "hidden hidden kernel",
+        "decoder.embed_tokens": "vocab hidden",
+        "proj_out": "vocab hidden",
+        **_BART_LAYERS,
+    },
+    sizes=_BART_SIZES,
+    stacks=_BART_STACKS,
+    stem=(*STEM, "encoder.{conv1,conv2}"),
+    factors=BART.factors,
+)
+
+# T5 and mT5, plain and gated: own head size, distance bias in the first block
+T5 = Family(
+    name="T5",
+    model_types=("t5", "mt5"),
+    tensors={
+        "shared": "vocab hidden",
+        "{encoder,decoder}.embed_tokens": "vocab hidden",
+        "{encoder,decoder}.block.*.layer.*.SelfAttention.{q,k,v}": "heads hidden",
+        "{encoder,decoder}.block.*.layer.*.SelfAttention.o": "hidden heads",
+        # one for the whole stack, wherever its first block comes from
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias": "bucket encoder.head",
+        "decoder.block.0.layer.0.SelfAttention.relative_attention_bias": "bucket decoder.head",
+        "decoder.block.*.layer.*.EncDecAttention.{q,k,v}": "cross_heads hidden",
+        "decoder.block.*.layer.*.EncDecAttention.o": "hidden cross_heads",
+        "{encoder,decoder}.block.*.layer.*.DenseReluDense.{wi,wi_0,wi_1}": "ffn hidden",
+        "{encoder,decoder}.block.*.layer.*.DenseReluDense.wo": "hidden ffn",
+        "{encoder,decoder}.block.*.layer.*.layer_norm": "hidden",
+        "{encoder,decoder}.final_layer_norm": "hidden",
+        "lm_head": "vocab hidden",
+        **CLASSIFIERS,
+    },
+    sizes={
+        "num_hidden_layers": "num_layers",
+        "num_decoder_layers": "num_decoder_layers",
+        "hidden_size": "d_model",
+        "num_attention_heads": "num_heads",
+        "head_dim": "d_kv",
+        "intermediate_size": "d_ff",
+        "vocab_size": "vocab_size",
+    },
+    stacks={"encoder": "encoder.block.*", "decoder": "decoder.block.*"},
+    shared=("heads",),
+    stem=(
+        *STEM,
+        "shared",
+        "{encoder,decoder}.block.0.layer.0.SelfAttention.relative_attention_bias",
+    ),
+    factors=(
+        WidthFactor("decoder.final_layer_norm", -0.5, when="scale_decoder_outputs", tied_only=True),
     ),
 )

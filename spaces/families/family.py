@@ -1,4 +1,4 @@
-"""What a family is: a table that says, for every tensor, which axes it is made of."""
+"""A family: a table with the axes of every tensor of a model type."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 IN_LAYERS = ("heads", "cross_heads", "kv_heads", "ffn", "experts", "expert_ffn")
-"""Axes that every layer has units of its own of."""
+"""Axes whose units belong to a layer."""
 
 CUT_AXES = ("hidden", "vocab", *IN_LAYERS)
-"""Axes that a student can have fewer units of; all others are kept whole."""
+"""Axes that can be cut; all others are kept whole."""
 
 ROWS = {
     "heads": ("heads", 1),
@@ -25,33 +25,33 @@ ROWS = {
     "kv_heads": ("kv_heads", 1),
     "qkv_heads": ("heads", 3),
 }
-"""Words of a table that stand for heads: the unit, and how often `head_dim` rows each has."""
+"""Axis names for heads: the unit, and its rows as a multiple of `head_dim`."""
 
 ALIASES = {"head": "heads"}
-"""Words that stand for a unit with a single row for each, such as a bias for each head."""
+"""Axis names for units with a single row each, such as one bias per head."""
 
 STEM = (
     "embeddings",
     "embed_tokens",
     "{encoder,decoder}.{embed_tokens,embed_positions,layernorm_embedding}",
 )
-"""Modules that stand before the first layer, as most families call them."""
+"""The usual names of modules before the first layer."""
 
 
 @dataclass(frozen=True)
 class WidthFactor:
-    """A factor in a forward pass that follows the width of the model, made up for in its weights.
+    """A factor in the forward pass that depends on the width, compensated in the weights.
 
-    Gemma multiplies embeddings by the square root of the hidden size: a narrower student would
-    multiply by less. Its rows are scaled by what is missing, and where they are the head's rows
-    too, the gain of the norm before the head by the inverse.
+    Gemma multiplies embeddings by the square root of the hidden size, so a narrower student would
+    multiply by less. Its embedding is scaled up by the ratio, and with a tied head the gain of the
+    last norm is scaled down.
 
     Attributes:
         module: The module whose tensors are scaled, as in the table.
-        power: Of the teacher's width over the student's.
+        power: Power of the teacher's width over the student's.
         when: Configuration field that switches the factor on; always on if empty.
-        tied_only: Whether it matters only where the head shares the embedding's rows.
-        offset: What the module adds to its weight: a gain of ``1 + weight`` has 1.
+        tied_only: Whether it applies only with a tied head.
+        offset: Offset that the module adds to its weight; 1 for a gain of ``1 + weight``.
     """
 
     module: str
@@ -63,42 +63,42 @@ class WidthFactor:
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture family, declared.
+    """The declaration of one architecture family.
 
-    A table's entry names the axes of a module's ``weight`` in order; a ``bias`` has the first of
-    them. The name is relative to the base model; ``*`` stands for a number, ``{a,b}`` for either
-    name; an entry whose name ends in ``.weight`` or ``.bias``, or that owns a bare parameter, is of
-    that tensor alone. Axes are those of `CUT_AXES`, the words of `ROWS` and `ALIASES`, and any
-    other word for what is kept whole. ``a+b`` is one axis after the other in one dimension,
-    ``encoder.head`` the heads of that stack where a tensor stands outside its layers.
+    An entry of the table maps a module's name to the axes of its ``weight``, in order; a ``bias``
+    has the first axis. Names are relative to the base model; ``*`` stands for a number, ``{a,b}``
+    for either name. An entry whose name ends in ``.weight`` or ``.bias``, or that names a bare
+    parameter, applies to that tensor only. Axes are those of `CUT_AXES`, `ROWS` and `ALIASES`; any
+    other word is an axis that is kept whole. ``a+b`` concatenates two axes in one dimension;
+    ``encoder.head`` means that stack's heads in a tensor outside its layers.
 
     Attributes:
         name: The family's name in messages.
-        model_types: Values of ``model_type`` in the configurations it covers.
+        model_types: Values of ``model_type`` in the configurations that it covers.
         tensors: The table.
-        sizes: For each size of an `Architecture`, the configuration fields it is written to.
-        stacks: Where the layers of each stack are. The first that has a ``*`` is as deep as
-            ``num_hidden_layers``, the second as ``num_decoder_layers``; one without is no layer of
-            a stack, but has heads or neurons of its own.
-        per_layer: Configuration fields that hold one entry for each layer of the first stack.
-        layer_bounds: Fields that count the first layers up to a place.
+        sizes: For each size of an `Architecture`, the configuration fields that hold it.
+        stacks: The name pattern of each stack's layers. The first one with a ``*`` has depth
+            ``num_hidden_layers``, the second ``num_decoder_layers``. An entry without ``*`` is not
+            a stack of layers, but has heads or neurons of its own.
+        per_layer: Configuration fields with one entry for each layer of the first stack.
+        layer_bounds: Fields that hold a number of first layers.
         dense_layers: Field that lists the layers without experts.
-        reset: Fields that are written with a fixed value, for the lists above say it all.
-        derived: Fields that the configuration class makes of others; left to it.
-        as_hidden: Fields that in most checkpoints are the hidden size. Where they are, the axis of
-            that name is the hidden one; elsewhere it is kept whole.
-        shared: Axes of which all layers of a stack keep the same units.
+        reset: Fields that get a fixed value, because the lists above replace them.
+        derived: Fields that the configuration class derives from others.
+        as_hidden: Fields that usually equal the hidden size. If they do, the axis of that name is
+            ``hidden``; otherwise it is kept whole.
+        shared: Axes along which all layers of a stack keep the same units.
         whole: Sizes that are never cut, with the reason.
         refused: Fields that, if set, make a model that cannot be cut, with the reason.
-        first_layer_stays: Fields that, if set, tie the first layer to its place.
-        factors: What follows the width in the forward pass.
-        ffn_multiple: Field that holds the feed-forward width as a whole multiple of the hidden one.
-        gain_offset: What norms add to their weights before they multiply by them.
-        turns: Whether the residual stream may be rotated: it is a sum of embeddings and of what
-            projections write, and everything that reads it reads it normed.
-        reads_aside: Whether a module reads weights of another one without calling it, which no hook
-            of accelerate's sees: these must be in memory.
-        stem: Modules that stand before or beside the first layer, as in the table.
+        first_layer_stays: Fields that, if set, mean that the first layer must stay.
+        factors: Factors in the forward pass that depend on the width.
+        ffn_multiple: Field that holds the feed-forward width as a multiple of the hidden size.
+        gain_offset: Offset that norms add to their weights.
+        turns: Whether the residual stream can be rotated: it is a sum of embeddings and outputs of
+            projections, and is read only through norms.
+        reads_aside: Whether modules read weights of other modules without calling them, so that
+            accelerate's hooks do not load these from disk.
+        stem: Modules before or beside the first layer, as in the table.
     """
 
     name: str
@@ -130,7 +130,7 @@ class Family:
 
     @property
     def knobs(self) -> tuple[str, ...]:
-        """The sizes that a student may have fewer of, by their names in an `Architecture`."""
+        """The sizes that can be cut, by their names in an `Architecture`."""
         fixed = {"head_dim", *self.whole}
         if self.heads_follow_hidden:
             fixed |= {"num_attention_heads", "num_key_value_heads"}
@@ -139,18 +139,18 @@ class Family:
 
     @property
     def depths(self) -> dict[str, str]:
-        """For each stack of layers, the size that says how deep it is."""
+        """The size that holds the depth of each stack of layers."""
         deep = [stack for stack, place in self.stacks.items() if "*" in place]
         return dict(zip(deep, ("num_hidden_layers", "num_decoder_layers"), strict=False))
 
     def rule(self, name: str) -> tuple[str, tuple[str, ...]]:
-        """The entry that covers a tensor, and the tensor's axes.
+        """Return the entry for a tensor, and the tensor's axes.
 
         Args:
             name: The tensor's name, relative to the base model.
 
         Raises:
-            Mismatch: No entry, or more than one, covers the tensor.
+            Mismatch: Not exactly one entry matches the tensor.
         """
         exact = [(entry, axes) for entry, pattern, axes in self._rules if pattern.fullmatch(name)]
         if len(exact) == 1:
@@ -166,19 +166,19 @@ class Family:
         return entry, axes if kind == "weight" else axes[:1]
 
     def is_stem(self, name: str) -> bool:
-        """Whether a tensor, named relative to the base model, stands before the first layer."""
+        """Return whether a tensor, named relative to the base model, is before the first layer."""
         return any(compiled(f"{place}.").match(f"{name}.") for place in self.stem)
 
     def refusal(self, config: "PretrainedConfig") -> str:
-        """Why a model of that configuration cannot be cut; empty if it can."""
+        """Return why a model of a configuration cannot be cut; empty if it can."""
         reasons = (why for name, why in self.refused.items() if getattr(config, name, None))
         return next(reasons, "")
 
     def field_of(self, config: "PretrainedConfig", size: str) -> int:
-        """A size as the configuration states it; 0 where it states none.
+        """Read a size from a configuration; 0 if it has none.
 
         Raises:
-            Unsupported: Fields that are written with one size differ.
+            Unsupported: The size has several fields, and they differ.
         """
         names = self.sizes[size].split()
         stated = {int(getattr(config, name, None) or 0) for name in names}
@@ -190,7 +190,7 @@ class Family:
         return stated.pop()
 
     def written(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """The sizes as configuration fields."""
+        """Return the sizes as configuration fields."""
         fields = {
             name: sizes[size]
             for size, names in self.sizes.items()
@@ -202,12 +202,12 @@ class Family:
         return fields
 
     def built(self, config: "PretrainedConfig", fields: dict[str, Any]) -> "PretrainedConfig":
-        """A configuration of the teacher's class with these fields.
+        """Build a configuration of the teacher's class with these fields.
 
         Raises:
-            Infeasible: The class refuses them.
+            Infeasible: The class refuses the fields.
         """
-        # a model loaded from GGUF carries this long after its weights are plain floats
+        # a model loaded from GGUF keeps this field although its weights are dequantised
         fields.pop("quantization_config", None)
         try:
             return type(config)(**fields)
@@ -215,9 +215,9 @@ class Family:
             raise Infeasible(f"{config.model_type} student: {_reason(error)}") from error
 
     def objection(self, model_type: str, sizes: Mapping[str, int]) -> str:
-        """Why the configuration class refuses the sizes; empty if it does not."""
+        """Return why the configuration class refuses the sizes; empty if it accepts them."""
         fields = self.written(sizes)
-        fields.pop("vocab_size", None)  # no class has one that it refuses
+        fields.pop("vocab_size", None)  # every vocabulary size is accepted
         return _objection(model_type, tuple(fields.items()))
 
     @cached_property
@@ -226,13 +226,13 @@ class Family:
 
 
 def compiled(name: str) -> re.Pattern[str]:
-    """The pattern of an entry's name; each ``*`` is a group that holds the number."""
+    """Compile an entry's name to a pattern with one group for each ``*``."""
     pattern = re.escape(name).replace(r"\*", r"(\d+)")
     return re.compile(re.sub(r"\\{(.*?)\\}", lambda m: f"(?:{m[1].replace(',', '|')})", pattern))
 
 
 def positions(numbers: Sequence[int], kept: Sequence[int]) -> list[int]:
-    """Where the layers of these numbers come to lie among the kept ones."""
+    """Return the indices of the kept layers that are among these numbers."""
     return [place for place, number in enumerate(kept) if number in numbers]
 
 
@@ -240,7 +240,7 @@ def positions(numbers: Sequence[int], kept: Sequence[int]) -> list[int]:
 def _objection(model_type: str, fields: tuple[tuple[str, int], ...]) -> str:
     try:
         sizes: dict[str, Any] = dict(fields)
-        from transformers import CONFIG_MAPPING  # seconds, which readers of records do not pay
+        from transformers import CONFIG_MAPPING  # slow to import, not needed to read records
 
         CONFIG_MAPPING[model_type](**sizes)
     except (StrictDataclassError, ValueError) as error:
@@ -249,5 +249,5 @@ def _objection(model_type: str, fields: tuple[tuple[str, int], ...]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of the configuration class's message: the rule that was broken."""
+    """Return the last line of the configuration class's message: the broken rule."""
     return str(error).strip().splitlines()[-1].strip().removeprefix("ValueError: ")

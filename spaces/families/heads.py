@@ -1,4 +1,4 @@
-"""The heads that transformers puts on base models: tables that families share."""
+"""Tables of heads and sizes that families share."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ CLASSIFIERS: Mapping[str, str] = {
     "{classifier,classification_head}.out_proj": "label hidden",
     "qa_outputs": "label hidden",
 }
-"""Of texts, tokens and images, in one layer or two, and of spans that answer a question."""
+"""Classifiers of texts, tokens and images with one or two layers, and question answering."""
 
 BERT_SIZES: Mapping[str, str] = {
     "num_hidden_layers": "num_hidden_layers",
@@ -17,7 +17,7 @@ BERT_SIZES: Mapping[str, str] = {
     "intermediate_size": "intermediate_size",
     "vocab_size": "vocab_size",
 }
-"""Sizes under the names that BERT's configuration gave them; a head is the width over the heads."""
+"""Sizes in BERT's configuration; the head size is the hidden size over the number of heads."""
 
 LLAMA_SIZES: Mapping[str, str] = {
     "num_hidden_layers": "num_hidden_layers",
@@ -28,7 +28,7 @@ LLAMA_SIZES: Mapping[str, str] = {
     "intermediate_size": "intermediate_size",
     "vocab_size": "vocab_size",
 }
-"""Sizes under the names that Llama's configuration gave them; heads have a size of their own."""
+"""Sizes in Llama's configuration, which has a head size of its own."""
 
 ROBERTA_LM_HEAD: Mapping[str, str] = {
     "lm_head.dense": "hidden hidden",

@@ -1,8 +1,9 @@
-"""Llama and the decoders built like it: pre-RMSNorm, rotary positions, gated feed-forward, GQA."""
+"""Llama and decoders built like it: Gemma, OLMo 2, Phi-3, Mixtral, Qwen3-MoE."""
 
-from protege.spaces.families.family import Family
+from protege.spaces.families.family import Family, WidthFactor
 from protege.spaces.families.heads import CLASSIFIERS, LLAMA_SIZES
 
+# Llama: pre-RMSNorm, rotary positions, gated feed-forward, grouped-query attention
 LLAMA = Family(
     name="Llama",
     model_types=("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite"),
@@ -24,4 +25,97 @@ LLAMA = Family(
     turns=True,
     per_layer=("layer_types", "no_rope_layers"),
     layer_bounds=("max_window_layers",),
+)
+
+# Gemma 2 and 3: four norms per layer with a gain of 1 + weight, embeddings scaled by width
+GEMMA = Family(
+    name="Gemma",
+    model_types=("gemma2", "gemma3_text"),
+    tensors={
+        **LLAMA.tensors,
+        "layers.*.{pre,post}_feedforward_layernorm": "hidden",
+    },
+    sizes=LLAMA.sizes,
+    stacks=LLAMA.stacks,
+    per_layer=("layer_types",),
+    gain_offset=1.0,
+    factors=(
+        WidthFactor("embed_tokens", 0.5),
+        WidthFactor("norm", -0.5, tied_only=True, offset=1.0),
+    ),
+)
+
+# OLMo 2: Llama with norms after attention and feed-forward, and over all queries and keys
+_SPANS_ALL_HEADS = (
+    "its query and key norms span all heads, so that with fewer of them every other would change"
+)
+
+OLMO = Family(
+    name="OLMo 2",
+    model_types=("olmo2",),
+    tensors={
+        **{name: axes for name, axes in LLAMA.tensors.items() if "norm" not in name},
+        "layers.*.self_attn.q_norm": "heads",
+        "layers.*.self_attn.k_norm": "kv_heads",
+        "layers.*.post_{attention,feedforward}_layernorm": "hidden",
+        "norm": "hidden",
+    },
+    sizes=LLAMA.sizes,
+    stacks=LLAMA.stacks,
+    whole={"num_attention_heads": _SPANS_ALL_HEADS, "num_key_value_heads": _SPANS_ALL_HEADS},
+)
+
+# Phi-3 and Phi-4: Llama's layers with fused projections
+PHI = Family(
+    name="Phi-3",
+    model_types=("phi3",),
+    tensors={
+        **{
+            name: axes
+            for name, axes in LLAMA.tensors.items()
+            if "k_proj" not in name and "q_proj" not in name and "gate_proj" not in name
+        },
+        "layers.*.self_attn.qkv_proj": "heads+kv_heads+kv_heads hidden",
+        "layers.*.mlp.gate_up_proj": "ffn+ffn hidden",
+    },
+    sizes=LLAMA.sizes,
+    stacks=LLAMA.stacks,
+    turns=True,
+)
+
+# mixtures of experts: a router sends each token to a few experts, in some layers or all
+_EXPERTS = {
+    "layers.*.mlp.gate": "experts hidden",
+    "layers.*.mlp.experts.gate_up_proj": "experts expert_ffn+expert_ffn hidden",
+    "layers.*.mlp.experts.down_proj": "experts hidden expert_ffn",
+}
+
+MIXTRAL = Family(
+    name="Mixtral",
+    model_types=("mixtral",),
+    tensors={
+        **{name: axes for name, axes in LLAMA.tensors.items() if ".mlp." not in name},
+        **_EXPERTS,
+    },
+    sizes={
+        **{name: at for name, at in LLAMA.sizes.items() if name != "intermediate_size"},
+        "num_experts": "num_local_experts",
+        "moe_intermediate_size": "intermediate_size",
+    },
+    stacks=LLAMA.stacks,
+)
+
+QWEN_MOE = Family(
+    name="Qwen3-MoE",
+    model_types=("qwen3_moe",),
+    tensors={**LLAMA.tensors, **_EXPERTS},
+    sizes={
+        **LLAMA.sizes,
+        "num_experts": "num_local_experts",
+        "moe_intermediate_size": "moe_intermediate_size",
+    },
+    stacks=LLAMA.stacks,
+    per_layer=("layer_types",),
+    dense_layers="mlp_only_layers",
+    reset={"decoder_sparse_step": 1},
 )

@@ -1,9 +1,10 @@
-"""ViT and DeiT: pre-LN encoders of image patches."""
+"""Encoders of image patches: ViT, DINOv2, SigLIP."""
 
 from protege.spaces.families.family import Family
 from protege.spaces.families.heads import CLASSIFIERS
 
-SIZES = {
+# ViT and DeiT: pre-LN encoders of image patches
+_VIT_SIZES = {
     "num_hidden_layers": "num_hidden_layers",
     "hidden_size": "hidden_size",
     "num_attention_heads": "num_attention_heads",
@@ -27,8 +28,64 @@ VIT = Family(
         "pooler.dense": "pooler_output_size hidden",
         **CLASSIFIERS,
     },
-    sizes=SIZES,
+    sizes=_VIT_SIZES,
     stacks={"encoder": "layers.*"},
     turns=True,
     as_hidden=("pooler_output_size",),
+)
+
+# DINOv2: ViT with a gain on every branch; the classifier reads class token and mean
+DINOV2 = Family(
+    name="DINOv2",
+    model_types=("dinov2",),
+    tensors={
+        "embeddings.cls_token": "one one hidden",
+        "embeddings.mask_token": "one hidden",
+        "embeddings.position_embeddings": "one place hidden",
+        "embeddings.patch_embeddings.projection": "hidden colour height width",
+        "encoder.layer.*.{norm1,norm2}": "hidden",
+        "encoder.layer.*.attention.{q_proj,k_proj,v_proj}": "heads hidden",
+        "encoder.layer.*.attention.o_proj": "hidden heads",
+        "encoder.layer.*.{layer_scale1,layer_scale2}.lambda1": "hidden",
+        "encoder.layer.*.mlp.fc1": "ffn hidden",
+        "encoder.layer.*.mlp.fc2": "hidden ffn",
+        "layernorm": "hidden",
+        "classifier": "label hidden+hidden",
+    },
+    sizes={name: at for name, at in _VIT_SIZES.items() if name != "intermediate_size"},
+    stacks={"encoder": "encoder.layer.*"},
+    refused={"use_swiglu_ffn": "its gated feed-forward has a width that no field can set"},
+    ffn_multiple="mlp_ratio",
+    derived=("stage_names", "out_features", "out_indices"),
+)
+
+# SigLIP's vision tower: a ViT whose pooler is attention with a learned probe
+SIGLIP = Family(
+    name="SigLIP",
+    model_types=("siglip_vision_model",),
+    tensors={
+        "embeddings.patch_embedding": "hidden colour height width",
+        "embeddings.position_embedding": "place hidden",
+        "encoder.layers.*.{layer_norm1,layer_norm2}": "hidden",
+        "encoder.layers.*.self_attn.{q_proj,k_proj,v_proj}": "heads hidden",
+        "encoder.layers.*.self_attn.out_proj": "hidden heads",
+        "encoder.layers.*.mlp.fc1": "ffn hidden",
+        "encoder.layers.*.mlp.fc2": "hidden ffn",
+        "post_layernorm": "hidden",
+        "head.probe": "one one hidden",
+        "head.attention.in_proj_weight": "heads+heads+heads hidden",
+        "head.attention.in_proj_bias": "heads+heads+heads",
+        "head.attention.out_proj": "hidden heads",
+        "head.layernorm": "hidden",
+        "head.mlp.fc1": "ffn hidden",
+        "head.mlp.fc2": "hidden ffn",
+    },
+    sizes={
+        "num_hidden_layers": "num_hidden_layers",
+        "hidden_size": "hidden_size",
+        "num_attention_heads": "num_attention_heads",
+        "intermediate_size": "intermediate_size",
+    },
+    stacks={"encoder": "encoder.layers.*", "pooler": "head"},
+    reads_aside=True,  # the projections of its last attention
 )

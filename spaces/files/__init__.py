@@ -1,1 +1,1 @@
-"""Write files atomically, cache results on disk, lock, and read this machine's memory."""
+"""Atomic writes, the cache, block files, locks, private folders, and free memory."""

@@ -1,4 +1,4 @@
-"""Write files atomically: under a scratch name first, then renamed."""
+"""Write files atomically: write a scratch file, then rename it."""
 
 import os
 import re
@@ -16,11 +16,11 @@ from protege.spaces.files.private import running_system
 _SCRATCH = re.compile(
     r"\.(?P<name>.+)\.(?P<space>[0-9a-f]{8})[0-9a-f]{8}\.(?P<pid>[1-9]\d*)\.scratch", re.DOTALL
 )
-"""The name of a scratch file: the final name, where its process runs, random digits, its id."""
+"""The name of a scratch file: final name, `pid_space`, random digits, process id."""
 
 
 class atomic:  # noqa: N801 - reads as a verb at its call sites
-    """A scratch path that takes the final name when the block ends well, else vanishes."""
+    """Context manager for a scratch path, renamed to the final path if the block succeeds."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,10 +40,10 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
 
 
 def raise_if_full(path: Path, error: BaseException) -> None:
-    """Raise `DiskFull` if that is the cause: libraries have errors of their own for it, or hide it.
+    """Raise `DiskFull` if a full disk is the cause of an error, also a hidden one.
 
     Raises:
-        DiskFull: There was no room for the file or folder.
+        DiskFull: The disk is full.
     """
     if has_no_room(error):
         raise DiskFull(
@@ -52,11 +52,11 @@ def raise_if_full(path: Path, error: BaseException) -> None:
 
 
 def has_no_room(error: BaseException | None) -> bool:
-    """Return whether an exception, or one behind it, says that the disk is full."""
+    """Return whether an exception or one of its causes reports a full disk."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         text = text_of(error)
-        if "No space left" in text or "disk is full" in text:  # SQLite's words are the second
+        if "No space left" in text or "disk is full" in text:  # the second is SQLite's message
             return True
         seen.add(id(error))
         error = error.__cause__ or error.__context__
@@ -64,11 +64,11 @@ def has_no_room(error: BaseException | None) -> bool:
 
 
 def remove_abandoned(folder: Path, names: Collection[str]) -> None:
-    """Remove what dead processes had begun to write in place of these files and folders.
+    """Remove scratch paths that ended processes left for these files and folders.
 
     Args:
-        folder: The folder that they are in, not its sub-folders.
-        names: Their names; scratch paths of any others stay.
+        folder: The folder of the files; sub-folders are not searched.
+        names: The final names; scratch paths of other names stay.
     """
     if not folder.is_dir():
         return
@@ -80,26 +80,26 @@ def remove_abandoned(folder: Path, names: Collection[str]) -> None:
 
 
 def is_scratch_of(scratch: str, name: str) -> bool:
-    """Tell whether `atomic` gives this name to a scratch path of a file with that name."""
+    """Return whether a name is that of a scratch path of `atomic` for a file name."""
     found = _SCRATCH.fullmatch(scratch)
     return found is not None and found["name"] == _scratch_begin(name)
 
 
 def _scratch_begin(name: str) -> str:
-    """Return the part of a file's name that its scratch paths have: a name takes 255 bytes."""
+    """Return the start of a file's name, shortened to keep scratch names within 255 bytes."""
     return name.encode()[:190].decode(errors="ignore")
 
 
 def _scratch_name(name: str) -> str:
-    """Return a name for a scratch file that no other process, thread or host gives to one."""
+    """Return a scratch name that is unique among hosts, processes and threads."""
     return f".{_scratch_begin(name)}.{pid_space()}{secrets.token_hex(4)}.{os.getpid()}.scratch"
 
 
 def is_abandoned(path: Path) -> bool:
     """Return whether a path is a scratch file of a process on this host that has ended.
 
-    The processes of another host, container or boot cannot be seen from here, so their scratch
-    files are never called abandoned. No process of protege makes a symbolic link.
+    The processes of other hosts, containers and boots are not visible, so their scratch files never
+    count as abandoned. Symbolic links are never scratch files.
     """
     found = _SCRATCH.fullmatch(path.name)
     if found is None or found["space"] != pid_space() or path.is_symlink():
@@ -107,20 +107,20 @@ def is_abandoned(path: Path) -> bool:
     try:
         os.kill(int(found["pid"]), 0)
     except OverflowError:
-        return False  # no process id, so no scratch file of ours
+        return False  # not a process id, so not a scratch file
     except OSError as error:
-        return isinstance(error, ProcessLookupError)  # else it is another user's
+        return isinstance(error, ProcessLookupError)  # other errors: another user's process
     return False
 
 
 @cache
 def pid_space(boot: str = "", host: str = "", container: str = "") -> str:
-    """Return eight hexadecimal digits for where a process id counts.
+    """Return eight hexadecimal digits that identify a namespace of process ids.
 
     Args:
-        boot: The running system; if empty, that of this process.
-        host: The host's name, likewise.
-        container: The namespace of process ids, likewise.
+        boot: Id of the running system; this one's if empty.
+        host: The host's name; this one's if empty.
+        container: The kernel's namespace of process ids; this process's if empty.
     """
     namespace = Path("/proc/self/ns/pid")
     own = str(namespace.readlink()) if namespace.is_symlink() else ""
@@ -129,7 +129,7 @@ def pid_space(boot: str = "", host: str = "", container: str = "") -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder and what is in it, if it is there."""
+    """Remove a file, or a folder with its contents, if it exists."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -137,6 +137,6 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole text file or none of it."""
+    """Write a text file atomically."""
     with atomic(path) as scratch:
         scratch.write_text(text, encoding="utf-8")

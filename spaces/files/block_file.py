@@ -1,4 +1,4 @@
-"""Rows of tensors that are computed block by block, kept on disk and read without being loaded."""
+"""Tensors on disk that are computed block by block and memory-mapped."""
 
 import json
 import math
@@ -20,23 +20,23 @@ from protege.spaces.files.locks import locked
 RECORD = "record.json"
 
 Block = dict[str, Tensor]
-"""Some rows by the names of their columns; the first dimension of each is the rows."""
+"""Some rows of each column, by column name; the first dimension is the rows."""
 
 
 def rows(
     cache: Cache, kind: str, key: Key, starts: Sequence[int], compute: Callable[[int], Block]
 ) -> Block:
-    """The rows of that key from a shelf in the cache; see `Shelf.filled`."""
+    """Return the rows of a key from a `Shelf` in the cache; compute missing blocks."""
     path = cache.path(kind, key, "rows")
     return cache.opened(path, lambda: Shelf(path, canonical(key), starts).filled(compute))
 
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds.
+    """The type and shape of a column.
 
     Attributes:
-        dtype: The name of its type, such as ``float16``.
+        dtype: The name of the type, such as ``float16``.
         shape: The shape of one row.
     """
 
@@ -45,33 +45,33 @@ class Column:
 
     @classmethod
     def of(cls, tensor: Tensor) -> "Column":
-        """The column that these rows are of."""
+        """Return the column of a tensor of rows."""
         return cls(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape[1:]))
 
     @property
     def type(self) -> torch.dtype:
-        """Its type."""
+        """The torch type."""
         found: torch.dtype = getattr(torch, self.dtype)
         return found
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
+        """Size of one row in bytes."""
         return math.prod(self.shape) * self.type.itemsize
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """A folder with one file of raw values a column, and a record of which blocks are there.
+    """A folder with one file of raw values per column, and a record of the finished blocks.
 
-    A process that is killed loses the block it was at: every finished one has its checksum in the
-    record. A block that was cut short or altered fails it and is computed again. Processes that
-    want the same shelf wait for the one that fills it.
+    The record holds a checksum of every finished block, so a killed process loses only its current
+    block, and truncated or altered blocks are computed again. A lock lets one process fill it while
+    others wait.
 
     Attributes:
-        folder: Where it is; safe to delete while nobody reads.
-        key: What it is computed from, as canonical JSON.
-        starts: The first row of every block, and one past the last row of the last.
+        folder: The folder; safe to delete while no process reads it.
+        key: The inputs that the rows are computed from, as canonical JSON.
+        starts: The first row of every block, and the total number of rows.
     """
 
     folder: Path
@@ -79,17 +79,17 @@ class Shelf:
     starts: Sequence[int]
 
     def filled(self, compute: Callable[[int], Block]) -> Block:
-        """All rows, memory-mapped; blocks that are missing are computed, in order.
+        """Compute missing blocks in order and return all rows, memory-mapped.
 
         Args:
-            compute: Gives the block of a number.
+            compute: Computes the block of a number.
 
         Raises:
-            DiskFull: There is no room for a block.
+            DiskFull: The disk has no room for a block.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked(self.folder / "lock"):
-            columns, checksums = self._recorded()
+            columns, checksums = self._read_record()
             for number in range(len(self.starts) - 1):
                 known = checksums.get(number)
                 if known is not None and known == self._checksum(columns, number):
@@ -98,7 +98,7 @@ class Shelf:
                 columns = {name: Column.of(rows) for name, rows in block.items()}
                 self._write(number, block)
                 checksums[number] = digest(*map(tensor_bytes, block.values()))
-                self._note(columns, checksums)
+                self._write_record(columns, checksums)
         return {name: self._mapped(name, column) for name, column in columns.items()}
 
     def _write(self, number: int, block: Mapping[str, Tensor]) -> None:
@@ -113,13 +113,13 @@ class Shelf:
             if "No space left" in str(error):
                 raise DiskFull(
                     f"{self.folder}: no space left on the device; make room, then run the same "
-                    "line again, or ask the teacher anew at every step: Distillation("
+                    "line again, or run the teacher at every step: Distillation("
                     'answers="online")'
                 ) from error
             raise
 
     def _mapped(self, name: str, column: Column) -> Tensor:
-        # not shared: what a reader might write stays its own
+        # a private mapping, so that a reader cannot change the file
         flat = torch.from_file(
             str(self._path(name)),
             shared=False,
@@ -129,7 +129,7 @@ class Shelf:
         return flat.reshape(self.starts[-1], *column.shape)
 
     def _checksum(self, columns: Mapping[str, Column], number: int) -> str | None:
-        """Of a block as it is on disk; none where it is cut short."""
+        """Return the checksum of a block on disk; None if it is truncated."""
         begin, rows = self.starts[number], self.starts[number + 1] - self.starts[number]
         parts = []
         for name, column in columns.items():
@@ -143,7 +143,7 @@ class Shelf:
                 return None
         return digest(*parts)
 
-    def _recorded(self) -> tuple[dict[str, Column], dict[int, str]]:
+    def _read_record(self) -> tuple[dict[str, Column], dict[int, str]]:
         try:
             stored = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
             record = stored["record"]
@@ -156,7 +156,7 @@ class Shelf:
         except (OSError, ValueError, KeyError, TypeError):
             return {}, {}
 
-    def _note(self, columns: Mapping[str, Column], checksums: Mapping[int, str]) -> None:
+    def _write_record(self, columns: Mapping[str, Column], checksums: Mapping[int, str]) -> None:
         record: dict[str, Any] = {
             "key": self.key,
             "columns": [[name, one.dtype, list(one.shape)] for name, one in columns.items()],
@@ -170,12 +170,12 @@ class Shelf:
 
 
 def on_disk(shape: tuple[int, ...], folder: Path, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return a tensor of zeros in a file without a name, gone when the tensor is.
+    """Return a tensor of zeros in an unlinked file, which vanishes with the tensor.
 
     Args:
-        shape: Of the tensor.
-        folder: Where the file is; made if it does not exist.
-        dtype: Of the tensor.
+        shape: The tensor's shape.
+        folder: The folder of the file; created if it does not exist.
+        dtype: The tensor's type.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".values-") as file:

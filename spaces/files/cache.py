@@ -1,4 +1,4 @@
-"""Files worth keeping between runs, named by what they were computed from."""
+"""A cache of results on disk, named by a hash of their inputs."""
 
 import hashlib
 import json
@@ -20,11 +20,10 @@ from protege.spaces.files.locks import locked
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of results, each under a hash of its key; safe to delete at any time.
+    """A folder of results, each named by a hash of its key; safe to delete at any time.
 
-    The key is stored beside the result and compared when it is read, so that neither a clash of
-    hashes nor a file renamed by hand is ever taken for another result. A file that is cut short or
-    altered fails its checksum and is computed again.
+    The key is stored with the result and compared at reading, so hash collisions and renamed files
+    are detected. Truncated or altered files fail their checksum and are computed again.
     """
 
     folder: Path
@@ -33,22 +32,22 @@ class Cache:
     def tensors(
         self, kind: str, key: Key, compute: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """The named tensors of that key, memory-mapped; computed and written if absent."""
+        """Return the memory-mapped tensors of a key; compute and write them if absent."""
         path = self.path(kind, key, "safetensors")
         return self.opened(path, lambda: self._stored(path, canonical(key), compute))
 
     def opened(self, path: Path, read: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What is read from a file of this cache; read and checked once, then kept open."""
+        """Return the tensors of a file of this cache; read it once and keep it open."""
         if path not in self._open:
             self._open[path] = read()
         return self._open[path]
 
     def path(self, kind: str, key: Key, suffix: str) -> Path:
-        """Where the result of that key is, or will be."""
+        """Return the path of a key's result, which need not exist."""
         return self.folder / f"{kind}-{digest(canonical(key).encode())}.{suffix}"
 
     def record(self, kind: str, key: Key, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The JSON record of that key; computed and written if absent."""
+        """Return the JSON record of a key; compute and write it if absent."""
         path, text = self.path(kind, key, "json"), canonical(key)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
@@ -56,7 +55,7 @@ class Cache:
             if stored["key"] == json.loads(text) and stored["checksum"] == text_checksum(found):
                 return found
         except (OSError, ValueError, KeyError, TypeError):
-            pass  # absent, cut short or altered: computed below
+            pass  # absent, truncated or altered: computed below
         result = compute()
         content = {"key": json.loads(text), "record": result, "checksum": text_checksum(result)}
         write_text(path, json.dumps(content, indent=1))
@@ -65,7 +64,7 @@ class Cache:
     def _stored(
         self, path: Path, key: str, compute: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        with locked(path.with_suffix(".lock")):  # who comes second finds it computed
+        with locked(path.with_suffix(".lock")):  # other processes wait for the result
             found = read_tensors(path, key)
             if found is not None:
                 return found
@@ -75,10 +74,10 @@ class Cache:
 
 
 def write_tensors(path: Path, key: str, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors under a key, with a checksum; a whole file or none of it.
+    """Write named tensors with their key and checksum, atomically.
 
     Raises:
-        DiskFull: There is no room for them.
+        DiskFull: The disk has no room for them.
     """
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with atomic(path) as scratch:
@@ -86,7 +85,7 @@ def write_tensors(path: Path, key: str, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path, key: str) -> dict[str, Tensor] | None:
-    """The tensors written under that key; none if they are not there, or not as they were."""
+    """Read the tensors of a key; None if the file is absent, altered or has another key."""
     try:
         with safe_open(path, framework="pt") as stored:
             header = stored.metadata() or {}
@@ -99,7 +98,7 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor] | None:
 
 
 def tensor_bytes(tensor: Tensor) -> Buffer:
-    """The tensor's bytes, whatever its type, without a copy where it is contiguous."""
+    """Return the tensor's bytes, without a copy if it is contiguous and on the CPU."""
     flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return cast(Buffer, flat.numpy())
 

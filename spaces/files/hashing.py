@@ -1,4 +1,4 @@
-"""Hash keys, records and bytes: equal content has equal digests on every machine."""
+"""Hash keys, records and bytes, with the same digest on every machine."""
 
 import hashlib
 import json
@@ -11,17 +11,17 @@ Key = Mapping[str, Any]
 
 
 def canonical(key: Key) -> str:
-    """The key as one JSON text, the same for equal keys."""
+    """Serialise a key as JSON; equal keys give equal texts."""
     return json.dumps(key, sort_keys=True)
 
 
 def digest(*parts: Buffer) -> str:
-    """Sixteen hexadecimal digits that stand for the bytes."""
+    """Return a digest of bytes, sixteen hexadecimal digits."""
     return digest_of(parts)
 
 
 def digest_of(parts: Iterable[Buffer]) -> str:
-    """The same of parts of which no more than one need be in memory."""
+    """Return the digest of an iterable of bytes, which need not fit into memory together."""
     state = hashlib.sha256()
     for part in parts:
         state.update(part)
@@ -29,5 +29,5 @@ def digest_of(parts: Iterable[Buffer]) -> str:
 
 
 def text_checksum(record: Key) -> str:
-    """What tells a record that was altered."""
+    """Return the checksum of a JSON record."""
     return digest(canonical(record).encode())

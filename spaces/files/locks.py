@@ -1,4 +1,4 @@
-"""Files that processes lock, to take turns."""
+"""File locks between processes."""
 
 import errno
 import logging
@@ -17,28 +17,27 @@ from protege.spaces.files.private import private_folder, user
 logger = logging.getLogger("protege")
 
 WARN_S = (5.0, 60.0)
-"""Seconds until a process that waits for a lock logs so, and the interval after that."""
+"""Seconds of waiting until the first log message, and between later ones."""
 
 POLL_S = 0.1
-"""Seconds between two tries to take a lock that another process holds."""
+"""Seconds between two attempts to acquire a lock."""
 
 _HOLDER_BYTES = 96
-"""Bytes of a lock file that name the process which locked it last."""
+"""Bytes of a lock file for the id of the last process that locked it."""
 
 
 @contextmanager
 def locked(path: Path, *, warn_s: tuple[float, float] = WARN_S) -> Iterator[None]:
-    """Hold a lock on a file; wait for it if another process has it.
+    """Hold a lock on a file inside the block; wait if another process holds it.
 
-    The kernel releases the lock however the process ends.
+    The kernel releases the lock if the process dies.
 
     Args:
         path: The file.
-        warn_s: Seconds after which a process that waits logs which process holds the lock, and
-            seconds after which it does so again.
+        warn_s: Seconds of waiting until the holder is logged, and between later messages.
 
     Raises:
-        BadInput: The file is a symbolic link, another user's, or not a file.
+        BadInput: The path is a symbolic link, another user's file, or not a file.
     """
     with _unlocked(path) as lock:
         wait_s, every_s = warn_s
@@ -50,10 +49,10 @@ def locked(path: Path, *, warn_s: tuple[float, float] = WARN_S) -> Iterator[None
 
 @contextmanager
 def locked_at_once(path: Path) -> Iterator[bool]:
-    """Hold a lock on a file unless another process has it; yield whether it is held.
+    """Try to lock a file without waiting; yield whether the lock is held.
 
     Raises:
-        BadInput: The file is a symbolic link, another user's, or not a file.
+        BadInput: The path is a symbolic link, another user's file, or not a file.
     """
     with _unlocked(path) as lock:
         yield _acquired(lock, path, 0.0)
@@ -61,7 +60,7 @@ def locked_at_once(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def _unlocked(path: Path) -> Iterator[FileLock]:
-    """Yield the lock of a file that no other user can open; release it in the end if it is held."""
+    """Yield an unlocked lock of a file with mode 0600; release it at the end if it is held."""
     lock = FileLock(path, mode=0o600, poll_interval=POLL_S, on_acquired=_claim)
     try:
         yield lock
@@ -81,7 +80,7 @@ def _acquired(lock: FileLock, path: Path, wait_s: float) -> bool:
 
 
 def _claim(file: int) -> None:
-    """Close a lock file that was just locked to other users, and name this process in it."""
+    """Restrict a newly locked file to its owner, and write this process's id into it."""
     found = os.fstat(file)
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.ENXIO, "not a file")
@@ -92,7 +91,7 @@ def _claim(file: int) -> None:
 
 
 def refusal(path: Path, error: OSError) -> BadInput | OSError:
-    """Return the error of a lock file that cannot be opened, in words if the cause is known."""
+    """Return the error to raise for a lock file that cannot be opened."""
     if error.errno == errno.ELOOP:
         return BadInput(
             f"{path}: a symbolic link, which is not followed; remove it, then run again"
@@ -109,23 +108,23 @@ def refusal(path: Path, error: OSError) -> BadInput | OSError:
 
 
 def log_waiting(path: Path) -> None:
-    """Log that this process waits for a lock, and which process holds it."""
+    """Log that this process waits for a lock, with the id of its holder."""
     logger.warning("waiting for %s, held by process %s", path, holder(path))
 
 
 def note_holder(file: int) -> None:
-    """Write into a lock file which process has locked it last; in one write of a fixed length."""
+    """Write this process's id and host into a lock file, in one write of fixed length."""
     text = f"{os.getpid()}@{socket.gethostname()}".encode()
-    with suppress(OSError):  # a full disk: the lock is held all the same
+    with suppress(OSError):  # a full disk does not affect the lock
         os.pwrite(file, text[: _HOLDER_BYTES - 1].ljust(_HOLDER_BYTES - 1) + b"\n", 0)
 
 
 def holder(path: Path) -> str:
-    """Return the id of the process that locked a file last, with its host if that is another."""
+    """Return the id of the process that locked a file last, with its host if not this one."""
     noted = path.read_bytes()[:_HOLDER_BYTES].decode(errors="replace").strip()
     return noted.removesuffix(f"@{socket.gethostname()}") or "unknown"
 
 
 def of_this_user(name: str) -> Path:
-    """Return the file that all processes of this user on this machine lock under a name."""
+    """Return the path of a lock file shared by all processes of this user on this machine."""
     return private_folder() / f"{name}.lock"

@@ -1,23 +1,23 @@
-"""How much memory and disk this process may still take."""
+"""Available memory and disk space."""
 
 import shutil
 from pathlib import Path
 
 _NO_LIMIT = 1 << 60
-"""A limit at least this large is none: cgroup v1 writes a huge number where there is no limit."""
+"""A limit at least this large means no limit, as in cgroup v1."""
 
 
 def available_bytes(
     proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
 ) -> int | None:
-    """Return the memory that can be taken without swapping, or None where the system hides it.
+    """Return the bytes of memory available without swapping, or None if unknown.
 
-    The smaller of what the machine has free and what the process's cgroups still allow. Page cache
-    counts as free: the kernel drops it when memory is asked for.
+    The minimum of the machine's free memory and what the process's cgroups allow. Page cache counts
+    as free.
 
     Args:
-        proc: Where Linux describes the machine and this process.
-        cgroups: Where Linux shows the limits of containers and batch jobs.
+        proc: Mount point of procfs.
+        cgroups: Mount point of the cgroup file system.
     """
     machine = _field(proc / "meminfo", "MemAvailable:")
     left = [_left_in(one) for one in _own_cgroups(proc / "self" / "cgroup", cgroups)]
@@ -25,7 +25,7 @@ def available_bytes(
 
 
 def resident_bytes(status: Path = Path("/proc/self/status")) -> int:
-    """Return the resident memory of this process, mapped files included; 0 where it is hidden."""
+    """Return this process's resident memory in bytes, with mapped files; 0 if unknown."""
     return _field(status, "VmRSS:") or 0
 
 
@@ -36,12 +36,12 @@ def free_disk_bytes(folder: Path) -> int:
 
 
 def gigabytes(count: float) -> str:
-    """Format bytes for people, in GB."""
+    """Format a number of bytes in GB."""
     return f"{count / 1e9:.1f} GB"
 
 
 def _field(path: Path, name: str) -> int | None:
-    """Read a field of a ``/proc`` file that is given in kB, in bytes."""
+    """Read a kB field of a ``/proc`` file and return bytes."""
     try:
         lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -51,7 +51,7 @@ def _field(path: Path, name: str) -> int | None:
 
 
 def _own_cgroups(own: Path, cgroups: Path) -> list[Path]:
-    """List the cgroup folders whose memory limits hold for this process, innermost first."""
+    """List the cgroup folders whose memory limits apply to this process, innermost first."""
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -62,13 +62,13 @@ def _own_cgroups(own: Path, cgroups: Path) -> list[Path]:
         if controllers in {"", "memory"} or "memory" in controllers.split(","):
             root = cgroups / "memory" if controllers else cgroups
             inner = root / path.lstrip("/")
-            # inside a container the path may be the host's: the root is then the container's own
+            # in a container the path may be the host's; then only the mounted root exists
             found += [one for one in (inner, *inner.parents) if one.is_relative_to(root)]
     return found
 
 
 def _left_in(cgroup: Path) -> int | None:
-    """Return what a cgroup still allows, or None where it has no limit."""
+    """Return the bytes that a cgroup still allows, or None if it has no limit."""
     names = (
         ("memory.max", "memory.current", {"inactive_file", "active_file"}),
         (

@@ -1,7 +1,7 @@
 """Files and folders that no other user of this machine can write.
 
-What is executed, unpickled or locked lies in a folder that belongs to this user alone. Otherwise
-another user could put a program there, or hold a lock for ever.
+Files that are executed, unpickled or locked must be in a folder that only this user can write to.
+Otherwise another user could plant a program, or hold a lock forever.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from protege.spaces.errors import BadInput
 
 OVERRIDE = "PROTEGE_RUNTIME_DIR"
-"""The environment variable that names the private folder, in place of the default one."""
+"""Environment variable that overrides the private folder."""
 
 _INSTEAD = f"set {OVERRIDE} to a folder of yours on this machine"
 
@@ -23,14 +23,13 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def private_folder(choice: Iterable[Path] = ()) -> Path:
-    """Return this user's folder on this machine for locks and for programs that are run.
+    """Return this user's folder on this machine for locks and executed programs.
 
     Args:
-        choice: The folders to choose from, of which the first that can be made is taken; those of
-            `candidates` by default.
+        choice: Folders to try in order; those of `candidates` by default.
 
     Raises:
-        BadInput: Another user can write in it, or it is not a folder.
+        BadInput: No folder can be created, or it is not a folder that only this user can write to.
     """
     reasons = []
     for path in choice or candidates():
@@ -44,12 +43,12 @@ def private_folder(choice: Iterable[Path] = ()) -> Path:
 
 
 def candidates() -> Iterator[Path]:
-    """Yield the folders that may be this user's on this machine, the preferred one first.
+    """Yield the candidates for this user's private folder, the preferred one first.
 
-    ``$PROTEGE_RUNTIME_DIR`` alone if it is set; else ``/var/tmp/protege-UID``, ``/tmp/protege-UID``
-    and ``~/.cache/protege/BOOT``, where BOOT stands for the running system. ``TMPDIR`` and
-    ``XDG_RUNTIME_DIR`` are not read: they differ between the jobs and sessions of one machine,
-    whose processes must meet in one place.
+    Only ``$PROTEGE_RUNTIME_DIR`` if it is set; else ``/var/tmp/protege-UID``, ``/tmp/protege-UID``
+    and ``~/.cache/protege/BOOT``, with BOOT the id of the running system. ``TMPDIR`` and
+    ``XDG_RUNTIME_DIR`` are ignored, because they differ between jobs and sessions of one machine,
+    which must share locks.
     """
     if override := os.environ.get(OVERRIDE):
         yield Path(override).expanduser().absolute()
@@ -62,8 +61,8 @@ def candidates() -> Iterator[Path]:
 
 
 def _home() -> Path:
-    """Return the home folder that the system records, whatever ``HOME`` says."""
-    import pwd  # not on every platform that can load a model
+    """Return the home folder in the user database, independent of ``HOME``."""
+    import pwd  # not available on every platform
 
     try:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
@@ -72,7 +71,7 @@ def _home() -> Path:
 
 
 def _keeps_owners_apart(folder: Path) -> bool:
-    """Return whether no other user can rename or remove what this user puts in a folder."""
+    """Return whether other users cannot rename or remove this user's files in a folder."""
     try:
         found = folder.stat()
     except OSError:
@@ -82,10 +81,10 @@ def _keeps_owners_apart(folder: Path) -> bool:
 
 
 def made_private(folder: Path) -> Path:
-    """Make a folder with mode 0700 if it is absent, and check that no other user can use it.
+    """Create a folder with mode 0700 if absent, and check that no other user can access it.
 
     Raises:
-        BadInput: It is a symbolic link, another user's, or open to other users.
+        BadInput: The path is a symbolic link, another user's, or accessible to other users.
     """
     _made(folder, 0o077, _INSTEAD)
     if not _keeps_owners_apart(folder.parent):
@@ -94,14 +93,14 @@ def made_private(folder: Path) -> Path:
 
 
 def made_own(folder: Path, instead: str) -> Path:
-    """Make a folder with mode 0700 if it is absent, and check that no other user can write in it.
+    """Create a folder with mode 0700 if absent, and check that no other user can write to it.
 
     Args:
         folder: The folder.
-        instead: How to choose another one, for the error.
+        instead: Advice on how to choose another folder, for the error message.
 
     Raises:
-        BadInput: It is a symbolic link, another user's, or other users can write in it.
+        BadInput: The path is a symbolic link, another user's, or writable by other users.
     """
     return _made(folder, _OTHERS_WRITE, instead)
 
@@ -136,16 +135,16 @@ def _make(folder: Path) -> None:
 
 @contextmanager
 def owner_only(folder: Path, *, private: bool) -> Iterator[None]:
-    """Create the run folder, and whatever is created inside the block, for its owner alone.
+    """Create the run folder and all files inside the block with access only for the owner.
 
-    New files have mode 0600 and new folders 0700, in this process and in those it starts; what
-    exists already keeps its mode.
+    New files get mode 0600 and new folders 0700, also in child processes. Existing files keep
+    their mode.
 
     Args:
         folder: The run folder.
-        private: If False, the umask of the process decides as usual.
+        private: If False, the umask of the process applies.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)  # other runs share it
+    folder.parent.mkdir(parents=True, exist_ok=True)  # shared with other runs
     before = os.umask(0o077) if private else None
     try:
         folder.mkdir(exist_ok=True)
@@ -156,10 +155,10 @@ def owner_only(folder: Path, *, private: bool) -> Iterator[None]:
 
 
 def check_untampered(path: Path) -> None:
-    """Check that a file which is about to be unpickled was written by this user.
+    """Check before unpickling that only this user can have written a file.
 
-    Owner and mode are compared with those of a new file beside it, because a network file system
-    may show other owners, and some file systems have no modes.
+    Owner and mode are compared with those of a new file in the same folder, because network file
+    systems may map owners, and some file systems have no modes.
 
     Raises:
         BadInput: Another user wrote the file, or could have.
@@ -186,7 +185,7 @@ def check_untampered(path: Path) -> None:
 
 
 def user(uid: int) -> str:
-    """Return the name of a user, or the number if the system has no name for it."""
+    """Return the name of a user, or the id if there is none."""
     import pwd
 
     try:
@@ -197,9 +196,9 @@ def user(uid: int) -> str:
 
 @cache
 def running_system() -> str:
-    """Return what tells this running system from others: another machine, or another boot of it.
+    """Return an id of this boot of this machine, shared by its containers.
 
-    Containers of one machine share it. Where the kernel has no boot id it is the host's name.
+    It is a hash of the kernel's boot id, or of the host's name if there is none.
     """
     import hashlib
     import socket

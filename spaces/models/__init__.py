@@ -1,1 +1,1 @@
-"""A loaded model: where its layers, attention heads and norms are, and what runs through them."""
+"""The layout, attention and activations of a loaded model."""

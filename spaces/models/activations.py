@@ -1,4 +1,4 @@
-"""What passes the sites of a teacher whose units count, summed batch by batch as it runs."""
+"""Accumulate activation statistics of a teacher's units with hooks."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
@@ -15,22 +15,22 @@ from protege.spaces.models.layout import reading_dimension
 from protege.spaces.models.placement import values
 
 HEADS = frozenset({"heads", "cross_heads"})
-"""Units that have several channels each at the site where they are read."""
+"""Units with several channels each."""
 
 
 class Moments:
-    """Sums over the real tokens that pass one kind of site, such as ``decoder.ffn``.
+    """Running sums over real tokens at one site, such as ``decoder.ffn``, in every layer.
 
-    A layer that has no such site keeps zeros.
+    Layers without this site keep zeros.
 
     Attributes:
         activity: ``sum_s (mean_t |x[s, t, j]|)**2``, ``(layers, units)``.
-        tokens: How many tokens passed, ``(layers,)``.
-        sums: Of the values, ``(layers, units)``.
-        squares: Of their squares, ``(layers, units)``.
-        products: Of their products with each other in fp32, ``(rows, units, units)``, a row for
-            each layer that they are collected of.
-        rows: The row of each of those layers.
+        tokens: Number of tokens, ``(layers,)``.
+        sums: Sums of the values, ``(layers, units)``.
+        squares: Sums of their squares, ``(layers, units)``.
+        products: Sums of their outer products in fp32, ``(rows, units, units)``, one row for each
+            layer that collects them.
+        rows: The row of each of these layers.
     """
 
     def __init__(self, layers: int, units: int, products: Collection[int] = ()) -> None:
@@ -45,9 +45,9 @@ class Moments:
         """Add a batch.
 
         Args:
-            layer: Where it passed.
+            layer: The layer's number.
             values: ``(sequences, tokens, units)``.
-            mask: Which tokens are real, ``(sequences, tokens)``; none where all of them are.
+            mask: Which tokens are real, ``(sequences, tokens)``; None for all.
         """
         if mask is None:
             real, means = values.flatten(0, 1), values.abs().mean(1)
@@ -58,11 +58,11 @@ class Moments:
         self.activity[layer] += means.double().square().sum(0)
         self.tokens[layer] += len(real)
         self.sums[layer] += real.sum(0)
-        self.squares[layer] += real.square().sum(0)  # many times as fast as torch's norm
+        self.squares[layer] += real.square().sum(0)  # many times faster than torch's norm
         self._multiply(layer, real)
 
     def add_products(self, layer: int, values: Tensor, mask: Tensor | None) -> None:
-        """Add a batch to the products alone; the arguments are those of `add`."""
+        """Add a batch only to the products; the arguments are those of `add`."""
         self.tokens[layer] += values.shape[0] * values.shape[1] if mask is None else mask.sum()
         self._multiply(layer, values.flatten(0, 1) if mask is None else values[mask])
 
@@ -72,24 +72,24 @@ class Moments:
             self.products[row].addmm_(real.T.float(), real.float())
 
     def gram(self) -> Tensor:
-        """Return the second moments of the rows, divided in place: the products are used up."""
+        """Return the second moments of the rows; divides the products in place."""
         tokens = self.tokens[list(self.rows)].clamp(min=1).to(self.products.dtype)
         return self.products.div_(tokens[:, None, None])
 
     def mean(self, sums: Tensor) -> Tensor:
-        """Return sums as means over the tokens, in fp32."""
+        """Divide sums by the number of tokens, in fp32."""
         return (sums / self.tokens.clamp(min=1)[:, None]).float()
 
 
 class Sites:
-    """Listens to the modules whose units count, found by the axes the family's table gives.
+    """Hooks that collect activations at all sites whose units can be cut.
 
     Set `batch` before each forward pass.
 
     Args:
         teacher: The teacher.
-        products: By site, the layers to collect second moments of.
-        alone: Whether to collect these and nothing else.
+        products: For each site, the layers to collect second moments of.
+        alone: Whether to collect nothing else.
     """
 
     def __init__(
@@ -110,14 +110,14 @@ class Sites:
         layout, model = self._teacher.layout, self._teacher.model
         for number, (module, in_decoder) in enumerate(layout.norms(model)):
             if self._is_wanted(("hidden", number)):
-                self._listen_to_output(module, ("hidden", number), in_decoder=in_decoder)
+                self._hook_output(module, ("hidden", number), in_decoder=in_decoder)
         for module, slot, unit in layout.reading(model):
             place = (f"{slot.stack}.{unit}", slot.layer or 0)
             if self._is_wanted(place):
-                self._listen_to_input(module, place, in_decoder=slot.stack == "decoder")
+                self._hook_input(module, place, in_decoder=slot.stack == "decoder")
         if not self._alone:
             for module, slot in layout.experts(model):
-                self._listen_to_experts(module, slot.stack, slot.layer or 0)
+                self._hook_experts(module, slot.stack, slot.layer or 0)
 
     def __exit__(self, *_: object) -> None:
         self._handles.close()
@@ -126,9 +126,9 @@ class Sites:
         return not self._alone or place[1] in self._moments.get(place[0], _NOTHING).rows
 
     def found(self) -> dict[str, Tensor]:
-        """Everything that was summed, as `Calibration` names it; nothing of sites never passed.
+        """Return the statistics except second moments, by the names of `Calibration`.
 
-        Second moments are apart: see `grams`.
+        Sites that no token passed are left out.
         """
         found = {name: total.sqrt().float() for name, total in self._experts.items()}
         for name, moments in self._moments.items():
@@ -138,13 +138,13 @@ class Sites:
         return found | self._wanda()
 
     def grams(self) -> Iterator[tuple[str, list[int], Tensor]]:
-        """Yield each site that was passed with its layers and their second moments; once."""
+        """Yield each site with its layers and their second moments; can be called once."""
         for name, moments in self._moments.items():
             if moments.rows and moments.tokens.any():
                 yield name, list(moments.rows), moments.gram()
 
     def _activity(self, name: str, values: Tensor) -> Tensor:
-        """Activity of units, ``(layers, units)``; of the residual stream's channels in one."""
+        """Return the activity of units, ``(layers, units)``; of channels summed over norms."""
         return values.sum(0) if name == "hidden" else self._by_head(name, values)
 
     def _by_head(self, name: str, values: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class Sites:
         return by_head
 
     def _wanda(self) -> dict[str, Tensor]:
-        """How much each unit adds to the output of the projection that reads it."""
+        """Return each unit's contribution to the output of the projection that reads it."""
         found: dict[str, Tensor] = {}
         for module, slot, unit in self._teacher.layout.reading(self._teacher.model):
             name = f"{slot.stack}.{unit}"
@@ -167,21 +167,21 @@ class Sites:
         return {f"{name}.wanda": self._by_head(name, own) for name, own in found.items()}
 
     def means(self) -> dict[str, Tensor]:
-        """Return the means of units, and how many tokens means and second moments are of."""
+        """Return the means of units, and the number of tokens."""
         most = torch.stack([moments.tokens.max() for moments in self._moments.values()]).max()
         passed = {name: one for name, one in self._moments.items() if one.tokens.any()}
         means = {f"{name}.mean": one.mean(one.sums) for name, one in passed.items()}
         return {"tokens": most.float(), **means}
 
-    def _listen_to_output(self, module: nn.Module, place: tuple[str, int], **of: bool) -> None:
-        hook: Callable[..., None] = lambda _m, _i, output: self._add(place, output, **of)  # noqa: E731
+    def _hook_output(self, module: nn.Module, place: tuple[str, int], **of: bool) -> None:
+        hook: Callable[..., None] = lambda _m, _i, output: self._accumulate(place, output, **of)  # noqa: E731
         self._handles.callback(module.register_forward_hook(hook).remove)
 
-    def _listen_to_input(self, module: nn.Module, place: tuple[str, int], **of: bool) -> None:
-        hook: Callable[..., None] = lambda _m, inputs: self._add(place, inputs[0], **of)  # noqa: E731
+    def _hook_input(self, module: nn.Module, place: tuple[str, int], **of: bool) -> None:
+        hook: Callable[..., None] = lambda _m, inputs: self._accumulate(place, inputs[0], **of)  # noqa: E731
         self._handles.callback(module.register_forward_pre_hook(hook).remove)
 
-    def _listen_to_experts(self, module: nn.Module, stack: str, layer: int) -> None:
+    def _hook_experts(self, module: nn.Module, stack: str, layer: int) -> None:
         def hook(experts: Any, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
             ids = self.batch["input_ids"]
             mask = self.batch.get("attention_mask", torch.ones_like(ids))
@@ -197,7 +197,7 @@ class Sites:
         nothing = torch.zeros(depth, *squares.shape, dtype=squares.dtype)
         self._experts.setdefault(name, nothing)[layer] += squares
 
-    def _add(self, place: tuple[str, int], values: Tensor, *, in_decoder: bool) -> None:
+    def _accumulate(self, place: tuple[str, int], values: Tensor, *, in_decoder: bool) -> None:
         by_text = by_sequence(values, self.batch)
         if by_text is not None:
             mask = real_tokens(self.batch, by_text.shape[:2], in_decoder=in_decoder)
@@ -210,9 +210,10 @@ _NOTHING = Moments(0, 0)
 
 
 def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:
-    """Activations as ``(sequences, tokens, units)``, where OPT lays all tokens end to end.
+    """Reshape activations to ``(sequences, tokens, units)``: OPT flattens all tokens.
 
-    None where they are not of tokens: DeBERTa norms its distances too.
+    Returns:
+        The activations, or None if they are not of tokens (DeBERTa norms distances too).
     """
     if values.ndim != 2:
         return values
@@ -224,18 +225,18 @@ def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:
 
 
 def columns(module: Any) -> Tensor:
-    """The weight of a projection as ``(outputs, inputs)``, one column for each input."""
+    """Return the weight of a projection as ``(outputs, inputs)``."""
     weight = values(module)
     return weight.T if isinstance(module, Conv1D) else weight
 
 
 def inputs(module: Any) -> int:
-    """How many inputs a projection reads."""
+    """Return the number of inputs of a projection."""
     return int(module.weight.shape[reading_dimension(module)])
 
 
 def shapes(teacher: LaidOutModel) -> dict[str, tuple[int, int]]:
-    """Return the layers and units of every kind of site; units of heads are channels."""
+    """Return the layers and units of each site by name; units of heads are channels."""
     layout, model = teacher.layout, teacher.model
     found = {"hidden": (len(list(layout.norms(model))), layout.architecture.hidden_size)}
     for module, slot, unit in layout.reading(model):
@@ -246,9 +247,9 @@ def shapes(teacher: LaidOutModel) -> dict[str, tuple[int, int]]:
 def _expert_activity(
     experts: Any, hidden: Tensor, chosen: Tensor, weights: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Squared activity of experts, ``(experts,)``, and of their neurons, ``(experts, ffn)``.
+    """Compute the squared activity of experts, ``(experts,)``, and neurons, ``(experts, ffn)``.
 
-    What each of them makes is worked out again, for transformers runs them in one piece.
+    Recomputes each expert's output, because transformers runs all experts in one fused call.
     """
     (rows, length), width = mask.shape, experts.down_proj.shape[2]
     both, last = values(experts, "gate_up_proj"), values(experts, "down_proj")

@@ -1,4 +1,4 @@
-"""Where a model can be looked into: its layers, and what makes queries, keys and values in one."""
+"""A model's layers, and the query, key and value projections of a layer."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from protege.spaces.errors import Unsupported
 from protege.spaces.models.layout import Layout, Part, reading_dimension
 
 KINDS = ("queries", "keys", "values")
-"""What self-attention is made of, in the order in which fused projections write it."""
+"""The parts of self-attention, in the order of fused projections."""
 
 _INITIALS = {kind[0]: kind for kind in KINDS}
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A linear layer that writes queries, keys or values, or all of them.
+    """A linear layer that computes queries, keys or values, or all of them.
 
     Attributes:
         module: The layer.
-        widths: Channels of each kind that it writes, in order.
-        interleaved: Heads, where each has its queries, keys and values side by side; else 0.
+        widths: Output channels of each kind, in order.
+        interleaved: Number of heads if queries, keys and values are interleaved by head; else 0.
     """
 
     module: nn.Module
@@ -30,7 +30,7 @@ class Projection:
     interleaved: int = 0
 
     def split(self, output: Tensor) -> dict[str, Tensor]:
-        """What the layer gave, ``(sequences, tokens, channels)``, by kind."""
+        """Split the layer's output, ``(sequences, tokens, channels)``, by kind."""
         if self.interleaved:
             by_head = output.unflatten(-1, (self.interleaved, len(self.widths), -1))
             parts = [part.flatten(-2) for part in by_head.unbind(-2)]
@@ -44,8 +44,8 @@ class Attention:
     """The self-attention of one layer.
 
     Attributes:
-        module: What runs once in each pass, before its projections do.
-        projections: What writes queries, keys and values.
+        module: The attention module.
+        projections: The projections to queries, keys and values.
         head_dim: Channels of a head.
     """
 
@@ -55,21 +55,21 @@ class Attention:
 
     @property
     def widths(self) -> dict[str, int]:
-        """Channels of all heads together, by kind."""
+        """Channels of all heads, by kind."""
         return {kind: size for one in self.projections for kind, size in one.widths.items()}
 
     @property
     def heads(self) -> dict[str, int]:
-        """Heads by kind: grouped keys and values have fewer."""
+        """Number of heads, by kind."""
         return {kind: width // self.head_dim for kind, width in self.widths.items()}
 
 
 def layers_of_stacks(layout: Layout, model: PreTrainedModel) -> dict[str, list[nn.Module]]:
-    """The modules that are a model's layers, by stack, in order.
+    """Return a model's layers by stack, in order.
 
     Args:
-        layout: Of that model, a teacher or a student.
-        model: The model.
+        layout: The model's layout.
+        model: A teacher or a student.
     """
     modules = dict(model.named_modules())
     found: dict[str, dict[int, nn.Module]] = {}
@@ -81,16 +81,16 @@ def layers_of_stacks(layout: Layout, model: PreTrainedModel) -> dict[str, list[n
 
 
 def attention_of(layout: Layout, model: PreTrainedModel, stack: str, layer: int) -> Attention:
-    """The self-attention of one layer, as the family's table and its names tell.
+    """Find the self-attention of one layer by the family's table and the names of modules.
 
     Args:
-        layout: Of that model, a teacher or a student.
-        model: The model.
-        stack: The stack of the layer.
+        layout: The model's layout.
+        model: A teacher or a student.
+        stack: The layer's stack.
         layer: Its number.
 
     Raises:
-        Unsupported: Queries, keys and values are not each written by one projection.
+        Unsupported: Queries, keys or values are not computed by exactly one projection.
     """
     modules = dict(model.named_modules())
     found = dict(_projections(layout, model, stack, layer))
@@ -99,7 +99,7 @@ def attention_of(layout: Layout, model: PreTrainedModel, stack: str, layer: int)
         raise Unsupported(
             f"layer {layer} of the {stack or 'model'}: expected one projection each for "
             f"{', '.join(KINDS)} in the {layout.family.name} table, found "
-            f"{', '.join(written) or 'none'}; leave out losses that look at attention"
+            f"{', '.join(written) or 'none'}; leave out losses on attention"
         )
     parent = next(iter(found)).rpartition(".")[0]
     return Attention(modules[parent], tuple(found.values()), layout.architecture.head_dim)
@@ -108,7 +108,7 @@ def attention_of(layout: Layout, model: PreTrainedModel, stack: str, layer: int)
 def _projections(
     layout: Layout, model: PreTrainedModel, stack: str, layer: int
 ) -> Iterator[tuple[str, Projection]]:
-    """What reads the residual stream and writes heads of self-attention, by the module's name."""
+    """Yield the projections from the residual stream to heads, by the module's name."""
     for module, slot in layout.readers(model):
         parts = slot.dimensions[1 - reading_dimension(module)]
         heads = {part.unit for part in parts} <= {"heads", "kv_heads"}
@@ -122,13 +122,13 @@ def _projections(
 def _projection(
     module: nn.Module, name: str, parts: tuple[Part, ...], head_dim: int
 ) -> Projection | None:
-    """The projection, told by what it writes; none where it is of something else."""
+    """Return the projection of a module by its outputs, or None if it is not part of attention."""
     sizes = [part.size for part in parts]
     if len(parts) == len(KINDS):
         return Projection(module, dict(zip(KINDS, sizes, strict=True)))
     if parts[0].rows == len(KINDS) * head_dim:
         kinds = dict.fromkeys(KINDS, sizes[0] // len(KINDS))
         return Projection(module, kinds, interleaved=sizes[0] // parts[0].rows)
-    # tables call them q, query, q_proj and q_lin; DeBERTa's pos_query_proj is of distances
+    # names are q, query, q_proj or q_lin; DeBERTa's pos_query_proj projects distances
     kind = _INITIALS.get(name.rpartition(".")[2][0])
     return None if kind is None else Projection(module, {kind: sizes[0]})

@@ -1,4 +1,4 @@
-"""A batch of a model's inputs: which of its tokens are real, and how it runs through the model."""
+"""Batches of model inputs: real tokens, lengths, forward arguments."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,26 +10,26 @@ Batch = Mapping[str, Tensor]
 """Keyword arguments of the model's forward, padded on either side."""
 
 IMAGE = 64
-"""Real tokens that an image or a sound counts as, at least."""
+"""Minimum number of real tokens that an image or a recording counts as."""
 
 
 def given(batch: Batch) -> dict[str, Any]:
-    """What the forward is called with: all but labels."""
+    """Return the arguments of the forward: the batch without labels."""
     return {name: values for name, values in batch.items() if name != "labels"}
 
 
 def headless(model: Any) -> Any:
-    """The model without its head, whose logits are many.
+    """Return the model without its head, to save the logits.
 
-    With it where it is the head that says what a decoder is given.
+    Encoder-decoders keep the head, which prepares the decoder's inputs.
     """
     return model if model.config.is_encoder_decoder else model.base_model
 
 
 def real_tokens(batch: Batch, shape: torch.Size, *, in_decoder: bool) -> Tensor | None:
-    """Which tokens are real, in that shape of sequences and tokens; none where all of them are.
+    """Return the mask of real tokens, ``(sequences, tokens)``; None if all are real.
 
-    A decoder that is given no tokens of its own reads those of its encoder, one place further.
+    A decoder without inputs of its own reads the encoder's tokens, shifted by one.
     """
     has_own = in_decoder and any(name.startswith("decoder_") for name in batch)
     mask = batch.get("decoder_attention_mask" if has_own else "attention_mask")
@@ -40,7 +40,7 @@ def real_tokens(batch: Batch, shape: torch.Size, *, in_decoder: bool) -> Tensor 
 
 
 def lengths(batch: Batch) -> Tensor:
-    """Real tokens of each sequence, of the longer side of a pair, ``(sequences,)``."""
+    """Count each sequence's real tokens, ``(sequences,)``; of a pair, the longer side's."""
     counts = [
         batch.get(name.replace("input_ids", "attention_mask"), torch.ones_like(ids)).sum(1)
         for name, ids in batch.items()
@@ -52,5 +52,5 @@ def lengths(batch: Batch) -> Tensor:
 
 
 def rows(batch: Batch) -> int:
-    """How many sequences there are."""
+    """Return the number of sequences."""
     return len(next(iter(batch.values())))

@@ -1,4 +1,4 @@
-"""A model without its weights: the class and the configuration that build it."""
+"""A model without weights: its class and configuration."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # blueprints are sent and compared without torch
 
 @dataclass(frozen=True)
 class Blueprint:
-    """The transformers class and configuration of one model; hashable, and small enough to send.
+    """The transformers class and configuration of a model; hashable and picklable.
 
     Attributes:
         model_class: Name of a class that transformers exports, such as ``"LlamaForCausalLM"``.
@@ -22,18 +22,18 @@ class Blueprint:
 
     @classmethod
     def of(cls, model_class: str, config: "PretrainedConfig") -> "Blueprint":
-        """The blueprint of a model of that class and configuration."""
+        """Make the blueprint of a class and configuration."""
         return cls(model_class, json.dumps(config.to_dict(), sort_keys=True))
 
     def configuration(self) -> "PretrainedConfig":
-        """The configuration object, validated by its own class."""
+        """Return the configuration object, validated by its class."""
         from transformers import AutoConfig
 
         fields: dict[str, Any] = json.loads(self.config)
         return AutoConfig.for_model(fields.pop("model_type"), **fields)
 
     def build(self) -> "PreTrainedModel":
-        """The model with random weights, as its own class initialises them."""
+        """Build the model with random weights, in evaluation mode."""
         import transformers
 
         model: PreTrainedModel = getattr(transformers, self.model_class)(self.configuration())
@@ -41,7 +41,7 @@ class Blueprint:
         return model
 
     def skeleton(self) -> "PreTrainedModel":
-        """The model on the meta device: every shape, no storage."""
+        """Build the model on the meta device, without storage."""
         import torch
 
         with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""How far up a model each of its parameters stands: what learning rates by layer are made of."""
+"""The depth of each parameter, for layer-wise learning rates."""
 
 from transformers import PreTrainedModel
 
@@ -7,23 +7,22 @@ from protege.spaces.models.layout import Layout, Slot
 
 
 def layers_above(family: Family, model: PreTrainedModel) -> dict[str, int]:
-    """How many layers of its stack stand between each parameter and the output.
+    """Count the layers between each parameter and the output.
 
-    Layer i of a stack of n has ``n - 1 - i`` above it. What stands before the first layer, by the
-    family's table, has all of them above it: n, of the deepest stack. Final norms and heads have
-    none. A parameter that is in two places, as the embedding is that a head shares, counts as the
-    earlier one.
+    Layer i of a stack of n has ``n - 1 - i`` layers above it. Modules before the first layer have
+    n, the depth of the deepest stack; final norms and heads have 0. A tied parameter counts by its
+    place closest to the input.
 
     Args:
-        family: The model's.
-        model: A teacher's or a student's; its own layers are counted.
+        family: The model's family.
+        model: A teacher or a student.
 
     Returns:
-        The number by the parameter's name, each name of a shared one included.
+        The number of layers by parameter name, with all names of tied parameters.
 
     Raises:
-        Mismatch: The table does not name one of the tensors.
-        Unsupported: The configuration makes a model that protege cannot lay out.
+        Mismatch: The family's table does not name one of the tensors.
+        Unsupported: Models of this configuration have no layout.
     """
     layout = Layout.of(family, model)
     prefix = f"{model.base_model_prefix}."

@@ -1,4 +1,4 @@
-"""The part of a teacher that calibration and the making of students need."""
+"""The part of a teacher that calibration and students need."""
 
 from typing import Any, Protocol
 
@@ -12,14 +12,14 @@ from protege.spaces.models.layout import Layout
 
 
 class LaidOutModel(Protocol):
-    """A loaded model whose tensors are named by its family's table; `Teacher` is one.
+    """A loaded model with a layout; `Teacher` implements it.
 
     Attributes:
         model: The model, in evaluation mode.
         processor: Its tokenizer, image processor or feature extractor.
-        task: What the model is for.
-        family: The table that its tensors are named by.
-        pooling: How it makes one vector of a text, or None.
+        task: The model's task.
+        family: The family, whose table names the tensors.
+        pooling: The pooling into sentence vectors, or None.
     """
 
     @property
@@ -48,9 +48,9 @@ class LaidOutModel(Protocol):
     def can_generate(self) -> bool: ...
 
     def with_model(self, model: PreTrainedModel, pooling: Pooling | None) -> "LaidOutModel":
-        """Return the same with another model of the family and its pooling."""
+        """Return this with another model of the family and its pooling."""
         ...
 
     def generation_config(self, vocab: tuple[int, ...] | None) -> Any:
-        """Return how a model of these tokens generates text; None stands for all tokens."""
+        """Return the generation config for these tokens; None stands for all tokens."""
         ...

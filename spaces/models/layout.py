@@ -1,4 +1,4 @@
-"""A family's table laid over one model: what each of its tensors is made of."""
+"""The layout of a model: the axes of each of its tensors, by its family's table."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from protege.spaces.families.family import ALIASES, CUT_AXES, ROWS, compiled
 from protege.spaces.models.placement import first_names, is_tied
 
 _READ = ("hidden", "vocab", "ffn", "experts", "expert_ffn")
-"""Axes whose size is read off the tensors themselves; heads only the configuration can count."""
+"""Axes whose size is read from the tensors; only the configuration has the number of heads."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Part:
     """One axis in one dimension of a tensor.
 
     Attributes:
-        unit: What there are units of: one of `CUT_AXES`, or a word for what is kept whole.
-        stack: The stack whose units they are; empty where the whole model shares them.
-        rows: Rows of one unit.
-        size: Rows in all.
+        unit: The kind of units: one of `CUT_AXES`, or another word for an axis that is never cut.
+        stack: The stack that the units belong to; empty if the whole model shares them.
+        rows: Rows per unit.
+        size: Rows in total.
     """
 
     unit: str
@@ -38,16 +38,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Slot:
-    """One tensor's place.
+    """The axes of one tensor and its place in the model.
 
     Attributes:
         name: Its name in the state dict.
         dimensions: The parts of every dimension, in order.
-        stack: The stack of the layer it belongs to; empty where it stands outside.
-        layer: The number of that layer.
-        number_at: Where in the name the layer's number begins and ends.
-        tied_to: The tensor whose memory it has, where that has another name; else empty.
-        factor: Power of the width, and offset, that it is scaled by (see `WidthFactor`).
+        stack: The stack of its layer; empty if it belongs to no layer.
+        layer: The number of its layer, or None.
+        number_at: Start and end of the layer's number in the name.
+        tied_to: Name of the tensor whose memory it shares; empty if it has its own.
+        factor: Power of the width and offset of its rescaling (see `WidthFactor`), or None.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Slot:
     factor: tuple[float, float] | None = None
 
     def named(self, layer: int) -> str:
-        """The tensor's name in another layer of its stack."""
+        """Return the tensor's name in another layer of its stack."""
         begin, end = self.number_at
         return f"{self.name[:begin]}{layer}{self.name[end:]}"
 
@@ -71,12 +71,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a teacher is made of.
+    """The axes of all tensors of a model.
 
     Attributes:
-        family: The table.
-        architecture: The teacher's own sizes: ratio 1.0.
-        slots: Every tensor of its state dict, in order.
+        family: The model's family.
+        architecture: The model's sizes.
+        slots: All tensors of the state dict, in order.
     """
 
     family: Family
@@ -85,11 +85,11 @@ class Layout:
 
     @classmethod
     def of(cls, family: Family, model: PreTrainedModel) -> "Layout":
-        """The layout of a model.
+        """Apply the family's table to a model.
 
         Raises:
-            Mismatch: No entry of the table names a tensor, or its shape is not what the entry says.
-            Unsupported: A field of the configuration makes a model that cannot be cut.
+            Mismatch: The table does not name a tensor, or its shape differs from the entry.
+            Unsupported: A model of this configuration cannot be cut.
         """
         reason = family.refusal(model.config)
         if reason:
@@ -106,7 +106,7 @@ class Layout:
 
     @cached_property
     def depths(self) -> dict[str, int]:
-        """How many layers each stack has, the single step of those that are no stack included."""
+        """Number of layers of each stack; 1 for entries of `Family.stacks` without layers."""
         found: dict[str, int] = {}
         for slot in self.slots:
             if slot.layer is not None:
@@ -115,7 +115,7 @@ class Layout:
 
     @cached_property
     def sites(self) -> dict[tuple[str, int], frozenset[str]]:
-        """The units that each layer has of its own, by stack and number."""
+        """The kinds of units that each layer has, by stack and number."""
         found: dict[tuple[str, int], set[str]] = {}
         for slot in self.slots:
             if slot.layer is not None:
@@ -124,15 +124,15 @@ class Layout:
         return {place: frozenset(units) for place, units in found.items()}
 
     def depth_of(self, stack: str, student: Architecture) -> int:
-        """How many layers of a stack the student has."""
+        """Return the number of layers of a stack in the student."""
         size = self.family.depths.get(stack)
         return student.sizes().get(size, 0) if size else self.depths[stack]
 
     def reading(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot, str]]:
-        """The projections into the residual stream that read heads or neurons, in order.
+        """Find the projections from heads or neurons into the residual stream, in order.
 
         Yields:
-            The module, its weight's place, and what it reads: ``heads cross_heads ffn``.
+            The module, its weight's slot, and its inputs: ``heads``, ``cross_heads`` or ``ffn``.
         """
         for module, slot in self._linear(model):
             read, written = _read_and_written(module, slot)
@@ -140,7 +140,7 @@ class Layout:
                 yield module, slot, read
 
     def readers(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot]]:
-        """The projections that read vectors of the residual stream's width, in order."""
+        """Yield the projections that read vectors of the residual stream's width, in order."""
         for module, slot in self._linear(model):
             if _read_and_written(module, slot)[0] == "hidden":
                 yield module, slot
@@ -153,7 +153,7 @@ class Layout:
                 yield module, slot
 
     def norms(self, model: nn.Module) -> Iterator[tuple[nn.Module, bool]]:
-        """The norms of the base model's residual stream, and whether they are a decoder's."""
+        """Yield the norms of the base model's residual stream, and whether they are a decoder's."""
         modules = dict(model.named_modules())
         base: nn.Module = model.base_model  # type: ignore[assignment]
         inside = {id(module) for module in base.modules()}
@@ -163,7 +163,7 @@ class Layout:
                 yield modules[name], slot.stack == "decoder" or "decoder." in name
 
     def experts(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot]]:
-        """The modules that hold all experts of a layer, in order."""
+        """Yield the modules that hold all experts of a layer, in order."""
         modules = dict(model.named_modules())
         for slot in self.slots:
             if slot.axes == ("experts", "hidden", "expert_ffn"):
@@ -171,12 +171,12 @@ class Layout:
 
 
 def reading_dimension(module: nn.Module) -> int:
-    """Which dimension of a linear layer's weight is what it reads."""
+    """Return the dimension of a linear layer's weight that indexes its inputs."""
     return 0 if isinstance(module, Conv1D) else 1
 
 
 def _read_and_written(module: nn.Module, slot: Slot) -> tuple[str, str]:
-    """The axes that a linear layer reads and writes."""
+    """Return the input and output axes of a linear layer."""
     at = reading_dimension(module)
     return slot.axes[at], slot.axes[1 - at]
 
@@ -185,7 +185,7 @@ Rule = tuple[str, tuple[str, ...]]
 
 
 def _rule(family: Family, config: PretrainedConfig, name: str) -> Rule:
-    """The table's entry for a tensor, axes that are the hidden one called so."""
+    """Return the table's entry for a tensor, with aliases of the hidden axis resolved."""
     entry, axes = family.rule(name)
     width = family.field_of(config, "hidden_size")
     hidden = {f for f in family.as_hidden if getattr(config, f, width) in {width, None}}
@@ -199,7 +199,7 @@ def _architecture(
     rules: Mapping[str, Rule],
     depths: Mapping[str, int],
 ) -> Architecture:
-    """The sizes, read off the tensors; heads are counted by the configuration alone."""
+    """Read the sizes from the tensors, and the number of heads from the configuration."""
     sizes = dict.fromkeys((SIZE_OF[unit] for unit in _READ), 0)
     heads = family.field_of(config, "num_attention_heads")
     channels = 0
@@ -227,7 +227,7 @@ def _architecture(
 
 
 def _depths(family: Family, tensors: Mapping[str, Tensor], prefix: str) -> dict[str, int]:
-    """How deep each stack is; a head may do without the decoder of its family."""
+    """Count the layers of each stack; some heads use only the encoder."""
     depths = {}
     for stack, size in family.depths.items():
         pattern = compiled(f"{family.stacks[stack]}.")
@@ -237,8 +237,8 @@ def _depths(family: Family, tensors: Mapping[str, Tensor], prefix: str) -> dict[
             depths[size] = len(numbers)
     if "num_hidden_layers" not in depths:
         raise Unsupported(
-            f"a {family.name} without layers in {next(iter(family.stacks.values()))}: it is the "
-            "decoder of a pair by itself; give the checkpoint of the pair, with the task it is for"
+            f"a {family.name} without layers in {next(iter(family.stacks.values()))}: it is only "
+            "the decoder of a pair; give the checkpoint of the pair, with the task it is for"
         )
     return depths
 
@@ -261,20 +261,20 @@ def _slot(
 
 def _misfit(family: Family, name: str, axes: tuple[str, ...], tensor: Tensor) -> Mismatch:
     return Mismatch(
-        f"tensor {name!r} of shape {tuple(tensor.shape)}: the {family.name} table says "
-        f"{' x '.join(axes)}, which it is not; nothing is cut by guess"
+        f"tensor {name!r} of shape {tuple(tensor.shape)}: the {family.name} table expects "
+        f"{' x '.join(axes)}; nothing is cut by guess"
     )
 
 
 def _layer(
     family: Family, entry: str, prefix: str, name: str
 ) -> tuple[str, int | None, tuple[int, int]]:
-    """The stack and number of the layer that a tensor belongs to, and where its name says so."""
+    """Return the stack and number of a tensor's layer, and the number's span in its name."""
     relative = name.removeprefix(prefix)
     before = len(name) - len(relative)
     for stack, place in family.stacks.items():
         found = compiled(f"{place}.").match(relative)
-        # an entry that names the first layer by its number is of the stack as a whole
+        # an entry that names layer 0 explicitly belongs to the whole stack
         if found is None or ("*" in place and place.replace("*", "0") in entry):
             continue
         if "*" not in place:
@@ -295,14 +295,14 @@ def _part(word: str, stack: str, own: Architecture, size: int) -> Part:
 
 
 def _tied(slot: Slot, first: str) -> Slot:
-    """The slot, with the name that its memory is known by if that is another one's."""
+    """Set ``tied_to`` if the tensor shares memory with an earlier one."""
     return slot if first == slot.name else replace(slot, tied_to=first)
 
 
 def _with_factor(
     family: Family, config: PretrainedConfig, slot: Slot, prefix: str, *, tied: bool
 ) -> Slot:
-    """The slot with what the family's forward pass makes of the width there."""
+    """Set ``factor`` if the family's forward pass scales this tensor's module by the width."""
     module = slot.name.removeprefix(prefix).rpartition(".")[0]
     for factor in family.factors:
         on = not factor.when or getattr(config, factor.when, False)

@@ -1,4 +1,4 @@
-"""What a model says of a batch, sequence by sequence, and how far it is from saying the same."""
+"""A model's outputs for each sequence of a batch, and distances between outputs."""
 
 from inspect import signature
 from typing import Any
@@ -13,10 +13,12 @@ from protege.spaces.models.laid_out import LaidOutModel
 
 
 def answers(teacher: LaidOutModel, batch: Batch) -> list[Tensor]:
-    """The model's answers to each sequence, ``(answers, width)``, those to padding left out.
+    """Run the model and return its outputs for each sequence, without padding.
 
-    Logits where it has a head, states where it has none: of every real token, or of the sequence.
-    Of a span the answers are two, start and end, each over the sequence's real tokens.
+    Returns:
+        For each sequence, ``(outputs, width)``: logits if the model has a head, else states, for
+        every real token or for the sequence. Span models have two outputs, the start and end
+        logits over the real tokens.
     """
     inputs = given(batch)
     if "use_cache" in signature(teacher.model.forward).parameters:
@@ -30,13 +32,13 @@ def answers(teacher: LaidOutModel, batch: Batch) -> list[Tensor]:
 
 
 def _real(answer: Tensor, batch: Batch) -> list[Tensor]:
-    """What is said of real tokens: of the decoder's, where the batch says what those are."""
+    """Select the outputs of real tokens, those of the decoder if it has tokens of its own."""
     real = real_tokens(batch, answer.shape[:2], in_decoder=True)
     return list(answer) if real is None else [a[mask] for a, mask in zip(answer, real, strict=True)]
 
 
 def written(teacher: LaidOutModel, batch: Batch) -> list[Tensor] | None:
-    """The real tokens that a model is given of what it writes; none where it writes nothing."""
+    """Return each sequence's decoder input ids without padding; None if nothing is generated."""
     side = "decoder_" if teacher.config.is_encoder_decoder else ""
     ids = batch.get(f"{side}input_ids")
     if not teacher.generates or ids is None:
@@ -46,23 +48,22 @@ def written(teacher: LaidOutModel, batch: Batch) -> list[Tensor] | None:
 
 
 def next_token_loss(logits: Tensor, ids: Tensor) -> Tensor:
-    """The loss of every token but the first, summed; logits ``(tokens, vocabulary)``."""
+    """Sum the cross-entropy of all tokens but the first; logits ``(tokens, vocabulary)``."""
     return nll_loss(log_softmax(logits[:-1], dim=-1), ids[1:], reduction="sum")
 
 
 def reading(answer: Tensor, number: int, *, is_logits: bool) -> Tensor:
-    """A random linear reading of a sequence's answers, ``(answers, width)``.
+    """Project a sequence's outputs, ``(outputs, width)``, onto a random direction.
 
-    Each entry gets a random sign and a weight that does not move: the square root of its
-    probability for log-probabilities, one over the norm of its state for states. A change of the
-    answer changes the reading by what is, squared and in the mean over signs, the square of the
-    change: with p the Fisher information, twice the Kullback-Leibler divergence of a small change;
-    of a state its relative square.
+    Each entry gets a random sign and a constant weight: for log-probabilities the square root of
+    the probability, for states one over the state's norm. When the outputs change, the expected
+    squared change of the projection is twice the Kullback-Leibler divergence (for small changes,
+    by the Fisher information), or for states the relative squared change.
 
     Args:
-        answer: The answers.
-        number: The sequence's, from which its signs are drawn.
-        is_logits: Whether they are logits.
+        answer: The outputs.
+        number: The sequence's number, the seed of the signs.
+        is_logits: Whether the outputs are logits.
     """
     generator = torch.Generator().manual_seed(number)
     signs = torch.randint(2, answer.shape, generator=generator, dtype=torch.int8) * 2.0 - 1
@@ -73,13 +74,13 @@ def reading(answer: Tensor, number: int, *, is_logits: bool) -> Tensor:
 
 
 def distance(whole: Tensor, answer: Tensor, *, is_logits: bool) -> Tensor:
-    """How far answers are from the whole model's, ``(answers, width)``, summed over them.
+    """Sum the distances between outputs and the whole model's, both ``(outputs, width)``.
 
-    Kullback-Leibler divergence of logits, in nats; of states the square relative to their own.
+    For logits the Kullback-Leibler divergence in nats, for states the relative squared distance.
     """
     if not is_logits:
         return ((answer - whole) / _norm(whole)).square().sum()
-    # written so that no more than rounding is left where the two are all but equal
+    # this form is accurate for nearly equal logits
     moved = (whole.softmax(dim=-1) * (whole - answer)).sum(-1)
     return (moved + answer.logsumexp(-1) - whole.logsumexp(-1)).clamp(min=0).sum()
 

@@ -1,7 +1,7 @@
 """Models that accelerate has spread over several devices, main memory and disk.
 
-Its hooks bring the weights to where a module runs and inputs after them. What is asked of a
-teacher beside its answers, its weights and what passes inside, is brought to the CPU here.
+Its hooks move weights and inputs to the device of each module. The functions here bring weights
+to the CPU.
 """
 
 import reprlib
@@ -19,11 +19,11 @@ from protege.spaces.errors import BadInput, Unsupported
 from protege.spaces.families import Family
 
 Place = int | str | torch.device
-"""A device; ``"disk"`` where a map of several allows it."""
+"""A device, or ``"disk"`` in a device map."""
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the model's weights lie where accelerate's hooks know: nobody else may move it."""
+    """Return whether accelerate manages the placement of the weights."""
     return hasattr(model, "_hf_hook")
 
 
@@ -32,25 +32,25 @@ def placed(
     max_memory: Mapping[int | str, int | str] | None,
     offload_folder: str | Path | None,
 ) -> dict[str, Any]:
-    """What of these is given, as ``from_pretrained`` takes it.
+    """Return the given options as arguments of ``from_pretrained``.
 
     Raises:
-        BadInput: The others are given without a device map, to which alone they matter.
+        BadInput: Another option is given without a device map.
     """
     every = {"device_map": device_map, "max_memory": max_memory, "offload_folder": offload_folder}
     given = {name: value for name, value in every.items() if value is not None}
     if given and device_map is None:
         raise BadInput(
-            f"{' and '.join(given)} without device_map: expected where the teacher's weights "
-            'lie, device_map="auto" for instance'
+            f"{' and '.join(given)} without device_map: expected a placement of the teacher's "
+            'weights, such as device_map="auto"'
         )
     return given
 
 
 def elsewhere(loaded_with: Mapping[str, Any]) -> dict[str, Any]:
-    """What another process loads the same teacher with, that folder being one of its own.
+    """Return load options for another process, with an offload folder of its own.
 
-    What is in the given one is mapped by others, who must not find it written anew.
+    The given folder's files are memory-mapped by other processes and must not be overwritten.
     """
     folder = loaded_with.get("offload_folder")
     if folder is None:
@@ -61,10 +61,10 @@ def elsewhere(loaded_with: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def as_bad_placement(placement: Mapping[str, Any]) -> Iterator[None]:
-    """Turn what accelerate and torch raise for a placement that cannot be into one line.
+    """Turn errors of accelerate and torch for an invalid placement into `BadInput`.
 
     Raises:
-        BadInput: Says what was given and what was wrong with it.
+        BadInput: Names the options and the error.
     """
     try:
         yield
@@ -74,24 +74,24 @@ def as_bad_placement(placement: Mapping[str, Any]) -> Iterator[None]:
         lines = str(error).strip().splitlines()
         given = ", ".join(f"{name}={reprlib.repr(value)}" for name, value in placement.items())
         raise BadInput(
-            f'{given}: expected "auto", a device, or for each module a device that is here, "cpu" '
+            f'{given}: expected "auto", a device, or for each module an available device, "cpu" '
             f'or "disk" ({lines[0] if lines else type(error).__name__})'
         ) from error
 
 
 def joined(model: PreTrainedModel, family: Family) -> None:
-    """Have a model off the CPU take its inputs from anywhere, and give its answers back there.
+    """Make a model that is not on the CPU accept inputs on any device and return outputs there.
 
-    accelerate sees to that where there are several devices, for the whole model; the model without
-    its head is called too, and one on a single device is left to the caller.
+    accelerate does so for whole models on several devices. This adds it for models on a single
+    device, and for the base model, which is called directly too.
 
     Raises:
-        Unsupported: Some of its weights are on disk, and it reads weights of other modules.
+        Unsupported: Weights are on disk, and the family's modules read weights of other modules.
     """
     if family.reads_aside and any(one.is_meta for one in model.parameters()):
         raise Unsupported(
             f"a {family.name} with weights offloaded: its modules read each other's weights, which "
-            "accelerate does not bring from disk then; give a device_map of devices alone"
+            "accelerate does not load from disk then; give a device_map without disk"
         )
     if not is_sharded(model) and model.device.type == "cpu":
         return
@@ -105,16 +105,16 @@ def joined(model: PreTrainedModel, family: Family) -> None:
 
 
 def weights(model: PreTrainedModel) -> Mapping[str, Tensor]:
-    """The model's state dict, on the CPU.
+    """Return the model's state dict on the CPU.
 
-    Of a sharded model each tensor is brought there when it is asked for, and again each time, so
-    that no more of them are in memory than somebody holds.
+    For a sharded model each access copies the tensor to the CPU, so that only tensors in use take
+    memory.
     """
-    return _Brought(model) if is_sharded(model) else model.state_dict()
+    return _TensorsOnCpu(model) if is_sharded(model) else model.state_dict()
 
 
 def values(module: nn.Module, name: str = "weight") -> Tensor:
-    """A tensor of the module itself, on the CPU; of a module there the very memory it has."""
+    """Return a tensor of a module on the CPU, without a copy if it is there already."""
     own: Tensor = getattr(module, name)
     if own.is_meta:
         hook: Any = getattr(module, "_hf_hook", None)
@@ -124,9 +124,9 @@ def values(module: nn.Module, name: str = "weight") -> Tensor:
 
 
 def first_names(model: PreTrainedModel) -> dict[str, str]:
-    """By name of each tensor, the one that its memory is known by: another one's where it is tied.
+    """Map each tensor's name to the first name that shares its memory.
 
-    Tensors on disk have no memory that would tell: there transformers' own table of ties does.
+    Tensors on disk have no address, so sharded models use transformers' table of tied weights.
     """
     tensors = model.state_dict(keep_vars=True)
     if is_sharded(model):
@@ -134,14 +134,14 @@ def first_names(model: PreTrainedModel) -> dict[str, str]:
         return {name: tied.get(name, name) for name in tensors}
     first: dict[tuple[int, torch.Size], str] = {}
     return {
-        # one without memory is known by itself
+        # meta tensors have no address
         name: first.setdefault((id(t) if t.is_meta else t.data_ptr(), t.shape), name)
         for name, t in tensors.items()
     }
 
 
 def is_tied(model: PreTrainedModel, module: nn.Module | None) -> bool:
-    """Whether a head shares the rows of the model's embedding."""
+    """Return whether a head shares its weight with the model's input embedding."""
     rows: Any = model.get_input_embeddings()
     if module is None or getattr(rows, "weight", None) is None:
         return False
@@ -151,8 +151,8 @@ def is_tied(model: PreTrainedModel, module: nn.Module | None) -> bool:
     return known[f"{names[module]}.weight"] == known[f"{names[rows]}.weight"]
 
 
-class _Brought(Mapping[str, Tensor]):
-    """The tensors of a sharded model, each brought to the CPU as it is asked for."""
+class _TensorsOnCpu(Mapping[str, Tensor]):
+    """The tensors of a sharded model, copied to the CPU on access."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._modules = dict(model.named_modules())

@@ -1,4 +1,4 @@
-"""Weights in memory-mapped files, which the kernel may drop from memory when it is short."""
+"""Move weights to memory-mapped files, which the kernel can evict when memory is short."""
 
 from pathlib import Path
 
@@ -10,20 +10,20 @@ from protege.spaces.models.placement import is_sharded
 
 
 def can_spill(model: PreTrainedModel, folder: Path) -> bool:
-    """Whether the weights lie in this machine's memory and the disk has room for them twice."""
+    """Return whether the weights are in main memory and the disk has room for them twice."""
     if is_sharded(model) or model.device.type != "cpu":
         return False
     return 2 * sum(one.nbytes for one in model.parameters()) < free_disk_bytes(folder)
 
 
 def spill(model: PreTrainedModel, folder: Path) -> None:
-    """Move a model's parameters, one after the other, to files without a name.
+    """Move a model's parameters to memory-mapped files, in place.
 
-    Their values stay the same; the files vanish with the model or the process.
+    The files are unlinked at once, so they vanish with the model or the process.
 
     Args:
-        model: The model; its parameters are replaced in place.
-        folder: Where the files are.
+        model: The model.
+        folder: The folder of the files.
     """
     for parameter in model.parameters():
         mapped = on_disk(tuple(parameter.shape), folder, parameter.dtype)

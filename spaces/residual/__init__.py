@@ -1,1 +1,1 @@
-"""The residual stream: which modules read and write it, its states, and least squares on them."""
+"""The residual stream: its readers and writers, its states, and least-squares fits."""

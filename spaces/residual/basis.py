@@ -1,4 +1,4 @@
-"""How the teacher's residual stream becomes a narrower one: some channels, or a turn of it."""
+"""The map from the teacher's residual stream to the student's."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,12 +9,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """The student's channels in terms of the teacher's: some of those, or a turn of all of them.
+    """The student's channels in terms of the teacher's: a subset, or a rotation.
 
     Attributes:
-        width: The teacher's.
-        channels: The teacher's channels that are kept as they are; none where they are turned.
-        turn: ``(teacher's, student's)``, of orthonormal columns, where they are turned.
+        width: The teacher's hidden size.
+        channels: The kept channels; None for a rotation.
+        turn: The rotation, ``(teacher's width, student's width)``, with orthonormal columns; None
+            for a subset.
     """
 
     width: int
@@ -23,12 +24,12 @@ class Basis:
 
     @cached_property
     def matrix(self) -> Tensor:
-        """``(teacher's, student's)``, of orthonormal columns."""
+        """The map as a matrix ``(teacher's width, student's width)`` with orthonormal columns."""
         return torch.eye(self.width)[:, self._index] if self.turn is None else self.turn
 
     @property
     def is_same(self) -> bool:
-        """Whether every channel is the teacher's own, in its place."""
+        """Whether all of the teacher's channels are kept."""
         return self.channels == tuple(range(self.width))
 
     @property
@@ -38,7 +39,7 @@ class Basis:
         return kept < self.width
 
     def project(self, vectors: Tensor) -> Tensor:
-        """Vectors of the teacher's stream, ``(…, teacher's)``, as the student has them."""
+        """Map vectors of the teacher's stream, ``(…, teacher's width)``, to the student's."""
         if self.turn is not None:
             return vectors @ self.turn
         return vectors.index_select(-1, self._index) if not self.is_same else vectors

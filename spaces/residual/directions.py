@@ -14,10 +14,11 @@ class Directions:
     """The principal directions of a teacher's residual stream.
 
     Attributes:
-        vectors: Orthonormal columns, the strongest first, ``(hidden, directions)``; all but the
-            one that norms take the mean along, where they do.
-        energies: By norm, the mean square of what it normed along each, ``(directions,)``.
-        centred: Whether the norms subtract a mean (LayerNorm).
+        vectors: Orthonormal columns, strongest first, ``(hidden, directions)``. For LayerNorm the
+            direction of the mean is left out.
+        energies: For each norm, the mean square of its normed input along each direction,
+            ``(directions,)``.
+        centred: Whether the norms subtract the mean (LayerNorm).
     """
 
     vectors: Tensor
@@ -26,18 +27,18 @@ class Directions:
 
     @classmethod
     def of(cls, states: Mapping[str, Tensor], *, centred: bool) -> "Directions":
-        """Eigenvectors of the second moment of the normed stream, summed over the norms.
+        """Compute eigenvectors of the normed stream's second moment, summed over the norms.
 
         Args:
-            states: What each norm was given, ``(tokens, hidden)``.
-            centred: Whether the norms subtract a mean.
+            states: Each norm's input, ``(tokens, hidden)``.
+            centred: Whether the norms subtract the mean.
         """
         moments = {}
         for name, given in states.items():
             passed = normed(given, centred=centred)
             moments[name] = passed.T @ passed / len(passed)
         total = torch.stack(list(moments.values())).sum(0).double()
-        if centred:  # nothing is left in the direction of the mean: below all others, it comes last
+        if centred:  # make the direction of the mean the smallest, so that it comes last
             total = total - total.trace() / len(total)
         vectors = torch.linalg.eigh(total).eigenvectors.flip(1).float()
         if centred:
@@ -46,10 +47,9 @@ class Directions:
         return cls(vectors, energies, centred)
 
     def basis(self, width: int) -> Basis:
-        """The strongest directions, as channels of a student of that width.
+        """Return the basis of a student of that width from the strongest directions.
 
-        Where norms take a mean, one of its channels' dimensions is what they take it along, and
-        one direction less is kept.
+        With LayerNorm one dimension is the mean, so one direction fewer is kept.
         """
         turn = self.vectors[:, :width].contiguous()
         if self.centred:
@@ -57,13 +57,13 @@ class Directions:
         return Basis(len(turn), turn=turn)
 
     def gain(self, norm: str, width: int) -> float:
-        """What a norm over the kept directions alone is multiplied by to give what it gave."""
+        """Return the gain that restores a norm's output scale when it sees only kept directions."""
         kept = width - 1 if self.centred else width
         return float((self.energies[norm][:kept].sum() / width).sqrt())
 
 
 def normed(states: Tensor, *, centred: bool) -> Tensor:
-    """What a norm makes of its states before it multiplies them by anything."""
+    """Normalise states as a norm does before its gains."""
     if centred:
         states = states - states.mean(1, keepdim=True)
     length: Tensor = states.square().mean(1, keepdim=True).sqrt()
@@ -71,7 +71,7 @@ def normed(states: Tensor, *, centred: bool) -> Tensor:
 
 
 def _without_mean(width: int) -> Tensor:
-    """Orthonormal rows whose entries sum to zero, ``(width - 1, width)``."""
+    """Return orthonormal rows whose entries sum to zero, ``(width - 1, width)``."""
     ones = torch.ones(width, 1, dtype=torch.float64)
     every = torch.cat([ones, torch.eye(width, width - 1, dtype=torch.float64)], dim=1)
     rows: Tensor = torch.linalg.qr(every).Q[:, 1:].T.float()

@@ -1,4 +1,4 @@
-"""How a model's residual stream is wired, read off one pass of the model itself."""
+"""Find the readers, writers and norms of a model's residual stream from one forward pass."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -15,13 +15,13 @@ from protege.spaces.models.layout import Layout
 
 @dataclass(frozen=True)
 class Join:
-    """Where what a projection writes goes: into what the next norm is given.
+    """Where a projection's output is added to the residual stream.
 
     Attributes:
-        after: The norm that is given it.
-        before: The norm that last saw the stream that it is added to; empty where it is added to
-            nothing, as in Gemma, which norms it first.
-        normed: Whether that stream is what the norm gave (post-LN), not what it was given (pre-LN).
+        after: The next norm, whose input contains the output.
+        before: The last norm that read the stream before the addition; empty if nothing is added,
+            as in Gemma, which norms the output first.
+        normed: Whether that stream is the output of ``before`` (post-LN) or its input (pre-LN).
     """
 
     after: str
@@ -31,17 +31,17 @@ class Join:
 
 @dataclass(frozen=True)
 class Wiring:
-    """Which projections read and write the residual stream, and through which norms.
+    """The projections that read and write the residual stream, and the norms between them.
 
     Attributes:
-        norms: The norms of the stream in the order they run.
-        sources: By norm, the projections that read what it gives, some rows of it at least.
-        joins: By projection into the stream, where what it writes goes. Those that write into a
-            sum that no norm sees in one step (parallel blocks, scaled ones) are not among them.
-        writers: All projections into the stream, in the order they run.
-        loose: Projections that read vectors of the stream's width that are no norm's output.
+        norms: The norms of the stream, in forward order.
+        sources: For each norm, the projections that read its output or rows of it.
+        joins: For each projection into the stream, its addition. Projections of parallel or scaled
+            blocks, whose addition no norm sees separately, are left out.
+        writers: All projections into the stream, in forward order.
+        loose: Projections that read vectors of the stream's width but no norm's output.
         in_decoder: The norms and projections of a decoder.
-        centred: Whether the norms subtract a mean (LayerNorm).
+        centred: Whether the norms subtract the mean (LayerNorm).
     """
 
     norms: tuple[str, ...]
@@ -54,10 +54,10 @@ class Wiring:
 
     @classmethod
     def of(cls, teacher: LaidOutModel, batch: Batch) -> "Wiring":
-        """The wiring of a teacher, as one sequence of the batch runs through it."""
+        """Trace one sequence of a batch through a teacher."""
         layout = teacher.layout
         one = {name: values[:1] for name, values in given(batch).items()}
-        # padding is read as text: DeBERTa would set its states to zero behind the first norm
+        # without padding, because DeBERTa zeroes padding after the first norm
         one |= {name: torch.ones_like(one[name]) for name in one if name.endswith("_mask")}
         events = _events(teacher, one)
         norms = [e for e in events if e.kind == "norm"]
@@ -74,12 +74,12 @@ class Wiring:
         )
 
     def record(self) -> dict[str, Any]:
-        """The wiring as JSON values."""
+        """Return the graph as JSON values."""
         return {**asdict(self), "in_decoder": sorted(self.in_decoder)}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Wiring":
-        """The wiring that `record` gave."""
+        """Restore the graph from `record`."""
         return cls(
             norms=tuple(record["norms"]),
             sources={norm: tuple(read) for norm, read in record["sources"].items()},
@@ -91,14 +91,14 @@ class Wiring:
         )
 
     def last_writers(self, layout: Layout) -> dict[tuple[str, int | None], str]:
-        """The last projection into the stream that each layer runs, by stack and number."""
+        """Return each layer's last projection into the stream, by stack and number."""
         places = {slot.name.rpartition(".")[0]: slot for slot in layout.slots}
         return {(places[name].stack, places[name].layer): name for name in self.writers}
 
 
 @dataclass(frozen=True)
 class _Event:
-    """A module that ran, with what it was given and what it gave."""
+    """A call of a module, with its input and output."""
 
     kind: str
     name: str
@@ -108,12 +108,12 @@ class _Event:
 
 
 def _events(teacher: LaidOutModel, batch: Batch) -> list[_Event]:
-    """All norms and projections of the stream as they run, with their tensors."""
+    """Record the calls of all norms and projections of the stream, in forward order."""
     layout, model = teacher.layout, teacher.model
     names = {module: name for name, module in model.named_modules()}
     found: list[_Event] = []
 
-    def listening(kind: str, name: str, *, in_decoder: bool) -> Callable[..., None]:
+    def recorder(kind: str, name: str, *, in_decoder: bool) -> Callable[..., None]:
         def hook(_module: nn.Module, given: tuple[Any, ...], gave: Any) -> None:
             if given and isinstance(gave, Tensor):
                 found.append(_Event(kind, name, given[0], gave, in_decoder))
@@ -124,10 +124,10 @@ def _events(teacher: LaidOutModel, batch: Batch) -> list[_Event]:
     writers = (("writer", module, slot.stack) for module, slot, _ in layout.reading(model))
     with ExitStack() as handles, torch.inference_mode():
         for norm, in_decoder in layout.norms(model):
-            hook = listening("norm", names[norm], in_decoder=in_decoder)
+            hook = recorder("norm", names[norm], in_decoder=in_decoder)
             handles.callback(norm.register_forward_hook(hook).remove)
         for kind, module, stack in (*readers, *writers):
-            hook = listening(kind, names[module], in_decoder=stack == "decoder")
+            hook = recorder(kind, names[module], in_decoder=stack == "decoder")
             handles.callback(module.register_forward_hook(hook).remove)
         run: Any = model
         run(**batch)
@@ -135,7 +135,7 @@ def _events(teacher: LaidOutModel, batch: Batch) -> list[_Event]:
 
 
 def _sources(events: list[_Event]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """By norm the projections that read what it gave; and those that read no norm's output."""
+    """Return the readers of each norm's output, and the projections that read no norm's output."""
     sources: dict[str, list[str]] = {e.name: [] for e in events if e.kind == "norm"}
     loose: list[str] = []
     gave: dict[int, str] = {}
@@ -143,19 +143,19 @@ def _sources(events: list[_Event]) -> tuple[dict[str, tuple[str, ...]], list[str
         if event.kind == "norm":
             gave[_storage(event.gave)] = event.name
         elif event.kind == "reader":
-            # the events keep every tensor alive, so that an address is never another's
+            # events keep all tensors alive, so memory addresses are unique
             norm = gave.get(_storage(event.given))
             (sources[norm] if norm else loose).append(event.name)
     return {norm: tuple(dict.fromkeys(readers)) for norm, readers in sources.items()}, loose
 
 
 def _storage(tensor: Tensor) -> int:
-    """The memory it is in, all or some rows of it (DeiT's second head reads the second token)."""
+    """Return the address of the storage, which views share (DeiT's heads read single tokens)."""
     return tensor.untyped_storage().data_ptr()
 
 
 def _join(events: list[_Event], place: int) -> Join | None:
-    """Where the projection that ran at that place writes to; none where no norm tells."""
+    """Find the addition of the projection at an index of the events; None if not visible."""
     event = events[place]
     after = next((e for e in events[place + 1 :] if e.kind == "norm"), None)
     if event.kind != "writer" or after is None or after.given.numel() != event.gave.numel():
@@ -164,7 +164,7 @@ def _join(events: list[_Event], place: int) -> Join | None:
     if torch.equal(given, gave):
         return Join(after.name)
     norms = (e for e in reversed(events[:place]) if e.kind == "norm")
-    # a norm of other things than tokens, such as DeBERTa's of distances, is not on the way
+    # skip norms of other things than tokens, such as DeBERTa's norm of distances
     before = next((e for e in norms if e.given.numel() == gave.numel()), None)
     if before is None:
         return None

@@ -1,4 +1,4 @@
-"""Linear layers fitted in closed form, drawn towards what they were."""
+"""Ridge regression of linear layers towards their current weights."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 PRIOR = 4096
-"""Tokens that the weights a fit begins with count for: about a layer's worth of evidence.
+"""Strength of the prior on the initial weights, in tokens.
 
-Measured on SmolLM2-135M and MiniLM with 4,096 to 16,384 tokens; fewer overfit what is seen.
+Tuned on SmolLM2-135M and MiniLM with 4,096 to 16,384 tokens; smaller values overfit.
 """
 
 
@@ -19,7 +19,7 @@ class Fit:
 
     Attributes:
         weight: ``(outputs, inputs)``.
-        bias: ``(outputs,)``; none where there is none.
+        bias: ``(outputs,)``, or None.
     """
 
     weight: Tensor
@@ -27,25 +27,24 @@ class Fit:
 
 
 def refitted(start: Fit, inputs: Tensor, outputs: Tensor, weights: Tensor | None = None) -> Fit:
-    """The ridge regression of outputs on inputs, drawn towards the map it starts from.
+    """Fit a linear map by ridge regression of outputs on inputs, towards the initial map.
 
-    Minimises ``sum_t w_t |y_t - W x_t - b|^2 + PRIOR e |W - W0|^2``, the weights scaled to a mean
-    of one, with e the mean energy of an input (its variance where there is an intercept): what is
-    not seen on the data stays as it was, and a map that is right already is left as it is, to the
-    bit. One Cholesky factorisation, in single precision; the prior keeps it sound.
+    Minimises ``sum_t w_t |y_t - W x_t - b|^2 + PRIOR e |W - W0|^2``, with token weights scaled to
+    mean one and e the mean energy of an input (its variance if there is an intercept). Directions
+    without data keep the initial weights; a map that is already exact is returned unchanged. Takes
+    one Cholesky factorisation in single precision, which the prior keeps well-conditioned.
 
     Args:
-        start: The map; the intercept is free where it has a bias.
+        start: The initial map; the intercept is fitted if it has a bias.
         inputs: ``(tokens, inputs)``.
         outputs: ``(tokens, outputs)``.
-        weights: Of tokens, ``(tokens,)``; all alike if not given.
+        weights: Token weights, ``(tokens,)``; equal if None.
     """
     if _is_right(start, inputs, outputs, weights):
         return start
-    # a copy or two and two products: the rest of a fit is small beside them
     middle = goal = None
     if start.bias is not None:
-        # before the products and not after: of inputs that hardly vary no digit would be left
+        # centre before the products: afterwards, inputs of low variance would lose all digits
         middle, goal = _mean(inputs, weights), _mean(outputs, weights)
         inputs, outputs = inputs - middle, outputs - goal
     weighted = inputs if weights is None else inputs * (weights / weights.mean()).unsqueeze(1)
@@ -56,8 +55,8 @@ def refitted(start: Fit, inputs: Tensor, outputs: Tensor, weights: Tensor | None
 
 
 def _is_right(start: Fit, inputs: Tensor, outputs: Tensor, weights: Tensor | None) -> bool:
-    """Whether the map misses nothing but rounding; a few tokens tell most that do."""
-    for rows in (slice(0, 32), slice(None)):
+    """Return whether the map is exact up to rounding."""
+    for rows in (slice(0, 32), slice(None)):  # a few tokens rule out most maps cheaply
         given, wanted = inputs[rows], outputs[rows]
         of = None if weights is None else weights[rows]
         missing = torch.addmm(wanted, given, start.weight.T, alpha=-1)
@@ -68,12 +67,15 @@ def _is_right(start: Fit, inputs: Tensor, outputs: Tensor, weights: Tensor | Non
 
 
 def step(gram: Tensor, missing: Tensor, tokens: float) -> Tensor:
-    """What to add to a map: ``missing (gram + PRIOR e I)^-1``, e the mean energy of an input.
+    """Return the update of a map: ``missing (gram + PRIOR e I)^-1``, e the mean input energy.
 
     Args:
         gram: Sum of ``x x^T`` over tokens, ``(inputs, inputs)``.
         missing: Sum of ``(y - W x) x^T``, ``(outputs, inputs)``.
-        tokens: How many those are.
+        tokens: Number of tokens.
+
+    Returns:
+        The update, ``(outputs, inputs)``; zero if the factorisation fails.
     """
     factor, failed = torch.linalg.cholesky_ex(damped(gram, tokens))
     if int(failed):
@@ -82,7 +84,7 @@ def step(gram: Tensor, missing: Tensor, tokens: float) -> Tensor:
 
 
 def damped(gram: Tensor, tokens: float) -> Tensor:
-    """A second moment with the prior on its diagonal: `PRIOR` tokens of the mean energy."""
+    """Add the prior, `PRIOR` tokens of the mean energy, to a second moment's diagonal."""
     found = gram.clone()
     mean = float(gram.diagonal().mean())
     found.diagonal().add_(PRIOR / tokens * mean + 1e-6 * mean)
@@ -101,20 +103,20 @@ def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def gains_refitted(norm: nn.Module, gave: Tensor, wanted: Tensor, offset: float) -> None:
-    """Fit a norm's gains, and its biases where it has any, channel by channel, in place.
+    """Fit a norm's gains, and its bias if it has one, per channel, in place.
 
     Args:
-        norm: Its ``weight`` multiplies, with the offset added.
-        gave: What it gives now, ``(tokens, width)``.
-        wanted: What it should give, the same shape.
-        offset: Added to the weight, as Gemma does.
+        norm: The norm; its gain is ``weight`` plus the offset.
+        gave: Its current output, ``(tokens, width)``.
+        wanted: The target output, same shape.
+        offset: Offset of the weight, 1 in Gemma.
     """
     gain: Any = norm.weight
     bias: Any = getattr(norm, "bias", None)
     middle = gave.mean(0) if bias is not None else 0.0
     goal = wanted.mean(0) if bias is not None else 0.0
     energy = (gave - middle).square().sum(0)
-    # one number a channel: it needs as much less evidence as it has fewer inputs than a layer
+    # a gain is one parameter per channel, so its prior is smaller by the number of inputs
     prior = energy * (PRIOR / gave.shape[1] / len(gave)) + 1e-12
     factor = (((gave - middle) * (wanted - goal)).sum(0) + prior) / (energy + prior)
     gain.copy_((gain + offset) * factor - offset)

@@ -1,4 +1,4 @@
-"""What a study begins with, before anything is known."""
+"""The first architectures of a study, before the sampler has data."""
 
 from typing import TYPE_CHECKING
 
@@ -9,18 +9,17 @@ if TYPE_CHECKING:
     from protege.spaces.space.space import SearchSpace
 
 LADDER = (0.5, 0.25, 0.75)
-"""Where anchors are between the smallest student and the teacher, as a share of the way."""
+"""Positions of anchors between the smallest student (0) and the teacher (1)."""
 
 WIDTH = ("hidden_size", "num_attention_heads", "num_key_value_heads")
-"""The width of the stream, and the sizes that may follow from it."""
+"""The hidden size, and the sizes that may follow from it."""
 
 
 def anchors(space: "SearchSpace") -> tuple[Architecture, ...]:
-    """The baselines, the smallest student, and a ladder between it and the teacher.
+    """Return the baselines, the smallest student, and students between it and the teacher.
 
-    A rung of the ladder is the same share of the way up in every size but `hidden_size`, which
-    stays the teacher's where anything else can shrink: all else is worth what the channels of the
-    stream let through, so narrow students are beaten by shallow ones as fast.
+    Those in between interpolate every size except `hidden_size`, which stays the teacher's if any
+    other size can shrink, because at the same speed shallow students beat narrow ones.
     """
     teacher, students = space.baselines[0], space.members[len(space.baselines) :]
     if not students:
@@ -34,13 +33,13 @@ def anchors(space: "SearchSpace") -> tuple[Architecture, ...]:
 
 
 def _shrink_elsewhere(students: tuple[Architecture, ...]) -> bool:
-    """Whether students of one width are told apart by more than their heads."""
+    """Return whether students differ in a size other than width and heads."""
     rest = [name for name in SIZES if name not in WIDTH]
     return len({tuple(value_of(one, name) for name in rest) for one in students}) > 1
 
 
 def _between(space: "SearchSpace", share: float, params: Params) -> dict[str, Value]:
-    """The values with every size moved to that share of the way from least to largest."""
+    """Set every size to the given share of the way from its smallest to its largest value."""
     moved = dict(params)
     for knob in space.knobs:
         if knob.is_size:

@@ -1,4 +1,4 @@
-"""The dimensions of a search, as a sampler sees them."""
+"""The dimensions of a search space for a sampler."""
 
 import math
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ Params = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Knob:
-    """One dimension of the search, under the name of the configuration field it sets.
+    """One dimension of the search, named after the architecture field that it sets.
 
     Attributes:
         name: A size, ``layer_policy``, ``width_policy`` or ``healing``.
-        values: All values that some member of the space has, ascending or as declared.
+        values: All values among the members of the space; sizes ascending, others as declared.
     """
 
     name: str
@@ -26,22 +26,22 @@ class Knob:
 
     @property
     def is_size(self) -> bool:
-        """Whether the values are whole numbers; otherwise they are names of policies."""
+        """Whether the values are integers; otherwise they are names of policies."""
         return self.name in SIZES
 
     @property
     def step(self) -> int:
-        """The widest step that meets every value of a size."""
+        """The greatest common step between the values of a size."""
         sizes = [int(value) for value in self.values]
         return math.gcd(*(size - sizes[0] for size in sizes)) or 1
 
 
 def value_of(architecture: Architecture, name: str) -> Value:
-    """The architecture's value of a knob: a size, or the name of a policy."""
+    """Return the architecture's value of a knob: a size, or the name of a policy."""
     value = getattr(architecture, name)
     return value if isinstance(value, int) else name_of(value)
 
 
 def name_of(policy: Any) -> str:
-    """What a policy is called, or a way of healing."""
+    """Return the name of a policy or of a healing method."""
     return policy if isinstance(policy, str) else str(policy.name)

@@ -1,4 +1,4 @@
-"""The declared search space: every student that may be tried, and none that cannot be built."""
+"""The search space: all students that a declaration allows and that can be built."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, fields, replace
@@ -27,11 +27,11 @@ DEPENDENT = (
     "width_policy",
     "healing",
 )
-"""Knobs that mostly follow from others: nothing is chosen where nothing is cut."""
+"""Knobs that usually follow from others and are left out if they do."""
 
 
 def _any(_: Architecture) -> bool:
-    """Whatever the family takes, an unknown teacher of it can be cut to."""
+    """Accept every architecture; used while no teacher is given."""
     return True
 
 
@@ -42,28 +42,26 @@ class SearchSpace:
     A size takes one ratio (fixed), a `Range` or a `Choice` of ratios; a policy takes one value or a
     `Choice` of them.
 
-    The teacher is in every space, and so is the naive half: half the layers, every k-th, and half
-    the width, first units: where most people start by hand. Both are the baselines of a study; a
-    study begins with its `anchors`.
+    Every space contains the baselines: the teacher, and the naive half, which keeps every second
+    layer and the first half of the units. A study begins with the space's `anchors`.
 
     Attributes:
-        layers: Of `num_hidden_layers`; of a pair, the encoder's.
-        decoder_layers: Of `num_decoder_layers`, where an encoder stands before the decoder.
-        hidden: Of `hidden_size`.
-        heads: Of `num_attention_heads`; evenly out of every key-value group.
-        kv_heads: Of `num_key_value_heads`; whole groups.
-        intermediate: Of `intermediate_size`.
-        experts: Of `num_experts`; never fewer than a token is sent to.
-        moe_intermediate: Of `moe_intermediate_size`, the width of each expert.
-        vocab: Of `vocab_size`; special tokens, bytes and characters stay.
-        layer_policy: One policy or several to choose from; what measures best if not given
-            (see `WITH_DATA`).
-        width_policy: The same.
-        healing: How students are repaired once they are cut, or several ways to choose from; the
-            same.
-        multiple_of: What widths are rounded to; hardware likes 8, 16, 32 or 64.
-        teacher: The architecture that the ratios are of; set by `of`.
-        fits: What says of a student whether the teacher at hand can be cut to it; set by `of`.
+        layers: Ratios of `num_hidden_layers`; in an encoder-decoder, of the encoder.
+        decoder_layers: Ratios of `num_decoder_layers`, for encoder-decoders.
+        hidden: Ratios of `hidden_size`.
+        heads: Ratios of `num_attention_heads`; dropped evenly from every key-value group.
+        kv_heads: Ratios of `num_key_value_heads`; dropped as whole groups.
+        intermediate: Ratios of `intermediate_size`.
+        experts: Ratios of `num_experts`; at least as many stay as a token is routed to.
+        moe_intermediate: Ratios of `moe_intermediate_size`, the width of each expert.
+        vocab: Ratios of `vocab_size`; special tokens, bytes and characters stay.
+        layer_policy: One policy or several to choose from; None for the best known default (see
+            `WITH_DATA`).
+        width_policy: Likewise.
+        healing: One healing method or several to choose from; None for the best known default.
+        multiple_of: Widths are rounded to multiples of it; hardware prefers 8, 16, 32 or 64.
+        teacher: The teacher's architecture; set by `of`.
+        fits: Returns whether a student can be cut from the teacher; set by `of`.
     """
 
     layers: Ratios = 1.0
@@ -102,21 +100,21 @@ class SearchSpace:
             check_healing(healing)
 
     def of(self, teacher: Teacher | Architecture, *, has_data: bool = True) -> "SearchSpace":
-        """This space over the sizes of one teacher.
+        """Bind this space to a teacher.
 
         Args:
             teacher: The teacher.
-            has_data: Whether policies that are not given may look at data.
+            has_data: Whether default policies may use data.
 
         Raises:
-            BadInput: It has no student, only the teacher itself.
+            BadInput: The space contains no student except the teacher itself.
         """
         own = teacher.architecture if isinstance(teacher, Teacher) else teacher
         fits = teacher.can_be if isinstance(teacher, Teacher) else self.fits
         usual = WITH_DATA if has_data else WITHOUT_DATA
         chosen = {name: one for name, one in usual.items() if getattr(self, name) is None}
         bound = replace(self, teacher=own, fits=fits, **chosen)
-        if not bound._declared:  # noqa: SLF001 - its own
+        if not bound._declared:  # noqa: SLF001 - same class
             raise BadInput(
                 f"{self!r} has no student of {bound.teacher}: no ratio in it gives sizes that the "
                 "family accepts and that differ from the teacher's; widen a range or add a policy"
@@ -124,12 +122,12 @@ class SearchSpace:
         return bound
 
     def resolved(self, calibration: Calibration | None) -> "SearchSpace":
-        """This space with its layer policies resolved: those that keep the same are one choice.
+        """Return this space with resolved layer policies; policies that keep the same layers merge.
 
         The declaration stays the same.
 
         Raises:
-            BadInput: A policy looks at data, and the calibration has nothing for it.
+            BadInput: The calibration lacks what a policy needs.
         """
         used = {member.layer_policy for member in self.members}
         own: Any = self.layer_policy
@@ -138,11 +136,11 @@ class SearchSpace:
 
     @property
     def is_resolved(self) -> bool:
-        """Whether it is known which layers every layer policy keeps."""
+        """Whether all layer policies are resolved."""
         return all(member.layer_policy.is_resolved for member in self.members)
 
     def declaration(self) -> dict[str, str]:
-        """The declaration as text, knob by knob: what a study is recognised by."""
+        """Return the declaration as text by field; it identifies a study."""
         return {f.name: repr(getattr(self, f.name)) for f in fields(self) if f.repr}
 
     def __len__(self) -> int:
@@ -167,7 +165,7 @@ class SearchSpace:
 
     @cached_property
     def anchors(self) -> tuple[Architecture, ...]:
-        """What a study tries first; see `protege.spaces.space.anchors`."""
+        """The first architectures of a study; see `protege.spaces.space.anchors`."""
         return anchors(self)
 
     @cached_property
@@ -188,17 +186,17 @@ class SearchSpace:
 
     @cached_property
     def members(self) -> tuple[Architecture, ...]:
-        """Every distinct student, the baselines first."""
+        """All distinct architectures, the baselines first."""
         return tuple(dict.fromkeys((*self.baselines, *self._declared)))
 
     @cached_property
     def by_key(self) -> dict[str, Architecture]:
-        """The members by their keys."""
+        """The members by `Architecture.key`."""
         return {member.key(): member for member in self.members}
 
     @cached_property
     def smallest(self) -> tuple[Architecture, ...]:
-        """The members that no other is smaller than in one size and larger in none."""
+        """The members with Pareto-minimal sizes."""
         shapes = {tuple(member.sizes().values()): member for member in reversed(self.members)}
         sizes = np.array(list(shapes))
         least = [
@@ -210,7 +208,7 @@ class SearchSpace:
 
     @cached_property
     def knobs(self) -> tuple[Knob, ...]:
-        """The dimensions in which members differ; sizes that follow from others are left out."""
+        """The dimensions in which members differ, without those that follow from others."""
         names = [*SIZES, "layer_policy", "width_policy", "healing"]
         table = [tuple(value_of(member, name) for name in names) for member in self.members]
         for dependent in DEPENDENT:
@@ -227,14 +225,14 @@ class SearchSpace:
         return tuple(knob for knob in knobs if len(knob.values) > 1)
 
     def params(self, architecture: Architecture) -> dict[str, Value]:
-        """The member's value of every knob."""
+        """Return the member's value of every knob."""
         return {knob.name: value_of(architecture, knob.name) for knob in self.knobs}
 
     def at(self, params: Params) -> Architecture:
-        """The member of exactly these values.
+        """Return the member with exactly these values.
 
         Raises:
-            Infeasible: There is none.
+            Infeasible: The space has no such member.
         """
         found = self.nearest(params)
         if self.params(found) != {knob.name: params[knob.name] for knob in self.knobs}:
@@ -244,9 +242,10 @@ class SearchSpace:
     def nearest(
         self, params: Params, excluding: Collection[Architecture] = frozenset()
     ) -> Architecture:
-        """The member nearest to the values, by the sum of their differences.
+        """Return the member nearest to the values.
 
-        A size counts by its difference over the size's range, a policy as a whole range.
+        The distance is the sum over knobs: for a size its difference divided by the size's range,
+        for a policy 1 if it differs.
 
         Raises:
             Infeasible: Every member is excluded.
@@ -260,7 +259,7 @@ class SearchSpace:
         return self.members[best]
 
     def farthest(self, excluded: Collection[Architecture]) -> Architecture:
-        """The member whose nearest one among those excluded is farthest away.
+        """Return the member with the largest distance to its nearest excluded member.
 
         Raises:
             Infeasible: Every member is excluded.
@@ -282,7 +281,7 @@ class SearchSpace:
 
     @cached_property
     def _declared(self) -> tuple[Architecture, ...]:
-        """Every distinct student that the declaration makes, without the teacher."""
+        """All distinct students of the declaration, without the teacher."""
         teacher = self._teacher
         declared = [spread(n, getattr(self, n), self._step(n)) for n in RATIOS]
         shapes: dict[Architecture, None] = {}
@@ -297,14 +296,14 @@ class SearchSpace:
         return tuple(dict.fromkeys(s for s in students if s != teacher and self.fits(s)))
 
     def _step(self, name: str) -> Fraction:
-        """The step of a range that states none: one layer, one expert, an eighth of a width."""
+        """Return the default step of a range: one layer, one expert, or an eighth of a width."""
         whole = name in {"layers", "decoder_layers", "experts"}
         return Fraction(1, getattr(self._teacher, RATIOS[name]) or 1) if whole else Fraction(1, 8)
 
     def _under_policies(self, shape: Architecture) -> Iterator[Architecture]:
-        """The shape under every policy; of layer policies that keep the same, only the first.
+        """Yield the shape with every combination of policies.
 
-        What a policy keeps that looks at data is not known until it is resolved.
+        Of resolved layer policies that keep the same layers only the first is used.
         """
         teacher = self._teacher
         kept: set[tuple[tuple[int, ...], ...]] = set()
@@ -328,18 +327,18 @@ class SearchSpace:
 
     @cached_property
     def _points(self) -> npt.NDArray[np.float64]:
-        """Every member as a point, ``(members, dimensions)``."""
+        """The members as points, ``(members, dimensions)``."""
         return np.stack([self._point(self.params(member)) for member in self.members])
 
     def _point(self, params: Params) -> npt.NDArray[np.float64]:
-        """Sizes scaled to their range; of each policy knob one dimension a name, halved."""
+        """Return a point: sizes scaled to [0, 1], policies one-hot with weight 0.5."""
         point: list[float] = []
         for knob in self.knobs:
             value = params[knob.name]
             if knob.is_size:
                 low, high = int(knob.values[0]), int(knob.values[-1])
                 point.append((int(value) - low) / (high - low))
-            else:  # two names differ in two dimensions
+            else:  # two policies differ in two dimensions, so their distance is 1
                 point += [0.5 * (value == name) for name in knob.values]
         return np.array(point)
 

@@ -1,4 +1,4 @@
-"""How a student is made: cut out of its teacher, turned where that is asked, then healed."""
+"""Build a student: cut it from its teacher, rotate it if its policy says so, then heal it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -38,16 +38,16 @@ def made(
     kept: Kept,
     calibration: Calibration | None = None,
 ) -> Student:
-    """The student that keeps exactly these units, healed as the architecture says.
+    """Build the student that keeps exactly these units, with the architecture's healing.
 
     Raises:
-        BadInput: It is to be healed or turned, and the calibration has nothing for it.
-        Infeasible: The teacher's residual stream cannot be turned.
-        Mismatch: The units are not as many as the architecture has.
+        BadInput: The calibration lacks what healing or rotation needs.
+        Infeasible: The teacher's residual stream cannot be rotated.
+        Mismatch: The number of units differs from the architecture's sizes.
     """
     heals = architecture.healing != "none" and kept != everything(teacher.layout)
     if heals and kept.vocab is not None:
-        return _with_fewer_tokens(teacher, architecture, kept, calibration)
+        return _heal_then_cut_vocab(teacher, architecture, kept, calibration)
     config = configured(teacher.layout, teacher.config, architecture, kept.vocab)
     processor = teacher.processor
     if kept.vocab is not None:
@@ -59,9 +59,9 @@ def made(
     model = filled(type(teacher.model), config, tensors.narrow)
     readout = None
     if heals:
-        readout = _healed(model, teacher, architecture, kept, tensors, calibration)
+        readout = _heal(model, teacher, architecture, kept, tensors, calibration)
     if model.can_generate():
-        # how text is sampled and where it ends is no part of the configuration
+        # sampling parameters and end tokens are not part of the configuration
         model.generation_config = teacher.generation_config(kept.vocab)
     return Student(
         model=model,
@@ -76,16 +76,18 @@ def made(
 def embedder(
     teacher: LaidOutModel, model: PreTrainedModel, readout: Fit | None = None
 ) -> Embedder | None:
-    """The model with the teacher's pooling, in the teacher's own space of vectors.
+    """Add the teacher's pooling to a model, so that it makes vectors of the teacher's dimension.
 
-    A narrower student, or a turned one, gets a linear layer back to the teacher's dimension: the
-    teacher's state as it is read off the student's, followed by the teacher's own last layer where
-    it has one.
+    A narrower or rotated student gets a linear layer: the readout, followed by the teacher's own
+    projection if it has one.
 
     Args:
         teacher: The teacher.
         model: The student, or the teacher itself.
-        readout: How the teacher's last state is read off the model's; none where it is the same.
+        readout: Linear map from the model's last state to the teacher's; None if they are the same.
+
+    Returns:
+        The embedder, or None if the teacher has no pooling.
     """
     if teacher.pooling is None:
         return None
@@ -98,7 +100,7 @@ def embedder(
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """A linear layer of its own; nothing is drawn for it."""
+    """Build a linear layer from copies of a weight and a bias."""
     layer: nn.Linear = skip_init(nn.Linear, weight.shape[1], len(weight))
     with torch.no_grad():
         layer.weight.copy_(weight)
@@ -108,14 +110,14 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 @dataclass(frozen=True, eq=False)
 class _Tensors:
-    """A student's tensors as they are cut.
+    """The tensors cut for a student, before healing.
 
     Attributes:
-        narrow: By the student's names.
-        wide: The same with the teacher's whole residual stream; where that is not turned, of what
-            reads it alone, and nothing where it is not cut.
+        narrow: The student's tensors, by its own names.
+        wide: The same tensors with all channels of the teacher's residual stream. Without rotation
+            only the tensors that read the stream, and empty if healing needs none.
         basis: The student's stream in terms of the teacher's.
-        unties: Whether a head that shared the embedding's rows has its own.
+        unties: Whether the output head gets its own weights instead of the embedding's.
     """
 
     narrow: Mapping[str, Tensor]
@@ -136,7 +138,7 @@ class _Tensors:
         whole = replace(kept, hidden=tuple(range(width)))
         if not kept.turned:
             heals = architecture.healing != "none" and basis.is_narrower
-            wide = cut(own, teacher.layout, whole, _read(teacher)) if heals else {}
+            wide = cut(own, teacher.layout, whole, _reader_slots(teacher)) if heals else {}
             return cls(cut(own, teacher.layout, kept), wide, basis)
         wide = cut(own, teacher.layout, whole)
         if streams is None:
@@ -147,14 +149,14 @@ class _Tensors:
         return cls(narrow, wide, basis, unties=not tied)
 
     def readout(self, teacher: LaidOutModel, streams: Streams | None) -> Fit | None:
-        """How the teacher's last state is read off the cut student's; none where it is the same."""
+        """Return the map from the cut student's last state to the teacher's; None if identical."""
         if streams is not None and self.basis.channels is None:
             return Fit(read_off(teacher, streams.wiring.norms[-1], self.basis))
         return None if self.basis.is_same else Fit(self.basis.matrix)
 
 
-def _read(teacher: LaidOutModel) -> list[Slot]:
-    """The tensors of what reads the stream, but for a head that shares the embedding's rows."""
+def _reader_slots(teacher: LaidOutModel) -> list[Slot]:
+    """Return the tensors of modules that read the stream, except a tied output head."""
     names = {
         slot.name.removesuffix(".weight")
         for module, slot in teacher.layout.readers(teacher.model)
@@ -163,7 +165,7 @@ def _read(teacher: LaidOutModel) -> list[Slot]:
     return [slot for slot in teacher.layout.slots if slot.name.rpartition(".")[0] in names]
 
 
-def _healed(
+def _heal(
     model: PreTrainedModel,
     teacher: LaidOutModel,
     architecture: Architecture,
@@ -171,10 +173,13 @@ def _healed(
     tensors: _Tensors,
     calibration: Calibration | None,
 ) -> Fit | None:
-    """Heal a student in place; how the teacher's last state is read off its own, if that differs.
+    """Heal a student in place.
+
+    Returns:
+        The map from the student's last state to the teacher's, or None if it was not fitted.
 
     Raises:
-        BadInput: The calibration has nothing to heal by.
+        BadInput: The calibration lacks what healing needs.
     """
     if calibration is None or calibration.streams is None:
         raise _missing("healing", "streams: calibration.with_streams(teacher, batch)")
@@ -183,17 +188,17 @@ def _healed(
     healer = Healer(model, teacher, kept, tensors.basis, tensors.wide, calibration.streams)
     refit_from_moments(healer, calibration)
     if architecture.healing == "sequential":
-        healer.heal()  # starts from what the moments say
+        healer.heal()  # starts from the one-shot fit
     else:
         for norm in healer.reads:
             healer.read(norm)
     return healer.readout
 
 
-def _with_fewer_tokens(
+def _heal_then_cut_vocab(
     teacher: LaidOutModel, architecture: Architecture, kept: Kept, calibration: Calibration | None
 ) -> Student:
-    """A student whose vocabulary is cut once it is healed: its teacher's text is read in whole."""
+    """Heal with the full vocabulary, then cut it: calibration text uses all tokens."""
     every = replace(architecture, vocab_size=teacher.architecture.vocab_size)
     whole = made(teacher, every, replace(kept, vocab=None), calibration)
     pooling = teacher.pooling
@@ -207,4 +212,4 @@ def _with_fewer_tokens(
 
 
 def _missing(what: str, how: str) -> BadInput:
-    return BadInput(f"{what} looks at data and the calibration has none: it needs {how}")
+    return BadInput(f"{what} needs data that the calibration lacks: it needs {how}")

@@ -1,4 +1,4 @@
-"""The student's configuration: the teacher's, with its sizes and its layers' entries."""
+"""Derive the student's configuration from the teacher's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,10 +17,10 @@ Layers = tuple[int, ...]
 
 
 def layers_of(layout: Layout, student: Architecture, stack: str) -> Layers:
-    """The teacher's layers that the student's policy keeps in a stack.
+    """Return the teacher's layers that the student's policy keeps in a stack.
 
     Raises:
-        Infeasible: The policy has no choice of that many layers.
+        Infeasible: The policy cannot keep that many layers.
     """
     depth = layout.depth_of(stack, student)
     return kept_layers(student.layer_policy, layout.depths[stack], depth, stack)
@@ -32,16 +32,16 @@ def configured(
     student: Architecture,
     vocab: Sequence[int] | None = None,
 ) -> PretrainedConfig:
-    """The configuration of the student.
+    """Build the student's configuration.
 
     Args:
-        layout: What the teacher is made of.
+        layout: The teacher's layout.
         config: The teacher's configuration.
-        student: The sizes and policies.
-        vocab: The tokens that are kept, once they are chosen.
+        student: The student's sizes and policies.
+        vocab: The kept tokens; None if they are not chosen yet.
 
     Raises:
-        Infeasible: The configuration class refuses the sizes, or the first layer may not go.
+        Infeasible: The configuration class refuses the sizes, or the first layer must stay.
     """
     family, fields = layout.family, config.to_dict()
     first = next(iter(family.stacks))
@@ -69,7 +69,7 @@ def configured(
 def _by_layer(
     family: Family, fields: Mapping[str, Any], layers: Layers, total: int
 ) -> dict[str, Any]:
-    """Entries that the configuration holds for each layer, of those that are kept."""
+    """Return the per-layer fields of the configuration, reduced to the kept layers."""
     listed = {
         name: [fields[name][layer] for layer in layers]
         for name in family.per_layer
@@ -84,10 +84,11 @@ def _by_layer(
 
 
 def _as_hidden(family: Family, config: PretrainedConfig, student: Architecture) -> dict[str, int]:
-    """Fields that are the hidden size under another name, where they are.
+    """Return the fields that repeat the hidden size under another name.
 
     Raises:
-        Infeasible: The student would be as wide as an embedding that its teacher projects.
+        Infeasible: The student's hidden size equals the width of an embedding that the teacher
+            projects, so that the model class would leave the projection out.
     """
     own = family.field_of(config, "hidden_size")
     fields = {}
@@ -104,11 +105,7 @@ def _as_hidden(family: Family, config: PretrainedConfig, student: Architecture) 
 
 
 def _check_first_layer(family: Family, config: PretrainedConfig, layers: Layers) -> None:
-    """Refuse to drop a first layer that is unlike the others.
-
-    Raises:
-        Infeasible: It is dropped and must stay.
-    """
+    """Raise Infeasible if a first layer that must stay is dropped."""
     tied = any(getattr(config, name, None) for name in family.first_layer_stays)
     if tied and 0 not in layers:
         raise Infeasible(
@@ -118,9 +115,9 @@ def _check_first_layer(family: Family, config: PretrainedConfig, layers: Layers)
 
 
 def _bound_token_ids(fields: dict[str, Any], vocab_size: int) -> None:
-    """Move ids beyond the student's vocabulary into it, until its tokens are chosen.
+    """Clamp special token ids to the student's vocabulary while its tokens are not chosen.
 
-    A model that is only counted or timed needs ids that exist, whichever they are.
+    A model that is only counted or timed needs valid ids, not the right ones.
     """
     for name, value in fields.items():
         if name.endswith("_token_id") and isinstance(value, int):

@@ -1,4 +1,4 @@
-"""A model of given tensors, built without the random weights it would begin with."""
+"""Build a model from given tensors, without initialising random weights first."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,31 +15,33 @@ from protege.spaces.errors import Mismatch
 def filled(
     model_class: type[PreTrainedModel], config: PretrainedConfig, tensors: Mapping[str, Tensor]
 ) -> PreTrainedModel:
-    """A model of that class that holds these very tensors, ties renewed, in evaluation mode.
+    """Build a model that holds these tensors without copying them, in evaluation mode.
 
-    Nothing is copied: what `cut` made is what the model trains.
+    Tied weights are tied again.
 
     Raises:
-        Mismatch: The tensors are not the ones that the configuration asks for.
+        Mismatch: Names or shapes of the tensors differ from the configuration's.
     """
-    # some classes draw a token or two by themselves, whatever they are told
-    with torch.random.fork_rng(devices=[]), no_init_weights(), _weightless():
+    # some classes draw a few parameters even under no_init_weights
+    with torch.random.fork_rng(devices=[]), no_init_weights(), _parameters_on_meta():
         model = model_class(config)
-    _fill(model, tensors)
+    _assign(model, tensors)
     model.tie_weights()
     model.eval()
     return model
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put the tensors where their names say; what `load_state_dict` does, without its hooks."""
-    asked = model.state_dict()
-    unfit = sorted(asked.keys() ^ tensors.keys())
+def _assign(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Assign the tensors by name, as `load_state_dict` does but without its hooks."""
+    expected = model.state_dict()
+    unfit = sorted(expected.keys() ^ tensors.keys())
     unfit += [
-        name for name in asked.keys() & tensors.keys() if asked[name].shape != tensors[name].shape
+        name
+        for name in expected.keys() & tensors.keys()
+        if expected[name].shape != tensors[name].shape
     ]
     if unfit:
-        raise Mismatch(f"the units kept do not fit the student's sizes: see {', '.join(unfit[:3])}")
+        raise Mismatch(f"the kept units do not fit the student's sizes: see {', '.join(unfit[:3])}")
     modules = dict(model.named_modules())
     for name, tensor in tensors.items():
         module, _, own = name.rpartition(".")
@@ -49,20 +51,20 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def _weightless() -> Iterator[None]:
-    """Modules that are made inside have parameters without storage; buffers are real.
+def _parameters_on_meta() -> Iterator[None]:
+    """Create parameters on the meta device while the block runs; buffers stay real.
 
-    Buffers hold what configurations imply, such as rotary frequencies, and no checkpoint has them.
+    Buffers such as rotary frequencies are computed from the configuration, not stored.
     """
-    module_class: Any = nn.Module  # a method of it is replaced while the block runs
+    module_class: Any = nn.Module  # one of its methods is replaced while the block runs
     register: Callable[..., None] = module_class.register_parameter
 
-    def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+    def register_on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         if parameter is not None and not parameter.is_meta:
             parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
         register(module, name, parameter)
 
-    module_class.register_parameter = on_meta
+    module_class.register_parameter = register_on_meta
     try:
         yield
     finally:

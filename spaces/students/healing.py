@@ -1,4 +1,4 @@
-"""Healing: a student's linear layers refitted in closed form, in the order in which they run."""
+"""Sequential healing: refit a student's linear layers in closed form, in forward order."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
@@ -22,48 +22,50 @@ from protege.spaces.residual.states import Streams, real_rows, run_through
 from protege.spaces.students.rotation import read_off
 from protege.spaces.students.selection import Kept
 
-Repair = Callable[[nn.Module, tuple[Any, ...]], None]
-"""What is done to a projection before it runs, with what it is given."""
+_PreHook = Callable[[nn.Module, tuple[Any, ...]], None]
+"""A forward pre-hook that refits a projection on its own inputs."""
+
+_Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A module of the student and those of the teacher that it stands for.
+class _ModuleMatch:
+    """A module of the student and its counterparts in the teacher.
 
     Attributes:
-        name: In the student.
-        own: In the teacher.
-        until: In the teacher, the one that it is fitted to: of the last layer before the next kept
-            one, where it ends a layer that others were dropped after; else ``own``.
+        name: The student's module.
+        own: The teacher's module that it was cut from.
+        target: The teacher's module that it is fitted to. For the last module of a layer that is
+            followed by dropped layers, it is that of the last dropped layer; else ``own``.
     """
 
     name: str
     own: str
-    until: str
+    target: str
 
 
 @dataclass
 class Healer:
-    """One pass of a student over what its teacher read, each layer repaired as it is reached.
+    """One forward pass of a student over the teacher's batch that refits each layer in turn.
 
-    Every projection that writes into the residual stream is fitted so that the stream, as the
-    student has it, comes closest to the teacher's at the same place, each token weighted by one
-    over its energy there, for what follows norms it. So errors of what came before, dropped layers
-    included, are made up for. Where the width is cut, what reads the stream is fitted to what the
-    teacher's read there; all that read one norm share one regression. The fits are those of
-    `refitted`: the least-squares refits of structured pruning (SlimGPT, arXiv 2412.18110) and of
-    replaced blocks (ReplaceMe, arXiv 2505.02819), made sequential: on the student's own inputs.
+    Every projection that writes into the residual stream is fitted so that the student's stream
+    comes closest to the teacher's at the same place. This also corrects errors of earlier and of
+    dropped layers. Each token is weighted by one over its energy, because a norm follows. If the
+    width is cut, the projections that read the stream are fitted to the teacher's inputs; all
+    readers of one norm share one regression. The fits are those of `refitted`: the least-squares
+    refits of structured pruning (SlimGPT, arXiv 2412.18110) and of replaced blocks (ReplaceMe,
+    arXiv 2505.02819), applied sequentially, on the student's own inputs.
 
-    Experts are left as they were cut; so is a head that shares the embedding's rows.
+    Experts and a tied output head are not refitted.
 
     Attributes:
-        model: The student, of all the teacher's tokens.
+        model: The student, with the teacher's full vocabulary.
         teacher: Its teacher.
-        kept: What the student is made of.
-        basis: Its residual stream in terms of the teacher's.
-        wide: Its tensors with the whole width of the stream, by its own names.
-        streams: What ran through the teacher.
-        reads: By norm, how the teacher's state is read off the student's narrower one.
+        kept: The teacher's units that the student keeps.
+        basis: The student's residual stream in terms of the teacher's.
+        wide: The student's tensors with all channels of the stream, by the student's names.
+        streams: The teacher's recorded residual states.
+        reads: For each norm, the map from the student's normed state to the teacher's.
     """
 
     model: PreTrainedModel
@@ -73,24 +75,24 @@ class Healer:
     wide: Mapping[str, Tensor]
     streams: Streams
     reads: dict[str, Fit] = field(default_factory=dict, init=False, repr=False)
-    _read: set[str] = field(default_factory=set, init=False, repr=False)
-    _saw: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False)
-    """What the last norm was given and gave that saw a stream which something is added to."""
+    _refitted_loose: set[str] = field(default_factory=set, init=False, repr=False)
+    _norm_states: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False)
+    """Input and output of the last norm that read a stream before an addition to it."""
 
     def heal(self) -> None:
-        """Repair the student in place."""
+        """Refit the student's layers in place."""
         wiring = self.streams.wiring
-        loose = self._own(wiring.loose) if self.basis.is_narrower else []
+        loose = self._untied(wiring.loose) if self.basis.is_narrower else []
         with ExitStack() as handles, torch.no_grad():
-            for place in self._places:
-                module = self._modules[place.name]
-                if place.own in wiring.norms:
-                    self._take_over(place)
-                    handle = module.register_forward_hook(self._at_norm(place))
-                elif place.own in wiring.writers:
-                    handle = module.register_forward_pre_hook(self._at_writer(place))
-                elif place.own in loose:
-                    handle = module.register_forward_pre_hook(self._at_loose(place))
+            for match in self._matches:
+                module = self._modules[match.name]
+                if match.own in wiring.norms:
+                    self._copy_norm(match)
+                    handle = module.register_forward_hook(self._norm_hook(match))
+                elif match.own in wiring.writers:
+                    handle = module.register_forward_pre_hook(self._writer_hook(match))
+                elif match.own in loose:
+                    handle = module.register_forward_pre_hook(self._loose_hook(match))
                 else:
                     continue
                 handles.callback(handle.remove)
@@ -101,13 +103,13 @@ class Healer:
         return dict(self.model.named_modules())
 
     @cached_property
-    def _theirs(self) -> dict[str, nn.Module]:
+    def _teacher_modules(self) -> dict[str, nn.Module]:
         return dict(self.teacher.model.named_modules())
 
     @cached_property
-    def _places(self) -> list[_Place]:
+    def _matches(self) -> list[_ModuleMatch]:
         return [
-            _Place(_module(name), _module(slot.name), self._until(slot, position))
+            _ModuleMatch(_module(name), _module(slot.name), self._target(slot, position))
             for slot in self.teacher.layout.slots
             if slot.name.endswith(".weight")
             for name, position in self.kept.names(slot)
@@ -118,22 +120,22 @@ class Healer:
         return self.streams.wiring.last_writers(self.teacher.layout)
 
     @cached_property
-    def _scaled(self) -> set[str]:
-        """The teacher's modules that make up for what follows the width (see `WidthFactor`)."""
+    def _rescaled(self) -> set[str]:
+        """The teacher's modules that are rescaled with the width (see `WidthFactor`)."""
         return {_module(slot.name) for slot in self.teacher.layout.slots if slot.factor}
 
     @cached_property
-    def _joined(self) -> set[str]:
-        """The teacher's norms that saw the stream which something is added to next."""
+    def _norms_before_joins(self) -> set[str]:
+        """The teacher's norms that read the stream before the next addition to it."""
         return {join.before for join in self.streams.wiring.joins.values()}
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """What the student calls a module of the teacher's."""
-        return {place.own: place.name for place in self._places}
+        """The student's module names by the teacher's."""
+        return {match.own: match.name for match in self._matches}
 
-    def _until(self, slot: Slot, position: int | None) -> str:
-        """The teacher's module that a module of the student's is fitted to."""
+    def _target(self, slot: Slot, position: int | None) -> str:
+        """Return the teacher's module that a module of the student is fitted to."""
         layout, wiring, own = self.teacher.layout, self.streams.wiring, _module(slot.name)
         if slot.layer is None or position is None or slot.number_at == (0, 0):
             return own
@@ -141,55 +143,56 @@ class Healer:
         following = layers[position + 1 :] or (layout.depths[slot.stack],)
         until = _module(slot.named(following[0] - 1))
         last = self._last_writers.get((slot.stack, slot.layer), "")
-        join, theirs = wiring.joins.get(last, Join("")), wiring.joins.get(until)
-        ends_layer = own == last and join.before and theirs is not None
+        join, of_target = wiring.joins.get(last, Join("")), wiring.joins.get(until)
+        ends_layer = own == last and join.before and of_target is not None
         norms_it = own == join.after and join.normed and until in wiring.norms
         return until if ends_layer or norms_it else own
 
-    def _take_over(self, place: _Place) -> None:
-        """A norm that comes to stand for a later layer's is that one (post-LN)."""
-        if place.until == place.own:
+    def _copy_norm(self, match: _ModuleMatch) -> None:
+        """Copy the parameters of a later layer's norm if the module is fitted to it (post-LN)."""
+        if match.target == match.own:
             return
-        theirs = self._theirs[place.until]
-        for name, mine in self._modules[place.name].named_parameters(recurse=False):
-            mine.copy_(self.basis.project(values(theirs, name)))
+        source = self._teacher_modules[match.target]
+        for name, parameter in self._modules[match.name].named_parameters(recurse=False):
+            parameter.copy_(self.basis.project(values(source, name)))
 
-    def _at_norm(self, place: _Place) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
-        norm, theirs = self._modules[place.name], self._theirs[place.until]
+    def _norm_hook(self, match: _ModuleMatch) -> _Hook:
+        norm, teacher_norm = self._modules[match.name], self._teacher_modules[match.target]
 
         def hook(_module: nn.Module, given: tuple[Any, ...], gave: Tensor) -> Tensor:
             if self.basis.is_narrower:
-                wanted: Tensor = theirs(self.streams.states[place.until]).cpu()
-                # turned, its gains are in what reads it, and it has but the one left
-                if self.basis.channels is not None and place.own not in self._scaled:
+                wanted: Tensor = teacher_norm(self.streams.states[match.target]).cpu()
+                # a rotated norm has a single gain; its own gains are in its readers
+                if self.basis.channels is not None and match.own not in self._rescaled:
                     offset = self.teacher.family.gain_offset
                     target = self.basis.project(wanted)
-                    gains_refitted(norm, self._rows(gave, place), target, offset)
+                    gains_refitted(norm, self._rows(gave, match), target, offset)
                     gave = norm.forward(given[0])
-                self._refit_readers(place, self._rows(gave, place), wanted)
-            if place.own in self._joined:
-                self._saw = self._rows(given[0], place), self._rows(gave, place)
+                self._refit_readers(match, self._rows(gave, match), wanted)
+            if match.own in self._norms_before_joins:
+                self._norm_states = self._rows(given[0], match), self._rows(gave, match)
             return gave
 
         return hook
 
-    def _refit_readers(self, place: _Place, inputs: Tensor, wanted: Tensor) -> None:
-        """Fit what reads a norm: the teacher's state read off the student's, then theirs of that.
+    def _refit_readers(self, match: _ModuleMatch, inputs: Tensor, wanted: Tensor) -> None:
+        """Fit the map from the student's normed state to the teacher's and update the readers.
 
         Args:
-            place: Of the norm.
-            inputs: What the student's gives, ``(tokens, narrow)``.
-            wanted: What the teacher's gives, ``(tokens, wide)``.
+            match: The norm.
+            inputs: Output of the student's norm, ``(tokens, narrow)``.
+            wanted: Output of the teacher's norm, ``(tokens, wide)``.
         """
-        start = self.reads.get(place.until) or self.expected(place.until)
+        start = self.reads.get(match.target) or self.expected(match.target)
         if start is not None:
-            self.reads[place.until] = refitted(start, inputs, wanted)
-            self.read(place.until)
+            self.reads[match.target] = refitted(start, inputs, wanted)
+            self.read(match.target)
 
     def expected(self, norm: str) -> Fit | None:
-        """The map from the student's normed state to the teacher's, as the cut weights take it.
+        """Return the map from the student's normed state to the teacher's before any fit.
 
-        With an intercept where all that reads it has a bias; none where nothing reads it.
+        Returns:
+            The map, with an intercept if all readers have a bias; None if the norm has no readers.
         """
         is_last = norm == self.streams.wiring.norms[-1] and self.teacher.pooling is not None
         readers = self._readers(norm)
@@ -203,22 +206,22 @@ class Healer:
 
     @torch.no_grad()
     def read(self, norm: str) -> None:
-        """Have everything that reads a norm read the teacher's state off the student's."""
+        """Compose the readers of a norm with the fitted map from the student's state."""
         for name in self._readers(norm):
             self._set_reader(name, self.reads[norm])
 
     @property
     def readout(self) -> Fit | None:
-        """How the teacher's last state is read off the student's; none where that was not asked."""
+        """The map from the student's last state to the teacher's; None if it was not fitted."""
         return self.reads.get(self.streams.wiring.norms[-1])
 
     def _readers(self, norm: str) -> list[str]:
-        """The student's projections that read the norm that stands for one of the teacher's."""
-        return [self.names[name] for name in self._own(self.streams.wiring.sources[norm])]
+        """Return the student's projections that read the counterpart of a teacher's norm."""
+        return [self.names[name] for name in self._untied(self.streams.wiring.sources[norm])]
 
-    def _own(self, theirs: Iterable[str]) -> list[str]:
-        """Those of the teacher's modules that the student has, with weights for nothing else."""
-        found = [name for name in theirs if name in self.names]
+    def _untied(self, of_teacher: Iterable[str]) -> list[str]:
+        """Return the teacher's modules that the student has and whose weights are not tied."""
+        found = [name for name in of_teacher if name in self.names]
         return [n for n in found if not is_tied(self.model, self._modules[self.names[n]])]
 
     def _set_reader(self, name: str, fit: Fit) -> None:
@@ -230,48 +233,48 @@ class Healer:
         if bias is not None and fit.bias is not None:
             bias = bias + wide @ fit.bias
         mine = columns(module)
-        if len(weight) != len(mine):  # it writes vectors of the stream's width
+        if len(weight) != len(mine):  # its outputs are channels of the stream
             weight = self.basis.project(weight.T).T
             bias = None if bias is None else self.basis.project(bias)
         mine.copy_(weight)
         if bias is not None:
             module.get_parameter("bias").copy_(bias)
 
-    def _at_writer(self, place: _Place) -> Repair:
-        states, join = self.streams.states, self.streams.wiring.joins.get(place.until)
+    def _writer_hook(self, match: _ModuleMatch) -> _PreHook:
+        states, join = self.streams.states, self.streams.wiring.joins.get(match.target)
 
         def repair(module: nn.Module, given: tuple[Any, ...]) -> None:
-            wanted = self.basis.project(states[join.after if join else place.own])
-            # what follows norms it: a token's error counts by its share of the token's energy
+            wanted = self.basis.project(states[join.after if join else match.own])
+            # a norm follows, so a token's error counts relative to the token's energy
             energy = wanted.square().mean(1)
             weights = 1 / energy.clamp(min=1e-6 * float(energy.mean()) + 1e-30)
             if join and join.before:
-                if self._saw is None:  # the stream begins in a projection, and no norm has seen it
+                if self._norm_states is None:  # a projection before any norm
                     return
-                wanted = wanted - self._saw[join.normed]
-            _refit(module, self._rows(given[0], place), wanted, weights)
+                wanted = wanted - self._norm_states[join.normed]
+            _refit(module, self._rows(given[0], match), wanted, weights)
 
         return repair
 
-    def _at_loose(self, place: _Place) -> Repair:
-        wide = self.wide[f"{place.name}.weight"]
+    def _loose_hook(self, match: _ModuleMatch) -> _PreHook:
+        wide = self.wide[f"{match.name}.weight"]
 
         def repair(module: nn.Module, given: tuple[Any, ...]) -> None:
-            if place.name in self._read:  # DeBERTa's read tokens first, then distances
+            if match.name in self._refitted_loose:  # DeBERTa runs it on tokens, then distances
                 return
-            self._read.add(place.name)
-            theirs = wide if isinstance(module, Conv1D) else wide.T
-            wanted = self.streams.states[place.own] @ theirs
-            if wanted.shape[1] != len(columns(module)):  # it writes vectors of the stream's width
+            self._refitted_loose.add(match.name)
+            matrix = wide if isinstance(module, Conv1D) else wide.T
+            wanted = self.streams.states[match.own] @ matrix
+            if wanted.shape[1] != len(columns(module)):  # its outputs are channels of the stream
                 wanted = self.basis.project(wanted)
             bias: Any = module.bias
             wanted = wanted if bias is None else wanted + bias
-            _refit(module, self._rows(given[0], place), wanted)
+            _refit(module, self._rows(given[0], match), wanted)
 
         return repair
 
-    def _rows(self, values: Tensor, place: _Place) -> Tensor:
-        in_decoder = place.own in self.streams.wiring.in_decoder
+    def _rows(self, values: Tensor, match: _ModuleMatch) -> Tensor:
+        in_decoder = match.own in self.streams.wiring.in_decoder
         return real_rows(values, self.streams.batch, in_decoder=in_decoder)
 
 

@@ -1,4 +1,4 @@
-"""One-shot healing: linear layers refitted from the teacher's second moments alone."""
+"""One-shot healing: refit linear layers from the teacher's second moments alone."""
 
 from typing import Any
 
@@ -15,15 +15,16 @@ from protege.spaces.students.healing import Healer
 
 
 def refit_from_moments(healer: Healer, calibration: Calibration) -> None:
-    """Refit what reads fewer heads or neurons than its teacher's does, in place.
+    """Refit projections that read fewer heads, neurons or channels than the teacher's, in place.
 
     With G the second moment of all units over the calibration's tokens and S the kept ones,
-    ``W' = W G[:, S] (G[S, S] + λI)^-1`` loses least of what the projection wrote, were the kept
-    units to stay what they are; λ draws it towards the cut weights as in `refitted`, and moments
-    are taken about the mean where there is an intercept to make up for that. Norms over
-    fewer channels have their gains scaled to the energy of those, and ``healer.reads`` is told how
-    to read the teacher's states off them. A site whose moments were too large to collect is left as
-    it was cut; so is what reads a turned stream, whose directions are uncorrelated as they are.
+    ``W' = W G[:, S] (G[S, S] + λI)^-1`` is the least-squares fit to the projection's outputs,
+    assuming that the kept units do not change. λ shrinks it towards the cut weights as in
+    `refitted`. For projections with a bias, moments are taken about the mean. Norms over fewer
+    channels have their gains scaled to the energy of these channels, and the maps from their
+    outputs to the teacher's are stored in ``healer.reads``. Sites whose moments were too large to
+    collect are not refitted, nor are readers of a rotated stream, whose directions are
+    uncorrelated.
     """
     found = calibration.importance
     if "tokens" not in found:
@@ -50,7 +51,7 @@ def _refit_writers(healer: Healer, found: Any) -> None:
             mean = found[f"{slot.stack}.{unit}.mean"][slot.layer or 0]
             if mine.bias is not None:
                 moment = moment - torch.outer(mean, mean)
-            # symmetric: its rows are its columns, and rows are copied many times faster
+            # the moment is symmetric, and rows are copied many times faster than columns
             of_kept = moment.index_select(0, index)
             narrow = of_kept.index_select(1, index)
             missing = wanted @ of_kept.T - weight @ narrow
@@ -60,7 +61,7 @@ def _refit_writers(healer: Healer, found: Any) -> None:
 
 
 def _refit_readers(healer: Healer, found: Any) -> None:
-    """Norms over fewer channels, and how what reads them reads the teacher's off them."""
+    """Rescale norms over fewer channels and fit the maps from their outputs to the teacher's."""
     channels = torch.tensor(healer.basis.channels)
     theirs = {id(module): name for name, module in healer.teacher.model.named_modules()}
     mine = dict(healer.model.named_modules())
@@ -81,7 +82,7 @@ def _refit_readers(healer: Healer, found: Any) -> None:
 
 
 def _refitted(start: Fit, channels: Tensor, gram: Tensor, mean: Tensor, tokens: float) -> Fit:
-    """All channels as read off some of them."""
+    """Fit the linear map from some channels to all channels."""
     if start.bias is not None:
         gram = gram - torch.outer(mean, mean)
     moment = gram[:, channels]

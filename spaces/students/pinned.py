@@ -1,4 +1,4 @@
-"""Layers that are settled: an architecture that keeps what a `Kept` does, whatever its policy."""
+"""A layer policy that keeps given layers."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -12,11 +12,11 @@ from protege.spaces.students.selection import Kept
 
 @dataclass(frozen=True)
 class Pinned:
-    """The layers of each stack, one by one, under the name of the policy that they come from.
+    """A layer policy that keeps the given layers of each stack.
 
     Attributes:
-        name: Of that policy.
-        stacks: For each stack, its layers, ascending.
+        name: Name of the policy that chose them.
+        stacks: Pairs of a stack and its layers, ascending.
     """
 
     name: str
@@ -31,14 +31,14 @@ class Pinned:
         layers = dict(self.stacks).get(stack, ())
         if len(layers) != count or (layers and layers[-1] >= total):
             raise Infeasible(
-                f"{count} of {total} layers of the {stack or 'only'} stack: pinned there are "
-                f"{list(layers)}; expected as many, of a teacher that has them"
+                f"{count} of {total} layers of the {stack or 'only'} stack: the pinned layers are "
+                f"{list(layers)}; expected {count} layers below {total}"
             )
         return layers
 
 
 def pinned(architecture: Architecture, kept: Kept) -> Architecture:
-    """The architecture as deep as the kept layers, with a policy that keeps these and no others."""
+    """Return the architecture with the kept layers' depth and a policy that keeps these layers."""
     depths = {
         size: len(kept.layers(stack))
         for stack, size in family_of(architecture.model_type).depths.items()

@@ -1,4 +1,4 @@
-"""Students with random weights: what a student owes to its teacher shows beside one of these."""
+"""Randomly initialised students: the baseline that shows what a student gains from its teacher."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,18 +17,19 @@ from protege.spaces.students.student import Initialisation, Student
 
 
 def redrawn(student: Student, family: Family, how: Initialisation, seed: int) -> Student:
-    """The student with random weights in place of its teacher's; of these it keeps nothing.
-
-    What it keeps are tokens, where it has fewer: its tokenizer still is the teacher's.
+    """Replace a student's weights by random ones, in place.
 
     Args:
-        student: Whose weights are replaced in place.
-        family: Its table.
-        how: How they are drawn.
-        seed: Of the draw; the random state outside is left as it was.
+        student: The student; its tokenizer and kept tokens stay the same.
+        family: The student's family.
+        how: The initialisation.
+        seed: Seed of the draw; the global random state is not changed.
+
+    Returns:
+        The student with the new weights, which keeps none of the teacher's units but tokens.
 
     Raises:
-        BadInput: There is no such initialisation.
+        BadInput: The initialisation is unknown.
     """
     if how not in get_args(Initialisation):
         expected = " or ".join(map(repr, get_args(Initialisation)))
@@ -40,29 +41,29 @@ def redrawn(student: Student, family: Family, how: Initialisation, seed: int) ->
                 nn.init.xavier_uniform_(matrix)
         student.model.load_state_dict(model.state_dict())
         if student.embedder is not None and student.embedder.projection is not None:
-            _redraw(student.embedder.projection, student.model, how)
+            _draw_projection(student.embedder.projection, student.model, how)
     nothing = Kept(hidden=(), stacks={}, vocab=student.kept.vocab)
     return replace(student, kept=nothing, initialised=how)
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Random numbers drawn inside on the CPU follow the seed; those after it are as without."""
+    """Seed the CPU's random numbers inside the block and restore their state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 
 
-def _redraw(projection: nn.Linear, model: PreTrainedModel, how: Initialisation) -> None:
-    """Draw a sentence encoder's last layer as a linear layer of the model; its bias is zero."""
-    model._init_weights(projection)  # noqa: SLF001 - the class's own way, which has no other name
+def _draw_projection(projection: nn.Linear, model: PreTrainedModel, how: Initialisation) -> None:
+    """Initialise a sentence encoder's projection as a linear layer of the model; zero its bias."""
+    model._init_weights(projection)  # noqa: SLF001 - there is no public method for it
     nn.init.zeros_(projection.bias)
     if how == "xavier":
         nn.init.xavier_uniform_(projection.weight)
 
 
 def _matrices(family: Family, model: PreTrainedModel) -> Iterator[Tensor]:
-    """Weights that multiply a vector; a head that shares an embedding's rows is the embedding."""
+    """Yield the weight matrices, without embeddings and heads that are tied to them."""
     looked_up = {
         id(parameter)
         for module in model.modules()
@@ -72,7 +73,7 @@ def _matrices(family: Family, model: PreTrainedModel) -> Iterator[Tensor]:
     parameters = dict(model.named_parameters())
     for slot in Layout.of(family, model).slots:
         weight = parameters.get(slot.name)
-        # a single row is a token or a position of its own, stored as a matrix or more
+        # an axis "one" marks a single learned vector (class token, position) stored as a matrix
         if weight is None or weight.ndim < 2 or id(weight) in looked_up or "one" in slot.axes:
             continue
         yield from weight if slot.axes[0] == "experts" and weight.ndim == 3 else (weight,)

@@ -1,4 +1,4 @@
-"""Rotation: the residual stream turned onto its principal directions, and the last ones dropped."""
+"""Rotate the residual stream onto its principal directions and drop the weakest."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,11 +16,7 @@ from protege.spaces.students.selection import Kept
 
 
 def check_turns(teacher: LaidOutModel) -> None:
-    """Refuse to rotate a teacher whose residual stream cannot be turned.
-
-    Raises:
-        Infeasible: Says why.
-    """
+    """Raise Infeasible, with the reason, if a teacher's residual stream cannot be rotated."""
     twice = [s.name for s in teacher.layout.slots if s.axes.count("hidden") > 1]
     if not teacher.family.turns or twice:
         reason = f"{twice[0]} makes vectors of its width" if twice else "norms write into it"
@@ -31,10 +27,10 @@ def check_turns(teacher: LaidOutModel) -> None:
 
 
 def read_off(teacher: LaidOutModel, norm: str, basis: Basis) -> Tensor:
-    """What a norm of the teacher's gives, as read off the turned one's, ``(hidden, width)``.
+    """Return the map from a rotated norm's output to the teacher's, ``(hidden, width)``.
 
-    The norm's gains are in it. Where it adds something, the turned one adds one to every channel,
-    which what it norms has nothing of: all that the teacher's adds is read off that.
+    It includes the norm's gains. The rotated norm's bias is one in every channel, a direction that
+    LayerNorm removes from its input; the map reads the teacher's bias off that direction.
     """
     module: Any = teacher.model.get_submodule(norm)
     gain = values(module) + teacher.family.gain_offset
@@ -52,24 +48,23 @@ def turned(
     *,
     tied: bool,
 ) -> dict[str, Tensor]:
-    """The tensors of a student in the directions of `Directions.basis`.
+    """Rotate a student's tensors into the directions of `Directions.basis`.
 
-    What a norm multiplies by and adds goes into the projections that read it (see `read_off`);
-    the norm itself is left the one gain that its fewer channels ask for (SliceGPT, arXiv
-    2401.15024, with one turn for the whole model, so that the class stays the teacher's). At the
-    teacher's own width the model computes what it did. A head that shared the embedding's rows
-    has its own afterwards; a tied one keeps rows that suit the head, the last norm's gain fitted
-    by least squares.
+    A norm's gains and bias move into the projections that read it (see `read_off`); the norm keeps
+    a single gain that fits its fewer channels (SliceGPT, arXiv 2401.15024, with one rotation for
+    the whole model, so that the model class stays the same). At the teacher's width the outputs do
+    not change. A tied output head gets its own weights. With ``tied`` it keeps sharing the
+    embedding's rows, which are fitted to the head; the last norm's gain is fitted by least squares.
 
     Args:
-        wide: The student's tensors, with the teacher's whole stream.
+        wide: The student's tensors with all channels of the teacher's stream.
         teacher: The teacher.
-        kept: What the student keeps; of channels only their number counts.
-        streams: Of the teacher; they have the directions, and say which norm a projection reads.
-        tied: Whether the head goes on sharing the embedding's rows.
+        kept: The teacher's units that the student keeps; of channels only the number counts.
+        streams: The teacher's directions and residual graph.
+        tied: Whether the head stays tied to the embedding.
     """
     check_turns(teacher)
-    turn = _Turn(teacher, streams, len(kept.hidden))
+    turn = _Rotator(teacher, streams, len(kept.hidden))
     slots = ((slot, name) for slot in teacher.layout.slots for name, _ in kept.names(slot))
     found = {name: turn.tensor(slot, wide[name]) for slot, name in slots}
     head = turn.head
@@ -84,8 +79,8 @@ def turned(
     return found
 
 
-class _Turn:
-    """What each tensor of a model becomes when the stream is turned."""
+class _Rotator:
+    """Rotates the tensors of a model one by one."""
 
     def __init__(self, teacher: LaidOutModel, streams: Streams, width: int) -> None:
         self.teacher, self.width = teacher, width
@@ -98,14 +93,14 @@ class _Turn:
 
     @property
     def head(self) -> str:
-        """The head's tensor where it shares the embedding's rows; empty where it does not."""
+        """Name of the output head's weight if it is tied to the embedding, else empty."""
         head: Any = self.teacher.model.get_output_embeddings()
         if not is_tied(self.teacher.model, head):
             return ""
         return next(f"{name}.weight" for name, module in self.modules.items() if module is head)
 
     def tensor(self, slot: Slot, wide: Tensor) -> Tensor:
-        """A student's tensor, given it with the teacher's whole stream."""
+        """Rotate one of the student's tensors, given with all channels of the teacher's stream."""
         module, _, kind = slot.name.rpartition(".")
         if module in self.norms:
             return self._norm(module, kind)

@@ -1,4 +1,4 @@
-"""Make sure that what students inherit can be saved, before any of them is trained."""
+"""Check that students can be saved, before any of them is trained."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,15 +17,15 @@ from protege.spaces.students.config import configured
 from protege.spaces.vocabulary.tokenizer import choose_tokens, shrunk
 
 _MODES = ("do_sample", "num_beams")
-"""Fields that say how text is generated; the others apply in some of these modes alone."""
+"""Fields that select the generation mode; other fields apply only in some modes."""
 
 
 def savable(config: GenerationConfig) -> GenerationConfig:
     """Return a generation config that generates the same text and can be saved.
 
-    Transformers loads a config with fields that have no effect, such as a temperature beside
-    ``do_sample: false``, and refuses to save it once it was changed. Such fields are left out; a
-    config that can be saved is returned as it is.
+    Transformers loads a config with fields that have no effect, such as a temperature with
+    ``do_sample: false``, but refuses to save it after a change. Such fields are left out. A config
+    that can be saved is returned unchanged.
     """
     with quiet():
         if not _refusal(config.save_pretrained):
@@ -39,11 +39,11 @@ def savable(config: GenerationConfig) -> GenerationConfig:
 
 
 def check_saves(teacher: LaidOutModel, vocab_size: int) -> None:
-    """Save all of a student but its weights, into a folder that is removed again.
+    """Save a student's files except its weights to a temporary folder.
 
     Args:
         teacher: The teacher of the student.
-        vocab_size: How many tokens the student keeps.
+        vocab_size: Number of tokens that the student keeps.
 
     Raises:
         BadInput: Transformers refuses to save the configuration, the generation config or the
@@ -65,17 +65,17 @@ def check_saves(teacher: LaidOutModel, vocab_size: int) -> None:
             refusal = "" if content is None else _refusal(content.save_pretrained)
         if refusal:
             raise BadInput(
-                f"the teacher's {part} cannot be saved, so no student could be: {refusal}; mend it "
+                f"the teacher's {part} cannot be saved, so no student could be: {refusal}; fix it "
                 "in the teacher's folder"
             )
 
 
 def _refusal(save: Callable[[Path], object]) -> str:
-    """Return why something cannot be saved, in one line; empty if it can."""
+    """Return why saving fails, in one line; empty if it succeeds."""
     try:
         with TemporaryDirectory() as name:
             save(Path(name))
-    except Exception as error:  # noqa: BLE001 - a tokenizer may have code of its own
+    except Exception as error:  # noqa: BLE001 - a tokenizer may run custom code
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return ""
 

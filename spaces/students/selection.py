@@ -1,4 +1,4 @@
-"""Which units of the teacher a student keeps, decided once and carried in its manifest."""
+"""Select the units of the teacher that a student keeps."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class KeptLayer:
     """One layer of the student.
 
     Attributes:
-        number: Of the teacher's layer that it comes from.
+        number: The teacher's layer that it comes from.
         units: Indices of the teacher's units, by axis: ``heads``, ``kv_heads``, ``cross_heads``,
-            ``ffn``, ``experts``; of ``expert_ffn`` one tuple for each kept expert.
+            ``ffn``, ``experts``; for ``expert_ffn`` one tuple for each kept expert.
     """
 
     number: int
@@ -33,14 +33,14 @@ class KeptLayer:
 
 @dataclass(frozen=True)
 class Kept:
-    """Indices into the teacher, ascending.
+    """The teacher's units that a student keeps, as ascending indices.
 
     Attributes:
-        hidden: Channels of the residual stream, one choice for the whole model.
+        hidden: Channels of the residual stream, the same for the whole model.
         stacks: The layers of each stack.
-        vocab: Tokens; none where all of them stay.
-        turned: Whether the stream is turned: its channels are not the teacher's, and only their
-            number counts (see `Rotation`).
+        vocab: Tokens, or None if all stay.
+        turned: Whether the stream is rotated; then only the number of channels counts (see
+            `Rotation`).
     """
 
     hidden: Units
@@ -49,22 +49,25 @@ class Kept:
     turned: bool = False
 
     def layers(self, stack: str) -> Units:
-        """The teacher's layers that a stack keeps."""
+        """Return the teacher's layers that a stack keeps."""
         return tuple(layer.number for layer in self.stacks.get(stack, ()))
 
     def units(
         self, unit: str, stack: str, position: int | None
     ) -> Units | tuple[Units, ...] | None:
-        """The units kept along one axis, in the student's layer at that position; none for all.
+        """Return the units kept along one axis in the student's layer at a position.
 
-        What stands outside the layers has the units that all of them share.
+        A tensor outside the layers (position None) has the units that all layers share.
+
+        Returns:
+            The units, or None if all stay.
         """
         if unit in {"hidden", "vocab"}:
             return self.hidden if unit == "hidden" else self.vocab
         return self.stacks[stack][position or 0].units[unit]
 
     def names(self, slot: Slot) -> Iterator[tuple[str, int | None]]:
-        """What the student calls a tensor, with the position of its layer; nothing if it is cut."""
+        """Yield the student's name of a tensor and its layer's position; nothing if it is cut."""
         if slot.layer is None:
             yield slot.name, None
             return
@@ -75,7 +78,7 @@ class Kept:
             yield slot.name if single else slot.named(position), position
 
     def manifest(self) -> dict[str, Any]:
-        """The indices as JSON values."""
+        """Return the indices as JSON values."""
         stacks = {
             stack: [{"layer": layer.number, **layer.units} for layer in layers]
             for stack, layers in self.stacks.items()
@@ -86,7 +89,7 @@ class Kept:
 
 
 def everything(layout: Layout) -> Kept:
-    """All units, in their order: the teacher itself."""
+    """Return the selection of all units: the teacher itself."""
     return choose(layout, layout.architecture, None)
 
 
@@ -96,22 +99,20 @@ def choose(
     calibration: Calibration | None,
     vocab: Units | None = None,
 ) -> Kept:
-    """What the student's policies keep of its teacher.
+    """Select the units that the student's policies keep.
 
-    Heads are chosen within their key-value groups, so that every kept group keeps as many query
-    heads as any other and each head still reads its own keys and values.
+    Heads are chosen within their key-value groups: every kept group keeps the same number of query
+    heads, and each head still reads its own keys and values.
 
     Args:
-        layout: What the teacher is made of.
-        student: The sizes and policies.
-        calibration: The importance of the teacher's units, where a policy asks for it: on data, or
-            of their weights alone.
-        vocab: The tokens to keep, if not all.
+        layout: The teacher's layout.
+        student: The student's sizes and policies.
+        calibration: The importance of the teacher's units; needed only by some policies.
+        vocab: The tokens to keep; None for all.
 
     Raises:
-        BadInput: A policy needs a calibration and none is given, or one without what the policy
-            looks at.
-        Infeasible: The layer policy has no choice of that depth.
+        BadInput: The calibration is missing or lacks what a policy needs.
+        Infeasible: The layer policy cannot keep that many layers.
     """
     student, policy = student.resolved(calibration), student.width_policy
     if (policy.needs_calibration or policy.needs_weights) and calibration is None:
@@ -120,7 +121,7 @@ def choose(
             f"width policy {policy.name!r} needs a calibration: "
             f"pass calibration=Calibration.{made}, or use First()"
         )
-    choice = _Choice(layout, student, calibration or Calibration.flat(layout))
+    choice = _Selector(layout, student, calibration or Calibration.flat(layout))
     turned = rotation_of(student, layout.architecture) is not None
     narrower = student.hidden_size < layout.architecture.hidden_size
     by = policy.criterion("hidden") if narrower and not turned else "position"
@@ -134,7 +135,7 @@ def choose(
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _Selector:
     layout: Layout
     student: Architecture
     importance: Calibration
@@ -144,24 +145,26 @@ class _Choice:
         return tuple(KeptLayer(n, self._units(stack, n, numbers)) for n in numbers)
 
     def _units(self, stack: str, layer: int, kept: Units) -> dict[str, Units | tuple[Units, ...]]:
-        """The units kept in one layer, by axis."""
+        """Select the units kept in one layer, by axis."""
         student = self.student
         sites, found = self.layout.sites[stack, layer], dict[str, Any]()
         if "heads" in sites:
-            found |= self._heads(self._of("heads", stack, layer, kept), grouped="kv_heads" in sites)
+            found |= self._heads(
+                self._ranks("heads", stack, layer, kept), grouped="kv_heads" in sites
+            )
         for unit in ("cross_heads", "ffn", "experts"):
             if unit in sites:
-                found[unit] = strongest(self._of(unit, stack, layer, kept), student.units(unit))
+                found[unit] = strongest(self._ranks(unit, stack, layer, kept), student.units(unit))
         if "expert_ffn" in sites:
-            importance = self._of("expert_ffn", stack, layer, kept)
+            importance = self._ranks("expert_ffn", stack, layer, kept)
             count = student.units("expert_ffn")
             found["expert_ffn"] = tuple(strongest(importance[e], count) for e in found["experts"])
         return found
 
-    def _of(self, unit: str, stack: str, layer: int, kept: Units) -> Tensor:
-        """Importance of a layer's units; where all layers keep the same ones, in all of them.
+    def _ranks(self, unit: str, stack: str, layer: int, kept: Units) -> Tensor:
+        """Return the importance of a layer's units, or over all layers if they share their units.
 
-        Where all units stay there is nothing to rank: then a calibration need not know them.
+        If all units stay, the calibration need not have them.
         """
         criterion = self.student.width_policy.criterion(unit)
         if unit in self.student.whole_axes(self.layout.architecture):
@@ -173,7 +176,7 @@ class _Choice:
         return over_all
 
     def _heads(self, importance: Tensor, *, grouped: bool) -> dict[str, Units]:
-        """Query and key-value heads kept in one layer, given the importance of each query head."""
+        """Select query and key-value heads of one layer by the importance of its query heads."""
         student, own = self.student, self.layout.architecture
         if not grouped:
             return {"heads": strongest(importance, student.num_attention_heads)}
@@ -189,7 +192,7 @@ class _Choice:
 
 
 def strongest(importance: Tensor, count: int) -> Units:
-    """Ascending indices of the most important units; the first of those that are equal."""
+    """Return ascending indices of the most important units; ties go to the lower index."""
     if count >= len(importance):
         return tuple(range(len(importance)))
     found = importance.argsort(descending=True, stable=True)[:count]

@@ -1,4 +1,4 @@
-"""What is cut out of a teacher: a plain Hugging Face model and the record of how it was made."""
+"""The student: a plain Hugging Face model and the record of how it was made."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,13 @@ from protege.spaces.students.manifest import write_manifest
 from protege.spaces.students.selection import Kept
 
 Initialisation = Literal["random", "xavier"]
-"""How weights are drawn.
+"""Random initialisation of weights.
 
-``random`` is what the model's class does by itself, mostly normal with ``initializer_range``. With
-``xavier`` matrices are drawn uniformly from ±sqrt(6 / (inputs + outputs)) (Glorot and Bengio 2010,
-"Understanding the difficulty of training deep feedforward neural networks"): those of linear
-layers, of convolutions, of each expert, and fused ones as the one matrix that they are. Embeddings,
-biases and norms stay as the class makes them, for only it knows whether a norm's gain is its weight
-or one more than that.
+``random`` uses the model class's own initialisation, mostly normal with ``initializer_range``.
+``xavier`` also draws the matrices of linear layers, convolutions and experts uniformly from
+±sqrt(6 / (inputs + outputs)) (Glorot and Bengio 2010, "Understanding the difficulty of training
+deep feedforward neural networks"); a fused matrix counts as one. Embeddings, biases and norms keep
+the class's initialisation, because some classes store a norm's gain minus one.
 """
 
 
@@ -32,13 +31,13 @@ class Student:
 
     Attributes:
         model: The model, of the teacher's own class.
-        processor: The teacher's tokenizer or image processor; of fewer tokens where some were cut.
+        processor: The teacher's tokenizer or image processor, reduced to the kept tokens.
         architecture: Its sizes and policies.
-        kept: The teacher's units it was made of; no more than tokens where its weights were drawn.
-        embedder: The model with its pooling, for students that make sentence vectors.
-        is_sentence_transformer: Whether it is saved as one; a narrower student always is, for its
-            projection has no place in a bare transformer.
-        initialised: How its weights were drawn, where they are not its teacher's.
+        kept: The teacher's units that it keeps; only tokens if its weights are random.
+        embedder: The model with its pooling, or None if it makes no sentence vectors.
+        is_sentence_transformer: Whether it is saved as a SentenceTransformer. A student with a
+            projection always is, because a bare transformer cannot store the projection.
+        initialised: The random initialisation, or None if the weights are the teacher's.
     """
 
     model: PreTrainedModel
@@ -51,12 +50,12 @@ class Student:
 
     @property
     def module(self) -> nn.Module:
-        """All that is trained: the embedder where there is one, else the model."""
+        """The module to train: the embedder if there is one, else the model."""
         return self.model if self.embedder is None else self.embedder
 
     @property
     def nbytes(self) -> int:
-        """Bytes that its weights take in memory."""
+        """Size of the weights in bytes."""
         return sum(parameter.nbytes for parameter in self.module.parameters())
 
     @property
@@ -64,24 +63,24 @@ class Student:
         """The tokenizer.
 
         Raises:
-            Unsupported: It reads images alone.
+            Unsupported: The model reads only images.
         """
         return tokenizer_of(self.processor)
 
     def manifest(self) -> dict[str, Any]:
-        """Sizes, policies and kept units, as JSON values; how weights were drawn, if they were."""
+        """Return sizes, policies, kept units and initialisation as JSON values."""
         drawn = {} if self.initialised is None else {"initialised": self.initialised}
         return {"architecture": self.architecture.fields(), "kept": self.kept.manifest(), **drawn}
 
     def save(self, folder: str | Path, **about: Any) -> Path:
         """Write the checkpoint: configuration, safetensors, tokenizer and manifest.
 
-        Sentence encoders also get the files that make the folder a SentenceTransformer. All files
-        have the mode that the umask gives new ones.
+        Sentence encoders also get the files of a SentenceTransformer. The umask sets the mode of
+        all files.
 
         Args:
-            folder: Where to; made if it does not exist.
-            about: Further entries of the manifest, as JSON values.
+            folder: The target folder; created if it does not exist.
+            about: Further manifest entries, as JSON values.
         """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
@@ -99,7 +98,7 @@ class Student:
 
 
 def _give_modes(folder: Path, like: Path) -> None:
-    """Give weights the mode of another new file: safetensors writes them with mode 0600."""
+    """Copy a file's mode to the weights: safetensors writes them with mode 0600."""
     mode = like.stat().st_mode & 0o777
     for path in folder.rglob("*.safetensors"):
         path.chmod(mode)

@@ -1,4 +1,4 @@
-"""How a model puts text together: the merges behind a token of BPE, the pieces of a dropped one."""
+"""The merges that build a BPE token, and the pieces that spell a dropped token."""
 
 import json
 from collections.abc import Callable, Container, Mapping
@@ -8,19 +8,19 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-# a code point that Unicode leaves to programs for their own use: no text has it
+# a noncharacter, which no text contains
 _MARK = "\U0010ffff"
 
 
 @dataclass(frozen=True)
 class Merges:
-    """The merges of a model as `tokenizers` writes it to JSON; none if it is not a BPE.
+    """The merges of a BPE model; empty for other models.
 
     Attributes:
         ids: Id of each token.
-        ranks: For a pair of ids, the rank of its merge and the id it makes.
-        prefix: What pieces that continue a word begin with.
-        suffix: What pieces that end a word end with.
+        ranks: For a pair of ids, the rank of its merge and the id of the result.
+        prefix: Prefix of pieces that continue a word.
+        suffix: Suffix of pieces that end a word.
     """
 
     ids: Mapping[str, int]
@@ -30,11 +30,11 @@ class Merges:
 
     @classmethod
     def of(cls, model: Mapping[str, Any]) -> "Merges":
-        """The merges of the model."""
+        """Read the merges of a model in the JSON form of `tokenizers`."""
         merges = model.get("merges", [])
         ids = model["vocab"] if merges else {}
         prefix, suffix = _affixes(model)
-        # a pair listed twice has its last rank, as in the library
+        # of a pair listed twice the last rank counts, as in `tokenizers`
         ranks = {
             (ids[left], ids[right]): (rank, ids[_joined(left, right, prefix)])
             for rank, (left, right) in enumerate(merges)
@@ -42,12 +42,12 @@ class Merges:
         return cls(ids, ranks, prefix, suffix)
 
     def ancestors(self, token: str) -> frozenset[int]:
-        """Ids of the pieces that the token is built from when it is encoded alone.
+        """Return the ids of the pieces that the token is built from when it is encoded alone.
 
-        In a word that holds the token, the merges inside its span are these, in this order: pairs
-        across its borders are never merged, or the token would not come out. So of the several
-        merges that a file may list for a token, only the ones run here count. A token that its own
-        text does not lead to (a special token; one reached by `ignore_merges`) needs no pieces.
+        In any word that yields the token, the same merges run in the same order inside its span,
+        because a merge across its borders would prevent the token. So only these of a token's
+        possible merges matter. A token that its own text does not yield (a special token, or one
+        reached by `ignore_merges`) needs no pieces.
         """
         symbols = [self.ids.get(atom, -1) for atom in self._atoms(token)]
         passed = set(symbols)
@@ -64,7 +64,7 @@ class Merges:
         return frozenset(passed - set(symbols))
 
     def _atoms(self, token: str) -> list[str]:
-        """The characters a word begins as, each with the marks of its place in the word."""
+        """Split a token into characters, with the prefix and suffix of their place in a word."""
         continues = bool(self.prefix) and token.startswith(self.prefix)
         ends = bool(self.suffix) and token.endswith(self.suffix)
         body = token.removeprefix(self.prefix) if continues else token
@@ -77,7 +77,7 @@ class Merges:
 
 
 def surviving(model: Mapping[str, Any], tokens: Container[str]) -> list[list[str]]:
-    """The merges of which both parts and the result are among the tokens, in their order."""
+    """Return the merges whose parts and result are among the tokens, in order."""
     prefix, _ = _affixes(model)
     return [
         [left, right]
@@ -87,9 +87,10 @@ def surviving(model: Mapping[str, Any], tokens: Container[str]) -> list[list[str
 
 
 def speller(model: Mapping[str, Any]) -> Callable[[str], list[int]]:
-    """What the model makes of a token's text, at its place in a word; nothing if it cannot.
+    """Return a function that encodes a token's text as it occurs in a word.
 
-    A piece that continues a word is spelt behind a mark, one that does not end it before a mark.
+    A marker character before or after the text stands for the rest of the word. The function
+    returns an empty list for text that the model cannot encode.
     """
     prefix, suffix = _affixes(model)
     vocabulary = model["vocab"]
@@ -108,31 +109,31 @@ def speller(model: Mapping[str, Any]) -> Callable[[str], list[int]]:
 
 
 def characters(model: Mapping[str, Any]) -> set[str]:
-    """One printable ASCII character as it is written at any place in a word, and the metaspace."""
+    """Return all spellings of single printable ASCII characters and of the metaspace in a word."""
     return _anywhere({"\u2581", *map(chr, range(32, 127))}, model)
 
 
 def _marked(model: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """The model that also knows the mark, and an unknown token of its own; ids from the size up."""
+    """Add the marker and an unknown token of its own to the model, with ids from ``size`` up."""
     unknown = _MARK + _MARK
     if isinstance(model["vocab"], list):
         return {**model, "vocab": [*model["vocab"], [unknown, 0.0]], "unk_id": size}
     own = [unknown, *_anywhere({_MARK}, model)]
     vocabulary = model["vocab"] | {token: size + at for at, token in enumerate(own)}
     marked = {**model, "vocab": vocabulary, "unk_token": unknown}
-    # whole tokens are spelt, however long; only WordPiece has a limit
+    # tokens may be longer than WordPiece's limit for words
     return marked | ({"max_input_chars_per_word": 1 << 20} if model["type"] == "WordPiece" else {})
 
 
 def _anywhere(pieces: set[str], model: Mapping[str, Any]) -> set[str]:
-    """The pieces as they are written at any place in a word."""
+    """Return pieces with all combinations of prefix and suffix."""
     prefix, suffix = _affixes(model)
     placed = pieces | {prefix + piece for piece in pieces}
     return placed | {piece + suffix for piece in placed}
 
 
 def _affixes(model: Mapping[str, Any]) -> tuple[str, str]:
-    """What a piece begins with that continues a word, and what one ends with that ends it."""
+    """Return the prefix of continuing pieces and the suffix of final pieces."""
     return model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
 
 

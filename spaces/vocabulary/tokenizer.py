@@ -1,10 +1,10 @@
-"""Which of its teacher's tokens a student keeps, and the tokenizer that knows only those.
+"""Choose the tokens that a student keeps, and reduce the teacher's tokenizer to them.
 
-Text that the teacher encodes with kept tokens only is encoded into the very same pieces by the
-small tokenizer. WordPiece and WordLevel: the longest match is still there, and no longer one has
-come. Unigram: so is the best path, and the penalty of an unknown character, ten below the lowest
-score, stays since the piece of that score is always kept. BPE: so is every merge that led to the
-pieces, since a token is chosen together with what it is built from (`vocabulary.merges`).
+If the teacher encodes a text with kept tokens only, the reduced tokenizer gives the same pieces.
+WordPiece and WordLevel: the longest match is kept and no longer one appears. Unigram: the best path
+is kept, and the penalty of unknown characters stays the same because the piece with the lowest
+score is always kept. BPE: all merges that lead to a kept token are kept, because a token is chosen
+together with the pieces that it is built from (`vocabulary.merges`).
 """
 
 import json
@@ -26,20 +26,20 @@ State = dict[str, Any]  # a tokenizer as the library `tokenizers` writes it to J
 
 _ALGORITHMS = {"BPE", "Unigram", "WordLevel", "WordPiece"}
 _AROUND_THE_MODEL = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
-# can be set on a tokenizer after it was made, and is then not saved with it
+# settings that tokenizers do not save if they were changed after loading
 _SETTINGS = ("padding_side", "truncation_side", "model_input_names")
 
 
 def must_keep(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Ids every student keeps.
+    """Return the ids that every student keeps.
 
-    They are the special and added tokens, the byte tokens, the unknown token and the pieces of one
-    printable ASCII character, at any place in a word; of Unigram also the piece of the lowest
-    score. With them any text of kept characters can be encoded, and the tokenizer's own parts find
-    the tokens that they refer to.
+    These are special and added tokens, byte tokens, the unknown token, pieces of one printable
+    ASCII character at any place in a word, and for Unigram the piece with the lowest score. They
+    let any text of kept characters be encoded, and include all tokens that the tokenizer's
+    pre- and post-processors refer to.
 
     Raises:
-        Unsupported: It is not one of the `tokenizers` library.
+        Unsupported: The tokenizer is not one of the `tokenizers` library.
     """
     return _must_keep(tokenizer, _state(tokenizer))
 
@@ -47,20 +47,23 @@ def must_keep(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 def choose_tokens(
     tokenizer: PreTrainedTokenizerBase, importance: Tensor, count: int
 ) -> tuple[int, ...]:
-    """Ascending ids of the ``count`` tokens that a student keeps, given the importance of each.
+    """Choose the tokens that a student keeps, by importance.
 
-    Those it must keep come first, then the most important; ties go to the lower id. A BPE token
-    comes together with the pieces it is built from, or not at all where these do not fit. Ids that
-    no token has, such as the rows that pad an embedding to a round number, come last.
+    Required tokens come first (see `must_keep`), then the most important; ties go to the lower id.
+    A BPE token is added together with the pieces that it is built from, if they all fit. Ids
+    without a token, such as padding rows of the embedding, come last.
 
     Args:
-        tokenizer: The teacher's.
-        importance: Of every row of the teacher's embedding, ``(rows,)``.
-        count: How many to keep; all rows if there are fewer.
+        tokenizer: The teacher's tokenizer.
+        importance: Importance of every row of the teacher's embedding, ``(rows,)``.
+        count: Number of tokens to keep; all rows if there are fewer.
+
+    Returns:
+        The ids, ascending.
 
     Raises:
-        BadInput: There are fewer rows than the tokenizer has ids.
-        Infeasible: The tokens that every student keeps are already more.
+        BadInput: The embedding has fewer rows than the tokenizer has ids.
+        Infeasible: More than ``count`` tokens are required.
         Unsupported: The tokenizer is not one of the `tokenizers` library.
     """
     state = _state(tokenizer)
@@ -68,7 +71,7 @@ def choose_tokens(
     if max(tokens) >= len(importance):
         raise BadInput(
             f"{len(importance)} rows of importance for a tokenizer with ids up to {max(tokens)}; "
-            "give one a row of the embedding, and resize an embedding that lacks rows"
+            "give one value for each row of the embedding, and resize an embedding that lacks rows"
         )
     chosen = set(_must_keep(tokenizer, state))
     if count < len(chosen):
@@ -84,14 +87,14 @@ def choose_tokens(
 
 
 def shrunk(tokenizer: PreTrainedTokenizerBase, kept: Sequence[int]) -> PreTrainedTokenizerBase:
-    """The tokenizer that knows only these tokens; the one at place i of them has the id i.
+    """Reduce a tokenizer to the kept tokens; the id of a token becomes its index among them.
 
-    It is of the teacher's class where that class, which builds much of itself anew when it loads,
-    comes out right; else of the class that takes everything from its file.
+    The result has the teacher's class if that class loads the reduced files correctly (some rebuild
+    parts of themselves), else `PreTrainedTokenizerFast`.
 
     Raises:
-        BadInput: The ids are not ascending, or lack some that every student keeps.
-        Unsupported: It is not one of the `tokenizers` library.
+        BadInput: The ids are not ascending, or required ids are missing.
+        Unsupported: The tokenizer is not one of the `tokenizers` library.
     """
     state = _state(tokenizer)
     if list(kept) != sorted(set(kept)) or (kept and kept[0] < 0):
@@ -108,12 +111,11 @@ def shrunk(tokenizer: PreTrainedTokenizerBase, kept: Sequence[int]) -> PreTraine
 def expansions(
     tokenizer: PreTrainedTokenizerBase, small: PreTrainedTokenizerBase, kept: Sequence[int]
 ) -> list[list[int]]:
-    """For each id of the teacher, the small tokenizer's ids that spell the same text.
+    """Map each id of the teacher to the small tokenizer's ids for the same text.
 
-    They are one id for a kept token, and for a dropped one what the small model makes of its text,
-    at the same place in a word. A token that cannot be spelt, and an id that no token has, is the
-    unknown token, or the first token where there is none. The list ends with the teacher's last
-    token, or the last id kept if that is later.
+    A kept token maps to one id; a dropped token to the small model's encoding of its text at the
+    same place in a word. Tokens that cannot be encoded, and ids without a token, map to the unknown
+    token, or to id 0 if there is none. The list covers all ids of tokens and all kept ids.
     """
     ids = _ids(_state(tokenizer))
     unknown = [small.unk_token_id or 0]
@@ -127,10 +129,10 @@ def expansions(
 
 
 def renumbered(fields: Mapping[str, Any], kept: Sequence[int]) -> dict[str, Any]:
-    """Fields of a configuration, or of how text is generated, with the ids of the kept tokens.
+    """Renumber the token ids in fields of a configuration or generation config.
 
-    An id whose token was dropped leaves its list, with the whole phrase it is part of, and a field
-    of its own becomes None. Negative numbers stand for no token and stay.
+    A dropped token's id becomes None in a field of its own, and is removed from lists; a phrase
+    that contains it is removed as a whole. Negative ids stay.
     """
     places = _places(kept)
     return {name: _renumbered(name, value, places) for name, value in fields.items()}
@@ -155,7 +157,7 @@ def _id_or_ids(value: Any, places: Mapping[int, int]) -> Any:
 
 
 def _phrases(value: Any, places: Mapping[int, int]) -> Any:
-    """Lists of ids, at any depth: without one of its ids a phrase is another phrase."""
+    """Renumber nested lists of ids; drop a phrase if one of its ids was dropped."""
     if not isinstance(value, (list, tuple)):
         return value
     if all(isinstance(entry, int) for entry in value):
@@ -165,7 +167,7 @@ def _phrases(value: Any, places: Mapping[int, int]) -> Any:
 
 
 def _entries(value: Any, places: Mapping[int, int]) -> Any:
-    """Names with the id of each, or pairs of something and an id."""
+    """Renumber a mapping from names to ids, or pairs that end in an id."""
     if isinstance(value, Mapping):
         return {name: places[id_] for name, id_ in value.items() if id_ in places}
     if isinstance(value, (list, tuple)):
@@ -201,15 +203,15 @@ def _state(tokenizer: PreTrainedTokenizerBase) -> State:
 
 
 def _ids(state: State) -> dict[str, int]:
-    """The id of every token, added ones as well."""
+    """Return the id of every token, including added tokens."""
     vocabulary = state["model"]["vocab"]
-    if isinstance(vocabulary, list):  # Unigram: pieces with scores; of equal ones the last counts
+    if isinstance(vocabulary, list):  # Unigram: pieces with scores; of duplicates the last counts
         vocabulary = {piece: id_ for id_, (piece, _) in enumerate(vocabulary)}
     return {**vocabulary, **{added["content"]: added["id"] for added in state["added_tokens"]}}
 
 
 def _slots(state: State) -> Iterator[tuple[Any, int | str]]:
-    """Every place outside of the vocabulary where an id is written: a container and its key."""
+    """Yield every place outside the vocabulary that holds an id, as a container and its key."""
     yield from ((added, "id") for added in state["added_tokens"])
     if state["padding"] is not None:
         yield state["padding"], "pad_id"
@@ -244,10 +246,10 @@ def _bytes(state: State) -> set[str]:
 def _fill(
     chosen: set[int], ranked: Iterable[int], count: int, ancestors: Callable[[int], frozenset[int]]
 ) -> None:
-    """Add ids by rank, each with its ancestors, while there is room.
+    """Add ids by rank, each with its ancestors, up to ``count``.
 
-    One that does not fit waits for another round: by then others may have brought its ancestors.
-    There is always one that fits, the shortest, so all the room is taken while there are ids.
+    An id that does not fit is tried again in the next round, when its ancestors may be present. The
+    shortest token always fits, so the loop fills all places while ids remain.
     """
     waiting = [id_ for id_ in ranked if id_ not in chosen]
     while waiting and len(chosen) < count:
@@ -268,7 +270,7 @@ def _places(kept: Sequence[int]) -> dict[int, int]:
 
 
 def _pruned(state: State, places: Mapping[int, int]) -> State:
-    """The state with the tokens that have a place, and their places for ids."""
+    """Reduce the state to the tokens in ``places``, with their places as ids."""
     for container, key in _slots(state):
         container[key] = places.get(container[key], 0)
     model = state["model"]
@@ -278,7 +280,7 @@ def _pruned(state: State, places: Mapping[int, int]) -> State:
         return state
     tokens = {token: places[id_] for token, id_ in vocabulary.items() if id_ in places}
     if max(tokens.values(), default=-1) >= len(tokens):
-        # loading numbers added tokens on from the count of the others: into a gap between these
+        # loading would number added tokens from the count of the others, into a gap of ids
         tokens |= {added["content"]: added["id"] for added in state["added_tokens"]}
     model["vocab"] = tokens
     if "merges" in model:
@@ -287,7 +289,7 @@ def _pruned(state: State, places: Mapping[int, int]) -> State:
 
 
 def _loaded(tokenizer: PreTrainedTokenizerBase, state: State) -> PreTrainedTokenizerBase:
-    """A tokenizer of that state with all else that the given one has, as loading makes it."""
+    """Load a tokenizer with a new state and all other settings of the given one."""
     with TemporaryDirectory() as name, quiet():
         folder = Path(name)
         tokenizer.save_pretrained(folder)
@@ -295,7 +297,7 @@ def _loaded(tokenizer: PreTrainedTokenizerBase, state: State) -> PreTrainedToken
         file = folder / "tokenizer_config.json"
         config = json.loads(file.read_text(encoding="utf-8"))
         config |= {setting: getattr(tokenizer, setting) for setting in _SETTINGS}
-        for stale in ("vocab", "merges"):  # there if the teacher's were given by hand
+        for stale in ("vocab", "merges"):  # present if they were passed as arguments
             config.pop(stale, None)
         file.write_text(json.dumps(config), encoding="utf-8")
         small: PreTrainedTokenizerBase = type(tokenizer).from_pretrained(folder)

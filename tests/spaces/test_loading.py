@@ -128,7 +128,7 @@ AT_FAULT: dict[str, tuple[Callable[[Path], object], str]] = {
     "wider norms": (longer("LayerNorm.bias", 2), r"\(26,\) in the weights, .*json: hidden_size\)"),
     "fewer layers": (
         changed(num_hidden_layers=2),
-        r"weights have .*layer\.3.* counts fewer layers",
+        r"weights contain .*layer\.3.* has fewer layers",
     ),
     "more layers": (changed(num_hidden_layers=5), r"no weights for encoder\.layer\.4"),
     "pointer weights": (written(WEIGHTS), r"/model\.safetensors: a Git LFS pointer.* git lfs pull"),

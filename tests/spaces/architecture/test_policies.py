@@ -102,7 +102,7 @@ def test_a_policy_drops_what_was_found_worth_least() -> None:
 @pytest.mark.parametrize("policy", MEASURED, ids=lambda policy: policy.name)
 def test_a_policy_is_of_one_teacher(policy: LayerPolicy) -> None:
     resolved = policy.resolved(found_of(decoder=6))
-    told = f"{policy.name}' of the .* stack: it was resolved with the calibration of another teach"
+    told = f"{policy.name}' of the .* stack: it was resolved with another teacher's calib"
     for total, stack in [(7, "decoder"), (6, "encoder"), (6, "")]:
         with pytest.raises(BadInput, match=told):
             resolved.layers(total, 3, stack)

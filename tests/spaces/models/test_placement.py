@@ -187,7 +187,7 @@ def test_a_placement_that_cannot_be_is_refused_in_one_line(
 
 
 def test_memory_without_a_device_map_is_refused(llama: Both) -> None:
-    with pytest.raises(BadInput, match=r"max_memory without device_map: expected where"):
+    with pytest.raises(BadInput, match=r"max_memory without device_map: expected a placement"):
         Teacher.load(llama.folder, max_memory={"cpu": "1GiB"})
 
 
@@ -196,7 +196,7 @@ def test_memory_without_a_device_map_is_refused(llama: Both) -> None:
 )
 def test_models_that_read_aside_are_not_read_from_disk(name: str, tmp_path: Path) -> None:
     folder = save(ZOO[name].teacher(), tmp_path)
-    with pytest.raises(Unsupported, match=r"with weights offloaded: .* a device_map of devices"):
+    with pytest.raises(Unsupported, match=r"with weights offloaded: .* a device_map without disk"):
         Teacher.load(folder, task=ZOO[name].task.value, device_map="auto", max_memory=LITTLE)
 
 

@@ -254,10 +254,10 @@ def test_healing_without_what_it_looks_at_says_what_is_missing() -> None:
     for healing in HEALINGS:
         architecture = teacher.architecture.scaled(intermediate=0.5, healing=healing)
         for known in (None, bare, moments):
-            with pytest.raises(BadInput, match=r"healing looks at data .* it needs streams"):
+            with pytest.raises(BadInput, match=r"healing needs data .* it needs streams"):
                 teacher.student(architecture, known)
     once = teacher.architecture.scaled(intermediate=0.5, healing="one-shot")
-    with pytest.raises(BadInput, match=r"one-shot healing looks at data .* grams=True"):
+    with pytest.raises(BadInput, match=r"one-shot healing needs data .* grams=True"):
         teacher.student(once, bare.with_streams(teacher, batch))
 
 

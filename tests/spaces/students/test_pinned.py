@@ -38,5 +38,5 @@ def test_it_goes_by_the_name_of_the_policy_it_comes_from() -> None:
 def test_it_has_no_choice_but_one(total: int, count: int, stack: str) -> None:
     policy = Pinned("mine", (("encoder", (1, 3)),))
     assert policy.layers(4, 2, "encoder") == (1, 3)
-    with pytest.raises(Infeasible, match=rf"{count} of {total} layers of the .*: pinned there are"):
+    with pytest.raises(Infeasible, match=rf"{count} of {total} layers .*: the pinned layers are"):
         policy.layers(total, count, stack)

@@ -210,7 +210,7 @@ def test_a_rotation_without_streams_says_what_is_missing() -> None:
     architecture = halved_along(teacher, "hidden", "none", Rotation())
     assert architecture is not None
     bare = Calibration.of(teacher, [inputs_of(teacher)])
-    with pytest.raises(BadInput, match=r"a rotation looks at data .* it needs streams"):
+    with pytest.raises(BadInput, match=r"a rotation needs data .* it needs streams"):
         teacher.student(architecture, bare)
     with pytest.raises(BadInput, match="width policy 'rotation' needs a calibration"):
         teacher.student(architecture)

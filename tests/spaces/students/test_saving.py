@@ -126,7 +126,7 @@ def with_config(teacher: Teacher) -> Teacher:
 )
 def test_what_cannot_be_saved_is_told_in_one_line(changed: Any, names: str) -> None:
     teacher = changed(CASES["bert-texts"].teacher())
-    message = rf"^the teacher's {names} cannot be saved, so no student could be: \w+: .*; mend it"
+    message = rf"^the teacher's {names} cannot be saved, so no student could be: \w+: .*; fix it"
     with pytest.raises(BadInput, match=message) as error:
         check_saves(teacher, VOCABULARY)
     assert "\n" not in str(error.value)
