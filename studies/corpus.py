@@ -1,4 +1,4 @@
-"""English text that is on every machine: the documentation of Python's standard library."""
+"""English text available on every machine: the documentation of Python's standard library."""
 
 import ast
 import re
@@ -10,11 +10,11 @@ from pydoc_data.topics import topics
 from protege.objectives import Texts
 
 SHORTEST, LONGEST = 40, 400
-"""Characters of a paragraph that is taken: no headings, no tables of a page."""
+"""Length of a paragraph in characters, which excludes headings and long tables."""
 
 
 def standard_library() -> Texts:
-    """Paragraphs of the language reference and of the library's docstrings, in a fixed order."""
+    """Return paragraphs of the language reference and of library docstrings, in a fixed order."""
     found = [*_paragraphs("\n\n".join(topics[name] for name in sorted(topics)))]
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
         found += _docstrings(path)
@@ -29,7 +29,7 @@ def _docstrings(path: Path) -> Iterator[str]:
 
 def _paragraphs(text: str) -> Iterator[str]:
     for block in re.split(r"\n\s*\n", text):
-        # a lone prompt or a grammar rule is no prose
+        # skip interactive examples and grammar rules
         if ">>>" in block or "::=" in block:
             continue
         paragraph = " ".join(block.split())

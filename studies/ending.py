@@ -1,4 +1,4 @@
-"""The end of a study that is run as a script: front, report, one exported student, confirmed."""
+"""Run a study as a script: print its front, write its report, export and confirm one student."""
 
 import os
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from protege.search.records.plain import printable
 
 
 def conclude(search: Search, trials: int, times_faster: float) -> None:
-    """Run the study, print its front, export a student and measure it again from its folder.
+    """Run the study, print its front, export a student and measure the export.
 
     Args:
         search: The study.
-        trials: Trials in all.
-        times_faster: What the exported student must be; of those that are, it is the best.
+        trials: Number of trials.
+        times_faster: Minimum speed-up of the exported student, the best of those that reach it.
     """
     front = search.run(trials=trials)
     finish(front)
@@ -29,9 +29,9 @@ def conclude(search: Search, trials: int, times_faster: float) -> None:
 
 
 def free(folder: Path) -> Path:
-    """Return the folder, or the first of ``folder-2``, ``folder-3``, ... that is not there yet.
+    """Return the folder, or the first of ``folder-2``, ``folder-3``, ... that does not exist.
 
-    What is there is an export of an earlier run, or somebody's own: it stays.
+    Existing exports and other files are never overwritten.
     """
     numbered = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
     return next(path for path in chain([folder], numbered) if not os.path.lexists(path))
@@ -44,7 +44,7 @@ def compared(choice: ChosenStudent, again: Mapping[str, float]) -> str:
     before["speedup"] = float(found["latency_ms"].details["speedup"])
     rows = [f"  {'':<18}{'in the study':>16}{'from the folder':>18}"]
     for name, value in again.items():
-        known = f"{before[name]:.4f}" if name in before else "-"  # texts that no search has seen
+        known = f"{before[name]:.4f}" if name in before else "-"  # held-out texts
         rows.append(f"  {name:<18}{known:>16}{value:>18.4f}")
     return "\n".join(rows)
 

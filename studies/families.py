@@ -27,7 +27,7 @@ AXES = {
     "expert FFN": ("moe_intermediate_size",),
     "vocab": ("vocab_size",),
 }
-"""Columns of the table, and the sizes that each stands for."""
+"""The columns of the table, and the sizes that each covers."""
 
 HEADS = {
     Task.FILL_MASK: "masked LM",
@@ -39,11 +39,11 @@ HEADS = {
     Task.IMAGES: "image",
     Task.SPEECH: "speech",
 }
-"""Heads beside the base model, in the order of the table."""
+"""The heads other than the base model, in the order of the table."""
 
 
 def table() -> str:
-    """The families as Markdown: what can be cut of each, and under which heads."""
+    """Return a Markdown table of the families: the sizes that can be cut, and the heads."""
     titles = ["family", "`model_type`", *AXES, "heads beside the base model"]
     rows = [titles, ["---"] * len(titles), *map(_row, FAMILIES)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -57,7 +57,7 @@ def _row(family: Family) -> list[str]:
 
 
 def _cell(family: Family, sizes: tuple[str, ...]) -> str:
-    """How a student has less of it: freely, with the width, for both stacks apart, or never."""
+    """Return whether a size can be cut: freely, with the width, per stack, or not."""
     free = [size for size in sizes if size in family.knobs]
     if len(free) == 2:
         return "yes, each stack"
@@ -68,9 +68,9 @@ def _cell(family: Family, sizes: tuple[str, ...]) -> str:
 
 
 def heads_of(family: Family) -> list[Task]:
-    """The heads that transformers has for any model type of the family, whole as it is.
+    """Return the heads that transformers has for any model type of the family.
 
-    An encoder that is made to write, or the decoder of a pair by itself, is another model.
+    Encoders used as decoders, and decoders of an encoder-decoder alone, are left out.
     """
     writes = {"encoder": Task.FILL_MASK, "decoder": Task.GENERATION}
     pair = len(family.depths) == 2
@@ -85,8 +85,8 @@ def heads_of(family: Family) -> list[Task]:
 
 
 def _mapping(task: Task) -> Any:
-    """From configuration class to the model class with that head."""
-    return getattr(transformers, task.auto_class)._model_mapping  # noqa: SLF001 - it has no other
+    """Return the mapping from configuration class to the model class with that head."""
+    return getattr(transformers, task.auto_class)._model_mapping  # noqa: SLF001 - no public one
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""all-MiniLM-L6-v2 on this machine's CPU: how small can a sentence encoder be, and how good?
+"""Search students of the sentence encoder all-MiniLM-L6-v2 on this machine's CPU.
 
-The teacher comes in a package and the text is Python's own documentation, so the study needs no
-download at run time. Run it with ``protege run studies/minilm_cpu.py`` or as a module.
+The teacher comes from a package and the text is Python's documentation, so the study downloads
+nothing. Run it with ``protege run studies/minilm_cpu.py`` or as a module.
 """
 
 import sys

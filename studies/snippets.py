@@ -1,8 +1,8 @@
-"""Short English texts of four kinds, each with a sentiment that people gave it.
+"""Short English texts of four kinds, each with a human sentiment rating.
 
-They are the ones that VADER was measured on (Hutto and Gilbert, ICWSM 2014): sentences of film
-reviews, of newspaper editorials and of product reviews, and tweets. The source release of the
-package `vaderSentiment` has them, its wheel has not.
+They are the evaluation data of VADER (Hutto and Gilbert, ICWSM 2014): sentences of film reviews,
+newspaper editorials and product reviews, and tweets. They are in the source release of the package
+`vaderSentiment`, not in its wheel.
 """
 
 import sys
@@ -24,11 +24,11 @@ _INSIDE = f"{RELEASE}/additional_resources/hutto_ICWSM_2014.tar.gz"
 
 @dataclass(frozen=True)
 class Snippet:
-    """One text.
+    """One text with its rating.
 
     Attributes:
-        rating: Mean of at least twenty people's, from -4 (very negative) to 4 (very positive).
-        text: A sentence or a few.
+        rating: Mean rating of at least 20 people, from -4 (very negative) to 4 (very positive).
+        text: One or a few sentences.
     """
 
     rating: float
@@ -36,14 +36,14 @@ class Snippet:
 
 
 def snippets(kind: Kind, archive: Path = ARCHIVE) -> list[Snippet]:
-    """All texts of one kind, in their own order; nothing is unpacked to disk.
+    """Read all texts of one kind, in the order of the file, without unpacking to disk.
 
     Args:
-        kind: 10,605 of film reviews, 5,190 of editorials, 3,708 of product reviews, 4,200 tweets.
-        archive: The source release.
+        kind: Film reviews (10,605), editorials (5,190), product reviews (3,708) or tweets (4,200).
+        archive: Path of the source release.
 
     Raises:
-        BadInput: There is no such kind, or no archive.
+        BadInput: The kind is unknown, or the archive does not exist.
     """
     if kind not in get_args(Kind):
         raise BadInput(f"snippets {kind!r}: expected one of {', '.join(get_args(Kind))}")
@@ -62,6 +62,6 @@ def snippets(kind: Kind, archive: Path = ARCHIVE) -> list[Snippet]:
 
 
 def _snippet(line: str) -> Snippet:
-    """Of a line of the file: number, rating and text with tabs between."""
+    """Parse a line of the file: number, rating and text, separated by tabs."""
     _, rating, text = line.split("\t", 2)
     return Snippet(float(rating), text.strip())

@@ -126,8 +126,8 @@ class Latency:
         if timing.grade >= spoilt:
             raise Unmeasured(
                 f"{models[-1].model_class} on {self.target.label}: other processes spoilt every "
-                f"try ({timing.contaminated:.0%} of the calls); quiet the machine, or measure the "
-                "median of one thread, which processor time can stand in for"
+                f"try ({timing.contaminated:.0%} of the calls); end them, or measure the median of "
+                "one thread, for which processor time can be used"
             )
         return timing
 

@@ -1,1 +1,1 @@
-"""What the figures in README and docs were measured by: each module prints a table."""
+"""The benchmarks behind the numbers in README and docs; each module prints a table."""

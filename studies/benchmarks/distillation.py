@@ -1,7 +1,7 @@
-"""Where a step of distillation spends its time, and what it does not spend any more.
+"""Time the parts of a distillation step, and the savings of cached targets and bucketing.
 
-A student of all-MiniLM-L6-v2 with half the layers and half the feed-forward learns from film
-reviews, 32 at a time, against cached answers. Everything that is compared takes turns in one run.
+A student of all-MiniLM-L6-v2 with half the layers and half the FFN learns from batches of 32 film
+reviews, against cached teacher outputs. Compared variants alternate within one run.
 """
 
 import time
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 
 
 def half(folder: Path, questions: int) -> Training:
-    """A half-size student and its questions, the teacher's answers cached in the folder."""
+    """Return the training of a half-size student, with teacher outputs cached in the folder."""
     teacher = minilm()
     architecture = teacher.architecture.scaled(layers=1 / 2, intermediate=1 / 2)
     asked = replace(SETTINGS, steps=questions // SETTINGS.batch_size)
@@ -44,7 +44,7 @@ def half(folder: Path, questions: int) -> Training:
 
 
 def steps_over_student(training: Training, rounds: int, each: int) -> Iterator[Figure]:
-    """A step of ours over the student's own forward, backward and optimiser, in turn."""
+    """Compare a full step with the student's bare forward, backward and optimiser."""
     for precision in PRECISIONS:
         settings = replace(training.settings, precision=precision)
         batches = _first(training.questions, each)
@@ -62,7 +62,7 @@ def steps_over_student(training: Training, rounds: int, each: int) -> Iterator[F
 
 
 def online_over_cached(training: Training, rounds: int, each: int) -> Iterator[Figure]:
-    """A step whose teacher answers online over one with cached answers."""
+    """Compare a step with live teacher outputs to one with cached outputs."""
     teacher = training.teacher
     module = teacher.embedder() or teacher.model
     online = Online(module, training.lesson, training.questions.labels)
@@ -80,7 +80,7 @@ def online_over_cached(training: Training, rounds: int, each: int) -> Iterator[F
 
 
 def bucketed(training: Training, rounds: int, each: int) -> Iterator[Figure]:
-    """Randomly padded batches over ours, of similar lengths."""
+    """Compare random batches with length-bucketed ones."""
     padded = replace(training, questions=_Unsorted.of(training.questions))
     ratios = []
     for _ in range(rounds):
@@ -93,7 +93,7 @@ def bucketed(training: Training, rounds: int, each: int) -> Iterator[Figure]:
 
 
 def parts_of_a_step(training: Training, rounds: int, each: int) -> Iterator[Figure]:
-    """Milliseconds of each part of a step, on a copy of the loop that is timed part by part."""
+    """Time each part of a step in ms, in an instrumented copy of the training loop."""
     for precision in PRECISIONS:
         found = [_timed(training, each, precision) for _ in range(rounds)]
         label = "" if precision == "float32" else f" ({precision})"
@@ -103,7 +103,7 @@ def parts_of_a_step(training: Training, rounds: int, each: int) -> Iterator[Figu
 
 @dataclass(frozen=True, eq=False)
 class _Unsorted(Questions):
-    """Questions whose batches are drawn at random, whatever the lengths."""
+    """Questions whose batches are drawn at random, without bucketing by length."""
 
     questions: Questions
     lengths: torch.Tensor
@@ -111,7 +111,7 @@ class _Unsorted(Questions):
 
     @classmethod
     def of(cls, questions: Questions) -> "_Unsorted":
-        # to whoever sorts, all are of one length
+        # equal lengths disable bucketing
         return cls(questions, torch.ones_like(questions.lengths), questions.labels)
 
     def batch(self, numbers: list[int]) -> Batch:  # type: ignore[override]
@@ -135,7 +135,7 @@ def _first(questions: Questions, count: int) -> list[Batch]:
 
 
 def _seconds_of_run(training: Training, steps: int) -> float:
-    """Seconds of so many steps on a copy of the student, the first one left out."""
+    """Time some steps on a copy of the student, after a warm-up step."""
     student = deepcopy(training.student)
     settings = replace(training.settings, steps=steps + 1)
     halts = replace(training, student=student, settings=settings, losses=[]).run([1, steps + 1])
@@ -146,7 +146,7 @@ def _seconds_of_run(training: Training, steps: int) -> float:
 def _bare(
     training: Training, ready: list[tuple[Batch, torch.Tensor]], precision: TrainingPrecision
 ) -> None:
-    """Forward, backward and optimiser, and nothing else, on batches that are there already."""
+    """Run only forward, backward and optimiser, on prepared batches."""
     module = deepcopy(training.student.module)
     with ExitStack() as stack:
         optimizers = Optimizers(module, training.settings, [], stack)
@@ -158,7 +158,7 @@ def _bare(
 
 
 def _timed(training: Training, steps: int, precision: TrainingPrecision) -> dict[str, float]:
-    """Seconds of each part over so many steps."""
+    """Return the seconds of each part over some steps."""
     module, settings = deepcopy(training.student.module), training.settings
     batches = training.questions.shuffled(settings.batch_size, seed=0)
     watch = _Parts()
@@ -184,7 +184,7 @@ def _timed(training: Training, steps: int, precision: TrainingPrecision) -> dict
 
 @dataclass
 class _Parts:
-    """Seconds by part."""
+    """A stopwatch that sums seconds by part."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""Encoders that are timed against each other: random weights, a BERT's shape."""
+"""BERT encoders with random weights, for latency benchmarks."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,7 +12,7 @@ from studies.benchmarks.start_encoder import minilm
 
 @dataclass(frozen=True)
 class Encoder:
-    """A BERT's sizes."""
+    """The sizes of a BERT encoder."""
 
     layers: int
     hidden: int
@@ -23,12 +23,12 @@ class Encoder:
 
     @property
     def heads(self) -> int:
-        """Heads of 32 channels, as MiniLM's, or a dozen where those do not fit."""
+        """Number of heads: of 32 channels as MiniLM's, or 12 if 32 does not divide the width."""
         return 12 if self.hidden % 32 else self.hidden // 32
 
     @property
     def blueprint(self) -> Blueprint:
-        """Its class and configuration."""
+        """The encoder's class and configuration."""
         return Blueprint.of(
             "BertModel",
             BertConfig(
@@ -41,7 +41,7 @@ class Encoder:
 
     @property
     def architecture(self) -> Architecture:
-        """The same as a student of all-MiniLM-L6-v2 has it."""
+        """The encoder as the architecture of a student of all-MiniLM-L6-v2."""
         return replace(
             minilm_architecture(),
             num_hidden_layers=self.layers,
@@ -70,10 +70,10 @@ NEAR_TIES = (
     Encoder(4, 312, 1560),
     Encoder(3, 384, 1536),
 )
-"""Many of them within a few percent of each other, none like another."""
+"""Distinct encoders, many within a few percent of each other in latency."""
 
 
 @cache
 def minilm_architecture() -> Architecture:
-    """The teacher's own sizes."""
+    """Return the architecture of all-MiniLM-L6-v2."""
     return minilm().architecture

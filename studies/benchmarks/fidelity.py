@@ -1,8 +1,7 @@
-"""Whether the short distillation of the demo studies ranks students as one eight times as long.
+"""Test whether the demo studies' short distillation ranks students like one eight times as long.
 
-Students are drawn at random from the studies' spaces; each is taught as the study teaches and,
-anew, for eight times as many steps. Every student is stored when it is done, so that the same
-command goes on where it was.
+Random students of the studies' spaces are distilled as in the study and, separately, for eight
+times as many steps. Results are stored per student, so the same command resumes.
 """
 
 import random
@@ -24,7 +23,7 @@ STUDENTS = {"minilm": 16, "smollm2": 10}
 
 
 def drawn(search: Search, name: str, count: int) -> list[Architecture]:
-    """So many of a search's students at random, its runs kept in a folder of this benchmark."""
+    """Draw random students of a search, whose folder becomes one of this benchmark."""
     search.folder = FOLDER / "fidelity" / name
     search.resolve()
     others = [member for member in search.space if member != search.teacher.architecture]
@@ -32,7 +31,7 @@ def drawn(search: Search, name: str, count: int) -> list[Architecture]:
 
 
 def fidelity(search: Search, name: str, count: int) -> Fidelity:
-    """Every one of the students taught as the search does, and for eight times as long."""
+    """Distil each student as the search does, and for eight times as long."""
     students = drawn(search, name, count)
     made = [(number, partial(_anew, search, one)) for number, one in enumerate(students)]
     with watching(name) as announce:
@@ -40,7 +39,7 @@ def fidelity(search: Search, name: str, count: int) -> Fidelity:
 
 
 def agreeing(found: Fidelity, name: str, bar: str) -> Iterator[Figure]:
-    """Kendall's tau of every rung of a search with its long run."""
+    """Yield Kendall's tau of every rung with the long run."""
     last = max(found.by_rung)
     for step, one in found.by_rung.items():
         label = f"{name} kendall" + ("" if step == last else f" at step {step} of {last}")
@@ -59,13 +58,13 @@ def _retention(search: Search) -> Retention:
 
 
 def minilm(*, quick: bool) -> Iterator[Figure]:
-    """Sixteen students of all-MiniLM-L6-v2."""
+    """Measure sixteen students of all-MiniLM-L6-v2."""
     count = 3 if quick else STUDENTS["minilm"]
     yield from agreeing(fidelity(minilm_cpu.search, "minilm", count), "minilm", "at least 0.8")
 
 
 def smollm2(*, quick: bool) -> Iterator[Figure]:
-    """Ten students of SmolLM2-135M."""
+    """Measure ten students of SmolLM2-135M."""
     count = 3 if quick else STUDENTS["smollm2"]
     yield from agreeing(fidelity(smollm2_cpu.study(), "smollm2", count), "smollm2", "at least 0.7")
 

@@ -1,4 +1,4 @@
-"""How a benchmark ends: a table for people, and the same figures for programs."""
+"""Print the figures of a benchmark as a table, and store them as JSON."""
 
 import json
 import sys
@@ -21,11 +21,11 @@ class Figure:
 
     Attributes:
         figure: What was measured.
-        value: The figure.
-        low: The least of its repetitions.
-        high: The most of them.
+        value: The median of its repetitions.
+        low: The minimum.
+        high: The maximum.
         unit: Its unit; empty for a ratio or a count.
-        compared_with: What it is a ratio to, or what bar it is held against.
+        compared_with: The denominator of a ratio, or the target value.
     """
 
     figure: str
@@ -39,17 +39,17 @@ class Figure:
     def of(
         cls, figure: str, values: Sequence[float], unit: str = "", compared_with: str = ""
     ) -> "Figure":
-        """The median of repetitions with their range."""
+        """Return the median of repetitions with their range."""
         return cls(figure, median(values), min(values), max(values), unit, compared_with)
 
 
 def conclude(topic: str, figures: Sequence[Figure]) -> None:
-    """Print the figures, and write them to ``runs/benchmarks/<topic>.json``."""
+    """Print the figures and write them to ``runs/benchmarks/<topic>.json``."""
     table = Table("figure", "value", "range", "unit", "compared with", title=topic)
     for one in figures:
         spread = "" if one.low == one.high else f"{one.low:.4g} - {one.high:.4g}"
         table.add_row(one.figure, f"{one.value:.4g}", spread, one.unit, one.compared_with)
-    # as wide as it needs to be where nobody's window bounds it
+    # without a terminal there is no width limit
     Console(width=None if sys.stdout.isatty() else 140, markup=False).print(table)
     path = FOLDER / f"{topic}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def conclude(topic: str, figures: Sequence[Figure]) -> None:
 
 
 def known(topic: str) -> dict[str, Figure]:
-    """The figures that a topic's file has, by name."""
+    """Return the stored figures of a topic, by name."""
     path = FOLDER / f"{topic}.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return {one["figure"]: Figure(**one) for one in found}

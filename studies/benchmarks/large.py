@@ -1,12 +1,11 @@
-"""A study of a teacher of 1.1B parameters with the defaults: memory and time, told and taken.
+"""Compare predicted with actual memory and time of a study with a teacher of 1.1B parameters.
 
-A random Llama of 22 layers of 2048 channels, feed-forwards of 5632 and 32,000 tokens is saved in
-bf16 (protege loads teachers in fp32: 4.4 GB). The study is of the three students of
-``SearchSpace(layers=Choice(0.5, 1.0), intermediate=Choice(0.5, 1.0))`` and 400 texts; only the
-training is cut short for two cores, to 4 steps of 8 sequences. A fresh process calibrates, a second
-one asks for the calibration again, a third one runs the study. Their resident memory is sampled ten
-times a second and includes memory-mapped files. Takes about half an hour on two idle cores;
-``--quick`` takes a model of 34M parameters and a minute.
+The teacher is a random Llama with TinyLlama's sizes, saved in bfloat16 (loaded in float32: 4.4 GB).
+The study has the three students of ``SearchSpace(layers=Choice(0.5, 1.0), …)``, 400
+texts and default settings, except that training is 4 steps of 8 sequences. One fresh process
+calibrates, a second reads the calibration from the cache, a third runs the study. Their resident
+memory, which includes memory-mapped files, is sampled ten times per second. Takes about half an
+hour on two idle cores; ``--quick`` uses 34M parameters and takes a minute.
 """
 
 import json
@@ -38,7 +37,7 @@ SIZES: dict[str, Any] = {
     "num_key_value_heads": 4,
     "vocab_size": 32_000,
 }
-"""Those of TinyLlama: 1.1B parameters."""
+"""The sizes of TinyLlama: 1.1B parameters."""
 
 QUICK = SIZES | {
     "num_hidden_layers": 8,
@@ -98,7 +97,7 @@ def search(folder: Path) -> Search:
 
 
 def calibrate(folder: Path) -> None:
-    """Calibrate in this process and write what was told and how long it took."""
+    """Calibrate in this process; write the predictions and the time it took."""
     own, lines = search(folder), list[str]()
     own.stopwatch.tell = lines.append
     began = time.monotonic()
@@ -108,7 +107,7 @@ def calibrate(folder: Path) -> None:
 
 
 def run(folder: Path) -> None:
-    """Run the study in this process and write what it took."""
+    """Run the study in this process; write its trials and the predictions."""
     front = search(folder).run(trials=TRIALS)
     trials = [
         {"architecture": one.architecture, "state": one.state.value, "seconds": one.seconds}
@@ -122,7 +121,7 @@ def _write(folder: Path, record: dict[str, Any]) -> None:
 
 
 def watched(target: Callable[[Path], None], folder: Path) -> tuple[dict[str, Any], float]:
-    """Run a function in a fresh process; return what it wrote and its peak memory in GB."""
+    """Run a function in a fresh process; return its record and its peak memory in GB."""
     process = multiprocessing.get_context("spawn").Process(target=target, args=(folder,))
     process.start()
     peak = 0
@@ -136,24 +135,24 @@ def watched(target: Callable[[Path], None], folder: Path) -> tuple[dict[str, Any
 
 
 def told(lines: list[str], phase: str) -> tuple[float, float]:
-    """Read seconds and gigabytes of a phase off what the study told."""
+    """Parse the predicted seconds and gigabytes of a phase from the study's messages."""
     line = next(line for line in lines if line.startswith(phase))
     value, unit, peak = re.findall(r"about ([\d.]+) (s|min|h), peak ([\d.]+) GB", line)[0]
     return float(value) * {"s": 1, "min": 60, "h": 3600}[unit], float(peak)
 
 
 def compared(phase: str, lines: list[str], seconds: float, peak: float) -> Iterator[Figure]:
-    """Yield what a phase took beside what was told of it."""
+    """Yield the actual time and memory of a phase, and the predictions relative to them."""
     print(*lines, sep="\n", flush=True)
     told_s, told_gb = told(lines, phase)
-    yield Figure.of(f"{phase}: seconds", [seconds], "s", f"{told_s:.0f} s told")
-    yield Figure.of(f"{phase}: seconds told over taken", [told_s / seconds], "", "0.7 to 1.3")
-    yield Figure.of(f"{phase}: peak memory", [peak], "GB", f"{told_gb:.1f} GB told")
-    yield Figure.of(f"{phase}: memory told over taken", [told_gb / peak], "", "0.7 to 1.3")
+    yield Figure.of(f"{phase}: seconds", [seconds], "s", f"{told_s:.0f} s predicted")
+    yield Figure.of(f"{phase}: seconds predicted over actual", [told_s / seconds], "", "0.7 to 1.3")
+    yield Figure.of(f"{phase}: peak memory", [peak], "GB", f"{told_gb:.1f} GB predicted")
+    yield Figure.of(f"{phase}: memory predicted over actual", [told_gb / peak], "", "0.7 to 1.3")
 
 
 def calibration(*, quick: bool) -> Iterator[Figure]:
-    """Calibrate a new teacher, and once more from the cache."""
+    """Calibrate a new teacher, then again from the cache."""
     folder = _folder(quick=quick)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -166,7 +165,7 @@ def calibration(*, quick: bool) -> Iterator[Figure]:
 
 
 def study(*, quick: bool) -> Iterator[Figure]:
-    """Run the study on the calibration that is in the cache."""
+    """Run the study with the cached calibration."""
     taken, peak = watched(run, _folder(quick=quick))
     done = [one for one in taken["trials"] if one["state"] == "complete"]
     yield Figure.of("trials complete", [len(done)], "", f"{TRIALS}, one of them the teacher's")

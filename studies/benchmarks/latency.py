@@ -1,10 +1,10 @@
-"""How far latency can be believed on this machine, and how that compares with a naive timer.
+"""Measure how reliable latencies are on this machine, compared with a naive timer.
 
-Five parts, each with its own figures: twelve near-tied encoders timed in other processes at other
-times while a load generator keeps one core busy (``spread``); whether standard errors hold what
-repeated measurements differ by (``repeatability``); the latency model on architectures
-that it has not seen (``model``); the runtimes side by side (``runtimes``); and an exported student
-timed by a study and by ``protege measure`` (``agreement``).
+Five parts: twelve near-tied encoders timed in different processes at different times while a load
+generator keeps one core busy (``spread``); whether standard errors cover the differences between
+repeated measurements (``repeatability``); the latency model on unseen architectures (``model``);
+a comparison of runtimes (``runtimes``); and an exported student timed by a study and by ``protege
+measure`` (``agreement``).
 """
 
 import sys

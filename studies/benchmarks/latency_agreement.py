@@ -1,4 +1,4 @@
-"""A student's latency as a study tells it, and as ``protege measure`` tells it of the export."""
+"""Compare a student's latency in a study with that of its export under ``protege measure``."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ RATIOS: tuple[dict[str, Any], ...] = (
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """How far the two are apart, both on the scale of the teacher's time in the study."""
+    """Yield the relative difference between the two ratios to the teacher."""
     teacher, apart = minilm(), list[float]()
     with TemporaryDirectory() as scratch:
         place = Path(scratch)

@@ -1,4 +1,4 @@
-"""The latency model: learned from fifteen encoders, asked about ten that it has not seen."""
+"""Fit the latency model to fifteen encoders and test it on ten others."""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ LEARNT, HELD_OUT, SPLITS = 15, 10, 20
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Errors and order on architectures that were held out, over ways to hold some out."""
+    """Yield errors and rank correlation on held-out architectures, over random splits."""
     learnt, held_out = (4, 2) if quick else (LEARNT, HELD_OUT)
     samples = [_measured(one) for one in drawn(learnt + held_out)]
     errors, taus = [], []
@@ -35,7 +35,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def drawn(count: int) -> list[Encoder]:
-    """So many different encoders."""
+    """Draw distinct random encoders."""
     chance, found = random.Random(0), dict[Encoder, None]()
     while len(found) < count:
         hidden = chance.choice([128, 192, 256, 320, 384, 448, 512])

@@ -1,8 +1,8 @@
-"""Near-tied encoders timed again and again, on a machine that one busy core keeps from being quiet.
+"""Time near-tied encoders repeatedly on a machine with one busy core.
 
-Every session takes the encoders in another order, each in processes of its own. Ours is timed by
-turns with a reference; the seed recipe is the mean of 100 calls in a row, after 10 to warm up. The
-right order is that of a session of its own, without the load and at a higher priority.
+Every session takes the encoders in another order, each in fresh processes. Our estimator alternates
+with a reference; the seed recipe is the mean of 100 consecutive calls after 10 warm-up calls. The
+true order comes from a session without load and with raised priority.
 """
 
 import random
@@ -22,7 +22,7 @@ from studies.benchmarks.figures import Figure
 WORKLOAD = Workload(batch_size=1, prompt_tokens=32)
 SESSIONS = 4
 APART = 0.10
-"""Pairs nearer to each other than this are ties that nobody has to get right."""
+"""Pairs with a smaller relative difference count as ties."""
 
 SEED_PLAN = Plan(
     warm_up_rounds=0,
@@ -38,7 +38,7 @@ Session = Mapping[Encoder, float]
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Spread between sessions and pairs that were ordered wrongly, of both estimators."""
+    """Yield the spread between sessions and the share of misordered pairs of both estimators."""
     encoders = NEAR_TIES[:3] if quick else NEAR_TIES
     truth = {one: ours(one, LocalCPU(priority="high")) for one in encoders}
     sessions: list[Session] = []
@@ -77,18 +77,18 @@ def _compared(
 
 
 def ours(one: Encoder, target: LocalCPU) -> float:
-    """An encoder's time over the reference's."""
+    """Return an encoder's time relative to the reference."""
     return timed((REFERENCE.blueprint, one.blueprint), WORKLOAD, target, Plan()).ratio()
 
 
 def seed(one: Encoder) -> float:
-    """An encoder's milliseconds by the usual recipe: the mean of 100 calls after 10 to warm up."""
+    """Return the mean milliseconds of 100 calls after 10 warm-up calls."""
     trace = LocalCPU().trace([one.blueprint], WORKLOAD, SEED_PLAN)
     return mean(row[0].wall_ms for row in trace.rounds[10:110])
 
 
 def spreads(sessions: Sequence[Session]) -> list[float]:
-    """Of each encoder the standard deviation between sessions, relative to its mean."""
+    """Return each encoder's standard deviation between sessions, relative to its mean."""
     found = []
     for one in sessions[0]:
         values = [session[one] for session in sessions]
@@ -97,7 +97,7 @@ def spreads(sessions: Sequence[Session]) -> list[float]:
 
 
 def wrong(sessions: Sequence[Session], truth: Session, apart: float) -> float:
-    """The share of pairs that two sessions order wrongly, each measured in another one."""
+    """Return the share of misordered pairs, the two encoders taken from different sessions."""
     verdicts = [
         (first[one] < second[other]) != (truth[one] < truth[other])
         for one, other in combinations(truth, 2)
@@ -109,7 +109,7 @@ def wrong(sessions: Sequence[Session], truth: Session, apart: float) -> float:
 
 @contextmanager
 def load() -> Iterator[None]:
-    """One core busy with something else."""
+    """Keep one core busy."""
     with subprocess.Popen([sys.executable, "-c", _BUSY]) as busy:
         try:
             yield

@@ -1,8 +1,8 @@
-"""How far repeated measurements of one latency differ, and what standard errors say of it.
+"""Test whether standard errors cover the differences between repeated latency measurements.
 
-Each encoder is timed beside the reference in a dozen fresh processes. Two or three of them in a row
-make a measurement, as in a study; measurements of one encoder should differ by less than 1.96 of
-their combined standard errors 95 times in 100. The floor under them is chosen by this.
+Each encoder is timed against the reference in twelve fresh processes. Two or three consecutive
+processes form a measurement, as in a study; 95 % of measurements of one encoder should differ by
+less than 1.96 combined standard errors. The floor of the standard error is chosen by this.
 """
 
 import math
@@ -27,9 +27,9 @@ Values = Sequence[float]
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Deviation between processes, and how often standard errors hold repeated measurements."""
+    """Yield the deviation between processes and the coverage of the standard errors."""
     cases, processes = (CASES[:2], 4) if quick else (CASES, PROCESSES)
-    # round after round, so that the processes of one encoder lie minutes apart
+    # in rounds, so that the processes of one encoder are minutes apart
     rounds = [[_traced(*case) for case in cases] for _ in range(processes)]
     for number, clock in enumerate(("wall", "processor")):
         ratios = [[both[number] for both in of_case] for of_case in zip(*rounds, strict=True)]
@@ -44,11 +44,11 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def covered(made: Sequence[Sequence[Combined]], floor: float) -> float:
-    """The share of pairs of measurements of one model within 1.96 combined standard errors.
+    """Return the share of pairs of measurements within 1.96 combined standard errors.
 
     Args:
-        made: For each model its measurements.
-        floor: The least standard error of a measurement, relative.
+        made: The measurements of each model.
+        floor: The floor of the relative standard error.
     """
     held = [
         abs(math.log(one.value / other.value))
@@ -65,7 +65,7 @@ def _measurements(values: Values, size: int) -> list[Combined]:
 
 
 def _traced(one: Encoder, tokens: int) -> tuple[float, float]:
-    """One process's ratio to the reference, by the clock on the wall and by processor time."""
+    """Return one process's ratio to the reference in wall time and in processor time."""
     models = [REFERENCE.blueprint, one.blueprint]
     trace = LocalCPU().trace(models, Workload(prompt_tokens=tokens), Plan())
     return (

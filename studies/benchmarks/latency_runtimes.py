@@ -1,4 +1,4 @@
-"""The runtimes of this machine's processor side by side, and the order of students on each."""
+"""Compare the runtimes of this machine's processor: speed, and the order of students on each."""
 
 from collections.abc import Iterator
 
@@ -12,12 +12,11 @@ from studies.benchmarks.figures import Figure
 WORKLOAD = Workload(batch_size=1, prompt_tokens=64)
 ROUNDS = 5
 FAR = Encoder(2, 384, 1536), Encoder(6, 192, 768), Encoder(12, 128, 512)
-"""Shallow and wide, and deep and narrow: what a call costs beside its arithmetic tells them apart.
-"""
+"""Shallow and wide, and deep and narrow: they differ in the overhead per layer."""
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Speed-ups over eager, round by round; then how far the order of students is another."""
+    """Yield the speed-ups over eager, then the rank correlations of students with eager."""
     targets: dict[str, Target] = {
         "onnxruntime": LocalCPU(runtime="onnxruntime"),
         "onnxruntime int8": LocalCPU(runtime="onnxruntime", precision="int8"),
@@ -26,7 +25,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     eager: Target = LocalCPU()
     speedups: dict[str, list[float]] = {name: [] for name in targets}
     for _ in range(1 if quick else ROUNDS):
-        # by turns, so that whatever slows the machine slows all of them
+        # alternating, so that noise slows all targets alike
         own_ms = _alone_ms(eager)
         for name, target in targets.items():
             speedups[name].append(own_ms / _alone_ms(target))

@@ -1,9 +1,8 @@
-"""Lives of one command that begin in milliseconds, so that they can be ended by the hundred.
+"""Start runs of a command in milliseconds by forking, so that hundreds can be killed in a test.
 
-An import takes seconds. A nursery imports once, and each life is a process of its own, forked from
-it before anything was computed there; so are the processes that a life starts, its workers and its
-runners of latency: they run what they always run, as children of whoever asked for them, and can be
-killed one by one.
+Imports take seconds. A fork server imports once and forks a process for each run before anything is
+computed. The run's own subprocesses, its workers and latency runners, are forked too: they execute
+their usual code as children of the process that starts them, and can be killed one by one.
 """
 
 import ctypes
@@ -26,35 +25,36 @@ ROLES = {
     "protege.search.engines.working": "worker",
     "protege.objectives.latency.local.fork_worker": "runner",
 }
-"""What processes of these modules are called; a life itself is a ``study``."""
+"""The process names of these modules; a run itself is named ``study``."""
 
 SPARES = {"study": 8, "worker": 2, "runner": 0}
-"""So many processes each of them can start; beyond, one is started as it always is, in seconds."""
+"""The number of forked subprocesses of each; further ones start the usual way, in seconds."""
 
 _PR_SET_NAME = 15
 _POPEN = subprocess.Popen
 
 
 class Nursery:
-    """Lives of one command, one after the other."""
+    """A fork server that runs one command at a time."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
         self._last: Iterator[str] = iter(())
 
     def live(self, words: list[str]) -> Iterator[str]:
-        """What a new life says, line by line.
-
-        That is ``child PID``, then what it prints and every phase as it is entered and left, then
-        ``exit CODE`` if it comes to its end.
+        """Start a run and return its output, line by line.
 
         Args:
-            words: Those of the command ``protege``, or ``python`` and those of a script.
+            words: The arguments of ``protege``, or ``python`` with a script and its arguments.
+
+        Returns:
+            ``child PID``, then its output and the name of every phase at entry and exit, then
+            ``exit CODE`` unless it was killed.
         """
         if self._process.stdin is None or self._process.stdout is None:
-            raise RuntimeError("the nursery is closed")
+            raise RuntimeError("the fork server is closed")
         for _ in self._last:
-            pass  # what the one before said, and nobody listened to
+            pass  # skip unread output of the previous run
         print(*words, file=self._process.stdin, flush=True)
         said = map(str.strip, self._process.stdout)
         self._last = iter(partial(next, said), "gone")
@@ -63,7 +63,7 @@ class Nursery:
 
 @contextmanager
 def nursery(folder: Path) -> Iterator[Nursery]:
-    """A nursery whose lives begin in that folder; it ends with the block."""
+    """Start a fork server whose runs have that working folder; stop it after the block."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-P", __file__]
     pipe = subprocess.PIPE
@@ -71,17 +71,17 @@ def nursery(folder: Path) -> Iterator[Nursery]:
         command, cwd=folder, env=environment, stdin=pipe, stdout=pipe, text=True
     ) as process:
         if process.stdout is None or process.stdout.readline() != "ready\n":
-            raise RuntimeError("the nursery could not start")
+            raise RuntimeError("the fork server could not start")
         yield Nursery(process)
         if process.stdin is not None:
             process.stdin.close()
 
 
 def family(pid: int) -> dict[int, str]:
-    """The processes that descend from one and are somebody, itself included, by what they are."""
+    """Return the names of a process and its descendants by pid, without unused spare processes."""
     parents, names = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # gone by now
+        with suppress(OSError):  # ended meanwhile
             named, _, rest = stat.read_text().rpartition(")")
             state, parent = rest.split()[:2]
             if state not in "ZX":
@@ -95,13 +95,13 @@ def family(pid: int) -> dict[int, str]:
 
 
 def alive(pids: Iterable[int]) -> set[int]:
-    """Those that are still there."""
+    """Return the processes that still exist."""
     return {pid for pid in pids if family(pid)}
 
 
 def serve() -> None:
-    """Live once for every line of words on standard input."""
-    # front pages are lazy: what a study loads later would be loaded in every life anew
+    """Fork a run for every line of arguments on standard input."""
+    # package imports are lazy: import what every run needs before forking
     study = ("protege.search.cli.main", "protege.search.search", "protege.search.front.front")
     for name in (*ROLES, *study, "optuna.samplers", "transformers.models.bert.modeling_bert"):
         import_module(name)
@@ -120,7 +120,7 @@ def serve() -> None:
 
 
 def _lived(words: list[str]) -> int:
-    """The exit code of a script, if the first word is ``python``, else of our own command."""
+    """Run a script if the first word is ``python``, else ``protege``; return the exit code."""
     from protege.search.cli.main import guarded, main
 
     if words[0] != "python":
@@ -138,7 +138,7 @@ def _say(what: str) -> None:
 
 
 def _tell_phases() -> None:
-    """Say what this life is at, whenever it begins with something and whenever it is done."""
+    """Print the name of every phase at its entry and exit."""
     from protege.objectives import Stopwatch
 
     enter = Stopwatch.phase
@@ -154,7 +154,7 @@ def _tell_phases() -> None:
 
 
 def _be(role: str) -> None:
-    """Be somebody, and have processes ready for whomever it starts."""
+    """Name this process after its role, and fork spare processes for its subprocesses."""
     _call(role)
     spares = _spares(SPARES[role])
 
@@ -172,7 +172,7 @@ def _call(role: str) -> None:
 
 
 def _module(command: list[str]) -> str | None:
-    """What of ours a command runs; none if it is something else."""
+    """Return the module that a command runs; None if it is not in `ROLES`."""
     words = [*map(str, command)]
     if any(word.endswith("working.py") for word in words):
         return "protege.search.engines.working"
@@ -180,7 +180,7 @@ def _module(command: list[str]) -> str | None:
 
 
 def _spares(count: int) -> list[tuple[int, socket.socket]]:
-    """Processes that wait to be somebody, and the lines to them."""
+    """Fork spare processes; return their pids and sockets."""
     found: list[tuple[int, socket.socket]] = []
     for _ in range(count):
         ours, theirs = socket.socketpair()
@@ -195,35 +195,34 @@ def _spares(count: int) -> list[tuple[int, socket.socket]]:
 
 
 def _become(line: socket.socket) -> None:
-    """Wait to be told what to be, be it, and end."""
+    """In a spare process: receive a module and its streams, run it, and exit."""
     code = 1
     _call("spare")
     try:
         told, descriptors, _, _ = socket.recv_fds(line, 1 << 20, 8)
         if not told:
-            os._exit(0)  # whoever it was there for is gone
+            os._exit(0)  # the parent ended without using this process
         module, environment = json.loads(told)
         os.setsid()
         os.environ.update(environment)
         for standard, descriptor in enumerate(descriptors[:3]):
             os.dup2(descriptor, standard)
             os.close(descriptor)
-        # what the nursery has read ahead is not for this one; nor is it for the ones before to
-        # close what is this one's now
+        # new stream objects: the old ones hold data read ahead, and would close the descriptors
         sys.stdin = os.fdopen(0, closefd=False)
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.argv = [module, *map(str, descriptors[3:])]
         _be(ROLES[module])
         import_module(module).main()
         code = 0
-    except BaseException:  # noqa: BLE001 - the end of the process, told as Python tells it
+    except BaseException:  # noqa: BLE001 - printed, as Python does at the end of a process
         traceback.print_exc()
     sys.stdout.flush()
     os._exit(code)
 
 
 class Forked:
-    """A spare that has become somebody, as `subprocess.Popen` would have it."""
+    """A spare process that runs a module, with the interface of `subprocess.Popen`."""
 
     def __init__(self, pid: int, line: socket.socket, module: str, options: dict[str, Any]) -> None:
         self.pid = pid
@@ -240,7 +239,7 @@ class Forked:
                 os.close(descriptor)
 
     def poll(self) -> int | None:
-        """The exit code, if it has ended."""
+        """Return the exit code, or None while it runs."""
         if self.returncode is None:
             found, status = os.waitpid(self.pid, os.WNOHANG)
             if found:
@@ -248,7 +247,7 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code, once it has ended."""
+        """Wait for the end; return the exit code."""
         until = time.monotonic() + (3600.0 if timeout is None else timeout)
         while self.poll() is None:
             if time.monotonic() > until:
@@ -257,13 +256,13 @@ class Forked:
         return self.returncode or 0
 
     def kill(self) -> None:
-        """End it."""
+        """Kill the process if it runs."""
         if self.poll() is None:
             os.kill(self.pid, 9)
 
     @staticmethod
     def _piped(given: Any, *, writes: bool) -> tuple[Any, int]:
-        """This process's end of a standard stream, if it is a pipe, and the other process's."""
+        """Return this process's end of a standard stream if it is a pipe, and the other's."""
         if given == subprocess.DEVNULL:
             return None, os.open(os.devnull, os.O_RDWR)
         if given != subprocess.PIPE:

@@ -1,8 +1,8 @@
-"""What a MiniLM-size encoder takes in memory on every runtime that is installed here.
+"""Measure the memory of a MiniLM-size encoder on every installed runtime.
 
-A BERT of 6 layers of 384 channels reads one text of 64 tokens and, by PyTorch and ONNX Runtime, 8
-of them; each figure is of three fresh processes, imports not counted. Takes half a minute, and a
-minute more where the programs are still to be exported.
+A BERT of 6 layers and width 384 reads one text of 64 tokens, with PyTorch and ONNX Runtime also 8
+texts. Each figure is from three fresh processes, without imports. Takes half a minute, plus a
+minute for exports.
 """
 
 import sys
@@ -26,11 +26,11 @@ RUNS: tuple[tuple[Name, Precision, int], ...] = (
     ("onnxruntime", "int8", 1),
     ("openvino", "float32", 1),
 )
-"""Runtime, precision and texts a call."""
+"""Runtime, precision and batch size."""
 
 
 def model() -> Blueprint:
-    """The encoder, as large as all-MiniLM-L6-v2."""
+    """Return an encoder of the size of all-MiniLM-L6-v2."""
     config = BertConfig(
         num_hidden_layers=6, hidden_size=384, num_attention_heads=12, intermediate_size=1536
     )
@@ -38,7 +38,7 @@ def model() -> Blueprint:
 
 
 def figures_of(runtime: Name, precision: Precision, batch_size: int) -> list[Figure]:
-    """Peaks of loading, of running, and of both, and what imports take beside."""
+    """Measure the peaks of loading, of running, and of both, and the memory of imports."""
     target = LocalCPU(runtime=runtime, precision=precision)
     name = f"{target.label.partition(',')[0]}, batch {batch_size}"
     found = weighed(target, model(), Workload(batch_size, 64))
@@ -57,7 +57,7 @@ def main() -> None:
     figures = []
     for runtime, precision, batch_size in RUNS:
         if runtime != "eager" and find_spec(runtime) is None:
-            print(f"{runtime}: left out, for it is not installed")
+            print(f"{runtime}: skipped, not installed")
             continue
         figures += figures_of(runtime, precision, batch_size)
     conclude("memory", figures)

@@ -1,4 +1,4 @@
-"""A benchmark of several parts, of which one alone can be run."""
+"""Run a benchmark of several parts, or one of its parts."""
 
 import argparse
 import time
@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable, Mapping
 from studies.benchmarks.figures import Figure, conclude, known
 
 Part = Callable[..., Iterable[Figure]]
-"""Gives its figures; takes ``quick``, which asks for a little of everything."""
+"""A function that yields figures; with ``quick`` it only checks that everything works."""
 
 
 def run_parts(topic: str, about: str, parts: Mapping[str, Part]) -> None:
-    """Measure and print what the command line asks for.
+    """Run the parts that the command line asks for, then print and store their figures.
 
-    One part alone renews its own figures and leaves the others' in the file as they are; a quick
-    run, which is there to see that all works, has a file of its own.
+    A single part replaces its own figures in the file and keeps the others. A quick run has a file
+    of its own.
     """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
-    parser.add_argument("--only", choices=parts, help="one part alone")
-    parser.add_argument("--quick", action="store_true", help="a little of everything")
+    parser.add_argument("--only", choices=parts, help="run a single part")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that it works")
     given = parser.parse_args()
     topic = f"{topic}-quick" if given.quick else topic
     found = known(topic) if given.only else {}

@@ -1,4 +1,4 @@
-"""Searches of a space that was measured whole, played in seconds: protege's own, and Optuna's."""
+"""Simulate searches by protege and by Optuna on a fully measured space, in seconds."""
 
 import math
 from collections.abc import Iterator
@@ -30,27 +30,27 @@ GOALS = Goals(
 )
 
 KNOBS = ("num_hidden_layers", "hidden_size", "intermediate_size")
-"""What differs between the students of the table."""
+"""The sizes in which the students of the table differ."""
 
 
 @dataclass
 class Course:
-    """What a search knew after each of its trials.
+    """The progress of a search after each of its trials.
 
     Attributes:
-        volumes: The share of the hypervolume.
-        costs: What had been spent on training until then, in trainings of a median student.
+        volumes: The share of the space's hypervolume.
+        costs: The training cost so far, in trainings of a median student.
     """
 
     volumes: list[float] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
 
     def after(self, trials: int) -> float:
-        """The share after so many trials."""
+        """Return the share of the hypervolume after some trials."""
         return self.volumes[min(trials, len(self.volumes)) - 1]
 
     def at(self, cost: float) -> float:
-        """The share when so much had been spent."""
+        """Return the share of the hypervolume at some training cost."""
         reached = zip(self.volumes, self.costs, strict=True)
         return max((volume for volume, spent in reached if spent <= cost), default=0.0)
 
@@ -64,15 +64,15 @@ def protege(
     spend: float = math.inf,
     sampler: BaseSampler | None = None,
 ) -> Course:
-    """A search as `protege.search.Search` runs it: with its ledger, its coordinator and its race.
+    """Simulate a search as `protege.search.Search` runs it, with its coordinator and race.
 
     Args:
-        table: Where students are looked up.
-        seed: The study's.
-        trials: It ends after so many,
-        race: When a student is stopped on its way; never if not given.
-        spend: or when so much was spent on training.
-        sampler: One of Optuna's in place of the default.
+        table: The measured space.
+        seed: The study's seed.
+        trials: Maximum number of trials.
+        race: The race; None to stop no student early.
+        spend: Maximum training cost, in trainings of a median student.
+        sampler: A sampler of Optuna's to use instead of the default.
     """
     spent: list[float] = []
     course, finished = Course(), list[str]()
@@ -99,8 +99,8 @@ def protege(
 
 
 def optunas(table: Table, sampler: BaseSampler, trials: int) -> Course:
-    """A search by one of Optuna's samplers, used as its documentation shows."""
-    # of the naive half the declared student of its sizes is the last
+    """Simulate a search by one of Optuna's samplers, used as its documentation shows."""
+    # two students share the sizes of the naive baseline; the dict keeps the declared one, the last
     known = {_sizes(member): member.key() for member in tabulated.search.space}
     grid = _grid(table)
     course, tried = Course(), list[str]()
@@ -130,7 +130,7 @@ def _grid(table: Table) -> dict[str, BaseDistribution]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """On one thread, without Optuna's log."""
+    """Use one thread and silence Optuna's log."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with one_thread():
         yield

@@ -1,4 +1,4 @@
-"""A real PostgreSQL on the loopback, for studies whose storage is a server that goes away."""
+"""Run a PostgreSQL server on the loopback interface, to test studies whose server is stopped."""
 
 import os
 import shutil
@@ -11,14 +11,14 @@ from pathlib import Path
 from uuid import uuid4
 
 USER = "postgres"
-"""Whom the server belongs to where root starts it: it does not run as root."""
+"""The user that runs the server if root starts it, since it refuses to run as root."""
 
 
 def program(name: str) -> str:
-    """The path of one of PostgreSQL's programs; the newest version's, if there are several.
+    """Return the path of one of PostgreSQL's programs, of the newest installed version.
 
     Raises:
-        LookupError: It is not installed.
+        LookupError: PostgreSQL is not installed.
     """
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
     path = str(found[0]) if found else shutil.which(name)
@@ -29,35 +29,35 @@ def program(name: str) -> str:
 
 @dataclass(frozen=True)
 class Server:
-    """A cluster of databases in a folder, and the port that it listens on."""
+    """A PostgreSQL server: the folder of its databases, and its port."""
 
     folder: Path
     port: int
 
     @property
     def url(self) -> str:
-        """The storage URL of the database that it begins with."""
+        """The storage URL of the initial database."""
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{USER}"
 
     def database(self) -> str:
-        """The storage URL of another database, which is empty."""
+        """Create an empty database; return its storage URL."""
         name = f"empty_{uuid4().hex}"
         run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", USER, name)
         return f"{self.url.removesuffix(USER)}{name}"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server and wait until it accepts connections."""
         options = f"-k {self.folder} -p {self.port} -c listen_addresses=127.0.0.1 -c fsync=off"
         log = str(self.folder / "log")
         run("pg_ctl", "-D", str(self.folder / "data"), "-o", options, "-l", log, "-w", "start")
 
     def kill(self) -> None:
-        """End it at once, whoever is connected."""
+        """Stop the server at once, dropping its connections."""
         run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
 
 
 def run(name: str, *words: str) -> None:
-    """Run one of PostgreSQL's programs, as the user that it wants."""
+    """Run one of PostgreSQL's programs as a user other than root."""
     who = {"user": USER} if os.geteuid() == 0 else {}
     # no pipes: the server would hold them open
     subprocess.run(
@@ -72,10 +72,10 @@ def run(name: str, *words: str) -> None:
 
 @contextmanager
 def server(folder: Path) -> Iterator[Server]:
-    """A server that lives as long as the block.
+    """Start a server in a folder; stop it after the block.
 
     Raises:
-        LookupError: It is not installed.
+        LookupError: PostgreSQL is not installed.
     """
     program("initdb")
     folder.mkdir(parents=True, exist_ok=True)

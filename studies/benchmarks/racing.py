@@ -1,9 +1,9 @@
-"""What racing saves: whole studies without it, whose every rung is known, and the race over them.
+"""Measure the training that racing saves, by replaying races over fully trained studies.
 
-Three studies of all-MiniLM-L6-v2 of 40 candidates, each with a seed of its own, with the goals of
-the demo. All candidates are trained to the end and judged at every rung; then the race is run over
-the same candidates in the same order, and what it would have stopped is left out of the front.
-Training is counted in steps times seconds a step.
+Three studies of all-MiniLM-L6-v2 with different seeds, 40 candidates each, have the demo's
+objectives. All candidates are trained to the end and scored at every rung. The race is then
+replayed over them in the same order, and stopped candidates are left out of the front. Training
+cost is steps times seconds per step.
 """
 
 import math
@@ -21,11 +21,11 @@ from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
 
 NOBODY_STOPS = Race(min_records=10**9)
-"""Rungs are judged and stored, and everyone goes on."""
+"""A race that scores and stores rungs but stops no student."""
 
 
 def study(seed: int, folder: Path = FOLDER / "racing") -> Search:
-    """One study; run again, it goes on where it was."""
+    """Return the study of a seed; another run resumes it."""
     demo = minilm_cpu.search
     return Search(
         name=f"racing-{seed}",
@@ -40,13 +40,13 @@ def study(seed: int, folder: Path = FOLDER / "racing") -> Search:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a study of known curves comes to, as shares of the study in which nobody stops.
+    """The result of a replayed study, relative to the study without a race.
 
     Attributes:
-        until: Training until 99% of that study's hypervolume is reached; infinite if it never is.
-        training: All of it.
-        volume: Hypervolume at the end.
-        stopped: How many students are stopped.
+        until: Training cost until 99% of that study's hypervolume is reached; infinite if never.
+        training: Total training cost.
+        volume: Final hypervolume.
+        stopped: Number of stopped students.
     """
 
     until: float
@@ -56,7 +56,7 @@ class Spent:
 
 
 def spent(front: Front, race: Race) -> Spent:
-    """The study with a race, its students in the order in which they came."""
+    """Replay a study with a race, its students in their order of arrival."""
     goals, teacher = front.goals, front.teacher
     if teacher is None:
         raise RuntimeError("the study has no teacher")
@@ -79,7 +79,7 @@ def spent(front: Front, race: Race) -> Spent:
 
 
 def _stopped(front: Front, trials: Sequence[Trial], race: Race) -> dict[int, int]:
-    """The step that each stopped trial gets to."""
+    """Return the step at which each stopped trial is stopped, by trial number."""
     costs = [goal for goal in front.goals.goals if goal.name != "retention"]
     curves = []
     for trial in trials:
@@ -95,17 +95,17 @@ def _stopped(front: Front, trials: Sequence[Trial], race: Race) -> dict[int, int
 
 
 def replay(curves: Sequence[Sequence[Sequence[float]]], race: Race) -> list[int | None]:
-    """Race candidates whose figures at every rung are known, one after another.
+    """Replay a race over candidates with known objectives at every rung, one after another.
 
-    Each is compared at each of its rungs but the last with all that earlier ones reached there,
-    stopped or not. The first `SCOUTED` are compared at their first rung before any goes beyond it.
+    At each rung but the last, a candidate is compared with all earlier ones that reached it,
+    stopped or not. The first `SCOUTED` are all scored at their first rung before any continues.
 
     Args:
-        curves: For each candidate, in order of arrival, its goals at each rung, to be minimised.
-        race: How hard they compete.
+        curves: Each candidate's objectives at each rung, to be minimised, in order of arrival.
+        race: The race.
 
     Returns:
-        For each candidate the rung it was stopped at, or None if it got to its last.
+        The rung at which each candidate was stopped, or None if it reached the last.
     """
     reached: defaultdict[int, dict[int, Sequence[float]]] = defaultdict(dict)
     reached[0] = {at: curve[0] for at, curve in enumerate(curves[:SCOUTED]) if len(curve) > 1}
@@ -122,13 +122,13 @@ def replay(curves: Sequence[Sequence[Sequence[float]]], race: Race) -> list[int 
 
 
 def _seconds(trial: Trial, step: int | None) -> float:
-    """Training up to a step; to the end if none is given."""
+    """Return the training time up to a step; the total if it is None."""
     whole = trial.seconds.get("distil", 0.0)
     return whole if step is None else whole * step / max(trial.rungs)
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Shares of training over the seeds: without a race, with the default, with other ones."""
+    """Yield the training cost over seeds with the default race, without one, and with others."""
     found = []
     for seed in range(1 if quick else 3):
         search = study(seed, FOLDER / "racing-quick" if quick else FOLDER / "racing")

@@ -1,13 +1,13 @@
-"""Compare one learning rate for all students with a rate that follows their start.
+"""Compare one learning rate for all students with a rate that depends on their start.
 
 Students of all-MiniLM-L6-v2 are distilled as in the demo, each twice from the same start on the
-same batches: with the whole rate, publishing the last rung ("one rate"); and with the rate that
-follows the student's distance from its teacher, publishing the best rung ("rate by distance"). A
-third training, eight times as long, tells the order that a short one should find. Latencies, for
-the hypervolume of these students' front, come from the table of the whole space beside this file.
+same batches: at the full rate, reporting the last rung ("one rate"); and at a rate scaled by the
+distance from the teacher, reporting the best rung ("rate by distance"). A third training, eight
+times as long, gives the order that the short ones should find. Latencies for the hypervolume come
+from the table of the space beside this file.
 
-Every training is stored when it is done, so that the same command goes on where it was. The parts
-``seed-0`` to ``seed-2`` may run side by side; ``compared`` reads what they stored.
+Results are stored per training, so the same command resumes. The parts ``seed-0`` to ``seed-2`` may
+run in parallel; ``compared`` reads their results.
 """
 
 import json
@@ -43,7 +43,7 @@ class Run:
 
     Attributes:
         student: The student's label.
-        rungs: Retention as measured at each rung, by steps; the first is the start.
+        rungs: Retention at each rung by steps; the first is the start.
         published: Retention of the best rung.
         rate: The peak learning rate.
     """
@@ -65,10 +65,10 @@ class Run:
 
 
 def students(search: Search, count: int) -> list[Architecture]:
-    """Choose healed students of the demo's space, evenly spread over their size, full width first.
+    """Choose healed students of full width from the demo's space, evenly spread over their size.
 
-    The demo's front is made of such students. Some keep nearly all of the teacher: those are the
-    ones that a rate which is too high makes worse.
+    The demo's front consists of such students. Those that keep nearly all of the teacher are the
+    ones that a too high learning rate degrades.
     """
     search.resolve()
     own = search.teacher.architecture
@@ -167,14 +167,14 @@ def compared(*, quick: bool) -> Iterator[Figure]:
 
 
 def _until(runs: Sequence[Run], step: str, *, best: bool) -> list[float]:
-    """What each student is worth at a rung: as measured there, or the best up to it."""
+    """Return each student's retention at a rung, or the best up to it."""
     steps = [*runs[0].rungs]
     until = steps[: steps.index(step) + 1] if best else [step]
     return [max(one.rungs[name] for name in until) for one in runs]
 
 
 def _hypervolume(some: Sequence[Architecture], values: Sequence[float]) -> float:
-    """Share of the box between the teacher and the ideal that these students dominate."""
+    """Return the hypervolume of these students as a share of the box from teacher to ideal."""
     table = pd.read_parquet(TABLE)
     sizes = ["num_hidden_layers", "hidden_size", "intermediate_size"]
     ms = table.groupby(sizes)["latency_ms"].median()

@@ -1,11 +1,10 @@
-"""Who finds the front first: protege's default, or one of Optuna's samplers.
+"""Compare how fast protege's default sampler and those of Optuna find the front.
 
-All search the 246 students of all-MiniLM-L6-v2 that ``minilm_space.parquet`` knows (see
-`tabulated`), 75 trials and 20 seeds each. What they have found is told as a share of the
-hypervolume of the whole space, by trials and by what was spent on training: 30 is what 30 students
-of median size take. Optuna's samplers are used as its documentation shows, on the three sizes in
-which students differ; its Gaussian process has also been given protege's anchors, and is kept from
-proposing a student twice.
+All search the 246 students of all-MiniLM-L6-v2 in ``minilm_space.parquet`` (see `tabulated`), with
+75 trials and 20 seeds each. Results are shares of the space's hypervolume by trials and by training
+cost, in trainings of a median student. Optuna's samplers are used as its documentation shows, on
+the three sizes in which students differ. Its Gaussian process is also run inside protege, with
+anchors and without repeated proposals.
 """
 
 import json
@@ -37,16 +36,17 @@ from studies.benchmarks.played import Course, optunas, protege
 from studies.benchmarks.table import Table
 
 TRIALS = 75
-"""Of each search; some more than are told of, so that those of small students also cost as much."""
+"""Trials of each search; more than reported, so that searches of small students also reach the
+reported costs."""
 
 TOLD_AT = (30, 60)
-"""Trials, and trainings of a median student, at which figures are told."""
+"""Trials, and costs in trainings of a median student, at which results are reported."""
 
 PROTEGES = DEFAULT, RACING = "default", "default, racing"
-"""Searches by protege."""
+"""Searches with protege's own sampler."""
 
 ANCHORED = "gp with anchors"
-"""The same with Optuna's Gaussian process, as any sampler can be passed."""
+"""A search by protege with Optuna's Gaussian process as its sampler."""
 
 OPTUNAS: Mapping[str, Callable[[int], BaseSampler]] = {
     "gp": lambda seed: GPSampler(seed=seed),
@@ -58,19 +58,18 @@ OPTUNAS: Mapping[str, Callable[[int], BaseSampler]] = {
 }
 
 SPEND = 80.0
-"""Where a search is judged by what it spent on training, it goes on until so much is; so that its
-last trial began after 60 was."""
+"""The training cost at which a search with a race ends, so that all reach the reported 60."""
 
 
 @cache
 def table() -> Table:
-    """The space, as it was measured."""
+    """Load the measured space."""
     rows = pd.read_parquet(tabulated.TABLE).set_index("key")
     return Table(rows, tabulated.search.space.baselines[0].key())
 
 
 def played(name: str, seed: int, trials: int) -> Course:
-    """One search, by its name."""
+    """Simulate a search by its name."""
     whole = len(table().rows)
     if name == DEFAULT:
         return protege(table(), seed, trials)
@@ -82,7 +81,7 @@ def played(name: str, seed: int, trials: int) -> Course:
 
 
 def figures(names: Sequence[str], *, quick: bool) -> Iterator[Figure]:
-    """Shares of the hypervolume over the seeds, search by search, and a drawing of all so far."""
+    """Yield each search's share of the hypervolume over seeds, and plot all searches so far."""
     seeds, trials = (2, 15) if quick else (20, TRIALS)
     courses: dict[str, list[Course]] = {}
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
@@ -104,12 +103,12 @@ def figures(names: Sequence[str], *, quick: bool) -> Iterator[Figure]:
 
 
 def drawn(folder: Path) -> None:
-    """The share that is missing over the trials: the median, and the middle half around it."""
+    """Plot the missing share of the hypervolume over trials: median and interquartile range."""
     figure = go.Figure()
     colours = cycle(("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555"))
     for name, colour in zip((*PROTEGES, ANCHORED, *OPTUNAS), colours, strict=False):
         path = folder / f"{name}.json"
-        if name == RACING or not path.exists():  # its trials cost less, and say nothing here
+        if name == RACING or not path.exists():  # its trials cost less and are not comparable
             continue
         missing = 1 - np.array([one["volumes"] for one in json.loads(path.read_text())])
         x = np.arange(1, missing.shape[1] + 1)
@@ -126,7 +125,7 @@ def drawn(folder: Path) -> None:
         )
         figure.add_scatter(x=x, y=middle, name=name, line_color=colour)
     figure.update_xaxes(title="trials")
-    title = "share of the hypervolume that is missing"
+    title = "missing share of the hypervolume"
     figure.update_yaxes(title=title, type="log", dtick=1, tickformat=".4~f")
     figure.update_layout(template="plotly_white")
     figure.write_html(f"{folder}.html")

@@ -1,8 +1,7 @@
-"""What a study itself costs a trial: asking, never asking twice, judging at rungs, storing.
+"""Measure a study's own overhead per trial: proposing, scoring at rungs, storing.
 
-Nothing is cut, trained or measured: trials come with figures that follow from their sizes. A study
-of so many finished trials is filled at once, then gone on with, and what the processor spends on
-each further trial is counted.
+Nothing is cut, trained or measured: trials have synthetic results computed from their sizes. A
+study is filled with finished trials, and the processor time of each further trial is measured.
 """
 
 import time
@@ -26,11 +25,11 @@ from studies.benchmarks.parts import run_parts
 from studies.benchmarks.side_by_side import lease, nodes
 
 SIZES = (50, 230, 300, 1000, 3000, 10_000)
-"""Finished trials. A Gaussian process proposes up to 250, Parzen estimators beyond."""
+"""Numbers of finished trials; up to 250 the sampler is a Gaussian process, beyond it is TPE."""
 TRIALS = 12
-"""That are asked for and told at each size."""
+"""Timed trials at each size."""
 STEPS = (0, 7, 20)
-"""The rungs at which each is judged."""
+"""The rungs at which each trial is scored."""
 
 TEACHER = Architecture(
     model_type="llama",
@@ -50,7 +49,7 @@ SPACE = SearchSpace(
     kv_heads=Choice(1 / 3, 2 / 3, 1.0),
     intermediate=Range(0.2, 1.0, 1 / 24),
 )
-"""Some 20,000 students of it."""
+"""A space of some 20,000 students."""
 
 GOALS = Goals(
     (
@@ -61,7 +60,7 @@ GOALS = Goals(
 
 
 def trial(number: int, architecture: Architecture) -> Trial:
-    """A finished trial whose figures follow from its sizes; as long a record as a real one's."""
+    """Return a finished trial with synthetic results and a record as long as a real one."""
     depth, width = architecture.num_hidden_layers / 30, architecture.hidden_size / 576
     feed_forward = architecture.intermediate_size / 1536
     cost = 40 * depth * width * (0.4 + 0.6 * feed_forward)
@@ -79,7 +78,7 @@ def trial(number: int, architecture: Architecture) -> Trial:
 
 
 def filled(storage: str, space: SearchSpace, count: int) -> Ledger:
-    """A study of so many finished trials, drawn at random."""
+    """Create a study with random finished trials."""
     study = open_study(storage, "scale", GOALS)
     students = Random(0).sample([*space], count)
     for number, architecture in enumerate(students):
@@ -88,7 +87,7 @@ def filled(storage: str, space: SearchSpace, count: int) -> Ledger:
 
 
 def judged(ledger: Ledger, one: Trial) -> None:
-    """What a trial asks of its study's storage at every rung."""
+    """Run the storage operations of a trial at every rung."""
     for step in STEPS:
         values = [one.measurements["latency_ms"].value, one.rungs[step]]
         ledger.note(one.number, step, values)
@@ -96,7 +95,7 @@ def judged(ledger: Ledger, one: Trial) -> None:
 
 
 def spent(ledger: Ledger, trials: int) -> dict[str, list[float]]:
-    """Milliseconds of the processor for each of so many further trials, by what is done."""
+    """Return the processor time in ms of each operation, for some further trials."""
     found: dict[str, list[float]] = {"asking": [], "judging": [], "telling": []}
 
     def timed(part: str, operation: Callable[[], Any]) -> Any:
@@ -114,13 +113,13 @@ def spent(ledger: Ledger, trials: int) -> dict[str, list[float]]:
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """Milliseconds a trial by the size of the study, the growth, and a drawing of it."""
+    """Yield the milliseconds per trial by the size of the study, and plot them."""
     space = SPACE.of(TEACHER, has_data=False)
     by_size: dict[int, dict[str, list[float]]] = {}
     for size in SIZES[:3] if quick else SIZES:
         with TemporaryDirectory() as folder:
             ledger = filled(f"sqlite:///{folder}/study.db", space, size)
-            spent(ledger, 7)  # the anchors, which nobody proposes
+            spent(ledger, 7)  # the anchors, which the sampler does not propose
             by_size[size] = spent(ledger, 3 if quick else TRIALS)
         told = "at most 200" if size == 1000 else ""
         whole = [sum(parts) for parts in zip(*by_size[size].values(), strict=True)]
@@ -134,13 +133,13 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def drawn(by_size: dict[int, dict[str, list[float]]], path: Path) -> None:
-    """Milliseconds a trial over the size of the study, part by part, both axes logarithmic."""
+    """Plot the milliseconds per trial of each operation over the size of the study, log-log."""
     figure = go.Figure()
     for part in ("asking", "judging", "telling"):
         median = [sorted(found[part])[len(found[part]) // 2] for found in by_size.values()]
         figure.add_scatter(x=[*by_size], y=median, name=part, mode="lines+markers")
     figure.update_xaxes(title="finished trials", type="log")
-    figure.update_yaxes(title="ms of the processor a trial", type="log")
+    figure.update_yaxes(title="processor time per trial (ms)", type="log")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.write_html(path)
 

@@ -1,4 +1,4 @@
-"""Jobs side by side: what a second node of a Ray cluster brings, what measuring alone is for."""
+"""Measure parallel jobs: the speed-up of a second Ray node, and the effect of exclusive timing."""
 
 import os
 import time
@@ -23,19 +23,18 @@ from studies.benchmarks.encoders import NEAR_TIES, REFERENCE
 from studies.benchmarks.figures import Figure
 
 TRIALS = 34
-"""The teacher, which has nothing to learn, a student to begin with, and 32 that are timed: so many
-that it matters little that one node has nothing to do while the other ends its last."""
+"""The teacher, a first student, and 32 timed ones: enough that the idle time of one node at the end
+hardly matters."""
 
 CEILING_S = 20.0
-"""For so long processes that have nothing to do with each other are counted."""
+"""Seconds for which independent processes are timed."""
 
 
 def nodes(*, quick: bool) -> Iterator[Figure]:
-    """Trials an hour of two nodes over those of one, each with one processor for each job.
+    """Yield the trials per hour of two Ray nodes over those of one, with one processor per job.
 
-    Both nodes are on this machine. Students are trained and judged, and their latency is not
-    measured: it would have this machine to itself, whichever node asked. What two processes that
-    know nothing of each other do here, over what one does, is all that two nodes could bring.
+    Both nodes are on this machine. Students are trained and scored without latency, which would
+    lock the machine for both nodes. The upper bound is the speed-up of two independent processes.
     """
     ceilings = [_steps(2) / _steps(1) for _ in range(1 if quick else 3)]
     yield Figure.of("two processes over one, without a study", ceilings)
@@ -50,7 +49,7 @@ def nodes(*, quick: bool) -> Iterator[Figure]:
 
 
 def _an_hour(count: int, seed: int, *, quick: bool) -> float:
-    """Trials an hour of so many nodes, once the teacher is measured and the actors are there."""
+    """Return the trials per hour of some nodes, after the teacher's outputs are cached."""
     demo = minilm_cpu.search
     retention = next(one for one in demo.objectives if isinstance(one, Retention))
     steps = 5 if quick else 20
@@ -67,7 +66,7 @@ def _an_hour(count: int, seed: int, *, quick: bool) -> float:
             race=None,
         )
         engine = RayEngine(address)
-        search.run(trials=2, engine=engine)  # now the teacher's answers are there
+        search.run(trials=2, engine=engine)  # caches the teacher's outputs
         before, began = search.stopwatch.seconds["engine"], time.monotonic()
         search.run(trials=TRIALS, engine=engine)
         starting = search.stopwatch.seconds["engine"] - before
@@ -75,7 +74,7 @@ def _an_hour(count: int, seed: int, *, quick: bool) -> float:
 
 
 def _steps(processes: int) -> int:
-    """Steps of training that so many processes of one thread do, each with a model of its own."""
+    """Count the training steps of some independent single-threaded processes."""
     with get_context("spawn").Pool(processes) as pool:
         return sum(pool.map(_counted, [CEILING_S] * processes, chunksize=1))
 
@@ -93,7 +92,7 @@ def _counted(seconds: float) -> int:
 
 @contextmanager
 def _cluster(count: int) -> Iterator[str]:
-    """A cluster of so many nodes of one processor each, on this machine; its address."""
+    """Start a Ray cluster of nodes with one processor each on this machine; yield its address."""
     from ray.cluster_utils import Cluster
 
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
@@ -109,7 +108,7 @@ def _cluster(count: int) -> Iterator[str]:
 
 
 def lease(*, quick: bool) -> Iterator[Figure]:
-    """The spread of one latency while nobody trains, and while two jobs do."""
+    """Yield the spread of one latency on an idle machine, and beside two training jobs."""
     times = 3 if quick else 10
     yield from _spread("nobody trains", times)
     with _trained(leased=True):
@@ -135,12 +134,12 @@ def _spread(label: str, times: int) -> Iterator[Figure]:
 
 @contextmanager
 def _trained(*, leased: bool) -> Iterator[None]:
-    """Two processes of one thread that train students for as long as the block takes."""
+    """Train students in two single-threaded processes during the block."""
     context = get_context("spawn")
     crew = [context.Process(target=_train, args=(Trained(leased, at),)) for at in range(2)]
     for one in crew:
         one.start()
-    time.sleep(20)  # they have loaded their teacher by then
+    time.sleep(20)  # until they have loaded their teacher
     try:
         yield
     finally:
@@ -151,7 +150,7 @@ def _trained(*, leased: bool) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Trained:
-    """Which process it is, and whether it waits while somebody measures."""
+    """A training process: its number, and whether it pauses while a latency is measured."""
 
     leased: bool
     number: int

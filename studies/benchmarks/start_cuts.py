@@ -1,4 +1,4 @@
-"""Cuts of a teacher, the choices that each can be made by, and what the students are worth."""
+"""Build untrained students of a teacher by different policies, and score them."""
 
 import gc
 import time
@@ -14,12 +14,12 @@ from protege.spaces.architecture.policies import Healing, LayerPolicy, WidthPoli
 from studies.benchmarks.figures import Figure
 
 UNITS = {"KL": "nats"}
-"""Of those scores that have one."""
+"""The units of scores that have one."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a student is cut and healed."""
+    """The policies by which a student is cut, and how it is healed."""
 
     layers: LayerPolicy
     widths: WidthPolicy
@@ -28,15 +28,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Cut:
-    """What a student has less of, and the choices that are compared.
+    """The sizes of a student, and the choices to compare.
 
     Attributes:
-        name: Of the cut.
-        ratios: Of the teacher's sizes.
-        choices: The first is the recipe that most guides give.
-        figure: What the best choice is reported as; empty for a cut without a figure of its own.
-        bar: What that is held against.
-        by: Which of the scores choices are compared by.
+        name: The cut's name.
+        ratios: The student's sizes relative to the teacher's.
+        choices: The choices; the first is the common recipe.
+        figure: The name of the best choice's figure; empty to report none.
+        bar: The target value of that figure.
+        by: The index of the score that choices are compared by.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Cut:
     by: int = 0
 
     def architecture(self, teacher: Teacher, choice: Choice) -> Architecture:
-        """The student that is cut by a choice."""
+        """Return the student's architecture under a choice."""
         ratios: Any = self.ratios
         return teacher.architecture.scaled(
             **ratios,
@@ -57,7 +57,7 @@ class Cut:
         )
 
     def label(self, choice: Choice) -> str:
-        """The policies that have something to choose, and the healing."""
+        """Return the names of the policies that matter for this cut, and the healing."""
         deep, wide = "layers" in self.ratios, bool(set(self.ratios) - {"layers"})
         parts = [choice.layers.name] * deep + [choice.widths.name] * wide
         return ", ".join(parts + [choice.healing] * (choice.healing != "none"))
@@ -68,19 +68,19 @@ def choices(
     widths: Iterable[WidthPolicy] = (First(),),
     healing: Iterable[Healing] = ("none",),
 ) -> tuple[Choice, ...]:
-    """Every layer policy with every width policy and every way of healing."""
+    """Return all combinations of layer policies, width policies and healing."""
     return tuple(Choice(*one) for one in product(layers, widths, healing))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One student.
+    """One student with its scores.
 
     Attributes:
-        cut: What was cut.
-        choice: How, in words.
-        seconds: What the student took to build, given the calibration.
-        scores: What it is worth, by name.
+        cut: The cut.
+        choice: The choice's label.
+        seconds: Build time, without calibration.
+        scores: The scores by name.
     """
 
     cut: Cut
@@ -91,13 +91,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Subject:
-    """A teacher, what is known of its units, and how students of it are judged.
+    """A teacher, its calibration, and how its students are scored.
 
     Attributes:
         teacher: The teacher.
-        calibration: Its own.
-        score: The scores of a student; the first two are reported.
-        best: Whether the best of a cut's students has least of a score or most.
+        calibration: The teacher's calibration.
+        score: Computes a student's scores; the first two are reported.
+        best: Picks the best value of a score: `min` or `max`.
     """
 
     teacher: Teacher
@@ -106,7 +106,7 @@ class Subject:
     best: Callable[[Iterable[float]], float]
 
     def figures(self, cuts: Iterable[Cut], *, quick: bool) -> Iterator[Figure]:
-        """The figure of every cut with one, and the scores of every student."""
+        """Yield the best choice of each cut that has a figure, and the scores of all students."""
         for cut in cuts:
             rows = list(self.rows(cut, quick=quick))
             if cut.figure:
@@ -114,7 +114,7 @@ class Subject:
             yield from self.reported(rows)
 
     def rows(self, cut: Cut, *, quick: bool = False) -> Iterator[Row]:
-        """The students of a cut; the first and the last choice alone where it shall be quick."""
+        """Yield the scored students of a cut; with ``quick`` only the first and the last choice."""
         for choice in cut.choices[:: max(1, len(cut.choices) - 1)] if quick else cut.choices:
             student, seconds = self._built(cut.architecture(self.teacher, choice))
             row = Row(cut, cut.label(choice), seconds, self.score(student))
@@ -123,21 +123,21 @@ class Subject:
             yield row
 
     def reported(self, rows: Iterable[Row]) -> Iterator[Figure]:
-        """The scores of students as figures."""
+        """Yield the scores of students as figures."""
         for row in rows:
             for name, value in [*row.scores.items()][:2]:
                 label = f"{name} ({row.cut.name}: {row.choice})"
                 yield Figure.of(label, [value], UNITS.get(name, ""))
 
     def build_seconds(self, name: str, cut: Cut, choice: Choice, bar: str) -> Figure:
-        """What it takes to make a student, given the calibration; the first time does not count."""
+        """Measure the time to build a student without calibration, after one warm-up."""
         architecture = cut.architecture(self.teacher, choice)
         spent = [self._built(architecture)[1] for _ in range(4)]
         print(f"{name}: {' '.join(f'{s:.2f}' for s in spent)} s", flush=True)
         return Figure.of(name, spent[1:], "s", f"{cut.label(choice)}; {bar}")
 
     def _built(self, architecture: Architecture) -> tuple[Student, float]:
-        gc.collect()  # a model holds itself in cycles, and the one before is as large
+        gc.collect()  # frees the previous model, which is in reference cycles
         begin = time.perf_counter()
         student = self.teacher.student(architecture, self.calibration)
         return student, time.perf_counter() - begin
@@ -155,7 +155,7 @@ def calibrated(
     layers: Iterable[str] = ("influence", "contiguous", "greedy"),
     criteria: Iterable[Any] = ("surgeon", "taylor"),
 ) -> Calibration:
-    """All that students are cut and healed by, measured with its progress on the screen."""
+    """Calibrate a teacher for all policies and healing, with its progress on the screen."""
     begin = time.perf_counter()
     with Console().status("calibration") as status:
         calibration = Calibration.of(

@@ -1,7 +1,7 @@
-"""How close students of SmolLM2-135M start: perplexity and divergence on editorials.
+"""Score untrained students of SmolLM2-135M by perplexity and KL divergence on editorials.
 
-All editorials are joined and cut into blocks of 128 tokens. The first 16 are what students are
-judged on, the next 512 what the teacher is calibrated on; the first 32 of those heal.
+All editorials are joined and split into blocks of 128 tokens. The first 16 blocks are for scoring,
+the next 512 for calibration; healing uses the first 32 of the latter.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ from studies.smollm2_cpu import smollm2
 from studies.snippets import snippets
 
 TOKENS, JUDGED, CALIBRATING, HEALING = 128, 16, 512, 32
-"""Tokens of a block, and how many blocks each use has."""
+"""Tokens per block, and the number of blocks for each use."""
 
 PEERS = {
     24: "at most 140; one-shot Block Influence (ShortGPT) 174.2, every k-th 4253",
@@ -79,7 +79,7 @@ ALL_AXES = Cut(
 )
 REMOVED = 0.14
 MIXES = {28: 1368, 27: 1440, 26: 1520}
-"""By depth, the widest FFN with which at least 14% of the non-embedding weights are gone."""
+"""By depth, the widest FFN at which at least 14% of the non-embedding weights are removed."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Judge:
     Attributes:
         blocks: ``(blocks, tokens)``.
         said: The teacher's log-probabilities, ``(blocks, tokens, vocabulary)``.
-        rest: The teacher's weights outside of embedding and head.
+        rest: The number of the teacher's weights outside of embedding and head.
     """
 
     blocks: Tensor
@@ -98,17 +98,17 @@ class Judge:
 
     @classmethod
     def of(cls, teacher: Teacher, blocks: Tensor) -> "Judge":
-        """The judge of a teacher's students."""
+        """Compute the teacher's outputs on the blocks."""
         with torch.inference_mode():
             said = [_said(teacher.model, part) for part in blocks.split(4)]
         return cls(blocks, torch.cat(said), _rest(teacher.model))
 
     def perplexity(self) -> float:
-        """The teacher's own."""
+        """Return the teacher's perplexity."""
         return float(_surprise(self.said, self.blocks).mean().exp())
 
     def scores(self, student: Student) -> dict[str, float]:
-        """Perplexity, divergence from the teacher, and the share of weights that are gone."""
+        """Return perplexity, KL divergence from the teacher, and the share of weights removed."""
         surprise, apart = [], 0.0
         with torch.inference_mode():
             for part, theirs in zip(self.blocks.split(4), self.said.split(4), strict=True):
@@ -128,30 +128,30 @@ def _said(model: Any, blocks: Tensor) -> Tensor:
 
 
 def _surprise(said: Tensor, blocks: Tensor) -> Tensor:
-    """Of every token that follows another one in its block."""
+    """Return the cross-entropy of every token but the first of each block."""
     return cross_entropy(said[:, :-1].flatten(0, 1), blocks[:, 1:].flatten(), reduction="none")
 
 
 def _rest(model: Any) -> int:
-    """Weights outside of embedding and head."""
+    """Return the number of weights outside of embedding and head."""
     ends = {model.get_input_embeddings().weight, model.get_output_embeddings().weight}
     return sum(p.numel() for p in model.parameters() if p not in ends)
 
 
 def blocks_of(teacher: Teacher) -> Tensor:
-    """The editorials, ``(blocks, tokens)``."""
+    """Return the tokens of the editorials, ``(blocks, tokens)``."""
     text = " ".join(one.text for one in snippets("nytEditorialSnippets"))
     ids: list[int] = teacher.tokenizer(text)["input_ids"]
     return torch.tensor(ids[: len(ids) // TOKENS * TOKENS]).view(-1, TOKENS)
 
 
 def batch_of(blocks: Tensor) -> dict[str, Tensor]:
-    """The blocks as the teacher's inputs."""
+    """Return the blocks as model inputs."""
     return {"input_ids": blocks, "attention_mask": torch.ones_like(blocks)}
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """All figures of SmolLM2-135M."""
+    """Yield all figures of SmolLM2-135M."""
     teacher = smollm2()
     blocks = blocks_of(teacher)
     judge = Judge.of(teacher, blocks[:JUDGED])
@@ -168,7 +168,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
 
 
 def _mixed(subject: Subject, own: float, *, quick: bool) -> Iterator[Figure]:
-    """Perplexity over the teacher's with 14% of the weights gone, by how depth shares the loss."""
+    """Yield perplexity relative to the teacher's with 14% of weights removed, by depth."""
     cuts = [
         Cut(
             f"{depth} layers, FFN {width}",

@@ -1,7 +1,7 @@
-"""How close students of all-MiniLM-L6-v2 start: their vectors of film reviews beside its own.
+"""Score untrained students of all-MiniLM-L6-v2 by their embeddings of film reviews.
 
-Of the shuffled reviews the first 512 are what students are judged on, the next 2,000 what the
-teacher is calibrated on; the 115 of those around the median length, some 3,100 tokens, heal.
+Of the shuffled reviews the first 512 are for scoring and the next 2,000 for calibration; healing
+uses the 115 of the latter around the median length, some 3,100 tokens.
 """
 
 import random
@@ -36,7 +36,7 @@ from studies.benchmarks.start_cuts import Choice, Cut, Subject, calibrated, choi
 from studies.snippets import snippets
 
 JUDGED, CALIBRATING, HEALING = 512, 2000, 115
-"""How many texts each use has."""
+"""The number of texts for each use."""
 
 POLICIES = (First(), Magnitude(), Activation(), Taylor(), Wanda(), Surgeon())
 HEALED: tuple[Healing, ...] = ("none", "one-shot", "sequential")
@@ -80,19 +80,19 @@ ALL_AXES = Cut(
 
 
 def minilm() -> Teacher:
-    """The teacher, out of its package."""
+    """Load the teacher from its package."""
     return Teacher.load(get_model_path())
 
 
 def reviews() -> list[str]:
-    """The film reviews, shuffled."""
+    """Return the film reviews, shuffled."""
     texts = [one.text for one in snippets("movieReviewSnippets")]
     random.Random(0).shuffle(texts)
     return texts
 
 
 def batch_of(teacher: Teacher, texts: Sequence[str]) -> dict[str, Tensor]:
-    """The texts as one batch of the teacher's inputs."""
+    """Return the texts as one batch of the teacher's inputs."""
     given = teacher.tokenizer(
         list(texts), padding=True, truncation=True, max_length=128, return_tensors="pt"
     )
@@ -100,14 +100,14 @@ def batch_of(teacher: Teacher, texts: Sequence[str]) -> dict[str, Tensor]:
 
 
 def healing_of(teacher: Teacher, texts: Sequence[str]) -> dict[str, Tensor]:
-    """Those around the median length, as a study takes them: they need little padding."""
+    """Return the texts around the median length as a batch, as a study does to avoid padding."""
     middle = sorted(texts, key=lambda text: len(teacher.tokenizer(text)["input_ids"]))
     begin = max(0, (len(middle) - HEALING) // 2)
     return batch_of(teacher, middle[begin : begin + HEALING])
 
 
 def batches_of(teacher: Teacher, texts: Sequence[str]) -> list[Mapping[str, Any]]:
-    """The texts, 64 a batch."""
+    """Return the texts in batches of 64."""
     return [batch_of(teacher, texts[at : at + 64]) for at in range(0, len(texts), 64)]
 
 
@@ -117,14 +117,14 @@ class Judge:
 
     Attributes:
         batches: The texts.
-        vectors: The teacher's, ``(texts, width)``.
+        vectors: The teacher's embeddings, ``(texts, width)``.
     """
 
     batches: Sequence[Mapping[str, Tensor]]
     vectors: Tensor
 
     def scores(self, student: Student) -> dict[str, float]:
-        """Mean cosine to the teacher's vectors; correlation of similarities; neighbours kept."""
+        """Return mean cosine to the teacher, correlation of similarities, and neighbours kept."""
         mine = vectors_of(student.module, self.batches)
         above = torch.triu(torch.ones(len(mine), len(mine), dtype=torch.bool), diagonal=1)
         similar = [(unit @ unit.T)[above] for unit in (normalize(mine), normalize(self.vectors))]
@@ -136,15 +136,15 @@ class Judge:
 
 
 def vectors_of(module: nn.Module | None, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """The vectors of all texts."""
+    """Return the embeddings of all texts, ``(texts, width)``."""
     if module is None:
-        raise TypeError("expected a teacher that makes vectors")
+        raise TypeError("expected a teacher that embeds texts")
     with torch.inference_mode():
         return torch.cat([module(one["input_ids"], one["attention_mask"]) for one in batches])
 
 
 def figures(*, quick: bool) -> Iterator[Figure]:
-    """All figures of MiniLM."""
+    """Yield all figures of MiniLM."""
     teacher, texts = minilm(), reviews()
     asked = batches_of(teacher, texts[:JUDGED])
     judge = Judge(asked, vectors_of(teacher.embedder(), asked))

@@ -1,12 +1,11 @@
-"""How many steps of distillation a good start saves: three starts, one race, for two teachers.
+"""Measure the distillation steps that a good start saves, for three starts and two teachers.
 
-Random weights as the model's class draws them; the seed recipe, which is every k-th layer and the
-first units; and ours, greedy layers, neurons by `Surgeon`, healed in sequence. All see the same
-batches in the same order, with the loss, lesson and remembered answers that a trial has. Every
-start runs at the same few rates from beginning to end, and the best run counts.
+The starts are random weights; the seed recipe, every k-th layer and the first units; and ours,
+greedy layers, neurons by `Surgeon`, sequential healing. All are trained on the same batches in the
+same order, with the loss and the cached teacher outputs of a trial. Each start runs at the same
+learning rates to the end, and its best run counts.
 
-A rival is beaten at the first step at which our held-out loss is at most the least that the rival
-had on its way to the end.
+A rival is beaten at the first step at which our held-out loss is at most the rival's lowest.
 """
 
 import time
@@ -25,7 +24,7 @@ from studies.snippets import snippets
 
 
 def minilm(*, quick: bool) -> Race:
-    """MiniLM on film reviews: 3 of 6 layers, half the FFN."""
+    """Prepare MiniLM on film reviews: 3 of 6 layers, half the FFN."""
     teacher, texts = start_encoder.minilm(), start_encoder.reviews()
     judged = start_encoder.JUDGED
     seen = texts[judged : judged + (256 if quick else start_encoder.CALIBRATING)]
@@ -49,7 +48,7 @@ def minilm(*, quick: bool) -> Race:
 
 
 def smollm2_race(*, quick: bool) -> Race:
-    """SmolLM2-135M on editorials: 10 of 30 layers, half the FFN."""
+    """Prepare SmolLM2-135M on editorials: 10 of 30 layers, half the FFN."""
     teacher = smollm2()
     texts = [one.text for one in snippets("nytEditorialSnippets")]
     blocks = start_decoder.blocks_of(teacher)[start_decoder.JUDGED :]
@@ -79,7 +78,7 @@ def started(
     batches: list[Mapping[str, Any]],
     streams: Mapping[str, Any],
 ) -> tuple[dict[str, Student], float]:
-    """The three starts, and what ours took in seconds."""
+    """Build the three starts; return them and the seconds that ours took."""
     sizes: Any = ratios
     begin = time.perf_counter()
     calibration = calibrated(teacher, batches, streams, layers=["greedy"], criteria=["surgeon"])
@@ -97,7 +96,7 @@ def started(
 
 
 def by_layer(race: Race, *, quick: bool) -> Iterator[Figure]:
-    """The loss of our start after a short distillation with rates that fall towards the input."""
+    """Yield the loss of our start after a short distillation with layer-wise rate decay."""
     plain = Distillation(steps=5 if quick else 100, batch_size=race.batch_size)
     losses = {
         decay: [_taught(race, replace(plain, layer_decay=decay), seed) for seed in range(2)]
@@ -118,12 +117,12 @@ def _taught(race: Race, distillation: Distillation, seed: int) -> float:
 
 
 def minilm_figures(*, quick: bool) -> Iterator[Figure]:
-    """All figures of MiniLM's race."""
+    """Yield all figures of MiniLM."""
     race = minilm(quick=quick)
     yield from race.figures()
     yield from by_layer(race, quick=quick)
 
 
 def smollm2_figures(*, quick: bool) -> Iterator[Figure]:
-    """All figures of SmolLM2's race."""
+    """Yield all figures of SmolLM2."""
     yield from smollm2_race(quick=quick).figures()

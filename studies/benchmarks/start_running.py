@@ -1,6 +1,6 @@
-"""Training from different starts on the same batches, with the held-out loss looked at often.
+"""Train from different starts on the same batches, with frequent evaluation on held-out data.
 
-Rates are constant after a short warm-up, so that a short run is the beginning of a long one.
+Learning rates are constant after a short warm-up, so that a short run is a prefix of a long one.
 """
 
 import time
@@ -23,7 +23,7 @@ from protege.spaces import Student, Teacher
 from studies.benchmarks.figures import Figure
 
 WARM_UP = 10
-"""Steps over which the rate rises."""
+"""Warm-up steps of the learning rate."""
 
 JUDGED_AT = frozenset(
     (
@@ -34,23 +34,23 @@ JUDGED_AT = frozenset(
         *range(400, 9999, 100),
     )
 )
-"""Steps at which the held-out loss is looked at, beside the last."""
+"""Steps at which the held-out loss is evaluated, besides the last."""
 
 OURS, SEED, RANDOM = "ours", "seed recipe", "random"
 RIVALS = {RANDOM: "at most 1/20", SEED: "at most 1/3"}
-"""What ours runs against, and the share of their steps that it may take."""
+"""The other starts, and the targets for the share of their steps that ours takes."""
 
 
 @dataclass(frozen=True)
 class Answered:
-    """Questions and the teacher's answers to them."""
+    """Inputs and the teacher's outputs for them."""
 
     questions: Questions
     answers: Remembered
 
     @classmethod
     def of(cls, teacher: Teacher, texts: Sequence[str], max_tokens: int, count: int) -> "Answered":
-        """The first so many sequences of the texts."""
+        """Tokenize texts, keep the first `count` sequences, and compute the teacher's outputs."""
         lesson = lesson_of(teacher)
         every = lesson.questions(teacher, [Example(text) for text in texts], max_tokens)
         asked = every.first(count)
@@ -60,18 +60,18 @@ class Answered:
 
 @dataclass(frozen=True)
 class Race:
-    """A teacher, the starts, and what they run through.
+    """A teacher, its students' starts, and their training.
 
     Attributes:
-        name: Begins the names of its figures.
-        teacher: Who teaches.
-        learnt: To learn from.
-        held_out: To be judged on.
+        name: The prefix of its figures' names.
+        teacher: The teacher.
+        learnt: The training data.
+        held_out: The evaluation data.
         starts: Untrained students by name.
-        rates: The learning rates that each start is run at; its best run counts.
-        batch_size: Sequences a step.
-        steps: How long it is.
-        seconds: What our start took, calibration and all.
+        rates: The learning rates of each start; its best run counts.
+        batch_size: Sequences per step.
+        steps: Training steps.
+        seconds: The time to build our start, calibration included.
     """
 
     name: str
@@ -86,11 +86,11 @@ class Race:
 
     @property
     def lesson(self) -> Lesson:
-        """What is taught."""
+        """The distillation task."""
         return lesson_of(self.teacher)
 
     def training(self, settings: Distillation, start: str, seed: int = 0) -> Training:
-        """A copy of a start, ready to be taught."""
+        """Return the training of a copy of a start."""
         return Training(
             settings=settings,
             student=deepcopy(self.starts[start]),
@@ -102,7 +102,7 @@ class Race:
         )
 
     def loss(self, module: nn.Module) -> float:
-        """The held-out loss, the mean over batches."""
+        """Return the held-out loss, averaged over batches."""
         (term,) = self.lesson.losses
         questions, answers = self.held_out.questions, self.held_out.answers
         with torch.inference_mode():
@@ -118,7 +118,7 @@ class Race:
             )
 
     def run(self, start: str, goal: float = 0.0) -> "Run":
-        """A start's run at its best rate, to the end or to where its loss is at most the goal."""
+        """Train a start at every rate until its loss reaches the goal; return the best run."""
         tried = [Run(self, start, rate) for rate in self.rates]
         for one in tried:
             one.on(goal)
@@ -126,7 +126,7 @@ class Race:
         return min(tried, key=lambda one: (one.first_at(goal), one.least))
 
     def figures(self) -> Iterator[Figure]:
-        """Steps that ours took over those of its rivals, losses, and what they cost."""
+        """Yield our steps relative to each rival's, initial losses, and the build time."""
         runs = {rival: self.run(rival) for rival in RIVALS}
         ours = self.run(OURS, min(rival.least for rival in runs.values()))
         for name, bar in RIVALS.items():
@@ -144,8 +144,8 @@ class Run:
 
     Attributes:
         rate: The learning rate after the warm-up.
-        losses: Held-out, by the number of steps before.
-        seconds_a_step: What a step took, judging left out.
+        losses: Held-out losses by step.
+        seconds_a_step: Seconds per step, without evaluation.
     """
 
     def __init__(self, race: Race, start: str, rate: float) -> None:
@@ -164,16 +164,16 @@ class Run:
 
     @property
     def least(self) -> float:
-        """The least loss of all."""
+        """The lowest loss."""
         return min(self.losses.values())
 
     def first_at(self, goal: float) -> int:
-        """The first step at which the loss was at most the goal; one past the last, if at none."""
+        """Return the first step whose loss is at most the goal, or the step after the last."""
         steps = [step for step, loss in self.losses.items() if loss <= goal]
         return min(steps, default=self._race.steps + 1)
 
     def on(self, goal: float = 0.0) -> None:
-        """Train to the end, or until the loss is at most the goal."""
+        """Train to the end or until the loss is at most the goal."""
         race, spent, step = self._race, 0.0, 0
         stops = sorted(at for at in {*JUDGED_AT, race.steps} if 0 < at <= race.steps)
         halts = self._training.run(stops)

@@ -1,9 +1,9 @@
-"""What is lost of a study whose processes are killed over and over, and whose database goes away.
+"""Count the trials that a study loses when its processes are killed or its database is stopped.
 
-One study of sixty quick trials, two at a time, dies two hundred times: the study itself, one of its
-workers or a runner of latency gets SIGKILL at a random moment, and whenever it was the study the
-same line is run again. After each kill the trials that were told are compared with those that were
-told before. A second study has its PostgreSQL stopped for a minute.
+In a study of sixty quick trials, two in parallel, two hundred processes are killed: the study, a
+worker or a latency runner gets SIGKILL at a random moment, and a killed study is started again.
+After each kill the finished trials are compared with those before. In a second study PostgreSQL is
+stopped for a minute.
 """
 
 import os
@@ -35,10 +35,10 @@ KILLS, TRIALS = 200, 60
 AWAY_S = 60.0
 
 KINDS = {"study": 0.5, "worker": 0.2, "runner": 0.3}
-"""How often each kind of process is chosen."""
+"""The probability of each kind of process to be killed."""
 
 PATIENCE_S = 20.0
-"""Until another kind is chosen, for there is none of it."""
+"""Seconds to wait for a process of the chosen kind before another is chosen."""
 
 STUDY = """
 from protege.objectives import Distillation, Latency, LocalCPU, Memory, Retention, Texts, Workload
@@ -46,7 +46,7 @@ from protege.objectives.latency import Plan
 from protege.search import Search
 from protege.spaces import Choice, Range, SearchSpace, Teacher
 
-# too short to trust what it measures: what counts here is that it is measured
+# too short for reliable latencies, which do not matter here
 QUICK = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
 
 search = Search(
@@ -74,7 +74,7 @@ search = Search(
 
 
 def write_study(folder: Path, storage: str) -> Path:
-    """A study file, a tiny teacher and its texts; the study file."""
+    """Write a study file, a tiny teacher and its texts; return the path of the study file."""
     words = [f"word{number}" for number in range(90)]
     known = {token: at for at, token in enumerate(["[PAD]", "[UNK]", "[MASK]", *words])}
     splits = Tokenizer(models.WordLevel(known, unk_token="[UNK]"))
@@ -102,7 +102,7 @@ def write_study(folder: Path, storage: str) -> Path:
 
 
 def told(storage: str) -> dict[int, Trial]:
-    """Every trial that was told, by number: what must never change again."""
+    """Return every finished trial by number; none of them may change later."""
     try:
         return {trial.number: trial for trial in trials_of(read_study(storage))}
     except BadInput:  # there is no study yet
@@ -111,15 +111,15 @@ def told(storage: str) -> dict[int, Trial]:
 
 @dataclass
 class Ordeal:
-    """A study that is killed again and again until it is done.
+    """A study whose processes are killed repeatedly until it finishes.
 
     Attributes:
-        lives: Where its processes come from.
-        words: The line that runs it.
-        storage: Its storage.
-        trials: So many shall there be.
-        kills: So many processes are killed.
-        chance: Who is, and when.
+        lives: The fork server that runs it.
+        words: Its command line.
+        storage: Its storage URL.
+        trials: The number of trials.
+        kills: The number of processes to kill.
+        chance: Draws processes and moments.
     """
 
     lives: Nursery
@@ -130,7 +130,7 @@ class Ordeal:
     chance: random.Random
     killed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0), init=False)
     changed: set[int] = field(default_factory=set, init=False)
-    """Trials that were told once, and were gone or others later."""
+    """Finished trials that later changed or disappeared."""
     exits: list[str] = field(default_factory=list, init=False)
 
     @property
@@ -139,9 +139,9 @@ class Ordeal:
         return sum(self.killed.values())
 
     def run(self) -> dict[int, Trial]:
-        """Begin life after life until one comes to its end; the trials then."""
+        """Restart the study until it finishes; return its trials."""
         before: dict[int, Trial] = {}
-        most = 0.85 * self.trials  # all kills are done by then, for the last trials may be quick
+        most = 0.85 * self.trials  # by when all kills are done, since the last trials may be quick
         while not self.exits:
             life = Life(self.lives, self.words)
             while life.goes_on:
@@ -155,12 +155,11 @@ class Ordeal:
         return self._compared(before)
 
     def _kill_one(self, life: "Life", most_s: float) -> None:
-        """Kill one of the study's processes at some moment from its start on.
+        """Kill one of the study's processes after a random delay.
 
         Args:
-            life: The study's.
-            most_s: So many seconds may the moment be away; a few times less for those that have
-                been waited for.
+            life: The current run.
+            most_s: Maximum delay in seconds of killing the study; four times that of the others.
         """
         (kind,) = self.chance.choices([*KINDS], [*KINDS.values()])
         until = time.monotonic() + PATIENCE_S
@@ -169,7 +168,7 @@ class Ordeal:
                 time.sleep(self.chance.uniform(0.0, most_s if kind == "study" else most_s / 4))
                 found = sorted(pid for pid, name in family(life.pid).items() if name == kind)
                 if found:
-                    with suppress(ProcessLookupError):  # it has ended by itself
+                    with suppress(ProcessLookupError):  # it ended by itself
                         os.kill(self.chance.choice(found), signal.SIGKILL)
                         self.killed[kind] += 1
                 return
@@ -182,11 +181,11 @@ class Ordeal:
 
 
 class Life:
-    """One run of the line, listened to by a thread."""
+    """One run of the study, whose output a thread reads."""
 
     def __init__(self, lives: Nursery, words: list[str]) -> None:
         self.exits: list[str] = []
-        """How it ended, if not by a kill: its exit code, after what was wrong."""
+        """Error messages and the exit code, unless it was killed."""
         says = lives.live(words)
         self.pid = int(next(says).removeprefix("child "))
         self._over: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -194,7 +193,7 @@ class Life:
 
     @property
     def goes_on(self) -> bool:
-        """Whether it has come to no end yet."""
+        """Whether it still runs."""
         return self._over.empty()
 
     def _listen(self, says: Iterator[str]) -> None:
@@ -204,19 +203,19 @@ class Life:
 
 
 def counted(found: dict[int, Trial], asked: int, changed: set[int]) -> tuple[int, int]:
-    """How many trials were lost, and how many are there twice.
+    """Return the numbers of lost and of duplicate trials.
 
     Args:
-        found: The trials at the end, by number.
-        asked: How many were asked for.
-        changed: Those that were told once, and were gone or others later.
+        found: The final trials by number.
+        asked: The number of trials asked for.
+        changed: Finished trials that later changed or disappeared.
     """
     missing = set(range(asked)) - found.keys()
     return len(missing | changed), len(found) - len({trial.key for trial in found.values()})
 
 
 def kills(*, quick: bool) -> Iterator[Figure]:
-    """Two hundred kills over sixty trials."""
+    """Kill two hundred processes during sixty trials."""
     trials, wanted = (8, 12) if quick else (TRIALS, KILLS)
     began = time.monotonic()
     with TemporaryDirectory() as made:
@@ -243,11 +242,11 @@ def kills(*, quick: bool) -> Iterator[Figure]:
 
 
 def away(*, quick: bool) -> Iterator[Figure]:
-    """PostgreSQL stopped for a minute in the midst of a study."""
+    """Stop PostgreSQL for a minute during a study."""
     trials, seconds = (6, 5.0) if quick else (20, AWAY_S)
     with TemporaryDirectory() as made:
         folder = Path(made)
-        folder.chmod(0o755)  # the server's user may enter
+        folder.chmod(0o755)  # the server's user needs access
         with server(folder / "postgres") as database, nursery(folder) as lives:
             study = write_study(folder, database.url)
             words = ["run", str(study), "--trials", str(trials), "--jobs", "2"]
@@ -264,7 +263,7 @@ def away(*, quick: bool) -> Iterator[Figure]:
 def _bereft(
     lives: Nursery, words: list[str], database: Server, seconds: float
 ) -> tuple[dict[int, Trial], dict[int, Trial], list[str]]:
-    """Trials before the server was away, trials in the end, and how the study ended."""
+    """Run a study and stop its database; return the trials before and after, and its exits."""
     life = Life(lives, words)
     while life.goes_on and len(told(database.url)) < 3:
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""A space that was measured whole, so that any search of it can be played without training."""
+"""A fully measured space, on which searches can be simulated without training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,19 +15,19 @@ from protege.search.engines.engine import AtRung, Done, Event, Job
 from protege.search.engines.task import Task
 
 GOALS = ("latency_ms", "retention")
-"""What the students are judged by: the first is to be small, the second large."""
+"""The objectives: the first is minimised, the second maximised."""
 
 QUALITY = "retention_"
-"""What the columns begin with that hold the second at a rung; its steps follow."""
+"""The prefix of the columns of the second objective; the rung's steps follow."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What is known of every student of a space, a row each.
+    """The measurements of every student of a space.
 
     Attributes:
         rows: Sizes, ``latency_ms``, ``retention_<steps>`` and ``distil_s``, by key.
-        teacher: The key of the teacher itself.
+        teacher: The teacher's key.
     """
 
     rows: pd.DataFrame
@@ -35,36 +35,36 @@ class Table:
 
     @cached_property
     def steps(self) -> list[int]:
-        """The rungs, ascending; at the last a student is done."""
+        """The rungs in ascending order; the last is the end of training."""
         ends = (str(name).removeprefix(QUALITY) for name in self.rows)
         return sorted(int(end) for end in ends if end.isdecimal())
 
     def values(self, key: str, step: int | None = None) -> list[float]:
-        """A student's value of each goal; at its end if no rung is given."""
+        """Return a student's objectives at a rung; at the end if it is None."""
         steps = self.steps[-1] if step is None else step
         found = self.rows.loc[key, ["latency_ms", f"{QUALITY}{steps}"]]
         return [*found.to_numpy(dtype=float)]
 
     def cost(self, key: str, step: int | None = None) -> float:
-        """What it takes to train a student up to a rung, or to its end: 1 for a median student.
+        """Return the cost of training a student up to a rung or the end, 1 for a median student.
 
-        The seconds were measured on a machine that did other things as well, so a line through
-        all of them, over the weights in the student's layers, stands for each.
+        Because the seconds were measured on a busy machine, the cost is proportional to the weights
+        of the student's layers, with the median slope.
         """
         share = 1.0 if step is None else step / self.steps[-1]
         return float(share * self._costs[key])
 
     def volume(self, keys: Sequence[str]) -> float:
-        """The hypervolume that these students dominate, as a share of the whole space's.
+        """Return the hypervolume of these students as a share of the whole space's.
 
-        As in `Goals.hypervolume`, it is in shares of the teacher, up from no quality at the
-        teacher's own latency.
+        As in `Goals.hypervolume`, objectives are relative to the teacher, and the reference point
+        is the teacher's latency at zero quality.
         """
         return self._volume([self._numbers[key] for key in keys]) / self._whole
 
     @cached_property
     def _points(self) -> Any:
-        """Every student in shares of the teacher, to be minimised."""
+        """Each student's objectives relative to the teacher, to be minimised."""
         own = np.array(self.values(self.teacher))
         points = np.array([self.values(key) for key in self.rows.index]) / own
         return np.minimum(points * [1, -1], [1.0, 0.0])
@@ -86,18 +86,18 @@ class Table:
         rows = self.rows
         hidden, inner = rows["hidden_size"], rows["intermediate_size"]
         weights = rows["num_hidden_layers"] * (4 * hidden**2 + 2 * hidden * inner)
-        taught = rows.index != self.teacher  # which is not trained
+        taught = rows.index != self.teacher  # the teacher is not trained
         slope = float((rows["distil_s"] / weights)[taught].median())
         return (slope * weights / float((slope * weights).median())).where(taught, 0.0)
 
 
 @dataclass
 class TableEngine:
-    """Does the jobs of a study by looking them up, one at a time.
+    """An engine that looks up results in a table, one job at a time.
 
     Attributes:
-        table: Where.
-        heard: Told what each piece of training cost.
+        table: The measured space.
+        heard: Called with the cost of each stretch of training.
         halts: Whether students halt at rungs.
     """
 
@@ -111,9 +111,9 @@ class TableEngine:
     _next: Event | None = field(default=None, init=False)
 
     def start(self, task: Task, announce: Callable[[str], None]) -> None:
-        """There is nothing to get ready."""
+        """No-op: there is nothing to prepare."""
 
-    def free(self, number: int | None = None) -> bool:  # noqa: ARG002 - it holds all of them
+    def free(self, number: int | None = None) -> bool:  # noqa: ARG002 - it holds all jobs
         return self._next is None
 
     def submit(self, job: Job) -> None:
@@ -128,7 +128,7 @@ class TableEngine:
 
     def wait_any(self) -> Event:
         if self._next is None:
-            raise RuntimeError("nothing is worked on")
+            raise RuntimeError("no job is running")
         event, self._next = self._next, None
         return event
 
@@ -136,7 +136,7 @@ class TableEngine:
         self._under_way.clear()
 
     def _reach(self, job: Job, at: int) -> None:
-        """Take a job to a rung, by its place among them."""
+        """Advance a job to the rung of that index."""
         key, steps = job.architecture.key(), self.table.steps
         before = self.table.cost(key, steps[at - 1]) if at and self.halts else 0.0
         self.heard(self.table.cost(key, steps[at]) - before)

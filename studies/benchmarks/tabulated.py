@@ -1,9 +1,9 @@
-"""A space of all-MiniLM-L6-v2 measured whole, so that a search of it can be played in a second.
+"""Measure all students of a space of all-MiniLM-L6-v2, so that searches of it can be simulated.
 
-Every one of its 246 students is taught to the end and judged at every rung as in the demo, with
-nobody stopped; then all latencies are measured, with nothing beside. Run as ``python -m
-studies.benchmarks.tabulated``; it takes an hour on two cores, goes on where it was, and writes the
-table that is kept beside it.
+Each of its 246 students is trained to the end and scored at every rung as in the demo; then all
+latencies are measured on an otherwise idle machine. Run as ``python -m
+studies.benchmarks.tabulated``; it takes an hour on two cores, can be resumed, and writes the table
+beside this file.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from studies.benchmarks.figures import FOLDER
 from studies.benchmarks.racing import NOBODY_STOPS
 
 TABLE = Path(__file__).with_name("minilm_space.parquet")
-"""A row a student: sizes, latency, retention at every rung, seconds of training."""
+"""One row per student: sizes, latency, retention at every rung, seconds of training."""
 
 SPACE = SearchSpace(
     layers=Range(0.3, 1.0),
     hidden=Range(0.5, 1.0, 1 / 12),
     intermediate=Range(0.25, 1.0, 1 / 8),
 )
-"""That of the demo with the width in smaller steps."""
+"""The demo's space with smaller steps of the width."""
 
 LATENCY, RETENTION = (
     next(one for one in minilm_cpu.search.objectives if isinstance(one, kind))
@@ -40,13 +40,13 @@ search = Search(
     space=SPACE,
     objectives=[Parameters(), RETENTION],
     folder=FOLDER / "tabulated",
-    sampler=RandomSampler(seed=0),  # nothing is learnt from the order
+    sampler=RandomSampler(seed=0),  # the order does not matter
     race=NOBODY_STOPS,
 )
 
 
 def table(trials: Sequence[Trial]) -> pd.DataFrame:
-    """What is known of every student, in the order of their keys."""
+    """Measure latencies and return one row per student, ordered by key."""
     rows = []
     for trial in sorted(trials, key=lambda one: one.key):
         if trial.state is not State.COMPLETE:

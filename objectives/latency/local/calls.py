@@ -95,7 +95,7 @@ def call_of(model: PreTrainedModel, workload: Workload) -> Call:
     if not model.can_generate():
         return _Forward(model, inputs, watch)
     if model.config.is_encoder_decoder:
-        return _Pair(model, inputs, workload.new_tokens, watch)
+        return _EncoderDecoder(model, inputs, workload.new_tokens, watch)
     return _Decoder(model, inputs["input_ids"], workload.new_tokens, watch)
 
 
@@ -120,7 +120,7 @@ class _Forward:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _EncoderDecoder:
     """One encoder pass with a first decoder token, then one greedy step per new token."""
 
     model: PreTrainedModel

@@ -61,7 +61,7 @@ def export(
         errors[name] = _error(answer, expected)
         if not errors[name] <= TOLERANCE[precision]:
             raise WrongAnswer(
-                f"its {name} is off by {errors[name]:.2g} of its size; expected at most "
+                f"its {name} differs by {errors[name]:.2g} of its norm; expected at most "
                 f"{TOLERANCE[precision]:g}"
             )
     manifest = {"runtime": runtime, "precision": precision, "stages": files, "errors": errors}

@@ -72,10 +72,10 @@ class Programs:
             "runtime": runtime.name,
             "precision": precision,
             "versions": runtime.versions(),
-            "exporter": _exporter(),
+            "exporter": _exporter_hash(),
         }
         path = made_own(self.folder, _INSTEAD) / digest(canonical(key).encode())
-        with _alone(path):
+        with _locked_program(path):
             if (path / MANIFEST).exists():
                 os.utime(path)  # the time of the last use
                 return path
@@ -107,7 +107,7 @@ class Programs:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _locked_program(path: Path) -> Iterator[None]:
     """Lock a program: a second process waits and then finds it exported."""
     lock = path.with_name(f".{path.name}.lock")
     with locked(lock):
@@ -127,19 +127,19 @@ def weights_of(model: Model) -> dict[str, str]:
     folder = Path(model.folder)
     found = [*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("config.json")]
     states = [(path, path.stat()) for path in sorted(found)]
-    parts = [_content(path, state.st_size, state.st_mtime_ns) for path, state in states]
+    parts = [_file_hash(path, state.st_size, state.st_mtime_ns) for path, state in states]
     return {"folder": digest("".join(parts).encode())}
 
 
 @cache
-def _content(path: Path, _size: int, _changed_ns: int) -> str:
+def _file_hash(path: Path, _size: int, _changed_ns: int) -> str:
     """Hash a file; cached while its size and modification time stay the same."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache
-def _exporter() -> str:
+def _exporter_hash() -> str:
     """Hash the code that exports, so that changed code makes new programs."""
     sources = files("protege.objectives.latency")
     return digest(
@@ -159,9 +159,9 @@ def _export(job: Mapping[str, Any], name: str, interpreter: str) -> None:
         Unexportable: The export failed or hung.
     """
     what = f"{name} could not be exported for {job['runtime']} in {job['precision']}"
-    done = _ended(job, interpreter, what)
+    done = _run_exporter(job, interpreter, what)
     if -done.returncode in _FOR_THE_STUDY:
-        done = _ended(job, interpreter, what)
+        done = _run_exporter(job, interpreter, what)
     if done.returncode == 0:
         return
     said = [line for line in done.stderr.splitlines() if line.strip()]
@@ -171,7 +171,7 @@ def _export(job: Mapping[str, Any], name: str, interpreter: str) -> None:
     raise Unexportable(f"{what}: {cause}")
 
 
-def _ended(
+def _run_exporter(
     job: Mapping[str, Any], interpreter: str, what: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run the exporter on a job, in an empty folder."""

@@ -161,8 +161,8 @@ def check_hardware(precision: Precision) -> None:
     wanted = HALF_PRECISIONS.get(precision)
     if wanted and not wanted & processor_features():
         raise BadInput(
-            f"precision={precision!r}: this processor has no arithmetic for it (one of "
-            f"{', '.join(sorted(wanted))} would do); use float32"
+            f"precision={precision!r}: this processor does not support it (needs one of "
+            f"{', '.join(sorted(wanted))}); use float32"
         )
 
 

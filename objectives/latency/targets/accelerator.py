@@ -58,7 +58,7 @@ class Accelerator:
         if absent:
             raise BadInput(f"no {_DEVICES[self.device]} device here: {absent}")
         if self.precision == "bfloat16" and not _calculates_in_bfloat16(self.device):
-            raise BadInput("precision='bfloat16': this GPU has no arithmetic for it; use float16")
+            raise BadInput("precision='bfloat16': this GPU does not support it; use float16")
 
     @property
     def threads(self) -> int:
@@ -106,7 +106,7 @@ def why_absent(device: str) -> str:
         return ""
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA; install one that is built with it"
-    return f"torch {torch.__version__} finds none; nvidia-smi tells whether the driver does"
+    return f"torch {torch.__version__} finds none; run nvidia-smi to check the driver"
 
 
 def _calculates_in_bfloat16(device: str) -> bool:

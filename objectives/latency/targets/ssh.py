@@ -149,14 +149,14 @@ class SSH:
         return exporting_runtime(self.runtime, self.precision, self.exporter)
 
     @property
-    def _line(self) -> Line:
+    def _connection(self) -> Line:
         return Line(self.host, self.options)
 
     def _answer(
         self, parcels: Sequence[Parcel], job: Mapping[str, Any], deadline_s: float
     ) -> dict[str, Any]:
         """Upload what is missing, run one job on the device, and return its answer."""
-        with self._line.turn():
+        with self._connection.turn():
             there = self._probed()
             place, runner = there["folder"], runner_parcel()
             self._send([runner, *parcels], deadline_s)
@@ -166,8 +166,10 @@ class SSH:
                 "programs": [f"{place}/{parcel.name}" for parcel in parcels],
                 "lock": f"{place}/lock",
             }
-            command = self._line.command(f"{self.python} {shlex.quote(f'{place}/{runner.name}')}")
-            answer = self._line.heard(converse(command, job, deadline_s, STALL_S))
+            command = self._connection.command(
+                f"{self.python} {shlex.quote(f'{place}/{runner.name}')}"
+            )
+            answer = self._connection.heard(converse(command, job, deadline_s, STALL_S))
         if "busy" in answer:
             raise LostError(f"{self.host} is busy: {answer['busy']} measures there")
         if "No space left" in answer.get("failed", ""):
@@ -181,7 +183,7 @@ class SSH:
         return list(self.cores)
 
     def _probed(self) -> dict[str, Any]:
-        there = _probed(self._line, self.python, self.folder, self._runtime.needed)
+        there = _probed(self._connection, self.python, self.folder, self._runtime.needed)
         absent = set(self.cores) - set(there["cores"])
         if absent or self.threads > len(there["cores"]):
             raise BadInput(
@@ -197,7 +199,7 @@ class SSH:
         for parcel in [parcel for name, parcel in wanted.items() if name not in there]:
             remote = _receiving(self.python, "keep", self.folder, parcel.name, parcel.sha256)
             with parcel.opened() as content:
-                answer = self._line.ask(remote, patience_s, content)
+                answer = self._connection.ask(remote, patience_s, content)
             self._check(answer)
             if "wrong" in answer:
                 raise Unavailable(
@@ -206,7 +208,7 @@ class SSH:
                 )
 
     def _asked(self, verb: str, *rest: str) -> dict[str, Any]:
-        answer = self._line.ask(_receiving(self.python, verb, self.folder, *rest), ASK_S)
+        answer = self._connection.ask(_receiving(self.python, verb, self.folder, *rest), ASK_S)
         self._check(answer)
         return answer
 

@@ -154,8 +154,8 @@ class Line:
         if "IDENTIFICATION HAS CHANGED" in said:
             name, scan = self._key_commands()
             raise Unavailable(
-                f"{self.host} shows another host key than the one known here: somebody may be in "
-                f"between; if it was installed anew, check its fingerprint, then run: "
+                f"{self.host} has another host key than the known one, which may be an attack; if "
+                f"the device was reinstalled, check its fingerprint, then run: "
                 f"ssh-keygen -R {name} && {scan}"
             )
         if "Host key verification failed" in said or "host key is known for" in said:
@@ -166,7 +166,7 @@ class Line:
             )
         if "Permission denied" in said or "Too many authentication failures" in said:
             raise Unavailable(
-                f"{self.host} does not let us in without a password: run ssh-copy-id {self.host}, "
+                f"{self.host} refuses login without a password: run ssh-copy-id {self.host}, "
                 f"or load the key with ssh-add"
             )
 

@@ -48,7 +48,10 @@ class Compared:
         if percentile == 50:
             return self.ratio
         if percentile not in self.tails_ms or percentile not in reference.tails_ms:
-            raise Unmeasured(f"percentile {percentile} cannot be told: grade {self.grade}")
+            raise Unmeasured(
+                f"percentile {percentile} cannot be estimated: too few calls, or too disturbed "
+                f"(grade {self.grade})"
+            )
         return self.tails_ms[percentile] / reference.tails_ms[percentile]
 
 

@@ -60,17 +60,17 @@ def examine(target: Target, announce: Callable[[str], None]) -> Iterator[Finding
     yield Finding("target", target.label)
     for name, value in target.description().items():
         if value and name not in {"runtime", "precision", "threads", "priority", "versions"}:
-            yield Finding(name, _told(value))
+            yield Finding(name, _text(value))
     if isinstance(target, LocalCPU):
-        yield from _here()
+        yield from _machine()
     announce("timing a model against itself")
     plan = Plan(back_off_s=(), differ_beyond=0.0, agree_within=0.0)
     timing = timed((_probe(), _probe()), _WORKLOAD, target, plan)
-    yield from _surroundings(timing)
+    yield from _state(timing)
     yield from _noise(timing, target)
 
 
-def _here() -> Iterator[Finding]:
+def _machine() -> Iterator[Finding]:
     """Yield the cores, runtimes, precisions and scheduling of this machine."""
     there, every = len(available_cores()), os.cpu_count() or 1
     advice = f"a container's share: ask for threads=1 to {there}" if there < every else ""
@@ -82,16 +82,16 @@ def _here() -> Iterator[Finding]:
             yield Finding(f"runtime {name}", "absent", str(missing))
             continue
         own = {package: versions[package] for package in RUNTIMES[name].packages or ("torch",)}
-        yield Finding(f"runtime {name}", _told(own))
+        yield Finding(f"runtime {name}", _text(own))
     for precision, wanted in HALF_PRECISIONS.items():
         has = sorted(wanted & processor_features())
-        yield Finding(precision, ", ".join(has) or "no arithmetic for it in this processor")
+        yield Finding(precision, ", ".join(has) or "not supported by this processor")
     if _AUTOGROUP.exists() and _AUTOGROUP.read_text(encoding="ascii").strip() == "1":
         advice = 'nice has little effect; use priority="high" if the system allows it'
         yield Finding("scheduling", "by autogroups", advice)
 
 
-def _surroundings(timing: Timing) -> Iterator[Finding]:
+def _state(timing: Timing) -> Iterator[Finding]:
     """Yield the state of the machine after the measurement."""
     state: Mapping[str, Any] = timing.traces[-1].environment.get("after", {})
     governors = state.get("governors", [])
@@ -145,9 +145,9 @@ def _probe() -> Blueprint:
     return Blueprint.of("BertModel", config)
 
 
-def _told(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_told(each)}" for name, each in value.items())
+        return ", ".join(f"{name} {_text(each)}" for name, each in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return str(value)

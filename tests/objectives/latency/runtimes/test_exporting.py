@@ -87,6 +87,6 @@ def test_a_program_that_answers_otherwise_is_told(
     change: Any, off: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(exporting._EXPORTERS, "onnxruntime", exporter(change))
-    with pytest.raises(WrongAnswer, match=rf"^its prefill is off by {off} of its size; expected"):
+    with pytest.raises(WrongAnswer, match=rf"^its prefill differs by {off} of its norm; expected"):
         export(ENCODER, Workload(2, 8), "onnxruntime", "float32", tmp_path)
     assert not (tmp_path / MANIFEST).exists()

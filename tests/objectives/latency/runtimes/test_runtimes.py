@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from protege.objectives.latency import LocalCPU, runtimes
+from protege.objectives.latency import LocalCPU
+from protege.objectives.latency.runtimes import runtimes
 from protege.objectives.latency.runtimes.runtimes import (
     RUNTIMES,
     check_hardware,
@@ -87,7 +88,9 @@ def test_a_precision_needs_a_processor_with_its_arithmetic(
     precision: Precision, feature: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runtimes, "processor_features", lambda: frozenset({"sse2"}))
-    with pytest.raises(BadInput, match=rf"no arithmetic for it \(one of .*{feature}.*use float32"):
+    with pytest.raises(
+        BadInput, match=rf"does not support it \(needs one of .*{feature}.*use float32"
+    ):
         LocalCPU(precision=precision)
     check_hardware("float32")
     check_hardware("int8")

@@ -33,7 +33,7 @@ def test_why_there_is_no_cuda_depends_on_how_torch_was_built(
     monkeypatch.setattr(torch.version, "cuda", None)
     assert "is built without CUDA" in why_absent("cuda")
     monkeypatch.setattr(torch.version, "cuda", "12.8")
-    assert "nvidia-smi tells" in why_absent("cuda")
+    assert "run nvidia-smi" in why_absent("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert why_absent("cuda") == ""
 
@@ -70,7 +70,7 @@ def test_a_card_is_described_by_all_that_a_time_depends_on() -> None:
 
 @pytest.mark.usefixtures("card")
 def test_a_precision_that_a_card_only_emulates_is_refused() -> None:
-    with pytest.raises(BadInput, match="this GPU has no arithmetic for it; use float16"):
+    with pytest.raises(BadInput, match="this GPU does not support it; use float16"):
         Accelerator("cuda", precision="bfloat16")
     assert Accelerator("mps", precision="bfloat16").label == "mps, eager bfloat16"
 

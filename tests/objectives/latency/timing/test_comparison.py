@@ -138,7 +138,7 @@ def test_each_model_is_announced_and_its_tails_told_where_calls_are_enough(
     first, brief = compare(models[:2], SHORT, Simulator())
     assert brief.tails_ms == {}
     assert brief.over(first, 50) == 0.5
-    with pytest.raises(Unmeasured, match="percentile 90 cannot be told: grade A"):
+    with pytest.raises(Unmeasured, match="percentile 90 cannot be estimated"):
         brief.over(first, 90)
 
 
