@@ -1,5 +1,6 @@
 """`Search`, the declaration of a study, and how it is run."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
@@ -34,7 +35,7 @@ from protege.search.front.front import Front
 from protege.search.planning.calibrating import calibrated
 from protege.search.planning.foretelling import foretell_training, left_out
 from protege.search.planning.needs import Needs, cuts_heads
-from protege.search.progress import Bar, bar, complain, watching
+from protege.search.progress import Bar, bar, watching
 from protege.search.records.failure import ends_study, warn
 from protege.search.records.goals import Goals
 from protege.search.records.heads import HeadScores
@@ -59,6 +60,8 @@ from protege.spaces import (
 )
 from protege.spaces.files.private import owner_only
 from protege.spaces.students.saving import check_saves
+
+_LOG = logging.getLogger("protege")
 
 
 @dataclass
@@ -394,9 +397,11 @@ class Search:
         study = open_study(self.storage, self.name, goals)
         self._run = claimed_run(study, shown_storage(self.storage))
         if self._run_folder.bind(self._run) and trials_of(study) and not self.artifacts:
-            complain(
-                f"protege: {self._folder}: the run folder of study {self.name!r} was missing, and "
-                "the weights of its students with it; the study continues without them"
+            _LOG.warning(
+                "protege: %s: the run folder of study %r was missing, and the weights of its "
+                "students with it; the study continues without them",
+                self._folder,
+                self.name,
             )
         made_with = identity(self, goals)
         identify(study, made_with)

@@ -1,5 +1,6 @@
 """Stopping rules of a study, and the handling of Ctrl-C, SIGTERM and SIGHUP."""
 
+import logging
 import os
 import select
 import signal
@@ -10,8 +11,9 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from protege.search.progress import complain
 from protege.spaces import BadInput
+
+_LOG = logging.getLogger("protege")
 
 ASKED_TO_LEAVE = "Ctrl-C asked it to"
 """Reason of a study that Ctrl-C ended."""
@@ -134,14 +136,15 @@ class Leaving:
             raise Interrupted(self.number)
         self.number = self.number or signal.Signals(number)
         if number == signal.SIGINT:
-            complain("protege: leaving when this trial is finished; Ctrl-C again leaves now")
+            _LOG.warning("protege: leaving when this trial is finished; Ctrl-C again leaves now")
         elif self._timer is None:  # GNU timeout and some schedulers send it twice
             self._timer = threading.Timer(GRACE_S, self._call_again, [number])
             self._timer.daemon = True
             self._timer.start()
-            complain(
-                f"protege: {signal.Signals(number).name}: leaving when this trial is finished, "
-                f"without it after {GRACE_S:g} s"
+            _LOG.warning(
+                "protege: %s: leaving when this trial is finished, without it after %g s",
+                signal.Signals(number).name,
+                GRACE_S,
             )
 
     def settle(self) -> None:

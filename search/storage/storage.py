@@ -1,6 +1,7 @@
 """Open and read the Optuna storage of a study."""
 
 import json
+import logging
 import os
 import sqlite3
 import warnings
@@ -32,7 +33,6 @@ from tenacity import (
     wait_incrementing,
 )
 
-from protege.search.progress import complain
 from protege.search.storage.explaining import explained, is_away, reached, shown_storage, undamaged
 from protege.search.storage.locating import JOURNAL, database_path, parsed_url, shown
 from protege.spaces import BadInput
@@ -41,6 +41,8 @@ Result = TypeVar("Result")
 
 _MADE = "(?s).*(already exists|UNIQUE|duplicate key)"
 """What a server says of a table that somebody else has made meanwhile."""
+
+_LOG = logging.getLogger("protege")
 
 ATTEMPTS = 8
 """Attempts to open tables while another process creates them."""
@@ -237,7 +239,7 @@ def insist(
 
     def warn(state: RetryCallState) -> None:
         if state.attempt_number == 1:
-            complain(f"protege: {what} is away, trying again for {patience_s:g} s")
+            _LOG.warning("protege: %s is away, trying again for %g s", what, patience_s)
 
     patient = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, Exception) and away(error)),

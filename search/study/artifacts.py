@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,12 +15,15 @@ from optuna.artifacts import download_artifact, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import Study
 
-from protege.search.progress import complain
+from protege.search.records.plain import printable
 from protege.search.records.results import damage, packed, replacing, stored_files
 from protege.search.storage.storage import PATIENCE_S, insist
 from protege.search.study.store import Store, is_away, reason, refusals
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, remove
+from protege.spaces.redaction import without_secrets
+
+_LOG = logging.getLogger("protege")
 
 NAME = re.compile(r"(?P<folder>trial-\d+)-[0-9a-f]{16}\.zip")
 """File name of an artifact: the folder of weights and a hash of the content."""
@@ -84,9 +88,11 @@ class Artifacts:
             insist(lambda: insist(operation), patience_s, is_away, what)
         except refusals() as error:
             if not self._waited:
-                complain(
-                    f"protege: {what}: {reason(error)}; the study goes on, weights are kept in the "
-                    "run folder and sent after a later trial, or by a later run"
+                _LOG.warning(
+                    "protege: %s: %s; the study goes on, weights are kept in the run folder and "
+                    "sent after a later trial, or by a later run",
+                    what,
+                    printable(without_secrets(reason(error))),
                 )
             self._waited = True
             return False

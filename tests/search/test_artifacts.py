@@ -155,7 +155,7 @@ def test_a_study_waits_for_a_store_that_is_away(
     server: s3.Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     measure, measured = Memory.measure, []
 
@@ -176,13 +176,14 @@ def test_a_study_waits_for_a_store_that_is_away(
     front = search().run(trials=4)
     thread.join()
     assert_store_is(front, server, tmp_path)
-    told = capsys.readouterr().err
-    assert told.count("artifacts s3://students/runs/toy is away, trying again for 300 s") == 1
+    assert (
+        caplog.text.count("artifacts s3://students/runs/toy is away, trying again for 300 s") == 1
+    )
 
 
 @pytest.fixture
 def lost(
-    search: Callable[..., Search], server: s3.Server, capsys: pytest.CaptureFixture[str]
+    search: Callable[..., Search], server: s3.Server, caplog: pytest.LogCaptureFixture
 ) -> Iterator[Coordinator]:
     """A study three trials of which were told while the store was away; it is back now."""
     one = search()
@@ -195,8 +196,9 @@ def lost(
         server.start()
         assert [trial.number for trial in told] == [0, 1, 2]
         assert time.monotonic() - began < 60
-        said = capsys.readouterr().err
-        assert said.count("the study goes on, weights are kept in the run folder and sent") == 1
+        assert (
+            caplog.text.count("the study goes on, weights are kept in the run folder and sent") == 1
+        )
         assert server.names() == []
         yield coordinator
 

@@ -133,16 +133,14 @@ def test_ctrl_c_once_finishes_what_runs(
     folder: Path,
     teacher: Teacher,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     before = signal.getsignal(signal.SIGINT)  # ignored, where a shell began this in background
     interrupting(monkeypatch, at=4)
     front = toy(folder, teacher=teacher).run(trials=8)
     assert [trial.number for trial in front.trials] == [0, 1, 2, 3, 4]
     assert front.about["ended"] == ASKED_TO_LEAVE
-    assert "protege: leaving when this trial is finished; Ctrl-C again leaves now" in (
-        capsys.readouterr().err
-    )
+    assert "protege: leaving when this trial is finished; Ctrl-C again leaves now" in caplog.text
     assert signal.getsignal(signal.SIGINT) is before
 
 

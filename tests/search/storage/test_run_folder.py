@@ -322,7 +322,7 @@ def test_a_folder_that_is_removed_while_the_study_runs_ends_it_in_one_line(
 
 
 def test_a_folder_that_is_gone_is_made_anew_and_that_is_said(
-    folder: Path, teacher: Teacher, capsys: pytest.CaptureFixture[str]
+    folder: Path, teacher: Teacher, caplog: pytest.LogCaptureFixture
 ) -> None:
     search = plain(folder / "run", teacher, storage=folder / "study.db")
     front = search.run(trials=2)
@@ -331,7 +331,7 @@ def test_a_folder_that_is_gone_is_made_anew_and_that_is_said(
     with pytest.raises(BadInput, match=message):
         Front.read(folder / "study.db").export(front.members[0], folder / "to")
     assert search.run(trials=3).trials[:2] == front.trials
-    assert "the run folder of study 'toy' was missing, and the weights" in capsys.readouterr().err
+    assert "the run folder of study 'toy' was missing, and the weights" in caplog.text
 
 
 def test_heads_before_the_run_do_not_bar_the_folder(folder: Path, teacher: Teacher) -> None:
