@@ -53,8 +53,8 @@ class Examples:
         if not found and self.origin:
             raise BadInput(f"{self.origin}: empty; expected {self.wanted}")
         raise BadInput(
-            f"{self._where}{len(found)} {self.noun}: expected at least two different ones, none of "
-            "them blank"
+            f"{self._where}{len(found)} {self.noun}: expected at least two that are distinct and "
+            "not blank"
         )
 
     def __iter__(self) -> Iterator[Example]:

@@ -117,8 +117,8 @@ def check_known(predicted: Tensor, labels: Tensor, names: Sequence[str], teacher
     numbered = {name: at for at, name in enumerate(names)}
     theirs = numbered or {str(number): number for number in found}
     raise BadInput(
-        f"labels: the teacher is right for {right:.0%} of {len(labels)}, and by chance it would be "
-        f"for {chance:.0%}; the data's classes are {shown(theirs)}, the teacher's are {classes}; "
+        f"labels: the teacher is right for {right:.0%} of {len(labels)}, no better than chance "
+        f"({chance:.0%}); the data's classes are {shown(theirs)}, the teacher's are {classes}; "
         "give labels by the teacher's names or in its numbers, or leave them out"
     )
 

@@ -56,8 +56,8 @@ class Remembered:
         """
         if not torch.equal(self.checks[batch.numbers], batch.checks):
             raise Mismatch(
-                "the teacher's cached answers are to other inputs than the batch has; "
-                "remove the cache folder of the run, then run the same line again"
+                "the teacher's cached outputs were computed from other inputs than the batch's; "
+                "remove the cache folder of the run, then run the same command again"
             )
         return {name: tensor[batch.rows] for name, tensor in self.targets.items()}
 
@@ -106,7 +106,8 @@ def remembered(
     found = rows(cache, "targets", key, starts, block)
     if not torch.equal(found[ASKED], _by_row(inputs, inputs.checks)):
         raise Mismatch(
-            f"{cache.folder}: the teacher's answers there are to other inputs; remove the folder"
+            f"{cache.folder}: the teacher's outputs were computed from other inputs; remove the "
+            "folder"
         )
     return {name: tensor for name, tensor in found.items() if name != ASKED}
 

@@ -135,7 +135,7 @@ def test_memory_does_not_grow_with_the_stream() -> None:
 @pytest.mark.parametrize("lines", [[], ["one"], ["one", "ONE", " "]])
 def test_one_text_is_too_few(lines: list[str]) -> None:
     with pytest.raises(
-        BadInput, match=r"\d texts: expected at least two different ones, none of them blank"
+        BadInput, match=r"\d texts: expected at least two that are distinct and not blank"
     ):
         Texts.of(lines)
 

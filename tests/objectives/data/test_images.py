@@ -74,7 +74,7 @@ def test_copies_of_a_file_are_one_image(tmp_path: Path) -> None:
 
 
 def test_one_image_is_too_few() -> None:
-    with pytest.raises(BadInput, match="1 images: expected at least two different ones"):
+    with pytest.raises(BadInput, match="1 images: expected at least two that are distinct"):
         Images.of([shade(1), pil.fromarray(shade(1))])
 
 

@@ -100,7 +100,7 @@ def test_numbers_in_another_order_are_refused_with_both_lists(name: str, cache: 
     teacher = teacher_of(name)
     moved = Retention(data(teacher, name, [1, 2, 0]), BRIEF, selection=60)
     message = (
-        r"labels: the teacher is right for \d+% of \d+, and by chance it would be for \d+%; the "
+        r"labels: the teacher is right for \d+% of \d+, no better than chance \(\d+%\); the "
         r"data's classes are \{.*'0': 0.*\}, the teacher's are \{'NEGATIVE': 0, 'NEUTRAL': 1, "
     )
     own = itself(teacher, cache)
@@ -238,7 +238,7 @@ def test_a_teacher_of_one_answer_is_to_be_right_more_than_once_in_three(
 ) -> None:
     found = torch.tensor(labels)
     assume(labels.count(constant) <= len(labels) / 3)
-    with pytest.raises(BadInput, match="and by chance it would be for 33%"):
+    with pytest.raises(BadInput, match=r"no better than chance \(33%\)"):
         check_known(torch.full_like(found, constant), found, (), TEACHER)
 
 
@@ -270,5 +270,5 @@ def test_a_poor_teacher_is_still_one() -> None:
 def test_labels_of_one_class_alone_are_compared_with_guessing() -> None:
     labels = torch.full((60,), 1)
     check_known(torch.where(torch.arange(60) < 50, 1, 0), labels, (), TEACHER)
-    with pytest.raises(BadInput, match="and by chance it would be for 33%"):
+    with pytest.raises(BadInput, match=r"no better than chance \(33%\)"):
         check_known(torch.where(torch.arange(60) < 15, 1, 0), labels, (), TEACHER)

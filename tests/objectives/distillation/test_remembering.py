@@ -128,7 +128,7 @@ def test_answers_to_other_inputs_under_the_same_name_are_refused(cache: Cache) -
     teacher = CASES["bert-sentences"].teacher()
     kept(cache, teacher, asked(teacher, texts(60)))
     others = asked(teacher, texts(61)[1:])
-    with pytest.raises(Mismatch, match="answers there are to other inputs; remove the folder"):
+    with pytest.raises(Mismatch, match="outputs were computed from other inputs; remove the"):
         kept(Cache(cache.folder), teacher, others)
 
 
@@ -147,7 +147,7 @@ def test_a_batch_that_differs_in_one_token_is_refused(name: str) -> None:
     answers.to(batch)
     token = int(batch.inputs["input_ids"][1, 0])
     for other in (token + 1, token - 1):
-        with pytest.raises(Mismatch, match="cached answers are to other inputs than the batch has"):
+        with pytest.raises(Mismatch, match="cached outputs were computed from other inputs than"):
             answers.to(altered(batch, "input_ids", (1, 0), other))
     with pytest.raises(Mismatch, match="remove the cache folder of the run"):
         answers.to(replace(batch, numbers=batch.numbers.flip(0)))
