@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from transformers import PreTrainedModel
 
 from protege.objectives.latency.workload import Workload
-from protege.spaces.checkpoints.positions import positions_in
+from protege.spaces.checkpoints.padding import positions_in
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 

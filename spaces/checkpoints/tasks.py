@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from protege.spaces.checkpoints.padding import longest_text
 from protege.spaces.checkpoints.pooling import Pooling
-from protege.spaces.checkpoints.positions import longest_text
 from protege.spaces.errors import BadInput, Unsupported
 
 

@@ -25,7 +25,7 @@ from protege.spaces import (
     Uniform,
     Wanda,
 )
-from protege.spaces.space.ratios import Ratios, spread
+from protege.spaces.space.knobs import Ratios, spread
 from tests.spaces.space.apart import apart
 
 BERT = Architecture("bert", 6, 384, 12, 12, 32, 1536, 30522)
