@@ -28,8 +28,8 @@ from .families import FAMILIES as FAMILIES
 from .families import Family as Family
 from .families import family_of as family_of
 from .files.cache import Cache as Cache
+from .models.attention import layers_above as layers_above
 from .models.blueprint import Blueprint as Blueprint
-from .models.depth import layers_above as layers_above
 from .space.ratios import Choice as Choice
 from .space.ratios import Range as Range
 from .space.space import SearchSpace as SearchSpace

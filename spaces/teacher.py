@@ -23,9 +23,8 @@ from protege.spaces.architecture.unit_policies import rotation_of
 from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.checkpoints.missing import check_finite, settle
 from protege.spaces.checkpoints.muted import quiet
-from protege.spaces.checkpoints.padding import pad_id, settle_pad
+from protege.spaces.checkpoints.padding import longest_text, pad_id, settle_pad
 from protege.spaces.checkpoints.pooling import Embedder, Pooling, read_pooling, reads_pairs
-from protege.spaces.checkpoints.positions import longest_text
 from protege.spaces.checkpoints.processors import read_processor, tokenizer_in, tokenizer_of
 from protege.spaces.checkpoints.source import (
     as_bad_input,

@@ -16,8 +16,7 @@ from protege.spaces.architecture.policies import LayerPolicy
 from protege.spaces.calibration.importance import layers_by_stack
 from protege.spaces.calibration.layers import skipping
 from protege.spaces.models.layout import Layout, Slot
-from protege.spaces.students.pinned import pinned
-from protege.spaces.students.selection import KeptLayer, choose
+from protege.spaces.students.selection import KeptLayer, choose, pinned
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from protege.objectives.distillation.questions import Questions
 from protege.objectives.distillation.sequences import Sequences, tokens_in
 from protege.spaces import Infeasible, Teacher
-from protege.spaces.checkpoints.positions import longest_text
+from protege.spaces.checkpoints.padding import longest_text
 from protege.spaces.vocabulary.tokenizer import expansions
 
 

@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from protege.objectives.latency.workload import Workload
-from protege.spaces.checkpoints.positions import positions_in
+from protege.spaces.checkpoints.padding import positions_in
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 

@@ -19,7 +19,7 @@ from protege.spaces import Architecture, BadInput, ProtegeError, Teacher
 from protege.spaces.calibration.blocks import Room, blocks
 from protege.spaces.calibration.calibration import wanted
 from protege.spaces.files.memory import available_bytes
-from protege.spaces.models.spilling import can_spill, spill
+from protege.spaces.models.placement import can_spill, spill
 
 Tell = Callable[[str], None]
 

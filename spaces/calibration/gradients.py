@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from protege.spaces.models.activations import HEADS, by_sequence, inputs
-from protege.spaces.models.batches import Batch
+from protege.spaces.models.batches import Batch, answers, next_token_loss, reading, written
 from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.outputs import answers, next_token_loss, reading, written
 
 Place = tuple[str, int]
 """A site, such as ``decoder.cross_heads``, and the layer's number."""

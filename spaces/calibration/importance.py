@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.gradients import Found, Place, all_gates, head_gates, slopes
 from protege.spaces.models.attention import layers_of_stacks
-from protege.spaces.models.batches import Batch, rows
+from protege.spaces.models.batches import Batch, answers, distance, rows
 from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.outputs import answers, distance
 from protege.spaces.remaining import Remaining
 
 AT_ONCE = 1024

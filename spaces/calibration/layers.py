@@ -19,9 +19,16 @@ from protege.spaces.calibration.importance import (
     standing_in,
 )
 from protege.spaces.errors import BadInput
-from protege.spaces.models.batches import Batch, given, headless, lengths, real_tokens
+from protege.spaces.models.batches import (
+    Batch,
+    answers,
+    distance,
+    given,
+    headless,
+    lengths,
+    real_tokens,
+)
 from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.outputs import answers, distance
 from protege.spaces.remaining import Remaining
 
 FINDINGS = {"influence": "influence", "contiguous": "angles", "greedy": "ladder"}

@@ -1,19 +1,21 @@
-"""Choose the padding token of a model."""
+"""The padding token and the maximum input length of a model."""
 
-from typing import Any
-
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from protege.spaces.errors import BadInput
 
+if TYPE_CHECKING:  # records name tasks without transformers
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-def rows_of(model: PreTrainedModel) -> int:
+
+def rows_of(model: "PreTrainedModel") -> int:
     """Return the number of rows of the model's embedding."""
     embedding: Any = model.get_input_embeddings()
     return len(embedding.weight)
 
 
-def pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+def pad_id(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:
     """Return the id that batches are padded with.
 
     The configuration's id comes first, because models use it: RoBERTa counts positions from it,
@@ -28,7 +30,7 @@ def pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     return next((one for one in named if _is_id(one, rows)), 0)
 
 
-def settle_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def settle_pad(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
     """Set the padding id in the configuration of a model that needs it, if it has none.
 
     Raises:
@@ -49,13 +51,13 @@ def settle_pad(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
     text_config.pad_token_id = found
 
 
-def configured_pad(config: PretrainedConfig) -> int | None:
+def configured_pad(config: "PretrainedConfig") -> int | None:
     """Return the padding id of the configuration."""
     found: int | None = getattr(config.get_text_config(), "pad_token_id", None)
     return found
 
 
-def _ending_no_text(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _ending_no_text(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Return the special tokens that do not end texts, with the end-of-sequence token last."""
     read: list[int] = tokenizer("a")["input_ids"]
     special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, *read[-1:]}
@@ -64,3 +66,47 @@ def _ending_no_text(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def _is_id(value: object, rows: int) -> bool:
     return isinstance(value, int) and 0 <= value < rows
+
+
+_FROM_PADDING = {"roberta", "xlm-roberta", "camembert"}
+"""Model types that count positions from the padding id."""
+
+_BY_DISTANCE = {"t5", "mt5"}
+"""Model types with relative positions, whose number of positions is no limit."""
+
+_BOUNDS = ("max_position_embeddings", "n_positions", "max_target_positions")
+"""Configuration fields for the number of positions."""
+
+UNBOUNDED = 10**9
+"""A tokenizer's limit at least this large means no limit."""
+
+
+def positions_in(fields: Mapping[str, Any]) -> int | None:
+    """Return the maximum number of tokens by a configuration; None if unbounded."""
+    fields = fields.get("text_config") or fields
+    kind = fields.get("model_type")
+    given = (fields.get(name) for name in _BOUNDS)
+    bound = next((int(one) for one in given if isinstance(one, int) and one > 0), None)
+    if bound is None or kind in _BY_DISTANCE:
+        return None
+    if kind == "mpnet":
+        return bound - 2  # it counts from 1, independent of its padding id
+    if kind in _FROM_PADDING:
+        pad = fields.get("pad_token_id", 1)  # RoBERTa's own default
+        return bound - (pad or 0) - 1
+    return bound
+
+
+def longest_text(fields: Mapping[str, Any], tokenizer: Any, declared: int | None) -> int | None:
+    """Return the maximum number of tokens of a text; None if unbounded.
+
+    Args:
+        fields: The configuration.
+        tokenizer: The tokenizer; its ``model_max_length`` counts if ``declared`` is None.
+        declared: The limit of sentence-transformers, which replaces the tokenizer's.
+    """
+    own = getattr(tokenizer, "model_max_length", None)
+    if declared is None and own is not None and own < UNBOUNDED:
+        declared = int(own)
+    bounds = [bound for bound in (positions_in(fields), declared) if bound is not None]
+    return min(bounds, default=None)

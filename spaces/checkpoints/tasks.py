@@ -4,7 +4,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from protege.spaces.checkpoints.positions import longest_text
+from protege.spaces.checkpoints.padding import longest_text
 from protege.spaces.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:  # records name tasks without torch

@@ -160,7 +160,7 @@ class Family:
         if exact or len(found) != 1 or kind not in {"weight", "bias"}:
             raise Mismatch(
                 f"tensor {name!r}: expected one rule of the {self.name} table to name it, "
-                f"found {len(exact) or len(found)}; nothing is cut by guess"
+                f"found {len(exact) or len(found)}; add or correct the rule"
             )
         entry, axes = found[0]
         return entry, axes if kind == "weight" else axes[:1]

@@ -262,7 +262,7 @@ def _slot(
 def _misfit(family: Family, name: str, axes: tuple[str, ...], tensor: Tensor) -> Mismatch:
     return Mismatch(
         f"tensor {name!r} of shape {tuple(tensor.shape)}: the {family.name} table expects "
-        f"{' x '.join(axes)}; nothing is cut by guess"
+        f"{' x '.join(axes)}; correct the table of the family"
     )
 
 

@@ -1,7 +1,7 @@
-"""Models that accelerate has spread over several devices, main memory and disk.
+"""Models on several devices, in main memory, or on disk.
 
-Its hooks move weights and inputs to the device of each module. The functions here bring weights
-to the CPU.
+accelerate's hooks move weights and inputs to the device of each module. `weights` and `values`
+bring tensors to the CPU.
 """
 
 import reprlib
@@ -17,6 +17,8 @@ from transformers import PreTrainedModel
 
 from protege.spaces.errors import BadInput, Unsupported
 from protege.spaces.families import Family
+from protege.spaces.files.block_file import on_disk
+from protege.spaces.files.memory import free_disk_bytes
 
 Place = int | str | torch.device
 """A device, or ``"disk"`` in a device map."""
@@ -167,3 +169,24 @@ class _TensorsOnCpu(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._first)
+
+
+def can_spill(model: PreTrainedModel, folder: Path) -> bool:
+    """Return whether the weights are in main memory and the disk has room for them twice."""
+    if is_sharded(model) or model.device.type != "cpu":
+        return False
+    return 2 * sum(one.nbytes for one in model.parameters()) < free_disk_bytes(folder)
+
+
+def spill(model: PreTrainedModel, folder: Path) -> None:
+    """Move a model's parameters to memory-mapped files, in place.
+
+    The files are unlinked at once, so they vanish with the model or the process.
+
+    Args:
+        model: The model.
+        folder: The folder of the files.
+    """
+    for parameter in model.parameters():
+        mapped = on_disk(tuple(parameter.shape), folder, parameter.dtype)
+        parameter.data = mapped.copy_(parameter.data)

@@ -1,4 +1,4 @@
-"""The dimensions of a search space for a sampler."""
+"""The dimensions of a search, and the policies of a space that names none."""
 
 import math
 from collections.abc import Mapping
@@ -6,6 +6,23 @@ from dataclasses import dataclass
 from typing import Any, Union
 
 from protege.spaces.architecture.architecture import RATIOS, Architecture
+from protege.spaces.architecture.layer_policies import Greedy
+from protege.spaces.architecture.policies import Ends
+from protege.spaces.architecture.unit_policies import Magnitude, Surgeon
+
+WITH_DATA: Mapping[str, Any] = {
+    "layer_policy": Greedy(),
+    "width_policy": Surgeon(),
+    "healing": "sequential",
+}
+"""Defaults with data, the best of ``python -m studies.benchmarks.start``."""
+
+WITHOUT_DATA: Mapping[str, Any] = {
+    "layer_policy": Ends(),
+    "width_policy": Magnitude(),
+    "healing": "none",
+}
+"""Defaults without data: evenly spaced layers with both ends, units of the largest weights."""
 
 SIZES = tuple(RATIOS.values())
 Value = Union[int, str]  # noqa: UP007 - an alias that is also used at run time

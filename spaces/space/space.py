@@ -11,12 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from protege.spaces.architecture.architecture import RATIOS, Architecture
-from protege.spaces.architecture.defaults import WITH_DATA, WITHOUT_DATA
 from protege.spaces.architecture.policies import Healing, LayerPolicy, WidthPolicy, check_healing
 from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.space.anchors import anchors
-from protege.spaces.space.knobs import SIZES, Knob, Params, Value, name_of, value_of
+from protege.spaces.space.knobs import (
+    SIZES,
+    WITH_DATA,
+    WITHOUT_DATA,
+    Knob,
+    Params,
+    Value,
+    name_of,
+    value_of,
+)
 from protege.spaces.space.ratios import Choice, Ratios, spread
 from protege.spaces.teacher import Teacher
 

@@ -15,7 +15,7 @@ from protege.spaces.models.activations import columns
 from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.layout import Slot
 from protege.spaces.models.placement import is_tied, values
-from protege.spaces.residual.basis import Basis
+from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.graph import Join
 from protege.spaces.residual.least_squares import Fit, gains_refitted, refitted
 from protege.spaces.residual.states import Streams, real_rows, run_through

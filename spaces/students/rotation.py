@@ -10,7 +10,7 @@ from protege.spaces.errors import Infeasible
 from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.layout import Slot
 from protege.spaces.models.placement import is_tied, values
-from protege.spaces.residual.basis import Basis
+from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.states import Streams
 from protege.spaces.students.selection import Kept
 

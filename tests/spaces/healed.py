@@ -17,7 +17,7 @@ from protege.spaces import (
 )
 from protege.spaces.architecture.architecture import RATIOS
 from protege.spaces.architecture.policies import Healing, WidthPolicy
-from protege.spaces.residual.basis import Basis
+from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.states import Streams, real_rows, run_through
 from tests.tiny import SPECIAL, VOCABULARY
 

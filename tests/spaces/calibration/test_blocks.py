@@ -11,7 +11,7 @@ from protege.spaces import Calibration, Surgeon, Teacher
 from protege.spaces.calibration.blocks import RANKING_BYTES, Blocks, Room, blocks
 from protege.spaces.files.block_file import on_disk
 from protege.spaces.models.activations import shapes
-from protege.spaces.models.spilling import can_spill, spill
+from protege.spaces.models.placement import can_spill, spill
 from tests.tiny import ZOO, inputs_of
 
 KINDS = {

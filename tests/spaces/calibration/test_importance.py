@@ -17,7 +17,7 @@ from protege.spaces import Calibration, Task, Teacher
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.gradients import Place, losses
 from protege.spaces.calibration.importance import AT_ONCE, _sites, head_importance
-from protege.spaces.models.outputs import answers, distance, reading, written
+from protege.spaces.models.batches import answers, distance, reading, written
 from tests.tiny import ZOO, batch, inputs_of, padded_left
 from tests.zoo import FLOWS, READERS, teacher_of
 

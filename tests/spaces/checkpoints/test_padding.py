@@ -1,4 +1,4 @@
-"""Texts are padded with what the model looks for, so that a batch answers as its texts alone do."""
+"""Padding does not change the outputs of a text, and texts up to the maximum length fit."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +15,9 @@ from protege.objectives.latency.local.calls import call_of
 from protege.objectives.latency.models import built
 from protege.objectives.retention import lesson_of
 from protege.spaces import BadInput, Teacher
-from protege.spaces.checkpoints.padding import configured_pad
+from protege.spaces.checkpoints.padding import configured_pad, positions_in
 from protege.spaces.models.blueprint import Blueprint
-from tests.tiny import ZOO, save, texts, tokenizer
+from tests.tiny import ZOO, batch, save, texts, tokenizer
 
 OTHER, BEYOND = 50, 96
 KINDS: dict[str, tuple[int | None, str | None]] = {
@@ -125,3 +125,18 @@ def test_a_token_without_a_row_is_named(name: str) -> None:
     given = [Example("w1 <new> w3"), Example("w2 w4 w5 w6 w7 w8")]
     with pytest.raises(BadInput, match="the token '<new>' with id 96, and its embedding has 96"):
         lesson_of(teacher).questions(replace(teacher, processor=words), given, 4)
+
+
+COUNTED = ["bert", "roberta-fill-mask", "xlm-roberta-fill-mask", "camembert-fill-mask"]
+COUNTED += ["mpnet-fill-mask", "distilbert-fill-mask", "gpt2-text-generation"]
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_model_reads_as_many_tokens_as_it_has_positions(name: str) -> None:
+    teacher = ZOO[name].teacher()
+    bound = positions_in(teacher.config.to_dict())
+    assert bound is not None
+    with torch.inference_mode():
+        teacher.model(**batch(sequences=1, tokens=bound))
+        with pytest.raises((IndexError, RuntimeError), match=r"out of (range|bounds)|must match"):
+            teacher.model(**batch(sequences=1, tokens=bound + 1))

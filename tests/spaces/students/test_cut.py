@@ -11,8 +11,8 @@ from torch.testing import assert_close
 
 from protege.spaces import FAMILIES, Family, Mismatch, Student, Teacher, family_of
 from protege.spaces.families.family import CUT_AXES
+from protege.spaces.students.builder import filled
 from protege.spaces.students.cut import cut
-from protege.spaces.students.filling import filled
 from protege.spaces.students.selection import everything
 from protege.spaces.vocabulary.tokenizer import renumbered
 from tests.spaces.choices import assert_near, axes_of, shuffled

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from protege.spaces import BadInput, Calibration, Kept, Student, Teacher, family_of
 from protege.spaces.architecture.policies import Healing
-from protege.spaces.residual.basis import Basis
+from protege.spaces.residual.directions import Basis
 from protege.spaces.students.healing import Healer
 from protege.spaces.students.selection import KeptLayer, everything
 from tests.spaces.healed import AXES, Flow, halved_along, off, plenty, same, tensors_of

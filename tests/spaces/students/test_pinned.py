@@ -3,8 +3,7 @@
 import pytest
 
 from protege.spaces import Infeasible, LayerMap
-from protege.spaces.students.pinned import Pinned, pinned
-from protege.spaces.students.selection import everything
+from protege.spaces.students.selection import Pinned, everything, pinned
 from tests.tiny import ZOO
 
 

@@ -6,7 +6,7 @@ import torch
 from protege.objectives.latency import Workload
 from protege.objectives.latency.local.calls import call_of
 from protege.objectives.latency.local.inputs import example_inputs
-from protege.spaces.checkpoints.positions import positions_in
+from protege.spaces.checkpoints.padding import positions_in
 from tests.tiny import ZOO
 from tests.zoo import EVERY, teacher_of
 
