@@ -21,7 +21,7 @@ reviews: $(VENV)/smollm2 ## the same for a classifier of film reviews, with labe
 
 executorch: $(VENV)/executorch/ready ## build the environment that exports for ExecuTorch
 
-test: $(VENV)/dev ## run the tests that take minutes
+test: $(VENV)/dev ## run the quick tests
 	$(PYTEST) -m "not slow"
 
 test-all: $(VENV)/dev ## run all tests and count lines, as CI does; below 90% it fails

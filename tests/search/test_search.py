@@ -240,6 +240,7 @@ def test_a_study_does_not_touch_its_teacher(folder: Path) -> None:
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
+@pytest.mark.slow
 def test_two_runtimes_are_two_objectives_of_one_study(folder: Path, teacher: Teacher) -> None:
     pytest.importorskip("onnxruntime")
     workload = Workload(prompt_tokens=4)
