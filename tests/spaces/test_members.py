@@ -20,6 +20,7 @@ from protege.spaces import (
     Ends,
     First,
     Infeasible,
+    Range,
     SearchSpace,
     Student,
     Teacher,
@@ -33,7 +34,9 @@ from tests.zoo import teacher_of
 TYPES = sorted({case.model_type for case in ZOO.values()})
 RATIO = st.sampled_from([0.01, 0.1, 0.25, 0.4, 0.5, 0.7, 0.9, 1.0])
 RATIOS = st.one_of(
-    RATIO, st.lists(RATIO, min_size=1, max_size=2), st.tuples(RATIO, RATIO).map(sorted).map(tuple)
+    RATIO,
+    st.lists(RATIO, min_size=1, max_size=2).map(lambda ratios: Choice(*ratios)),
+    st.tuples(RATIO, RATIO).map(sorted).map(lambda ends: Range(*ends)),
 )
 
 
@@ -58,8 +61,10 @@ def drawn_from(names: list[str], data: st.DataObject) -> Drawn:
     teacher = teacher_of(name)
     knobs = data.draw(st.sets(st.sampled_from(knobs_of(teacher)), max_size=3))
     declared: dict[str, Any] = {knob: data.draw(RATIOS) for knob in sorted(knobs)}
-    declared["layer_policy"] = data.draw(st.sampled_from([Ends(), (Uniform(), First())]))
-    declared["width_policy"] = data.draw(st.sampled_from([Activation(), (Activation(), First())]))
+    declared["layer_policy"] = data.draw(st.sampled_from([Ends(), Choice(Uniform(), First())]))
+    declared["width_policy"] = data.draw(
+        st.sampled_from([Activation(), Choice(Activation(), First())])
+    )
     # torch multiplies a mixture's experts only where rows are of 16 bytes
     multiples = [4, 8, 16] if teacher.architecture.num_experts else [1, 2, 4, 8, 16]
     multiple_of = data.draw(st.sampled_from(multiples))

@@ -73,11 +73,14 @@ def test_no_pass_is_made_for_a_ladder_that_nobody_climbs() -> None:
 @pytest.mark.parametrize(
     ("name", "declared"),
     [
-        ("llama-causal-grouped", {"layers": [0.5, 1.0], "intermediate": [0.5, 1.0]}),
-        ("t5-text2text-generation", {"decoder_layers": [0.4, 1.0], "heads": [0.5, 1.0]}),
-        ("bert-masked", {"layers": [0.5, 1.0], "hidden": [0.5, 1.0]}),
-        ("mixtral-text-generation", {"layers": [0.5, 1.0], "experts": [0.5, 1.0]}),
-        ("gpt2-text-generation", {"layers": [0.25, 0.75], "intermediate": [0.5, 1.0]}),
+        ("llama-causal-grouped", {"layers": Choice(0.5, 1.0), "intermediate": Choice(0.5, 1.0)}),
+        (
+            "t5-text2text-generation",
+            {"decoder_layers": Choice(0.4, 1.0), "heads": Choice(0.5, 1.0)},
+        ),
+        ("bert-masked", {"layers": Choice(0.5, 1.0), "hidden": Choice(0.5, 1.0)}),
+        ("mixtral-text-generation", {"layers": Choice(0.5, 1.0), "experts": Choice(0.5, 1.0)}),
+        ("gpt2-text-generation", {"layers": Choice(0.25, 0.75), "intermediate": Choice(0.5, 1.0)}),
     ],
 )
 def test_students_are_the_same_as_by_a_calibration_of_everything(

@@ -81,7 +81,7 @@ def test_a_pooling_that_is_not_one_known_mode_is_refused(
 ) -> None:
     write(tmp_path, "modules.json", modules("Transformer", "Pooling"))
     write(tmp_path, "1_Pooling/config.json", config)
-    with pytest.raises(Unsupported, match="expected one of mean, cls, max, lasttoken"):
+    with pytest.raises(Unsupported, match="expected exactly one of mean, cls, max, lasttoken"):
         read_pooling(str(tmp_path), None)
 
 
