@@ -86,8 +86,13 @@ def _of_depth(member: Architecture, layers: int, teacher: Teacher) -> Architectu
 
 
 def _probe(teacher: Teacher, retention: Retention, architecture: Architecture) -> TrainingProbe:
-    answering = tuple(one for one in retention.distillation.losses if not isinstance(one, Inside))
-    settings = replace(retention.distillation, steps=STEPS, losses=answering, progressive=None)
+    own = retention.distillation
+    answering = tuple(one for one in own.losses if not isinstance(one, Inside))
+    # one part of a batch: what each part saves is freed before the next, and its memory used again
+    part = max(1, own.batch_size // own.accumulate)
+    settings = replace(
+        own, steps=STEPS, losses=answering, progressive=None, batch_size=part, accumulate=1
+    )
     student = teacher.student(architecture)
     asked = retention.parts(teacher).learnt.first(settings.batch_size)
     lesson = settings.tuned(lesson_of(teacher))
@@ -101,7 +106,7 @@ def _probe(teacher: Teacher, retention: Retention, architecture: Architecture) -
     for _ in halts:
         seconds.append(time.perf_counter() - began)
         began = time.perf_counter()
-    return TrainingProbe(min(seconds), kept)
+    return TrainingProbe(min(seconds) * own.accumulate, kept)
 
 
 @contextmanager
