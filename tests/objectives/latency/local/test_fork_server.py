@@ -39,7 +39,8 @@ def test_a_script_without_a_main_guard_measures_once_and_leaves_nothing_behind(
 ) -> None:
     script = f"""
         print("the script runs")
-        from protege.objectives.latency import LocalCPU, Plan, Workload, nursery
+        from protege.objectives.latency import LocalCPU, Plan, Workload
+        from protege.objectives.latency.local import fork_server as nursery
         from protege.spaces.models.blueprint import Blueprint
         plan = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01)
         LocalCPU().trace([Blueprint(**{vars(encoder(1))!r})], Workload(1, 4), plan)
