@@ -35,6 +35,7 @@ def test_most_of_the_teacher_is_rows_that_the_data_never_reads(
     assert student.model.num_parameters() < 0.56 * teacher.model.num_parameters()
 
 
+@pytest.mark.slow
 def test_covered_text_has_the_same_pieces_and_the_same_vector(
     teacher: Teacher, student: Student, tmp_path: Path
 ) -> None:

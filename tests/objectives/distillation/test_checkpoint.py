@@ -10,9 +10,24 @@ from protege.objectives.distillation import checkpoint
 from protege.objectives.distillation.training import Training
 from protege.spaces import Cache, Teacher
 from tests.search.toys import retention
+from tests.tiny import CASES
 
 NINE = retention(steps=9)
 """Rungs after 0, 1, 3 and 9 steps."""
+
+
+QUICK = {"bert-sentences-dense", "bert-tokens", "llama-causal-tied"}
+every_lesson = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=[] if name in QUICK else pytest.mark.slow, id=name)
+        for name, case in CASES.items()
+    ],
+    indirect=True,
+)
+one_lesson = pytest.mark.parametrize(
+    "case", [pytest.param(CASES["bert-sentences"], id="bert-sentences")], indirect=True
+)
 
 
 class Killed(BaseException):
@@ -60,6 +75,7 @@ def climbed(candidate: Candidate, until: int, objective: Retention = NINE) -> li
     return found
 
 
+@every_lesson
 @pytest.mark.parametrize("until", [1, 3])
 def test_only_what_is_left_is_trained_and_all_is_as_it_would_have_been(
     again: Callable[[], Candidate], tmp_path: Path, steps: list[int], until: int
@@ -76,6 +92,7 @@ def test_only_what_is_left_is_trained_and_all_is_as_it_would_have_been(
     assert all(bool((mine[name] == theirs[name]).all()) for name in theirs)
 
 
+@every_lesson
 @pytest.mark.parametrize("race", [True, False])
 def test_between_rungs_it_is_stored_too(
     again: Callable[[], Candidate],
@@ -108,6 +125,7 @@ def test_between_rungs_it_is_stored_too(
     assert steps == [7, 8, 9]
 
 
+@one_lesson
 def test_a_student_that_has_passed_its_rungs_is_not_judged_there_again(
     again: Callable[[], Candidate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +142,7 @@ def test_a_student_that_has_passed_its_rungs_is_not_judged_there_again(
     assert len(judged) == 1
 
 
+@one_lesson
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "gone"])
 def test_a_file_that_is_not_whole_is_not_read(
     again: Callable[[], Candidate], tmp_path: Path, steps: list[int], harm: str
@@ -141,6 +160,7 @@ def test_a_file_that_is_not_whole_is_not_read(
     assert steps == [*range(1, 10)]
 
 
+@one_lesson
 def test_another_training_does_not_go_on_from_it(
     again: Callable[[], Candidate], steps: list[int]
 ) -> None:
@@ -151,6 +171,7 @@ def test_another_training_does_not_go_on_from_it(
     assert steps == [*range(1, 19)]
 
 
+@one_lesson
 def test_what_is_soon_retrained_is_not_written(
     again: Callable[[], Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +180,7 @@ def test_what_is_soon_retrained_is_not_written(
     assert not (tmp_path / "trial.safetensors").exists()
 
 
+@one_lesson
 def test_waiting_for_its_training_is_no_loss(
     again: Callable[[], Candidate], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +194,7 @@ def test_waiting_for_its_training_is_no_loss(
     assert not (tmp_path / "trial.safetensors").exists()
 
 
+@one_lesson
 def test_without_a_place_nothing_is_kept(teacher: Teacher, tmp_path: Path) -> None:
     own = Candidate(teacher, teacher.architecture.scaled(layers=0.5), Cache(tmp_path / "cache"))
     assert [rung.step for rung in NINE.rungs(own)] == [0, 1, 3, 9]

@@ -328,7 +328,7 @@ def smollm2() -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-@pytest.mark.parametrize("load", [minilm, smollm2])
+@pytest.mark.parametrize("load", [minilm, pytest.param(smollm2, marks=pytest.mark.slow)])
 def test_a_tokenizer_as_released(load: Callable[[], PreTrainedTokenizerBase]) -> None:
     large = load()
     kept = chosen_for(large, CORPUS, len(large) // 3)
