@@ -42,7 +42,7 @@ class Process:
     heard: float = field(default_factory=time.monotonic, init=False)
     ready: bool = field(default=False, init=False)
     line: Connection = field(init=False)
-    _process: subprocess.Popen[bytes] = field(init=False)
+    _process: "subprocess.Popen[bytes]" = field(init=False)
 
     def __post_init__(self) -> None:
         ours, theirs = socket.socketpair()
