@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from protege.objectives.distillation.spelling import Spelling
+from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.lease import working
 from protege.objectives.stopwatch import Stopwatch
 from protege.spaces import Architecture, Blueprint, Cache, Calibration, Student, Teacher
@@ -52,13 +52,13 @@ class Candidate:
             return self.teacher.student(own, known)
 
     @cached_property
-    def spelling(self) -> Spelling | None:
+    def vocabulary_map(self) -> VocabularyMap | None:
         """The map from teacher tokens to student tokens; None if the vocabulary is not cut."""
         student, kept = self.student, self.student.kept.vocab
         if kept is None:
             return None
         with self.stopwatch.phase("respell"):
-            return Spelling.of(self.teacher, student.model, student.tokenizer, kept)
+            return VocabularyMap.of(self.teacher, student.model, student.tokenizer, kept)
 
     @property
     def held_bytes(self) -> int:

@@ -16,41 +16,41 @@ from protege.objectives.data.examples import Examples
 from protege.objectives.data.split import Split
 from protege.objectives.distillation.best import Best
 from protege.objectives.distillation.checkpoint import Checkpoint
-from protege.objectives.distillation.classes import ClassLesson
 from protege.objectives.distillation.distillation import Distillation
-from protege.objectives.distillation.labels import check_known, renamed
-from protege.objectives.distillation.language import LanguageLesson
-from protege.objectives.distillation.lesson import Lesson, Targets, Verdict
-from protege.objectives.distillation.losses import NO_LABEL
-from protege.objectives.distillation.pairs import PairLesson
-from protege.objectives.distillation.pictures import PictureLesson, Pictures
+from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
+from protege.objectives.distillation.losses.losses import NO_LABEL, Targets
 from protege.objectives.distillation.progressive import shrinking
-from protege.objectives.distillation.questions import Questions
-from protege.objectives.distillation.remembering import (
-    Answers,
-    Online,
-    Remembered,
+from protege.objectives.distillation.tasks.classes import ClassTask
+from protege.objectives.distillation.tasks.labels import check_known, renamed
+from protege.objectives.distillation.tasks.language import LanguageTask
+from protege.objectives.distillation.tasks.pairs import PairTask
+from protege.objectives.distillation.tasks.pictures import ImageInputs, ImageTask
+from protege.objectives.distillation.tasks.sentences import SentenceTask
+from protege.objectives.distillation.tasks.task import DistillationTask, TaskScore
+from protege.objectives.distillation.tasks.tokens import TokenTask
+from protege.objectives.distillation.teacher_outputs import (
+    CachedOutputs,
+    LiveOutputs,
+    TeacherOutputs,
+    cached_outputs,
     judge,
-    remembered,
 )
-from protege.objectives.distillation.sentences import SentenceLesson
-from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.distillation.tokens import TokenLesson
 from protege.objectives.distillation.training import Training
 from protege.objectives.measurement import Cost, Direction, Measurement, Rung
 from protege.spaces import ProtegeError, Task, Teacher, Unsupported
 from protege.spaces.checkpoints.tasks import unjudged
 from protege.spaces.files.hashing import canonical
 
-_LESSONS: dict[Task, Lesson] = {
-    Task.FEATURES: SentenceLesson(),
-    Task.SENTENCES: SentenceLesson(),
-    Task.FILL_MASK: LanguageLesson(masked=True),
-    Task.GENERATION: LanguageLesson(),
-    Task.TEXTS: ClassLesson(),
-    Task.TOKENS: TokenLesson(),
-    Task.TEXT_TO_TEXT: PairLesson(),
-    Task.IMAGES: PictureLesson(),
+_LESSONS: dict[Task, DistillationTask] = {
+    Task.FEATURES: SentenceTask(),
+    Task.SENTENCES: SentenceTask(),
+    Task.FILL_MASK: LanguageTask(masked=True),
+    Task.GENERATION: LanguageTask(),
+    Task.TEXTS: ClassTask(),
+    Task.TOKENS: TokenTask(),
+    Task.TEXT_TO_TEXT: PairTask(),
+    Task.IMAGES: ImageTask(),
 }
 
 CALIBRATING = 512
@@ -132,29 +132,29 @@ class Retention:
         self,
         module: nn.Module,
         candidate: Candidate,
-        spelling: Spelling | None = None,
+        vocabulary_map: VocabularyMap | None = None,
         *,
         held_out: bool = False,
-    ) -> Verdict:
+    ) -> TaskScore:
         """Score a trained module against the candidate's teacher.
 
         Args:
             module: The student's module.
             candidate: Provides teacher, cache and stopwatch.
-            spelling: Map from teacher tokens to student tokens; None if the vocabulary is not cut.
+            vocabulary_map: Map from teacher tokens to student tokens; None if the vocabulary is not cut.
             held_out: Whether to score on the held-out part instead of the selection part.
         """
-        lesson, parts = lesson_of(candidate.teacher), self.parts(candidate.teacher)
+        task, parts = distillation_task(candidate.teacher), self.parts(candidate.teacher)
         inputs = parts.held_out if held_out else parts.selection
-        targets = self._teacher_outputs(inputs, candidate, lesson)
+        targets = self._teacher_outputs(inputs, candidate, task)
         if not held_out:
-            self._check_labels(inputs, candidate, lesson)
-        mapped, outputs = _mapped(inputs, targets, candidate, lesson, spelling)
+            self._check_labels(inputs, candidate, task)
+        mapped, outputs = _mapped(inputs, targets, candidate, task, vocabulary_map)
         with candidate.stopwatch.phase("evaluate"):
-            verdict = lesson.verdict(judge(module, lesson, mapped, outputs))
-        if spelling is not None:
-            verdict.figures["pieces_per_token"] = float(mapped.lengths.sum() / inputs.lengths.sum())
-        return verdict
+            score = task.score(judge(module, task, mapped, outputs))
+        if vocabulary_map is not None:
+            score.figures["pieces_per_token"] = float(mapped.lengths.sum() / inputs.lengths.sum())
+        return score
 
     def training(self, candidate: Candidate) -> Training:
         """Prepare the training of the candidate's student.
@@ -165,7 +165,7 @@ class Retention:
         """
         teacher, settings = candidate.teacher, self.distillation
         settings = replace(settings, accumulate=max(settings.accumulate, candidate.parts))
-        lesson, inputs = settings.tuned(lesson_of(teacher)), self.parts(teacher).learnt
+        task, inputs = settings.tuned(distillation_task(teacher)), self.parts(teacher).learnt
         start = candidate.student
         deeper = settings.progressive and shrinking(
             teacher,
@@ -176,24 +176,24 @@ class Retention:
         )
         if deeper:
             candidate.student = deeper.student
-        answers: Answers
-        if settings.answers == "online" or settings.looks_inside:
-            if candidate.spelling is not None:
+        answers: TeacherOutputs
+        if settings.answers == "online" or settings.hidden_losses:
+            if candidate.vocabulary_map is not None:
                 raise Unsupported(
                     "a student with a cut vocabulary cannot be distilled from a teacher that "
                     'answers online, which reads different tokens; give answers="cached" and no '
                     "losses on hidden states or attention"
                 )
-            answers = Online(teacher.embedder() or teacher.model, lesson, inputs.labels)
+            answers = LiveOutputs(teacher.embedder() or teacher.model, task, inputs.labels)
         else:
-            targets = self._teacher_outputs(inputs, candidate, lesson)
-            inputs, targets = _mapped(inputs, targets, candidate, lesson, candidate.spelling)
-            answers = Remembered.of(inputs, targets)
+            targets = self._teacher_outputs(inputs, candidate, task)
+            inputs, targets = _mapped(inputs, targets, candidate, task, candidate.vocabulary_map)
+            answers = CachedOutputs.of(inputs, targets)
         training = Training(
             settings=settings,
             student=candidate.student,
-            lesson=lesson,
-            questions=inputs,
+            task=task,
+            inputs=inputs,
             answers=answers,
             teacher=teacher,
             shrinking=deeper or None,
@@ -201,7 +201,7 @@ class Retention:
             announce=candidate.stopwatch.show,
         )
         if settings.full_rate_at != 0:
-            rate = settings.rate(training.distance(start), lesson)
+            rate = settings.rate(training.distance(start), task)
             training.settings = replace(settings, learning_rate=rate)
         return training
 
@@ -219,23 +219,25 @@ class Retention:
             Unsupported: Retention is not defined for the teacher's task.
         """
         settings, teacher = self.distillation, own.teacher
-        lesson, inputs = lesson_of(teacher), self.parts(teacher).selection
-        self._check_labels(inputs, own, lesson)
+        task, inputs = distillation_task(teacher), self.parts(teacher).selection
+        self._check_labels(inputs, own, task)
         most = settings.max_tokens
-        if not isinstance(inputs, Pictures) and teacher.at_most(most) < most:
+        if not isinstance(inputs, ImageInputs) and teacher.at_most(most) < most:
             logging.getLogger("protege").warning(
                 "max_tokens=%d: the teacher reads %d tokens at most; texts are cut there",
                 *(most, teacher.at_most(most)),
             )
 
-    def _check_labels(self, inputs: Questions, candidate: Candidate, lesson: Lesson) -> None:
+    def _check_labels(
+        self, inputs: TaskInputs, candidate: Candidate, task: DistillationTask
+    ) -> None:
         """Check that the teacher predicts the class labels, if the data has any.
 
         Raises:
             BadInput: The teacher is no better than chance.
         """
-        if isinstance(lesson, ClassLesson) and bool((inputs.labels != NO_LABEL).any()):
-            predicted = self._teacher_outputs(inputs, candidate, lesson)["logits"].argmax(-1)
+        if isinstance(task, ClassTask) and bool((inputs.labels != NO_LABEL).any()):
+            predicted = self._teacher_outputs(inputs, candidate, task)["logits"].argmax(-1)
             check_known(predicted, inputs.labels, self.data.classes, candidate.teacher)
 
     def parts(self, teacher: Teacher) -> "Parts":
@@ -319,37 +321,39 @@ class Retention:
         Raises:
             ProtegeError: The score is not finite.
         """
-        verdict = self.judge(candidate.student.module, candidate, candidate.spelling)
-        if not math.isfinite(verdict.value) or not bool(verdict.rows.isfinite().all()):
+        score = self.judge(candidate.student.module, candidate, candidate.vocabulary_map)
+        if not math.isfinite(score.value) or not bool(score.rows.isfinite().all()):
             raise ProtegeError(
-                f"{self.name} after step {len(losses)} is {verdict.value}, not a finite number; "
+                f"{self.name} after step {len(losses)} is {score.value}, not a finite number; "
                 f"lower learning_rate={self.distillation.learning_rate:g}, "
                 "or check the teacher's outputs on the data"
             )
-        scores = self.parts(candidate.teacher).selection.by_sequence(verdict.rows).tolist()
-        low, high = map(verdict.of_mean, interval(scores))
-        details: dict[str, float | str] = {**verdict.figures, "low": low, "high": high}
+        scores = self.parts(candidate.teacher).selection.by_sequence(score.rows).tolist()
+        low, high = map(score.of_mean, interval(scores))
+        details: dict[str, float | str] = {**score.figures, "low": low, "high": high}
         details["steps"] = len(losses)
         if losses:
             details |= {"first_loss": losses[0], "last_loss": losses[-1]}
         rounded = tuple(round(score, 6) for score in scores)
-        return Measurement(verdict.value, verdict.spread, tuple(losses), details, rounded)
+        return Measurement(score.value, score.spread, tuple(losses), details, rounded)
 
-    def _teacher_outputs(self, inputs: Questions, candidate: Candidate, lesson: Lesson) -> Targets:
+    def _teacher_outputs(
+        self, inputs: TaskInputs, candidate: Candidate, task: DistillationTask
+    ) -> Targets:
         """Return the teacher's outputs from the cache; compute them if missing."""
         teacher = candidate.teacher
         key = {
             "teacher": teacher.fingerprint,
-            "lesson": lesson.name,
-            "questions": inputs.fingerprint,
+            "task": task.name,
+            "inputs": inputs.fingerprint,
             "pooling": teacher.pooling and [teacher.pooling.mode, teacher.pooling.normalize],
         }
         with candidate.stopwatch.phase("teacher answers"):
             module = teacher.embedder() or teacher.model
-            return remembered(candidate.cache, key, module, lesson, inputs)
+            return cached_outputs(candidate.cache, key, module, task, inputs)
 
 
-def lesson_of(teacher: Teacher) -> Lesson:
+def distillation_task(teacher: Teacher) -> DistillationTask:
     """Return the distillation task that fits the teacher's own.
 
     Raises:
@@ -385,53 +389,53 @@ class Parts:
     examples: Split
 
     @cached_property
-    def learnt(self) -> Questions:
+    def learnt(self) -> TaskInputs:
         """The training part."""
         return self._prepare(self.examples.train, self.retention.distillation.sequences_seen)
 
     @cached_property
-    def selection(self) -> Questions:
+    def selection(self) -> TaskInputs:
         """The part that the search scores on."""
         return self._prepare(self.examples.selection, self.retention.selection)
 
     @cached_property
-    def held_out(self) -> Questions:
+    def held_out(self) -> TaskInputs:
         """The part that the search never uses; `selection` if there are too few examples."""
         if not self.examples.held_out:
             return self.selection
         return self._prepare(self.examples.held_out, self.retention.held_out)
 
-    def _prepare(self, examples: list[Example], count: int) -> Questions:
+    def _prepare(self, examples: list[Example], count: int) -> TaskInputs:
         max_tokens = self.retention.distillation.max_tokens
-        found = lesson_of(self.teacher).questions(self.teacher, examples, max_tokens)
+        found = distillation_task(self.teacher).inputs(self.teacher, examples, max_tokens)
         return found.first(count or CALIBRATING)
 
 
 @lru_cache(maxsize=4)
 def _parts(retention: Retention, teacher: Teacher) -> Parts:
-    settings, lesson = retention.distillation, lesson_of(teacher)
+    settings, task = retention.distillation, distillation_task(teacher)
     most = teacher.at_most(settings.max_tokens)
     split = retention.data.split(
         train=settings.sequences_seen or CALIBRATING,
         selection=retention.selection,
         held_out=retention.held_out,
-        size=lambda example: lesson.size(example, most),
+        size=lambda example: task.size(example, most),
     )
     classes = retention.data.classes
-    if classes and isinstance(lesson, ClassLesson):
+    if classes and isinstance(task, ClassTask):
         split = Split(*(renamed(part, classes, teacher) for part in split))
     return Parts(retention, teacher, split)
 
 
 def _mapped(
-    inputs: Questions,
+    inputs: TaskInputs,
     targets: Targets,
     candidate: Candidate,
-    lesson: Lesson,
-    spelling: Spelling | None,
-) -> tuple[Questions, Targets]:
+    task: DistillationTask,
+    vocabulary_map: VocabularyMap | None,
+) -> tuple[TaskInputs, Targets]:
     """Map inputs and teacher outputs to the student's vocabulary, if it is cut."""
-    if spelling is None:
+    if vocabulary_map is None:
         return inputs, targets
     with candidate.stopwatch.phase("respell"):
-        return lesson.respelt(inputs, targets, spelling)
+        return task.mapped(inputs, targets, vocabulary_map)

@@ -3,16 +3,16 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from protege.objectives.distillation.inside import Inside
-from protege.objectives.distillation.language import LanguageLesson
-from protege.objectives.distillation.lesson import Lesson, Loss
-from protege.objectives.distillation.losses import LogitsKL
-from protege.objectives.distillation.pairs import PairLesson
+from protege.objectives.distillation.losses.hooked import HiddenLoss
+from protege.objectives.distillation.losses.losses import LogitsKL, Loss
 from protege.objectives.distillation.progressive import Progressive
+from protege.objectives.distillation.tasks.language import LanguageTask
+from protege.objectives.distillation.tasks.pairs import PairTask
+from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.precision import TrainingPrecision, check_precision
 from protege.spaces import BadInput
 
-Term = Loss | Inside
+Term = Loss | HiddenLoss
 """One term of the training loss."""
 
 LEAST_RATE = 0.01
@@ -86,7 +86,7 @@ class Distillation:
         self._check_numbers()
         self._check_rate()
         self._check_words()
-        if self.progressive and self.looks_inside:
+        if self.progressive and self.hidden_losses:
             raise BadInput(
                 "progressive with losses on hidden states or attention: the matched layers are "
                 "dropped during training; leave out one of the two"
@@ -144,39 +144,39 @@ class Distillation:
         return sorted({step for step in steps if step >= first} | {self.steps})
 
     @property
-    def looks_inside(self) -> list[Inside]:
+    def hidden_losses(self) -> list[HiddenLoss]:
         """The losses on hidden states or attention."""
-        return [loss for loss in self.losses if isinstance(loss, Inside)]
+        return [loss for loss in self.losses if isinstance(loss, HiddenLoss)]
 
-    def terms(self, lesson: Lesson) -> tuple[Loss, ...]:
+    def terms(self, task: DistillationTask) -> tuple[Loss, ...]:
         """Return the losses on outputs; the task's default if no losses are given."""
         if not self.losses:
-            return lesson.losses
-        return tuple(loss for loss in self.losses if not isinstance(loss, Inside))
+            return task.losses
+        return tuple(loss for loss in self.losses if not isinstance(loss, HiddenLoss))
 
-    def tuned(self, lesson: Lesson) -> Lesson:
+    def tuned(self, task: DistillationTask) -> DistillationTask:
         """Return the task with the temperature and `top` of the `LogitsKL` loss, if there is one.
 
         Raises:
             BadInput: Two `LogitsKL` losses differ in temperature or `top`.
         """
         wanted = [one for one in self.losses if isinstance(one, LogitsKL)]
-        if not isinstance(lesson, LanguageLesson | PairLesson) or not wanted:
-            return lesson
+        if not isinstance(task, LanguageTask | PairTask) or not wanted:
+            return task
         kinds: set[tuple[Any, Any]] = {(one.temperature, one.top) for one in wanted}
         if len(kinds) > 1:
             raise BadInput(f"losses {wanted}: expected one temperature and one number of tokens")
         ((temperature, top),) = kinds
-        return replace(lesson, temperature=temperature, top=top)
+        return replace(task, temperature=temperature, top=top)
 
-    def rate(self, distance: float, lesson: Lesson) -> float:
+    def rate(self, distance: float, task: DistillationTask) -> float:
         """Return the peak learning rate of a student.
 
         Args:
             distance: The student's distance from its teacher; see `Training.distance`.
-            lesson: The task.
+            task: The task.
         """
-        far = lesson.far if self.full_rate_at is None else self.full_rate_at
+        far = task.far if self.full_rate_at is None else self.full_rate_at
         share = distance / far if far else 1.0
         return self.learning_rate * min(max(share, LEAST_RATE), 1.0)
 

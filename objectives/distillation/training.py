@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from protege.objectives.distillation.distillation import Distillation
-from protege.objectives.distillation.inside import Watch
-from protege.objectives.distillation.lesson import Lesson, Targets
+from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
+from protege.objectives.distillation.losses.hooked import AttachedLoss
+from protege.objectives.distillation.losses.losses import Targets
 from protege.objectives.distillation.mixed_precision import autocast, device_of
-from protege.objectives.distillation.optimizing import Optimizers
+from protege.objectives.distillation.optimizers import Optimizers
 from protege.objectives.distillation.progressive import Shrinking
-from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.distillation.remembering import Answers, Online
+from protege.objectives.distillation.tasks.task import DistillationTask
+from protege.objectives.distillation.teacher_outputs import LiveOutputs, TeacherOutputs
 from protege.objectives.lease import working
 from protege.spaces import ProtegeError, Student, Teacher
 
@@ -41,8 +42,8 @@ class Training:
     Attributes:
         settings: Distillation settings.
         student: The student; its module is trained in place.
-        lesson: The task.
-        questions: Training inputs.
+        task: The task.
+        inputs: Training inputs.
         answers: Teacher outputs.
         teacher: The teacher, for losses on hidden states or attention.
         shrinking: Drops layers during training; None for a fixed depth.
@@ -54,9 +55,9 @@ class Training:
 
     settings: Distillation
     student: Student
-    lesson: Lesson
-    questions: Questions
-    answers: Answers
+    task: DistillationTask
+    inputs: TaskInputs
+    answers: TeacherOutputs
     teacher: Teacher
     shrinking: Shrinking | None = None
     seed: int = 0
@@ -77,9 +78,9 @@ class Training:
         """
         settings, device = self.settings, device_of(self.settings.device)
         both = nn.ModuleList([student.module.eval()])
-        if isinstance(self.answers, Online) and not self.answers.is_sharded:
+        if isinstance(self.answers, LiveOutputs) and not self.answers.is_sharded:
             both.append(self.answers.module)
-        batches = self.questions.shuffled(settings.batch_size, self.seed, settings.accumulate)
+        batches = self.inputs.shuffled(settings.batch_size, self.seed, settings.accumulate)
         rows, own, nothing = 0, 0.0, 0.0
         both.to(device)
         # several batches, since each has texts of similar length only
@@ -88,7 +89,7 @@ class Training:
                 continue
             rows += len(part.rows)
             with working(), torch.no_grad(), autocast(settings.precision, device):
-                answer = self.lesson.answer(student.module, part).float()
+                answer = self.task.answer(student.module, part).float()
                 targets = self.targets(part)
             own += len(part.rows) * float(self._difference(answer, targets, part))
             empty = torch.zeros_like(answer)
@@ -98,8 +99,8 @@ class Training:
 
     def _difference(self, answer: Tensor, targets: Targets, part: Batch) -> Tensor:
         """Compute the task's default loss, which is 0 for the teacher's outputs."""
-        labels = self.questions.labels[part.rows].to(answer.device)
-        losses = (term.of(answer, targets, labels) for term in self.lesson.losses)
+        labels = self.inputs.labels[part.rows].to(answer.device)
+        losses = (term.of(answer, targets, labels) for term in self.task.losses)
         return sum(losses, start=answer.new_zeros(()))
 
     def state(self) -> State:
@@ -124,7 +125,7 @@ class Training:
         settings, module = self.settings, self.student.module.eval()
         device = device_of(settings.device)
         both = nn.ModuleList([module])
-        if isinstance(self.answers, Online) and not self.answers.is_sharded:
+        if isinstance(self.answers, LiveOutputs) and not self.answers.is_sharded:
             both.append(self.answers.module)
         with ExitStack() as stack:
             stack.callback(both.to(device).cpu)
@@ -135,7 +136,7 @@ class Training:
                 optimizers.load(self._recall(along), len(self.losses))
             self._state = partial(self._state_with, along, optimizers)
             step = len(self.losses)
-            batches = self.questions.shuffled(
+            batches = self.inputs.shuffled(
                 settings.batch_size, self.seed, settings.accumulate, skip=step
             )
             for stop in stops:
@@ -168,7 +169,7 @@ class Training:
                 parameter.copy_(taken.pop(name))
         return {name.removeprefix(_OPTIMIZER): value for name, value in taken.items()}
 
-    def _learn(self, parts: list[Batch], watches: list[tuple[float, Watch]]) -> None:
+    def _learn(self, parts: list[Batch], watches: list[tuple[float, AttachedLoss]]) -> None:
         """Accumulate the gradients of one step over the parts of its batch."""
         rows = sum(len(part.rows) for part in parts)
         total = 0.0
@@ -177,7 +178,7 @@ class Training:
                 continue
             with autocast(self.settings.precision, device_of(self.settings.device)):
                 targets = self.targets(part)
-                answer = self.lesson.answer(self.student.module, part)
+                answer = self.task.answer(self.student.module, part)
             loss = self.loss(answer.float(), targets, part)
             for weight, watch in watches:
                 loss = loss + weight * watch.loss(part.mask)
@@ -193,17 +194,17 @@ class Training:
 
     def loss(self, answer: Tensor, targets: Targets, part: Batch) -> Tensor:
         """Compute the weighted sum of the losses on outputs."""
-        labels = self.questions.labels[part.rows].to(answer.device)
-        terms = self.settings.terms(self.lesson)
+        labels = self.inputs.labels[part.rows].to(answer.device)
+        terms = self.settings.terms(self.task)
         return sum(
             (term.weight * term.of(answer, targets, labels) for term in terms),
             start=answer.new_zeros(()),
         )
 
-    def _watched(self, stack: ExitStack) -> list[tuple[float, Watch]]:
+    def _watched(self, stack: ExitStack) -> list[tuple[float, AttachedLoss]]:
         watches = []
-        for loss in self.settings.looks_inside:
-            watch = loss.watch(self.student, self.teacher)
+        for loss in self.settings.hidden_losses:
+            watch = loss.attach(self.student, self.teacher)
             stack.callback(watch.close)
             watches.append((loss.weight, watch))
         return watches
@@ -242,7 +243,7 @@ class Training:
     def _zero_loss(self, parts: list[Batch]) -> float:
         """Compute the loss of all-zero outputs."""
         with torch.inference_mode():
-            answer = self.lesson.answer(self.student.module, parts[0]).float()
+            answer = self.task.answer(self.student.module, parts[0]).float()
             return float(self.loss(torch.zeros_like(answer), self.targets(parts[0]), parts[0]))
 
 

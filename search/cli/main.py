@@ -22,7 +22,7 @@ from protege.spaces.files.atomic import has_no_room
 
 if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
     from protege.objectives import Texts
-    from protege.objectives.distillation.questions import Questions
+    from protege.objectives.distillation.inputs.batches import Questions
     from protege.search.engines.engine import Engine
     from protege.search.front.front import Front
     from protege.search.search import Search

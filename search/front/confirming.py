@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from protege.objectives import Candidate, Latency, Objective, Retention
-from protege.objectives.distillation.spelling import Spelling
+from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.latency import Checkpoint, compare
 from protege.objectives.latency.models import Model
 from protege.spaces import Teacher
@@ -45,11 +45,13 @@ def _retained(retention: Retention, own: Candidate, folder: Path) -> dict[str, f
     """Measure retention on the examples of the search and on unseen ones."""
     loaded = Teacher.load(folder, task=own.teacher.task)
     kept = kept_tokens(folder)
-    spelling = (
-        None if kept is None else Spelling.of(own.teacher, loaded.model, loaded.tokenizer, kept)
+    vocabulary_map = (
+        None
+        if kept is None
+        else VocabularyMap.of(own.teacher, loaded.model, loaded.tokenizer, kept)
     )
     module = loaded.embedder() or loaded.model
     return {
-        name: retention.judge(module, own, spelling, held_out=unseen).value
+        name: retention.judge(module, own, vocabulary_map, held_out=unseen).value
         for name, unseen in ((retention.name, False), (f"unseen_{retention.name}", True))
     }

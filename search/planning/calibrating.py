@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from protege.objectives.distillation.questions import Questions
+from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.stopwatch import Stopwatch
 from protege.search.planning.foretelling import foretell_calibration
 from protege.search.planning.needs import Needs
@@ -31,7 +31,7 @@ VERSION = 3
 
 
 def calibrated(
-    teacher: Teacher, learnt: Questions, needs: Needs, cache: Cache, stopwatch: Stopwatch
+    teacher: Teacher, learnt: TaskInputs, needs: Needs, cache: Cache, stopwatch: Stopwatch
 ) -> Calibration:
     """Return the calibration of a study, from the cache if possible.
 
@@ -65,7 +65,7 @@ def calibrated(
 
 def calibrate(
     teacher: Teacher,
-    sequences: Questions,
+    sequences: TaskInputs,
     needs: Needs,
     announce: Callable[[str], None],
     room: Room | None = None,
@@ -104,28 +104,28 @@ class Reading:
     """The batches of a calibration; can be iterated repeatedly.
 
     Attributes:
-        questions: The sequences.
+        inputs: The sequences.
         size: Sequences per batch.
     """
 
-    questions: Questions
+    inputs: TaskInputs
     size: int = BATCH
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        return read(self.questions, self.size)
+        return read(self.inputs, self.size)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.questions) / self.size)
+        return math.ceil(len(self.inputs) / self.size)
 
 
-def read(questions: Questions, size: int = BATCH) -> Iterator[dict[str, Tensor]]:
+def read(inputs: TaskInputs, size: int = BATCH) -> Iterator[dict[str, Tensor]]:
     """Yield the model inputs of each batch."""
-    for batch in questions.in_order(size):
+    for batch in inputs.in_order(size):
         yield dict(batch.inputs)
 
 
 def _streams(
-    teacher: Teacher, learnt: Questions, cache: Cache, announce: Callable[[str], None]
+    teacher: Teacher, learnt: TaskInputs, cache: Cache, announce: Callable[[str], None]
 ) -> Streams:
     """Return the teacher's residual states on one batch of a few sequences."""
     few = learnt.batch(learnt.alike(tokens_for(teacher.architecture.hidden_size)))
@@ -139,8 +139,8 @@ def _streams(
     wired = cache.record("wiring", key, lambda: Wiring.of(teacher, batch).record())
     wiring = Wiring.of_record(wired)
 
-    def remember() -> dict[str, Tensor]:
+    def compute_outputs() -> dict[str, Tensor]:
         announce("teacher's streams")
         return Streams.of(teacher, batch, wiring).tensors()
 
-    return Streams.of_tensors(wiring, cache.tensors("streams", key, remember))
+    return Streams.of_tensors(wiring, cache.tensors("streams", key, compute_outputs))

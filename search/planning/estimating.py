@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from protege.objectives import Retention
-from protege.objectives.distillation.questions import Questions
+from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.search.planning.needs import Needs
 from protege.search.planning.probing import probe_training
 from protege.spaces import Architecture, BadInput, Teacher
@@ -99,7 +99,7 @@ class Rates:
     rank_s: float
 
     @classmethod
-    def of(cls, teacher: Teacher, sequences: Questions) -> "Rates":
+    def of(cls, teacher: Teacher, sequences: TaskInputs) -> "Rates":
         """Measure the rates in a few seconds."""
         asked = sequences.up_to(PROBED_TOKENS)
         # as one batch: a single sequence takes several times as long per token
@@ -122,14 +122,14 @@ class Rates:
         return cls(forward / tokens, multiply / (2 * PROBED_TOKENS * size**2), rank / some**3)
 
 
-def is_costly(teacher: Teacher, sequences: Questions) -> bool:
+def is_costly(teacher: Teacher, sequences: TaskInputs) -> bool:
     """Return whether one pass over these sequences is costly enough for an estimate."""
     tokens = float(sequences.lengths.sum())
     return 2 * teacher.model.num_parameters() * tokens > WORTH_TELLING
 
 
 def calibration_estimate(
-    teacher: Teacher, sequences: Questions, needs: Needs, plan: Blocks, rates: Rates
+    teacher: Teacher, sequences: TaskInputs, needs: Needs, plan: Blocks, rates: Rates
 ) -> Estimate:
     """Estimate a calibration.
 
@@ -183,7 +183,7 @@ def _ladder_runs(teacher: Teacher, needs: Needs) -> float:
 
 
 def _calibration_bytes(
-    teacher: Teacher, sequences: Questions, needs: Needs, plan: Blocks, pairs: float
+    teacher: Teacher, sequences: TaskInputs, needs: Needs, plan: Blocks, pairs: float
 ) -> float:
     """Return the peak memory of a calibration."""
     own, found = teacher.architecture, shapes(teacher)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from protege.objectives import Retention
+from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.mixed_precision import device_of
-from protege.objectives.distillation.questions import Questions
 from protege.search.planning.estimating import (
     Rates,
     calibration_estimate,
@@ -25,7 +25,7 @@ Tell = Callable[[str], None]
 
 
 def foretell_calibration(
-    teacher: Teacher, sequences: Questions, needs: Needs, room: Room, tell: Tell
+    teacher: Teacher, sequences: TaskInputs, needs: Needs, room: Room, tell: Tell
 ) -> None:
     """Report what a calibration takes.
 

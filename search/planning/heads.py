@@ -7,8 +7,8 @@ import pandas as pd
 from torch import Tensor
 
 from protege.objectives import Distillation, Examples, Objective, Retention, Texts
-from protege.objectives.distillation.questions import Questions
-from protege.objectives.retention import lesson_of
+from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.retention import distillation_task
 from protege.search.planning.calibrating import Reading
 from protege.search.planning.foretelling import foretell_calibration
 from protege.search.planning.needs import Needs
@@ -17,7 +17,7 @@ from protege.spaces import BadInput, Calibration, Teacher, Unsupported
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
 
-Data = Examples | Questions | Iterable[str] | Iterable[Mapping[str, Tensor]]
+Data = Examples | TaskInputs | Iterable[str] | Iterable[Mapping[str, Tensor]]
 """Texts or images, or batches of inputs of the teacher's forward."""
 
 
@@ -66,11 +66,11 @@ def measure_heads(
         raise BadInput(f"by={by!r}: expected one of {', '.join(HEAD_TOKENS)}")
     given = _batches(teacher, data, tokens or HEAD_TOKENS[by])
     if isinstance(given, Reading):
-        foretell_calibration(teacher, given.questions, Needs(heads_by=[by]), Room(), tell)
+        foretell_calibration(teacher, given.inputs, Needs(heads_by=[by]), Room(), tell)
     return HeadScores.of(teacher, Calibration.of(teacher, given, [by], announce), by)
 
 
-def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Questions:
+def read_in(objectives: Iterable[Objective], teacher: Teacher) -> TaskInputs:
     """Return the tokenised training data of a study.
 
     Raises:
@@ -83,7 +83,7 @@ def read_in(objectives: Iterable[Objective], teacher: Teacher) -> Questions:
 
 
 def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str, Tensor]]:
-    if isinstance(data, Questions):
+    if isinstance(data, TaskInputs):
         return Reading(data.up_to(tokens))
     given: list[Any] = [] if isinstance(data, Examples) else list(data)
     if given and all(isinstance(one, Mapping) for one in given):
@@ -93,14 +93,14 @@ def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str,
     )
 
 
-def _questions(teacher: Teacher, data: Examples, tokens: int) -> Questions:
+def _questions(teacher: Teacher, data: Examples, tokens: int) -> TaskInputs:
     """Tokenise shuffled examples as a study does."""
     try:
-        lesson = lesson_of(teacher)
+        task = distillation_task(teacher)
     except Unsupported as error:
         raise Unsupported(
             f"{teacher.source}: a model for {teacher.task} needs more than texts; "
             f"give protege.search.head_table batches of its own inputs ({error})"
         ) from None
     some = data.split(train=tokens, selection=0, held_out=0).train
-    return lesson.questions(teacher, some, Distillation().max_tokens).up_to(tokens)
+    return task.inputs(teacher, some, Distillation().max_tokens).up_to(tokens)

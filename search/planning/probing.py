@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from protege.objectives import Retention
-from protege.objectives.distillation.inside import Inside
-from protege.objectives.distillation.remembering import Remembered, remember
+from protege.objectives.distillation.losses.hooked import HiddenLoss
+from protege.objectives.distillation.teacher_outputs import CachedOutputs, compute_outputs
 from protege.objectives.distillation.training import Training
-from protege.objectives.retention import lesson_of
+from protege.objectives.retention import distillation_task
 from protege.spaces import Architecture, First, Teacher, Uniform
 
 STEPS = 3
@@ -87,7 +87,7 @@ def _of_depth(member: Architecture, layers: int, teacher: Teacher) -> Architectu
 
 def _probe(teacher: Teacher, retention: Retention, architecture: Architecture) -> TrainingProbe:
     own = retention.distillation
-    answering = tuple(one for one in own.losses if not isinstance(one, Inside))
+    answering = tuple(one for one in own.losses if not isinstance(one, HiddenLoss))
     # one part of a batch: what each part saves is freed before the next, and its memory used again
     part = max(1, own.batch_size // own.accumulate)
     settings = replace(
@@ -95,9 +95,9 @@ def _probe(teacher: Teacher, retention: Retention, architecture: Architecture) -
     )
     student = teacher.student(architecture)
     asked = retention.parts(teacher).learnt.first(settings.batch_size)
-    lesson = settings.tuned(lesson_of(teacher))
-    answers = Remembered.of(asked, remember(student.module, lesson, asked))
-    training = Training(settings, student, lesson, asked, answers, teacher)
+    task = settings.tuned(distillation_task(teacher))
+    answers = CachedOutputs.of(asked, compute_outputs(student.module, task, asked))
+    training = Training(settings, student, task, asked, answers, teacher)
     halts, seconds = training.run(list(range(1, STEPS + 1))), list[float]()
     with _counting(student.module) as saved:
         next(halts)

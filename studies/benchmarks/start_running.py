@@ -14,11 +14,11 @@ from rich.console import Console
 from torch import nn
 
 from protege.objectives import Distillation, Example
-from protege.objectives.distillation.lesson import Lesson
-from protege.objectives.distillation.questions import Questions
-from protege.objectives.distillation.remembering import Remembered, remember
+from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.distillation.tasks.task import DistillationTask
+from protege.objectives.distillation.teacher_outputs import CachedOutputs, compute_outputs
 from protege.objectives.distillation.training import Training
-from protege.objectives.retention import lesson_of
+from protege.objectives.retention import distillation_task
 from protege.spaces import Student, Teacher
 from studies.benchmarks.figures import Figure
 
@@ -45,17 +45,17 @@ RIVALS = {RANDOM: "at most 1/20", SEED: "at most 1/3"}
 class Answered:
     """Inputs and the teacher's outputs for them."""
 
-    questions: Questions
-    answers: Remembered
+    inputs: TaskInputs
+    answers: CachedOutputs
 
     @classmethod
     def of(cls, teacher: Teacher, texts: Sequence[str], max_tokens: int, count: int) -> "Answered":
         """Tokenize texts, keep the first `count` sequences, and compute the teacher's outputs."""
-        lesson = lesson_of(teacher)
-        every = lesson.questions(teacher, [Example(text) for text in texts], max_tokens)
+        task = distillation_task(teacher)
+        every = task.inputs(teacher, [Example(text) for text in texts], max_tokens)
         asked = every.first(count)
-        found = remember(teacher.embedder() or teacher.model, lesson, asked)
-        return cls(asked, Remembered.of(asked, found))
+        found = compute_outputs(teacher.embedder() or teacher.model, task, asked)
+        return cls(asked, CachedOutputs.of(asked, found))
 
 
 @dataclass(frozen=True)
@@ -85,17 +85,17 @@ class Race:
     seconds: float
 
     @property
-    def lesson(self) -> Lesson:
+    def task(self) -> DistillationTask:
         """The distillation task."""
-        return lesson_of(self.teacher)
+        return distillation_task(self.teacher)
 
     def training(self, settings: Distillation, start: str, seed: int = 0) -> Training:
         """Return the training of a copy of a start."""
         return Training(
             settings=settings,
             student=deepcopy(self.starts[start]),
-            lesson=self.lesson,
-            questions=self.learnt.questions,
+            task=self.task,
+            inputs=self.learnt.inputs,
             answers=self.learnt.answers,
             teacher=self.teacher,
             seed=seed,
@@ -103,18 +103,18 @@ class Race:
 
     def loss(self, module: nn.Module) -> float:
         """Return the held-out loss, averaged over batches."""
-        (term,) = self.lesson.losses
-        questions, answers = self.held_out.questions, self.held_out.answers
+        (term,) = self.task.losses
+        inputs, answers = self.held_out.inputs, self.held_out.answers
         with torch.inference_mode():
             return mean(
                 float(
                     term.of(
-                        self.lesson.answer(module.eval(), batch),
+                        self.task.answer(module.eval(), batch),
                         answers.to(batch),
-                        questions.labels[batch.rows],
+                        inputs.labels[batch.rows],
                     )
                 )
-                for batch in questions.in_order(8)
+                for batch in inputs.in_order(8)
             )
 
     def run(self, start: str, goal: float = 0.0) -> "Run":

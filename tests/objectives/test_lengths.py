@@ -19,9 +19,9 @@ from protege.objectives import (
     Texts,
     Workload,
 )
-from protege.objectives.distillation.questions import Questions
+from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.latency.models import check_fits
-from protege.objectives.retention import lesson_of
+from protege.objectives.retention import distillation_task
 from protege.search import Search
 from protege.spaces import BadInput, Cache, Choice, First, SearchSpace, Task, Teacher
 from protege.spaces.models.blueprint import Blueprint
@@ -38,14 +38,14 @@ def unlimited(name: str) -> Teacher:
     return replace(teacher, pooling=teacher.pooling and replace(teacher.pooling, max_tokens=None))
 
 
-def asked(teacher: Teacher, max_tokens: int) -> Questions:
+def asked(teacher: Teacher, max_tokens: int) -> TaskInputs:
     """Long texts, in words or with an answer where the task wants that."""
     given = [Example(text) for text in LONG]
     if teacher.task is Task.TOKENS:
         given = [Example(tuple(text.split())) for text in LONG]
     if teacher.task is Task.TEXT_TO_TEXT:
         given = [Example(text, text) for text in LONG]
-    return lesson_of(teacher).questions(teacher, given, max_tokens)
+    return distillation_task(teacher).inputs(teacher, given, max_tokens)
 
 
 NAMES = [
@@ -63,12 +63,12 @@ def test_texts_are_cut_to_the_positions(name: str) -> None:
     bound = teacher.max_tokens
     assert bound is not None
     assert 36 <= bound <= 40
-    questions = asked(teacher, 512)
+    inputs = asked(teacher, 512)
     side = 2 * bound if teacher.task is Task.TEXT_TO_TEXT else bound
-    assert int(questions.lengths.max()) == side
+    assert int(inputs.lengths.max()) == side
     with torch.inference_mode():
-        found = lesson_of(teacher).answer(
-            teacher.embedder() or teacher.model, questions.batch(range(2))
+        found = distillation_task(teacher).answer(
+            teacher.embedder() or teacher.model, inputs.batch(range(2))
         )
     assert bool(found.isfinite().all())
 
@@ -147,8 +147,8 @@ def test_a_student_of_the_same_size_makes_the_same_vectors(how: str, tmp_path: P
     vectors = theirs(folder).encode(LONG)
     assert np.abs(exported.encode(LONG) - vectors).max() < 1e-6
     with torch.inference_mode():
-        questions = asked(teacher, 512)
-        ours = lesson_of(teacher).answer(student.module, questions.batch(range(8)))
+        inputs = asked(teacher, 512)
+        ours = distillation_task(teacher).answer(student.module, inputs.batch(range(8)))
     assert np.abs(ours.numpy() - vectors).max() < 1e-5
 
 

@@ -15,8 +15,8 @@ from protege.objectives import (
     Texts,
     Trained,
 )
-from protege.objectives.distillation.questions import Questions
-from protege.objectives.retention import lesson_of
+from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.retention import distillation_task
 from protege.spaces import BadInput, Cache, Task, Teacher, Unsupported
 from tests.objectives.candidates import half, itself
 from tests.tiny import CASES, ZOO, texts
@@ -82,12 +82,12 @@ def test_training_helps(name: str, figure: str, better: int, cache: Cache) -> No
 PARTS = ("learnt", "selection", "held_out")
 
 
-def parts(teacher: Teacher, retention: Retention) -> list[Questions]:
+def parts(teacher: Teacher, retention: Retention) -> list[TaskInputs]:
     return [getattr(retention.parts(teacher), part) for part in PARTS]
 
 
-def words(teacher: Teacher, questions: Questions) -> set[str]:
-    ids = questions.ids.split(questions.lengths.tolist())
+def words(teacher: Teacher, inputs: TaskInputs) -> set[str]:
+    ids = inputs.ids.split(inputs.lengths.tolist())
     return set(teacher.tokenizer.batch_decode(ids, skip_special_tokens=True))
 
 
@@ -229,7 +229,7 @@ def test_a_task_without_a_lesson_is_refused_with_those_that_have_one() -> None:
     without = {Task.QUESTIONS, Task.SPEECH, Task.IMAGE_FEATURES}
     for case in ZOO.values():
         if case.task not in without:
-            assert lesson_of(case.teacher()).name
+            assert distillation_task(case.teacher()).name
         else:
             with pytest.raises(Unsupported, match=f"model for {case.task} cannot be measured"):
-                lesson_of(case.teacher())
+                distillation_task(case.teacher())

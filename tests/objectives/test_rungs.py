@@ -18,7 +18,7 @@ from protege.objectives import (
     Texts,
     VectorCosine,
 )
-from protege.objectives.distillation.questions import Questions
+from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.spaces import Cache, ProtegeError, Teacher, Unsupported
 from tests import pieces
 from tests.objectives.candidates import half, itself
@@ -77,9 +77,9 @@ def test_a_value_has_its_interval_and_what_each_example_is_worth(name: str, cach
     assert low <= found.value <= high
     selection = retention.parts(teacher).selection
     assert len(found.examples) == len(selection)
-    verdict = retention.judge(candidate.student.module, candidate)
+    score = retention.judge(candidate.student.module, candidate)
     if len(selection.row_starts.diff().unique()) == 1:
-        assert verdict.of_mean(mean(found.examples)) == pytest.approx(found.value, rel=1e-4)
+        assert score.of_mean(mean(found.examples)) == pytest.approx(found.value, rel=1e-4)
     # two standard errors each way, about; rows of one sequence are no independent draws, so that
     # the interval, which draws whole sequences, may be wider than the error over rows
     wider = 1.0 if len(selection) == selection.rows else 2.0
@@ -93,8 +93,8 @@ def test_students_are_compared_example_by_example(cache: Cache) -> None:
     for candidate in (half(teacher, cache), itself(teacher, cache)):
         module = candidate.student.module
         worth.append(retention.measure(candidate).examples)
-        questions = retention.parts(teacher).selection
-        alone = cosine_similarity(vectors(module, questions), vectors(teacher, questions))
+        inputs = retention.parts(teacher).selection
+        alone = cosine_similarity(vectors(module, inputs), vectors(teacher, inputs))
         assert list(worth[-1]) == pytest.approx(alone.tolist(), abs=1e-5)
     assert worth[0] != worth[1]
 
@@ -108,11 +108,11 @@ def test_a_figure_that_is_no_number_says_what_to_change(cache: Cache) -> None:
         retention.measure(lost)
 
 
-def vectors(model: Any, questions: Questions) -> Tensor:
+def vectors(model: Any, inputs: TaskInputs) -> Tensor:
     """Of each sequence, asked alone."""
     module = module_of(model) if isinstance(model, Teacher) else model
     with torch.inference_mode():
-        return torch.cat([module(**questions.batch([n]).inputs) for n in range(len(questions))])
+        return torch.cat([module(**inputs.batch([n]).inputs) for n in range(len(inputs))])
 
 
 def test_a_teacher_may_answer_anew_at_every_step(cache: Cache) -> None:

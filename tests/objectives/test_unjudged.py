@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from protege.objectives import Distillation, Example, Parameters, Retention, Texts
-from protege.objectives.retention import lesson_of
+from protege.objectives.retention import distillation_task
 from protege.search import Search, head_table
 from protege.spaces import (
     BadInput,
@@ -71,7 +71,7 @@ def test_a_study_of_it_is_refused_when_it_is_declared(kind: str) -> None:
             objectives=[Parameters(), Retention(Texts.of(texts()))],
         )
     with pytest.raises(Unsupported, match=r"other tasks are .*text-generation"):
-        lesson_of(teacher)
+        distillation_task(teacher)
 
 
 def test_a_study_without_quality_is_not() -> None:
@@ -102,7 +102,7 @@ def test_a_cross_encoder_of_version_6_is_a_classifier_of_pairs(
     teacher = Teacher.load(tmp_path / "b")
     assert (teacher.task, teacher.pooling, teacher.reads_pairs) == (Task.TEXTS, None, True)
     with pytest.raises(Unsupported, match=PAIRS if outputs > 1 else SCORES):
-        lesson_of(teacher)
+        distillation_task(teacher)
 
 
 def test_modules_without_pooling_are_refused(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_pairs_of_texts_are_refused(name: str, cache: Cache) -> None:
     ):
         Retention(pairs, brief).check(itself(teacher, cache))
     with pytest.raises(BadInput, match="reads single texts; give Texts of strings"):
-        lesson_of(teacher).questions(teacher, [Example(("a", "b"), (0, 1))], 8)
+        distillation_task(teacher).inputs(teacher, [Example(("a", "b"), (0, 1))], 8)
 
 
 @pytest.mark.parametrize("criterion", ["ablation", "gradient"])

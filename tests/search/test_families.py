@@ -23,7 +23,7 @@ from protege.objectives import (
 )
 from protege.objectives.data import Picture
 from protege.objectives.latency import Plan
-from protege.objectives.retention import lesson_of
+from protege.objectives.retention import distillation_task
 from protege.search import Search, State
 from protege.spaces import Choice, First, SearchSpace, Teacher
 from tests.tiny import ZOO, save, texts
@@ -90,10 +90,10 @@ def drawn(teacher: Teacher) -> Examples:
     """Images of noise, each with the class that the teacher gives it, but for every fourth."""
     pixels = np.random.default_rng(0).integers(0, 256, (60, 14, 14), dtype=np.uint8)
     examples = [Example(Picture.of(one)) for one in pixels]
-    lesson = lesson_of(teacher)
+    task = distillation_task(teacher)
     with torch.inference_mode():
-        asked = lesson.questions(teacher, examples, 16).batch(range(60))
-        said = lesson.answer(teacher.model, asked).argmax(-1).tolist()
+        asked = task.inputs(teacher, examples, 16).batch(range(60))
+        said = task.answer(teacher.model, asked).argmax(-1).tolist()
     return Images.of(pixels, [(one + (at % 4 == 3)) % 3 for at, one in enumerate(said)])
 
 

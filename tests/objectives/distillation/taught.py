@@ -6,24 +6,28 @@ from typing import Any
 from torch import Tensor, nn
 
 from protege.objectives import Distillation, Example
-from protege.objectives.distillation.lesson import Targets
-from protege.objectives.distillation.questions import Questions
-from protege.objectives.distillation.remembering import Answers, Remembered, remember
+from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.distillation.losses.losses import Targets
+from protege.objectives.distillation.teacher_outputs import (
+    CachedOutputs,
+    TeacherOutputs,
+    compute_outputs,
+)
 from protege.objectives.distillation.training import Training
-from protege.objectives.retention import lesson_of
+from protege.objectives.retention import distillation_task
 from protege.spaces import Student, Teacher
 from tests.tiny import texts
 
 SHORT = Distillation(steps=12, batch_size=16, learning_rate=3e-3, max_tokens=16)
 
-Material = tuple[Questions, Targets]
+Material = tuple[TaskInputs, Targets]
 """What is asked, and what the teacher answers."""
 
 
-def asked(teacher: Teacher, given: list[str] | None = None, max_tokens: int = 16) -> Questions:
+def asked(teacher: Teacher, given: list[str] | None = None, max_tokens: int = 16) -> TaskInputs:
     """What the teacher's students are asked of texts without labels."""
     examples = [Example(text) for text in given or texts(60)]
-    return lesson_of(teacher).questions(teacher, examples, max_tokens)
+    return distillation_task(teacher).inputs(teacher, examples, max_tokens)
 
 
 def module_of(teacher: Teacher) -> nn.Module:
@@ -33,8 +37,8 @@ def module_of(teacher: Teacher) -> nn.Module:
 
 def material(teacher: Teacher) -> Material:
     """Sixty texts, and the teacher's answers in memory."""
-    questions = asked(teacher)
-    return questions, remember(module_of(teacher), lesson_of(teacher), questions)
+    inputs = asked(teacher)
+    return inputs, compute_outputs(module_of(teacher), distillation_task(teacher), inputs)
 
 
 def half(teacher: Teacher) -> Student:
@@ -50,13 +54,13 @@ def training(
     **changes: Any,
 ) -> Training:
     """A student, half of its teacher unless another is given, ready to be taught."""
-    questions, targets = given
-    answers: Answers = Remembered.of(questions, targets)
+    inputs, targets = given
+    answers: TeacherOutputs = CachedOutputs.of(inputs, targets)
     made: dict[str, Any] = {
         "settings": settings,
         "student": student or half(teacher),
-        "lesson": settings.tuned(lesson_of(teacher)),
-        "questions": questions,
+        "task": settings.tuned(distillation_task(teacher)),
+        "inputs": inputs,
         "answers": answers,
         "teacher": teacher,
     }

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from protege.objectives import Candidate, Distillation, Progressive, Retention, Rung, Texts
 from protege.objectives.distillation import checkpoint
 from protege.objectives.distillation.best import Best
-from protege.objectives.distillation.classes import ClassLesson
 from protege.objectives.distillation.distillation import LEAST_RATE
-from protege.objectives.distillation.language import LanguageLesson
-from protege.objectives.distillation.lesson import Lesson
-from protege.objectives.distillation.pairs import PairLesson
-from protege.objectives.distillation.sentences import SentenceLesson
+from protege.objectives.distillation.tasks.classes import ClassTask
+from protege.objectives.distillation.tasks.language import LanguageTask
+from protege.objectives.distillation.tasks.pairs import PairTask
+from protege.objectives.distillation.tasks.sentences import SentenceTask
+from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.measurement import Measurement
-from protege.objectives.retention import lesson_of
+from protege.objectives.retention import distillation_task
 from protege.spaces import BadInput, Cache
 from tests.objectives.candidates import half, itself
 from tests.objectives.distillation.taught import material
@@ -189,21 +189,21 @@ def test_the_teacher_is_at_no_distance_and_gets_the_least_rate(name: str, cache:
     own = itself(teacher, cache).student
     assert training.distance(own) == pytest.approx(0.0, abs=1e-5)
     assert training.distance(training.student) > 0.0
-    least = SHORT.rate(0.0, lesson_of(teacher))
+    least = SHORT.rate(0.0, distillation_task(teacher))
     assert least == LEAST_RATE * SHORT.learning_rate
 
 
-LESSONS: list[Lesson] = [SentenceLesson(), LanguageLesson(), ClassLesson(), PairLesson()]
+LESSONS: list[DistillationTask] = [SentenceTask(), LanguageTask(), ClassTask(), PairTask()]
 
 
 @given(st.floats(0, 2), st.floats(0, 2), st.sampled_from(LESSONS))
 def test_the_farther_a_student_starts_the_higher_its_rate(
-    near: float, far: float, lesson: Lesson
+    near: float, far: float, task: DistillationTask
 ) -> None:
     near, far = sorted((near, far))
-    low, high = SHORT.rate(near, lesson), SHORT.rate(far, lesson)
+    low, high = SHORT.rate(near, task), SHORT.rate(far, task)
     assert 0 < low <= high <= SHORT.learning_rate
-    assert high == SHORT.learning_rate or far < lesson.far
+    assert high == SHORT.learning_rate or far < task.far
 
 
 def test_a_student_that_starts_closer_is_trained_at_a_lower_rate(cache: Cache) -> None:

@@ -15,9 +15,9 @@ from protege.objectives import (
     Progressive,
     VectorCosine,
 )
-from protege.objectives.distillation.language import LanguageLesson
-from protege.objectives.distillation.losses import TOP
-from protege.objectives.distillation.sentences import SentenceLesson
+from protege.objectives.distillation.losses.losses import TOP
+from protege.objectives.distillation.tasks.language import LanguageTask
+from protege.objectives.distillation.tasks.sentences import SentenceTask
 from protege.spaces import BadInput
 
 SHARES = st.floats(0, 1)
@@ -73,33 +73,33 @@ def test_of_a_student_that_shrinks_no_rung_comes_before_it_has_its_size() -> Non
 
 
 def test_without_losses_of_ones_own_the_lessons_are_minimised() -> None:
-    assert Distillation().terms(SentenceLesson()) == SentenceLesson().losses
-    assert Distillation().terms(LanguageLesson()) == LanguageLesson().losses
+    assert Distillation().terms(SentenceTask()) == SentenceTask().losses
+    assert Distillation().terms(LanguageTask()) == LanguageTask().losses
     mine = (LogitsKL(0.5), HardLabels(0.5))
-    assert Distillation(losses=mine).terms(LanguageLesson()) == mine
+    assert Distillation(losses=mine).terms(LanguageTask()) == mine
 
 
 def test_losses_that_look_inside_are_no_losses_on_answers() -> None:
     hidden, cosine = HiddenMSE(), VectorCosine()
     both = Distillation(losses=(hidden, cosine))
-    assert both.looks_inside == [hidden]
-    assert both.terms(SentenceLesson()) == (cosine,)
-    assert Distillation().looks_inside == []
+    assert both.hidden_losses == [hidden]
+    assert both.terms(SentenceTask()) == (cosine,)
+    assert Distillation().hidden_losses == []
 
 
 def test_the_teachers_distribution_is_kept_as_the_loss_wants_it() -> None:
     soft = Distillation(losses=(LogitsKL(temperature=2.0, top=16), HardLabels()))
-    tuned = soft.tuned(LanguageLesson())
-    assert tuned == LanguageLesson(temperature=2.0, top=16)
-    assert tuned.name != LanguageLesson().name
-    assert Distillation().tuned(LanguageLesson()) == LanguageLesson(temperature=1.0, top=TOP)
-    assert soft.tuned(SentenceLesson()) == SentenceLesson()
+    tuned = soft.tuned(LanguageTask())
+    assert tuned == LanguageTask(temperature=2.0, top=16)
+    assert tuned.name != LanguageTask().name
+    assert Distillation().tuned(LanguageTask()) == LanguageTask(temperature=1.0, top=TOP)
+    assert soft.tuned(SentenceTask()) == SentenceTask()
 
 
 def test_two_wishes_of_one_distribution_are_refused() -> None:
     two = Distillation(losses=(LogitsKL(temperature=2.0), LogitsKL(temperature=1.0)))
     with pytest.raises(BadInput, match="expected one temperature and one number of tokens"):
-        two.tuned(LanguageLesson())
+        two.tuned(LanguageTask())
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from protege.objectives import (
     VectorCosine,
     VectorMSE,
 )
-from protege.objectives.distillation.remembering import Online
+from protege.objectives.distillation.teacher_outputs import LiveOutputs
 from protege.objectives.distillation.training import LOST, Training
-from protege.objectives.retention import lesson_of
+from protege.objectives.retention import distillation_task
 from protege.spaces import ProtegeError, Student, Teacher
 from tests.objectives.distillation.taught import (
     SHORT,
@@ -59,9 +59,9 @@ def test_a_teacher_on_disk_answers_online_and_is_looked_into(tmp_path: Path) -> 
     found = []
     for placed in ({}, {"device_map": "auto", "max_memory": {"cpu": 20_000}}):
         teacher = Teacher.load(folder, **placed)  # type: ignore[arg-type]
-        lesson, questions = settings.tuned(lesson_of(teacher)), asked(teacher)
-        online = Online(module_of(teacher), lesson, questions.labels)
-        found.append(taught(teacher, (questions, {}), settings, answers=online))
+        task, inputs = settings.tuned(distillation_task(teacher)), asked(teacher)
+        online = LiveOutputs(module_of(teacher), task, inputs.labels)
+        found.append(taught(teacher, (inputs, {}), settings, answers=online))
     assert found[1].losses == pytest.approx(found[0].losses, rel=1e-5)
 
 
@@ -92,8 +92,10 @@ def test_a_training_that_is_taken_up_ends_as_one_that_was_not_cut_short(
     teacher = CASES[name].teacher()
     given, settings = material(teacher), replace(SHORT, **changes)
     answers: dict[str, Any] = {}
-    if settings.looks_inside:
-        answers["answers"] = Online(module_of(teacher), lesson_of(teacher), given[0].labels)
+    if settings.hidden_losses:
+        answers["answers"] = LiveOutputs(
+            module_of(teacher), distillation_task(teacher), given[0].labels
+        )
     whole = taught(teacher, given, settings, **answers)
     first = training(teacher, given, settings, **answers)
     assert next(first.run([at])) == at
@@ -156,7 +158,7 @@ def test_a_run_that_halts_ends_as_one_that_does_not(name: str) -> None:
         judged = asked(teacher).batch([0, 1, 2])
         halting.student.module.eval()
         with torch.inference_mode():
-            halting.lesson.answer(halting.student.module, judged)
+            halting.task.answer(halting.student.module, judged)
     assert ways == [0, 4, 12]
     assert halting.losses == straight.losses
     assert same(halting.student, straight.student)
@@ -218,10 +220,10 @@ def test_a_batch_that_asks_nothing_teaches_nothing() -> None:
     teacher = CASES["bert-masked"].teacher()
     unknown = [f"x{number}" for number in range(4)]  # only words that are known can be masked
     settings = replace(SHORT, batch_size=1, accumulate=2)
-    questions = asked(teacher, [*unknown, "w1 w2 w3"])
-    assert questions.row_starts.diff().tolist() == [0, 0, 0, 0, 1]
-    answers = Online(module_of(teacher), lesson_of(teacher), questions.labels)
-    found = taught(teacher, (questions, {}), settings, answers=answers)
+    inputs = asked(teacher, [*unknown, "w1 w2 w3"])
+    assert inputs.row_starts.diff().tolist() == [0, 0, 0, 0, 1]
+    answers = LiveOutputs(module_of(teacher), distillation_task(teacher), inputs.labels)
+    found = taught(teacher, (inputs, {}), settings, answers=answers)
     # once an epoch of five the batch is the one that asks something
     asking = [step for step, loss in enumerate(found.losses) if loss > 0]
     assert [step // 5 for step in asking] == [0, 1, 2]
@@ -297,7 +299,7 @@ def first_loss(teacher: Teacher, *terms: Any) -> float:
 )
 def test_losses_that_look_inside_are_minimised_too(name: str, term: Any) -> None:
     teacher = CASES[name].teacher()
-    settings = replace(EXACT, steps=20, losses=(*lesson_of(teacher).losses, term))
+    settings = replace(EXACT, steps=20, losses=(*distillation_task(teacher).losses, term))
     found = listening(teacher, settings)
     without = listening(teacher, replace(settings, losses=()))
     assert found.losses[0] > without.losses[0]
@@ -309,7 +311,9 @@ def test_losses_that_look_inside_are_minimised_too(name: str, term: Any) -> None
 
 def listening(teacher: Teacher, settings: Distillation) -> Training:
     """A narrower student taught by a teacher that is asked at every step."""
-    questions = asked(teacher)
-    answers = Online(module_of(teacher), settings.tuned(lesson_of(teacher)), questions.labels)
+    inputs = asked(teacher)
+    answers = LiveOutputs(
+        module_of(teacher), settings.tuned(distillation_task(teacher)), inputs.labels
+    )
     student = teacher.student(teacher.architecture.scaled(layers=0.5, hidden=0.5))
-    return taught(teacher, (questions, {}), settings, student=student, answers=answers)
+    return taught(teacher, (inputs, {}), settings, student=student, answers=answers)

@@ -163,8 +163,8 @@ def made(run: Path, given: Mapping[str, Any]) -> Search:
     if "loads" in given:
         object.__setattr__(objectives[0], "loads", Loads(run, given["loads"]))
     if given.get("trains"):
-        lesson = Distillation(steps=9, batch_size=8, learning_rate=1e-2, max_tokens=16)
-        objectives.append(Retention(Texts.from_file(given["data"]), lesson, selection=16))
+        task = Distillation(steps=9, batch_size=8, learning_rate=1e-2, max_tokens=16)
+        objectives.append(Retention(Texts.from_file(given["data"]), task, selection=16))
     else:
         space = replace(space, layer_policy=Ends(), width_policy=First(), healing="none")
     teacher = Teacher.load(given["teacher"])

@@ -10,10 +10,10 @@ from tokenizers import processors
 from torch.testing import assert_close
 
 from protege.objectives import Example, Workload
-from protege.objectives.distillation.sequences import Sequences, tokens_in
+from protege.objectives.distillation.inputs.sequences import Sequences, tokens_in
 from protege.objectives.latency.local.calls import call_of
 from protege.objectives.latency.models import built
-from protege.objectives.retention import lesson_of
+from protege.objectives.retention import distillation_task
 from protege.spaces import BadInput, Teacher
 from protege.spaces.checkpoints.padding import configured_pad, positions_in
 from protege.spaces.models.blueprint import Blueprint
@@ -49,16 +49,16 @@ def padded(name: str, kind: str) -> Teacher:
 
 def asked(teacher: Teacher) -> Sequences:
     given = [Example(text) for text in texts(12)]
-    return tokens_in(lesson_of(teacher).questions(teacher, given, 16))
+    return tokens_in(distillation_task(teacher).inputs(teacher, given, 16))
 
 
 def check_batches(teacher: Teacher) -> None:
     """Check that texts in one batch are answered as each alone."""
-    questions, lesson = asked(teacher), lesson_of(teacher)
+    inputs, task = asked(teacher), distillation_task(teacher)
     module = teacher.embedder() or teacher.model
     with torch.inference_mode():
-        together = lesson.answer(module, questions.batch(range(12)))
-        alone = [lesson.answer(module, questions.batch([number])) for number in range(12)]
+        together = task.answer(module, inputs.batch(range(12)))
+        alone = [task.answer(module, inputs.batch([number])) for number in range(12)]
     assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
@@ -124,7 +124,7 @@ def test_a_token_without_a_row_is_named(name: str) -> None:
     words.add_tokens(["<new>"])
     given = [Example("w1 <new> w3"), Example("w2 w4 w5 w6 w7 w8")]
     with pytest.raises(BadInput, match="the token '<new>' with id 96, and its embedding has 96"):
-        lesson_of(teacher).questions(replace(teacher, processor=words), given, 4)
+        distillation_task(teacher).inputs(replace(teacher, processor=words), given, 4)
 
 
 COUNTED = ["bert", "roberta-fill-mask", "xlm-roberta-fill-mask", "camembert-fill-mask"]

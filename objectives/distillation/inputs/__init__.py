@@ -1,0 +1,1 @@
+"""Inputs of a distillation: sequences of tokens, batches, cut vocabularies."""

@@ -1,0 +1,1 @@
+"""Losses on outputs, hidden states and attention."""

@@ -1,0 +1,1 @@
+"""One distillation task per kind of model."""

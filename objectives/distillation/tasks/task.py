@@ -1,0 +1,83 @@
+"""The protocols of distillation tasks and of losses on their outputs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from protege.objectives.data.example import Example
+from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
+from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
+from protege.objectives.distillation.losses.losses import Loss, Targets
+from protege.spaces import Teacher
+
+Scores = Mapping[str, Tensor]
+"""The scores of a student's outputs by name, each ``(rows, …)``."""
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """A student's score relative to its teacher.
+
+    Attributes:
+        value: The student's quality divided by the teacher's.
+        spread: Standard error of the value.
+        figures: The underlying figures by name.
+        rows: Score of each row, higher is better, ``(rows,)``.
+        of_mean: Converts a mean of `rows` to a value.
+    """
+
+    value: float
+    spread: float
+    figures: dict[str, float]
+    rows: Tensor
+    of_mean: Callable[[float], float] = lambda mean: mean
+
+
+def standard_error(values: Tensor) -> float:
+    """Compute the standard error of the mean; 0 for a single value."""
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
+class DistillationTask(Protocol):
+    """A kind of task: how inputs are made, the teacher's outputs stored, and students scored."""
+
+    @property
+    def name(self) -> str:
+        """Cache key of the teacher outputs; must change whenever `targets` changes."""
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """The default losses."""
+
+    @property
+    def far(self) -> float:
+        """The default of `Distillation.full_rate_at`, found by measurement."""
+
+    def size(self, example: Example, max_tokens: int) -> float:
+        """Estimate the number of sequences that an example yields."""
+
+    def inputs(self, teacher: Teacher, examples: Sequence[Example], max_tokens: int) -> TaskInputs:
+        """Convert examples to sequences of at most `max_tokens` tokens.
+
+        Raises:
+            BadInput: The content or the label of an example does not fit the task.
+        """
+
+    def mapped(
+        self, inputs: TaskInputs, targets: Targets, vocabulary_map: VocabularyMap
+    ) -> tuple[TaskInputs, Targets]:
+        """Map inputs and teacher outputs to a student's cut vocabulary."""
+
+    def answer(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Run a module on a batch and return its outputs, ``(rows, width)``."""
+
+    def targets(self, answer: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Reduce the teacher's outputs to what losses and scores need."""
+
+    def scores(self, answer: Tensor, targets: Targets, labels: Tensor) -> dict[str, Tensor]:
+        """Score each row; the result must be small enough to hold for all rows."""
+
+    def score(self, scores: Scores) -> TaskScore:
+        """Aggregate the scores of all rows."""

@@ -1,0 +1,165 @@
+"""Teacher outputs, cached or computed at every step, and scoring of students against them."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
+from protege.objectives.distillation.losses.losses import Targets
+from protege.objectives.distillation.tasks.task import DistillationTask
+from protege.objectives.lease import working
+from protege.spaces import Cache, Mismatch
+from protege.spaces.files.block_file import rows
+from protege.spaces.files.hashing import Key
+from protege.spaces.models.placement import is_sharded
+
+BLOCK = 256
+"""Sequences per block of the cache; a killed process loses at most one block."""
+
+JUDGING_BATCH = 32
+"""Sequences per batch without training; logits over a vocabulary must fit into memory."""
+
+ASKED = "asked"
+"""The column with the hash of each row's input sequence."""
+
+
+class TeacherOutputs(Protocol):
+    """A source of teacher outputs."""
+
+    def to(self, batch: Batch) -> Targets:
+        """Return the teacher outputs of a batch's rows."""
+
+
+@dataclass(frozen=True)
+class CachedOutputs:
+    """Precomputed teacher outputs.
+
+    Attributes:
+        targets: The outputs of all rows.
+        checks: The hash of each input sequence, ``(sequences,)``.
+    """
+
+    targets: Targets
+    checks: Tensor
+
+    @classmethod
+    def of(cls, inputs: TaskInputs, targets: Targets) -> "CachedOutputs":
+        """Return the outputs with the hashes of their inputs."""
+        return cls(targets, inputs.checks)
+
+    def to(self, batch: Batch) -> Targets:
+        """Return the teacher outputs of a batch's rows.
+
+        Raises:
+            Mismatch: The outputs were computed from other inputs.
+        """
+        if not torch.equal(self.checks[batch.numbers], batch.checks):
+            raise Mismatch(
+                "the teacher's cached outputs were computed from other inputs than the batch's; "
+                "remove the cache folder of the run, then run the same command again"
+            )
+        return {name: tensor[batch.rows] for name, tensor in self.targets.items()}
+
+
+@dataclass(frozen=True)
+class LiveOutputs:
+    """A teacher that runs on every batch.
+
+    Attributes:
+        module: The teacher's module.
+        task: The task.
+        labels: The labels of all rows, ``(rows,)``.
+    """
+
+    module: nn.Module
+    task: DistillationTask
+    labels: Tensor
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether accelerate has placed the teacher's layers, so that it must not be moved."""
+        return any(map(is_sharded, self.module.modules()))
+
+    def to(self, batch: Batch) -> Targets:
+        """Run the teacher on a batch."""
+        with torch.no_grad():
+            answer = self.task.answer(self.module, batch)
+        return self.task.targets(answer, self.labels[batch.rows].to(answer.device))
+
+
+def cached_outputs(
+    cache: Cache, key: Key, module: nn.Module, task: DistillationTask, inputs: TaskInputs
+) -> Targets:
+    """Return the teacher outputs of all rows from the cache; compute missing blocks.
+
+    Raises:
+        Mismatch: The cached outputs were computed from other inputs.
+        DiskFull: The disk is full.
+    """
+    edges = [*range(0, len(inputs), BLOCK), len(inputs)]
+    starts = [int(inputs.row_starts[edge]) for edge in edges]
+
+    def block(number: int) -> dict[str, Tensor]:
+        return _answered(module, task, inputs, edges[number], edges[number + 1])
+
+    found = rows(cache, "targets", key, starts, block)
+    if not torch.equal(found[ASKED], _by_row(inputs, inputs.checks)):
+        raise Mismatch(
+            f"{cache.folder}: the teacher's outputs were computed from other inputs; remove the "
+            "folder"
+        )
+    return {name: tensor for name, tensor in found.items() if name != ASKED}
+
+
+def compute_outputs(module: nn.Module, task: DistillationTask, inputs: TaskInputs) -> Targets:
+    """Compute the teacher outputs of all rows in memory."""
+    found = _answered(module, task, inputs, 0, len(inputs))
+    return {name: tensor for name, tensor in found.items() if name != ASKED}
+
+
+def judge(
+    module: nn.Module, task: DistillationTask, inputs: TaskInputs, targets: Targets
+) -> dict[str, Tensor]:
+    """Score a module on every row.
+
+    Returns:
+        Scores by name, each ``(rows, …)``.
+    """
+    module.eval()
+    parts = []
+    for batch in inputs.in_order(JUDGING_BATCH):
+        with working(), torch.inference_mode():
+            answer = task.answer(module, batch)
+            theirs = {name: tensor[batch.rows] for name, tensor in targets.items()}
+            found = task.scores(answer, theirs, inputs.labels[batch.rows])
+        parts.append((batch.rows, found))
+    return _joined(parts)
+
+
+def _answered(
+    module: nn.Module, task: DistillationTask, inputs: TaskInputs, begin: int, end: int
+) -> dict[str, Tensor]:
+    """Compute the outputs of a range of sequences, with the hash of each row's input."""
+    module.eval()
+    parts = []
+    for batch in inputs.in_order(JUDGING_BATCH, begin, end):
+        with working(), torch.inference_mode():
+            answer = task.answer(module, batch)
+            found = task.targets(answer, inputs.labels[batch.rows])
+        sizes = inputs.row_starts.diff()[batch.numbers]
+        found[ASKED] = batch.checks.repeat_interleave(sizes)
+        parts.append((batch.rows, found))
+    return _joined(parts)
+
+
+def _by_row(inputs: TaskInputs, values: Tensor) -> Tensor:
+    return values.repeat_interleave(inputs.row_starts.diff())
+
+
+def _joined(parts: list[tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
+    """Concatenate the results of batches in the order of rows."""
+    order = torch.cat([rows for rows, _ in parts]).argsort()
+    names = parts[0][1]
+    return {name: torch.cat([found[name] for _, found in parts])[order] for name in names}

@@ -1,0 +1,209 @@
+"""Models that write an answer are asked for each token of the true one, as they were trained to."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from protege.objectives import Candidate, Distillation, Example, LogitsKL, Retention, Texts
+from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
+from protege.objectives.distillation.losses.losses import NO_LABEL
+from protege.objectives.distillation.tasks.pairs import Pairs, PairTask
+from protege.objectives.distillation.teacher_outputs import compute_outputs, judge
+from protege.objectives.retention import distillation_task
+from protege.spaces import BadInput, Cache, Task, Teacher
+from protege.spaces.students.manifest import kept_tokens
+from tests import pieces
+from tests.objectives.candidates import half, itself
+from tests.tiny import ZOO, texts
+
+NAMES = [name for name, case in ZOO.items() if case.task is Task.TEXT_TO_TEXT]
+SHORT = Distillation(steps=4, batch_size=8, max_tokens=16)
+LESSON = PairTask()
+
+
+def answered(count: int = 80) -> Texts:
+    """Texts whose answer is the text that comes as many places before the last."""
+    given = texts(count)
+    return Texts.of(given, given[::-1])
+
+
+def examples(count: int = 24) -> list[Example]:
+    return list(answered(count))
+
+
+def asked(teacher: Teacher, max_tokens: int = 16) -> Pairs:
+    found = LESSON.inputs(teacher, examples(), max_tokens)
+    assert isinstance(found, Pairs)
+    return found
+
+
+def in_pieces(name: str) -> Teacher:
+    """The tiny teacher of that name, with a tokenizer of pieces of words."""
+    case = ZOO[name]
+    fields = {**case.fields, "vocab_size": pieces.SIZES["wordpiece"]}
+    changed = replace(case, fields={**fields, "max_position_embeddings": 96})
+    return replace(changed.teacher(), processor=pieces.tokenizer("wordpiece"))
+
+
+READ = Retention(
+    Texts.of(pieces.TEXTS, pieces.TEXTS[::-1]), replace(SHORT, max_tokens=24), selection=30
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loss_of_an_answer_is_the_models_own(name: str) -> None:
+    teacher = ZOO[name].teacher()
+    inputs = asked(teacher)
+    for batch in inputs.in_order(7):
+        labels = torch.full(batch.scored.shape, NO_LABEL)
+        labels[batch.scored] = inputs.labels[batch.rows]
+        given = {n: t for n, t in batch.inputs.items() if not n.startswith("decoder")}
+        with torch.inference_mode():
+            own = teacher.model(**given, labels=labels).loss
+            mine = LESSON.answer(teacher.model, batch)
+        torch.testing.assert_close(cross_entropy(mine, inputs.labels[batch.rows]), own)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_decoder_reads_is_what_the_model_makes_of_the_answer(name: str) -> None:
+    teacher = ZOO[name].teacher()
+    inputs = asked(teacher)
+    batch = inputs.batch(range(len(inputs)))
+    ids = teacher.tokenizer(text_target=texts(24)[::-1], padding=True, return_tensors="pt")
+    model: Any = teacher.model
+    own = model.prepare_decoder_input_ids_from_labels(labels=ids["input_ids"])
+    real = ids["attention_mask"] == 1
+    assert torch.equal(batch.scored, real)
+    assert torch.equal(batch.inputs["decoder_attention_mask"], ids["attention_mask"])
+    assert torch.equal(batch.inputs["decoder_input_ids"][real], own[real])
+    assert (batch.inputs["decoder_input_ids"][~real] == teacher.tokenizer.pad_token_id).all()
+    read = teacher.tokenizer(texts(24), padding=True, return_tensors="pt")
+    assert torch.equal(batch.inputs["input_ids"], read["input_ids"])
+    assert torch.equal(batch.mask, read["attention_mask"])
+
+
+def test_a_pair_is_as_long_as_both_sides_and_cut_on_both() -> None:
+    inputs = asked(ZOO["t5-text2text-generation"].teacher(), max_tokens=6)
+    for batch in inputs.in_order(5):
+        sides = batch.mask.sum(1), batch.inputs["decoder_attention_mask"].sum(1)
+        assert torch.equal(inputs.lengths[batch.numbers], torch.stack(sides).sum(0))
+        assert max(int(side.max()) for side in sides) <= 6
+        assert len(batch.rows) == int(sides[1].sum())
+
+
+def test_all_tokens_that_are_read_are_counted() -> None:
+    teacher = ZOO["bart-text2text-generation"].teacher()
+    inputs = asked(teacher)
+    given = teacher.tokenizer([*texts(24), *texts(24)])["input_ids"]
+    counts = torch.tensor([token for one in given for token in one]).bincount(minlength=96)
+    start = teacher.config.decoder_start_token_id
+    counts[start] += len(inputs)
+    assert torch.equal(inputs.ids.long().bincount(minlength=96), counts)
+
+
+def test_the_first_pairs_are_a_store_of_their_own() -> None:
+    teacher = ZOO["t5-text2text-generation"].teacher()
+    first = asked(teacher).first(9)
+    alone = LESSON.inputs(teacher, examples()[:9], 16)
+    assert first.fingerprint == alone.fingerprint
+    assert torch.equal(first.labels, alone.labels)
+    assert first.rows == alone.rows == len(alone.labels)
+    assert torch.equal(first.checks, asked(teacher).checks[:9])
+
+
+def changed(side: str) -> TaskInputs:
+    """Two pairs, of which a side of the second is another one."""
+    pair = {"read": "w3 w4", "written": "w5 w6"}
+    pair |= {side: "w7 w8"} if side else {}
+    given = [Example("w1", "w2"), Example(pair["read"], pair["written"])]
+    return LESSON.inputs(ZOO["t5-text2text-generation"].teacher(), given, 16)
+
+
+@pytest.mark.parametrize("side", ["read", "written"])
+def test_another_text_or_answer_is_another_question(side: str) -> None:
+    plain, other = changed(""), changed(side)
+    assert plain.fingerprint != other.fingerprint
+    assert (plain.checks == other.checks).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_teacher_retains_all_of_itself(name: str, cache: Cache) -> None:
+    teacher = ZOO[name].teacher()
+    own = itself(teacher, cache)
+    found = Retention(answered(), SHORT, selection=20).measure(own)
+    assert found.value == pytest.approx(1.0, abs=1e-6)
+    assert found.spread == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_student_learns(name: str, cache: Cache) -> None:
+    settings = replace(SHORT, steps=40, learning_rate=3e-3)
+    candidate = half(ZOO[name].teacher(), cache)
+    found = Retention(answered(), settings, selection=20).measure(candidate)
+    assert sum(found.samples[-5:]) < 0.9 * sum(found.samples[:5])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loaded_student_is_judged_as_it_was_when_built(
+    name: str, cache: Cache, tmp_path: Path
+) -> None:
+    teacher = ZOO[name].teacher()
+    retention, candidate = Retention(answered(), SHORT, selection=20), half(teacher, cache)
+    measured = retention.measure(candidate)
+    loaded = Teacher.load(candidate.student.save(tmp_path / "student"), task=teacher.task)
+    assert retention.judge(loaded.model, itself(teacher, cache)).value == measured.value
+
+
+def test_the_temperature_asked_for_is_the_one_that_is_cached(cache: Cache) -> None:
+    teacher = ZOO["t5-text2text-generation"].teacher()
+    soft = replace(SHORT, losses=(LogitsKL(temperature=2.0),))
+    assert soft.tuned(distillation_task(teacher)) == PairTask(temperature=2.0)
+    assert soft.tuned(LESSON).name != LESSON.name
+    found = Retention(answered(), soft, selection=20).measure(half(teacher, cache))
+    assert len(found.samples) == SHORT.steps
+
+
+@pytest.mark.parametrize("name", ["t5-text2text-generation", "mbart-text2text-generation"])
+def test_with_every_token_kept_a_student_is_asked_the_same(name: str) -> None:
+    teacher = in_pieces(name)
+    ascii_ = [text for text in pieces.TEXTS if text.isascii()][:40]
+    given = [Example(*both) for both in zip(ascii_, ascii_[::-1], strict=True)]
+    inputs = LESSON.inputs(teacher, given, 24)
+    targets = compute_outputs(teacher.model, LESSON, inputs)
+    kept = tuple(range(teacher.architecture.vocab_size))
+    vocabulary_map = VocabularyMap.of(teacher, teacher.model, teacher.tokenizer, kept)
+    spelt, answers = LESSON.mapped(inputs, targets, vocabulary_map)
+    assert spelt.fingerprint == inputs.fingerprint
+    found, again = (
+        LESSON.score(judge(teacher.model, LESSON, *both))
+        for both in ((inputs, targets), (spelt, answers))
+    )
+    assert (found.value, found.figures) == (again.value, again.figures)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_student_with_fewer_tokens_is_taught_judged_and_loaded(
+    name: str, cache: Cache, tmp_path: Path
+) -> None:
+    teacher = in_pieces(name)
+    candidate = Candidate(teacher, teacher.architecture.scaled(layers=0.5, vocab=0.6), cache)
+    measured = READ.measure(candidate)
+    assert torch.isfinite(torch.tensor([measured.value, *measured.samples])).all()
+    assert float(measured.details["pieces_per_token"]) > 1.05
+    folder = candidate.student.save(tmp_path / "student")
+    loaded, kept = Teacher.load(folder, task=teacher.task), kept_tokens(folder)
+    assert kept is not None
+    vocabulary_map = VocabularyMap.of(teacher, loaded.model, loaded.tokenizer, kept)
+    assert READ.judge(loaded.model, itself(teacher, cache), vocabulary_map).value == measured.value
+
+
+@pytest.mark.parametrize(("label", "told"), [(None, "no label"), (1, "the label 1")])
+def test_a_text_without_an_answer_is_refused(label: int | None, told: str) -> None:
+    teacher = ZOO["t5-text2text-generation"].teacher()
+    with pytest.raises(BadInput, match=f"'w1 w2': {told}; expected the target text"):
+        LESSON.inputs(teacher, [Example("w1 w2", label)], 16)
