@@ -19,18 +19,15 @@ from .latency import Imported as Imported
 from .latency import Latency as Latency
 from .latency import LocalCPU as LocalCPU
 from .latency import Workload as Workload
-from .measurement import Cost as Cost
 from .measurement import Direction as Direction
 from .measurement import Measurement as Measurement
-from .measurement import Rung as Rung
 from .objective import Objective as Objective
-from .objective import Trained as Trained
-from .objective import exceeds as exceeds
+from .objective import Stage as Stage
+from .quality.retention import Retention as Retention
 from .resources.energy import Energy as Energy
 from .resources.peak_memory import PeakMemory as PeakMemory
 from .resources.size import Memory as Memory
 from .resources.size import Parameters as Parameters
-from .retention import Retention as Retention
 from .stopwatch import Stopwatch as Stopwatch
 
 __all__ = [
@@ -39,7 +36,6 @@ __all__ = [
     "Android",
     "AttentionRelations",
     "Candidate",
-    "Cost",
     "Direction",
     "Distillation",
     "Energy",
@@ -60,12 +56,10 @@ __all__ = [
     "PeakMemory",
     "Progressive",
     "Retention",
-    "Rung",
+    "Stage",
     "Stopwatch",
     "Texts",
-    "Trained",
     "VectorCosine",
     "VectorMSE",
     "Workload",
-    "exceeds",
 ]

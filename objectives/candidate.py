@@ -1,72 +1,87 @@
-"""The candidate that objectives measure; its student is built once, on first use."""
+"""The candidate that objectives measure."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.lease import working
+from protege.objectives.prepared import Prepared
 from protege.objectives.stopwatch import Stopwatch
-from protege.spaces import Architecture, Blueprint, Cache, Calibration, Student, Teacher
+from protege.spaces import Architecture, Blueprint, Cache, ProtegeError, Student, Teacher
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Candidate:
-    """One architecture, with everything that objectives need to measure it.
+    """One architecture, and its student once that is built.
 
     Attributes:
-        teacher: The teacher that the student is cut from.
+        prepared: What it shares with all other candidates of the study.
         architecture: The sizes and policies of the student.
-        cache: Cache of results that outlive the trial.
-        calibrate: Returns the teacher's calibration, or None; called only if the architecture's
-            policies need data.
-        seed: Seed of data order and initialisation. All candidates of a study share it, so that
-            students differ only by their architecture.
-        stopwatch: Records the seconds of each phase.
-        checkpoint: File of the training checkpoint, from which an interrupted trial resumes; None
-            stores no checkpoint.
-        parts: Minimum number of gradient-accumulation parts per batch; more need less memory.
+        made: The student; None before it is built.
+        vocabulary_map: The map from teacher tokens to student tokens; None if the vocabulary is not
+            cut or the student not built.
     """
 
-    teacher: Teacher
+    prepared: Prepared
     architecture: Architecture
-    cache: Cache
-    calibrate: Callable[[], Calibration | None] = lambda: None
-    seed: int = 0
-    stopwatch: Stopwatch = field(default_factory=Stopwatch)
-    checkpoint: Path | None = None
-    parts: int = 1
+    made: Student | None = field(default=None, repr=False)
+    vocabulary_map: VocabularyMap | None = field(default=None, repr=False)
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher that the student is cut from."""
+        return self.prepared.teacher
+
+    @property
+    def cache(self) -> Cache:
+        """Cache of results that outlive the trial."""
+        return self.prepared.cache
+
+    @property
+    def stopwatch(self) -> Stopwatch:
+        """Records the seconds of each phase."""
+        return self.prepared.stopwatch
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether the architecture is the teacher's own."""
+        return self.architecture == self.teacher.architecture
 
     @cached_property
     def blueprint(self) -> Blueprint:
         """The student's model class and configuration."""
         return self.teacher.blueprint(self.architecture)
 
-    @cached_property
+    @property
     def student(self) -> Student:
-        """The student, cut from the teacher and healed; distillation trains it in place."""
-        own = self.architecture
-        known = self.calibrate() if own.looks_at_data else None
+        """The student.
+
+        Raises:
+            ProtegeError: It is not built; an objective that needs it has `Stage.STUDENT`.
+        """
+        if self.made is None:
+            raise ProtegeError(
+                "the student is not built yet; an objective that needs it has stage=Stage.STUDENT"
+            )
+        return self.made
+
+    def built(self) -> "Candidate":
+        """Return this candidate with its student, cut from the teacher and healed."""
+        own, calibration = self.architecture, self.prepared.calibration
+        known = calibration if own.looks_at_data else None
         with self.stopwatch.phase("build" if own.healing == "none" else "heal"), working():
-            return self.teacher.student(own, known)
+            student = self.teacher.student(own, known)
+        return self.holding(student)
 
-    @cached_property
-    def vocabulary_map(self) -> VocabularyMap | None:
-        """The map from teacher tokens to student tokens; None if the vocabulary is not cut."""
-        student, kept = self.student, self.student.kept.vocab
-        if kept is None:
-            return None
-        with self.stopwatch.phase("respell"):
-            return VocabularyMap.of(self.teacher, student.model, student.tokenizer, kept)
+    def holding(self, student: Student) -> "Candidate":
+        """Return this candidate with a student."""
+        vocab = student.kept.vocab
+        if vocab is None:
+            return replace(self, made=student, vocabulary_map=None)
+        with self.stopwatch.phase("map vocabulary"):
+            found = VocabularyMap.of(self.teacher, student.model, student.tokenizer, vocab)
+        return replace(self, made=student, vocabulary_map=found)
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of the student's weights; 0 until the student is built."""
-        made = vars(self).get("student")
-        return made.nbytes if isinstance(made, Student) else 0
-
-    @property
-    def is_teacher(self) -> bool:
-        """Whether the architecture is the teacher's own."""
-        return self.architecture == self.teacher.architecture
+    def trained(self, student: Student) -> "Candidate":
+        """Return this candidate with its student after some training."""
+        return replace(self, made=student)

@@ -1,8 +1,7 @@
-"""Records of measurements: value, spread and samples of one objective on one candidate."""
+"""Records of measurements and of trainings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any, Literal
 
 from protege.spaces.errors import BadInput
@@ -19,14 +18,6 @@ def name_of(base: str, label: str, unit: str) -> str:
     if label and not label.isidentifier():
         raise BadInput(f"label={label!r}: expected letters, digits and underscores")
     return "_".join(filter(None, (base, label, unit)))
-
-
-class Cost(IntEnum):
-    """Cost class of a measurement; cheap objectives are measured first."""
-
-    FREE = 0
-    SECONDS = 1
-    MINUTES = 2
 
 
 @dataclass(frozen=True)
@@ -55,22 +46,43 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Rung:
-    """The measurement of a candidate at one step of its training.
+class Prediction:
+    """A predicted value.
 
     Attributes:
-        step: Training steps done.
-        measurement: The measurement at this step.
-        is_last: Whether training ends here.
-        best: The best measurement up to this step; None means `measurement` itself.
+        value: The value, in the objective's unit.
+        margin: The relative error margin.
+        samples: Number of measured candidates that it was learned from.
     """
 
-    step: int
-    measurement: Measurement
-    is_last: bool = False
-    best: Measurement | None = None
+    value: float
+    margin: float
+    samples: int
 
     @property
-    def published(self) -> Measurement:
-        """The trial's measurement if its training ends here."""
-        return self.best or self.measurement
+    def least(self) -> float:
+        """Lower bound of the value."""
+        return self.value * (1 - self.margin)
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How a student was distilled.
+
+    Attributes:
+        steps: Optimiser steps done.
+        best_step: Steps after which the published weights were taken; 0 if training could not
+            improve the student, which is then published as cut and healed.
+        learning_rate: Peak rate; 0 if no step was taken.
+        losses: The loss of every step.
+    """
+
+    steps: int
+    best_step: int
+    learning_rate: float = 0.0
+    losses: tuple[float, ...] = ()
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> "TrainingRecord":
+        """Read a record from what `dataclasses.asdict` made, after a JSON round trip."""
+        return cls(**{**record, "losses": tuple(record["losses"])})

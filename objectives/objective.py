@@ -1,14 +1,31 @@
 """The protocols that objectives implement."""
 
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from protege.objectives.candidate import Candidate
-from protege.objectives.measurement import Cost, Direction, Measurement, Rung
+from protege.objectives.measurement import Direction, Measurement, Prediction
+from protege.spaces import Architecture, Teacher
+
+
+class Stage(IntEnum):
+    """What an objective needs of a candidate. Earlier stages are measured first."""
+
+    ARCHITECTURE = 0
+    """The sizes alone; measured in no time."""
+    SHAPE = 1
+    """The model class and its configuration, with random weights; takes seconds."""
+    STUDENT = 2
+    """The distilled student; takes minutes."""
 
 
 class Objective(Protocol):
-    """One criterion of the search."""
+    """One criterion of the search.
+
+    The other protocols of this module are optional; an objective has them if it has their members.
+    """
 
     @property
     def name(self) -> str:
@@ -23,23 +40,95 @@ class Objective(Protocol):
         """Whether lower or higher values are better."""
 
     @property
-    def cost(self) -> Cost:
-        """Cost class of a measurement."""
+    def limit(self) -> float | None:
+        """Worst allowed value, in the objective's unit; None means no limit.
+
+        A student beyond the limit of an early stage is not trained.
+        """
 
     @property
-    def limit(self) -> float | None:
-        """Worst allowed value; a student beyond it is not trained. None means no limit."""
+    def stage(self) -> Stage:
+        """What the objective needs of a candidate."""
 
     def measure(self, candidate: Candidate) -> Measurement:
-        """Measure the candidate."""
+        """Measure the candidate, whose `Candidate.student` is there from `Stage.STUDENT` on."""
 
 
 @runtime_checkable
-class Trained(Protocol):
-    """An objective that trains the candidate and measures it at rungs, so that trials can race."""
+class ScoredAtRungs(Protocol):
+    """An objective of `Stage.STUDENT` that is cheap enough to score students during training.
 
-    def rungs(self, candidate: Candidate) -> Iterator[Rung]:
-        """Yield the measurement at each rung; `Objective.measure` returns the last `published`."""
+    Trials race by it, and the first such objective of a study selects the published weights.
+    """
+
+    @property
+    def at_rungs(self) -> bool:
+        """Whether students are scored at every rung, not only at the end."""
+
+
+@runtime_checkable
+class JudgedOnUnseen(Protocol):
+    """An objective that can score students on data that the search never uses."""
+
+    def measure_unseen(self, candidate: Candidate) -> Measurement:
+        """Measure the candidate on unseen data."""
+
+
+@runtime_checkable
+class Confirmed(Protocol):
+    """An objective with its own way to measure an exported student."""
+
+    def confirm(self, own: Candidate, folder: Path) -> Mapping[str, float]:
+        """Measure the student in a folder.
+
+        Args:
+            own: The teacher as a candidate.
+            folder: The folder of the student.
+
+        Returns:
+            Values by name, the objective's own among them.
+        """
+
+
+@runtime_checkable
+class Predictable(Protocol):
+    """An objective that can be predicted from sizes, so that hopeless candidates are not built."""
+
+    def predict_beyond(
+        self,
+        architecture: Architecture,
+        known: Sequence[tuple[Mapping[str, Any], float]],
+        teacher: Teacher,
+    ) -> Prediction | None:
+        """Predict whether an architecture exceeds the limit.
+
+        Args:
+            architecture: The sizes.
+            known: Sizes and policies of the candidates measured so far, each with its value.
+            teacher: The teacher.
+
+        Returns:
+            The prediction if even its lower bound is beyond the limit, else None.
+        """
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """An objective that can tell early whether it fits the teacher."""
+
+    def check(self, teacher: Teacher) -> None:
+        """Check that students of this teacher can be measured.
+
+        Raises:
+            BadInput: They cannot, as the declaration stands.
+            Unsupported: They cannot at all.
+        """
+
+
+def scores_rungs(objective: Objective) -> bool:
+    """Return whether an objective scores students at every rung."""
+    is_late = objective.stage is Stage.STUDENT
+    return is_late and isinstance(objective, ScoredAtRungs) and objective.at_rungs
 
 
 def exceeds(objective: Objective, value: float) -> bool:

@@ -10,6 +10,7 @@ from protege.search.analysis.choosing import some_students
 from protege.search.cli.main import finish
 from protege.search.progress import say
 from protege.search.records.plain import printable
+from protege.search.running.stopping import leaving
 
 
 def conclude(search: Search, trials: int, times_faster: float) -> None:
@@ -20,7 +21,7 @@ def conclude(search: Search, trials: int, times_faster: float) -> None:
         trials: Number of trials.
         times_faster: Minimum speed-up of the exported student, the best of those that reach it.
     """
-    front = search.run(trials=trials)
+    front = search.run(trials=trials, leaving=leaving)
     finish(front)
     choice = fast_enough(front, times_faster)
     folder = free(front.folder / "students" / choice.trial.label)

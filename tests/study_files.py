@@ -15,12 +15,16 @@ search = Search(
     space={space},
     objectives=[
         {memory},
-        Retention(
-            Texts.from_file("{data}"),
-            Distillation(steps={steps}, batch_size=8, learning_rate=1e-2, max_tokens=16),
-            selection=16,
-        ),
+        Retention(),
     ],
+    distillation=Distillation(
+        Texts.from_file("{data}"),
+        steps={steps},
+        batch_size=8,
+        learning_rate=1e-2,
+        max_tokens=16,
+        selection=16,
+    ),
     folder="{run}",
 )
 """

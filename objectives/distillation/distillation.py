@@ -1,8 +1,9 @@
-"""The settings of a distillation."""
+"""The declaration of a distillation: its data and its settings."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from protege.objectives.data.examples import Examples
 from protege.objectives.distillation.losses.hooked import HiddenLoss
 from protege.objectives.distillation.losses.losses import LogitsKL, Loss
 from protege.objectives.distillation.progressive import Progressive
@@ -21,7 +22,11 @@ LEAST_RATE = 0.01
 
 @dataclass(frozen=True)
 class Distillation:
-    """Settings of the distillation in a trial.
+    """What students learn from, and how, in every trial of a search.
+
+    The data is split by content into three disjoint parts, independent of order and duplicates:
+    students train on the first, the search scores on the second, and `Search.confirm` scores the
+    chosen students on the third, which the search never uses.
 
     The optimiser is AdamW, with lazy Adam on embeddings that have more rows than a batch has
     tokens. The learning rate warms up linearly, stays constant, and decays linearly to zero
@@ -35,8 +40,11 @@ class Distillation:
     teacher (`Training.distance`), up to `learning_rate` at a distance of `full_rate_at`.
 
     Attributes:
+        data: Examples to train and score on.
         steps: Optimiser steps; 0 scores untrained students.
         batch_size: Sequences per step.
+        selection: Sequences to score on during the search; at most a quarter of the data.
+        held_out: Sequences to confirm on; at most a quarter of the data.
         learning_rate: Peak rate of a student at a distance of `full_rate_at` or more.
         full_rate_at: Relative distance from the teacher at which a student gets the full
             `learning_rate`; 0 gives it to every student, None uses the task's default.
@@ -64,8 +72,11 @@ class Distillation:
         device: Training device; ``"auto"`` is CUDA if available.
     """
 
+    data: Examples = field(repr=False)
     steps: int = 200
     batch_size: int = 32
+    selection: int = 512
+    held_out: int = 512
     learning_rate: float = 3e-4
     full_rate_at: float | None = None
     warmup: float = 0.1
@@ -99,6 +110,7 @@ class Distillation:
 
     def _check_numbers(self) -> None:
         whole = {"steps": 0, "batch_size": 1, "max_tokens": 2, "accumulate": 1}
+        whole |= {"selection": 1, "held_out": 0}
         for name, least in whole.items():
             given = getattr(self, name)
             if not isinstance(given, int) or given < least:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 
@@ -41,7 +41,7 @@ class Training:
 
     Attributes:
         settings: Distillation settings.
-        student: The student; its module is trained in place.
+        student: The student to train; its weights change from step to step.
         task: The task.
         inputs: Training inputs.
         answers: Teacher outputs.
@@ -102,6 +102,24 @@ class Training:
         labels = self.inputs.labels[part.rows].to(answer.device)
         losses = (term.of(answer, targets, labels) for term in self.task.losses)
         return sum(losses, start=answer.new_zeros(()))
+
+    def at_rate(self, start: Student) -> "Training":
+        """Return this training with the peak rate that fits the start's distance from the teacher.
+
+        Args:
+            start: The untrained student.
+        """
+        if self.settings.full_rate_at == 0:
+            return self
+        rate = self.settings.rate(self.distance(start), self.task)
+        return replace(self, settings=replace(self.settings, learning_rate=rate))
+
+    def reached(self) -> Student:
+        """Return the student of the current halt.
+
+        Its weights change as training goes on, unless layers are dropped: then it is a copy.
+        """
+        return self.student if self.shrinking is None else self.shrinking.finish()
 
     def state(self) -> State:
         """Return parameters, optimiser state and losses; call it while `run` has halted."""

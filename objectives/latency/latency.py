@@ -1,15 +1,19 @@
 """The latency objective: milliseconds per call of the student on the target."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.job import Trace
-from protege.objectives.latency.models import described
+from protege.objectives.latency.models import Checkpoint, Model, check_fits, described
 from protege.objectives.latency.plan import SAMPLES, Plan
+from protege.objectives.latency.predictor.predicting import predicted_beyond
+from protege.objectives.latency.predictor.terms import Call
 from protege.objectives.latency.targets.target import Target, Unmeasured
-from protege.objectives.latency.timing.comparison import parts_of, timed
+from protege.objectives.latency.timing.comparison import compare, parts_of, timed
 from protege.objectives.latency.timing.estimator import (
     DRIFTED,
     ERROR_FLOOR,
@@ -20,7 +24,9 @@ from protege.objectives.latency.timing.estimator import (
 )
 from protege.objectives.latency.timing.timing import Part, Timing
 from protege.objectives.latency.workload import Workload
-from protege.objectives.measurement import Cost, Direction, Measurement, name_of
+from protege.objectives.measurement import Direction, Measurement, Prediction, name_of
+from protege.objectives.objective import Stage
+from protege.spaces import Architecture, Teacher
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 
@@ -82,8 +88,11 @@ class Latency:
         return "minimize"
 
     @property
-    def cost(self) -> Cost:
-        return Cost.SECONDS
+    def stage(self) -> Stage:
+        return Stage.SHAPE
+
+    def check(self, teacher: Teacher) -> None:
+        check_fits(teacher.blueprint(teacher.architecture), self.workload)
 
     def measure(self, candidate: Candidate) -> Measurement:
         """Measure the candidate's latency, or read it from the cache.
@@ -101,6 +110,32 @@ class Latency:
             timing = self._time_pair(candidate, teacher, reference)
             parts = {part: timing.ratio(part) for part in parts_of(self.workload)}
             return self._measurement(candidate, timing, reference, parts, timing.samples)
+
+    def confirm(self, own: Candidate, folder: Path) -> dict[str, float]:
+        """Measure the student in a folder, its calls alternating with the teacher's.
+
+        The ratio is multiplied by the teacher's time in the study.
+
+        Returns:
+            The latency, and ``speedup``, under the objective's name.
+        """
+        models: list[Model] = [own.blueprint, Checkpoint.at(folder)]
+        plan = self.plan.with_samples(self.percentile)
+        teacher, student = compare(models, self.workload, self.target, plan)
+        known = self.measure(own)  # cached: the teacher's time in the study
+        share = student.over(teacher, self.percentile)
+        return {self.name: share * known.value, "speedup": 1 / student.ratio}
+
+    def predict_beyond(
+        self,
+        architecture: Architecture,
+        known: Sequence[tuple[Mapping[str, Any], float]],
+        teacher: Teacher,
+    ) -> Prediction | None:
+        """Predict whether an architecture exceeds the limit; see `predicted_beyond`."""
+        if self.limit is None:
+            return None
+        return predicted_beyond(architecture, known, Call(self.workload, teacher.task), self.limit)
 
     def _reference(self, candidate: Candidate, kind: str, teacher: Blueprint) -> Timing:
         """Time the teacher alone, cached under `kind`."""

@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.device.meters import Absent, meter
 from protege.objectives.latency.job import Question
-from protege.objectives.latency.models import described
+from protege.objectives.latency.models import check_fits, described
 from protege.objectives.latency.targets.fresh_process import asked, setting_of
 from protege.objectives.latency.targets.target import Target, Unmeasured
 from protege.objectives.latency.timing.estimator import MAD_TO_DEVIATION
 from protege.objectives.latency.workload import Workload
-from protege.objectives.measurement import Cost, Direction, Measurement, name_of
+from protege.objectives.measurement import Direction, Measurement, name_of
+from protege.objectives.objective import Stage
+from protege.spaces import Teacher
 from protege.spaces.errors import BadInput
 
 
@@ -49,7 +51,7 @@ class Energy:
 
     unit: ClassVar[str] = "mJ"
     direction: ClassVar[Direction] = "minimize"
-    cost: ClassVar[Cost] = Cost.SECONDS
+    stage: ClassVar[Stage] = Stage.SHAPE
 
     def __post_init__(self) -> None:
         _ = self.name  # checks the label
@@ -69,6 +71,9 @@ class Energy:
     @property
     def name(self) -> str:
         return name_of("energy", self.label, "mj")
+
+    def check(self, teacher: Teacher) -> None:
+        check_fits(teacher.blueprint(teacher.architecture), self.workload)
 
     def measure(self, candidate: Candidate) -> Measurement:
         """Measure the candidate's energy, or read it from the cache if its shape was measured.

@@ -7,13 +7,15 @@ from typing import Any, ClassVar
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.job import Question
-from protege.objectives.latency.models import Model, described
+from protege.objectives.latency.models import Model, check_fits, described
 from protege.objectives.latency.targets.fresh_process import asked, setting_of
 from protege.objectives.latency.targets.target import Target
 from protege.objectives.latency.timing.estimator import MAD_TO_DEVIATION
 from protege.objectives.latency.workload import Workload
-from protege.objectives.measurement import Cost, Direction, Measurement, name_of
+from protege.objectives.measurement import Direction, Measurement, name_of
+from protege.objectives.objective import Stage
 from protege.objectives.resources.size import cached_values
+from protege.spaces import Teacher
 from protege.spaces.errors import BadInput
 
 PROCESSES = 3
@@ -61,7 +63,7 @@ class PeakMemory:
 
     unit: ClassVar[str] = "MB"
     direction: ClassVar[Direction] = "minimize"
-    cost: ClassVar[Cost] = Cost.SECONDS
+    stage: ClassVar[Stage] = Stage.SHAPE
 
     def __post_init__(self) -> None:
         _ = self.name  # checks the label
@@ -75,6 +77,9 @@ class PeakMemory:
     @property
     def name(self) -> str:
         return name_of("peak_memory", self.label, "mb")
+
+    def check(self, teacher: Teacher) -> None:
+        check_fits(teacher.blueprint(teacher.architecture), self.workload)
 
     def measure(self, candidate: Candidate) -> Measurement:
         """Measure the candidate's peak, or read it from the cache if its shape was measured.

@@ -8,7 +8,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.workload import Workload
-from protege.objectives.measurement import Cost, Direction, Measurement, name_of
+from protege.objectives.measurement import Direction, Measurement, name_of
+from protege.objectives.objective import Stage
 from protege.objectives.precision import BYTES, Precision, check_precision
 from protege.spaces import Architecture
 
@@ -26,7 +27,7 @@ class Parameters:
     name: ClassVar[str] = "parameters_m"
     unit: ClassVar[str] = "M"
     direction: ClassVar[Direction] = "minimize"
-    cost: ClassVar[Cost] = Cost.FREE
+    stage: ClassVar[Stage] = Stage.ARCHITECTURE
 
     def measure(self, candidate: Candidate) -> Measurement:
         return Measurement(parameters(candidate) / 1e6)
@@ -50,7 +51,7 @@ class Memory:
 
     unit: ClassVar[str] = "MB"
     direction: ClassVar[Direction] = "minimize"
-    cost: ClassVar[Cost] = Cost.FREE
+    stage: ClassVar[Stage] = Stage.ARCHITECTURE
 
     def __post_init__(self) -> None:
         _ = self.name  # checks the label

@@ -17,7 +17,7 @@ from protege.spaces import BadInput
 if TYPE_CHECKING:
     from protege.search.analysis.result import StudyResult
 
-SPEEDUP = Goal("speedup", "", "maximize", None, "")
+SPEEDUP = Goal("speedup", "", "maximize")
 """The goal of a budget on the speedup over the teacher."""
 
 

@@ -16,7 +16,7 @@ from protege.spaces import BadInput
 from protege.spaces.files.atomic import remove, write_text
 
 if TYPE_CHECKING:  # results are read without torch
-    from protege.objectives import Candidate, Retention
+    from protege.objectives import Candidate, Objective
 
 FOLDER = "fidelity"
 """Folder in a run folder with the results of longer distillations."""
@@ -111,7 +111,7 @@ def chosen(trials: Iterable[Trial], goals: Goals, count: int) -> list[Trial]:
         BadInput: Fewer than `FEWEST` students were trained.
     """
     trained = [trial for trial in trials if trial.rungs or trial.state is State.COMPLETE]
-    trained = [trial for trial in trained if trial.measurements["retention"].samples]
+    trained = [trial for trial in trained if trial.training is not None]
     if len(trained) < FEWEST:
         raise BadInput(
             f"{len(trained)} trained students: an order needs {FEWEST} of them; "
@@ -123,8 +123,8 @@ def chosen(trials: Iterable[Trial], goals: Goals, count: int) -> list[Trial]:
 
 
 def measured(
-    retention: "Retention",
-    candidates: "Sequence[tuple[int, Callable[[], Candidate]]]",
+    judges: "Sequence[Objective]",
+    candidates: "Mapping[int, Candidate]",
     folder: Path,
     times: float,
     announce: Callable[[str], None] = lambda _: None,
@@ -134,19 +134,19 @@ def measured(
     Results and training checkpoints are stored, so that an interrupted measurement resumes.
 
     Args:
-        retention: The search's retention objective.
-        candidates: Trial numbers, each with a function that makes a new candidate.
+        judges: The objective that scores the rungs.
+        candidates: By trial number.
         folder: The run folder.
         times: Length of the longer distillation, relative to the search's.
         announce: Called with the current phase.
     """
     runs = []
-    for place, (number, make) in enumerate(candidates, 1):
+    for place, (number, candidate) in enumerate(candidates.items(), 1):
         path = folder / FOLDER / f"trial-{number:05d}-x{times:g}.json"
         under_way = path.with_suffix(".safetensors")
         if not path.exists():
             report = partial(_announced, announce, f"{place}/{len(candidates)}")
-            run = _distilled(retention, make, number, times, report, under_way)
+            run = _distilled(judges, candidate, number, times, report, under_way)
             write_text(path, json.dumps({"times": times, "run": asdict(run)}, indent=1))
         remove(under_way)
         with undamaged(str(path), "remove it, and run protege fidelity again"):
@@ -155,24 +155,27 @@ def measured(
 
 
 def _distilled(
-    retention: "Retention",
-    make: "Callable[[], Candidate]",
+    judges: "Sequence[Objective]",
+    candidate: "Candidate",
     number: int,
     times: float,
     announce: Callable[[str], None],
     checkpoint: Path,
 ) -> LongRun:
     """Distil one student for the short and the long run."""
-    short, long = make(), replace(make(), checkpoint=checkpoint)
-    for candidate in (short, long):
-        candidate.stopwatch.announce = announce
-    rungs = {rung.step: rung.published.value for rung in retention.rungs(short)}
-    settings = retention.distillation
-    steps = round(times * settings.steps)
-    longer = replace(retention, distillation=replace(settings, steps=steps))
-    before = long.stopwatch.snapshot()
-    value = longer.measure(long).value
-    return LongRun(number, rungs, value, steps, long.stopwatch.since(before).get("distil", 0.0))
+    from protege.objectives.quality.rungs import Distilling
+
+    shared, name = candidate.prepared, judges[0].name
+    shared.stopwatch.announce = announce
+    rungs = {
+        rung.step: rung.published[name].value for rung in Distilling(candidate, judges).rungs()
+    }
+    steps = round(times * shared.settings.steps)
+    longer = replace(shared, distillation=replace(shared.settings, steps=steps))
+    before = shared.stopwatch.snapshot()
+    best = Distilling(replace(candidate, prepared=longer), judges, checkpoint).last()
+    took = shared.stopwatch.since(before).get("distil", 0.0)
+    return LongRun(number, rungs, best.measurements[name].value, steps, took)
 
 
 def _announced(announce: Callable[[str], None], place: str, what: str) -> None:

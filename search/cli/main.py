@@ -15,14 +15,20 @@ from protege.search.cli.picking import add_picking, with_budgets
 from protege.search.progress import Accounting, complain, say, say_table, watching
 from protege.search.records.heads import HEAD_TOKENS
 from protege.search.records.plain import printable
-from protege.search.running.stopping import Interrupted, exit_code, interruptible, signal_behind
+from protege.search.running.stopping import (
+    Interrupted,
+    exit_code,
+    interruptible,
+    leaving,
+    signal_behind,
+)
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.errors import BadInput, ProtegeError
 from protege.spaces.files.atomic import has_no_room
 
 if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
     from protege.objectives import Texts
-    from protege.objectives.distillation.inputs.batches import Questions
+    from protege.objectives.distillation.inputs.batches import TaskInputs
     from protege.search.engines.engine import Engine
     from protege.search.front.front import Front
     from protege.search.search import Search
@@ -107,6 +113,7 @@ def _run(options: argparse.Namespace) -> None:
             minutes=options.minutes,
             patience=options.patience,
             engine=_engine(options),
+            leaving=leaving,
         )
     )
 
@@ -133,7 +140,7 @@ def _fidelity(options: argparse.Namespace) -> None:
     count = f"{len(found.runs)} students, trained {found.times:g} times as long"
     say(f"{printable(search.name)}: {count}")
     say_table(found.rows())
-    say(f"Report: {printable(Front.read(search.storage, search.name).report())}")
+    say(f"Report: {printable(Front.read(search.place, search.name).report())}")
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -149,30 +156,29 @@ def _heads(options: argparse.Namespace) -> None:
     teacher, data, beside = _teacher_and_data(options.teacher, options.texts)
     with watching("heads") as announce:
         scores = measure_heads(teacher, data, options.by, options.tokens, announce, complain)
-    page, table = write_heads(scores, teacher.source, (options.to or beside()).expanduser())
+    page, table = write_heads(scores, teacher.source, (options.to or beside).expanduser())
     say(f"Least important by {options.by}:\n{least(scores).to_string(index=False)}")
     say(f"\nHeat-map: {printable(page)}\nTable: {printable(table)}")
 
 
-def _teacher_and_data(
-    given: str, file: Path | None
-) -> "tuple[Teacher, Texts | Questions, Callable[[], Path]]":
-    """Return a teacher, its data, and a function that returns the folder for the results."""
+def _teacher_and_data(given: str, file: Path | None) -> "tuple[Teacher, Texts | TaskInputs, Path]":
+    """Return a teacher, its data, and the folder for the results."""
     from protege.objectives import Texts
-    from protege.search.planning.heads import read_in
+    from protege.search.session.session import claimed_folder, prepared_for
     from protege.spaces import Teacher
 
     texts = Texts.from_file(file) if file else None
     if given.endswith(".py"):
         search = _search_in(Path(given))
-        data = texts or read_in(search.objectives, search.teacher)
-        return search.teacher, data, search.claimed_folder
+        if texts is None and search.distillation is None:
+            raise BadInput("the study has no data; give --texts FILE, one text a line")
+        return search.teacher, texts or prepared_for(search).data.learnt, claimed_folder(search)
     if texts is None:
         raise BadInput(
             f"{given}: no data to measure its heads on; give --texts FILE, one text a line, or a "
             "study file"
         )
-    return Teacher.load(given), texts, Path
+    return Teacher.load(given), texts, Path()
 
 
 def _front(options: argparse.Namespace) -> "Front":
@@ -181,7 +187,7 @@ def _front(options: argparse.Namespace) -> "Front":
 
     if options.run.endswith(".py"):
         search = _search_in(Path(options.run))
-        return Front.read(search.storage, search.name)
+        return Front.read(search.place, search.name)
     return Front.read(options.run, options.study)
 
 

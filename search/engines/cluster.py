@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from protege.objectives import Cost
+from protege.objectives.objective import Stage
 from protege.search.engines.engine import AtRung, Done, Event, Job
 from protege.search.engines.seat import Seat
 from protege.search.engines.task import Task, prepare
@@ -88,7 +88,7 @@ class RayEngine:
         self._task = path = prepare(task.folder.resolve())
         task.save(path)
         self.jobs = self.jobs or self._room()
-        if any(objective.cost is Cost.SECONDS for objective in task.objectives):
+        if any(objective.stage is Stage.SHAPE for objective in task.objectives):
             self._measurer = Seat(self._where_to_measure(), path, self.cpus)
         options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}
         self._seats = [Seat(options, path, self.cpus) for _ in range(self.jobs)]

@@ -6,24 +6,31 @@ import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
-from protege.objectives import Candidate, Cost, Measurement, Objective, Rung, Trained, exceeds
+from protege.objectives import Candidate, Measurement, Objective, Retention
+from protege.objectives.measurement import TrainingRecord
+from protege.objectives.objective import Stage, exceeds, scores_rungs
+from protege.objectives.quality.checkpoint import Rung
+from protege.objectives.quality.rungs import Distilling
 from protege.search.records.failure import Failure, ends_study
 from protege.search.records.trial import State, Trial
-from protege.spaces import ProtegeError
+from protege.spaces import ProtegeError, Student
 
 
 @dataclass
 class Evaluation:
     """The evaluation of a candidate by the objectives, from cheap to costly.
 
-    It ends at the first exceeded limit. If the limit is on a trained objective, or the candidate is
-    the teacher, the trial is complete all the same and only left out of the front.
+    It ends at the first exceeded limit. If the limit is on an objective of the distilled student,
+    or the candidate is the teacher, the trial is complete all the same and only left out of the
+    front.
 
     Attributes:
         number: The number of its trial.
-        candidate: The candidate.
+        candidate: The candidate; its student is not built yet.
         objectives: The objectives.
+        checkpoint: File of the training checkpoint; None stores none.
         halts: Whether it halts at rungs.
         measurements: Measurements so far, by objective name.
         seconds: Time spent so far, by phase.
@@ -32,14 +39,16 @@ class Evaluation:
     number: int
     candidate: Candidate
     objectives: Sequence[Objective]
+    checkpoint: Path | None = None
     halts: bool = False
     measurements: dict[str, Measurement] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    _rungs: dict[int, float] = field(default_factory=dict, init=False)
+    _rungs: dict[int, dict[str, float]] = field(default_factory=dict, init=False)
     _state: State = field(default=State.COMPLETE, init=False)
     _reason: str = field(default="", init=False)
     _traceback: str = field(default="", init=False)
     _at: Rung | None = field(default=None, init=False)
+    _distilling: Distilling | None = field(default=None, init=False)
     _way: Generator[Rung, None, None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,11 +73,25 @@ class Evaluation:
         """Stop at the current rung."""
         rung = self._at
         if rung is not None:
-            name = next(n for n, one in self.measurements.items() if one is rung.published)
-            value = rung.published.value
+            name, found = next(iter(rung.published.items()))
             self._state = State.STOPPED
-            self._reason = f"beaten at step {rung.step}, with {name} {value:.4g}"
+            self._reason = f"beaten at step {rung.step}, with {name} {found.value:.4g}"
         self._end()
+
+    @property
+    def student(self) -> Student:
+        """The student to publish."""
+        if self._distilling is None:
+            return self.candidate.built().student
+        return self._distilling.published.candidate.student
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the student's weights; 0 until a student was scored."""
+        distilling = self._distilling
+        if distilling is None or distilling.best is None:
+            return 0
+        return distilling.best.candidate.student.nbytes
 
     def trial(self) -> Trial:
         """Finish the evaluation and return the record; raises as `advance` does."""
@@ -84,6 +107,7 @@ class Evaluation:
             seconds=self.seconds,
             reason=self._reason,
             rungs=self._rungs,
+            training=self._training(),
             traceback=self._traceback,
         )
 
@@ -109,23 +133,38 @@ class Evaluation:
         with contextlib.suppress(Exception):  # clean-up of foreign code; the outcome is known
             self._way.close()
 
+    def _training(self) -> TrainingRecord | None:
+        distilling = self._distilling
+        return None if distilling is None or distilling.best is None else distilling.record
+
     def _walk(self) -> Generator[Rung, None, None]:
         """Measure all missing objectives; yield each rung except the last."""
         left = [one for one in self.objectives if one.name not in self.measurements]
-        for objective in sorted(left, key=_cost):
-            if self.halts and isinstance(objective, Trained):
-                yield from self._climb(objective, objective.rungs(self.candidate))
-            else:
-                self._note(objective, objective.measure(self.candidate))
+        early = [one for one in left if one.stage < Stage.STUDENT]
+        late = [one for one in left if one.stage is Stage.STUDENT]
+        for objective in sorted(early, key=lambda one: one.stage):
+            self._note(objective, objective.measure(self.candidate))
             if self._is_out(objective):
                 return
+        if late:
+            yield from self._distil(late)
 
-    def _climb(self, objective: Objective, rungs: Iterator[Rung]) -> Generator[Rung, None, None]:
-        for rung in rungs:
-            self._note(objective, rung.published)
-            self._rungs[rung.step] = rung.measurement.value
-            if not rung.is_last:
+    def _distil(self, objectives: Sequence[Objective]) -> Generator[Rung, None, None]:
+        """Distil the student and measure it; yield each rung except the last."""
+        scored = [one for one in objectives if scores_rungs(one)]
+        judges = scored or [Retention()]  # selects the published rung
+        self._distilling = Distilling(self.candidate, judges, self.checkpoint)
+        for rung in self._distilling.rungs():
+            for objective in scored:
+                self._note(objective, rung.published[objective.name])
+            self._rungs[rung.step] = {name: one.value for name, one in rung.measurements.items()}
+            if self.halts and not rung.is_last:
                 yield rung
+        published = self._distilling.published.candidate
+        for objective in objectives:
+            if objective not in scored:
+                self._note(objective, objective.measure(published))
+            self._is_out(objective)
 
     def _note(self, objective: Objective, found: Measurement) -> None:
         if not math.isfinite(found.value):
@@ -145,11 +184,7 @@ class Evaluation:
         if not exceeds(objective, value):
             return False
         self._reason = f"{objective.name} {value:.4g} is beyond the limit {objective.limit:g}"
-        if objective.cost < Cost.MINUTES and not self.candidate.is_teacher:
+        if objective.stage < Stage.STUDENT and not self.candidate.is_teacher:
             self._state = State.SCREENED
             return True
         return False
-
-
-def _cost(objective: Objective) -> tuple[Cost, bool]:
-    return objective.cost, isinstance(objective, Trained)

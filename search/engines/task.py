@@ -1,16 +1,18 @@
 """What all jobs of a study share, in a form that can be sent to other processes."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protege.objectives import Candidate, Objective
 from protege.objectives.parcel import hand_over, unpacked
+from protege.objectives.prepared import Prepared
 from protege.search.engines.engine import Job
 from protege.search.engines.evaluating import Evaluation
+from protege.search.planning.preparing import completed
 from protege.search.records.results import checkpoint
-from protege.spaces import Architecture, SearchSpace
+from protege.spaces import SearchSpace
 from protege.spaces.files.atomic import remove_abandoned
 from protege.spaces.files.private import made_own
 
@@ -23,7 +25,7 @@ class Task:
     """A study as its jobs see it.
 
     Attributes:
-        candidate: Makes the candidate of an architecture.
+        prepared: What all candidates share.
         objectives: The objectives of the study.
         space: The search space.
         folder: The run folder.
@@ -31,7 +33,7 @@ class Task:
         private: Whether files of workers are readable by their owner only.
     """
 
-    candidate: Callable[[Architecture], Candidate]
+    prepared: Prepared
     objectives: Sequence[Objective]
     space: SearchSpace
     folder: Path
@@ -40,13 +42,11 @@ class Task:
 
     def evaluation(self, job: Job) -> Evaluation:
         """Return the evaluation of a job, not yet begun."""
-        candidate = replace(
-            self.candidate(job.architecture), checkpoint=checkpoint(self.folder, job.number)
-        )
         return Evaluation(
             number=job.number,
-            candidate=candidate,
+            candidate=Candidate(self.prepared, job.architecture),
             objectives=self.objectives,
+            checkpoint=checkpoint(self.folder, job.number),
             halts=self.races,
             measurements=dict(job.known),
             seconds=dict(job.seconds),
@@ -67,7 +67,11 @@ class Task:
         """Load a saved task; its tensors are private memory maps of the file."""
         loaded: Task = unpacked(path)
         logging.getLogger("transformers").setLevel(logging.ERROR)
-        return loaded
+        return loaded.completed()
+
+    def completed(self) -> "Task":
+        """Return the task with what the study has written to the cache."""
+        return replace(self, prepared=completed(self.prepared, self.space))
 
 
 def task_file(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from protege.objectives import Candidate, Cost
+from protege.objectives.objective import Stage
 from protege.search.engines.engine import AtRung, Done, Job
 from protege.search.engines.evaluating import Evaluation
 from protege.search.engines.task import Task
@@ -59,7 +59,7 @@ class Worker:
     def _measured(self, job: Job) -> Trial:
         whole = self.task.evaluation(job)
         whole.candidate.stopwatch.announce = self.announce
-        cheap = [one for one in whole.objectives if one.cost < Cost.MINUTES]
+        cheap = [one for one in whole.objectives if one.stage < Stage.STUDENT]
         return Evaluation(job.number, whole.candidate, cheap).trial()
 
     def _begun(self, job: Job) -> AtRung | Done:
@@ -87,32 +87,33 @@ class Worker:
         if rung is None:
             return self._done(evaluation)
         self._held[evaluation.number] = evaluation
-        known, held_bytes = dict(evaluation.measurements), evaluation.candidate.held_bytes
-        return AtRung(evaluation.number, rung.step, known, held_bytes)
+        known = dict(evaluation.measurements)
+        return AtRung(evaluation.number, rung.step, known, evaluation.held_bytes)
 
     def _done(self, evaluation: Evaluation) -> Done:
         """Store record and weights, so that the result survives a crash of the study."""
-        trial, candidate = evaluation.trial(), evaluation.candidate
+        trial = evaluation.trial()
         # trials over a limit never join the front
         if trial.state is State.COMPLETE and not trial.reason:
-            trial = self._stored(trial, candidate)
+            trial = self._stored(trial, evaluation)
         record(self.task.folder, trial)
-        del candidate, evaluation
+        del evaluation
         _give_back()
         return Done(trial)
 
-    def _stored(self, trial: Trial, candidate: Candidate) -> Trial:
+    def _stored(self, trial: Trial, evaluation: Evaluation) -> Trial:
         """Store the student's weights; return the trial, failed if that cannot be done."""
-        before = candidate.stopwatch.snapshot()
+        stopwatch = evaluation.candidate.stopwatch
+        before = stopwatch.snapshot()
         try:
-            with candidate.stopwatch.phase("store"):
-                weights = keep(self.task.folder, trial.number, candidate)
+            with stopwatch.phase("store"):
+                weights = keep(self.task.folder, trial.number, evaluation.student)
             trial = replace(trial, weights=weights)
         except Exception as error:
-            if self._concerns_all(error, candidate.architecture):
+            if self._concerns_all(error, evaluation.candidate.architecture):
                 raise
             trial = Failure.of(error).ending(trial, "its weights could not be stored")
-        return replace(trial, seconds={**trial.seconds, **candidate.stopwatch.since(before)})
+        return replace(trial, seconds={**trial.seconds, **stopwatch.since(before)})
 
 
 def _give_back() -> None:

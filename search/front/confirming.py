@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from protege.objectives import Candidate, Latency, Objective, Retention
-from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
-from protege.objectives.latency import Checkpoint, compare
-from protege.objectives.latency.models import Model
-from protege.spaces import Teacher
+from protege.objectives import Candidate, Objective
+from protege.objectives.objective import Confirmed, JudgedOnUnseen, Stage
+from protege.spaces import Student, Teacher
 from protege.spaces.students.manifest import kept_tokens
+from protege.spaces.students.selection import Kept
 
 
 def confirmed(objectives: Sequence[Objective], own: Candidate, folder: Path) -> dict[str, float]:
     """Measure each objective on the exported student.
 
-    Retention is also measured on examples that the search never saw, as ``unseen_retention``. A
-    latency also gives ``speedup``: student and teacher are timed in one run, and the ratio is
-    multiplied by the teacher's time in the study.
+    Objectives that judge students are also measured on examples that the search never saw, under
+    their name with the prefix ``unseen_``. Further values of an objective, such as a latency's
+    speedup, are those of the first objective that has them.
 
     Args:
         objectives: The objectives of the study.
@@ -27,31 +26,25 @@ def confirmed(objectives: Sequence[Objective], own: Candidate, folder: Path) -> 
         Values by name.
     """
     figures: dict[str, float] = {}
+    exported = _exported(own, folder)
     for objective in objectives:
-        if isinstance(objective, Retention):
-            figures |= _retained(objective, own, folder)
-        elif isinstance(objective, Latency):
-            models: list[Model] = [own.blueprint, Checkpoint.at(folder)]
-            plan = objective.plan.with_samples(objective.percentile)
-            teacher, student = compare(models, objective.workload, objective.target, plan)
-            known = objective.measure(own)  # cached: the teacher's time in the study
-            share = student.over(teacher, objective.percentile)
-            figures[objective.name] = share * known.value
-            figures.setdefault("speedup", 1 / student.ratio)  # of the first latency
+        if isinstance(objective, Confirmed):
+            figures = {**objective.confirm(own, folder), **figures}
+        else:
+            figures[objective.name] = objective.measure(exported).value
+        if objective.stage is Stage.STUDENT and isinstance(objective, JudgedOnUnseen):
+            figures[f"unseen_{objective.name}"] = objective.measure_unseen(exported).value
     return figures
 
 
-def _retained(retention: Retention, own: Candidate, folder: Path) -> dict[str, float]:
-    """Measure retention on the examples of the search and on unseen ones."""
+def _exported(own: Candidate, folder: Path) -> Candidate:
+    """Return the student in a folder as a candidate."""
     loaded = Teacher.load(folder, task=own.teacher.task)
-    kept = kept_tokens(folder)
-    vocabulary_map = (
-        None
-        if kept is None
-        else VocabularyMap.of(own.teacher, loaded.model, loaded.tokenizer, kept)
+    student = Student(
+        model=loaded.model,
+        processor=loaded.processor,
+        architecture=loaded.architecture,
+        kept=Kept((), {}, kept_tokens(folder)),
+        embedder=loaded.embedder(),
     )
-    module = loaded.embedder() or loaded.model
-    return {
-        name: retention.judge(module, own, vocabulary_map, held_out=unseen).value
-        for name, unseen in ((retention.name, False), (f"unseen_{retention.name}", True))
-    }
+    return Candidate(own.prepared, loaded.architecture).holding(student)

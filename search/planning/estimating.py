@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from protege.objectives import Retention
 from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.prepared import Prepared
 from protege.search.planning.needs import Needs
 from protege.search.planning.probing import probe_training
 from protege.spaces import Architecture, BadInput, Teacher
@@ -214,23 +214,22 @@ def held_bytes(teacher: Teacher, needs: Needs) -> float:
 
 
 def training_estimate(
-    teacher: Teacher, retention: Retention, member: Architecture, rates: Rates, held: float
+    prepared: Prepared, member: Architecture, rates: Rates, held: float
 ) -> Estimate:
     """Estimate building, healing, training and evaluating a student.
 
     Args:
-        teacher: The teacher.
-        retention: The objective that trains and evaluates students.
+        prepared: What all students share.
         member: The student.
         rates: Speed of this machine.
         held: Bytes of the calibration.
     """
-    settings = retention.distillation
-    probe = probe_training(teacher, retention, member)
+    teacher, settings = prepared.teacher, prepared.settings
+    probe = probe_training(prepared, member)
     weights = float(teacher.blueprint(member).skeleton().num_parameters())
     heal = _heal_seconds(teacher, member, rates) if member.healing == "sequential" else 0.0
     share = weights / teacher.model.num_parameters()
-    judged = float(retention.parts(teacher).selection.lengths.sum()) * rates.token_s * share
+    judged = float(prepared.data.selected.lengths.sum()) * rates.token_s * share
     rungs = len(settings.rung_steps) if settings.steps else 1
     seconds = heal + settings.steps * probe.step_s + rungs * judged
     detail = f"{member.num_hidden_layers}x{member.hidden_size} ffn {member.intermediate_size}, "

@@ -1,11 +1,10 @@
 """Report time and memory of costly phases in advance; refuse what does not fit in memory."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-from protege.objectives import Retention
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.mixed_precision import device_of
+from protege.objectives.prepared import Prepared
 from protege.search.planning.estimating import (
     Rates,
     calibration_estimate,
@@ -50,24 +49,15 @@ def left_out(name: str) -> str:
     return f"{name}: too wide for second moments on this machine{stand_in}, healed without them"
 
 
-def foretell_training(
-    teacher: Teacher,
-    retention: Retention,
-    members: list[Architecture],
-    folder: Path,
-    tell: Tell,
-) -> int:
+def foretell_training(prepared: Prepared, members: list[Architecture]) -> int:
     """Report what training the largest student of a space takes.
 
     If it takes more than half of the free memory, the teacher's weights are moved to memory-mapped
     files, as training does not read them. If that is not enough, batches are split into parts.
 
     Args:
-        teacher: The teacher.
-        retention: How students are trained.
+        prepared: What all students share; its stopwatch tells each line of the report.
         members: The students of the space.
-        folder: The folder for those files.
-        tell: Called with each line of the report.
 
     Returns:
         The number of parts per batch; 1 for whole batches.
@@ -75,15 +65,16 @@ def foretell_training(
     Raises:
         BadInput: This machine has too little memory.
     """
-    learnt = retention.parts(teacher).learnt
+    teacher, settings, tell = prepared.teacher, prepared.settings, prepared.stopwatch.tell
+    folder, learnt = prepared.cache.folder, prepared.data.learnt
     member = largest(members, teacher)
-    on_cpu = device_of(retention.distillation.device).type == "cpu"
+    on_cpu = device_of(settings.device).type == "cpu"
     if member is None or not on_cpu or not is_costly(teacher, learnt):
         return 1
     needs = Needs.of_members(members, teacher.architecture)
     try:
         rates = Rates.of(teacher, learnt)
-        estimate = training_estimate(teacher, retention, member, rates, held_bytes(teacher, needs))
+        estimate = training_estimate(prepared, member, rates, held_bytes(teacher, needs))
     except BadInput:
         raise
     except ProtegeError as error:  # the trial will report the error
@@ -93,12 +84,12 @@ def foretell_training(
     if free is not None and estimate.held > free / 2 and can_spill(teacher.model, folder):
         spill(teacher.model, folder)
         tell("the teacher's weights are memory-mapped from now on: training needs the memory")
-    parts, most = 1, retention.distillation.batch_size // retention.distillation.accumulate
+    parts, most = 1, settings.batch_size // settings.accumulate
     while not estimate.in_parts(parts).fits and 2 * parts <= most:
         parts *= 2
     if parts > 1:
-        tell(f"each batch is read in {parts * retention.distillation.accumulate} parts: memory")
+        tell(f"each batch is read in {parts * settings.accumulate} parts: memory")
     estimate = estimate.in_parts(parts)
     estimate.check("make the largest student smaller, or lower batch_size")
     tell(estimate.line())
-    return parts * retention.distillation.accumulate
+    return parts * settings.accumulate

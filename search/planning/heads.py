@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from protege.objectives import Distillation, Examples, Objective, Retention, Texts
+from protege.objectives import Distillation, Examples, Texts
 from protege.objectives.distillation.inputs.batches import TaskInputs
-from protege.objectives.retention import distillation_task
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.search.planning.calibrating import Reading
 from protege.search.planning.foretelling import foretell_calibration
 from protege.search.planning.needs import Needs
@@ -70,18 +70,6 @@ def measure_heads(
     return HeadScores.of(teacher, Calibration.of(teacher, given, [by], announce), by)
 
 
-def read_in(objectives: Iterable[Objective], teacher: Teacher) -> TaskInputs:
-    """Return the tokenised training data of a study.
-
-    Raises:
-        BadInput: No objective has data.
-    """
-    for objective in objectives:
-        if isinstance(objective, Retention):
-            return objective.parts(teacher).learnt
-    raise BadInput("none of the study's objectives has data; give --texts FILE, one text a line")
-
-
 def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str, Tensor]]:
     if isinstance(data, TaskInputs):
         return Reading(data.up_to(tokens))
@@ -103,4 +91,4 @@ def _questions(teacher: Teacher, data: Examples, tokens: int) -> TaskInputs:
             f"give protege.search.head_table batches of its own inputs ({error})"
         ) from None
     some = data.split(train=tokens, selection=0, held_out=0).train
-    return task.inputs(teacher, some, Distillation().max_tokens).up_to(tokens)
+    return task.inputs(teacher, some, Distillation(data).max_tokens).up_to(tokens)

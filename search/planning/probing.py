@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from protege.objectives import Retention
 from protege.objectives.distillation.losses.hooked import HiddenLoss
 from protege.objectives.distillation.teacher_outputs import CachedOutputs, compute_outputs
 from protege.objectives.distillation.training import Training
-from protege.objectives.retention import distillation_task
+from protege.objectives.prepared import Prepared
 from protege.spaces import Architecture, First, Teacher, Uniform
 
 STEPS = 3
@@ -44,24 +43,24 @@ class TrainingProbe:
         )
 
 
-def probe_training(teacher: Teacher, retention: Retention, member: Architecture) -> TrainingProbe:
+def probe_training(prepared: Prepared, member: Architecture) -> TrainingProbe:
     """Estimate the cost of a training step of a student.
 
     Students of its widths with one and with two layers are trained for a few steps.
 
     Args:
-        teacher: The teacher.
-        retention: The objective that trains students.
+        prepared: What all students share.
         member: The student.
     """
-    if not retention.distillation.steps:
+    teacher = prepared.teacher
+    if not prepared.settings.steps:
         return TrainingProbe(0.0, 0.0)
     first, second = (_of_depth(member, layers, teacher) for layers in (1, 2))
-    one = _probe(teacher, retention, first)
+    one = _probe(prepared, first)
     if member.num_hidden_layers == 1:
         return one
     times = (_depth(member) - _depth(first)) / (_depth(second) - _depth(first))
-    return one.deeper(_probe(teacher, retention, second), times)
+    return one.deeper(_probe(prepared, second), times)
 
 
 def _depth(architecture: Architecture) -> int:
@@ -85,8 +84,8 @@ def _of_depth(member: Architecture, layers: int, teacher: Teacher) -> Architectu
     )
 
 
-def _probe(teacher: Teacher, retention: Retention, architecture: Architecture) -> TrainingProbe:
-    own = retention.distillation
+def _probe(prepared: Prepared, architecture: Architecture) -> TrainingProbe:
+    teacher, own = prepared.teacher, prepared.settings
     answering = tuple(one for one in own.losses if not isinstance(one, HiddenLoss))
     # one part of a batch: what each part saves is freed before the next, and its memory used again
     part = max(1, own.batch_size // own.accumulate)
@@ -94,8 +93,8 @@ def _probe(teacher: Teacher, retention: Retention, architecture: Architecture) -
         own, steps=STEPS, losses=answering, progressive=None, batch_size=part, accumulate=1
     )
     student = teacher.student(architecture)
-    asked = retention.parts(teacher).learnt.first(settings.batch_size)
-    task = settings.tuned(distillation_task(teacher))
+    asked = prepared.data.learnt.first(settings.batch_size)
+    task = settings.tuned(prepared.data.task)
     answers = CachedOutputs.of(asked, compute_outputs(student.module, task, asked))
     training = Training(settings, student, task, asked, answers, teacher)
     halts, seconds = training.run(list(range(1, STEPS + 1))), list[float]()

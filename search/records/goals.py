@@ -21,20 +21,27 @@ Points = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Goal:
-    """One objective as a study records it, for ranking and plotting."""
+    """One objective as a study records it, for ranking and plotting.
+
+    Attributes:
+        name: Its name, with the unit.
+        unit: Its unit; empty for a ratio.
+        direction: Whether lower or higher values are better.
+        limit: Worst allowed value, or None.
+        at_rungs: Whether its value is known at the rungs of a training.
+    """
 
     name: str
     unit: str
     direction: Direction
-    limit: float | None
-    declared: str
+    limit: float | None = None
+    at_rungs: bool = True
 
     @classmethod
     def of(cls, objective: "Objective") -> "Goal":
         """Return the goal of an objective."""
-        return cls(
-            objective.name, objective.unit, objective.direction, objective.limit, repr(objective)
-        )
+        late = objective.stage >= 2 and not getattr(objective, "at_rungs", False)
+        return cls(objective.name, objective.unit, objective.direction, objective.limit, not late)
 
     @property
     def sign(self) -> float:

@@ -19,7 +19,7 @@ from protege.spaces.files.hashing import text_checksum
 from protege.spaces.students.manifest import MANIFEST
 
 if TYPE_CHECKING:
-    from protege.objectives import Candidate
+    from protege.spaces import Student
 
 ARTIFACTS, CHECKPOINTS, RECORDS = "artifacts", "checkpoints", "records"
 
@@ -44,10 +44,10 @@ def packed(stored: Path) -> Path:
     return stored.with_name(f"{stored.name}.zip")
 
 
-def keep(folder: Path, number: int, candidate: "Candidate") -> str:
-    """Store the candidate's student atomically; return its checksum."""
+def keep(folder: Path, number: int, student: "Student") -> str:
+    """Store a student atomically; return its checksum."""
     with replacing(artifact(folder, number)) as scratch:
-        candidate.student.save(scratch)
+        student.save(scratch)
         return seal(scratch)
 
 

@@ -1,12 +1,12 @@
 """The record of one candidate."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from math import nan
 from typing import Any
 
-from protege.objectives import Measurement
+from protege.objectives.measurement import Measurement, TrainingRecord
 from protege.spaces.redaction import without_secrets
 from protege.spaces.space.knobs import SIZES
 
@@ -37,8 +37,9 @@ class Trial:
         seconds: By phase.
         reason: Why it was stopped, screened or failed, or which limit it exceeds.
         predictions: By objective name, the predicted values it was screened for.
-        rungs: The quality at each rung, by training step, if candidates raced. The published
-            measurement is the best of them.
+        rungs: By training step, the values at each rung, by objective name. The published
+            measurements are those of the best one.
+        training: How its student was distilled; None if it was not.
         weights: The checksum of its weights; empty if none were stored.
         traceback: The traceback of a failed trial.
     """
@@ -51,7 +52,8 @@ class Trial:
     seconds: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     predictions: Mapping[str, float] = field(default_factory=dict)
-    rungs: Mapping[int, float] = field(default_factory=dict)
+    rungs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    training: TrainingRecord | None = None
     weights: str = field(default="", compare=False)
     traceback: str = ""
 
@@ -77,12 +79,13 @@ class Trial:
 
         0 means that training could not improve the student: it is published as cut and healed.
         """
-        steps = [
-            one.details["best_step"]
-            for one in self.measurements.values()
-            if one.samples and "best_step" in one.details
-        ]
-        return int(steps[0]) if steps else None
+        training = self.training
+        return None if training is None or not training.steps else training.best_step
+
+    @property
+    def curve(self) -> dict[int, float]:
+        """The value at each rung of the objective that selects the published one, by step."""
+        return {step: next(iter(values.values())) for step, values in self.rungs.items()}
 
     @property
     def label(self) -> str:
@@ -120,6 +123,21 @@ class Trial:
         measurements = {
             name: Measurement.of_record(found) for name, found in record["measurements"].items()
         }
-        rungs = {int(step): value for step, value in record["rungs"].items()}
-        known = {"state": State(record["state"]), "measurements": measurements, "rungs": rungs}
+        rungs = {int(step): values for step, values in record["rungs"].items()}
+        known: dict[str, Any] = {
+            "state": State(record["state"]),
+            "measurements": measurements,
+            "rungs": rungs,
+        }
+        if record["training"] is not None:
+            known["training"] = TrainingRecord.of_record(record["training"])
         return cls(**{**record, **known})
+
+
+def measured(trials: Iterable[Trial], name: str) -> list[tuple[Mapping[str, Any], float]]:
+    """Return the architecture and value of every trial that has a measurement of an objective."""
+    return [
+        (trial.architecture, trial.measurements[name].value)
+        for trial in trials
+        if name in trial.measurements
+    ]

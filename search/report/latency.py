@@ -8,16 +8,16 @@ import plotly.graph_objects as go
 
 from protege.objectives import Workload
 from protege.objectives.latency.predictor.model import STEPS, LatencyModel, recorded
+from protege.objectives.latency.predictor.predicting import CREDIBLE, model_of
 from protege.objectives.latency.predictor.terms import Call
 from protege.search.analysis.result import StudyResult
 from protege.search.records.goals import Goal
 from protege.search.records.plain import plotted
-from protege.search.records.trial import Trial
+from protege.search.records.trial import Trial, measured
 from protege.search.records.wording import significant, titled
 from protege.search.report.figures import LIGHT, layout, style_axes
 from protege.search.report.parts import Cell, Column, Plot, Table, plot
 from protege.search.report.views import FRONT
-from protege.search.running.screening import CREDIBLE, measured, model_of
 from protege.spaces import Task
 
 ONE_MORE = {

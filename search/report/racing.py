@@ -23,7 +23,7 @@ def curves(front: StudyResult) -> pd.DataFrame:
         (trial.number, step, value, STOPPED if trial.state is State.STOPPED else WENT_ON)
         for trial in front.trials
         if trial is not front.teacher
-        for step, value in sorted(trial.rungs.items())
+        for step, value in sorted(trial.curve.items())
     ]
     return pd.DataFrame(rows, columns=["trial", "step", "value", "became"])
 

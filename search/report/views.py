@@ -28,7 +28,7 @@ FRONT, DOMINATED, OVER = "Front", "Dominated", "Over a limit"
 STOPPED = "Stopped at a rung"
 TEACHER, NAIVE = "Teacher", "Naive half (every k-th layer, first units)"
 
-TRIAL = Goal("trial", "", "minimize", None, "")
+TRIAL = Goal("trial", "", "minimize")
 """The x-axis for a single goal. It is minimised, so that the front is the best value so far."""
 
 HOUSEKEEPING = {

@@ -1,11 +1,13 @@
 """The coordinator: the one process that owns a study, asks for trials and records results."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from protege.objectives import Candidate, Latency, Objective, Retention, Stopwatch
+from protege.objectives import Candidate, Objective, Stopwatch
+from protege.objectives.objective import scores_rungs
+from protege.objectives.prepared import Prepared
 from protege.search.engines.engine import AtRung, Died, Done, Engine, Event, Job
 from protege.search.progress import Bar
 from protege.search.records.failure import Failure, Streak, ends_study
@@ -35,11 +37,10 @@ class Coordinator:
 
     Attributes:
         ledger: The stored study.
-        candidate: Makes the candidate of an architecture.
+        prepared: What all candidates share.
         objectives: The objectives of the study.
         folder: The run folder.
         race: The rule that stops candidates at rungs, or None to train all of them to the end.
-        stopwatch: Counts time that belongs to no trial.
         engine: Runs the jobs.
         artifacts: The store that weights are uploaded to, if any.
         done: Finished trials, in order.
@@ -50,11 +51,10 @@ class Coordinator:
     """
 
     ledger: Ledger
-    candidate: Callable[[Architecture], Candidate]
+    prepared: Prepared
     objectives: Sequence[Objective]
     folder: Path
     race: Race | None
-    stopwatch: Stopwatch
     engine: Engine
     artifacts: Artifacts | None = None
     done: list[Trial] = field(default_factory=list, init=False)
@@ -72,6 +72,11 @@ class Coordinator:
     """Trials that are pre-scored before any is trained."""
     _streak: Streak = field(default_factory=Streak, init=False)
     """Counts consecutive failures with the same reason."""
+
+    @property
+    def stopwatch(self) -> Stopwatch:
+        """Counts time that belongs to no trial."""
+        return self.prepared.stopwatch
 
     def __post_init__(self) -> None:
         for number, key in self.ledger.unfinished():
@@ -169,10 +174,10 @@ class Coordinator:
     @property
     def _scouts(self) -> bool:
         """Whether students can be scored before training."""
-        retention = next((one for one in self.objectives if isinstance(one, Retention)), None)
-        if self.race is None or retention is None:
+        distillation = self.prepared.distillation
+        if self.race is None or distillation is None or not any(map(scores_rungs, self.objectives)):
             return False
-        return retention.distillation.rung_steps[0] == 0
+        return distillation.rung_steps[0] == 0
 
     def _begins(self, trials: int) -> bool:
         """Return whether another trial is to begin now."""
@@ -205,8 +210,8 @@ class Coordinator:
     def _prepared(self, number: int, architecture: Architecture) -> Job | Trial:
         """Return the job of a candidate, or its trial if it is screened."""
         with self.stopwatch.phase("propose"):
-            latencies = [one for one in self.objectives if isinstance(one, Latency)]
-            found = screened(number, self.candidate(architecture), latencies, self.done)
+            candidate = Candidate(self.prepared, architecture)
+            found = screened(number, candidate, self.objectives, self.done)
         return found or Job(number, architecture)
 
     def _answer(self, number: int) -> None:

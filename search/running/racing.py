@@ -119,8 +119,8 @@ class Judge:
 
     def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
         """Return whether the candidate trains on beyond a rung."""
-        goals = self.ledger.goals.goals
         with self.stopwatch.phase("race"):
+            goals = [goal for goal in self.ledger.goals.goals if goal.name in measurements]
             signs = np.array([goal.sign for goal in goals])
             others = np.array(self.ledger.others(self.number, step), dtype=float)
             own = np.array(self._values(measurements))
@@ -128,4 +128,6 @@ class Judge:
         return self.never_stops or found is Decision.CONTINUE
 
     def _values(self, measurements: Mapping[str, Measurement]) -> list[float]:
-        return [measurements[name].value for name in self.ledger.goals.names]
+        """Return the values that are known at a rung, in the order of the goals."""
+        names = self.ledger.goals.names
+        return [measurements[name].value for name in names if name in measurements]

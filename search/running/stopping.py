@@ -6,7 +6,7 @@ import select
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -156,6 +156,15 @@ class Leaving:
     def _call_again(self, number: int) -> None:
         self._is_overdue = True
         os.kill(os.getpid(), number)
+
+
+LeavingContext = Callable[[], AbstractContextManager[Leaving]]
+"""Makes a context that yields the record of requests to end early."""
+
+
+def never_leaving() -> AbstractContextManager[Leaving]:
+    """Return a context in which nothing asks the study to end early; signals are not handled."""
+    return nullcontext(Leaving())
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from optuna.samplers import GPSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from protege.search.records.trial import State
 from protege.search.study.curves import continued
 
 if TYPE_CHECKING:  # a study is read without torch
@@ -85,6 +86,8 @@ class MemberGP(GPSampler):
         """Return which members are at least as large in every size as a screened one."""
         found = np.zeros(len(self._space), dtype=bool)
         for trial in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
+            if trial.user_attrs.get("state") != State.SCREENED:
+                continue  # stopped at a rung before all objectives were measured
             member = self._space.by_key[trial.user_attrs["key"]]
             found |= (self._sizes >= self._sizes[self._numbers[member]]).all(axis=1)
         return found

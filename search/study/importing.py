@@ -65,17 +65,22 @@ def adopt(study: Study, space: SearchSpace, goals: Goals, trial: Trial, source: 
 
 def _attributes(trial: Trial, architecture: str, source: str, goals: Goals) -> dict[str, object]:
     """Return the user attributes of an imported trial."""
-    trained = [goal for goal in goals.goals if trial.measurements[goal.name].examples]
+    known = [goal for goal in goals.goals if goal.at_rungs]
     # candidates are compared by the best value up to each rung
     best = {
-        goal.name: [*accumulate(trial.rungs.values(), max if goal.sign < 0 else min)]
-        for goal in trained
+        goal.name: [
+            *accumulate(
+                (
+                    values.get(goal.name, trial.measurements[goal.name].value)
+                    for values in trial.rungs.values()
+                ),
+                max if goal.sign < 0 else min,
+            )
+        ]
+        for goal in known
     }
     rungs = {
-        f"{RUNG}{step}": [
-            best[name][at] if name in best else trial.measurements[name].value
-            for name in goals.names
-        ]
+        f"{RUNG}{step}": [best[goal.name][at] for goal in known]
         for at, step in enumerate(trial.rungs)
     }
     return {

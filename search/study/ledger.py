@@ -19,7 +19,6 @@ from protege.search.storage.explaining import undamaged
 from protege.search.storage.storage import asked_for, calm, insist, open_storage
 from protege.search.study.curves import RUNG, STOPPED_AT
 from protege.search.study.sampler import UniqueSampler, suggested
-from protege.spaces import Mismatch
 from protege.spaces.files.hashing import text_checksum
 from protege.spaces.redaction import without_secrets
 
@@ -112,9 +111,12 @@ class Ledger:
         for name, violation in self.goals.violations(result).items():
             if name not in known:
                 trial.set_constraint(name, violation)
-        complete = _TOLD[result.state] is TrialState.COMPLETE
-        values = self.goals.values(result) if complete else None
-        self.study.tell(trial, values, state=_TOLD[result.state])
+        state = _TOLD[result.state]
+        if not all(name in result.measurements for name in self.goals.names):
+            # stopped at a rung before all objectives were measured
+            state = TrialState.PRUNED if state is TrialState.COMPLETE else state
+        complete = state is TrialState.COMPLETE
+        self.study.tell(trial, self.goals.values(result) if complete else None, state=state)
 
     def died(self, number: int, reason: str) -> int:
         """Record a worker crash of a trial; return the number of crashes so far.
@@ -139,7 +141,7 @@ class Ledger:
         insist(lambda: self.study.set_user_attr("about", dict(about)))
 
     def note(self, number: int, step: int, values: Sequence[float]) -> None:
-        """Store a candidate's values at a rung, in the order of the goals."""
+        """Store a candidate's values that are known at a rung, in the order of the goals."""
         trial = self._open[number]
         insist(lambda: trial.set_user_attr(f"{RUNG}{step}", list(values)))
 
@@ -252,23 +254,3 @@ def _read(stored: FrozenTrial, study: str) -> Trial:
         if (trial.number, trial.key) != (stored.number, own["key"]):
             raise ValueError("another trial's")
         return trial
-
-
-def identify(study: Study, identity: Mapping[str, Any]) -> None:
-    """Store the identity of a new study, or compare it with the stored one.
-
-    Raises:
-        Mismatch: The study was made with another teacher, data, space or objectives.
-    """
-    recorded = study.user_attrs.get("identity")
-    if recorded is None:
-        study.set_user_attr("identity", dict(identity))
-        return
-    given = json.loads(json.dumps(identity))
-    for part in {**recorded, **given}:
-        if recorded.get(part) != given.get(part):
-            raise Mismatch(
-                f"study {study.study_name!r} was made with another {part}: "
-                f"recorded {recorded.get(part)}, given {given.get(part)}; "
-                "give the study another name, or resume it with what it was made with"
-            )

@@ -147,9 +147,13 @@ class SearchSpace:
         """Whether all layer policies are resolved."""
         return all(member.layer_policy.is_resolved for member in self.members)
 
-    def declaration(self) -> dict[str, str]:
-        """Return the declaration as text by field; it identifies a study."""
-        return {f.name: repr(getattr(self, f.name)) for f in fields(self) if f.repr}
+    def declaration(self) -> dict[str, Any]:
+        """Return what was declared by field; it identifies a study."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.repr and getattr(self, f.name) != f.default
+        }
 
     def __len__(self) -> int:
         return len(self.members)

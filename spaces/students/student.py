@@ -1,6 +1,7 @@
 """The student: a plain Hugging Face model and the record of how it was made."""
 
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +67,11 @@ class Student:
             Unsupported: The model reads only images.
         """
         return tokenizer_of(self.processor)
+
+    def copy(self) -> "Student":
+        """Return this student with a copy of its weights."""
+        model, embedder = deepcopy((self.model, self.embedder))  # together: one holds the other
+        return replace(self, model=model, embedder=embedder)
 
     def manifest(self) -> dict[str, Any]:
         """Return sizes, policies, kept units and initialisation as JSON values."""

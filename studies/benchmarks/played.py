@@ -24,8 +24,8 @@ from studies.benchmarks.table import Table, TableEngine
 
 GOALS = Goals(
     (
-        Goal("latency_ms", "ms", "minimize", None, "latency"),
-        Goal("retention", "", "maximize", None, "retention"),
+        Goal("latency_ms", "ms", "minimize"),
+        Goal("retention", "", "maximize"),
     )
 )
 

@@ -53,8 +53,8 @@ SPACE = SearchSpace(
 
 GOALS = Goals(
     (
-        Goal("latency_ms", "ms", "minimize", None, "latency"),
-        Goal("retention", "", "maximize", None, "retention"),
+        Goal("latency_ms", "ms", "minimize"),
+        Goal("retention", "", "maximize"),
     )
 )
 

@@ -1,14 +1,35 @@
 """Candidates of tiny teachers, as a search would try them."""
 
-from protege.objectives import Candidate
+from protege.objectives import Candidate, Distillation, Objective, Retention
+from protege.objectives.measurement import Measurement
+from protege.objectives.prepared import Prepared
+from protege.objectives.quality.rungs import Best, Distilling
 from protege.spaces import Cache, Teacher
 
 
-def half(teacher: Teacher, cache: Cache) -> Candidate:
+def candidate(
+    teacher: Teacher, cache: Cache, distillation: Distillation | None = None, **ratios: float
+) -> Candidate:
+    """The student with these ratios to its teacher."""
+    prepared = Prepared(teacher, cache, distillation)
+    return Candidate(prepared, teacher.architecture.scaled(**ratios))
+
+
+def half(teacher: Teacher, cache: Cache, distillation: Distillation | None = None) -> Candidate:
     """The student of half the depth."""
-    return Candidate(teacher, teacher.architecture.scaled(layers=0.5), cache)
+    return candidate(teacher, cache, distillation, layers=0.5)
 
 
-def itself(teacher: Teacher, cache: Cache) -> Candidate:
+def itself(teacher: Teacher, cache: Cache, distillation: Distillation | None = None) -> Candidate:
     """The student that is all of the teacher."""
-    return Candidate(teacher, teacher.architecture, cache)
+    return candidate(teacher, cache, distillation)
+
+
+def distilled(given: Candidate, *judges: Objective) -> Best:
+    """The best rung of a candidate's distillation, by its retention unless others judge."""
+    return Distilling(given, judges or [Retention()]).last()
+
+
+def retained(given: Candidate) -> Measurement:
+    """The retention of a candidate's best rung."""
+    return distilled(given).measurements["retention"]

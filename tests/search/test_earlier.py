@@ -11,7 +11,7 @@ from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front, Race, State
 from protege.search.storage.storage import read_study
 from protege.spaces import BadInput, Choice, Mismatch, Teacher
-from tests.search.toys import NARROW, PLAIN, forwards, retention, toy
+from tests.search.toys import NARROW, PLAIN, distillation, forwards, toy
 
 HARD = Race(eta=4.0, min_records=1)
 WIDER = replace(NARROW, intermediate=Choice(0.4, 0.6, 1.0))
@@ -19,7 +19,11 @@ WIDER = replace(NARROW, intermediate=Choice(0.4, 0.6, 1.0))
 
 
 def nine(**changes: Any) -> dict[str, Any]:
-    return {"objectives": [Memory(), retention(steps=9)], "race": HARD} | changes
+    return {
+        "objectives": [Memory(), Retention()],
+        "distillation": distillation(steps=9),
+        "race": HARD,
+    } | changes
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +123,10 @@ def test_a_limit_is_judged_anew(known: Front, folder: Path, teacher: Teacher) ->
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"objectives": [Memory(), retention(steps=18)]}, "objectives"),
+        (
+            {"objectives": [Memory(), Retention()], "distillation": distillation(steps=18)},
+            "objectives",
+        ),
         ({"objectives": [Memory()], "space": None}, "data"),
         ({"seed": 1}, "seed"),
     ],

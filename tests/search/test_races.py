@@ -17,7 +17,7 @@ from protege.search.storage.storage import read_study
 from protege.search.study.ledger import Ledger
 from protege.spaces import Teacher
 from tests.search import toys
-from tests.search.toys import WIDE, coordinated, opened, retention, toy
+from tests.search.toys import WIDE, coordinated, distillation, opened, toy
 
 HARD = Race(eta=4.0, min_records=1)
 """Who is beaten by a quarter of the others stops."""
@@ -27,7 +27,11 @@ STEPS = [0, 1, 3, 9]
 
 def raced(folder: Path, teacher: Teacher, trials: int = 10, **changes: Any) -> Front:
     """A study whose candidates race hard."""
-    given: dict[str, Any] = {"objectives": [Memory(), retention(steps=9)], "race": HARD}
+    given: dict[str, Any] = {
+        "objectives": [Memory(), Retention()],
+        "distillation": distillation(steps=9),
+        "race": HARD,
+    }
     return toy(folder, teacher=teacher, space=WIDE, **(given | changes)).run(trials=trials)
 
 

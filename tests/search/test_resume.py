@@ -28,10 +28,10 @@ from tests.search.toys import (
     PLAIN,
     SPACE,
     coordinated,
+    distillation,
     forwards,
     go_on,
     opened,
-    retention,
     toy,
     worth,
 )
@@ -99,9 +99,9 @@ def test_a_second_process_is_refused_while_the_first_runs(folder: Path, teacher:
 OTHERS: dict[str, dict[str, Any]] = {
     "teacher": {"teacher": toys.teacher(seed=1)},
     "seed": {"seed": 7},
-    "data": {"objectives": [Memory(), replace(retention(), data=Texts.of(texts(30)))]},
+    "data": {"objectives": [Memory(), replace(Retention(), data=Texts.of(texts(30)))]},
     "space": {"space": SearchSpace(layers=Range(0.5, 1.0))},
-    "objectives": {"objectives": [Memory(), retention(steps=3)]},
+    "objectives": {"objectives": [Memory(), Retention()], "distillation": distillation(steps=3)},
 }
 """A study's parts, each with another one in its place."""
 
@@ -178,7 +178,7 @@ def test_what_was_recorded_is_not_told_to_another_study(folder: Path, teacher: T
     for name, value in attributes(recorded).items():
         live.set_user_attr(name, value)
     with pytest.raises(Mismatch, match="made with another data"):
-        toy(folder, teacher=teacher, objectives=[retention()]).run(trials=3)
+        toy(folder, teacher=teacher, objectives=[Retention()]).run(trials=3)
     assert toy(folder, teacher=teacher, **plain).run(trials=2).trials[1] == recorded
 
 
@@ -220,7 +220,7 @@ def test_a_trial_that_a_dead_process_had_recorded_is_told_as_it_was_recorded(sto
 def test_constraints_that_a_dead_process_had_stored_are_no_cause_for_a_warning(
     storage: str,
 ) -> None:
-    goals = Goals((Goal("size", "", "minimize", 1e9, "size"), GOALS.goals[1]))
+    goals = Goals((Goal("size", "", "minimize", 1e9), GOALS.goals[1]))
     ledger = opened(storage, goals=goals)
     trial = worth(*ledger.ask())
     live = optuna.trial.Trial(ledger.study, ledger.study.trials[0]._trial_id)

@@ -15,7 +15,7 @@ from protege.search import Front, Search, State
 from protege.search.running.racing import Race
 from protege.spaces import Activation, BadInput, Choice, Greedy, Range, SearchSpace, Teacher
 from tests.search import toys
-from tests.search.toys import NARROW, PLAIN, WIDE, forwards, retention, toy
+from tests.search.toys import NARROW, PLAIN, WIDE, forwards, toy
 from tests.tiny import texts
 
 BRIEF = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
@@ -95,7 +95,7 @@ def test_weights_are_kept_of_the_front_and_of_nobody_else(front: Front) -> None:
 
 def test_over_a_limit_a_student_is_not_trained(folder: Path, teacher: Teacher) -> None:
     limit = Memory(limit=0.06)
-    front = toy(folder, teacher=teacher, objectives=[limit, retention()]).run(trials=9)
+    front = toy(folder, teacher=teacher, objectives=[limit, Retention()]).run(trials=9)
     screened = [trial for trial in front.trials if trial.state is State.SCREENED]
     assert screened
     for trial in screened:
@@ -109,7 +109,7 @@ def test_a_limit_that_no_student_meets_is_refused_with_the_least_there_is(
     folder: Path, teacher: Teacher, front: Front
 ) -> None:
     least = min(trial.measurements["memory_mb"].value for trial in front.trials)
-    search = toy(folder, teacher=teacher, objectives=[Memory(limit=0.001), retention()])
+    search = toy(folder, teacher=teacher, objectives=[Memory(limit=0.001), Retention()])
     message = f"memory_mb limit 0.001: no student can meet it; .* reaches {least:.4g}"
     with forwards() as calls, pytest.raises(BadInput, match=message):
         search.run(trials=3)
@@ -175,7 +175,7 @@ def test_confirming_measures_an_exported_student_from_its_files(
 ) -> None:
     latency = Latency(LocalCPU(threads=1), Workload(prompt_tokens=4), plan=BRIEF)
     two = SearchSpace(layers=Choice(0.25, 1.0))
-    search = toy(folder, teacher=teacher, space=two, objectives=[latency, retention()])
+    search = toy(folder, teacher=teacher, space=two, objectives=[latency, Retention()])
     front = search.run(trials=2)
     student = next(trial for trial in front.members if trial is not front.teacher)
     figures = search.confirm(front.export(student))

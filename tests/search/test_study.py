@@ -190,7 +190,7 @@ def test_optuna_is_told_what_became_of_a_trial(
 
 def test_limits_are_constraints_that_optuna_s_own_front_respects(storage: str) -> None:
     limit = worth(0, OWN).measurements["size"].value / 2
-    goals = Goals((Goal("size", "", "minimize", limit, "size"), GOALS.goals[1]))
+    goals = Goals((Goal("size", "", "minimize", limit), GOALS.goals[1]))
     ledger = opened(storage, goals=goals)
     told = go_on(ledger, 8)
     for trial, stored in zip(told, ledger.study.trials, strict=True):
@@ -213,7 +213,7 @@ def test_a_study_is_gone_on_with_only_as_what_it_is(storage: str, part: str) -> 
 
 def test_a_study_of_other_goals_is_left_as_it_was(storage: str) -> None:
     opened(storage)
-    other = Goals((*GOALS.goals, Goal("third", "", "minimize", None, "third")))
+    other = Goals((*GOALS.goals, Goal("third", "", "minimize")))
     opened(storage, goals=other)
     assert read_study(storage).metric_names == ["size", "quality"]
 

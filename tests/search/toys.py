@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from protege.objectives import Distillation, Measurement, Memory, Retention, Texts
+from protege.objectives import Distillation, Measurement, Memory, Retention, Stage, Texts
 from protege.search import Search, State, Trial
-from protege.search.engines.serial import SerialEngine
 from protege.search.records.goals import Goal, Goals
 from protege.search.running.coordinator import Coordinator
+from protege.search.session.session import Session
 from protege.search.study.ledger import Ledger, open_ledger, open_study
 from protege.spaces import Architecture, Choice, Ends, First, Range, SearchSpace, Teacher
 from tests.tiny import CASES, texts
@@ -45,8 +45,8 @@ PLAIN = replace(NARROW, layer_policy=Ends(), width_policy=First(), healing="none
 
 GOALS = Goals(
     (
-        Goal("size", "", "minimize", None, "size"),
-        Goal("quality", "", "maximize", None, "quality"),
+        Goal("size", "", "minimize"),
+        Goal("quality", "", "maximize"),
     )
 )
 
@@ -93,10 +93,10 @@ def keys(trials: list[Trial]) -> list[str]:
     return [trial.key for trial in trials]
 
 
-def retention(**changes: Any) -> Retention:
-    """Two steps on forty texts, unless changes to `Distillation` say otherwise."""
-    settings = {"steps": 2, "batch_size": 8, "learning_rate": 1e-2, "max_tokens": 16}
-    return Retention(Texts.of(texts()), Distillation(**(settings | changes)), selection=16)
+def distillation(**changes: Any) -> Distillation:
+    """Two steps on forty texts, unless changes say otherwise."""
+    given = {"data": Texts.of(texts()), "steps": 2, "batch_size": 8, "selection": 16}
+    return Distillation(**(given | {"learning_rate": 1e-2, "max_tokens": 16} | changes))
 
 
 def toy(folder: Path, /, **changes: Any) -> Search:
@@ -104,11 +104,14 @@ def toy(folder: Path, /, **changes: Any) -> Search:
     given: dict[str, Any] = {
         "name": "toy",
         "space": NARROW,
-        "objectives": [Memory(), retention()],
+        "objectives": [Memory(), Retention()],
         "storage": f"sqlite:///{folder}/study.db",
         "folder": folder,
     }
-    return Search(**(given | {"teacher": teacher()} | changes))
+    given |= {"teacher": teacher()} | changes
+    if any(one.stage is Stage.STUDENT for one in given["objectives"]):
+        given.setdefault("distillation", distillation())
+    return Search(**given)
 
 
 @contextmanager
@@ -116,10 +119,10 @@ def coordinated(
     search: Search, announce: Callable[[str], None] = lambda _: None
 ) -> Iterator[Coordinator]:
     """The coordinator of a search, which works in this process and tells of every phase."""
-    search.stopwatch.announce = announce
-    ledger, engine = search._open(), SerialEngine()
-    with search._started(engine):
-        yield search._coordinator(ledger, engine)
+    session = Session(search)
+    session.prepared.stopwatch.announce = announce
+    with session.coordinated() as coordinator:
+        yield coordinator
 
 
 @contextmanager

@@ -255,7 +255,7 @@ def test_a_choice_says_what_is_wrong_with_its_latency(grade: str) -> None:
 
 
 def test_names_with_markup_and_escape_codes_are_text_in_a_choice_and_in_a_table() -> None:
-    odd = Goal("\x1b]0;x\x07[b]q\u202e", "", "maximize", None, "")
+    odd = Goal("\x1b]0;x\x07[b]q\u202e", "", "maximize")
     front = drawn([LATENCY, odd], [(40.0, 1.0), (9.0, 0.1), (20.0, 0.8)])
     own: Mapping[str, Any] = OWN.fields() | {"layer_policy": "a[v2]\n\x1b[31m"}
     front = replace(front, trials=tuple(replace(t, architecture=own) for t in front.trials))

@@ -17,7 +17,7 @@ from protege.search.engines.cluster import _signals_kept
 from protege.search.engines.engine import Died
 from protege.spaces import BadInput, Teacher
 from tests.search.engines.mischief import OddError
-from tests.search.toys import PLAIN, WIDE, retention, toy
+from tests.search.toys import PLAIN, WIDE, distillation, toy
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
@@ -87,7 +87,12 @@ def test_a_node_that_is_killed_costs_no_trial(cluster: Any, folder: Path, teache
 
     threading.Thread(target=kill, daemon=True).start()
     engine = RayEngine(cluster.address, measures_on={"device": 1})
-    search = made(folder, teacher, objectives=[Place(), Memory(), retention(steps=9)])
+    search = made(
+        folder,
+        teacher,
+        objectives=[Place(), Memory(), Retention()],
+        distillation=distillation(steps=9),
+    )
     front = search.run(trials=12, engine=engine)
     assert killed.is_set()
     assert engine.jobs == 2
@@ -124,7 +129,9 @@ def test_on_a_cluster_and_at_home_a_student_is_worth_the_same(
 def test_what_nobody_can_use_ends_the_study_with_its_line(
     cluster: Any, folder: Path, teacher: Teacher
 ) -> None:
-    search = made(folder, teacher, objectives=[Refusing(), retention(steps=9)])
+    search = made(
+        folder, teacher, objectives=[Refusing(), Retention()], distillation=distillation(steps=9)
+    )
     with pytest.raises(BadInput, match=r"^no such label$"):
         search.run(trials=3, engine=RayEngine(cluster.address))
 

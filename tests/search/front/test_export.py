@@ -22,7 +22,7 @@ from protege.search.front.export import published
 from protege.search.records.goals import Goals
 from protege.search.records.plain import code
 from protege.spaces import BadInput, Teacher
-from tests.search.toys import WIDE, retention, teacher, toy
+from tests.search.toys import WIDE, teacher, toy
 from tests.tiny import CASES, texts
 
 
@@ -113,7 +113,7 @@ def test_a_student_loads_with_the_class_its_card_names(front: Front, student: Pa
 @pytest.mark.parametrize("kind", [kind for kind in CASES if kind != "bert-sentences"])
 def test_what_is_exported_retains_what_the_study_measured(folder: Path, kind: str) -> None:
     search = toy(
-        folder / "run", teacher=teacher(kind), space=WIDE, objectives=[Memory(), retention()]
+        folder / "run", teacher=teacher(kind), space=WIDE, objectives=[Memory(), Retention()]
     )
     front = search.run(trials=4)
     for trial in front.members:

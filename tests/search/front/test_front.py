@@ -18,8 +18,8 @@ def drawn(rows: list[tuple[float, float]], state: State = State.COMPLETE) -> Fro
     """A front of milliseconds and quality; its teacher takes 10 ms."""
     goals = Goals(
         (
-            Goal("latency_ms", "ms", "minimize", None, "latency"),
-            Goal("quality", "", "maximize", None, "quality"),
+            Goal("latency_ms", "ms", "minimize"),
+            Goal("quality", "", "maximize"),
         )
     )
     trials = tuple(
@@ -106,7 +106,7 @@ def test_the_best_within_the_budgets_is_picked(budgets: dict[str, float], number
 
 
 def test_without_anything_to_maximise_the_least_of_what_has_no_budget_is_picked() -> None:
-    goals = Goals(tuple(Goal(name, "", "minimize", None, name) for name in ("a", "b")))
+    goals = Goals(tuple(Goal(name, "", "minimize") for name in ("a", "b")))
     pairs = enumerate([(1.0, 9.0), (2.0, 5.0), (3.0, 2.0)])
     trials = tuple(
         Trial(

@@ -27,7 +27,7 @@ from protege.search.storage.storage import open_storage
 from protege.spaces import BadInput, Cache, Choice, SearchSpace, Task, Teacher
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
-from tests.search.toys import retention, toy
+from tests.search.toys import toy
 from tests.tiny import ZOO, texts
 
 CASES = ["llama-causal-grouped", "bert-masked", "t5-text2text-generation", "bert-texts"]
@@ -60,7 +60,7 @@ def test_a_study_tells_of_both_phases_where_there_is_no_terminal(
 ) -> None:
     teacher = ZOO["llama-causal-grouped"].teacher()
     own: dict[str, Any] = {"teacher": teacher, "space": space_of(teacher)}
-    toy(tmp_path, **own, objectives=[Memory(), retention()]).run(trials=2)
+    toy(tmp_path, **own, objectives=[Memory(), Retention()]).run(trials=2)
     lines = capsys.readouterr().err.splitlines()
     student, calibration = (line for line in lines if "about" in line)
     size = r"4x24 ffn 16, 0M weights, 2 steps"
@@ -68,7 +68,7 @@ def test_a_study_tells_of_both_phases_where_there_is_no_terminal(
     assert re.match(r"calibration \(\d+ tokens, 1 pass\): about \d+ s, peak", calibration)
     assert Front.read(tmp_path).about["told"] == [student, calibration]
     # gone on with, it has nothing to calibrate, and keeps what was told
-    toy(tmp_path, **own, objectives=[Memory(), retention()]).run(trials=3)
+    toy(tmp_path, **own, objectives=[Memory(), Retention()]).run(trials=3)
     assert "about" not in capsys.readouterr().err
     assert Front.read(tmp_path).about["told"] == [student, calibration]
 

@@ -24,7 +24,7 @@ from protege.spaces import (
     Wanda,
 )
 from protege.spaces.architecture.policies import HeadsBy
-from tests.search.toys import NARROW, retention, toy
+from tests.search.toys import NARROW, toy
 from tests.tiny import CASES, ZOO, inputs_of, texts
 
 
@@ -94,7 +94,7 @@ def test_criteria_are_those_that_members_rank_heads_by() -> None:
 def test_a_study_that_cuts_heads_records_their_importance(folder: Path, by: HeadsBy) -> None:
     teacher = CASES["llama-causal-tied"].teacher()
     space = SearchSpace(kv_heads=Choice(0.5, 1.0), width_policy=Activation(heads_by=by))
-    search = toy(folder, teacher=teacher, space=space, objectives=[Memory(), retention()])
+    search = toy(folder, teacher=teacher, space=space, objectives=[Memory(), Retention()])
     search.run(trials=3)
     (scores,) = Front.read(folder).heads
     assert scores.by == by
@@ -102,7 +102,7 @@ def test_a_study_that_cuts_heads_records_their_importance(folder: Path, by: Head
     known = search.calibration.units("heads", "decoder", by).flatten().tolist()
     assert scores.table["importance"].tolist() == pytest.approx(known, rel=1e-4)
     # one that goes on, and has nothing to calibrate any more, keeps what is recorded
-    toy(folder, teacher=teacher, space=space, objectives=[Memory(), retention()]).run(trials=3)
+    toy(folder, teacher=teacher, space=space, objectives=[Memory(), Retention()]).run(trials=3)
     assert Front.read(folder).heads == [scores]
     assert "Which attention heads matter" in Front.read(folder).report().read_text(encoding="utf-8")
 

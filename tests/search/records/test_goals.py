@@ -173,7 +173,7 @@ def test_a_trial_that_is_not_complete_is_not_on_the_front(
 def test_a_violation_is_the_share_of_the_limit_by_which_it_is_missed(
     direction: Direction, limit: float | None, value: float, violation: float
 ) -> None:
-    goal = Goal("g0", "", direction, limit, "g0")
+    goal = Goal("g0", "", direction, limit)
     assert goal.violation(value) == pytest.approx(violation)
     assert Goals((goal,)).feasible(record(0, [value])) == (violation <= 0)
 

@@ -22,7 +22,7 @@ ABOUT = {
 def goal(name: str, direction: Direction = "minimize", limit: float | None = None) -> Goal:
     """A goal whose unit is the end of its name, if that is one."""
     unit = {"ms": "ms", "mb": "MB"}.get(name.rpartition("_")[2], "")
-    return Goal(name, unit, direction, limit, name)
+    return Goal(name, unit, direction, limit)
 
 
 LATENCY, RETENTION = goal("latency_ms"), goal("retention", "maximize")

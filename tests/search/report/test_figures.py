@@ -269,8 +269,8 @@ def test_a_column_has_decimals_for_its_least_value_unless_its_largest_gets_long(
 def test_a_goal_is_titled_with_its_unit_once() -> None:
     assert titled(LATENCY) == "Latency (ms)"
     assert titled(goal("peak_memory_mb")) == "Peak memory (MB)"
-    assert titled(Goal("parameters_m", "M", "minimize", None, "")) == "Parameters (M)"
-    assert titled(Goal("energy", "J", "minimize", None, "")) == "Energy (J)"
+    assert titled(Goal("parameters_m", "M", "minimize")) == "Parameters (M)"
+    assert titled(Goal("energy", "J", "minimize")) == "Energy (J)"
     assert titled(RETENTION) == "Retention"
 
 

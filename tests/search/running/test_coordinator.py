@@ -14,14 +14,18 @@ from protege.search.running import coordinator
 from protege.search.running.racing import Decision, Race, decide
 from protege.search.storage.storage import read_study
 from protege.spaces import Teacher
-from tests.search.toys import WIDE, retention, toy
+from tests.search.toys import WIDE, distillation, toy
 
 HARD = Race(eta=4.0, min_records=1)
 
 
 def made(folder: Path, teacher: Teacher, **changes: Any) -> Search:
     """A search whose candidates race hard."""
-    given: dict[str, Any] = {"objectives": [Memory(), retention(steps=9)], "race": HARD}
+    given: dict[str, Any] = {
+        "objectives": [Memory(), Retention()],
+        "distillation": distillation(steps=9),
+        "race": HARD,
+    }
     return toy(folder, teacher=teacher, space=WIDE, **(given | changes))
 
 

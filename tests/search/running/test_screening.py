@@ -260,7 +260,7 @@ def test_the_sampler_is_told_how_far_over_the_limit_a_prediction_is(
 ) -> None:
     folder, front = lawful
     stored = read_study(f"sqlite:///{folder}/study.db").trials
-    goal = Goal("latency_ms", "ms", "minimize", LIMIT_MS, "")
+    goal = Goal("latency_ms", "ms", "minimize", LIMIT_MS)
     for trial in predicted(front):
         violation = goal.violation(trial.predictions["latency_ms"])
         assert violation > 0

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from protege.objectives.measurement import Measurement, Rung
+from protege.objectives.measurement import Measurement
 from protege.spaces.files.cache import read_tensors, write_tensors
 
 WORTH_SECONDS = 20.0
@@ -17,6 +18,32 @@ WORTH_SECONDS = 20.0
 one takes a second to write."""
 
 _RUNGS = "rungs"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """The measurements of a student at one step of its training.
+
+    Attributes:
+        step: Training steps done.
+        measurements: The measurements at this step, by objective name.
+        published: Those of the best step so far, which count if training ends here.
+        is_last: Whether training ends here.
+    """
+
+    step: int
+    measurements: Mapping[str, Measurement]
+    published: Mapping[str, Measurement]
+    is_last: bool = False
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> "Rung":
+        """Read a rung from what `dataclasses.asdict` made, after a JSON round trip."""
+        found, best = (
+            {name: Measurement.of_record(one) for name, one in record[part].items()}
+            for part in ("measurements", "published")
+        )
+        return cls(record["step"], found, best, record["is_last"])
 
 
 @dataclass
@@ -40,15 +67,7 @@ class Checkpoint:
         if found is None:
             return {}
         records = json.loads(bytes(found.pop(_RUNGS).tolist()))
-        self.rungs = [
-            Rung(
-                one["step"],
-                Measurement.of_record(one["measurement"]),
-                one["is_last"],
-                Measurement.of_record(one["best"]),
-            )
-            for one in records
-        ]
+        self.rungs = [*map(Rung.of_record, records)]
         return found
 
     def begin(self) -> None:

@@ -1,7 +1,7 @@
 """Import the trials of earlier studies of the same teacher."""
 
-import re
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from protege.objectives.latency.targets.target import cpu_model
 from protege.search.front.front import Front
 from protege.search.records.goals import Goals
 from protege.search.records.results import artifact, copied
+from protege.search.session.identity import differences
 from protege.search.storage.run_folder import located
 from protege.search.storage.storage import StoredStudy, read_study
 from protege.search.study.importing import adopt, adoptable
@@ -57,15 +58,13 @@ def take_over(
 
 
 def _check_is_alike(name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    for part in sorted({*there, *here} - {"space"}):
-        one, other = there.get(part), here.get(part)
-        if part == "objectives":
-            one, other = map(_without_limits, (one, other))
-        if one != other:
-            raise Mismatch(
-                f"earlier study {name!r} was made with another {part}: {one}, here it is {other}; "
-                "only studies that differ in their space and limits alone can be taken over"
-            )
+    apart = {"space": None}
+    found = differences({**there, **apart}, json.loads(json.dumps({**here, **apart})))
+    if found:
+        raise Mismatch(
+            f"earlier study {name!r} was made otherwise ({found[0]}); only studies that differ in "
+            "their space and limits alone can be taken over"
+        )
 
 
 def _check_is_here(front: Front) -> None:
@@ -75,8 +74,3 @@ def _check_is_here(front: Front) -> None:
             f"earlier study {front.name!r} measured latency beside a {there}, here is a {here}; "
             "take it over where it was measured"
         )
-
-
-def _without_limits(declared: Sequence[str] | None) -> list[str]:
-    """Return declared objectives without their limits."""
-    return [re.sub(r"\b(limit\w*)=[^,)]*", r"\1", text) for text in declared or ()]

@@ -1,0 +1,137 @@
+"""Data as a teacher's students see it: split in three, tokenised, with the teacher's outputs."""
+
+import logging
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from protege.objectives.data.example import Example
+from protege.objectives.data.examples import Examples
+from protege.objectives.data.split import Split
+from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.distillation.losses.losses import NO_LABEL, Targets
+from protege.objectives.distillation.tasks.choice import distillation_task
+from protege.objectives.distillation.tasks.classes import ClassTask
+from protege.objectives.distillation.tasks.labels import check_known, renamed
+from protege.objectives.distillation.tasks.pictures import ImageInputs
+from protege.objectives.distillation.tasks.task import DistillationTask
+from protege.objectives.distillation.teacher_outputs import cached_outputs
+from protege.objectives.stopwatch import Stopwatch
+from protege.spaces import Cache, Teacher
+
+CALIBRATING = 512
+"""Training sequences to prepare for calibration when a distillation has no steps."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """Data, split and tokenised for a teacher; each part is prepared on first use.
+
+    Attributes:
+        teacher: The teacher, whose tokenizer or processor is used.
+        cache: Cache of the teacher's outputs.
+        examples: The data.
+        train: Sequences to train on.
+        selection: Sequences to score on during the search.
+        held_out: Sequences that the search never uses.
+        max_tokens: Maximum sequence length.
+        stopwatch: Records the seconds of each phase.
+    """
+
+    teacher: Teacher
+    cache: Cache
+    examples: Examples
+    train: int
+    selection: int
+    held_out: int
+    max_tokens: int
+    stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
+
+    @cached_property
+    def task(self) -> DistillationTask:
+        """The distillation task of the teacher.
+
+        Raises:
+            Unsupported: There is none for the teacher's own task.
+        """
+        return distillation_task(self.teacher)
+
+    @cached_property
+    def learnt(self) -> TaskInputs:
+        """The training part."""
+        return self._prepare(self._split.train, self.train)
+
+    @cached_property
+    def selected(self) -> TaskInputs:
+        """The part that the search scores on."""
+        return self._prepare(self._split.selection, self.selection)
+
+    @cached_property
+    def unseen(self) -> TaskInputs:
+        """The part that the search never uses; `selected` if there are too few examples."""
+        if not self._split.held_out:
+            return self.selected
+        return self._prepare(self._split.held_out, self.held_out)
+
+    def outputs(self, inputs: TaskInputs, task: DistillationTask | None = None) -> Targets:
+        """Return the teacher's outputs from the cache; compute them if missing.
+
+        Args:
+            inputs: Inputs of the teacher.
+            task: The task, if its settings differ from the default.
+        """
+        teacher, task = self.teacher, task or self.task
+        key = {
+            "teacher": teacher.fingerprint,
+            "task": task.name,
+            "inputs": inputs.fingerprint,
+            "pooling": teacher.pooling and [teacher.pooling.mode, teacher.pooling.normalize],
+        }
+        with self.stopwatch.phase("teacher answers"):
+            module = teacher.embedder() or teacher.model
+            return cached_outputs(self.cache, key, module, task, inputs)
+
+    def check(self) -> None:
+        """Check early that the data fits the teacher.
+
+        Logs a warning if the teacher reads fewer tokens than `max_tokens`.
+
+        Raises:
+            BadInput: The teacher cannot read this kind of data, or is no better than chance on its
+                labels.
+            Unsupported: There is no distillation for the teacher's task.
+        """
+        inputs, most = self.selected, self.max_tokens
+        self.check_labels(inputs)
+        if not isinstance(inputs, ImageInputs) and self.teacher.at_most(most) < most:
+            logging.getLogger("protege").warning(
+                "max_tokens=%d: the teacher reads %d tokens at most; texts are cut there",
+                *(most, self.teacher.at_most(most)),
+            )
+
+    def check_labels(self, inputs: TaskInputs) -> None:
+        """Check that the teacher predicts the class labels, if the data has any.
+
+        Raises:
+            BadInput: The teacher is no better than chance.
+        """
+        if isinstance(self.task, ClassTask) and bool((inputs.labels != NO_LABEL).any()):
+            predicted = self.outputs(inputs)["logits"].argmax(-1)
+            check_known(predicted, inputs.labels, self.examples.classes, self.teacher)
+
+    @cached_property
+    def _split(self) -> Split:
+        most, task = self.teacher.at_most(self.max_tokens), self.task
+        split = self.examples.split(
+            train=self.train or CALIBRATING,
+            selection=self.selection,
+            held_out=self.held_out,
+            size=lambda example: task.size(example, most),
+        )
+        classes = self.examples.classes
+        if classes and isinstance(task, ClassTask):
+            return Split(*(renamed(part, classes, self.teacher) for part in split))
+        return split
+
+    def _prepare(self, examples: list[Example], count: int) -> TaskInputs:
+        found = self.task.inputs(self.teacher, examples, self.max_tokens)
+        return found.first(count or CALIBRATING)

@@ -1,0 +1,1 @@
+"""Quality of distilled students: the distillation of a candidate, and retention."""

@@ -1,0 +1,1 @@
+"""One run of a study: its identity, its record, and what happens between start and end."""

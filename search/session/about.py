@@ -1,0 +1,76 @@
+"""The record of a study that reports need."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol, runtime_checkable
+
+from protege.objectives import Workload
+from protege.objectives.latency.targets.target import cpu_model
+from protege.objectives.objective import Predictable
+from protege.search.records.goals import Goals
+from protege.search.session.declared import Declared
+from protege.search.storage.locating import database_path
+from protege.spaces import SearchSpace
+
+
+@runtime_checkable
+class Predicted(Predictable, Protocol):
+    """An objective that reports predict from sizes and the workload."""
+
+    @property
+    def workload(self) -> Workload:
+        """Shape of a call."""
+
+
+def about(search: Declared, goals: Goals) -> dict[str, Any]:
+    """Return what of the declaration reports need, as JSON values."""
+    own = search.teacher
+    timed = [one for one in search.objectives if isinstance(one, Predicted)]
+    return {
+        "name": search.name,
+        "folder": _folder(search),
+        "artifacts": search.artifacts,
+        "private": search.private,
+        "seed": search.seed,
+        "race": search.race and asdict(search.race),
+        "goals": [goal.record() for goal in goals.goals],
+        "workloads": {one.name: asdict(one.workload) for one in timed},
+        "teacher": {
+            "source": own.source,
+            "fingerprint": own.fingerprint,
+            "hub_id": own.hub_id,
+            "task": str(own.task),
+            "auto_class": own.task.auto_class,
+            "auto_processor": own.task.auto_processor,
+            "key": own.architecture.key(),
+            "architecture": own.architecture.fields(),
+        },
+        "processor": cpu_model(),
+    }
+
+
+def of_run(
+    space: SearchSpace, heads: Sequence[Mapping[str, Any]], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return what a run adds to the record.
+
+    Args:
+        space: The resolved space.
+        heads: The importance of the teacher's heads.
+        seconds: Seconds by phase.
+    """
+    return {
+        "space": repr(space),
+        "students": len(space),
+        "naive": next((one.key() for one in space.baselines[1:]), None),
+        "heads": list(heads),
+        "seconds": dict(seconds),
+    }
+
+
+def _folder(search: Declared) -> str:
+    """Return the run folder, relative to the database if possible, so that both can be moved."""
+    folder, database = search.run_folder.path.resolve(), database_path(search.place)
+    if database is not None and folder.is_relative_to(beside := database.parent.resolve()):
+        return str(folder.relative_to(beside))
+    return str(folder)

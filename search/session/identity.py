@@ -1,0 +1,118 @@
+"""The identity of a study, as a document of plain values."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+
+from protege.objectives import Examples
+from protege.search.session.declared import Declared
+from protege.spaces import Mismatch
+
+VERSION = 1
+"""Version of the document. Raise it when the same declaration would give another document."""
+
+IDENTITY = "identity"
+"""The attribute of a study with the document."""
+
+APART = frozenset({"limit"})
+"""Fields that are no part of the identity: limits may be changed when a study is resumed."""
+
+
+def identity(search: Declared) -> dict[str, Any]:
+    """Return the identity of a study; it can be resumed only with the same."""
+    return {
+        "version": VERSION,
+        "teacher": search.teacher.fingerprint,
+        "seed": search.seed,
+        "space": document(search.students.declaration()),
+        "distillation": document(search.distillation),
+        "objectives": {one.name: document(one) for one in search.objectives},
+    }
+
+
+def identify(study: Study, own: Mapping[str, Any]) -> None:
+    """Store the identity of a new study, or compare it with the stored one.
+
+    Raises:
+        Mismatch: The study was made with another teacher, data, space or objectives.
+    """
+    recorded = study.user_attrs.get(IDENTITY)
+    if recorded is None:
+        study.set_user_attr(IDENTITY, dict(own))
+        return
+    found = differences(recorded, json.loads(json.dumps(own)))
+    if found:
+        raise Mismatch(
+            f"study {study.study_name!r} was made otherwise: {'; '.join(found)}; give the study "
+            "another name, or resume it with what it was made with"
+        )
+
+
+def document(value: Any) -> Any:
+    """Return a declared value as JSON values.
+
+    A dataclass becomes its class name and the fields that differ from their defaults, so that a new
+    field with a default changes no stored document. Data is named by its fingerprint, functions
+    and other objects by where they are defined.
+    """
+    if isinstance(value, Enum):
+        return document(value.value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): document(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [document(one) for one in value]
+    return _declared(value) if is_dataclass(value) else _named(value)
+
+
+def differences(recorded: Any, given: Any, path: str = "") -> list[str]:
+    """Return a line for each place in which two documents differ."""
+    if recorded == given:
+        return []
+    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
+        names = {**recorded, **given}
+        return [
+            line
+            for name in names
+            for line in differences(
+                recorded.get(name), given.get(name), f"{path}.{name}" if path else name
+            )
+        ]
+    return [f"{path}: recorded {_shown(recorded)}, given {_shown(given)}"]
+
+
+def _declared(value: Any) -> dict[str, Any]:
+    """Return the document of data, or of another dataclass."""
+    if isinstance(value, Examples):
+        return {"kind": type(value).__name__, "fingerprint": value.fingerprint}
+    chosen = {one.name: document(getattr(value, one.name)) for one in _chosen(value)}
+    return {"kind": type(value).__name__, **chosen}
+
+
+def _chosen(value: Any) -> Iterator[Field[Any]]:
+    """Yield the fields of a dataclass that differ from their defaults."""
+    for one in fields(value):
+        if not one.init or not one.compare or one.name in APART:
+            continue
+        made: Callable[[], Any] | Any = one.default_factory
+        default = one.default if made is MISSING else made()
+        if default is MISSING or getattr(value, one.name) != default:
+            yield one
+
+
+def _named(value: Any) -> str:
+    """Return a path, or where a function or the class of an object is defined."""
+    if isinstance(value, Path):
+        return str(value)
+    own = value if hasattr(value, "__qualname__") else type(value)
+    return f"{own.__module__}.{own.__qualname__}"
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else repr(value)
