@@ -154,7 +154,10 @@ class TableEngine:
             architecture=own.fields(),
             state=state,
             measurements=self._measured(own.key(), steps[at]),
-            rungs={step: self.table.values(own.key(), step)[1] for step in steps[: at + 1]},
+            rungs={
+                step: {"retention": self.table.values(own.key(), step)[1]}
+                for step in steps[: at + 1]
+            },
         )
 
     def _measured(self, key: str, step: int) -> dict[str, Measurement]:

@@ -338,9 +338,9 @@ def test_processes_that_are_always_killed_while_they_start_end_the_study(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A disk of eight megabytes."""
-    with disks.small_disk(tmp_path / "disk", 8) as made:
+    with disks.small_disk(8) as made:
         yield made
 
 
