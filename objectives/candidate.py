@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
+from protege.objectives.distillation.losses.losses import Targets
+from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.lease import working
 from protege.objectives.prepared import Prepared
 from protege.objectives.stopwatch import Stopwatch
@@ -81,6 +84,15 @@ class Candidate:
         with self.stopwatch.phase("map vocabulary"):
             found = VocabularyMap.of(self.teacher, student.model, student.tokenizer, vocab)
         return replace(self, made=student, vocabulary_map=found)
+
+    def mapped(
+        self, inputs: TaskInputs, targets: Targets, task: DistillationTask
+    ) -> tuple[TaskInputs, Targets]:
+        """Map inputs and teacher outputs to the student's vocabulary, if it is cut."""
+        if self.vocabulary_map is None:
+            return inputs, targets
+        with self.stopwatch.phase("map vocabulary"):
+            return task.mapped(inputs, targets, self.vocabulary_map)
 
     def trained(self, student: Student) -> "Candidate":
         """Return this candidate with its student after some training."""

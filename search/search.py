@@ -124,7 +124,8 @@ class Search:
             Mismatch: The study was made with another teacher, data, seed, space or objectives.
         """
         stopping = Stopping(trials, minutes, patience)
-        Session(self, engine or SerialEngine(), leaving).go_on(stopping)
+        earlier = [Front.read(run) for run in self.earlier]
+        Session(self, engine or SerialEngine(), earlier, leaving).go_on(stopping)
         front = Front.read(self.place, self.name)
         front.save()
         return front
