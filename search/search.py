@@ -9,9 +9,9 @@ from typing import Any
 from optuna.study import Study
 
 from protege.objectives import Candidate, Distillation, Objective
+from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.objective import Checked, Stage, scores_rungs
-from protege.objectives.prepared import Prepared
 from protege.search.analysis.fidelity import Fidelity, chosen
 from protege.search.analysis.fidelity import measured as fidelity_of
 from protege.search.engines.engine import Engine

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from protege.objectives import Candidate, Objective
+from protege.objectives.candidate import Prepared
 from protege.objectives.objective import Stage, exceeds, scores_rungs
-from protege.objectives.prepared import Prepared
 from protege.search.analysis.result import StudyResult
 from protege.search.engines.engine import Engine
 from protege.search.engines.serial import SerialEngine

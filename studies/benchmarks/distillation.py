@@ -18,13 +18,13 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from protege.objectives import Candidate, Distillation, Texts
+from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
 from protege.objectives.distillation.mixed_precision import autocast
 from protege.objectives.distillation.optimizers import Optimizers
 from protege.objectives.distillation.teacher_outputs import LiveOutputs
 from protege.objectives.distillation.training import Training
 from protege.objectives.precision import TrainingPrecision
-from protege.objectives.prepared import Prepared
 from protege.objectives.quality.rungs import training_of
 from protege.spaces import Cache
 from studies.benchmarks.figures import Figure

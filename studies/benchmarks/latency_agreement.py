@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from protege.objectives import Candidate
+from protege.objectives.candidate import Prepared
 from protege.objectives.latency import Checkpoint, Latency, LocalCPU, Plan, Workload, compare
-from protege.objectives.prepared import Prepared
 from protege.spaces import Cache
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.start_encoder import minilm

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from protege.objectives import Candidate, Measurement, Retention
-from protege.objectives.prepared import Prepared
+from protege.objectives.candidate import Prepared
 from protege.objectives.quality.rungs import Distilling
 from protege.search.analysis.agreement import kendall
 from protege.search.progress import watching
