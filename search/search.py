@@ -28,7 +28,7 @@ from protege.search.analysis.fidelity import Fidelity, chosen
 from protege.search.analysis.fidelity import measured as fidelity_of
 from protege.search.earlier import take_over
 from protege.search.engines.engine import Engine
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.engines.task import Task, remove_task
 from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front

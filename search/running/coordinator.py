@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protege.objectives import Candidate, Latency, Objective, Retention, Stopwatch
-from protege.search.engines.engine import AtRung, Died, Done, Engine, Event, Job
+from protege.search.engines.engine import Engine
+from protege.search.engines.events import AtRung, Died, Done, Event, Job
 from protege.search.progress import Bar
 from protege.search.records.failure import Failure, Streak, ends_study
 from protege.search.records.results import artifact, clear, recorded, sweep

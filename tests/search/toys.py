@@ -10,7 +10,7 @@ from torch import nn
 
 from protege.objectives import Distillation, Measurement, Memory, Retention, Texts
 from protege.search import Search, State, Trial
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.records.goals import Goal, Goals
 from protege.search.running.coordinator import Coordinator
 from protege.search.study.ledger import Ledger, open_ledger, open_study
