@@ -15,7 +15,7 @@ from protege.objectives.objective import Checked, Stage, scores_rungs
 from protege.search.analysis.fidelity import Fidelity, chosen
 from protege.search.analysis.fidelity import measured as fidelity_of
 from protege.search.engines.engine import Engine
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
 from protege.search.planning.preparing import completed

@@ -13,7 +13,7 @@ from protege.objectives.candidate import Prepared
 from protege.objectives.objective import Stage, exceeds, scores_rungs
 from protege.search.analysis.result import StudyResult
 from protege.search.engines.engine import Engine
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.engines.task import Task, remove_task
 from protege.search.planning.foretelling import foretell_training, left_out
 from protege.search.planning.preparing import completed, compute_outputs, head_scores

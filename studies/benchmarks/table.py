@@ -11,7 +11,7 @@ import pandas as pd
 
 from protege.objectives import Measurement
 from protege.search import State, Trial
-from protege.search.engines.engine import AtRung, Done, Event, Job
+from protege.search.engines.events import AtRung, Done, Event, Job
 from protege.search.engines.task import Task
 
 GOALS = ("latency_ms", "retention")

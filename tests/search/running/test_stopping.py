@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from protege.objectives import Memory
 from protege.search import Front, Search, Trial
 from protege.search.cli.main import guarded
-from protege.search.engines.engine import Done
 from protege.search.engines.evaluating import Evaluation
+from protege.search.engines.events import Done
 from protege.search.engines.worker import Worker
 from protege.search.progress import complain, say
 from protege.search.running import stopping

@@ -10,6 +10,7 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 from optuna.artifacts import download_artifact, get_all_artifact_meta
+from tests.search.test_resume import stored as files_of
 
 from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front, Search
@@ -23,7 +24,6 @@ from protege.search.study.ledger import Ledger
 from protege.search.study.store import Store
 from protege.spaces import BadInput, Teacher
 from tests import s3
-from tests.search.test_resume import stored as files_of
 from tests.search.toys import WIDE, coordinated, toy
 
 
@@ -128,7 +128,7 @@ def test_run_again_nothing_is_sent_again(
 ) -> None:
     first = search().run(trials=4)
     before = files_of(first.folder), server.names()
-    monkeypatch.setattr(Artifacts, "_send", die)
+    monkeypatch.setattr(Store, "write", die)
     assert search().run(trials=4).trials == first.trials
     assert (files_of(first.folder), server.names()) == before
 
