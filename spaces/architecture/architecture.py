@@ -1,5 +1,6 @@
 """The sizes of a model, and the policies that choose which of its teacher's units it keeps."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
@@ -46,6 +47,15 @@ SIZE_OF = {
     "vocab": "vocab_size",
 }
 """For each axis of a family's table, the size that counts its units."""
+
+
+_KEY = re.compile(
+    r"-l(?P<num_hidden_layers>\d+)-d(?P<hidden_size>\d+)-h(?P<num_attention_heads>\d+)"
+    r"-kv(?P<num_key_value_heads>\d+)x\d+-f(?P<intermediate_size>\d+)-v(?P<vocab_size>\d+)"
+    r"(?:-dl(?P<num_decoder_layers>\d+))?(?:-e(?P<num_experts>\d+))?"
+    r"(?:-ef(?P<moe_intermediate_size>\d+))?"
+)
+"""The sizes in `Architecture.key`."""
 
 
 @dataclass(frozen=True)
@@ -309,6 +319,14 @@ class Architecture:
         return f"{' '.join(parts)} ({', '.join(chosen)})"
 
 
+def sizes_in(key: str) -> dict[str, int]:
+    """Return the sizes in an architecture's `key`, by their configuration names; 0 without one."""
+    found = _KEY.search(key)
+    if found is None:
+        return dict.fromkeys(_KEY.groupindex, 0)
+    return {name: int(size or 0) for name, size in found.groupdict().items()}
+
+
 def check_ratio(name: str, ratio: object) -> None:
     """Check the name and the value of a ratio.
 
@@ -325,6 +343,8 @@ def check_ratio(name: str, ratio: object) -> None:
 
 def nearest(full: int, ratio: float) -> int:
     """Multiply a size by a ratio and round to the nearest integer, halves up."""
+    if ratio == 1:
+        return full
     # exact arithmetic avoids floating-point errors: 0.1 of 30 is 3
     exact = full * Fraction(ratio).limit_denominator(10_000)
     return int(exact + Fraction(1, 2))
