@@ -1,12 +1,14 @@
 """The students of a declaration, as boxes of sizes under each combination of policies."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from protege.spaces.architecture.architecture import DEPTHS, RATIOS, Architecture
+from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.architecture.policies import LayerPolicy, WidthPolicy
+from protege.spaces.architecture.sizes import DEPTHS, RATIOS
 from protege.spaces.errors import Infeasible
 from protege.spaces.families import family_of
 from protege.spaces.space.boxes import Box, Factor, Sizes
@@ -31,19 +33,16 @@ def factors_of(
     alone = ["intermediate", "experts", "moe_intermediate", "vocab"]
     if family_of(teacher.model_type).ffn_multiple:
         together[1].append(alone.pop(0))
+    whole = dict.fromkeys(RATIOS, 1.0)
     found = []
     for names in (*together, *([name] for name in alone)):
         sizes = tuple(RATIOS[name] for name in names)
         values: dict[Sizes, None] = {}
         for given in product(*(ratios[name] for name in names)):
-            try:
-                scaled = teacher.scaled(
-                    multiple_of=multiple_of,
-                    **dict(zip(names, given, strict=True)),  # type: ignore[arg-type]
-                )
-            except Infeasible:
-                continue
-            values[tuple(getattr(scaled, size) for size in sizes)] = None
+            chosen = whole | dict(zip(names, given, strict=True))
+            with suppress(Infeasible):
+                scaled = teacher.scaled_sizes(chosen, multiple_of)
+                values[tuple(scaled[size] for size in sizes)] = None
         found.append(Factor(sizes, tuple(values)))
     return tuple(found)
 

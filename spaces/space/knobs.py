@@ -1,28 +1,12 @@
-"""The dimensions of a search, and the policies of a space that names none."""
+"""The dimensions of a search."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from protege.spaces.architecture.architecture import RATIOS, Architecture
-from protege.spaces.architecture.layer_policies import Greedy
-from protege.spaces.architecture.policies import Ends
-from protege.spaces.architecture.unit_policies import Magnitude, Surgeon
-
-WITH_DATA: Mapping[str, Any] = {
-    "layer_policy": Greedy(),
-    "width_policy": Surgeon(),
-    "healing": "sequential",
-}
-"""Defaults with data, the best of ``python -m studies.benchmarks.start``."""
-
-WITHOUT_DATA: Mapping[str, Any] = {
-    "layer_policy": Ends(),
-    "width_policy": Magnitude(),
-    "healing": "none",
-}
-"""Defaults without data: evenly spaced layers with both ends, units of the largest weights."""
+from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.sizes import RATIOS
 
 SIZES = tuple(RATIOS.values())
 POLICIES = ("layer_policy", "width_policy", "healing")

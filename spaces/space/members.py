@@ -8,7 +8,8 @@ from itertools import product
 
 import numpy as np
 
-from protege.spaces.architecture.architecture import Architecture, sizes_in
+from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.sizes import sizes_in
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.space.boxes import Box, Factor, Sizes
 from protege.spaces.space.knobs import Knob, Params, Value, knobs_of, value_of

@@ -6,14 +6,23 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-from protege.spaces.architecture.architecture import RATIOS, Architecture
-from protege.spaces.architecture.policies import Healing, LayerPolicy, WidthPolicy, check_healing
+from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.defaults import default_recipe
+from protege.spaces.architecture.policies import (
+    First,
+    Healing,
+    LayerPolicy,
+    Uniform,
+    WidthPolicy,
+    check_healing,
+)
+from protege.spaces.architecture.sizes import RATIOS
 from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.space.anchors import anchors
 from protege.spaces.space.boxes import Box, Factor
 from protege.spaces.space.declared import boxes_of, factors_of
-from protege.spaces.space.knobs import POLICIES, WITH_DATA, WITHOUT_DATA, name_of
+from protege.spaces.space.knobs import POLICIES, name_of
 from protege.spaces.space.members import Members
 from protege.spaces.space.ratios import Choice, Ratios, spread
 from protege.spaces.teacher import Teacher
@@ -44,10 +53,11 @@ class SearchSpace(Members):
         experts: Ratios of `num_experts`; at least as many stay as a token is routed to.
         moe_intermediate: Ratios of `moe_intermediate_size`, the width of each expert.
         vocab: Ratios of `vocab_size`; special tokens, bytes and characters stay.
-        layer_policy: One policy or several to choose from; None for the best known default (see
-            `WITH_DATA`).
-        width_policy: Likewise.
-        healing: One healing method or several to choose from; None for the best known default.
+        layer_policy: One policy or several to choose from; by default ``Greedy()`` with data, the
+            best known, and ``Ends()`` without.
+        width_policy: Likewise; by default ``Surgeon()`` with data and ``Magnitude()`` without.
+        healing: One healing method or several to choose from; by default ``"sequential"`` with data
+            and ``"none"`` without.
         multiple_of: Widths are rounded to multiples of it; hardware prefers 8, 16, 32 or 64.
         listed: Number of members up to which all of them are compared. In a larger space proposals
             come from a seeded sample, the anchors and the neighbours of the best so far.
@@ -103,8 +113,8 @@ class SearchSpace(Members):
         """
         own = teacher.architecture if isinstance(teacher, Teacher) else teacher
         fits = teacher.can_be if isinstance(teacher, Teacher) else self.fits
-        usual = WITH_DATA if has_data else WITHOUT_DATA
-        chosen = {name: one for name, one in usual.items() if getattr(self, name) is None}
+        usual = default_recipe(has_data=has_data).items()
+        chosen = {name: policy for name, policy in usual if getattr(self, name) is None}
         bound = replace(self, teacher=own, fits=fits, **chosen)
         if not bound.boxes:
             raise BadInput(
@@ -157,9 +167,10 @@ class SearchSpace(Members):
         named = ("layers", "decoder_layers", "hidden", "intermediate", "moe_intermediate")
         half = {name: 0.5 for name in named if getattr(teacher, RATIOS[name])}
         choices = [{**half, "heads": 0.5, "kv_heads": 0.5}, half]
+        plain: Any = {"layer_policy": Uniform(), "width_policy": First(), "healing": "none"}
         for ratios in choices:
             try:
-                naive = teacher.scaled(multiple_of=self.multiple_of, **ratios)  # type: ignore[arg-type]
+                naive = teacher.scaled(multiple_of=self.multiple_of, **ratios, **plain)
             except Infeasible:
                 continue
             if self.fits(naive):

@@ -25,7 +25,7 @@ from protege.spaces import (
     Teacher,
     Uniform,
 )
-from protege.spaces.architecture.architecture import RATIOS
+from protege.spaces.architecture.sizes import RATIOS
 from protege.spaces.space.ratios import spread
 from tests.zoo import teacher_of
 
