@@ -19,7 +19,7 @@ INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
 """The environment variable with the cache folder of `torch.compile`."""
 
 
-class Nursery:
+class ForkServer:
     """The fork server process and the pipes to it."""
 
     def __init__(self) -> None:
@@ -90,12 +90,12 @@ class _Shared:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.server: Nursery | None = None
+        self.server: ForkServer | None = None
 
-    def ready(self) -> Nursery:
+    def ready(self) -> ForkServer:
         """Return the server; start it if it is not running."""
         if self.server is None:
-            self.server = Nursery()
+            self.server = ForkServer()
             atexit.register(self.close)
             os.register_at_fork(after_in_child=self.forget)
         return self.server

@@ -12,7 +12,7 @@ import pytest
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency import Latency, LocalCPU, Plan, Unmeasured, Workload
 from protege.objectives.latency.job import Trace
-from protege.objectives.latency.local import fork_server as nursery
+from protege.objectives.latency.local import fork_server
 from protege.objectives.latency.models import Model
 from protege.objectives.measurement import Cost
 from protege.objectives.objective import Objective, exceeds
@@ -93,7 +93,7 @@ def test_a_runner_that_is_killed_as_it_measures_is_asked_again(
     def kill() -> None:
         while not killed:
             time.sleep(0.1)
-            runner = nursery._SHARED.server
+            runner = fork_server._SHARED.server
             busy = runner and Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text()
             if runner and busy:
                 os.kill(runner.pid, signal.SIGKILL)

@@ -14,7 +14,7 @@ import pytest
 from protege.objectives.latency import Plan, Workload
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.job import Trace
-from protege.objectives.latency.local import fork_server as nursery
+from protege.objectives.latency.local import fork_server
 from protege.objectives.latency.local.fork_server import INDUCTOR
 from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.targets.target import program_job, runner_here
@@ -140,11 +140,11 @@ def test_what_is_compiled_is_kept_where_no_other_user_can_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(INDUCTOR, raising=False)
-    place = Path(nursery._compiled_in()[INDUCTOR])
+    place = Path(fork_server._compiled_in()[INDUCTOR])
     assert place.parent == private_folder()
     assert place.stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv(INDUCTOR, "/somewhere/of/mine")
-    assert nursery._compiled_in() == {}
+    assert fork_server._compiled_in() == {}
 
 
 def exported(folder: Path, content: str) -> Path:
