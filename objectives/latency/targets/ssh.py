@@ -15,7 +15,12 @@ from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import RUNTIMES, Name, Runtime, runtime_named
-from protege.objectives.latency.targets.ssh_connection import PAUSES_S, Line, LostError, retried
+from protege.objectives.latency.targets.ssh_connection import (
+    PAUSES_S,
+    LostError,
+    SshConnection,
+    retried,
+)
 from protege.objectives.latency.targets.target import (
     Unmeasured,
     check_threads,
@@ -149,8 +154,8 @@ class SSH:
         return exporting_runtime(self.runtime, self.precision, self.exporter)
 
     @property
-    def _connection(self) -> Line:
-        return Line(self.host, self.options)
+    def _connection(self) -> SshConnection:
+        return SshConnection(self.host, self.options)
 
     def _answer(
         self, parcels: Sequence[Parcel], job: Mapping[str, Any], deadline_s: float
@@ -239,7 +244,9 @@ def exporting_runtime(name: str, precision: str, python: str = "") -> Runtime:
 
 
 @cache
-def _probed(line: Line, python: str, folder: str, needed: tuple[str, ...]) -> dict[str, Any]:
+def _probed(
+    ssh: SshConnection, python: str, folder: str, needed: tuple[str, ...]
+) -> dict[str, Any]:
     """Return the device's processor, cores and versions; answers are cached, failures are not.
 
     Raises:
@@ -247,20 +254,20 @@ def _probed(line: Line, python: str, folder: str, needed: tuple[str, ...]) -> di
         LostError: The device does not answer.
     """
     remote = f"{python} -c {shlex.quote(_CHECK)} && {_receiving(python, 'probe', folder, *needed)}"
-    answer = line.said(remote, ASK_S)
+    answer = ssh.said(remote, ASK_S)
     if isinstance(answer, Broken) and answer.code in _NO_COMMAND:
         raise Unavailable(
-            f"{line.host} has no {python}: install Python 3.8 or later there, or say python=PATH"
+            f"{ssh.host} has no {python}: install Python 3.8 or later there, or say python=PATH"
         )
     if isinstance(answer, Broken) and answer.code == _TOO_OLD:
         raise Unavailable(
-            f"{line.host}: {python} is {answer.said.split('Python')[-1].strip()} there; expected "
+            f"{ssh.host}: {python} is {answer.said.split('Python')[-1].strip()} there; expected "
             f"Python 3.8 or later: say python=PATH"
         )
-    there = line.heard(answer)
+    there = ssh.heard(answer)
     for module, cause in there["missing"].items():
         raise Unavailable(
-            f"{line.host}: {python} cannot import {module} there ({cause}); run there: "
+            f"{ssh.host}: {python} cannot import {module} there ({cause}); run there: "
             f"{python} -m pip install {' '.join(sorted(needed, reverse=True))}"
         )
     return there
