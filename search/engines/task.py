@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protege.objectives import Candidate, Objective
-from protege.objectives.parcel import hand_over, unpacked
+from protege.objectives.handover import hand_over, unpacked
 from protege.search.engines.engine import Job
 from protege.search.engines.evaluating import Evaluation
 from protege.search.records.results import checkpoint

@@ -27,7 +27,7 @@ from protege.objectives.latency.targets.target import (
     names,
     program_job,
 )
-from protege.objectives.latency.targets.upload import Parcel, program_parcel, runner_parcel
+from protege.objectives.latency.targets.upload import Upload, program_upload, runner_upload
 from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput, DiskFull, Unavailable
@@ -141,10 +141,10 @@ class SSH:
             Unmeasured: A model cannot run there, or the device did not answer in any try.
         """
         exported = [self.programs.of(m, workload, self._runtime, self.precision) for m in models]
-        parcels = [program_parcel(folder) for folder in exported]
+        uploads = [program_upload(folder) for folder in exported]
         job = program_job(workload, plan, self.threads, (), self.priority)
         what = f"{names(models)} could not be timed on {self.host}"
-        answer = retried(lambda: self._answer(parcels, job, plan.deadline_s), self.pauses_s, what)
+        answer = retried(lambda: self._answer(uploads, job, plan.deadline_s), self.pauses_s, what)
         if "trace" in answer:
             return Trace.of(answer["trace"])
         raise Unmeasured(f"{what}: {answer['failed']}")
@@ -158,17 +158,17 @@ class SSH:
         return SshConnection(self.host, self.options)
 
     def _answer(
-        self, parcels: Sequence[Parcel], job: Mapping[str, Any], deadline_s: float
+        self, uploads: Sequence[Upload], job: Mapping[str, Any], deadline_s: float
     ) -> dict[str, Any]:
         """Upload what is missing, run one job on the device, and return its answer."""
         with self._connection.turn():
             there = self._probed()
-            place, runner = there["folder"], runner_parcel()
-            self._send([runner, *parcels], deadline_s)
+            place, runner = there["folder"], runner_upload()
+            self._send([runner, *uploads], deadline_s)
             job = {
                 **job,
                 "cores": self._kept_cores(there["cores"]),
-                "programs": [f"{place}/{parcel.name}" for parcel in parcels],
+                "programs": [f"{place}/{upload.name}" for upload in uploads],
                 "lock": f"{place}/lock",
             }
             command = self._connection.command(
@@ -197,19 +197,19 @@ class SSH:
             )
         return there
 
-    def _send(self, parcels: Sequence[Parcel], patience_s: float) -> None:
+    def _send(self, uploads: Sequence[Upload], patience_s: float) -> None:
         """Upload what is not on the device."""
-        wanted = {parcel.name: parcel for parcel in parcels}
+        wanted = {upload.name: upload for upload in uploads}
         there = self._asked("look", *wanted)["there"]
-        for parcel in [parcel for name, parcel in wanted.items() if name not in there]:
-            remote = _receiving(self.python, "keep", self.folder, parcel.name, parcel.sha256)
-            with parcel.opened() as content:
+        for upload in [upload for name, upload in wanted.items() if name not in there]:
+            remote = _receiving(self.python, "keep", self.folder, upload.name, upload.sha256)
+            with upload.opened() as content:
                 answer = self._connection.ask(remote, patience_s, content)
             self._check(answer)
             if "wrong" in answer:
                 raise Unavailable(
-                    f"{self.host} received {parcel.name} with the hash {answer['wrong'][:16]}, not "
-                    f"{parcel.sha256[:16]}: check its memory and its disk, then go on"
+                    f"{self.host} received {upload.name} with the hash {answer['wrong'][:16]}, not "
+                    f"{upload.sha256[:16]}: check its memory and its disk, then go on"
                 )
 
     def _asked(self, verb: str, *rest: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from protege.objectives.parcel import hand_over
+from protege.objectives.handover import hand_over
 from protege.search import LocalEngine
 from protege.search.engines import working
 from protege.search.engines.actor import Actor
