@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.lease import working
+from protege.objectives.lease import shared_machine
 from protege.objectives.stopwatch import Stopwatch
 from protege.spaces import Architecture, Blueprint, Cache, Calibration, Student, Teacher
 
@@ -48,7 +48,7 @@ class Candidate:
         """The student, cut from the teacher and healed; distillation trains it in place."""
         own = self.architecture
         known = self.calibrate() if own.looks_at_data else None
-        with self.stopwatch.phase("build" if own.healing == "none" else "heal"), working():
+        with self.stopwatch.phase("build" if own.healing == "none" else "heal"), shared_machine():
             return self.teacher.student(own, known)
 
     @cached_property

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from protege.objectives.distillation.lesson import Lesson, Targets
 from protege.objectives.distillation.questions import Batch, Questions
-from protege.objectives.lease import working
+from protege.objectives.lease import shared_machine
 from protege.spaces import Cache, Mismatch
 from protege.spaces.files.block_file import rows
 from protege.spaces.files.hashing import Key
@@ -129,7 +129,7 @@ def judge(
     module.eval()
     parts = []
     for batch in questions.in_order(JUDGING_BATCH):
-        with working(), torch.inference_mode():
+        with shared_machine(), torch.inference_mode():
             answer = lesson.answer(module, batch)
             theirs = {name: tensor[batch.rows] for name, tensor in targets.items()}
             found = lesson.scores(answer, theirs, questions.labels[batch.rows])
@@ -144,7 +144,7 @@ def _answered(
     module.eval()
     parts = []
     for batch in inputs.in_order(JUDGING_BATCH, begin, end):
-        with working(), torch.inference_mode():
+        with shared_machine(), torch.inference_mode():
             answer = lesson.answer(module, batch)
             found = lesson.targets(answer, inputs.labels[batch.rows])
         sizes = inputs.row_starts.diff()[batch.numbers]

@@ -18,7 +18,7 @@ from protege.objectives.distillation.optimizing import Optimizers
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.questions import Batch, Questions
 from protege.objectives.distillation.remembering import Answers, Online
-from protege.objectives.lease import working
+from protege.objectives.lease import shared_machine
 from protege.spaces import ProtegeError, Student, Teacher
 
 State = dict[str, Tensor]
@@ -87,7 +87,7 @@ class Training:
             if not len(part.rows) or rows >= DISTANCE_ROWS:
                 continue
             rows += len(part.rows)
-            with working(), torch.no_grad(), autocast(settings.precision, device):
+            with shared_machine(), torch.no_grad(), autocast(settings.precision, device):
                 answer = self.lesson.answer(student.module, part).float()
                 targets = self.targets(part)
             own += len(part.rows) * float(self._difference(answer, targets, part))
@@ -143,7 +143,7 @@ class Training:
                     if self.shrinking:
                         self.shrinking.advance(step, settings.steps)
                     parts = [one.to(device) for one in next(batches)]
-                    with working():
+                    with shared_machine():
                         self._learn(parts, watches)
                         norm = optimizers.step()
                     step += 1

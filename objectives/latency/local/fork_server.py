@@ -11,7 +11,7 @@ from typing import Any
 
 from protege.objectives.latency.device.main import FRAME
 from protege.objectives.latency.job import Job
-from protege.objectives.lease import alone
+from protege.objectives.lease import exclusive_machine
 from protege.spaces.errors import Unsupported
 from protege.spaces.files.private import made_private, private_folder
 
@@ -132,7 +132,7 @@ def exchange(job: Job) -> dict[str, Any]:
     with _SHARED.lock:
         server = _SHARED.ready()  # started before the machine is locked
         try:
-            with alone():
+            with exclusive_machine():
                 answer = server.exchange(job)
         except BaseException:
             _SHARED.close()  # a late answer would be read as that of the next job
