@@ -5,7 +5,7 @@ from pathlib import Path
 
 from protege.objectives import Candidate, Latency, Objective, Retention
 from protege.objectives.distillation.spelling import Spelling
-from protege.objectives.latency import Checkpoint, compare
+from protege.objectives.latency import SavedModel, compare
 from protege.objectives.latency.models import Model
 from protege.spaces import Teacher
 from protege.spaces.students.manifest import kept_tokens
@@ -31,7 +31,7 @@ def confirmed(objectives: Sequence[Objective], own: Candidate, folder: Path) -> 
         if isinstance(objective, Retention):
             figures |= _retained(objective, own, folder)
         elif isinstance(objective, Latency):
-            models: list[Model] = [own.blueprint, Checkpoint.at(folder)]
+            models: list[Model] = [own.blueprint, SavedModel.at(folder)]
             plan = objective.plan.with_samples(objective.percentile)
             teacher, student = compare(models, objective.workload, objective.target, plan)
             known = objective.measure(own)  # cached: the teacher's time in the study
