@@ -40,7 +40,7 @@ ORDER = {
     "objectives": (
         "stopwatch",
         "lease",
-        "parcel",
+        "handover",
         "bootstrap",
         "precision",
         "measurement",

@@ -18,7 +18,7 @@ from protege.spaces.errors import BadInput
 from protege.spaces.files.atomic import write_text
 
 if TYPE_CHECKING:  # help is printed without torch
-    from protege.objectives.latency import Checkpoint, Compared, Target
+    from protege.objectives.latency import Compared, SavedModel, Target
     from protege.search.front.front import Front
 
 TARGETS = "cpu, cuda, mps, ssh:HOST, android or android:SERIAL"
@@ -49,10 +49,10 @@ def add_measuring(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
 
 
 def _measure(options: argparse.Namespace) -> None:
-    from protege.objectives.latency import Checkpoint, Grade, Imported, write_bundle
+    from protege.objectives.latency import Grade, Imported, SavedModel, write_bundle
 
     workload, front = _workload_of(options), _front(options.models)
-    models = _of_front(front) if front else {one: Checkpoint.at(one) for one in options.models}
+    models = _of_front(front) if front else {one: SavedModel.at(one) for one in options.models}
     if len(models) < len(options.models):
         raise BadInput(f"models {' '.join(options.models)}: expected each of them once")
     if options.bundle:
@@ -90,9 +90,9 @@ def _front(words: Sequence[str]) -> "Front | None":
     return Front.read(runs[0])
 
 
-def _of_front(front: "Front") -> "dict[str, Checkpoint]":
+def _of_front(front: "Front") -> "dict[str, SavedModel]":
     """Return a study's teacher and the students on its front, by label."""
-    from protege.objectives.latency import Checkpoint
+    from protege.objectives.latency import SavedModel
     from protege.search.analysis.result import TEACHER
 
     source = str(front.about["teacher"]["source"])
@@ -100,7 +100,7 @@ def _of_front(front: "Front") -> "dict[str, Checkpoint]":
         TEACHER if trial is front.teacher else trial.label: str(front.weights(trial))
         for trial in front.members
     }
-    return {name: Checkpoint.at(place) for name, place in places.items()}
+    return {name: SavedModel.at(place) for name, place in places.items()}
 
 
 def _doctor(options: argparse.Namespace) -> None:
@@ -193,7 +193,7 @@ def _plan_of(options: argparse.Namespace) -> Plan:
 
 
 def measured(
-    models: "Mapping[str, Checkpoint]",
+    models: "Mapping[str, SavedModel]",
     target: "Target",
     workload: Workload,
     plan: Plan,
