@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from protege.search import State
-from protege.search.cli.main import finish
+from protege.search.cli.studying import finish
 from protege.search.records.wording import AS_CUT
 from tests.search.toys import toy
 
