@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
-from protege.objectives.distillation.training import Training
 from protege.spaces import Teacher
 from protege.spaces.files.private import OVERRIDE
 from tests.tiny import CASES, Case
@@ -56,17 +56,18 @@ def teacher(case: Case) -> Teacher:
 
 
 @pytest.fixture
-def harmful_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turn every gradient round, so that training makes a student worse with each step."""
-    learn = Training._learn
+def harmful_training() -> Iterator[None]:
+    """Negate every gradient that an optimiser applies, so that training harms a student."""
 
-    def harm(self: Training, *given: Any) -> None:
-        learn(self, *given)
-        for parameter in self.student.module.parameters():
-            if parameter.grad is not None:
-                parameter.grad.neg_()
+    def negate(optimizer: Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.neg_()
 
-    monkeypatch.setattr(Training, "_learn", harm)
+    handle = register_optimizer_step_pre_hook(negate)
+    yield
+    handle.remove()
 
 
 @pytest.fixture

@@ -34,13 +34,13 @@ for name in ("search", "spaces", "objectives"):
     found = find_spec(name)
     assert found is None or "site-packages" in str(found.origin), found
 
-distillation = Distillation(steps=2, batch_size=4, max_tokens=8)
 texts = Texts.from_file(folder / "corpus.txt")
 study = Search(
     name="tiny",
     teacher=Teacher.load(folder / "teacher"),
     space=SearchSpace(layers=Range(0.25, 1.0)),
-    objectives=[Parameters(), Retention(texts, distillation)],
+    objectives=[Parameters(), Retention()],
+    distillation=Distillation(texts, steps=2, batch_size=4, max_tokens=8),
     folder=folder / "run",
 )
 front = study.run(trials=2)

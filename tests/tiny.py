@@ -26,7 +26,7 @@ from protege.spaces.checkpoints.pooling import write_sentence_transformer
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = tuple(f"w{number}" for number in range(91))
 VOCABULARY = len(SPECIAL) + len(WORDS)
-"""More tokens than a language lesson keeps by name, so that there is a rest."""
+"""More tokens than a language task stores by name, so that there is a rest."""
 
 SIZES: dict[str, int] = {
     "num_hidden_layers": 4,

@@ -25,9 +25,16 @@ def itself(teacher: Teacher, cache: Cache, distillation: Distillation | None = N
     return candidate(teacher, cache, distillation)
 
 
+def completed(given: Candidate, *judges: Objective) -> Distilling:
+    """The distillation of a candidate, run to its end."""
+    found = Distilling(given, judges or [Retention()])
+    found.last()
+    return found
+
+
 def distilled(given: Candidate, *judges: Objective) -> Best:
     """The best rung of a candidate's distillation, by its retention unless others judge."""
-    return Distilling(given, judges or [Retention()]).last()
+    return completed(given, *judges).published
 
 
 def retained(given: Candidate) -> Measurement:

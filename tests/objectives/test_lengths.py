@@ -15,13 +15,12 @@ from protege.objectives import (
     Example,
     Latency,
     LocalCPU,
-    Retention,
     Texts,
     Workload,
 )
 from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.latency.models import check_fits
-from protege.objectives.retention import distillation_task
 from protege.search import Search
 from protege.spaces import BadInput, Cache, Choice, First, SearchSpace, Task, Teacher
 from protege.spaces.models.blueprint import Blueprint
@@ -81,23 +80,23 @@ def test_the_limit_of_a_tokenizer_counts_too(name: str) -> None:
     assert int(asked(ZOO["bert-texts"].teacher(), 9).lengths.max()) == 9
 
 
-def test_packed_text_is_counted_by_what_is_read() -> None:
+def test_packed_text_is_counted_by_what_is_read(cache: Cache) -> None:
     teacher = ZOO["llama-causal-tied"].teacher()
-    retention = Retention(Texts.of(texts(200)), Distillation(steps=2, batch_size=4, max_tokens=512))
-    parts = retention.parts(teacher)
-    assert set(parts.learnt.lengths.tolist()) == {32}
-    assert len(parts.learnt) == 8
+    given = Distillation(Texts.of(texts(200)), steps=2, batch_size=4, max_tokens=512)
+    learnt = itself(teacher, cache, given).prepared.data.learnt
+    assert set(learnt.lengths.tolist()) == {32}
+    assert len(learnt) == 8
 
 
 @pytest.mark.parametrize(("name", "most"), [("bert-texts", 64), ("llama-causal-tied", 33)])
 def test_a_limit_is_told(
     name: str, most: int, cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = itself(ZOO[name].teacher(), cache)
+    teacher = ZOO[name].teacher()
     for max_tokens in (most, 32):
-        given = Distillation(steps=1, batch_size=4, max_tokens=max_tokens)
+        given = Distillation(Texts.of(texts(200)), 1, 4, selection=20, max_tokens=max_tokens)
         with caplog.at_level(logging.WARNING, "protege"):
-            Retention(Texts.of(texts(200)), given, selection=20).check(own)
+            itself(teacher, cache, given).prepared.data.check()
     told = [record.getMessage() for record in caplog.records if record.name == "protege"]
     assert told == [f"max_tokens={most}: the teacher reads 32 tokens at most; texts are cut there"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from protege.objectives import Distillation, Example, Parameters, Retention, Texts
-from protege.objectives.retention import distillation_task
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.search import Search, head_table
 from protege.spaces import (
     BadInput,
@@ -68,7 +68,8 @@ def test_a_study_of_it_is_refused_when_it_is_declared(kind: str) -> None:
             name="unjudged",
             teacher=teacher,
             space=SearchSpace(layers=Choice(0.5, 1.0)),
-            objectives=[Parameters(), Retention(Texts.of(texts()))],
+            objectives=[Parameters(), Retention()],
+            distillation=Distillation(Texts.of(texts())),
         )
     with pytest.raises(Unsupported, match=r"other tasks are .*text-generation"):
         distillation_task(teacher)
@@ -81,7 +82,7 @@ def test_a_study_without_quality_is_not() -> None:
         layers=Choice(0.5, 1.0), layer_policy=Ends(), width_policy=First(), healing="none"
     )
     search = Search("sizes", teacher, space, [Parameters()])
-    assert search.retention is None
+    assert search.distillation is None
 
 
 def test_heads_of_a_model_that_is_not_judged_are_refused_by_name() -> None:
@@ -116,11 +117,11 @@ def test_modules_without_pooling_are_refused(tmp_path: Path) -> None:
 def test_pairs_of_texts_are_refused(name: str, cache: Cache) -> None:
     teacher = ZOO[name].teacher()
     pairs = Texts.of((one, other) for one, other in zip(texts(20), texts(20)[::-1], strict=True))
-    brief = Distillation(steps=1, batch_size=4, max_tokens=16)
+    brief = Distillation(pairs, steps=1, batch_size=4, max_tokens=16)
     with pytest.raises(
         BadInput, match=r"a list of 2 texts .words, or a pair.: .* reads single texts"
     ):
-        Retention(pairs, brief).check(itself(teacher, cache))
+        itself(teacher, cache, brief).prepared.data.check()
     with pytest.raises(BadInput, match="reads single texts; give Texts of strings"):
         distillation_task(teacher).inputs(teacher, [Example(("a", "b"), (0, 1))], 8)
 

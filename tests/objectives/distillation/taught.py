@@ -5,20 +5,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from protege.objectives import Distillation, Example
+from protege.objectives import Distillation, Example, Texts
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.losses.losses import Targets
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.teacher_outputs import (
     CachedOutputs,
     TeacherOutputs,
     compute_outputs,
 )
 from protege.objectives.distillation.training import Training
-from protege.objectives.retention import distillation_task
 from protege.spaces import Student, Teacher
 from tests.tiny import texts
 
-SHORT = Distillation(steps=12, batch_size=16, learning_rate=3e-3, max_tokens=16)
+SHORT = Distillation(Texts.of(texts(60)), 12, 16, learning_rate=3e-3, max_tokens=16)
 
 Material = tuple[TaskInputs, Targets]
 """What is asked, and what the teacher answers."""

@@ -11,19 +11,19 @@ import torch
 from torch import nn
 
 from protege.objectives import Distillation, LogitsKL
-from protege.objectives.distillation import remembering
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
 from protege.objectives.distillation.inputs.sequences import Sequences
 from protege.objectives.distillation.losses.losses import Targets
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.teacher_outputs import (
     ASKED,
+    BLOCK,
     CachedOutputs,
     LiveOutputs,
     cached_outputs,
     compute_outputs,
     judge,
 )
-from protege.objectives.retention import distillation_task
 from protege.spaces import Cache, Mismatch, Teacher
 from protege.spaces.files.block_file import RECORD
 from tests.objectives.distillation.taught import SHORT, asked, material, module_of, taught
@@ -34,8 +34,9 @@ LANGUAGE = ["bert-masked", "llama-causal-tied"]
 KEY = {"teacher": "tiny"}
 
 
-def kept(cache: Cache, teacher: Teacher, inputs: TaskInputs) -> Targets:
-    return cached_outputs(cache, KEY, module_of(teacher), distillation_task(teacher), inputs)
+def kept(cache: Cache, teacher: Teacher, inputs: TaskInputs, block_size: int = BLOCK) -> Targets:
+    module, task = module_of(teacher), distillation_task(teacher)
+    return cached_outputs(cache, KEY, module, task, inputs, block_size)
 
 
 def agree(one: Targets, other: Targets) -> None:
@@ -64,15 +65,10 @@ def calls(teacher: Teacher) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_answers_are_kept_row_by_row_whatever_the_batch(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answers_are_kept_row_by_row_whatever_the_batch(name: str) -> None:
     teacher = CASES[name].teacher()
-    inputs = asked(teacher)
-    found = []
-    for size in (1, 7):
-        monkeypatch.setattr(remembering, "JUDGING_BATCH", size)
-        found.append(compute_outputs(module_of(teacher), distillation_task(teacher), inputs))
+    inputs, task = asked(teacher), distillation_task(teacher)
+    found = [compute_outputs(module_of(teacher), task, inputs, size) for size in (1, 7)]
     assert {len(tensor) for tensor in found[0].values()} == {inputs.rows}
     agree(*found)
 
@@ -89,8 +85,7 @@ def test_what_is_read_from_the_cache_is_what_was_answered(name: str, cache: Cach
     agree(first, compute_outputs(module_of(teacher), distillation_task(teacher), inputs))
 
 
-def test_the_teacher_is_asked_block_by_block(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remembering, "BLOCK", 16)
+def test_the_teacher_is_asked_block_by_block(cache: Cache) -> None:
     teacher = CASES["llama-causal-tied"].teacher()
     inputs = asked(teacher, texts(200), max_tokens=8)
     stop_after = 3
@@ -102,14 +97,13 @@ def test_the_teacher_is_asked_block_by_block(cache: Cache, monkeypatch: pytest.M
     with calls(teacher) as sizes:
         stopping = teacher.model.base_model.register_forward_pre_hook(stop)
         with stopping, pytest.raises(KeyboardInterrupt):
-            kept(cache, teacher, inputs)
+            kept(cache, teacher, inputs, block_size=16)
         begun = len(sizes)
-        found = kept(cache, teacher, inputs)
+        found = kept(cache, teacher, inputs, block_size=16)
     # each block is one batch here; what was finished is not asked again
     assert (begun, len(sizes)) == (stop_after + 1, -(-len(inputs) // 16))
     assert sum(sizes) == len(inputs)
-    monkeypatch.setattr(remembering, "JUDGING_BATCH", 16)
-    agree(found, compute_outputs(module_of(teacher), distillation_task(teacher), inputs))
+    agree(found, compute_outputs(module_of(teacher), distillation_task(teacher), inputs, 16))
 
 
 @pytest.mark.parametrize("name", LANGUAGE)

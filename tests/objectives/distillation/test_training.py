@@ -20,9 +20,9 @@ from protege.objectives import (
     VectorCosine,
     VectorMSE,
 )
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.teacher_outputs import LiveOutputs
 from protege.objectives.distillation.training import LOST, Training
-from protege.objectives.retention import distillation_task
 from protege.spaces import ProtegeError, Student, Teacher
 from tests.objectives.distillation.taught import (
     SHORT,
@@ -232,7 +232,7 @@ def test_a_batch_that_asks_nothing_teaches_nothing() -> None:
 
 def test_a_run_that_diverges_says_at_which_step_and_what_to_lower() -> None:
     teacher = CASES["bert-texts"].teacher()
-    wild = Distillation(steps=9, batch_size=8, learning_rate=1e30, warmup=0, max_tokens=16)
+    wild = replace(SHORT, steps=9, batch_size=8, learning_rate=1e30, warmup=0)
     message = (
         r"diverged at step \d of 9 \(loss (nan|inf|\d.*), norm of the gradient (nan|inf)\); "
         r"lower learning_rate=1e\+30 or raise warmup=0"

@@ -16,6 +16,7 @@ from protege.spaces import Task, Teacher
 from protege.spaces.families import family_of
 from protege.spaces.files.cache import Cache
 from protege.spaces.models.blueprint import Blueprint
+from tests.objectives import candidates
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40,
@@ -73,7 +74,7 @@ def candidate(tmp_path: Path) -> Callable[[Blueprint, int], Candidate]:
             source="tiny",
         )
         ratio = layers / config.num_hidden_layers
-        return Candidate(teacher, teacher.architecture.scaled(layers=ratio), Cache(tmp_path))
+        return candidates.candidate(teacher, Cache(tmp_path), layers=ratio)
 
     return cut
 

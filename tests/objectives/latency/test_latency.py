@@ -14,8 +14,7 @@ from protege.objectives.latency import Latency, LocalCPU, Plan, Unmeasured, Work
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.local import fork_server
 from protege.objectives.latency.models import Model
-from protege.objectives.measurement import Cost
-from protege.objectives.objective import Objective, exceeds
+from protege.objectives.objective import Objective, Stage, exceeds
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 from tests.objectives.latency.scripted import Device
@@ -38,7 +37,7 @@ def records(candidate: Candidate, kind: str) -> list[Path]:
 def test_latency_is_an_objective_with_a_limit_in_milliseconds() -> None:
     objective: Objective = Latency(LocalCPU(), limit=20)
     assert (objective.name, objective.unit) == ("latency_ms", "ms")
-    assert (objective.direction, objective.cost) == ("minimize", Cost.SECONDS)
+    assert (objective.direction, objective.stage) == ("minimize", Stage.SHAPE)
     assert exceeds(objective, 20.1)
     assert not exceeds(objective, 19.9)
 

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from protege.objectives import Candidate, Energy, LocalCPU, Objective, Workload, exceeds
+from protege.objectives import Candidate, Energy, LocalCPU, Objective, Workload
 from protege.objectives.latency import Unmeasured
+from protege.objectives.objective import exceeds
 from protege.objectives.resources.energy import measurement
 from protege.spaces import Cache
 from protege.spaces.errors import BadInput
+from tests.objectives.candidates import itself
 from tests.tiny import CASES
 
 
@@ -28,8 +30,7 @@ def sysfs(tmp_path: Path) -> str:
 
 
 def candidate(folder: Path) -> Candidate:
-    teacher = CASES["bert"].teacher()
-    return Candidate(teacher, teacher.architecture, Cache(folder))
+    return itself(CASES["bert"].teacher(), Cache(folder))
 
 
 def record(windows: list[list[float]], idle: list[list[float]]) -> dict[str, Any]:

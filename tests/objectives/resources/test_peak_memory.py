@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from protege.objectives import Candidate, LocalCPU, Memory, Objective, PeakMemory, Workload, exceeds
+from protege.objectives import Candidate, LocalCPU, Memory, Objective, PeakMemory, Workload
 from protege.objectives.latency import Unmeasured
+from protege.objectives.objective import exceeds
 from protege.spaces import Cache, Task, Teacher
 from protege.spaces.errors import BadInput
+from tests.objectives import candidates
 from tests.tiny import CASES, Case
 
 BIG = Case(
@@ -35,11 +37,10 @@ def big() -> Teacher:
 
 @pytest.fixture
 def cut(tmp_path: Path) -> Cut:
-    def candidate(teacher: Teacher, **ratios: float) -> Candidate:
-        given: Any = {"multiple_of": 4, **ratios}
-        return Candidate(teacher, teacher.architecture.scaled(**given), Cache(tmp_path))
+    def made(teacher: Teacher, **ratios: float) -> Candidate:
+        return candidates.candidate(teacher, Cache(tmp_path), **{"multiple_of": 4, **ratios})
 
-    return candidate
+    return made
 
 
 def test_peak_memory_is_an_objective_with_a_limit_in_megabytes() -> None:

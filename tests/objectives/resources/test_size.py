@@ -1,17 +1,18 @@
 """What is counted on the meta device is what the built student has."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from protege.objectives import Candidate, Memory, Objective, Parameters, Workload, exceeds
+from protege.objectives import Candidate, Memory, Objective, Parameters, Workload
+from protege.objectives.objective import exceeds
 from protege.objectives.precision import BYTES, Precision
 from protege.spaces import Architecture, Cache, Infeasible, Task, Teacher, family_of
 from protege.spaces.architecture.sizes import RATIOS as SIZE_OF_RATIO
+from tests.objectives import candidates
 from tests.tiny import CASES, ZOO, inputs_of
 from tests.zoo import EVERY, teacher_of
 
@@ -27,8 +28,7 @@ CACHED = [
 
 
 def candidate(teacher: Teacher, **ratios: float) -> Candidate:
-    given: Any = {"multiple_of": 4, **ratios}
-    return Candidate(teacher, teacher.architecture.scaled(**given), Cache(Path("unused")))
+    return candidates.candidate(teacher, Cache(Path("unused")), **{"multiple_of": 4, **ratios})
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -45,7 +45,7 @@ def test_parameters_and_bytes_are_those_of_the_built_student(
         given = candidate(teacher, **dict.fromkeys(chosen, ratio))
     except Infeasible:  # the width is no multiple of so many heads
         reject()
-    built = {p.data_ptr(): p.numel() for p in given.student.module.parameters()}
+    built = {p.data_ptr(): p.numel() for p in given.built().student.module.parameters()}
     counted = Parameters().measure(given)
     assert round(counted.value * 1e6) == sum(built.values())
     assert Memory().measure(given).details["weights_mb"] == pytest.approx(counted.value * 4)
@@ -58,7 +58,7 @@ def test_cache_bytes_are_those_of_a_real_cache(name: str, ratio: str) -> None:
     read = inputs_of(teacher)
     written = 7 if "decoder_input_ids" in read else 0
     with torch.inference_mode():
-        cache = given.student.model(**read, use_cache=True).past_key_values
+        cache = given.built().student.model(**read, use_cache=True).past_key_values
     both = [cache.self_attention_cache, cache.cross_attention_cache] if written else [cache]
     held = sum(
         tensor.numel() * tensor.element_size()
@@ -104,4 +104,4 @@ def test_counting_builds_no_student() -> None:
     given = candidate(CASES["bert"].teacher(), layers=0.5)
     Parameters().measure(given)
     Memory().measure(given)
-    assert "student" not in vars(given)
+    assert given.stopwatch.seconds.keys().isdisjoint({"build", "heal"})

@@ -11,9 +11,9 @@ from torch.testing import assert_close
 
 from protege.objectives import Example, Workload
 from protege.objectives.distillation.inputs.sequences import Sequences, tokens_in
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.latency.local.calls import call_of
 from protege.objectives.latency.models import built
-from protege.objectives.retention import distillation_task
 from protege.spaces import BadInput, Teacher
 from protege.spaces.checkpoints.padding import configured_pad, positions_in
 from protege.spaces.models.blueprint import Blueprint

@@ -11,7 +11,7 @@ from torch import Tensor
 from protege.objectives.data import Example
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
 from protege.objectives.distillation.inputs.sequences import Sequences
-from protege.objectives.retention import distillation_task
+from protege.objectives.distillation.tasks.choice import distillation_task
 from tests.tiny import CASES, texts
 
 PAD = 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +11,8 @@ from torch import Tensor
 
 from protege.objectives import (
     AttentionRelations,
-    Candidate,
     Distillation,
     HiddenMSE,
-    Retention,
     Texts,
     VectorCosine,
 )
@@ -32,6 +29,7 @@ from protege.spaces import (
     Unsupported,
 )
 from protege.spaces.models.attention import attention_of
+from tests.objectives.candidates import candidate, completed
 from tests.tiny import ZOO, inputs_of, texts
 from tests.zoo import FLOWS, teacher_of
 
@@ -320,15 +318,13 @@ def test_a_student_of_fewer_tokens_is_refused(loss: HiddenLoss) -> None:
     assert hooks(teacher) == 0
 
 
-def test_a_trial_is_taught_by_all_three(tmp_path: Path) -> None:
+def test_a_trial_is_taught_by_all_three(cache: Cache) -> None:
     teacher = ZOO["bert-sentences"].teacher()
-    sizes = teacher.architecture.scaled(layers=0.5, hidden=0.5)
     terms = (VectorCosine(), HiddenMSE(weight=0.1), AttentionRelations(weight=0.1))
-    settings = Distillation(
-        steps=12, batch_size=16, learning_rate=3e-3, max_tokens=16, losses=terms
+    given_ = Distillation(
+        Texts.of(texts(120)), 12, 16, 30, learning_rate=3e-3, max_tokens=16, losses=terms
     )
-    candidate = Candidate(teacher, sizes, Cache(tmp_path))
-    found = Retention(Texts.of(texts(120)), settings, selection=30).measure(candidate)
-    assert len(found.samples) == 12
-    assert sum(found.samples[-3:]) < 0.9 * sum(found.samples[:3])
+    losses = completed(candidate(teacher, cache, given_, layers=0.5, hidden=0.5)).losses
+    assert len(losses) == 12
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
     assert hooks(teacher) == 0

@@ -15,14 +15,19 @@ from hypothesis import strategies as st
 
 from protege.objectives import Distillation, Example, Examples, Images, Parameters, Retention, Texts
 from protege.objectives.distillation.losses.losses import NO_LABEL
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.labels import Classes, check_known, renamed
-from protege.objectives.retention import distillation_task
 from protege.search import Search
 from protege.spaces import BadInput, Cache, Choice, SearchSpace, Teacher
-from tests.objectives.candidates import itself
+from tests.objectives.candidates import itself, retained
 from tests.tiny import ZOO, texts
 
-BRIEF = Distillation(steps=1, batch_size=8, max_tokens=16)
+
+def scoring(examples: Examples, selection: int = 60) -> Distillation:
+    """A step of distillation on these examples."""
+    return Distillation(examples, 1, 8, selection, max_tokens=16)
+
+
 NAMES = {0: "NEGATIVE", 1: "NEUTRAL", 2: "POSITIVE"}
 
 
@@ -98,19 +103,18 @@ KINDS = ["bert-texts", "llama-texts", "bert-tokens", "vit-image-classification"]
 @pytest.mark.parametrize("name", KINDS)
 def test_numbers_in_another_order_are_refused_with_both_lists(name: str, cache: Cache) -> None:
     teacher = teacher_of(name)
-    moved = Retention(data(teacher, name, [1, 2, 0]), BRIEF, selection=60)
+    moved = itself(teacher, cache, scoring(data(teacher, name, [1, 2, 0])))
     message = (
         r"labels: the teacher is right for \d+% of \d+, no better than chance \(\d+%\); the "
         r"data's classes are \{.*'0': 0.*\}, the teacher's are \{'NEGATIVE': 0, 'NEUTRAL': 1, "
     )
-    own = itself(teacher, cache)
     with pytest.raises(BadInput, match=message):
-        moved.check(own)
+        moved.prepared.data.check()
     with pytest.raises(BadInput, match=message):
-        moved.measure(own)
-    right = Retention(data(teacher, name, [0, 1, 2]), BRIEF, selection=60)
-    right.check(own)
-    assert right.measure(own).details["teacher_accuracy"] == 1.0
+        retained(moved)
+    right = itself(teacher, cache, scoring(data(teacher, name, [0, 1, 2])))
+    right.prepared.data.check()
+    assert retained(right).details["teacher_accuracy"] == 1.0
 
 
 def test_a_study_of_such_labels_ends_before_it_begins(tmp_path: Path) -> None:
@@ -119,10 +123,8 @@ def test_a_study_of_such_labels_ends_before_it_begins(tmp_path: Path) -> None:
         name="labels",
         teacher=teacher,
         space=SearchSpace(layers=Choice(0.5, 1.0)),
-        objectives=[
-            Parameters(),
-            Retention(data(teacher, "bert-texts", [2, 0, 1]), BRIEF, selection=60),
-        ],
+        objectives=[Parameters(), Retention()],
+        distillation=scoring(data(teacher, "bert-texts", [2, 0, 1])),
         storage=f"sqlite:///{tmp_path / 'run' / 'study.db'}",
     )
     with pytest.raises(BadInput, match="labels: the teacher is right for"):
@@ -146,10 +148,9 @@ def test_names_of_a_data_set_are_those_of_the_teacher(
         {"text": [one.content for one in held], "label": [one.label for one in held]},
         features=datasets.Features({"text": words, "label": labels}),
     )
-    retention = Retention(Texts.from_dataset(made), BRIEF, selection=60)
-    own = itself(teacher, cache)
-    retention.check(own)
-    assert retention.measure(own).details["teacher_accuracy"] == 1.0
+    own = itself(teacher, cache, scoring(Texts.from_dataset(made)))
+    own.prepared.data.check()
+    assert retained(own).details["teacher_accuracy"] == 1.0
 
 
 @settings(max_examples=25)
@@ -189,8 +190,7 @@ def test_folders_are_classes_in_whatever_case(tmp_path: Path, cache: Cache) -> N
         path = tmp_path / folders[answer] / f"{at}.png"
         path.parent.mkdir(exist_ok=True)
         pil.fromarray(np.asarray(one.content.open())).save(path)  # type: ignore[union-attr]
-    own = itself(teacher, cache)
-    right = Retention(Images.from_folder(tmp_path), BRIEF, selection=40).measure(own)
+    right = retained(itself(teacher, cache, scoring(Images.from_folder(tmp_path), 40)))
     assert right.details["teacher_accuracy"] == 1.0
 
 

@@ -8,21 +8,21 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from protege.objectives import Candidate, Distillation, Example, LogitsKL, Retention, Texts
+from protege.objectives import Distillation, Example, LogitsKL, Retention, Texts
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import NO_LABEL
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.pairs import Pairs, PairTask
 from protege.objectives.distillation.teacher_outputs import compute_outputs, judge
-from protege.objectives.retention import distillation_task
+from protege.search.front.confirming import confirmed
 from protege.spaces import BadInput, Cache, Task, Teacher
 from protege.spaces.students.manifest import kept_tokens
 from tests import pieces
-from tests.objectives.candidates import half, itself
+from tests.objectives.candidates import candidate, completed, distilled, half, itself, retained
 from tests.tiny import ZOO, texts
 
 NAMES = [name for name, case in ZOO.items() if case.task is Task.TEXT_TO_TEXT]
-SHORT = Distillation(steps=4, batch_size=8, max_tokens=16)
 LESSON = PairTask()
 
 
@@ -30,6 +30,9 @@ def answered(count: int = 80) -> Texts:
     """Texts whose answer is the text that comes as many places before the last."""
     given = texts(count)
     return Texts.of(given, given[::-1])
+
+
+SHORT = Distillation(answered(), 4, 8, selection=20, max_tokens=16)
 
 
 def examples(count: int = 24) -> list[Example]:
@@ -50,9 +53,7 @@ def in_pieces(name: str) -> Teacher:
     return replace(changed.teacher(), processor=pieces.tokenizer("wordpiece"))
 
 
-READ = Retention(
-    Texts.of(pieces.TEXTS, pieces.TEXTS[::-1]), replace(SHORT, max_tokens=24), selection=30
-)
+READ = replace(SHORT, data=Texts.of(pieces.TEXTS, pieces.TEXTS[::-1]), max_tokens=24, selection=30)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -134,8 +135,7 @@ def test_another_text_or_answer_is_another_question(side: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_teacher_retains_all_of_itself(name: str, cache: Cache) -> None:
     teacher = ZOO[name].teacher()
-    own = itself(teacher, cache)
-    found = Retention(answered(), SHORT, selection=20).measure(own)
+    found = retained(itself(teacher, cache, SHORT))
     assert found.value == pytest.approx(1.0, abs=1e-6)
     assert found.spread == pytest.approx(0.0, abs=1e-6)
 
@@ -143,9 +143,8 @@ def test_the_teacher_retains_all_of_itself(name: str, cache: Cache) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_student_learns(name: str, cache: Cache) -> None:
     settings = replace(SHORT, steps=40, learning_rate=3e-3)
-    candidate = half(ZOO[name].teacher(), cache)
-    found = Retention(answered(), settings, selection=20).measure(candidate)
-    assert sum(found.samples[-5:]) < 0.9 * sum(found.samples[:5])
+    losses = completed(half(ZOO[name].teacher(), cache, settings)).losses
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -153,10 +152,10 @@ def test_a_loaded_student_is_judged_as_it_was_when_built(
     name: str, cache: Cache, tmp_path: Path
 ) -> None:
     teacher = ZOO[name].teacher()
-    retention, candidate = Retention(answered(), SHORT, selection=20), half(teacher, cache)
-    measured = retention.measure(candidate)
-    loaded = Teacher.load(candidate.student.save(tmp_path / "student"), task=teacher.task)
-    assert retention.judge(loaded.model, itself(teacher, cache)).value == measured.value
+    best = distilled(half(teacher, cache, SHORT))
+    folder = best.candidate.student.save(tmp_path / "student")
+    again = confirmed([Retention()], itself(teacher, cache, SHORT), folder)
+    assert again["retention"] == best.measurements["retention"].value
 
 
 def test_the_temperature_asked_for_is_the_one_that_is_cached(cache: Cache) -> None:
@@ -164,8 +163,7 @@ def test_the_temperature_asked_for_is_the_one_that_is_cached(cache: Cache) -> No
     soft = replace(SHORT, losses=(LogitsKL(temperature=2.0),))
     assert soft.tuned(distillation_task(teacher)) == PairTask(temperature=2.0)
     assert soft.tuned(LESSON).name != LESSON.name
-    found = Retention(answered(), soft, selection=20).measure(half(teacher, cache))
-    assert len(found.samples) == SHORT.steps
+    assert len(completed(half(teacher, cache, soft)).losses) == SHORT.steps
 
 
 @pytest.mark.parametrize("name", ["t5-text2text-generation", "mbart-text2text-generation"])
@@ -191,15 +189,14 @@ def test_a_student_with_fewer_tokens_is_taught_judged_and_loaded(
     name: str, cache: Cache, tmp_path: Path
 ) -> None:
     teacher = in_pieces(name)
-    candidate = Candidate(teacher, teacher.architecture.scaled(layers=0.5, vocab=0.6), cache)
-    measured = READ.measure(candidate)
-    assert torch.isfinite(torch.tensor([measured.value, *measured.samples])).all()
+    run = completed(candidate(teacher, cache, READ, layers=0.5, vocab=0.6))
+    best, measured = run.published.candidate, run.published.measurements["retention"]
+    assert torch.isfinite(torch.tensor([measured.value, *run.losses])).all()
     assert float(measured.details["pieces_per_token"]) > 1.05
-    folder = candidate.student.save(tmp_path / "student")
-    loaded, kept = Teacher.load(folder, task=teacher.task), kept_tokens(folder)
-    assert kept is not None
-    vocabulary_map = VocabularyMap.of(teacher, loaded.model, loaded.tokenizer, kept)
-    assert READ.judge(loaded.model, itself(teacher, cache), vocabulary_map).value == measured.value
+    folder = best.student.save(tmp_path / "student")
+    assert kept_tokens(folder) is not None
+    again = confirmed([Retention()], itself(teacher, cache, READ), folder)
+    assert again["retention"] == measured.value
 
 
 @pytest.mark.parametrize(("label", "told"), [(None, "no label"), (1, "the label 1")])

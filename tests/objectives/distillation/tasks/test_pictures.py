@@ -12,15 +12,15 @@ from protege.objectives import Distillation, Example, Images, Retention
 from protege.objectives.data import Picture
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.losses.losses import NO_LABEL
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.pictures import ImageInputs, ImageTask
-from protege.objectives.retention import distillation_task
+from protege.search.front.confirming import confirmed
 from protege.spaces import BadInput, Cache, Task, Teacher
 from protege.spaces.models.batches import IMAGE
-from tests.objectives.candidates import half, itself
+from tests.objectives.candidates import completed, half, itself, retained
 from tests.tiny import ZOO
 
 NAMES = [name for name, case in ZOO.items() if case.task is Task.IMAGES]
-SHORT = Distillation(steps=4, batch_size=8)
 LESSON = ImageTask()
 
 
@@ -29,6 +29,9 @@ def drawn(count: int = 60) -> list[np.ndarray[Any, Any]]:
     generator = np.random.default_rng(0)
     sizes = [(10 + number % 5, 20 - number % 7, 3) for number in range(count)]
     return [generator.integers(0, 256, size, dtype=np.uint8) for size in sizes]
+
+
+SHORT = Distillation(Images.of(drawn()), 4, 8, selection=15)
 
 
 def examples(count: int = 20, label: int | None = None) -> list[Example]:
@@ -119,9 +122,8 @@ def labelled(teacher: Teacher, *, by_name: bool) -> Images:
 
 def test_with_labels_the_quality_is_accuracy(cache: Cache) -> None:
     teacher = ZOO["vit-image-classification"].teacher()
-    own = itself(teacher, cache)
     found = [
-        Retention(labelled(teacher, by_name=by_name), SHORT, selection=15).measure(own)
+        retained(itself(teacher, cache, replace(SHORT, data=labelled(teacher, by_name=by_name))))
         for by_name in (True, False)
     ]
     assert found[0] == found[1]
@@ -137,8 +139,7 @@ def test_images_without_labels_have_none() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_teacher_retains_all_of_itself(name: str, cache: Cache) -> None:
     teacher = ZOO[name].teacher()
-    own = itself(teacher, cache)
-    found = Retention(Images.of(drawn()), SHORT, selection=15).measure(own)
+    found = retained(itself(teacher, cache, SHORT))
     assert (found.value, found.spread) == (1.0, 0.0)
     assert distillation_task(teacher) == LESSON
 
@@ -149,17 +150,16 @@ def test_a_student_learns_and_is_judged_the_same_when_loaded(
 ) -> None:
     teacher = ZOO[name].teacher()
     settings = replace(SHORT, steps=40, learning_rate=3e-3)
-    retention, candidate = (
-        Retention(Images.of(drawn()), settings, selection=15),
-        half(teacher, cache),
-    )
-    measured = retention.measure(candidate)
-    assert sum(measured.samples[-5:]) < 0.9 * sum(measured.samples[:5])
-    loaded = Teacher.load(candidate.student.save(tmp_path / "student"), task=teacher.task)
-    assert retention.judge(loaded.model, itself(teacher, cache)).value == measured.value
+    run = completed(half(teacher, cache, settings))
+    assert sum(run.losses[-5:]) < 0.9 * sum(run.losses[:5])
+    student = run.published.candidate.student
+    folder = student.save(tmp_path / "student")
+    again = confirmed([Retention()], itself(teacher, cache, settings), folder)
+    assert again["retention"] == run.published.measurements["retention"].value
+    loaded = Teacher.load(folder, task=teacher.task)
     batch = asked(teacher).batch(range(20))
     with torch.inference_mode():
-        both = [LESSON.answer(one, batch) for one in (loaded.model, candidate.student.module)]
+        both = [LESSON.answer(one, batch) for one in (loaded.model, student.module)]
     assert torch.equal(*both)
 
 

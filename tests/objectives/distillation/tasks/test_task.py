@@ -8,12 +8,12 @@ from torch.nn.functional import normalize
 from protege.objectives import Example
 from protege.objectives.distillation.inputs.sequences import Sequences, tokens_in
 from protege.objectives.distillation.losses.losses import NO_LABEL
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.classes import ClassTask
 from protege.objectives.distillation.tasks.language import LanguageTask
 from protege.objectives.distillation.tasks.sentences import SentenceTask, neighbours_kept
 from protege.objectives.distillation.tasks.task import DistillationTask, TaskScore
 from protege.objectives.distillation.teacher_outputs import compute_outputs, judge
-from protege.objectives.retention import distillation_task
 from protege.spaces import BadInput, Teacher
 from tests.objectives.distillation.taught import asked, module_of
 from tests.tiny import CASES, SPECIAL, texts

@@ -8,7 +8,7 @@ import torch
 from protege.objectives import Example
 from protege.objectives.distillation.inputs.sequences import tokens_in
 from protege.objectives.distillation.losses.losses import NO_LABEL
-from protege.objectives.retention import distillation_task
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.spaces import BadInput, Unsupported
 from tests import pieces
 

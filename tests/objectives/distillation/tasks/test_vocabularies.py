@@ -16,20 +16,21 @@ from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.inputs.sequences import Sequences
 from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import Targets, divergence
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.language import LanguageTask
 from protege.objectives.distillation.tasks.task import TaskScore
 from protege.objectives.distillation.teacher_outputs import compute_outputs, judge
-from protege.objectives.retention import distillation_task
+from protege.objectives.quality.rungs import Distilling
+from protege.search.front.confirming import confirmed
 from protege.spaces import Cache, Teacher
 from protege.spaces.students.manifest import kept_tokens
 from tests import pieces
-from tests.objectives.candidates import itself
+from tests.objectives.candidates import candidate, completed, distilled, itself, retained
 from tests.objectives.distillation import taught
 from tests.objectives.distillation.inputs.test_vocabulary_map import of
 from tests.tiny import CASES, WORDS
 
-SHORT = Distillation(steps=4, batch_size=8, max_tokens=24)
-READ = Retention(Texts.of(pieces.TEXTS), SHORT, selection=30)
+READ = Distillation(Texts.of(pieces.TEXTS), 4, 8, selection=30, max_tokens=24)
 LESSONS = ["bert", "bert-sentences", "bert-texts", "bert-tokens", "bert-masked", "llama-sentences"]
 LESSONS += ["llama-causal-tied", "llama-texts", "llama-tokens"]
 
@@ -183,25 +184,28 @@ def known_words(count: int = 60) -> Texts:
 @pytest.mark.parametrize("steps", [0, 4])
 def test_tokens_that_occur_nowhere_are_no_loss(name: str, steps: int, cache: Cache) -> None:
     teacher = CASES[name].teacher()
-    retention = Retention(known_words(), replace(SHORT, steps=steps), selection=20)
-    found = [retention.measure(cut(teacher, cache, vocab=vocab)) for vocab in (1.0, 0.5)]
+    settings = replace(READ, data=known_words(), steps=steps, selection=20)
+    found = [retained(cut(teacher, cache, settings, vocab=vocab)) for vocab in (1.0, 0.5)]
     assert found[1].details["pieces_per_token"] == 1
     # beyond the cut itself: norms of gradients are summed in another order
     assert found[1].value == pytest.approx(found[0].value, abs=1e-5 if steps else 0)
 
 
-def cut(teacher: Teacher, cache: Cache, *, vocab: float = 0.6) -> Candidate:
-    return Candidate(teacher, teacher.architecture.scaled(layers=0.5, vocab=vocab), cache)
+def cut(
+    teacher: Teacher, cache: Cache, settings: Distillation = READ, *, vocab: float = 0.6
+) -> Candidate:
+    return candidate(teacher, cache, settings, layers=0.5, vocab=vocab)
 
 
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_student_with_fewer_tokens_is_taught_and_judged(name: str, cache: Cache) -> None:
-    candidate = cut(pieces.teacher(name), cache)
-    found = READ.measure(candidate)
-    assert len(found.samples) == SHORT.steps
-    assert torch.isfinite(torch.tensor([found.value, found.spread, *found.samples])).all()
+    given_ = cut(pieces.teacher(name), cache)
+    run = completed(given_)
+    found = run.published.measurements["retention"]
+    assert len(run.losses) == READ.steps
+    assert torch.isfinite(torch.tensor([found.value, found.spread, *run.losses])).all()
     assert float(found.details["pieces_per_token"]) > 1.05
-    assert candidate.stopwatch.seconds["respell"] > 0
+    assert given_.stopwatch.seconds["map vocabulary"] > 0
 
 
 @pytest.mark.parametrize("name", LESSONS)
@@ -209,36 +213,31 @@ def test_a_loaded_student_is_judged_as_it_was_when_built(
     name: str, cache: Cache, tmp_path: Path
 ) -> None:
     teacher = pieces.teacher(name)
-    candidate = cut(teacher, cache)
-    measured = READ.measure(candidate)
-    folder = candidate.student.save(tmp_path / "student")
-    loaded, kept = Teacher.load(folder, task=teacher.task), kept_tokens(folder)
-    assert kept == candidate.student.kept.vocab
+    best = distilled(cut(teacher, cache))
+    folder = best.candidate.student.save(tmp_path / "student")
+    kept = kept_tokens(folder)
+    assert kept == best.candidate.student.kept.vocab
     assert kept is not None
-    vocabulary_map = VocabularyMap.of(teacher, loaded.model, loaded.tokenizer, kept)
-    again = READ.judge(loaded.embedder() or loaded.model, itself(teacher, cache), vocabulary_map)
-    assert again.value == measured.value
+    again = confirmed([Retention()], itself(teacher, cache, READ), folder)
+    assert again["retention"] == best.measurements["retention"].value
 
 
 @pytest.mark.parametrize("name", ["bert-masked", "llama-causal-tied"])
 def test_training_helps_a_language_model_in_its_own_pieces(name: str, cache: Cache) -> None:
     teacher = pieces.teacher(name)
-    first, trained = (
-        replace(READ, distillation=replace(SHORT, steps=steps, learning_rate=3e-3))
-        .measure(cut(teacher, cache))
-        .details
-        for steps in (0, 40)
-    )
-    assert float(trained["kl"]) < float(first["kl"]) - 0.05
+    longer = replace(READ, steps=40, learning_rate=3e-3)
+    first, *_, last = Distilling(cut(teacher, cache, longer), [Retention()]).rungs()
+    cut_, trained = (one.measurements["retention"].details for one in (first, last))
+    assert float(trained["kl"]) < float(cut_["kl"]) - 0.05
 
 
 def test_the_teacher_is_asked_once_for_students_of_every_vocabulary(cache: Cache) -> None:
     teacher = pieces.teacher("llama-causal-tied")
     calls: list[object] = []
-    READ.measure(cut(teacher, cache, vocab=1.0))
+    retained(cut(teacher, cache, vocab=1.0))
     teacher.model.base_model.register_forward_hook(lambda *_: calls.append(_))
     for vocab in (0.9, 0.5):
-        READ.measure(cut(teacher, cache, vocab=vocab))
+        retained(cut(teacher, cache, vocab=vocab))
     assert not calls
 
 
