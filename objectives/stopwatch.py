@@ -16,11 +16,13 @@ class Stopwatch:
         seconds: Seconds of each phase so far.
         announce: Progress callback; called with the name of each phase when it starts.
         tell: Callback for messages to the user.
+        clock: Returns the time in seconds.
     """
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     announce: Callable[[str], None] = lambda _: None
     tell: Callable[[str], None] = lambda _: None
+    clock: Callable[[], float] = time.perf_counter
     _running: list[str] = field(default_factory=list)
     _since: float = 0.0
 
@@ -64,7 +66,7 @@ class Stopwatch:
         return {name: seconds for name, seconds in spent.items() if seconds > 0}
 
     def _switch(self) -> None:
-        now = time.perf_counter()
+        now = self.clock()
         if self._running:
             self.seconds[self._running[-1]] += now - self._since
         self._since = now

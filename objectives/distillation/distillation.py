@@ -70,6 +70,9 @@ class Distillation:
             hardware supports it natively (AMX, CUDA from Ampere on), ``"float32"`` does not.
             Weights, attention, losses and evaluation stay in float32.
         device: Training device; ``"auto"`` is CUDA if available.
+        checkpoint_every_s: Minimum seconds of training between checkpoints: a small student is soon
+            retrained, and a large one takes a second to write. It may change when a study is
+            resumed.
     """
 
     data: Examples = field(repr=False)
@@ -92,6 +95,7 @@ class Distillation:
     accumulate: int = 1
     precision: TrainingPrecision = "auto"
     device: str = "auto"
+    checkpoint_every_s: float = field(default=20.0, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -119,6 +123,10 @@ class Distillation:
             given = getattr(self, name)
             if not 0 <= given <= 1:
                 raise BadInput(f"{name}={given!r}: expected a share of the steps from 0 to 1")
+        if not self.checkpoint_every_s >= 0:
+            raise BadInput(
+                f"checkpoint_every_s={self.checkpoint_every_s!r}: expected seconds, 0 or more"
+            )
         if not 0 < self.layer_decay <= 1:
             raise BadInput(
                 f"layer_decay={self.layer_decay!r}: expected a factor above 0 and at most 1"

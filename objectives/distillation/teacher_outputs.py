@@ -90,19 +90,32 @@ class LiveOutputs:
 
 
 def cached_outputs(
-    cache: Cache, key: Key, module: nn.Module, task: DistillationTask, inputs: TaskInputs
+    cache: Cache,
+    key: Key,
+    module: nn.Module,
+    task: DistillationTask,
+    inputs: TaskInputs,
+    block_size: int = BLOCK,
 ) -> Targets:
     """Return the teacher outputs of all rows from the cache; compute missing blocks.
+
+    Args:
+        cache: The cache.
+        key: Identity of the teacher, the task and the inputs.
+        module: The teacher's module.
+        task: The task.
+        inputs: The inputs.
+        block_size: Sequences per block of the cache.
 
     Raises:
         Mismatch: The cached outputs were computed from other inputs.
         DiskFull: The disk is full.
     """
-    edges = [*range(0, len(inputs), BLOCK), len(inputs)]
+    edges = [*range(0, len(inputs), block_size), len(inputs)]
     starts = [int(inputs.row_starts[edge]) for edge in edges]
 
     def block(number: int) -> dict[str, Tensor]:
-        return _answered(module, task, inputs, edges[number], edges[number + 1])
+        return _answered(module, task, inputs, (edges[number], edges[number + 1]))
 
     found = rows(cache, "targets", key, starts, block)
     if not torch.equal(found[ASKED], _by_row(inputs, inputs.checks)):
@@ -113,9 +126,11 @@ def cached_outputs(
     return {name: tensor for name, tensor in found.items() if name != ASKED}
 
 
-def compute_outputs(module: nn.Module, task: DistillationTask, inputs: TaskInputs) -> Targets:
+def compute_outputs(
+    module: nn.Module, task: DistillationTask, inputs: TaskInputs, batch_size: int = JUDGING_BATCH
+) -> Targets:
     """Compute the teacher outputs of all rows in memory."""
-    found = _answered(module, task, inputs, 0, len(inputs))
+    found = _answered(module, task, inputs, (0, len(inputs)), batch_size)
     return {name: tensor for name, tensor in found.items() if name != ASKED}
 
 
@@ -139,12 +154,16 @@ def judge(
 
 
 def _answered(
-    module: nn.Module, task: DistillationTask, inputs: TaskInputs, begin: int, end: int
+    module: nn.Module,
+    task: DistillationTask,
+    inputs: TaskInputs,
+    within: tuple[int, int],
+    batch_size: int = JUDGING_BATCH,
 ) -> dict[str, Tensor]:
     """Compute the outputs of a range of sequences, with the hash of each row's input."""
     module.eval()
     parts = []
-    for batch in inputs.in_order(JUDGING_BATCH, begin, end):
+    for batch in inputs.in_order(batch_size, *within):
         with working(), torch.inference_mode():
             answer = task.answer(module, batch)
             found = task.targets(answer, inputs.labels[batch.rows])

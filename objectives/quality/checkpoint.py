@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import monotonic
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -12,10 +12,6 @@ from torch import Tensor
 
 from protege.objectives.measurement import Measurement
 from protege.spaces.files.cache import read_tensors, write_tensors
-
-WORTH_SECONDS = 20.0
-"""Minimum seconds of training between checkpoints: a small student is soon retrained, and a large
-one takes a second to write."""
 
 _RUNGS = "rungs"
 
@@ -53,11 +49,15 @@ class Checkpoint:
     Attributes:
         path: The file; None disables checkpoints.
         key: Identity of the training as canonical JSON; files with another key are ignored.
+        every_s: Minimum seconds between checkpoints.
+        clock: Returns the time in seconds.
         rungs: The rungs passed so far.
     """
 
     path: Path | None
     key: str
+    every_s: float
+    clock: Callable[[], float] = perf_counter
     rungs: list[Rung] = field(default_factory=list)
     _safe: float = field(default=0.0, init=False)
 
@@ -71,11 +71,11 @@ class Checkpoint:
         return found
 
     def begin(self) -> None:
-        """Start the clock of `WORTH_SECONDS`; call it when training starts."""
-        self._safe = monotonic()
+        """Count the seconds from now on; call it when training starts."""
+        self._safe = self.clock()
 
     def save(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Write the training state if the last checkpoint is `WORTH_SECONDS` old.
+        """Write the training state if the last checkpoint is `every_s` seconds old.
 
         Args:
             state: Returns the training state.
@@ -83,10 +83,10 @@ class Checkpoint:
         Raises:
             DiskFull: The disk is full.
         """
-        if self.path is None or monotonic() - self._safe < WORTH_SECONDS:
+        if self.path is None or self.clock() - self._safe < self.every_s:
             return
         text = json.dumps([asdict(one) for one in self.rungs]).encode()
         # in the same file as the tensors, so that both are always from the same step
         records = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         write_tensors(self.path, self.key, {**state(), _RUNGS: records})
-        self._safe = monotonic()
+        self._safe = self.clock()

@@ -30,7 +30,7 @@ BEST = "best."
 """Prefix of the best rung's weights in a saved training state."""
 
 STORED = 9
-"""Checkpoint intervals per training; checkpoints less than `WORTH_SECONDS` apart are skipped."""
+"""Checkpoint intervals per training; see `Distillation.checkpoint_every_s`."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,9 @@ class Distilling:
         return Rung(step, found, found, is_last=step == stops[-1])
 
     def _trained(self, stops: Sequence[int]) -> Iterator[Rung]:
-        checkpoint = Checkpoint(self.path, self._key(stops))
+        every_s = self.candidate.prepared.settings.checkpoint_every_s
+        clock = self.candidate.stopwatch.clock
+        checkpoint = Checkpoint(self.path, self._key(stops), every_s, clock)
         state = checkpoint.read()
         start = self.candidate.built()
         if not state:
