@@ -29,6 +29,9 @@ from protege.spaces.files.hashing import canonical
 BEST = "best."
 """Prefix of the best rung's weights in a saved training state."""
 
+RATE = "learning_rate"
+"""The peak learning rate in a saved training state."""
+
 STORED = 9
 """Checkpoint intervals per training; see `Distillation.checkpoint_every_s`."""
 
@@ -122,12 +125,12 @@ class Distilling:
         checkpoint = Checkpoint(self.path, self._key(stops), every_s, clock)
         state = checkpoint.read()
         start = self.candidate.built()
-        if not state:
+        if state:
+            state = self._recall(checkpoint.rungs, state, start)
+        else:
             # scored before training is prepared, since many trials stop here
             checkpoint.rungs.append(self._rung(0, start, is_last=False))
         yield from (rung for rung in checkpoint.rungs if rung.step in stops)
-        if state:
-            state = self._recall(checkpoint.rungs, state, start)
         training = replace(training_of(start), taken_up=state)
         start = replace(start, made=None)  # frees its weights once a better rung is found
         self.losses, self.learning_rate = training.losses, training.settings.learning_rate
@@ -199,16 +202,17 @@ class Distilling:
         Those are left out if the best rung is the untrained student, which a resumed trial builds
         again, or at this very step.
         """
-        best = self.published
+        best, rate = self.published, torch.tensor(self.learning_rate, dtype=torch.double)
+        state = training.state() | {RATE: rate}
         if best.step in {0, step}:
-            return training.state()
+            return state
         named = best.candidate.student.module.named_parameters()
-        return training.state() | {f"{BEST}{name}": one.detach() for name, one in named}
+        return state | {f"{BEST}{name}": one.detach() for name, one in named}
 
     def _recall(
         self, rungs: Sequence[Rung], state: Mapping[str, Tensor], start: Candidate
     ) -> Mapping[str, Tensor]:
-        """Restore the best rung of an interrupted training.
+        """Restore the best rung of an interrupted training, its losses and its learning rate.
 
         Args:
             rungs: The rungs passed so far.
@@ -216,13 +220,15 @@ class Distilling:
             start: The candidate with the untrained student.
 
         Returns:
-            The state without the best rung's weights.
+            The state of the training alone.
         """
-        own = {name: one for name, one in state.items() if not name.startswith(BEST)}
+        self.losses, self.learning_rate = state["losses"].tolist(), float(state[RATE])
+        held = {name: one for name, one in state.items() if name != RATE}
+        own = {name: one for name, one in held.items() if not name.startswith(BEST)}
         best = max(rungs, key=lambda rung: self._worth(rung.measurements))
         kept = start
         if best.step:
-            saved = BEST if len(own) < len(state) else STUDENT  # saved at the best rung
+            saved = BEST if len(own) < len(held) else STUDENT  # saved at the best rung
             kept = start.trained(start.student.copy())
             with torch.no_grad():
                 for name, parameter in kept.student.module.named_parameters():
