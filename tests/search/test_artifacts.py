@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from wsgiref.util import setup_testing_defaults
 
 import pytest
@@ -20,7 +20,7 @@ from protege.search.running.stopping import Leaving, Stopping
 from protege.search.storage.storage import read_study
 from protege.search.study.artifacts import Artifacts, Sent, declared
 from protege.search.study.ledger import Ledger
-from protege.search.study.store import Store
+from protege.search.study.store import PROBE, Store
 from protege.spaces import BadInput, Teacher
 from tests import s3
 from tests.search.test_resume import stored as files_of
@@ -128,7 +128,13 @@ def test_run_again_nothing_is_sent_again(
 ) -> None:
     first = search().run(trials=4)
     before = files_of(first.folder), server.names()
-    monkeypatch.setattr(Artifacts, "_send", die)
+    write = Store.write
+
+    def only_the_probe(self: Store, artifact_id: str, content: BinaryIO) -> None:
+        assert artifact_id == PROBE
+        write(self, artifact_id, content)
+
+    monkeypatch.setattr(Store, "write", only_the_probe)
     assert search().run(trials=4).trials == first.trials
     assert (files_of(first.folder), server.names()) == before
 

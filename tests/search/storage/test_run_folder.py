@@ -13,6 +13,7 @@ from protege.objectives import Memory
 from protege.search import Front, Search
 from protege.search.cli.main import main
 from protege.search.records.results import artifact
+from protege.search.session.session import claimed_folder
 from protege.search.storage.locating import database_path, url_of_file
 from protege.search.storage.run_folder import (
     MARKER,
@@ -143,7 +144,8 @@ def test_a_study_of_any_name_is_stored_and_found_again(
     front = search.run(trials=1)
     assert [path.name for path in folder.iterdir()] == ["runs"]
     assert [path.resolve() for path in (folder / "runs").iterdir()] == [front.folder.resolve()]
-    for place in (search.storage, search.folder, str(search.folder), front.folder / "study.db"):
+    own = search.run_folder.path
+    for place in (search.place, own, str(own), front.folder / "study.db"):
         assert Front.read(place).trials == front.trials
     assert front.save().parent.resolve() == front.folder.resolve()
 
@@ -336,7 +338,7 @@ def test_a_folder_that_is_gone_is_made_anew_and_that_is_said(
 
 def test_heads_before_the_run_do_not_bar_the_folder(folder: Path, teacher: Teacher) -> None:
     search = plain(folder / "run", teacher)
-    (search.claimed_folder() / "heads.csv").write_text("heads")
+    (claimed_folder(search) / "heads.csv").write_text("heads")
     assert len(search.run(trials=1).trials) == 1
     assert (folder / "run" / "heads.csv").read_text() == "heads"
 
