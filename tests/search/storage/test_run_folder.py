@@ -14,6 +14,7 @@ from protege.search import Front, Search
 from protege.search.cli.main import main
 from protege.search.records.results import artifact
 from protege.search.session.session import claimed_folder
+from protege.search.storage.format import FORMAT
 from protege.search.storage.locating import database_path, url_of_file
 from protege.search.storage.run_folder import (
     MARKER,
@@ -244,13 +245,16 @@ def test_a_file_in_the_place_of_the_folder_is_refused(folder: Path, teacher: Tea
         ("[]", "the record is damaged"),
         ("7", "damaged"),
         ("\x00\xff", "damaged"),
-        ('{"format": 2, "protege": "0.1.0", "study": 3, "run": "", "database": ""}', "damaged"),
-        ('{"format": 2, "protege": "0.1.0", "study": "toy"}', "damaged"),
+        (
+            f'{{"format": {FORMAT}, "protege": "0.1.0", "study": 3, "run": "", "database": ""}}',
+            "damaged",
+        ),
+        (f'{{"format": {FORMAT}, "protege": "0.1.0", "study": "toy"}}', "damaged"),
         ('{"format": "x", "protege": "0.1.0"}', "the record is damaged"),
         ('{"format": 9, "protege": "4.2.0"}', r"written by protege 4.2.0 in format 9; .* install"),
         (
-            '{"format": 1, "protege": "0.1.0"}',
-            r"in format 1; .* reads format 2 only: run the study",
+            f'{{"format": {FORMAT - 1}, "protege": "0.1.0"}}',
+            rf"in format {FORMAT - 1}; .* reads format {FORMAT} only: run the study",
         ),
     ],
 )
@@ -398,5 +402,5 @@ def test_the_marker_names_study_database_and_format(folder: Path, teacher: Teach
     stored = json.loads((folder / "run" / MARKER).read_text(encoding="utf-8"))
     run = read_study(folder / "study.db").user_attrs["run"]
     assert stored.pop("protege")
-    assert stored == {"format": 2, "study": "toy", "run": run, "database": "../study.db"}
+    assert stored == {"format": FORMAT, "study": "toy", "run": run, "database": "../study.db"}
     assert located(folder / "run").storage == f"sqlite:///{folder}/study.db"
