@@ -8,9 +8,10 @@ import numpy.typing as npt
 from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from protege.search.records.trial import State
+from protege.search.records.goals import Goals
+from protege.search.records.trial import State, Trial
 from protege.search.study.curves import continued
 
 if TYPE_CHECKING:  # a study is read without torch
@@ -45,12 +46,16 @@ class MemberGP(GPSampler):
 
     Optuna's Gaussian process ignores screened trials. So members at least as large in every size as
     a screened one are left out while others remain.
+
+    Limits may change when a study is resumed, and stored violations do not. With `goals` trials are
+    judged by the limits of these.
     """
 
-    def __init__(self, space: "SearchSpace", seed: int) -> None:
+    def __init__(self, space: "SearchSpace", seed: int, *, goals: Goals | None = None) -> None:
         super().__init__(seed=seed, n_startup_trials=len(space.anchors))
         self._n_qmc_samples_ehvi = SAMPLES
         self._space = space
+        self._goals = goals
         self._numbers = {member: number for number, member in enumerate(space)}
         self._sizes = np.array([[*member.sizes().values()] for member in space])
         self._ranks = _ranks(space)
@@ -88,6 +93,8 @@ class MemberGP(GPSampler):
         for trial in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
             if trial.user_attrs.get("state") != State.SCREENED:
                 continue  # stopped at a rung before all objectives were measured
+            if self._goals is not None and not is_beyond(trial, self._goals):
+                continue  # beyond the limit of an earlier run
             member = self._space.by_key[trial.user_attrs["key"]]
             found |= (self._sizes >= self._sizes[self._numbers[member]]).all(axis=1)
         return found
@@ -99,6 +106,8 @@ class MemberGP(GPSampler):
         running_trials: list[FrozenTrial],
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
+        if self._goals is not None:
+            completed_trials = [limited(trial, self._goals) for trial in completed_trials]
         known = continued(completed_trials)
         return super()._sample_relative_impl(study, known, running_trials, search_space)
 
@@ -133,6 +142,27 @@ class MemberGP(GPSampler):
             params = [self._space.params(member) for member in self._space]
             self._points = acqf.search_space.get_normalized_params(params, params)
         return self._points
+
+
+def limited(trial: FrozenTrial, goals: Goals) -> FrozenTrial:
+    """Return a complete trial with its violations of the limits of these goals."""
+    pairs = sorted(zip(goals.names, goals.goals, trial.values, strict=True), key=lambda one: one[0])
+    found = {name: goal.violation(value) for name, goal, value in pairs if goal.limit is not None}
+    if trial.constraints == found:
+        return trial
+    return create_trial(
+        values=trial.values,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+        constraints=found or None,
+    )
+
+
+def is_beyond(trial: FrozenTrial, goals: Goals) -> bool:
+    """Return whether a screened trial was measured or predicted beyond a limit of these goals."""
+    known = Trial.of_record(trial.user_attrs["protege"])
+    return any(violation > 0 for violation in goals.violations(known).values())
 
 
 def _ranks(space: "SearchSpace") -> Numbers:

@@ -207,7 +207,7 @@ def open_ledger(
     done = len(study.trials)
     # another seed per run: a resumed sampler must not repeat its first proposals
     state = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
-    study.sampler = UniqueSampler(space, state, sampler)
+    study.sampler = UniqueSampler(space, state, sampler, goals)
     # an earlier process may have enqueued some; some may be imported from another study
     known = asked_for(study)
     for anchor in space.anchors:

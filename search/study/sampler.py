@@ -10,6 +10,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from threadpoolctl import threadpool_limits
 
+from protege.search.records.goals import Goals
 from protege.search.storage.storage import asked_for, calm
 from protege.search.study.gaussian import MemberGP
 from protege.spaces.space.knobs import Knob, Value
@@ -28,11 +29,17 @@ cost more than it saves."""
 class UniqueSampler(BaseSampler):
     """Moves the proposals of a base sampler to the nearest member that was not tried yet."""
 
-    def __init__(self, space: "SearchSpace", seed: int, base: BaseSampler | None = None) -> None:
+    def __init__(
+        self,
+        space: "SearchSpace",
+        seed: int,
+        base: BaseSampler | None = None,
+        goals: Goals | None = None,
+    ) -> None:
         self._space = space
         self._distributions = distributions(space)
         self._enumerates = base is None and len(space) <= ENUMERATED
-        self._early = base or MemberGP(space, seed)
+        self._early = base or MemberGP(space, seed, goals=goals)
         with calm():
             self._late = base or TPESampler(seed=seed, multivariate=True)
 
