@@ -9,13 +9,13 @@ from typing import Any
 from optuna.study import Study
 
 from protege.objectives import Candidate, Distillation, Objective
+from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.objective import Checked, Stage, scores_rungs
-from protege.objectives.prepared import Prepared
 from protege.search.analysis.fidelity import Fidelity, chosen
 from protege.search.analysis.fidelity import measured as fidelity_of
 from protege.search.engines.engine import Engine
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
 from protege.search.planning.preparing import completed
@@ -124,7 +124,8 @@ class Search:
             Mismatch: The study was made with another teacher, data, seed, space or objectives.
         """
         stopping = Stopping(trials, minutes, patience)
-        Session(self, engine or SerialEngine(), leaving).go_on(stopping)
+        earlier = [Front.read(run) for run in self.earlier]
+        Session(self, engine or SerialEngine(), earlier, leaving).go_on(stopping)
         front = Front.read(self.place, self.name)
         front.save()
         return front

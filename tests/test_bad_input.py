@@ -242,9 +242,9 @@ def test_the_traceback_is_there_for_who_asks(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A disk of sixteen megabytes; a report alone takes five."""
-    with disks.small_disk(tmp_path / "disk", 16) as made:
+    with disks.small_disk(16) as made:
         yield made
 
 

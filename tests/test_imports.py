@@ -46,7 +46,6 @@ ORDER = {
         "measurement",
         "data",
         "distillation",
-        "prepared",
         "candidate",
         "objective",
         "quality",

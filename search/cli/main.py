@@ -121,8 +121,7 @@ def _run(options: argparse.Namespace) -> None:
 def _engine(options: argparse.Namespace) -> "Engine":
     """Return the engine that the options ask for."""
     from protege.search.engines.cluster import RayEngine
-    from protege.search.engines.local import LocalEngine
-    from protege.search.engines.serial import SerialEngine
+    from protege.search.engines.local import LocalEngine, SerialEngine
 
     synchronous = options.synchronous
     if options.ray is not None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from protege.objectives import Candidate, Objective
+from protege.objectives.candidate import Prepared
 from protege.objectives.parcel import hand_over, unpacked
-from protege.objectives.prepared import Prepared
-from protege.search.engines.engine import Job
 from protege.search.engines.evaluating import Evaluation
+from protege.search.engines.events import Job
 from protege.search.planning.preparing import completed
 from protege.search.records.results import checkpoint
 from protege.spaces import SearchSpace

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import TaskInputs
-from protege.objectives.prepared import Prepared
 from protege.search.planning.needs import Needs
 from protege.search.planning.probing import probe_training
 from protege.spaces import Architecture, BadInput, Teacher

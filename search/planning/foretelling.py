@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.mixed_precision import device_of
-from protege.objectives.prepared import Prepared
 from protege.search.planning.estimating import (
     WORTH_TELLING,
     Rates,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from protege.objectives.prepared import Prepared
+from protege.objectives.candidate import Prepared
 from protege.search.planning.calibrating import calibrated
 from protege.search.planning.needs import Needs, cuts_heads
 from protege.search.records.heads import HeadScores

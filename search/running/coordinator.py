@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protege.objectives import Candidate, Objective, Stopwatch
+from protege.objectives.candidate import Prepared
 from protege.objectives.objective import scores_rungs
-from protege.objectives.prepared import Prepared
-from protege.search.engines.engine import AtRung, Died, Done, Engine, Event, Job
+from protege.search.engines.engine import Engine
+from protege.search.engines.events import AtRung, Died, Done, Event, Job
 from protege.search.progress import Bar
 from protege.search.records.failure import Failure, Streak, ends_study
 from protege.search.records.results import artifact, clear, recorded, sweep

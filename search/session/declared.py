@@ -58,10 +58,6 @@ class Declared(Protocol):
         """The rule that stops candidates at rungs."""
 
     @property
-    def earlier(self) -> Sequence[str | Path]:
-        """Runs whose measurements are imported."""
-
-    @property
     def artifacts(self) -> str:
         """The store that weights are uploaded to."""
 

@@ -11,13 +11,11 @@ from optuna.study import Study
 
 from protege.objectives import Examples
 from protege.search.session.declared import Declared
+from protege.search.storage.format import IDENTITY
 from protege.spaces import Mismatch
 
 VERSION = 1
 """Version of the document. Raise it when the same declaration would give another document."""
-
-IDENTITY = "identity"
-"""The attribute of a study with the document."""
 
 APART = frozenset({"limit"})
 """Fields that are no part of the identity: limits may be changed when a study is resumed."""

@@ -1,7 +1,7 @@
 """A session: one run of a study, from its locks to its front."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from protege.objectives import Candidate, Objective
+from protege.objectives.candidate import Prepared
 from protege.objectives.objective import Stage, exceeds, scores_rungs
-from protege.objectives.prepared import Prepared
+from protege.search.analysis.result import StudyResult
 from protege.search.engines.engine import Engine
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.engines.task import Task, remove_task
 from protege.search.planning.foretelling import foretell_training, left_out
 from protege.search.planning.preparing import completed, compute_outputs, head_scores
@@ -45,6 +46,7 @@ class Session:
     Attributes:
         search: The declaration.
         engine: Runs the jobs.
+        earlier: Studies whose measurements are imported.
         leaving: The context of the trials, which handles requests to end the run early.
         prepared: What all trials share; without the calibration until the study is open.
         told: Lines that the study has reported, to be recorded.
@@ -54,6 +56,7 @@ class Session:
 
     search: Declared
     engine: Engine = field(default_factory=SerialEngine)
+    earlier: Sequence[StudyResult] = ()
     leaving: LeavingContext = never_leaving
     prepared: Prepared = field(init=False)
     told: list[str] = field(default_factory=list, init=False)
@@ -146,8 +149,8 @@ class Session:
         known = study.user_attrs.get("about", {})
         self.told = known.get("told", [])
         space = self._prepare(known.get("parts", 1), is_new=not study.trials)
-        for run in search.earlier:
-            take_over(run, study, space, goals, made_with, search.run_folder.path)
+        for front in self.earlier:
+            take_over(front, study, space, goals, made_with, search.run_folder.path)
         ledger = open_ledger(study, space, goals, search.seed, search.sampler)
         ledger.catch_up()
         for phase, seconds in known.get("seconds", {}).items():

@@ -20,10 +20,6 @@ if TYPE_CHECKING:  # a study is read without torch
 Points = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.intp]
 
-LOOKED_AT = 1024
-"""Members that the acquisition function is evaluated on; of more, so many are drawn at random.
-Optuna's own search starts from as many points."""
-
 SAMPLES = 32
 """Posterior samples of the expected hypervolume improvement, a quarter of Optuna's default: with
 parallel trials the front is decomposed once per sample."""
@@ -38,7 +34,7 @@ class MemberGP(GPSampler):
     Optuna maximises its acquisition function (the log expected hypervolume improvement, for several
     goals) over the box around the space. The maximum may be tried already or no member, and the
     nearest untried member need not be the next best. This sampler evaluates untried members only:
-    all of them up to `LOOKED_AT`, otherwise a random sample and the neighbours of the front,
+    all of them up to `looked_at`, otherwise a random sample and the neighbours of the front,
     followed by a local search over neighbours of the best.
 
     Until as many trials are complete as the space has anchors, it proposes the member farthest from
@@ -49,13 +45,28 @@ class MemberGP(GPSampler):
 
     Limits may change when a study is resumed, and stored violations do not. With `goals` trials are
     judged by the limits of these.
+
+    It overrides and reads private parts of Optuna. `tests/search/study/test_optuna.py` lists them,
+    and `pyproject.toml` pins the release.
+
+    Args:
+        space: The space.
+        seed: Seed of the sampler.
+        looked_at: Members that the acquisition function is evaluated on; of more, as many are drawn
+            at random. Optuna's own search starts from as many points.
+        goals: The goals of the study; by default trials are judged by their stored violations.
     """
 
-    def __init__(self, space: "SearchSpace", seed: int, *, goals: Goals | None = None) -> None:
+    def __init__(
+        self,
+        space: "SearchSpace",
+        seed: int,
+        looked_at: int = 1024,
+        goals: Goals | None = None,
+    ) -> None:
         super().__init__(seed=seed, n_startup_trials=len(space.anchors))
         self._n_qmc_samples_ehvi = SAMPLES
-        self._space = space
-        self._goals = goals
+        self._space, self._looked_at, self._goals = space, looked_at, goals
         self._numbers = {member: number for number, member in enumerate(space)}
         self._sizes = np.array([[*member.sizes().values()] for member in space])
         self._ranks = _ranks(space)
@@ -115,8 +126,8 @@ class MemberGP(GPSampler):
         """Override Optuna's search for the maximum of the acquisition function."""
         points = self._normalized(acqf)
         looked_at = self._left
-        if len(self._left) > LOOKED_AT:
-            drawn = self._rng.rng.choice(self._left, LOOKED_AT, replace=False)
+        if len(self._left) > self._looked_at:
+            drawn = self._rng.rng.choice(self._left, self._looked_at, replace=False)
             front = points[:0] if best_params is None else best_params
             known = [int(np.abs(points - one).sum(axis=1).argmin()) for one in front]
             looked_at = np.unique(np.concatenate([drawn, *map(self._around, known)]))

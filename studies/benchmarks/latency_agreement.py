@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from protege.objectives import Candidate
+from protege.objectives.candidate import Prepared
 from protege.objectives.latency import Checkpoint, Latency, LocalCPU, Plan, Workload, compare
 from protege.spaces import Cache
 from studies.benchmarks.figures import Figure
@@ -26,9 +27,8 @@ def figures(*, quick: bool) -> Iterator[Figure]:
         place = Path(scratch)
         teacher.student(teacher.architecture).save(place / "teacher")
         for number, ratios in enumerate(RATIOS[: 1 if quick else None]):
-            candidate = Candidate(
-                teacher, teacher.architecture.scaled(**ratios), Cache(place / "cache")
-            )
+            shared = Prepared(teacher, Cache(place / "cache"))
+            candidate = Candidate(shared, teacher.architecture.scaled(**ratios)).built()
             study = Latency(LocalCPU(), WORKLOAD).measure(candidate)
             candidate.student.save(place / f"{number}")
             models = [Checkpoint.at(place / "teacher"), Checkpoint.at(place / f"{number}")]

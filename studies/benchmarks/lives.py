@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROLES = {
-    "protege.search.engines.working": "worker",
+    "protege.search.engines.remote": "worker",
     "protege.objectives.latency.local.fork_worker": "runner",
 }
 """The process names of these modules; a run itself is named ``study``."""
@@ -174,8 +174,8 @@ def _call(role: str) -> None:
 def _module(command: list[str]) -> str | None:
     """Return the module that a command runs; None if it is not in `ROLES`."""
     words = [*map(str, command)]
-    if any(word.endswith("working.py") for word in words):
-        return "protege.search.engines.working"
+    if any(word.endswith("engines/remote.py") for word in words):
+        return "protege.search.engines.remote"
     return next((name for name in ROLES if name in words), None)
 
 

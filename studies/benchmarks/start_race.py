@@ -18,7 +18,7 @@ from protege.spaces import Greedy, Student, Surgeon, Teacher
 from studies.benchmarks import start_decoder, start_encoder
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.start_cuts import calibrated
-from studies.benchmarks.start_running import OURS, RANDOM, SEED, Answered, Race
+from studies.benchmarks.start_running import OURS, RANDOM, SEED, UNUSED, Answered, Race
 from studies.smollm2_cpu import smollm2
 from studies.snippets import snippets
 
@@ -97,7 +97,8 @@ def started(
 
 def by_layer(race: Race, *, quick: bool) -> Iterator[Figure]:
     """Yield the loss of our start after a short distillation with layer-wise rate decay."""
-    plain = Distillation(steps=5 if quick else 100, batch_size=race.batch_size)
+    steps = 5 if quick else 100
+    plain = Distillation(UNUSED, steps=steps, batch_size=race.batch_size)
     losses = {
         decay: [_taught(race, replace(plain, layer_decay=decay), seed) for seed in range(2)]
         for decay in (1.0, 0.9, 0.7)

@@ -61,12 +61,16 @@ search = Search(
     objectives=[
         Memory(),
         Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=4), plan=QUICK),
-        Retention(
-            Texts.from_file("corpus.txt"),
-            Distillation(steps=6, batch_size=8, learning_rate=1e-2, max_tokens=16),
-            selection=16,
-        ),
+        Retention(),
     ],
+    distillation=Distillation(
+        Texts.from_file("corpus.txt"),
+        steps=6,
+        batch_size=8,
+        learning_rate=1e-2,
+        max_tokens=16,
+        selection=16,
+    ),
     storage="{storage}",
     folder="run",
 )

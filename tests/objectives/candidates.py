@@ -1,8 +1,8 @@
 """Candidates of tiny teachers, as a search would try them."""
 
 from protege.objectives import Candidate, Distillation, Objective, Retention
+from protege.objectives.candidate import Prepared
 from protege.objectives.measurement import Measurement
-from protege.objectives.prepared import Prepared
 from protege.objectives.quality.rungs import Best, Distilling
 from protege.spaces import Cache, Teacher
 

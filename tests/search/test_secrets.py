@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from protege.objectives import Memory
 from protege.search import Front, Search
 from protege.search.cli.main import main
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.engines.task import Task, prepare, task_file
 from protege.search.storage.claim import Claim
 from protege.search.storage.locating import database_path, shown

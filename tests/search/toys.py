@@ -11,7 +11,7 @@ from torch import nn
 from protege.objectives import Distillation, Measurement, Memory, Retention, Stage, Texts
 from protege.search import Search, State, Trial
 from protege.search.engines.engine import Engine
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.records.goals import Goal, Goals
 from protege.search.running.coordinator import Coordinator
 from protege.search.session.session import Session

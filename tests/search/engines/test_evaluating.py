@@ -17,7 +17,7 @@ from protege.objectives import (
     Retention,
     Stage,
 )
-from protege.objectives.prepared import Prepared
+from protege.objectives.candidate import Prepared
 from protege.search import State, Trial
 from protege.search.engines.evaluating import Evaluation
 from protege.spaces import BadInput, Cache, DiskFull, Infeasible, Teacher, Unavailable

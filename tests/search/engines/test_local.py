@@ -15,7 +15,8 @@ import pytest
 
 from protege.objectives import Measurement, Memory
 from protege.search import Front, LocalEngine, State
-from protege.search.engines.local import STARTS
+from protege.search.engines.engine import STARTS
+from protege.search.engines.local import LocalWorker
 from protege.search.records.results import record
 from protege.search.running.stopping import Leaving, Stopping
 from protege.search.storage.storage import read_study
@@ -135,7 +136,7 @@ def test_a_trial_whose_process_died_or_hung_is_retried_under_its_number(
     assert calls(mauled).count(keys[student]) >= 2
     stored = read_study(f"sqlite:///{mauled}/study.db").trials
     (reasons,) = [t.user_attrs["died"] for t in stored if t.user_attrs["key"] == keys[student]]
-    hung = f"its process gave no sign of life for {SILENCE_S:g} s"
+    hung = f"its worker gave no sign of life for {SILENCE_S:g} s"
     assert reasons == [hung if student > 1 else reasons[0]]
 
 
@@ -234,6 +235,16 @@ def test_what_no_student_can_use_ends_the_study_with_that_line(
     assert said[-2:] == ["protege: error: no such thing; give another", "exit 2"]
 
 
+def processes(engine: LocalEngine) -> dict[int, set[int]]:
+    """The numbers of the jobs that each process holds at a rung."""
+    found = {}
+    for worker in engine._pool.workers:
+        assert isinstance(worker.transport, LocalWorker)
+        assert worker.transport.process is not None
+        found[worker.transport.process.pid] = worker.halted
+    return found
+
+
 @dataclass
 class Deadly(LocalEngine):
     """An engine whose first process to be told how a student goes on is killed just before.
@@ -252,7 +263,7 @@ class Deadly(LocalEngine):
         if number > 0 and not self.killed:  # the first is the teacher, by itself
             stored = read_study(self.storage).trials
             self.looked_at = [one.number for one in stored if "rung:0" in one.user_attrs]
-            self.killed = [one.pid for one in self._crew if number in one.held]
+            self.killed = [pid for pid, held in processes(self).items() if number in held]
             os.kill(self.killed[0], signal.SIGKILL)
         super().answer(number, goes_on=goes_on)
 
@@ -326,8 +337,10 @@ def test_processes_that_cannot_start_end_the_study(lives: Lives, tmp_path: Path)
     said = lives.run(tmp_path, loads="is missing something")
     assert said[-1] == "exit 2"
     assert said[-2].startswith(
-        "protege: error: no worker could start: ModuleNotFoundError: no such"
+        "protege: error: no worker could start: its process ended with exit code 1: "
+        "ModuleNotFoundError: no such module; see "
     )
+    assert said[-2].endswith(".log")
 
 
 def test_processes_that_are_killed_while_they_start_are_started_again(
@@ -349,9 +362,9 @@ def test_processes_that_are_always_killed_while_they_start_end_the_study(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A disk of eight megabytes."""
-    with disks.small_disk(tmp_path / "disk", 8) as made:
+    with disks.small_disk(8) as made:
         yield made
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from protege.objectives import Candidate, Texts
-from protege.objectives.prepared import Prepared
+from protege.objectives.candidate import Prepared
 from protege.objectives.quality.rungs import training_of
 from protege.search import Front
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.engines.task import Task as Work
 from protege.search.planning import estimating, foretelling
 from protege.search.planning.estimating import (

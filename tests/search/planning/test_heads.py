@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torch.testing import assert_close
 
-from protege.objectives.prepared import Prepared
+from protege.objectives.candidate import Prepared
 from protege.search import Front, head_table
 from protege.search.planning.calibrating import calibrate
 from protege.search.planning.heads import measure_heads

@@ -10,12 +10,12 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from protege.objectives import Candidate, Latency, Measurement, Memory, Workload
+from protege.objectives.candidate import Prepared
 from protege.objectives.latency import Plan
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.predictor.predicting import ENOUGH
-from protege.objectives.prepared import Prepared
 from protege.search import Front, Search, State, Trial
 from protege.search.records.goals import Goal
 from protege.search.running.screening import screened

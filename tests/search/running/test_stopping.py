@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from protege.objectives import Memory
 from protege.search import Front, Search, Trial
 from protege.search.cli.main import guarded
-from protege.search.engines.engine import Job
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.events import Job
+from protege.search.engines.local import SerialEngine
 from protege.search.engines.task import Task
 from protege.search.progress import complain, say
 from protege.search.running.stopping import (

@@ -350,7 +350,7 @@ def test_heads_before_the_run_do_not_bar_the_folder(folder: Path, teacher: Teach
 def test_a_run_on_a_read_only_disk_is_read_and_reported_elsewhere(
     tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str], teacher: Teacher
 ) -> None:
-    with disks.small_disk(tmp_path / "disk", 16) as disk:
+    with disks.small_disk(16) as disk:
         shutil.copytree(run_folder, disk / "run")
         disks.make_read_only(disk)
         before = Front.read(disk / "run")

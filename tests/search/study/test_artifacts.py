@@ -23,7 +23,7 @@ from protege.search.study.ledger import Ledger
 from protege.search.study.store import PROBE, Store
 from protege.spaces import BadInput, Teacher
 from tests import s3
-from tests.search.test_resume import stored as files_of
+from tests.search.running.test_resume import stored as files_of
 from tests.search.toys import WIDE, coordinated, toy
 
 

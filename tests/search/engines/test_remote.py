@@ -2,8 +2,8 @@
 
 import logging
 import os
+import pickle
 from collections.abc import Iterator
-from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from protege.objectives.parcel import hand_over
-from protege.search import LocalEngine
-from protege.search.engines import working
-from protege.search.engines.actor import Actor
-from protege.spaces import BadInput
+from protege.search.engines.events import Message, Progress, Ready
+from protege.search.engines.remote import Actor, Service
+from protege.spaces import BadInput, ProtegeError
 from protege.spaces.files.private import made_private
 
 logger = logging.getLogger("protege")
@@ -35,26 +34,39 @@ def task(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_local_worker_tells_the_study_what_it_logs(
-    task: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    ours, theirs = Pipe()
-    working._worker(theirs, task, 1)
+def test_a_worker_tells_the_study_what_it_logs(task: Path) -> None:
+    told: list[Message] = []
+    Service(told.append, task, 1)
     logger.info("nothing to speak of")
     logger.warning("waiting for %s", "a lock")
-    caplog.clear()
-    one: Any = SimpleNamespace(line=ours, at=3, heard=0.0)
-    assert LocalEngine()._hear(one) is None
-    assert caplog.messages == ["trial 3: waiting for a lock"]
-    assert one.heard > 0
+    assert told == [Ready(), Progress("waiting for a lock", is_warning=True)]
 
 
-def test_an_actor_says_what_it_logs(task: Path) -> None:
+def test_an_actor_returns_each_message_once(task: Path) -> None:
     actor = Actor([], task, 1)
-    assert actor.load() is None
-    before, _ = actor.doing()
     logger.warning("waiting for %s", "a lock")
-    assert actor.doing() == (before + 1, "waiting for a lock")
+    assert actor.messages() == [Ready(), Progress("waiting for a lock", is_warning=True)]
+    logger.warning("still waiting")
+    assert actor.messages() == [Progress("still waiting", is_warning=True)]
+
+
+def test_an_error_of_all_trials_is_reported_and_its_traceback_is_in_the_log(
+    task: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[Message] = []
+    service = Service(told.append, task, 1)
+    service.run(pickle.dumps(("begin", ("no job",), {})))
+    assert isinstance(told[-1], ProtegeError)
+    assert str(told[-1]).startswith("AttributeError: 'str' object has no attribute")
+    assert "in begin\n" in capsys.readouterr().err
+
+
+def test_a_task_that_is_not_on_this_node_is_refused(tmp_path: Path) -> None:
+    told: list[Message] = []
+    Service(told.append, tmp_path / "task.pt", 1)
+    (refusal,) = told
+    assert isinstance(refusal, BadInput)
+    assert "is not visible on node" in str(refusal)
 
 
 def test_a_task_is_for_its_owner_alone(task: Path) -> None:
@@ -70,10 +82,9 @@ def test_a_task_that_others_can_write_is_unpickled_by_no_worker(task: Path, at: 
     os.rename(task.with_name("planted.pt"), task)  # noqa: PTH104 - over what is there
     if at == "file":
         task.chmod(0o666)
-    with pytest.raises(BadInput, match="can be written by other users: it is not read"):
-        working._worker(Pipe()[1], task, 1)
-    refusal = Actor([], task, 1).load()
+    (refusal,) = Actor([], task, 1).messages()
     assert isinstance(refusal, BadInput)
+    assert "can be written by other users: it is not read" in str(refusal)
     assert not ran.exists()
 
 
