@@ -174,12 +174,12 @@ def python_s_own() -> Iterator[None]:
 def test_a_run_handles_no_signal_unless_it_is_told_to(folder: Path, teacher: Teacher) -> None:
     before, engine = [signal.getsignal(number) for number in SIGNALS], Pressing(at=4)
     with pytest.raises(KeyboardInterrupt) as found:
-        toy(folder, teacher=teacher).run(trials=8, engine=engine)
+        toy(folder, teacher=teacher, race=None).run(trials=8, engine=engine)
     assert type(found.value) is KeyboardInterrupt
     assert engine.handlers == [signal.getsignal(number) for number in SIGNALS] == before
     assert engine.is_closed
     assert len(Front.read(folder).trials) == 4
-    trials = toy(folder, teacher=teacher).run(trials=8).trials
+    trials = toy(folder, teacher=teacher, race=None).run(trials=8).trials
     assert [trial.number for trial in trials] == [*range(8)]
     assert len({trial.key for trial in trials}) == 8
 
@@ -188,7 +188,8 @@ def test_ctrl_c_once_finishes_what_runs(
     folder: Path, teacher: Teacher, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = signal.getsignal(signal.SIGINT)  # ignored, where a shell began this in background
-    front = toy(folder, teacher=teacher).run(trials=8, engine=Pressing(at=4), leaving=leaving)
+    search = toy(folder, teacher=teacher, race=None)
+    front = search.run(trials=8, engine=Pressing(at=4), leaving=leaving)
     assert [trial.number for trial in front.trials] == [0, 1, 2, 3, 4]
     assert front.about["ended"] == ASKED_TO_LEAVE
     assert "protege: leaving when this trial is finished; Ctrl-C again leaves now" in caplog.text
@@ -198,7 +199,7 @@ def test_ctrl_c_once_finishes_what_runs(
 def test_ctrl_c_twice_leaves_now(folder: Path, teacher: Teacher) -> None:
     engine = Pressing(at=4, times=2)
     with pytest.raises(Interrupted):
-        toy(folder, teacher=teacher).run(trials=8, engine=engine, leaving=leaving)
+        toy(folder, teacher=teacher, race=None).run(trials=8, engine=engine, leaving=leaving)
     assert engine.is_closed
     assert len(Front.read(folder).trials) == 4
     trials = toy(folder, teacher=teacher).run(trials=8).trials
@@ -248,7 +249,8 @@ def test_what_a_scheduler_sends_finishes_what_runs(
     folder: Path, teacher: Teacher, number: signal.Signals, times: int
 ) -> None:
     engine, patient = Pressing(at=2, times=times, number=number), partial(leaving, 600.0)
-    front = toy(folder, teacher=teacher).run(trials=8, engine=engine, leaving=patient)
+    search = toy(folder, teacher=teacher, race=None)
+    front = search.run(trials=8, engine=engine, leaving=patient)
     assert [trial.number for trial in front.trials] == [0, 1, 2]
     assert front.about["ended"] == f"{number.name} asked it to"
     assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]

@@ -9,6 +9,7 @@ import pytest
 
 from protege.objectives import Candidate, Measurement, Memory, Retention
 from protege.search import Front, Race, State
+from protege.search.planning.preparing import compute_outputs
 from protege.search.storage.storage import read_study
 from protege.spaces import BadInput, Choice, Mismatch, Teacher
 from tests.search.toys import NARROW, PLAIN, distillation, forwards, toy
@@ -58,7 +59,7 @@ def test_nothing_that_is_known_is_measured_or_trained(
     known: Front, folder: Path, teacher: Teacher
 ) -> None:
     search = toy(folder, teacher=teacher, space=NARROW, earlier=[known.folder], **nine())
-    search.prepare()
+    compute_outputs(search.prepare())
     with forwards() as calls:
         front = search.run(trials=9)
     assert calls == []

@@ -243,4 +243,4 @@ def test_of_a_stricter_limit_on_what_training_tells_the_front_is_what_meets_it(
     front = toy(folder, teacher=teacher, race=None, objectives=strict).run(trials=6)
     assert front.trials == before.trials
     assert min(one.measurements["retention"].value for one in before.members) < values[3]
-    assert min(one.measurements["retention"].value for one in front.members) == values[3]
+    assert min(one.measurements["retention"].value for one in front.members) >= values[3]
