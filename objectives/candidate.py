@@ -12,7 +12,7 @@ from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import Targets
 from protege.objectives.distillation.task_data import TaskData
 from protege.objectives.distillation.tasks.task import DistillationTask
-from protege.objectives.lease import working
+from protege.objectives.lease import shared_machine
 from protege.objectives.stopwatch import Stopwatch
 from protege.spaces import (
     Architecture,
@@ -149,7 +149,7 @@ class Candidate:
         """Return this candidate with its student, cut from the teacher and healed."""
         own, calibration = self.architecture, self.prepared.calibration
         known = calibration if own.looks_at_data else None
-        with self.stopwatch.phase("build" if own.healing == "none" else "heal"), working():
+        with self.stopwatch.phase("build" if own.healing == "none" else "heal"), shared_machine():
             student = self.teacher.student(own, known)
         return self.holding(student)
 

@@ -19,7 +19,6 @@ from transformers import (
 from typing_extensions import Buffer
 
 from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.architecture.unit_policies import rotation_of
 from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.checkpoints.missing import check_finite, settle
 from protege.spaces.checkpoints.muted import quiet
@@ -284,7 +283,7 @@ class Teacher:
         # read the tokenizer only if needed: not every tokenizer can be pruned
         if is_pruned and architecture.vocab_size < self.least_vocab_size:
             return False
-        turned = rotation_of(architecture, self.architecture) is not None
+        turned = architecture.rotation(self.architecture) is not None
         if not (turned or self.family.first_layer_stays or self.family.as_hidden):
             return True  # the family's own checks suffice
         try:
@@ -308,6 +307,14 @@ class Teacher:
         self, architecture: Architecture, calibration: Calibration | None = None
     ) -> Student:
         """Cut the student of an architecture from this teacher and heal it.
+
+        Policies that the architecture does not name are those of a search: with a calibration
+        ``Greedy()``, ``Surgeon()`` and sequential healing; without one ``Ends()``, ``Magnitude()``
+        and no healing.
+
+        Args:
+            architecture: The student's sizes and policies.
+            calibration: What `Calibration.of` measured of this teacher, or None without data.
 
         Raises:
             BadInput: The calibration is missing or lacks what a policy or healing needs.
@@ -333,7 +340,7 @@ class Teacher:
         Raises:
             Mismatch: The number of units differs from the architecture's sizes.
         """
-        return made(self, architecture, kept, calibration)
+        return made(self, architecture.resolved(calibration), kept, calibration)
 
     def fresh(
         self,
@@ -356,6 +363,7 @@ class Teacher:
             BadInput: The initialisation is unknown, or the calibration is missing.
             Infeasible: As in `student`.
         """
+        architecture = architecture.resolved(calibration)
         with torch.random.fork_rng(devices=[]):  # leaves the global random state unchanged
             cut = self.student(replace(architecture, healing="none"), calibration)
         return redrawn(replace(cut, architecture=architecture), self.family, how, seed)

@@ -40,7 +40,7 @@ ORDER = {
     "objectives": (
         "stopwatch",
         "lease",
-        "parcel",
+        "handover",
         "bootstrap",
         "precision",
         "measurement",
@@ -86,6 +86,7 @@ ORDER = {
 HOMES = {
     "optuna": {"search/storage/", "search/study/"},
     "sqlalchemy": {"search/storage/"},
+    "cyclopts": {"search/cli/"},
     "boto3": {"search/study/"},
     "botocore": {"search/study/"},
     "plotly": {"search/report/"},

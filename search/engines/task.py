@@ -7,7 +7,7 @@ from pathlib import Path
 
 from protege.objectives import Candidate, Objective
 from protege.objectives.candidate import Prepared
-from protege.objectives.parcel import hand_over, unpacked
+from protege.objectives.handover import hand_over, unpacked
 from protege.search.engines.evaluating import Evaluation
 from protege.search.engines.events import Job
 from protege.search.planning.preparing import completed

@@ -224,7 +224,7 @@ def commands(front: StudyResult) -> dict[str, str]:
     )
     return {
         "export": f"protege export {folder} --trial {best.number}",
-        "pick": f"protege pick {folder} {quoted(f'{name}={bound}')}",
+        "pick": f"protege pick {folder} --budget {quoted(f'{name}={bound}')}",
     }
 
 

@@ -7,11 +7,16 @@ import numpy as np
 import numpy.typing as npt
 from optuna.trial import FrozenTrial
 
+from protege.search.records.goals import Goals
+
 RUNG = "rung:"
 """Prefix of the attributes with a trial's values at a rung; the training step follows."""
 
 STOPPED_AT = "stopped_at"
 """The attribute with the training step at which a trial was stopped."""
+
+CONSTRAINT = "constraints"
+"""Prefix of the attributes with a trial's constraints; Optuna has no public name for it."""
 
 ENOUGH = 4
 """Finished trials at the same rung that a linear fit needs."""
@@ -32,6 +37,33 @@ def continued(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """
     ended = [trial for trial in trials if STOPPED_AT not in trial.user_attrs]
     return [_continued(trial, ended) for trial in trials]
+
+
+def limited(trials: Sequence[FrozenTrial], goals: Goals) -> list[FrozenTrial]:
+    """Return the trials with their constraints by today's limits.
+
+    A trial is stored with the constraints of the limits that its study had then. The limits may
+    have been changed since, and the Gaussian process needs the same constraints of all trials.
+
+    Args:
+        trials: Complete trials as stored.
+        goals: The goals of the study.
+    """
+    return [_limited(trial, goals) for trial in trials]
+
+
+def _limited(trial: FrozenTrial, goals: Goals) -> FrozenTrial:
+    own = {
+        name: value for name, value in trial.system_attrs.items() if not name.startswith(CONSTRAINT)
+    }
+    pairs = sorted(zip(goals.names, goals.goals, trial.values, strict=True), key=lambda one: one[0])
+    found = copy(trial)
+    found.system_attrs = own | {
+        f"{CONSTRAINT}:{name}": goal.violation(value)
+        for name, goal, value in pairs
+        if goal.limit is not None
+    }
+    return found
 
 
 def _continued(trial: FrozenTrial, ended: Sequence[FrozenTrial]) -> FrozenTrial:

@@ -1,6 +1,6 @@
 """A Gaussian-process sampler that proposes members of the space only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,11 +8,11 @@ import numpy.typing as npt
 from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from protege.search.records.goals import Goals
-from protege.search.records.trial import State, Trial
-from protege.search.study.curves import continued
+from protege.search.records.trial import State
+from protege.search.study.curves import continued, limited
 
 if TYPE_CHECKING:  # a study is read without torch
     from protege.spaces import Architecture, SearchSpace
@@ -35,7 +35,8 @@ class MemberGP(GPSampler):
     goals) over the box around the space. The maximum may be tried already or no member, and the
     nearest untried member need not be the next best. This sampler evaluates untried members only:
     all of them up to `looked_at`, otherwise a random sample and the neighbours of the front,
-    followed by a local search over neighbours of the best.
+    followed by a local search over neighbours of the best. Of a space that is not listed, it draws
+    other members for each proposal, and adds the anchors to them.
 
     Until as many trials are complete as the space has anchors, it proposes the member farthest from
     all tried ones. Values of stopped trials are extrapolated (see `continued`).
@@ -43,35 +44,28 @@ class MemberGP(GPSampler):
     Optuna's Gaussian process ignores screened trials. So members at least as large in every size as
     a screened one are left out while others remain.
 
-    Limits may change when a study is resumed, and stored violations do not. With `goals` trials are
-    judged by the limits of these.
-
     It overrides and reads private parts of Optuna. `tests/search/study/test_optuna.py` lists them,
     and `pyproject.toml` pins the release.
 
     Args:
         space: The space.
         seed: Seed of the sampler.
+        goals: The goals of the study, by whose limits finished trials are judged; None for the
+            limits that they were stored with.
         looked_at: Members that the acquisition function is evaluated on; of more, as many are drawn
             at random. Optuna's own search starts from as many points.
-        goals: The goals of the study; by default trials are judged by their stored violations.
     """
 
     def __init__(
-        self,
-        space: "SearchSpace",
-        seed: int,
-        looked_at: int = 1024,
-        goals: Goals | None = None,
+        self, space: "SearchSpace", seed: int, goals: Goals | None = None, looked_at: int = 1024
     ) -> None:
         super().__init__(seed=seed, n_startup_trials=len(space.anchors))
         self._n_qmc_samples_ehvi = SAMPLES
-        self._space, self._looked_at, self._goals = space, looked_at, goals
-        self._numbers = {member: number for number, member in enumerate(space)}
-        self._sizes = np.array([[*member.sizes().values()] for member in space])
-        self._ranks = _ranks(space)
-        self._left: Numbers = np.arange(len(space))
-        self._points: Points | None = None
+        self._space, self._goals, self._looked_at = space, goals, looked_at
+        self._pool = _Pool(space, space.members if space.is_listed else ())
+        self._excluded: Sequence[Architecture] = ()
+        self._screened: list[Architecture] = []
+        self._left: Numbers = self._free()
 
     def propose(
         self,
@@ -91,24 +85,33 @@ class MemberGP(GPSampler):
         Raises:
             Infeasible: All members are excluded.
         """
-        left = np.ones(len(self._space), dtype=bool)
-        left[[self._numbers[member] for member in excluded]] = False
-        within = left & ~self._too_large(study)
-        self._left = np.flatnonzero(within if within.any() else left)
-        found = self.sample_relative(study, trial, search_space) if left.any() else {}
-        return self._space.at(found) if found else self._space.farthest(excluded)
+        pruned = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+        self._screened = [
+            self._space.by_key[one.user_attrs["key"]]
+            for one in pruned
+            if one.user_attrs.get("state") == State.SCREENED  # others were stopped at a rung
+        ]
+        self._excluded = excluded
+        among: Sequence[Architecture] = ()
+        if not self._space.is_listed:
+            drawn = self._space.drawn(self._looked_at, self._rng.rng)
+            self._pool = _Pool(self._space, [*excluded, *self._space.anchors, *drawn])
+            among = self._pool.members
+        self._left = self._free()
+        found = self.sample_relative(study, trial, search_space) if len(self._left) else {}
+        return self._space.at(found) if found else self._space.farthest(excluded, among)
 
-    def _too_large(self, study: Study) -> npt.NDArray[np.bool_]:
-        """Return which members are at least as large in every size as a screened one."""
-        found = np.zeros(len(self._space), dtype=bool)
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
-            if trial.user_attrs.get("state") != State.SCREENED:
-                continue  # stopped at a rung before all objectives were measured
-            if self._goals is not None and not is_beyond(trial, self._goals):
-                continue  # beyond the limit of an earlier run
-            member = self._space.by_key[trial.user_attrs["key"]]
-            found |= (self._sizes >= self._sizes[self._numbers[member]]).all(axis=1)
-        return found
+    def _free(self) -> Numbers:
+        """Return the members that may be proposed.
+
+        Members as large as a screened one are among them only if there are no others.
+        """
+        left = np.ones(len(self._pool.members), dtype=bool)
+        left[[self._pool.numbers[member] for member in self._excluded]] = False
+        within = left.copy()
+        for member in self._screened:
+            within &= (self._pool.sizes < [*member.sizes().values()]).any(axis=1)
+        return np.flatnonzero(within if within.any() else left)
 
     def _sample_relative_impl(
         self,
@@ -117,74 +120,76 @@ class MemberGP(GPSampler):
         running_trials: list[FrozenTrial],
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
-        if self._goals is not None:
-            completed_trials = [limited(trial, self._goals) for trial in completed_trials]
         known = continued(completed_trials)
+        if self._goals is not None:
+            known = limited(known, self._goals)
         return super()._sample_relative_impl(study, known, running_trials, search_space)
 
     def _optimize_acqf(self, acqf: Any, best_params: Points | None) -> Points:
         """Override Optuna's search for the maximum of the acquisition function."""
-        points = self._normalized(acqf)
+        points = self._pool.points(acqf)
         looked_at = self._left
         if len(self._left) > self._looked_at:
-            drawn = self._rng.rng.choice(self._left, self._looked_at, replace=False)
+            looked_at = self._rng.rng.choice(self._left, self._looked_at, replace=False)
+        if len(looked_at) < len(self._left) or not self._space.is_listed:
             front = points[:0] if best_params is None else best_params
             known = [int(np.abs(points - one).sum(axis=1).argmin()) for one in front]
-            looked_at = np.unique(np.concatenate([drawn, *map(self._around, known)]))
-        best, value = _best(acqf, points, looked_at)
+            looked_at = np.unique(np.concatenate([looked_at, *map(self._around, known)]))
+        best, value = _best(acqf, self._pool.points(acqf), looked_at)
+        around = self._around(best)
         while len(looked_at) < len(self._left):
-            looked_at = np.union1d(looked_at, around := self._around(best))
-            nearby, reached = _best(acqf, points, around)
+            looked_at = np.union1d(looked_at, around)
+            nearby, reached = _best(acqf, self._pool.points(acqf), around)
             if reached <= value:
                 break
             best, value = nearby, reached
-        found: Points = points[best]
+            around = self._around(best)
+        found: Points = self._pool.points(acqf)[best]
         return found
 
     def _around(self, number: int) -> Numbers:
-        """Return the untried members at most one step away in every size."""
-        near = (np.abs(self._ranks[self._left] - self._ranks[number]) <= 1).all(axis=1)
-        found: Numbers = self._left[near]
-        return found
+        """Return the members near one that may be proposed, after adding them to the pool."""
+        known = len(self._pool.members)
+        near = self._pool.add(self._space.around(self._pool.members[number]))
+        if len(self._pool.members) > known:
+            self._left = self._free()
+        return np.intersect1d(near, self._left)
 
-    def _normalized(self, acqf: Any) -> Points:
+
+class _Pool:
+    """Members of a space to choose from, by number."""
+
+    def __init__(self, space: "SearchSpace", members: "Iterable[Architecture]") -> None:
+        self.space = space
+        self.members: list[Architecture] = []
+        self.numbers: dict[Architecture, int] = {}
+        self._points: Points = np.empty((0, 0))
+        self._sizes: Numbers = np.empty((0, 0), dtype=np.intp)
+        self.add(members)
+
+    def add(self, members: "Iterable[Architecture]") -> Numbers:
+        """Add members, unless they are there, and return their numbers."""
+        found = []
+        for member in members:
+            if member not in self.numbers:
+                self.numbers[member] = len(self.members)
+                self.members.append(member)
+            found.append(self.numbers[member])
+        return np.array(found, dtype=np.intp)
+
+    @property
+    def sizes(self) -> Numbers:
+        """The sizes of the members, ``(members, sizes)``."""
+        if len(self._sizes) < len(self.members):
+            self._sizes = np.array([[*member.sizes().values()] for member in self.members])
+        return self._sizes
+
+    def points(self, acqf: Any) -> Points:
         """Return the members in Optuna's normalised coordinates, ``(members, knobs)``."""
-        if self._points is None:
-            params = [self._space.params(member) for member in self._space]
+        if len(self._points) < len(self.members):
+            params = [self.space.params(member) for member in self.members]
             self._points = acqf.search_space.get_normalized_params(params, params)
         return self._points
-
-
-def limited(trial: FrozenTrial, goals: Goals) -> FrozenTrial:
-    """Return a complete trial with its violations of the limits of these goals."""
-    pairs = sorted(zip(goals.names, goals.goals, trial.values, strict=True), key=lambda one: one[0])
-    found = {name: goal.violation(value) for name, goal, value in pairs if goal.limit is not None}
-    if trial.constraints == found:
-        return trial
-    return create_trial(
-        values=trial.values,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs=trial.user_attrs,
-        constraints=found or None,
-    )
-
-
-def is_beyond(trial: FrozenTrial, goals: Goals) -> bool:
-    """Return whether a screened trial was measured or predicted beyond a limit of these goals."""
-    known = Trial.of_record(trial.user_attrs["protege"])
-    return any(violation > 0 for violation in goals.violations(known).values())
-
-
-def _ranks(space: "SearchSpace") -> Numbers:
-    """Return each member's index among the values of each size, ``(members, sizes)``."""
-    sizes = [knob for knob in space.knobs if knob.is_size]
-    places = [{value: place for place, value in enumerate(knob.values)} for knob in sizes]
-    rows = [
-        [place[space.params(member)[knob.name]] for knob, place in zip(sizes, places, strict=True)]
-        for member in space
-    ]
-    return np.array(rows, dtype=np.intp).reshape(len(space), len(sizes))
 
 
 def _best(acqf: Any, points: Points, numbers: Numbers) -> tuple[int, float]:

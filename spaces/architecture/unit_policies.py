@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
-from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.architecture.policies import Criterion, HeadsBy
 from protege.spaces.errors import BadInput
 
@@ -120,10 +119,3 @@ class Taylor:
         if unit in {"heads", "cross_heads"}:
             return "gradient"
         return "taylor" if unit in {"hidden", "ffn"} else "activation"
-
-
-def rotation_of(student: Architecture, teacher: Architecture) -> Rotation | None:
-    """Return the rotation of the student's stream, or None if it keeps channels of the teacher."""
-    policy = student.width_policy
-    narrower = student.hidden_size < teacher.hidden_size
-    return policy if isinstance(policy, Rotation) and narrower else None

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from protege.spaces.architecture.architecture import SIZE_OF, Architecture
+from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.sizes import SIZE_OF
 from protege.spaces.errors import Mismatch, Unsupported
 from protege.spaces.families import Family
 from protege.spaces.families.family import ALIASES, CUT_AXES, ROWS, compiled

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.architecture.policies import Findings, LayerPolicy
-from protege.spaces.architecture.unit_policies import rotation_of
 from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.families import family_of
@@ -124,7 +123,7 @@ def choose(
             f"pass calibration=Calibration.{made}, or use First()"
         )
     choice = _Selector(layout, student, calibration or Calibration.flat(layout))
-    turned = rotation_of(student, layout.architecture) is not None
+    turned = student.rotation(layout.architecture) is not None
     narrower = student.hidden_size < layout.architecture.hidden_size
     by = policy.criterion("hidden") if narrower and not turned else "position"
     channels = choice.importance.residual(by)

@@ -34,7 +34,7 @@ _PR_SET_NAME = 15
 _POPEN = subprocess.Popen
 
 
-class Nursery:
+class ForkServer:
     """A fork server that runs one command at a time."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
@@ -62,7 +62,7 @@ class Nursery:
 
 
 @contextmanager
-def nursery(folder: Path) -> Iterator[Nursery]:
+def fork_server(folder: Path) -> Iterator[ForkServer]:
     """Start a fork server whose runs have that working folder; stop it after the block."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-P", __file__]
@@ -72,7 +72,7 @@ def nursery(folder: Path) -> Iterator[Nursery]:
     ) as process:
         if process.stdout is None or process.stdout.readline() != "ready\n":
             raise RuntimeError("the fork server could not start")
-        yield Nursery(process)
+        yield ForkServer(process)
         if process.stdin is not None:
             process.stdin.close()
 

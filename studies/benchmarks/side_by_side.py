@@ -158,7 +158,7 @@ class Trained:
 def _train(given: Trained) -> None:
     torch.set_num_threads(1)
     if not given.leased:
-        setattr(training, "working", nullcontext)  # noqa: B010 - a name that it imports
+        setattr(training, "shared_machine", nullcontext)  # noqa: B010 - a name that it imports
     demo = minilm_cpu.search
     while True:
         with TemporaryDirectory() as folder:

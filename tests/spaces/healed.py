@@ -15,8 +15,8 @@ from protege.spaces import (
     Teacher,
     Wanda,
 )
-from protege.spaces.architecture.architecture import RATIOS
 from protege.spaces.architecture.policies import Healing, WidthPolicy
+from protege.spaces.architecture.sizes import RATIOS
 from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.states import Streams, real_rows, run_through
 from tests.tiny import SPECIAL, VOCABULARY

@@ -26,7 +26,7 @@ from protege.spaces import (
     Teacher,
     Uniform,
 )
-from protege.spaces.architecture.architecture import RATIOS as SIZE_OF
+from protege.spaces.architecture.sizes import RATIOS as SIZE_OF
 from protege.spaces.students.selection import choose
 from tests.tiny import ZOO, answer, inputs_of
 from tests.zoo import teacher_of

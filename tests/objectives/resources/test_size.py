@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protege.objectives import Candidate, Memory, Objective, Parameters, Workload, exceeds
 from protege.objectives.precision import BYTES, Precision
 from protege.spaces import Architecture, Cache, Infeasible, Task, Teacher, family_of
-from protege.spaces.architecture.architecture import RATIOS as SIZE_OF_RATIO
+from protege.spaces.architecture.sizes import RATIOS as SIZE_OF_RATIO
 from tests.tiny import CASES, ZOO, inputs_of
 from tests.zoo import EVERY, teacher_of
 

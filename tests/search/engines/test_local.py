@@ -22,7 +22,7 @@ from protege.search.running.stopping import Leaving, Stopping
 from protege.search.storage.storage import read_study
 from protege.search.study.ledger import trials_of
 from protege.spaces import BadInput, Teacher
-from studies.benchmarks.lives import Nursery, alive, family, nursery
+from studies.benchmarks.lives import ForkServer, alive, family, fork_server
 from tests import disks
 from tests.search.engines import mischief
 from tests.search.engines.mischief import calls
@@ -37,7 +37,7 @@ SILENCE_S = 5.0
 class Lives:
     """Scripts of a misbehaving study, run in processes that begin in milliseconds."""
 
-    nursery: Nursery
+    fork_server: ForkServer
     folder: Path
 
     def begun(self, run: Path, **given: Any) -> tuple[int, Iterator[str]]:
@@ -48,7 +48,7 @@ class Lives:
             "engine": {"jobs": 2, "threads": 1},
         } | given
         (run / mischief.ARGUMENTS).write_text(json.dumps(given), encoding="utf-8")
-        says = self.nursery.live(["python", mischief.__file__, str(run)])
+        says = self.fork_server.live(["python", mischief.__file__, str(run)])
         return int(next(says).removeprefix("child ")), says
 
     def run(self, run: Path, **given: Any) -> list[str]:
@@ -60,7 +60,7 @@ class Lives:
 def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lives]:
     folder = tmp_path_factory.mktemp("lives")
     write_study(folder)
-    with nursery(folder) as found:
+    with fork_server(folder) as found:
         yield Lives(found, folder)
 
 

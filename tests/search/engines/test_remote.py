@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from protege.objectives.parcel import hand_over
+from protege.objectives.handover import hand_over
 from protege.search.engines.events import Message, Progress, Ready
 from protege.search.engines.remote import Actor, Service
 from protege.spaces import BadInput, ProtegeError

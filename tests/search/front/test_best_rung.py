@@ -7,7 +7,7 @@ import pytest
 
 from protege.objectives import Candidate, Retention, VectorCosine
 from protege.search import State
-from protege.search.cli.main import finish
+from protege.search.cli.studying import finish
 from protege.search.records.wording import AS_CUT
 from tests.search.toys import distillation, toy
 

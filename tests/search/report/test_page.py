@@ -152,7 +152,7 @@ def test_the_commands_of_the_report_do_what_it_says(
 def test_a_folder_with_spaces_is_quoted_in_the_commands() -> None:
     commands = report.commands(classic(folder=Path("my runs/toy")))
     assert commands["export"] == "protege export 'my runs/toy' --trial 2"
-    assert commands["pick"] == "protege pick 'my runs/toy' latency_ms=20.0"
+    assert commands["pick"] == "protege pick 'my runs/toy' --budget latency_ms=20.0"
 
 
 def test_a_budget_in_thousands_is_written_as_one_types_it() -> None:

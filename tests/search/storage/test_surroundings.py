@@ -9,7 +9,7 @@ import pytest
 
 from protege.search import Front
 from protege.search.cli.main import main
-from studies.benchmarks.lives import nursery
+from studies.benchmarks.lives import fork_server
 from tests.search.records.test_results import scratch_of
 from tests.study_files import write_study
 from tests.test_survival import killed_at
@@ -109,7 +109,7 @@ def test_sixty_files_and_folders_stay_after_everything_that_is_done_to_a_run(
     doomed.touch()
     before = state(paths)
     words, chance = ["run", str(project / "study.py"), "--trials", "6"], random.Random(0)
-    with nursery(project) as lives:
+    with fork_server(project) as lives:
         for phase in ("distil", "store", "store"):
             killed_at(lives, words, phase, chance)
             assert state(paths) == before

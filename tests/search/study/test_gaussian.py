@@ -32,7 +32,7 @@ def test_the_best_member_is_found_whether_or_not_all_are_looked_at(looked_at: in
             search_space=SimpleNamespace(get_normalized_params=lambda *_: points),
             eval_acqf_no_grad=partial(lambda goal, some: -np.abs(some - goal).sum(axis=1), goal),
         )
-        found = MemberGP(DEEP, 0, looked_at)._optimize_acqf(acquisition, None)
+        found = MemberGP(DEEP, 0, looked_at=looked_at)._optimize_acqf(acquisition, None)
         assert (found == goal).all()
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protege.spaces import Activation, Architecture, BadInput, Ends, First, Infeasible, Uniform
-from protege.spaces.architecture.architecture import nearest
+from protege.spaces.architecture.sizes import nearest
 from tests.tiny import CASES
 
 BERT = Architecture("bert", 12, 768, 12, 12, 64, 3072, 30522)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from protege.spaces import Activation, BadInput, Initialisation, Student, Teacher
-from protege.spaces.architecture.architecture import RATIOS, Architecture
+from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.sizes import RATIOS
 from protege.spaces.students.manifest import MANIFEST, kept_tokens
 from tests.tiny import CASES, ZOO, answer
 

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from transformers import PreTrainedModel
 
 from protege.spaces import Activation, Calibration, Ends, Pooling, Student, Task, Teacher
-from protege.spaces.architecture.architecture import RATIOS
+from protege.spaces.architecture.sizes import RATIOS
 from protege.spaces.students.manifest import MANIFEST
 from tests.tiny import CASES, ZOO, Case, answer, batch, inputs_of, save, texts
 
