@@ -31,7 +31,12 @@ VERSION = 3
 
 
 def calibrated(
-    teacher: Teacher, learnt: TaskInputs, needs: Needs, cache: Cache, stopwatch: Stopwatch
+    teacher: Teacher,
+    learnt: TaskInputs,
+    needs: Needs,
+    cache: Cache,
+    stopwatch: Stopwatch,
+    tokens: int = CALIBRATION_TOKENS,
 ) -> Calibration:
     """Return the calibration of a study, from the cache if possible.
 
@@ -44,11 +49,12 @@ def calibrated(
         needs: What the members of the space need.
         cache: The cache.
         stopwatch: Reports the estimate and the progress.
+        tokens: Maximum number of real tokens to read.
 
     Raises:
         BadInput: This machine has too little memory.
     """
-    sequences = learnt.up_to(CALIBRATION_TOKENS)
+    sequences = learnt.up_to(tokens)
     known: dict[str, Any] = {"teacher": teacher.fingerprint, "version": VERSION}
     key = {**known, "sequences": sequences.fingerprint, **asdict(needs)}
 

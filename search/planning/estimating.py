@@ -22,7 +22,8 @@ from protege.spaces.remaining import duration
 from protege.spaces.residual.states import tokens_for
 
 WORTH_TELLING = 1e11
-"""Operations of one pass over the data from which on estimates are reported; about a second."""
+"""Default operations of one pass over the data from which on estimates are reported; about a
+second."""
 
 PROBED_TOKENS = 512
 """Tokens of the forward pass that is timed."""
@@ -122,10 +123,10 @@ class Rates:
         return cls(forward / tokens, multiply / (2 * PROBED_TOKENS * size**2), rank / some**3)
 
 
-def is_costly(teacher: Teacher, sequences: TaskInputs) -> bool:
-    """Return whether one pass over these sequences is costly enough for an estimate."""
+def is_costly(teacher: Teacher, sequences: TaskInputs, worth: float = WORTH_TELLING) -> bool:
+    """Return whether one pass over these sequences takes more than `worth` operations."""
     tokens = float(sequences.lengths.sum())
-    return 2 * teacher.model.num_parameters() * tokens > WORTH_TELLING
+    return 2 * teacher.model.num_parameters() * tokens > worth
 
 
 def calibration_estimate(

@@ -22,11 +22,11 @@ from protege.search.study.ledger import Ledger
 from protege.spaces import Architecture, ProtegeError
 
 SCOUTED = 10
-"""Number of candidates that are scored as cut and healed before any of them is trained. Most are
-anchors, so training results would not improve the proposals among them."""
+"""Default number of candidates that are scored as cut and healed before any of them is trained.
+Most are anchors, so training results would not improve the proposals among them."""
 
 HELD_BYTES = 2 << 30
-"""Bytes of pre-scored students that wait for training; above it no more are pre-scored."""
+"""Default bytes of pre-scored students that wait for training; above it no more are pre-scored."""
 
 ATTEMPTS = 5
 """Worker crashes after which a trial is marked failed."""
@@ -44,6 +44,8 @@ class Coordinator:
         race: The rule that stops candidates at rungs, or None to train all of them to the end.
         engine: Runs the jobs.
         artifacts: The store that weights are uploaded to, if any.
+        scouted: Number of candidates that are pre-scored before any is trained.
+        most_held_bytes: Bytes of pre-scored students above which no more are pre-scored.
         done: Finished trials, in order.
         front: The non-dominated ones among them.
         volumes: The hypervolume after each finished trial.
@@ -58,6 +60,8 @@ class Coordinator:
     race: Race | None
     engine: Engine
     artifacts: Artifacts | None = None
+    scouted: int = SCOUTED
+    most_held_bytes: int = HELD_BYTES
     done: list[Trial] = field(default_factory=list, init=False)
     front: list[Trial] = field(default_factory=list, init=False)
     volumes: list[float] = field(default_factory=list, init=False)
@@ -170,7 +174,8 @@ class Coordinator:
             return False
         held = sum(one.held_bytes for one in self._halted.values())
         begun = len(self.done) + len(self._jobs)
-        return begun < min(trials, SCOUTED) and held < HELD_BYTES and not self.ledger.exhausted
+        has_room = held < self.most_held_bytes
+        return begun < min(trials, self.scouted) and has_room and not self.ledger.exhausted
 
     @property
     def _scouts(self) -> bool:

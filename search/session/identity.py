@@ -66,6 +66,8 @@ def document(value: Any) -> Any:
         return {str(name): document(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [document(one) for one in value]
+    if isinstance(value, set | frozenset):
+        return sorted((document(one) for one in value), key=json.dumps)
     return _declared(value) if is_dataclass(value) else _named(value)
 
 

@@ -9,7 +9,7 @@ from optuna.study import Study
 
 from protege.spaces import BadInput
 
-FORMAT = 2
+FORMAT = 3
 """Format version of studies and run folders. Raise it with every incompatible change."""
 
 RUN = "run"

@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from protege.search.records.goals import Goals
-from protege.search.records.trial import State
+from protege.search.records.trial import State, Trial
 from protege.search.study.curves import continued, limited
 
 if TYPE_CHECKING:  # a study is read without torch
@@ -89,7 +89,8 @@ class MemberGP(GPSampler):
         self._screened = [
             self._space.by_key[one.user_attrs["key"]]
             for one in pruned
-            if one.user_attrs.get("state") == State.SCREENED  # others were stopped at a rung
+            # others were stopped at a rung
+            if one.user_attrs.get("state") == State.SCREENED and self._is_beyond(one)
         ]
         self._excluded = excluded
         among: Sequence[Architecture] = ()
@@ -100,6 +101,13 @@ class MemberGP(GPSampler):
         self._left = self._free()
         found = self.sample_relative(study, trial, search_space) if len(self._left) else {}
         return self._space.at(found) if found else self._space.farthest(excluded, among)
+
+    def _is_beyond(self, screened: FrozenTrial) -> bool:
+        """Return whether a screened trial is beyond a limit of this run, or of the run it is of."""
+        if self._goals is None:
+            return True
+        known = Trial.of_record(screened.user_attrs["protege"])
+        return any(violation > 0 for violation in self._goals.violations(known).values())
 
     def _free(self) -> Numbers:
         """Return the members that may be proposed.

@@ -22,8 +22,8 @@ from protege.objectives import (
     Workload,
 )
 from protege.objectives.data import Picture
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.latency import Plan
-from protege.objectives.retention import distillation_task
 from protege.search import Search, State
 from protege.spaces import Choice, First, SearchSpace, Teacher
 from tests.tiny import ZOO, save, texts
@@ -114,12 +114,13 @@ def test_students_of_any_task_are_calibrated_healed_taught_and_confirmed(
     name: str, data: Callable[[Teacher], Examples], ratios: dict[str, Any], tmp_path: Path
 ) -> None:
     teacher = Teacher.load(save(ZOO[name].teacher(), tmp_path / "teacher"), task=ZOO[name].task)
-    brief = Distillation(steps=6, batch_size=8, max_tokens=16)
+    brief = {"steps": 6, "batch_size": 8, "max_tokens": 16, "selection": 15, "held_out": 15}
     search = Search(
         name="tasks",
         teacher=teacher,
         space=SearchSpace(hidden=Choice(0.5, 1.0), **ratios),
-        objectives=[Parameters(), Retention(data(teacher), brief, selection=15, held_out=15)],
+        objectives=[Parameters(), Retention()],
+        distillation=Distillation(data(teacher), **brief),
         folder=tmp_path / "run",
     )
     front = search.run(trials=4)

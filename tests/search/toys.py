@@ -10,6 +10,8 @@ from torch import nn
 
 from protege.objectives import Distillation, Measurement, Memory, Retention, Stage, Texts
 from protege.search import Search, State, Trial
+from protege.search.engines.engine import Engine
+from protege.search.engines.local import SerialEngine
 from protege.search.records.goals import Goal, Goals
 from protege.search.running.coordinator import Coordinator
 from protege.search.session.session import Session
@@ -116,10 +118,12 @@ def toy(folder: Path, /, **changes: Any) -> Search:
 
 @contextmanager
 def coordinated(
-    search: Search, announce: Callable[[str], None] = lambda _: None
+    search: Search,
+    announce: Callable[[str], None] = lambda _: None,
+    engine: Engine | None = None,
 ) -> Iterator[Coordinator]:
     """The coordinator of a search, which works in this process and tells of every phase."""
-    session = Session(search)
+    session = Session(search, engine or SerialEngine())
     session.prepared.stopwatch.announce = announce
     with session.coordinated() as coordinator:
         yield coordinator

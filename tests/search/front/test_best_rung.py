@@ -5,30 +5,30 @@ from typing import Any
 
 import pytest
 
+from protege.objectives import Candidate, Retention, VectorCosine
 from protege.search import State
 from protege.search.cli.studying import finish
 from protege.search.records.wording import AS_CUT
-from tests.search.toys import toy
+from tests.search.toys import distillation, toy
 
 
-@pytest.mark.usefixtures("harmful_training")
 @pytest.mark.parametrize("race", [True, False])
 def test_no_trial_is_published_below_its_start_and_what_is_exported_is_what_was_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, race: bool
 ) -> None:
     changes: dict[str, Any] = {} if race else {"race": None}
-    search = toy(tmp_path / "run", **changes)
+    worse = distillation(losses=(VectorCosine(weight=-1.0),))  # away from the teacher
+    search = toy(tmp_path / "run", distillation=worse, **changes)
     front = search.run(trials=5)
-    judged = search.retention
-    assert judged is not None
+    shared = search.prepare()
+    space = search.students.resolved(shared.calibration)
     for trial in front.trials:
         assert trial.state in {State.COMPLETE, State.STOPPED}
         if trial is front.teacher:
             continue
         found = trial.measurements["retention"]
-        cut = search.candidate(search.space.by_key[trial.key])
-        start = judged.judge(cut.student.module, cut).value
-        assert found.value == start
+        cut = Candidate(shared, space.by_key[trial.key]).built()
+        assert found.value == Retention().measure(cut).value
         assert trial.best_step == 0
     student = next(one for one in front.members if one is not front.teacher)
     folder = front.export(student, tmp_path / "student")

@@ -15,7 +15,7 @@ import transformers
 import yaml  # type: ignore[import-untyped]
 from sentence_transformers import SentenceTransformer
 
-from protege.objectives import Measurement, Memory
+from protege.objectives import Measurement
 from protege.search import Front, State, Trial
 from protege.search.about import about
 from protege.search.front.export import published
@@ -112,9 +112,7 @@ def test_a_student_loads_with_the_class_its_card_names(front: Front, student: Pa
 
 @pytest.mark.parametrize("kind", [kind for kind in CASES if kind != "bert-sentences"])
 def test_what_is_exported_retains_what_the_study_measured(folder: Path, kind: str) -> None:
-    search = toy(
-        folder / "run", teacher=teacher(kind), space=WIDE, objectives=[Memory(), Retention()]
-    )
+    search = toy(folder / "run", teacher=teacher(kind), space=WIDE)
     front = search.run(trials=4)
     for trial in front.members:
         again = search.confirm(front.export(trial, folder / trial.label))

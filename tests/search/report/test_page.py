@@ -48,7 +48,7 @@ def mixed() -> Front:
 
 def test_facts_count_what_became_of_the_trials() -> None:
     front = mixed()
-    beaten = replace(front.trials[3], number=6, state=State.STOPPED, rungs={3: 0.7})
+    beaten = replace(front.trials[3], number=6, state=State.STOPPED, rungs={3: {"retention": 0.7}})
     raced = replace(front, trials=(*front.trials, beaten))
     found = {term: (figure, note) for term, figure, note in report.facts(raced)}
     became = "4 complete, 1 stopped, 1 screened, 1 failed; 61 students in the space"
@@ -311,7 +311,7 @@ def test_sections_without_anything_to_show_are_left_out() -> None:
     assert set(Page(report.page(front)).plots) == {"pair-0"}
 
 
-def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_leaves_the_one_before() -> None:
     with small_disk(1) as disk:
         path = disk / "index.html"
         path.write_text("before")

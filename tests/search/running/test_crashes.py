@@ -1,18 +1,17 @@
 """Whatever one trial raises costs that trial; what would strike all of them ends the study."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from protege.objectives import Candidate, Cost, Direction, Measurement, Memory, Stopwatch
+from protege.objectives import Candidate, Direction, Measurement, Memory, Stage, Stopwatch
+from protege.objectives.measurement import Prediction
 from protege.search import Front, Search, State
 from protege.search.records.failure import FIRST_ALIKE
-from protege.search.running import coordinator
-from protege.search.running.screening import screened
 from protege.spaces import Architecture, BadInput, ProtegeError, Student, Teacher
 from tests.search.toys import PLAIN, toy
 
@@ -26,7 +25,7 @@ class Depth:
     name: str = field(default="depth", init=False)
     unit: str = field(default="", init=False)
     direction: Direction = field(default="minimize", init=False)
-    cost: Cost = field(default=Cost.SECONDS, init=False)
+    stage: Stage = field(default=Stage.SHAPE, init=False)
 
     def measure(self, candidate: Candidate) -> Measurement:
         error = self.error(candidate.architecture)
@@ -116,20 +115,32 @@ def test_a_teacher_that_cannot_be_stored_ends_the_study_with_one_line(
     assert "in saved" in caught.value.__notes__[0]
 
 
-def test_what_goes_wrong_before_a_trial_is_begun_fails_it_alone(
-    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
+@dataclass
+class Foreseen(Depth):
+    """Counts layers; the third prediction of it fails."""
 
-    def broken(*given: Any) -> Any:
-        calls.append(given)
-        if len(calls) == 3:
+    asked: list[Architecture] = field(default_factory=list, init=False, repr=False)
+
+    def predict_beyond(
+        self,
+        architecture: Architecture,
+        known: Sequence[tuple[Mapping[str, Any], float]],  # noqa: ARG002 - the protocol's
+        teacher: Teacher,  # noqa: ARG002
+    ) -> Prediction | None:
+        self.asked.append(architecture)
+        if len(self.asked) == 3:
             raise ArithmeticError("singular matrix")
-        return screened(*given)
+        return None
 
-    monkeypatch.setattr(coordinator, "screened", broken)
-    trials = made(folder, teacher).run(trials=9).trials
+
+def test_what_goes_wrong_before_a_trial_is_begun_fails_it_alone(
+    folder: Path, teacher: Teacher
+) -> None:
+    foreseen = Foreseen(lambda _: None, limit=9.0)
+    search = toy(folder, teacher=teacher, space=PLAIN, objectives=[Memory(), foreseen])
+    trials = search.run(trials=9).trials
     (failed,) = [trial for trial in trials if trial.state is State.FAILED]
+    assert failed.key == foreseen.asked[2].key()
     assert failed.reason == "ArithmeticError: singular matrix"
     assert len(trials) == 9
 

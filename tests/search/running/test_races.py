@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from protege.objectives import Measurement, Memory, Stopwatch
-from protege.search import Front, State, Trial
+from protege.search import Front, Search, State, Trial
 from protege.search.running.racing import Judge, Race
 from protege.search.running.stopping import Leaving, Stopping
 from protege.search.storage.storage import read_study
@@ -25,14 +25,15 @@ STEPS = [0, 1, 3, 9]
 """The rungs of nine steps."""
 
 
+def made(folder: Path, teacher: Teacher, **changes: Any) -> Search:
+    """A search whose candidates race hard."""
+    given: dict[str, Any] = {"distillation": distillation(steps=9), "race": HARD}
+    return toy(folder, teacher=teacher, space=WIDE, **(given | changes))
+
+
 def raced(folder: Path, teacher: Teacher, trials: int = 10, **changes: Any) -> Front:
-    """A study whose candidates race hard."""
-    given: dict[str, Any] = {
-        "objectives": [Memory(), Retention()],
-        "distillation": distillation(steps=9),
-        "race": HARD,
-    }
-    return toy(folder, teacher=teacher, space=WIDE, **(given | changes)).run(trials=trials)
+    """A study whose candidates have raced hard."""
+    return made(folder, teacher, **changes).run(trials=trials)
 
 
 def told(folder: Path) -> list[FrozenTrial]:
@@ -65,10 +66,11 @@ def test_some_are_stopped_and_some_get_to_the_end(run: tuple[Front, Path]) -> No
         reached = list(trial.rungs)
         assert reached == STEPS[: len(reached)]
         assert (reached == STEPS) == (trial.state is State.COMPLETE)
-        assert trial.measurements["retention"].value == max(trial.rungs.values())
+        assert trial.measurements["retention"].value == max(trial.curve.values())
     for trial in stopped(front):
         assert trial.stopped_at == max(trial.rungs) < 9
-        assert trial.measurements["retention"].details["steps"] == trial.stopped_at
+        assert trial.training is not None
+        assert trial.training.steps == len(trial.training.losses) == trial.stopped_at
         assert trial.reason.startswith(f"beaten at step {trial.stopped_at}, with retention 0.")
 
 
@@ -92,7 +94,7 @@ def test_figures_at_rungs_are_in_the_storage(run: tuple[Front, Path]) -> None:
         judged = [step for step in trial.rungs if step < 9]  # at the last nothing is decided
         assert list(stored) == judged
         memory = trial.measurements["memory_mb"].value
-        best = accumulate(trial.rungs.values(), max)  # what would be published there
+        best = accumulate(trial.curve.values(), max)  # what would be published there
         assert stored == {step: [memory, value] for step, value in zip(judged, best, strict=False)}
 
 
@@ -113,10 +115,10 @@ def test_the_teacher_and_the_naive_half_are_never_stopped(run: tuple[Front, Path
 def test_without_a_race_all_are_trained_to_the_end(folder: Path, teacher: Teacher) -> None:
     front = raced(folder, teacher, 6, race=None)
     assert {trial.state for trial in front.trials} == {State.COMPLETE}
-    assert all(trial.rungs == {} for trial in front.trials)
+    assert all(list(trial.rungs) == STEPS for trial in front.trials)
     assert not any(at_rungs(trial) for trial in told(folder))
-    trained = [trial for trial in front.trials if trial is not front.teacher]
-    assert {len(trial.measurements["retention"].samples) for trial in trained} == {9}
+    trained = [trial.training for trial in front.trials if trial is not front.teacher]
+    assert {one and (one.steps, len(one.losses)) for one in trained} == {(9, 9)}
 
 
 def test_where_nothing_is_trained_nobody_races(folder: Path, teacher: Teacher) -> None:
@@ -149,9 +151,7 @@ def test_one_study_in_two_runs_stops_whom_it_stops_in_one(
     run: tuple[Front, Path], folder: Path, teacher: Teacher
 ) -> None:
     whole, _ = run
-    objectives = [Memory(), retention(steps=9)]
-    search = toy(folder, teacher=teacher, space=WIDE, objectives=objectives, race=HARD)
-    assert len(search.run(trials=10, minutes=1e-6).trials) < 10
+    assert len(made(folder, teacher).run(trials=10, minutes=1e-6).trials) < 10
     parts = raced(folder, teacher).trials
     assert [t.state for t in parts] == [t.state for t in whole.trials]
     assert [t.rungs for t in parts] == [t.rungs for t in whole.trials]
@@ -159,8 +159,7 @@ def test_one_study_in_two_runs_stops_whom_it_stops_in_one(
 
 def test_figures_are_stored_before_anyone_is_judged_by_them(folder: Path, teacher: Teacher) -> None:
     """A process that dies on its way leaves the rungs it was at; the trial is done again."""
-    objectives = [Memory(), retention(steps=9)]
-    search = toy(folder, teacher=teacher, space=WIDE, objectives=objectives, race=HARD)
+    search = made(folder, teacher)
     search.run(trials=2)
 
     def interrupt(what: str) -> None:
@@ -175,8 +174,8 @@ def test_figures_are_stored_before_anyone_is_judged_by_them(folder: Path, teache
     done = raced(folder, teacher, 3).trials[2]
     assert done.number == 2
     assert [at_rungs(left)[step][1] for step in (0, 1)] == [
-        done.rungs[0],
-        max(done.rungs[0], done.rungs[1]),
+        done.curve[0],
+        max(done.curve[0], done.curve[1]),
     ]
 
 

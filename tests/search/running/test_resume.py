@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from protege.objectives import Latency, LocalCPU, Memory, Texts, Workload
-from protege.objectives.distillation import checkpoint
+from protege.objectives import Candidate, Latency, LocalCPU, Memory, Retention, Texts, Workload
 from protege.objectives.latency import Plan
 from protege.search import Front, Trial
 from protege.search.engines.evaluating import Evaluation
 from protege.search.records.goals import Goal, Goals
 from protege.search.running.stopping import Leaving, Stopping
+from protege.search.storage import claim
 from protege.search.storage.storage import read_study
 from protege.search.study.ledger import attributes
 from protege.search.study.sampler import suggested
@@ -76,7 +75,7 @@ def test_time_is_booked_once_however_often_a_study_is_gone_on_with(
 
 def hold(folder: Path, held: Any, release: Any) -> None:
     """Hold the lock of a run from another process."""
-    with held(folder, "toy"):
+    with claim.held(folder, "toy"):
         held.put(os.getpid())
         release.get()
 
@@ -96,14 +95,23 @@ def test_a_second_process_is_refused_while_the_first_runs(folder: Path, teacher:
     assert len(toy(folder, teacher=teacher).run(trials=2).trials) == 2
 
 
+LATENCY = Latency(LocalCPU(), Workload(prompt_tokens=4), plan=Plan())
+FEW = Texts.of(texts(30))
+
 OTHERS: dict[str, dict[str, Any]] = {
-    "teacher": {"teacher": toys.teacher(seed=1)},
-    "seed": {"seed": 7},
-    "data": {"objectives": [Memory(), replace(Retention(), data=Texts.of(texts(30)))]},
-    "space": {"space": SearchSpace(layers=Range(0.5, 1.0))},
-    "objectives": {"objectives": [Memory(), Retention()], "distillation": distillation(steps=3)},
+    "teacher: recorded '": {"teacher": toys.teacher(seed=1)},
+    "seed: recorded 0, given 7": {"seed": 7},
+    "distillation.data.fingerprint: recorded '": {"distillation": distillation(data=FEW)},
+    "distillation.steps: recorded 2, given 3": {"distillation": distillation(steps=3)},
+    "space.layers.low: recorded 0.25, given 0.5": {"space": SearchSpace(layers=Range(0.5, 1.0))},
+    "objectives.retention.data: recorded nothing": {"objectives": [Memory(), Retention(FEW)]},
+    "objectives.latency_ms: recorded nothing": {"objectives": [Memory(), Retention(), LATENCY]},
+    "objectives.retention: recorded .*, given nothing": {"objectives": [Memory()]},
+    "objectives.memory_mb.precision: recorded nothing, given 'int8'": {
+        "objectives": [Memory(precision="int8"), Retention()]
+    },
 }
-"""A study's parts, each with another one in its place."""
+"""What is said of a study's part with another one in its place."""
 
 
 @pytest.mark.parametrize("part", OTHERS)
@@ -111,15 +119,9 @@ def test_a_study_is_not_gone_on_with_as_another(
     run_folder: Path, teacher: Teacher, part: str
 ) -> None:
     before = Front.read(run_folder).trials
-    with pytest.raises(Mismatch, match=f"'toy' was made with another {part}: recorded"):
+    with pytest.raises(Mismatch, match=f"'toy' was made otherwise: .*{part}.*; give the study an"):
         toy(run_folder, **{"teacher": teacher, **OTHERS[part]}).run(trials=10)
     assert Front.read(run_folder).trials == before
-
-
-def test_another_number_of_objectives_is_another_study(run_folder: Path, teacher: Teacher) -> None:
-    more = [Memory(), retention(), Latency(LocalCPU(), Workload(prompt_tokens=4), plan=Plan())]
-    with pytest.raises(Mismatch, match="'toy' was made with another objectives: recorded"):
-        toy(run_folder, teacher=teacher, objectives=more).run(trials=10)
 
 
 def test_an_interrupted_trial_is_done_again_under_its_number(
@@ -141,23 +143,22 @@ def test_an_interrupted_trial_is_done_again_under_its_number(
 
 
 def test_a_trial_that_was_killed_at_a_rung_goes_on_from_there(
-    folder: Path, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, teacher: Teacher, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(checkpoint, "WORTH_SECONDS", 0.0)
-    objectives = [Memory(), retention(steps=9)]
-    whole = toy(tmp_path / "whole", teacher=teacher, objectives=objectives).run(trials=3).trials
+    nine = distillation(steps=9, checkpoint_every_s=0.0)
+    whole = toy(tmp_path / "whole", teacher=teacher, distillation=nine).run(trials=3).trials
 
     def interrupt(what: str) -> None:
         if what == "distil 5/9":
             raise KeyboardInterrupt
 
-    search = toy(folder, teacher=teacher, objectives=objectives)
+    search = toy(folder, teacher=teacher, distillation=nine)
     search.run(trials=1)
     with coordinated(search, interrupt) as coordinator, pytest.raises(KeyboardInterrupt):
         next(coordinator.go_on(Stopping(3), Leaving()))
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["trial-00001.safetensors"]
     told: list[str] = []
-    again = toy(folder, teacher=teacher, objectives=objectives)
+    again = toy(folder, teacher=teacher, distillation=nine)
     with coordinated(again, told.append) as coordinator:
         trials = [*coordinator.go_on(Stopping(3), Leaving())]
     # steps of the other one, and then of both
@@ -171,13 +172,15 @@ def test_what_was_recorded_is_not_told_to_another_study(folder: Path, teacher: T
     plain: dict[str, Any] = {"space": PLAIN, "objectives": [Memory()]}
     search = toy(folder, teacher=teacher, **plain)
     search.run(trials=1)
-    ledger = search._open()
-    number, architecture = ledger.ask()
-    recorded = Evaluation(number, search.candidate(architecture), search.objectives).trial()
-    live = optuna.trial.Trial(ledger.study, ledger.study.trials[1]._trial_id)
-    for name, value in attributes(recorded).items():
-        live.set_user_attr(name, value)
-    with pytest.raises(Mismatch, match="made with another data"):
+    with coordinated(search) as coordinator:
+        ledger = coordinator.ledger
+        number, architecture = ledger.ask()
+        own = Candidate(search.prepare(), architecture)
+        recorded = Evaluation(number, own, search.objectives).trial()
+        live = optuna.trial.Trial(ledger.study, ledger.study.trials[1]._trial_id)
+        for name, value in attributes(recorded).items():
+            live.set_user_attr(name, value)
+    with pytest.raises(Mismatch, match=r"made otherwise: .*distillation: recorded nothing"):
         toy(folder, teacher=teacher, objectives=[Retention()]).run(trials=3)
     assert toy(folder, teacher=teacher, **plain).run(trials=2).trials[1] == recorded
 

@@ -54,9 +54,9 @@ def test_a_study_is_run_gone_on_with_and_read(
 
 def test_a_journal_has_its_run_beside_it(folder: Path, teacher: Teacher) -> None:
     search = toy(folder, teacher=teacher, storage=f"journal:///{folder}/study.log", folder="")
-    assert Path(search.folder) == folder / "runs" / "toy"
+    assert search.run_folder.path == folder / "runs" / "toy"
     front = search.run(trials=2)
-    for place in (f"journal:///{folder}/study.log", folder / "study.log", search.folder):
+    for place in (f"journal:///{folder}/study.log", folder / "study.log", search.run_folder.path):
         read = Front.read(place)
         assert (read.trials, read.folder.resolve()) == (front.trials, folder / "runs" / "toy")
 

@@ -5,12 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from wsgiref.util import setup_testing_defaults
 
 import pytest
 from optuna.artifacts import download_artifact, get_all_artifact_meta
-from tests.search.test_resume import stored as files_of
 
 from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front, Search
@@ -21,9 +20,10 @@ from protege.search.running.stopping import Leaving, Stopping
 from protege.search.storage.storage import read_study
 from protege.search.study.artifacts import Artifacts, Sent, declared
 from protege.search.study.ledger import Ledger
-from protege.search.study.store import Store
+from protege.search.study.store import PROBE, Store
 from protege.spaces import BadInput, Teacher
 from tests import s3
+from tests.search.running.test_resume import stored as files_of
 from tests.search.toys import WIDE, coordinated, toy
 
 
@@ -128,7 +128,13 @@ def test_run_again_nothing_is_sent_again(
 ) -> None:
     first = search().run(trials=4)
     before = files_of(first.folder), server.names()
-    monkeypatch.setattr(Store, "write", die)
+    write = Store.write
+
+    def only_the_probe(self: Store, artifact_id: str, content: BinaryIO) -> None:
+        assert artifact_id == PROBE
+        write(self, artifact_id, content)
+
+    monkeypatch.setattr(Store, "write", only_the_probe)
     assert search().run(trials=4).trials == first.trials
     assert (files_of(first.folder), server.names()) == before
 

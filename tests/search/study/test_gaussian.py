@@ -11,6 +11,7 @@ import optuna
 import pytest
 
 from protege.search import State
+from protege.search.records.goals import Goals
 from protege.search.study.gaussian import MemberGP
 from protege.search.study.ledger import open_ledger
 from protege.search.study.sampler import distributions
@@ -62,15 +63,25 @@ def test_one_member_left_is_what_is_proposed() -> None:
         assert proposed(SPACE, told, [one for one in SPACE if one != last]) == last
 
 
+def limited(size: float | None) -> Goals:
+    """The goals with a limit on the size."""
+    return Goals((replace(GOALS.goals[0], limit=size), GOALS.goals[1]))
+
+
 def screened(number: int, architecture: Architecture) -> Any:
-    """A trial that was not measured."""
-    return replace(worth(number, architecture), state=State.SCREENED, measurements={})
+    """A trial of which only the size was measured."""
+    found = worth(number, architecture)
+    known = {"size": found.measurements["size"]}
+    return replace(found, state=State.SCREENED, measurements=known)
 
 
-def test_what_is_as_large_as_a_screened_student_waits_for_all_others() -> None:
+@pytest.mark.parametrize("limit", [1.0, None])
+def test_what_is_as_large_as_a_screened_student_waits_while_that_is_over_the_limit(
+    limit: float | None,
+) -> None:
     told = [worth] * len(SPACE.anchors) + [screened]
     study = optuna.create_study(directions=["minimize", "maximize"])
-    ledger = open_ledger(study, SPACE, GOALS, seed=0)
+    ledger = open_ledger(study, SPACE, limited(1.0), seed=0)
     asked_for = []
     for make in told:
         number, architecture = ledger.ask()
@@ -84,9 +95,9 @@ def test_what_is_as_large_as_a_screened_student_waits_for_all_others() -> None:
     left = [is_as_large(m) for m in SPACE if m not in asked_for]
     assert any(left)
     assert not all(left)
-    order = []
+    ledger, order = open_ledger(study, SPACE, limited(limit), seed=0), []
     while not ledger.exhausted:
         number, architecture = ledger.ask()
         order.append(is_as_large(architecture))
         ledger.tell(worth(number, architecture))
-    assert order == sorted(order)
+    assert (order == sorted(order)) == (limit is not None)

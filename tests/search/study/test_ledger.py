@@ -17,9 +17,9 @@ from protege.search import State, Trial
 from protege.search.records.goals import Goal, Goals
 from protege.search.storage.locating import database_path
 from protege.search.storage.storage import read_study
-from protege.search.study.ledger import identify, open_study, trials_of
+from protege.search.study.ledger import open_study, trials_of
 from protege.search.study.sampler import ENUMERATED, one_thread
-from protege.spaces import BadInput, Choice, Ends, Mismatch, Range, SearchSpace, Uniform
+from protege.spaces import BadInput, Choice, Ends, Range, SearchSpace, Uniform
 from tests.search.toys import GOALS, OWN, SPACE, go_on, keys, opened, worth
 from tests.spaces.space.apart import apart
 
@@ -199,16 +199,6 @@ def test_limits_are_constraints_that_optuna_s_own_front_respects(storage: str) -
     best = sorted(stored.number for stored in ledger.study.best_trials)
     assert best == sorted(trial.number for trial in goals.front(told))
     assert 0 not in best  # the teacher, twice as large as allowed
-
-
-@pytest.mark.parametrize("part", ["teacher", "data", "space", "objectives"])
-def test_a_study_is_gone_on_with_only_as_what_it_is(storage: str, part: str) -> None:
-    study = opened(storage).study
-    identity = {"teacher": "a", "data": ["b"], "space": {"layers": "(0.5, 1.0)"}, "objectives": []}
-    identify(study, identity)
-    identify(study, identity)
-    with pytest.raises(Mismatch, match=f"made with another {part}: recorded .*, given other"):
-        identify(study, identity | {part: "other"})
 
 
 def test_a_study_of_other_goals_is_left_as_it_was(storage: str) -> None:
