@@ -110,7 +110,7 @@ class Chosen:
             fault = f"a calibration without {what}" if given else "needs a calibration"
             raise BadInput(
                 f"layer policy {policy.name!r}: {fault}; "
-                f"pass calibration=Calibration.of(teacher, batches, layers=[{policy.name!r}])"
+                f"pass calibration=Calibration.of(teacher, batches, for_=[{policy!r}])"
             )
         return cls(policy, tuple((stack, tuple(choices(t))) for stack, t in found.items()))
 

@@ -186,7 +186,7 @@ def _heal(
     if calibration is None or calibration.streams is None:
         raise _missing("healing", "streams: calibration.with_streams(teacher, batch)")
     if architecture.healing == "one-shot" and "tokens" not in calibration.importance:
-        raise _missing("one-shot healing", "moments: Calibration.of(teacher, batches, grams=True)")
+        raise _missing("one-shot healing", "moments: Calibration.of(…, healing='one-shot')")
     healer = Healer(model, teacher, kept, tensors.basis, tensors.wide, calibration.streams)
     refit_from_moments(healer, calibration)
     if architecture.healing == "sequential":

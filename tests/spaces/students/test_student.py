@@ -132,8 +132,10 @@ def test_sentence_transformers_embeds_as_the_student_does(
 
 def test_a_narrower_sentence_vector_is_put_where_the_teacher_has_those_channels() -> None:
     teacher = CASES["bert-sentences"].teacher()
-    calibration = Calibration.of(teacher, [batch()])
-    architecture = teacher.architecture.scaled(hidden=0.7, width_policy=Activation())
+    calibration = Calibration.of(teacher, [batch()], [Activation()], "none")
+    architecture = teacher.architecture.scaled(
+        hidden=0.7, width_policy=Activation(), healing="none"
+    )
     student = teacher.student(architecture, calibration)
     assert student.embedder is not None
     assert student.embedder.projection is not None
