@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from protege.spaces import Activation, BadInput, Calibration, Teacher
+from protege.spaces import Activation, BadInput, Calibration, Teacher, Uniform
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.plan import HEALED, CalibrationPlan
 from protege.spaces.students.selection import choose
@@ -191,7 +191,9 @@ def test_the_choice_in_a_kept_layer_is_that_of_its_own_importance() -> None:
     importance = torch.arange(own.num_hidden_layers * own.intermediate_size).float()
     ffn = importance.reshape(own.num_hidden_layers, -1).clone()
     ffn[3] = ffn[3].flip(0)
-    student = own.scaled(layers=0.5, intermediate=0.4, width_policy=Activation())
+    student = own.scaled(
+        layers=0.5, intermediate=0.4, layer_policy=Uniform(), width_policy=Activation()
+    )
     kept = choose(teacher.layout, student, told(teacher, encoder_ffn=ffn))
     assert kept.layers("encoder") == (0, 2)
     assert [layer.units["ffn"] for layer in kept.stacks["encoder"]] == [tuple(range(24, 40))] * 2

@@ -35,7 +35,7 @@ def searched(teacher: Teacher, calibration: Calibration | None) -> Architecture:
     ids=["with data", "without"],
 )
 def test_by_hand_and_in_a_search_the_weights_are_equal(
-    name: str, has_data: bool, policies: tuple[str, str, str]
+    name: str, *, has_data: bool, policies: tuple[str, str, str]
 ) -> None:
     teacher = ZOO[name].teacher()
     known = Calibration.of(teacher, [plenty(teacher)]) if has_data else None
