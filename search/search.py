@@ -59,7 +59,7 @@ from protege.spaces import (
     Teacher,
 )
 from protege.spaces.files.private import owner_only
-from protege.spaces.students.saving import check_saves
+from protege.spaces.students.student import check_saves
 
 _LOG = logging.getLogger("protege")
 

@@ -8,7 +8,7 @@ from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.latency import Checkpoint, compare
 from protege.objectives.latency.models import Model
 from protege.spaces import Teacher
-from protege.spaces.students.manifest import kept_tokens
+from protege.spaces.files.manifest import kept_tokens
 
 
 def confirmed(objectives: Sequence[Objective], own: Candidate, folder: Path) -> dict[str, float]:

@@ -30,7 +30,7 @@ from protege.spaces.students.healing import Healer
 from protege.spaces.students.moments import refit_from_moments
 from protege.spaces.students.rotation import read_off, turned
 from protege.spaces.students.selection import Kept, everything
-from protege.spaces.students.student import Student
+from protege.spaces.students.student import Student, generation_config
 from protege.spaces.vocabulary.tokenizer import shrunk
 
 
@@ -64,7 +64,7 @@ def made(
         readout = _heal(model, teacher, architecture, kept, tensors, calibration)
     if model.can_generate():
         # sampling parameters and end tokens are not part of the configuration
-        model.generation_config = teacher.generation_config(kept.vocab)
+        model.generation_config = generation_config(teacher.model, kept.vocab)
     return Student(
         model=model,
         processor=processor,

@@ -16,7 +16,7 @@ from protege.objectives.distillation.remembering import judge, remember
 from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.retention import lesson_of
 from protege.spaces import BadInput, Cache, Task, Teacher
-from protege.spaces.students.manifest import kept_tokens
+from protege.spaces.files.manifest import kept_tokens
 from tests import pieces
 from tests.objectives.candidates import half, itself
 from tests.tiny import ZOO, texts

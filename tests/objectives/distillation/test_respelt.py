@@ -21,7 +21,7 @@ from protege.objectives.distillation.sequences import Sequences
 from protege.objectives.distillation.spelling import Spelling
 from protege.objectives.retention import lesson_of
 from protege.spaces import Cache, Teacher
-from protege.spaces.students.manifest import kept_tokens
+from protege.spaces.files.manifest import kept_tokens
 from tests import pieces
 from tests.objectives.candidates import itself
 from tests.objectives.distillation import taught

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from protege.spaces import Activation, BadInput, Initialisation, Student, Teacher
 from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.architecture.sizes import RATIOS
-from protege.spaces.students.manifest import MANIFEST, kept_tokens
+from protege.spaces.files.manifest import MANIFEST, kept_tokens
 from tests.tiny import CASES, ZOO, answer
 
 HOW: tuple[Initialisation, ...] = ("random", "xavier")

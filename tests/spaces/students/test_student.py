@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from protege.spaces import Activation, Calibration, Ends, Pooling, Student, Task, Teacher
 from protege.spaces.architecture.sizes import RATIOS
-from protege.spaces.students.manifest import MANIFEST
+from protege.spaces.files.manifest import MANIFEST
 from tests.tiny import CASES, ZOO, Case, answer, batch, inputs_of, save, texts
 
 SENTENCES = {name: case for name, case in CASES.items() if case.task is Task.SENTENCES}
