@@ -19,7 +19,7 @@ from protege.search.records.results import files_in
 from protege.search.records.trial import State, Trial
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, write_text
-from protege.spaces.students.manifest import MANIFEST, write_manifest
+from protege.spaces.files.manifest import MANIFEST, write_manifest
 
 TEACHER = ("fingerprint", "task", "auto_class", "auto_processor", "key", "architecture")
 """Published fields of the teacher, beside its hub id. Its folder is not published."""

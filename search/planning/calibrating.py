@@ -15,6 +15,7 @@ from protege.search.records.heads import HEAD_TOKENS
 from protege.spaces import Cache, Calibration, Teacher
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
+from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest
 from protege.spaces.residual.graph import Wiring
@@ -88,17 +89,8 @@ def calibrate(
         room: Memory and disk for second moments; by default what this machine has.
     """
     quick: list[HeadsBy] = [criterion for criterion in needs.heads_by if criterion != "ablation"]
-    found = Calibration.of(
-        teacher,
-        Reading(sequences),
-        quick,
-        announce,
-        needs.criteria,
-        grams=needs.grams,
-        layers=needs.layers,
-        depths=needs.depths,
-        room=room,
-    )
+    plan = CalibrationPlan(quick, needs.criteria, needs.grams, needs.layers, needs.depths)
+    found = Calibration.measured(teacher, Reading(sequences), plan, announce, room)
     if "ablation" not in needs.heads_by:
         return found
     few = read(sequences.up_to(HEAD_TOKENS["ablation"]))

@@ -16,7 +16,7 @@ from protege.search.records.trial import Trial
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, raise_if_full, remove, remove_abandoned, write_text
 from protege.spaces.files.hashing import text_checksum
-from protege.spaces.students.manifest import MANIFEST
+from protege.spaces.files.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from protege.spaces import Student

@@ -34,7 +34,7 @@ from protege.search.study.ledger import Ledger, open_ledger, open_study, trials_
 from protege.search.study.store import Store
 from protege.spaces import BadInput, SearchSpace
 from protege.spaces.files.private import owner_only
-from protege.spaces.students.saving import check_saves
+from protege.spaces.students.student import check_saves
 
 _LOG = logging.getLogger("protege")
 

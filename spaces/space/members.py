@@ -238,8 +238,14 @@ class _ByKey(Mapping[str, Architecture]):
 
     def __init__(self, space: Members) -> None:
         self._space = space
+        self._found: dict[str, Architecture] = {}
 
     def __getitem__(self, key: str) -> Architecture:
+        if key not in self._found:
+            self._found[key] = self._search(key)
+        return self._found[key]
+
+    def _search(self, key: str) -> Architecture:
         sizes = sizes_in(key)
         for box in self._space.all_boxes:
             # a size that the teacher lacks is not part of a key

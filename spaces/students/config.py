@@ -10,7 +10,7 @@ from protege.spaces.architecture.policies import kept_layers
 from protege.spaces.errors import Infeasible
 from protege.spaces.families.family import Family, positions
 from protege.spaces.models.layout import Layout
-from protege.spaces.vocabulary.tokenizer import renumbered
+from protege.spaces.vocabulary.renumbering import renumbered
 
 Layers = tuple[int, ...]
 

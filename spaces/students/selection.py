@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.architecture.policies import Findings, LayerPolicy
+from protege.spaces.architecture.policies import FixedPolicy
 from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.families import family_of
@@ -201,7 +201,7 @@ def strongest(importance: Tensor, count: int) -> Units:
 
 
 @dataclass(frozen=True)
-class Pinned:
+class Pinned(FixedPolicy):
     """A layer policy that keeps the given layers of each stack.
 
     Attributes:
@@ -211,11 +211,6 @@ class Pinned:
 
     name: str
     stacks: tuple[tuple[str, tuple[int, ...]], ...]
-    needs_calibration: ClassVar[bool] = False
-    is_resolved: ClassVar[bool] = True
-
-    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
-        return self
 
     def layers(self, total: int, count: int, stack: str = "", /) -> tuple[int, ...]:
         layers = dict(self.stacks).get(stack, ())

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from protege.objectives import Distillation
-from protege.spaces import Greedy, Student, Surgeon, Teacher
+from protege.spaces import First, Greedy, Student, Surgeon, Teacher, Uniform
 from studies.benchmarks import start_decoder, start_encoder
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.start_cuts import calibrated
@@ -81,13 +81,15 @@ def started(
     """Build the three starts; return them and the seconds that ours took."""
     sizes: Any = ratios
     begin = time.perf_counter()
-    calibration = calibrated(teacher, batches, streams, layers=["greedy"], criteria=["surgeon"])
+    calibration = calibrated(teacher, batches, streams, [Greedy(), Surgeon()])
     ours = teacher.architecture.scaled(
         **sizes, layer_policy=Greedy(), width_policy=Surgeon(), healing="sequential"
     )
     student = teacher.student(ours, calibration)
     seconds = time.perf_counter() - begin
-    seed = teacher.architecture.scaled(**sizes)
+    seed = teacher.architecture.scaled(
+        **sizes, layer_policy=Uniform(), width_policy=First(), healing="none"
+    )
     return {
         OURS: student,
         SEED: teacher.student(seed),

@@ -43,7 +43,7 @@ RATIOS = st.one_of(
 @cache
 def calibration_of(name: str) -> Calibration:
     teacher = teacher_of(name)
-    return Calibration.of(teacher, [inputs_of(teacher)])
+    return Calibration.measured(teacher, [inputs_of(teacher)])
 
 
 def knobs_of(teacher: Teacher) -> list[str]:

@@ -42,7 +42,9 @@ def test_the_table_has_a_row_for_every_head(by: HeadsBy) -> None:
 def test_batches_give_what_the_calibration_knows() -> None:
     teacher = ZOO["t5-text2text-generation"].teacher()
     table = head_table(teacher, [inputs_of(teacher)], "gradient")
-    known = Calibration.of(teacher, [inputs_of(teacher)], ["gradient"]).importance
+    known = Calibration.of(
+        teacher, [inputs_of(teacher)], [Activation("gradient")], "none"
+    ).importance
     sites = ["encoder.heads", "decoder.heads", "decoder.cross_heads"]
     assert table["site"].unique().tolist() == sites
     for site in sites:

@@ -24,7 +24,7 @@ from protege.search.records.results import (
 )
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic
-from protege.spaces.students.manifest import write_manifest
+from protege.spaces.files.manifest import write_manifest
 from tests.search import toys
 
 
