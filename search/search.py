@@ -49,7 +49,7 @@ from protege.search.storage.locating import database_path, url_of_file
 from protege.search.storage.run_folder import DATABASE, RunFolder, default_folder
 from protege.search.study.artifacts import Artifacts
 from protege.search.study.ledger import Ledger, identify, open_ledger, open_study, trials_of
-from protege.search.study.store import Store, bucket_and_prefix
+from protege.search.study.store import Store, check_url
 from protege.spaces import (
     Architecture,
     BadInput,
@@ -127,7 +127,7 @@ class Search:
         if self.retention is None:
             self._check_needs_no_data()
         if self.artifacts:
-            bucket_and_prefix(self.artifacts)
+            check_url(self.artifacts)
         own = Path(self.folder).expanduser() if self.folder else default_folder(self.name, None)
         self.storage = self.storage or url_of_file(own / DATABASE)
         self._database = database_path(self.storage)
