@@ -27,7 +27,7 @@ from protege.search.session.session import Session, claimed_folder, holding, pre
 from protege.search.storage.locating import database_path, url_of_file
 from protege.search.storage.run_folder import DATABASE, RunFolder, default_folder
 from protege.search.study.ledger import open_study
-from protege.search.study.store import bucket_and_prefix
+from protege.search.study.store import check_url
 from protege.spaces import BadInput, Cache, SearchSpace, Teacher
 from protege.spaces.files.private import owner_only
 
@@ -93,7 +93,7 @@ class Search:
                 objective.check(self.teacher)
         _ = self.students
         if self.artifacts:
-            bucket_and_prefix(self.artifacts)
+            check_url(self.artifacts)
 
     def run(
         self,
@@ -217,11 +217,15 @@ class Search:
         """
         asking = {
             f"{kind.replace('_', ' ')} {policy.name!r}"
-            for member in self.students
+            for member in self.students.representatives
             for kind in ("layer_policy", "width_policy")
             if (policy := getattr(member, kind)).needs_calibration
         }
-        asking |= {f"healing {one.healing!r}" for one in self.students if one.healing != "none"}
+        asking |= {
+            f"healing {one.healing!r}"
+            for one in self.students.representatives
+            if one.healing != "none"
+        }
         if asking:
             raise BadInput(
                 f"{', '.join(sorted(asking))} needs data and there is none: give "

@@ -15,7 +15,7 @@ def completed(prepared: Prepared, space: SearchSpace) -> Prepared:
     Raises:
         BadInput: This machine has too little memory.
     """
-    if prepared.distillation is None or not any(one.looks_at_data for one in space):
+    if prepared.distillation is None or not space.looks_at_data:
         return prepared
     with prepared.stopwatch.phase("calibrate"):
         own = prepared.teacher.architecture

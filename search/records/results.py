@@ -153,6 +153,12 @@ def damage(folder: Path, expected: str = "") -> str:
     return next((f"{path} {_ALTERED}, or is missing" for path in altered), "")
 
 
+def checksum(folder: Path) -> str:
+    """Return the checksum of a folder of weights that `seal` returned; empty without a list."""
+    sums = _sums(folder)
+    return "" if sums is None else text_checksum(sums)
+
+
 def files_in(folder: Path) -> list[str]:
     """Return the stored files of a folder of weights, sorted; all files if there is no list."""
     sums = _sums(folder)

@@ -124,7 +124,7 @@ class Session:
             BadInput: No student can meet a limit, be saved, or be judged on the data.
         """
         search = self.search
-        check_saves(search.teacher, min(one.vocab_size for one in search.students))
+        check_saves(search.teacher, search.students.least_vocab_size)
         for objective in search.objectives:
             if objective.limit is not None and objective.stage < Stage.STUDENT:
                 _check_limit(objective, search, self.prepared)
@@ -162,7 +162,9 @@ class Session:
         """Compute what all trials share, and return the resolved space."""
         shared, space = replace(self.prepared, batch_parts=parts), self.search.students
         if is_new and shared.distillation is not None:
-            shared = replace(shared, batch_parts=foretell_training(shared, list(space.members)))
+            shared = replace(
+                shared, batch_parts=foretell_training(shared, list(space.representatives))
+            )
         self.prepared = shared = completed(shared, space)
         compute_outputs(shared)
         if shared.calibration is not None:

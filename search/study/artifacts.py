@@ -1,32 +1,28 @@
 """Upload of the front's weights to an artifact store, and download from it."""
 
-import hashlib
 import json
 import logging
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import ZipFile, ZipInfo
+from zipfile import BadZipFile, ZipFile
 
 from optuna.artifacts import download_artifact, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import Study
 
-from protege.search.records.plain import printable
-from protege.search.records.results import damage, packed, replacing, stored_files
+from protege.search.records.results import checksum, damage, packed, replacing, stored_files
 from protege.search.storage.storage import PATIENCE_S, insist
-from protege.search.study.store import Store, is_away, reason, refusals
+from protege.search.study.store import Store, StoreError
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, remove
-from protege.spaces.redaction import without_secrets
 
 _LOG = logging.getLogger("protege")
 
 NAME = re.compile(r"(?P<folder>trial-\d+)-[0-9a-f]{16}\.zip")
-"""File name of an artifact: the folder of weights and a hash of the content."""
+"""File name of an artifact: the folder of weights and their checksum."""
 
 DECLARED = "artifacts:"
 """Prefix of the study attributes in which Optuna declares artifacts."""
@@ -81,18 +77,20 @@ class Artifacts:
 
     def _done(self, operation: Callable[[], object]) -> bool:
         """Run a repeatable operation with retries; return whether it succeeded."""
-        what = f"artifacts {self.store.url}"
         try:
             # the inner call waits for the storage, without which there is no study
-            patience_s = 0.0 if self._waited else self.patience_s
-            insist(lambda: insist(operation), patience_s, is_away, what)
-        except refusals() as error:
+            insist(
+                lambda: insist(operation),
+                0.0 if self._waited else self.patience_s,
+                lambda error: isinstance(error, StoreError) and error.is_temporary,
+                f"artifacts {self.store.url}",
+            )
+        except StoreError as error:
             if not self._waited:
                 _LOG.warning(
-                    "protege: %s: %s; the study goes on, weights are kept in the run folder and "
-                    "sent after a later trial, or by a later run",
-                    what,
-                    printable(without_secrets(reason(error))),
+                    "protege: %s; the study goes on, weights are kept in the run folder and sent "
+                    "after a later trial, or by a later run",
+                    error,
                 )
             self._waited = True
             return False
@@ -154,8 +152,15 @@ class Sent:
             BadInput: The store cannot be read, or a checksum differs.
         """
         store = Store.at(self.url)
-        with store.explained():
-            _bring(store, self.ids, stored)
+        for name, artifact_id in _of(stored, self.ids).items():
+            with _scratch(stored) as scratch, suppress(ArtifactNotFound):
+                file = scratch / name
+                with store.explained():
+                    download_artifact(
+                        artifact_store=store, file_path=str(file), artifact_id=artifact_id
+                    )
+                _unpack(file, stored, f"{store.url}/{artifact_id}")
+                return
 
 
 def declared(study: Study) -> dict[str, str]:
@@ -174,62 +179,38 @@ def _of(stored: Path, ids: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def _packed(stored: Path) -> Iterator[Path]:
-    """Pack a folder into a deterministic archive that is named by its content."""
+    """Pack a folder of intact weights into an archive that is named by their checksum."""
     with _scratch(stored) as scratch:
-        path = scratch / "packed"
-        with ZipFile(path, "w") as archive:  # uncompressed: weights hardly compress
-            for name in sorted(stored_files(stored)):
-                entry = ZipInfo(name)  # with a constant date
-                with (
-                    (stored / name).open("rb") as source,
-                    archive.open(entry, "w", force_zip64=True) as copy,
-                ):
-                    shutil.copyfileobj(source, copy, 1 << 20)
-        yield path.rename(path.with_name(f"{stored.name}-{_digest(path)}.zip"))
-
-
-def _bring(store: Store, ids: Mapping[str, str], stored: Path) -> None:
-    """Download the weights of a trial into their folder, if they are in the store.
-
-    Raises:
-        BadInput: A checksum differs.
-    """
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    for name, artifact_id in _of(stored, ids).items():
-        with _scratch(stored) as scratch:
-            file = scratch / name
-            try:
-                download_artifact(
-                    artifact_store=store, file_path=str(file), artifact_id=artifact_id
-                )
-            except ArtifactNotFound:
-                continue
-            _unpack(file, stored, f"{store.url}/{artifact_id}")
-            return
+        path = scratch / f"{stored.name}-{checksum(stored)[:16]}.zip"
+        # uncompressed: weights hardly compress
+        with ZipFile(path, "w", strict_timestamps=False) as archive:
+            for name in stored_files(stored):
+                archive.write(stored / name, name)
+        yield path
 
 
 def _unpack(file: Path, stored: Path, source: str) -> None:
-    if f"-{_digest(file)}.zip" not in file.name:
-        raise BadInput(
-            f"{source}: checksum mismatch, not what was sent as {file.name}; remove it, then run "
-            "the study again where its run folder is to upload it again"
-        )
-    with replacing(stored) as scratch, ZipFile(file) as archive:
-        archive.extractall(scratch)
+    """Replace the weights in a folder by those in an archive.
+
+    Raises:
+        BadInput: The archive is damaged, or holds other weights than its name says.
+    """
+    with replacing(stored) as folder:
+        with suppress(BadZipFile), ZipFile(file) as archive:
+            archive.extractall(folder)
+        if damage(folder) or checksum(folder)[:16] not in file.name:
+            raise BadInput(
+                f"{source}: checksum mismatch, not what was sent as {file.name}; remove it, then "
+                "run the study again where its run folder is to upload it again"
+            )
 
 
 @contextmanager
 def _scratch(stored: Path) -> Iterator[Path]:
     """Make a folder for the packed weights of a trial, removed in the end."""
     scratch = atomic(packed(stored)).scratch
-    remove(scratch)
     scratch.mkdir(parents=True)
     try:
         yield scratch
     finally:
         remove(scratch)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:16]

@@ -24,7 +24,7 @@ from protege.search.engines.task import Task, prepare, task_file
 from protege.search.storage.claim import Claim
 from protege.search.storage.locating import database_path, shown
 from protege.search.storage.storage import open_storage, read_study
-from protege.search.study.store import bucket_and_prefix
+from protege.search.study.store import check_url
 from protege.spaces import BadInput, Teacher
 from protege.spaces.files.atomic import atomic
 from tests.postgres import Server
@@ -130,7 +130,7 @@ def test_a_storage_that_is_a_file_is_shown_as_it_was_given(storage: str) -> None
 )
 def test_a_store_with_credentials_in_its_url_is_refused_without_showing_them(url: str) -> None:
     with pytest.raises(BadInput, match="expected no credentials in it") as error:
-        bucket_and_prefix(url.format(SECRET))
+        check_url(url.format(SECRET))
     assert f":{SECRET}" not in str(error.value)
     assert f"={SECRET}" not in str(error.value)
 

@@ -17,7 +17,8 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     capsys.readouterr()  # what was said before
     assert main([str(word) for word in words]) == 0
     output = capsys.readouterr()
-    assert output.err == ""
+    # a slow machine reports its progress
+    assert all(line.startswith("toy: ") for line in output.err.splitlines())
     return output.out
 
 
@@ -147,6 +148,7 @@ def test_the_module_is_the_command(folder: Path) -> None:
     done = subprocess.run(
         line, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert all(line.startswith("toy: ") for line in done.stderr.splitlines())
     assert "toy" in done.stdout
     assert len(Front.read(folder / "run").trials) == 2

@@ -166,7 +166,7 @@ def test_a_goal_is_one_word_of_the_commands_whatever_its_name() -> None:
     assert commands["pick"].isprintable()
     line = f"set -- {commands['pick']}; printf '%s|' \"$@\""
     said = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout.decode()
-    assert said == f"protege|pick|runs/toy|{odd.name}=5.00|"
+    assert said == f"protege|pick|runs/toy|--budget|{odd.name}=5.00|"
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,17 @@ def test_a_student_is_exported_on_a_machine_without_the_run(
     ]
 
 
+def test_a_folder_is_a_store_too(search: Callable[..., Search], tmp_path: Path) -> None:
+    store = tmp_path / "shared" / "toy"
+    front = search(artifacts=str(store)).run(trials=3)
+    assert len([*store.iterdir()]) == len(front.members)
+    best = front.members[-1]
+    here = contents(front.export(best, tmp_path / "here"))
+    shutil.rmtree(front.folder / "artifacts")
+    again = Front.read(search().storage)
+    assert contents(again.export(best.number, tmp_path / "there")) == here
+
+
 def die(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
