@@ -92,12 +92,14 @@ class Rates:
     Attributes:
         token_s: Seconds per token of a forward pass.
         multiply_s: Seconds per operation of an fp32 matrix product.
-        rank_s: Seconds of ranking the neurons of a layer, divided by the cube of their number.
+        rank_s: Seconds of ranking the neurons of a layer that do not depend on their number.
+        rank_square_s: Seconds of moving its matrices, divided by the square of their number.
     """
 
     token_s: float
     multiply_s: float
-    rank_s: float
+    rank_s: float = 0.0
+    rank_square_s: float = 0.0
 
     @classmethod
     def of(cls, teacher: Teacher, sequences: TaskInputs) -> "Rates":
@@ -115,12 +117,24 @@ class Rates:
         values = torch.randn(PROBED_TOKENS, size, generator=draw)
         total = torch.zeros(size, size)
         multiply = _best(lambda: total.addmm_(values.T, values))
-        some = max(64, min(wide, 1024) // 2)
-        gram = torch.eye(some) + 0.01
-        outputs = max(16, teacher.architecture.hidden_size * some // wide)
-        weight = torch.randn(outputs, some, generator=draw)
-        rank = _best(lambda: removal_ranks(gram, weight, 4096.0))
-        return cls(forward / tokens, multiply / (2 * PROBED_TOKENS * size**2), rank / some**3)
+        found = cls(forward / tokens, multiply / (2 * PROBED_TOKENS * size**2))
+        few, many = max(64, size // 4), max(128, size)
+        share = teacher.architecture.hidden_size / wide
+        least, most = (_ranking(count, share, found) for count in (few, many))
+        square = max(0.0, (most - least) / (many**2 - few**2))
+        return replace(found, rank_s=max(0.0, least - square * few**2), rank_square_s=square)
+
+    def products_s(self, units: int, outputs: int) -> float:
+        """Return the seconds of the matrix products in ranking the neurons of a layer.
+
+        They are in fp64, at half the speed of fp32: decomposition, inverse and updates of the
+        inverse, ``5/3 units^3`` operations, and updates of the weights.
+        """
+        return 2 * self.multiply_s * units**2 * (5 / 3 * units + outputs)
+
+    def ranking_s(self, units: int, outputs: int) -> float:
+        """Return the seconds of ranking the neurons of a layer."""
+        return self.rank_s + self.rank_square_s * units**2 + self.products_s(units, outputs)
 
 
 def is_costly(teacher: Teacher, sequences: TaskInputs, worth: float = WORTH_TELLING) -> bool:
@@ -154,7 +168,8 @@ def calibration_estimate(
         seconds += min(tokens, 2048) * rates.token_s * heads * own.num_attention_heads / 2
     if "surgeon" in needs.criteria:
         ffns = [shape for name, shape in found.items() if name in wanted and name.endswith(".ffn")]
-        seconds += sum(layers * units**3 * rates.rank_s for layers, units in ffns)
+        width = own.hidden_size
+        seconds += sum(layers * rates.ranking_s(units, width) for layers, units in ffns)
     if {"influence", "contiguous"} & set(needs.layers):
         seconds += few * rates.token_s
     seconds += _ladder_runs(teacher, needs) * min(tokens, TOKENS) * rates.token_s
@@ -268,6 +283,21 @@ def _size(one: Architecture) -> tuple[int, ...]:
     depth = one.num_hidden_layers + one.num_decoder_layers
     heads = one.num_attention_heads * one.head_dim
     return (depth * one.hidden_size * (2 * heads + 3 * inner), one.vocab_size)
+
+
+def _ranking(units: int, share: float, rates: Rates) -> float:
+    """Measure the ranking of some neurons, without its matrix products.
+
+    Args:
+        units: The number of neurons.
+        share: Outputs of the projection per neuron.
+        rates: The speed of matrix products.
+    """
+    outputs = max(16, round(share * units))
+    weight = torch.randn(outputs, units, generator=torch.Generator().manual_seed(0))
+    gram = torch.eye(units) + 0.01
+    took = _best(lambda: removal_ranks(gram, weight, 4096.0))
+    return max(0.0, took - rates.products_s(units, outputs))
 
 
 def _best(run: Callable[[], object], times: int = 2) -> float:
