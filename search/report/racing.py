@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from protege.search.analysis.result import StudyResult
 from protege.search.records.trial import State
 from protege.search.records.wording import significant
-from protege.search.report.figures import LIGHT, layout, style_axes
+from protege.search.report.figures import LIGHT, blank
 from protege.search.report.parts import Cell, Column, Plot, Table, plot
 
 WENT_ON, STOPPED = "Went on", "Stopped"
@@ -64,8 +64,7 @@ def trust(front: StudyResult) -> Table | None:
 
 
 def _drawn(frame: pd.DataFrame) -> go.Figure:
-    figure = go.Figure(layout=layout(360))
-    style_axes(figure)
+    figure = blank(360)
     named: set[str] = set()
     for number, part in frame.groupby("trial"):
         became = str(part["became"].iloc[0])
