@@ -128,7 +128,7 @@ def measure(
         timed: What is timed, and how long.
         runtime: The runtime and its settings.
     """
-    from protege.objectives.latency import Grade, Imported, SavedModel, write_bundle
+    from protege.objectives.latency import Grade, Imported, SavedModel, compare, write_bundle
 
     workload, front = timed.workload(), _front(models)
     every = _of_front(front) if front else {one: SavedModel.at(one) for one in models}
@@ -142,7 +142,11 @@ def measure(
         return
     there = Imported(results) if results else runtime.target(target)
     with watching("measure") as announce:
-        found = measured(every, there, workload, timed.plan(), announce)
+        names = [*every]
+        times = compare(
+            [*every.values()], workload, there, timed.plan(), lambda at: announce(names[at])
+        )
+    found = dict(zip(names, times, strict=True))
     label = f"{there.label}; {workload}"
     say(printable(label))
     say_table([{"model": name, **_row(one)} for name, one in found.items()])
@@ -252,26 +256,6 @@ def _of_front(front: "Front") -> "dict[str, SavedModel]":
         for trial in front.members
     }
     return {name: SavedModel.at(place) for name, place in places.items()}
-
-
-def measured(
-    models: "Mapping[str, SavedModel]",
-    target: "Target",
-    workload: Workload,
-    plan: Plan,
-    announce: Callable[[str], None],
-) -> "dict[str, Compared]":
-    """Time each model against the first one.
-
-    Raises:
-        BadInput: A model cannot run the workload.
-        Unmeasured: A model cannot run on the target.
-    """
-    from protege.objectives.latency import compare
-
-    names = [*models]
-    found = compare([*models.values()], workload, target, plan, lambda at: announce(names[at]))
-    return dict(zip(names, found, strict=True))
 
 
 def _row(one: "Compared") -> dict[str, Any]:

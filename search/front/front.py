@@ -57,7 +57,7 @@ class Front(StudyResult):
                 )
             about = study.user_attrs["about"]
             goals = Goals.of_records(about["goals"])
-            sent = Sent.by(study, about["artifacts"])
+            sent = Sent(about["artifacts"], own) if about["artifacts"] else None
             folder = found_folder(place, named, own, about["folder"])
             database = database_path(place.storage)
             identity = study.user_attrs.get(IDENTITY, {})
@@ -115,7 +115,7 @@ class Front(StudyResult):
                 _written(stored, "read the study where there is a disk that can be written"),
                 self._owned(),
             ):
-                self.sent.fetch(stored)
+                self.sent.fetch(stored, trial.weights)
             damaged = damage(stored, trial.weights)
         if damaged and stored.exists():
             raise BadInput(

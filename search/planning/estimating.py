@@ -92,12 +92,14 @@ class Rates:
     Attributes:
         token_s: Seconds per token of a forward pass.
         multiply_s: Seconds per operation of an fp32 matrix product.
+        double_s: The same in fp64.
         rank_s: Seconds of ranking the neurons of a layer that do not depend on their number.
         rank_square_s: Seconds of moving its matrices, divided by the square of their number.
     """
 
     token_s: float
     multiply_s: float
+    double_s: float
     rank_s: float = 0.0
     rank_square_s: float = 0.0
 
@@ -117,7 +119,10 @@ class Rates:
         values = torch.randn(PROBED_TOKENS, size, generator=draw)
         total = torch.zeros(size, size)
         multiply = _best(lambda: total.addmm_(values.T, values))
-        found = cls(forward / tokens, multiply / (2 * PROBED_TOKENS * size**2))
+        both, sums = values.double(), total.double()
+        double = _best(lambda: sums.addmm_(both.T, both))
+        products = 2 * PROBED_TOKENS * size**2
+        found = cls(forward / tokens, multiply / products, double / products)
         few, many = max(64, size // 4), max(128, size)
         share = teacher.architecture.hidden_size / wide
         least, most = (_ranking(count, share, found) for count in (few, many))
@@ -127,10 +132,10 @@ class Rates:
     def products_s(self, units: int, outputs: int) -> float:
         """Return the seconds of the matrix products in ranking the neurons of a layer.
 
-        They are in fp64, at half the speed of fp32: decomposition, inverse and updates of the
-        inverse, ``5/3 units^3`` operations, and updates of the weights.
+        They are in fp64: decomposition, inverse and updates of the inverse, ``5/3 units^3``
+        operations, and updates of the weights.
         """
-        return 2 * self.multiply_s * units**2 * (5 / 3 * units + outputs)
+        return self.double_s * units**2 * (5 / 3 * units + outputs)
 
     def ranking_s(self, units: int, outputs: int) -> float:
         """Return the seconds of ranking the neurons of a layer."""

@@ -39,11 +39,6 @@ def checkpoint(folder: Path, number: int) -> Path:
     return folder / CHECKPOINTS / f"trial-{number:05d}.safetensors"
 
 
-def packed(stored: Path) -> Path:
-    """Return the archive of the weights in a folder, for upload."""
-    return stored.with_name(f"{stored.name}.zip")
-
-
 def keep(folder: Path, number: int, student: "Student") -> str:
     """Store a student atomically; return its checksum."""
     with replacing(artifact(folder, number)) as scratch:
@@ -240,7 +235,7 @@ def clear(folder: Path, front: Collection[int], numbers: Collection[int]) -> Non
             discard(artifact(folder, number))
     weights = [artifact(folder, number) for number in numbers]
     written = [
-        *(*weights, *map(packed, weights)),
+        *weights,
         *(checkpoint(folder, number) for number in numbers),
         *(_record(folder, number) for number in numbers),
     ]

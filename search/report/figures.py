@@ -1,6 +1,6 @@
 """The figures of the report, drawn from the frames of `protege.search.report.views`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -40,19 +40,21 @@ DARK = Palette("#15181d", "#e6e9ee", "#a3abb8", "#6a7280", "#2c323b", "#6d9dff")
 
 FONT = "system-ui, sans-serif"
 
+BEST = {"size": 10, "color": LIGHT.accent, "line": {"width": 1.5, "color": LIGHT.paper}}
+BEATEN = {"size": 7, "color": LIGHT.faint}
+"""Markers of trials on the front, and of others."""
+
 PANEL_PX, GAP_PX = 80, 44
 """Height of each panel of sizes, and of the gap between two for a title."""
 
 
 def scatter(frame: pd.DataFrame, x: Goal, y: Goal, height_px: int) -> go.Figure:
     """Draw two goals of every trial, from `points`; error bars are one standard error."""
-    figure = _empty(height_px)
+    figure = blank(height_px)
     _border(figure, frame[frame["step"]], x)
-    beaten = {"size": 7, "color": LIGHT.faint}
     crosses = {"size": 8, "color": LIGHT.faint, "symbol": "x-thin-open", "line": {"width": 1.5}}
-    best = {"size": 10, "color": LIGHT.accent, "line": {"width": 1.5, "color": LIGHT.paper}}
     hollow = {"size": 7, "color": LIGHT.faint, "symbol": "circle-open"}
-    kinds = ((STOPPED, hollow), (DOMINATED, beaten), (OVER, crosses), (FRONT, best))
+    kinds = ((STOPPED, hollow), (DOMINATED, BEATEN), (OVER, crosses), (FRONT, BEST))
     for kind, marker in kinds:
         _markers(figure, frame[frame["kind"] == kind], kind, marker)
     ring = {"size": 17, "color": LIGHT.ink, "symbol": "diamond-open", "line": {"width": 2}}
@@ -68,7 +70,7 @@ def scatter(frame: pd.DataFrame, x: Goal, y: Goal, height_px: int) -> go.Figure:
 
 def growth(frame: pd.DataFrame) -> go.Figure:
     """Draw the hypervolume over trials, from `progress`."""
-    figure = _empty(280)
+    figure = blank(280)
     figure.add_scatter(
         x=frame["trial"].tolist(),
         y=frame["hypervolume"].tolist(),
@@ -84,32 +86,41 @@ def growth(frame: pd.DataFrame) -> go.Figure:
 def composition(frame: pd.DataFrame, x: Goal) -> go.Figure:
     """Draw the sizes over a goal, from `sizes`, one panel per size."""
     names = list(frame.columns[3:])
-    figure = _panels([SIZES[name] for name in names])
-    best = {"size": 8, "color": LIGHT.accent, "line": {"width": 1, "color": LIGHT.paper}}
-    beaten = {"size": 6, "color": LIGHT.faint}
+    figure = stacked([SIZES[name] for name in names], [PANEL_PX] * len(names), GAP_PX, 130)
+    figure.update_layout(showlegend=True, legend={"y": 1 + 28 / (figure.layout.height - 130)})
+    figure.update_xaxes(matches="x", showticklabels=False)
     for row, name in enumerate(names, start=1):
-        for kind, marker in (("Other trials", beaten), (FRONT, best)):
-            part = frame[frame["on_front"] == (kind == FRONT)]
-            figure.add_scatter(
-                x=part["x"].tolist(),
-                y=part[name].map(_plain).tolist(),
-                customdata=part["trial"].tolist(),
-                hovertemplate=f"trial %{{customdata}}: {SIZES[name]} %{{y}}<extra></extra>",
-                mode="markers",
-                marker=marker,
-                name=kind,
-                legendgroup=kind,
-                showlegend=row == 1,
-                row=row,
-                col=1,
-            )
-    figure.update_xaxes(title_text=_axis_title(x), row=len(names), col=1)
+        shown = frame.assign(y=frame[name].map(_plain))
+        hover = f"trial %{{customdata}}: {SIZES[name]} %{{y}}<extra></extra>"
+        draw_trials(figure, shown, ("x", "y", "trial"), hover, showlegend=row == 1, row=row, col=1)
+    last = {"row": len(names), "col": 1}
+    figure.update_xaxes(title_text=_axis_title(x), showticklabels=True, **last)
     return figure
+
+
+def draw_trials(
+    figure: go.Figure, frame: pd.DataFrame, names: tuple[str, str, str], hover: str, **more: Any
+) -> None:
+    """Draw the trials on the front and all others, from the columns of x, y and hover data."""
+    for kind, marker in (("Other trials", BEATEN), (FRONT, BEST)):
+        part = frame[frame["on_front"] == (kind == FRONT)]
+        x, y, data = (part[name].tolist() for name in names)
+        figure.add_scatter(
+            x=x,
+            y=y,
+            customdata=data,
+            hovertemplate=hover,
+            mode="markers",
+            marker=marker,
+            name=kind,
+            legendgroup=kind,
+            **more,
+        )
 
 
 def bars(frame: pd.DataFrame) -> go.Figure:
     """Draw the time by phase, from `times`."""
-    figure = _empty(26 * len(frame) + 40)
+    figure = blank(26 * len(frame) + 40)
     rows = zip(frame["seconds"], frame["share"], strict=True)
     figure.add_bar(
         y=frame["phase"].tolist(),
@@ -146,25 +157,27 @@ def layout(height_px: int) -> dict[str, Any]:
     }
 
 
-def _empty(height_px: int) -> go.Figure:
+def blank(height_px: int) -> go.Figure:
+    """Return a figure without traces."""
     figure = go.Figure(layout=layout(height_px))
     style_axes(figure)
     return figure
 
 
-def _panels(titles: list[str]) -> go.Figure:
-    """Return empty panels over one axis, with titles on the upper left."""
-    drawn_px = PANEL_PX * len(titles) + GAP_PX * (len(titles) - 1)
+def stacked(
+    titles: Sequence[str], heights_px: Sequence[int], gap_px: int, outside_px: int
+) -> go.Figure:
+    """Return panels without traces, one above the other, with titles on the upper left."""
+    drawn_px = sum(heights_px) + gap_px * (len(heights_px) - 1)
     figure = make_subplots(
-        rows=len(titles),
+        rows=len(heights_px),
         cols=1,
-        shared_xaxes=True,
-        vertical_spacing=GAP_PX / drawn_px,
+        row_heights=heights_px,
+        vertical_spacing=gap_px / drawn_px if len(heights_px) > 1 else 0,
         subplot_titles=titles,
     )
-    figure.update_layout(layout(drawn_px + 130))
+    figure.update_layout(layout(drawn_px + outside_px))
     figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": LIGHT.soft})
-    figure.update_layout(showlegend=True, legend={"y": 1 + 28 / drawn_px})
     style_axes(figure)
     return figure
 

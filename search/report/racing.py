@@ -7,7 +7,7 @@ from protege.search.analysis.result import StudyResult
 from protege.search.records.goals import Goal
 from protege.search.records.trial import State
 from protege.search.records.wording import significant, titled
-from protege.search.report.figures import LIGHT, layout, style_axes
+from protege.search.report.figures import LIGHT, blank
 from protege.search.report.parts import Cell, Column, Plot, Table, plot
 
 WENT_ON, STOPPED = "Went on", "Stopped"
@@ -74,8 +74,7 @@ def _selecting(front: StudyResult) -> Goal:
 
 
 def _drawn(frame: pd.DataFrame, quality: str) -> go.Figure:
-    figure = go.Figure(layout=layout(360))
-    style_axes(figure)
+    figure = blank(360)
     named: set[str] = set()
     for number, part in frame.groupby("trial"):
         became = str(part["became"].iloc[0])

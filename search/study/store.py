@@ -100,8 +100,19 @@ class Store:
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Store an artifact atomically, in place of any earlier one with its id."""
-        with self.explained(), self._writing(self._path(artifact_id)) as file:
+        with self.writing(artifact_id) as file:
             shutil.copyfileobj(content_body, file, 1 << 20)
+
+    @contextmanager
+    def writing(self, artifact_id: str) -> Iterator[BinaryIO]:
+        """Open an artifact for writing, which appears if the block succeeds."""
+        path = self._path(artifact_id)
+        if isinstance(self.files, LocalFileSystem):  # whose moves from /tmp are not atomic
+            with self.explained(), atomic(Path(path)) as scratch, scratch.open("wb") as file:
+                yield file
+        else:
+            with self.explained(), self.files.transaction, self.files.open(path, "wb") as file:
+                yield file
 
     def remove(self, artifact_id: str) -> None:
         """Remove an artifact, if it exists."""
@@ -125,22 +136,13 @@ class Store:
         except (ProtegeError, ArtifactNotFound):
             raise
         except Exception as error:
-            if has_no_room(error):
+            local = getattr(error, "filename", None)  # not a file of the store
+            if has_no_room(error) or (local and not str(local).startswith(self.folder)):
                 raise
             raise StoreError(self.url, error) from error
 
     def _path(self, artifact_id: str) -> str:
         return f"{self.folder}/{artifact_id}"
-
-    @contextmanager
-    def _writing(self, path: str) -> Iterator[BinaryIO]:
-        """Yield a file that appears at the path if the block succeeds."""
-        if isinstance(self.files, LocalFileSystem):  # moves from /tmp, which is not atomic
-            with atomic(Path(path)) as scratch, scratch.open("wb") as file:
-                yield file
-        else:
-            with self.files.transaction, self.files.open(path, "wb") as file:
-                yield file
 
 
 def check_url(url: str) -> str:

@@ -52,8 +52,8 @@ QUICK = SIZES | {
 TEXTS, WORDS = 400, 40
 """Texts, and words of each."""
 
-TRIALS = 4
-"""The teacher and three students."""
+TRIALS = 5
+"""The teacher and four students: all of the space."""
 
 SAMPLED_S = 0.1
 

@@ -144,7 +144,7 @@ def test_batches_are_read_in_as_few_parts_as_fit(
     member = largest(members, teacher)
     assert member is not None
     held = held_bytes(teacher, Needs.of_members(members, teacher.architecture))
-    whole = training_estimate(prepared, member, Rates(1e-6, 1e-10, 1e-9), held)
+    whole = training_estimate(prepared, member, Rates(1e-6, 1e-10, 2e-10), held)
     # room for half of the activations, but not for three quarters
     memory_is(monkeypatch, whole.held - 0.4 * whole.activations)
     found = foretold(prepared, told)
@@ -204,7 +204,7 @@ def test_activations_of_few_layers_tell_those_of_many(name: str, tmp_path: Path)
     assert whole.saved_bytes == pytest.approx(every.saved_bytes, rel=0.15)
     member = own.scaled(intermediate=0.4)
     assert probe_training(prepared, member).saved_bytes < whole.saved_bytes
-    rates = Rates(1e-6, 1e-10, 1e-9)
+    rates = Rates(1e-6, 1e-10, 2e-10)
     plain = training_estimate(prepared, own, rates, 0.0)
     weights = teacher.model.num_parameters()
     assert plain.bytes == pytest.approx(20 * weights + whole.saved_bytes)

@@ -10,12 +10,13 @@ from sqlite3 import connect
 from typing import Any
 
 import pytest
+from tests.search.test_artifacts import declared
 
 from protege.search import Front
 from protege.search.cli.main import main
 from protege.search.records.results import SUMS, artifact, damage, files_in, record, recorded, seal
 from protege.search.storage.storage import read_study
-from protege.search.study.artifacts import Artifacts, Sent, declared
+from protege.search.study.artifacts import Artifacts
 from protege.search.study.store import Store
 from protege.spaces import BadInput, Teacher
 from tests import s3
@@ -218,14 +219,18 @@ def test_damaged_weights_are_not_sent_to_the_store(sent: Front, server: s3.Serve
     assert len(server.names()) == len(sent.members)
 
 
-def test_the_weights_of_another_trial_in_the_store_are_refused(sent: Front, folder: Path) -> None:
+def test_the_weights_of_another_trial_in_the_store_are_refused(
+    sent: Front, server: s3.Server, folder: Path
+) -> None:
     one, other = sent.members[0], sent.members[-1]
-    assert sent.sent is not None
-    (own,) = (name for name in sent.sent.ids if name.startswith(f"trial-{one.number:05d}"))
-    theirs = next(n for n in sent.sent.ids if n.startswith(f"trial-{other.number:05d}"))
-    swapped = {own.rpartition("-")[0] + "-" + theirs.rpartition("-")[2]: sent.sent.ids[theirs]}
-    elsewhere = replace(sent, folder=folder / "here", sent=Sent(sent.sent.url, swapped))
-    with pytest.raises(BadInput, match="has the weights of another trial or study"):
+    own, theirs = (
+        next(name for name in server.names() if f"trial-{trial.number:05d}" in name)
+        for trial in (one, other)
+    )
+    content = server.client.get_object(Bucket=server.bucket, Key=theirs)["Body"].read()
+    server.client.put_object(Bucket=server.bucket, Key=own, Body=content)
+    elsewhere = replace(sent, folder=folder / "here")
+    with pytest.raises(BadInput, match="not what was sent; remove it"):
         elsewhere.weights(one)
 
 
