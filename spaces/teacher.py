@@ -94,7 +94,7 @@ class Teacher:
                 from disk.
         """
         placement = placed(device_map, max_memory, offload_folder)
-        options = {"revision": revision, "trust_remote_code": trust_remote_code}
+        options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         options |= {} if gguf_file is None else {"gguf_file": gguf_file}
         return cls(**loaded(source, task, options, placement))
 

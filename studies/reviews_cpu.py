@@ -24,7 +24,7 @@ from protege.objectives import Distillation, Example, Latency, LocalCPU, Retenti
 from protege.search import Search
 from protege.search.cli.main import guarded
 from protege.spaces import Range, SearchSpace, Teacher
-from protege.spaces.checkpoints.muted import quiet
+from protege.spaces.checkpoints.source import quiet
 from studies.ending import conclude
 from studies.snippets import snippets
 

@@ -11,13 +11,13 @@ from transformers import AutoConfig, PreTrainedModel
 from typing_extensions import Buffer
 
 from protege.spaces.checkpoints.missing import check_finite, settle
-from protege.spaces.checkpoints.muted import quiet
 from protege.spaces.checkpoints.pooling import Pooling, read_pooling, reads_pairs
 from protege.spaces.checkpoints.processors import read_processor, tokenizer_in
 from protege.spaces.checkpoints.source import (
     as_bad_input,
     hub_id_of,
     place_of,
+    quiet,
     tell_of_attention,
     usable,
 )

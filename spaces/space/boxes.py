@@ -7,18 +7,19 @@ from functools import cached_property
 from itertools import chain, product
 from math import inf, prod
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 
 from protege.spaces.architecture.architecture import Architecture
 
-Sizes = tuple[int, ...]
+SizeTuple = tuple[int, ...]
 Policies = tuple[object, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """Sizes that vary together and independently of all others.
+    """SizeTuple that vary together and independently of all others.
 
     Attributes:
         names: The names of the sizes in an `Architecture`.
@@ -26,25 +27,25 @@ class Factor:
     """
 
     names: tuple[str, ...]
-    values: tuple[Sizes, ...]
+    values: tuple[SizeTuple, ...]
 
     @cached_property
-    def known(self) -> frozenset[Sizes]:
+    def known(self) -> frozenset[SizeTuple]:
         """The values as a set."""
         return frozenset(self.values)
 
     @cached_property
-    def least(self) -> tuple[Sizes, ...]:
+    def least(self) -> tuple[SizeTuple, ...]:
         """The Pareto-minimal values."""
         rows = np.array(self.values)
         smaller = ((rows <= row).all(1) & (rows < row).any(1) for row in rows)
         return tuple(v for v, rest in zip(self.values, smaller, strict=True) if not rest.any())
 
-    def of(self, architecture: Architecture) -> Sizes:
+    def of(self, architecture: Architecture) -> SizeTuple:
         """Return an architecture's value."""
         return tuple(getattr(architecture, name) for name in self.names)
 
-    def only(self, keeps: Callable[[Sizes], bool]) -> "Factor":
+    def only(self, keeps: Callable[[SizeTuple], bool]) -> "Factor":
         """Return the factor with some of its values; itself if it keeps all."""
         kept = tuple(value for value in self.values if keeps(value))
         return self if len(kept) == len(self.values) else Factor(self.names, kept)
@@ -63,7 +64,7 @@ class Box:
 
     like: Architecture
     factors: tuple[Factor, ...]
-    hole: tuple[Sizes, ...] = ()
+    hole: tuple[SizeTuple, ...] = ()
 
     @property
     def count(self) -> int:
@@ -79,23 +80,23 @@ class Box:
             tuple(factor.of(architecture) for factor in self.factors)
         )
 
-    def has(self, values: tuple[Sizes, ...]) -> bool:
+    def has(self, values: tuple[SizeTuple, ...]) -> bool:
         """Return whether a combination of values, one for each factor, is in the box."""
         return values[1:] != self.hole and all(
             value in factor.known for value, factor in zip(values, self.factors, strict=True)
         )
 
-    def at(self, values: Sequence[Sizes]) -> Architecture:
+    def at(self, values: Sequence[SizeTuple]) -> Architecture:
         """Return the architecture of a combination of values."""
         names = chain.from_iterable(factor.names for factor in self.factors)
-        given = dict(zip(names, chain.from_iterable(values), strict=True))
-        return replace(self.like, **given)  # type: ignore[arg-type]
+        sizes: dict[str, Any] = dict(zip(names, chain.from_iterable(values), strict=True))
+        return replace(self.like, **sizes)
 
-    def within(self, lists: Sequence[Sequence[Sizes]]) -> Iterator[Architecture]:
+    def within(self, lists: Sequence[Sequence[SizeTuple]]) -> Iterator[Architecture]:
         """Yield the members with values from these lists, one for each factor."""
         return (self.at(values) for values in product(*lists) if self.has(values))
 
-    def star(self, centre: Sequence[Sizes]) -> Iterator[Architecture]:
+    def star(self, centre: Sequence[SizeTuple]) -> Iterator[Architecture]:
         """Yield the members that differ from a combination of values in at most one factor."""
         for place, factor in enumerate(self.factors):
             lists = [[value] for value in centre]
@@ -132,14 +133,14 @@ def cheapest(
     return (member for _, member in heapq.merge(*each, key=itemgetter(0)))
 
 
-def _ranked(factor: Factor, cost: Callable[[str, int], float]) -> list[tuple[float, Sizes]]:
+def _ranked(factor: Factor, cost: Callable[[str, int], float]) -> list[tuple[float, SizeTuple]]:
     """Return the values of finite cost, the cheapest first."""
     sums = ((sum(map(cost, factor.names, value)), value) for value in factor.values)
     return sorted(pair for pair in sums if pair[0] < inf)
 
 
 def _by_cost(
-    box: Box, ranked: Sequence[Sequence[tuple[float, Sizes]]], extra: float
+    box: Box, ranked: Sequence[Sequence[tuple[float, SizeTuple]]], extra: float
 ) -> Iterator[tuple[float, Architecture]]:
     """Yield a box's members by their costs, best first.
 

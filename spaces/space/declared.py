@@ -11,7 +11,7 @@ from protege.spaces.architecture.policies import LayerPolicy, WidthPolicy
 from protege.spaces.architecture.sizes import DEPTHS, RATIOS
 from protege.spaces.errors import Infeasible
 from protege.spaces.families import family_of
-from protege.spaces.space.boxes import Box, Factor, Sizes
+from protege.spaces.space.boxes import Box, Factor, SizeTuple
 
 Policies = tuple[Sequence[LayerPolicy], Sequence[WidthPolicy], Sequence[Any]]
 
@@ -37,7 +37,7 @@ def factors_of(
     found = []
     for names in (*together, *([name] for name in alone)):
         sizes = tuple(RATIOS[name] for name in names)
-        values: dict[Sizes, None] = {}
+        values: dict[SizeTuple, None] = {}
         for given in product(*(ratios[name] for name in names)):
             chosen = whole | dict(zip(names, given, strict=True))
             with suppress(Infeasible):
@@ -88,11 +88,12 @@ def boxes_of(
 
 def _depths(
     teacher: Architecture, depths: Factor, policies: Sequence[LayerPolicy]
-) -> list[tuple[LayerPolicy, set[Sizes]]]:
+) -> list[tuple[LayerPolicy, set[SizeTuple]]]:
     """Return for each layer policy the depths below the teacher's at which it is used."""
-    used: list[tuple[LayerPolicy, set[Sizes]]] = [(policy, set()) for policy in policies]
+    used: list[tuple[LayerPolicy, set[SizeTuple]]] = [(policy, set()) for policy in policies]
     for value in depths.known - {depths.of(teacher)}:
-        shape = replace(teacher, **dict(zip(DEPTHS, value, strict=True)))
+        sizes: dict[str, Any] = dict(zip(DEPTHS, value, strict=True))
+        shape = replace(teacher, **sizes)
         kept: set[tuple[tuple[int, ...], ...]] = set()
         for policy, at in used:
             try:
@@ -110,7 +111,7 @@ def _fitting(box: Box, teacher: Architecture, fits: Callable[[Architecture], boo
     """Return the box without values that make students that cannot be cut."""
     own = [factor.of(teacher) for factor in box.factors]
 
-    def kept(place: int) -> Callable[[Sizes], bool]:
+    def kept(place: int) -> Callable[[SizeTuple], bool]:
         return lambda value: fits(box.at([*own[:place], value, *own[place + 1 :]]))
 
     factors = tuple(factor.only(kept(place)) for place, factor in enumerate(box.factors))

@@ -11,7 +11,7 @@ import numpy as np
 from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.architecture.sizes import sizes_in
 from protege.spaces.errors import BadInput, Infeasible
-from protege.spaces.space.boxes import Box, Factor, Sizes
+from protege.spaces.space.boxes import Box, Factor, SizeTuple
 from protege.spaces.space.knobs import Knob, Params, Value, knobs_of, value_of
 from protege.spaces.space.nearby import Listed, Unlisted
 
@@ -110,7 +110,7 @@ class Members(ABC):
         if self.is_listed:
             return self.members
         found = [*self.baselines]
-        largest: dict[tuple[Sizes, ...], Architecture] = {}
+        largest: dict[tuple[SizeTuple, ...], Architecture] = {}
         for box in self.boxes:
             found += box.star([factor.values[0] for factor in box.factors])
             for member in box.star([factor.values[-1] for factor in box.factors]):
@@ -130,7 +130,7 @@ class Members(ABC):
     @cached_property
     def smallest(self) -> tuple[Architecture, ...]:
         """The members with Pareto-minimal sizes, the first one of each size."""
-        found: dict[Sizes, Architecture] = {}
+        found: dict[SizeTuple, Architecture] = {}
         for box in self.all_boxes:
             for member in box.within([factor.least for factor in box.factors]):
                 found.setdefault(tuple(member.sizes().values()), member)

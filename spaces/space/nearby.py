@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.space.boxes import Box, Factor, Sizes, cheapest, policies_of
+from protege.spaces.space.boxes import Box, Factor, SizeTuple, cheapest, policies_of
 from protege.spaces.space.knobs import Knob, Params, Value, value_of
 
-Members = Collection[Architecture]
+Architectures = Collection[Architecture]
 
 
 class Listed:
@@ -25,7 +25,9 @@ class Listed:
     def __init__(self, members: Sequence[Architecture], knobs: Sequence[Knob]) -> None:
         self.members, self.knobs = members, knobs
 
-    def nearest(self, params: Params, excluding: Members, holding: Params) -> Architecture | None:
+    def nearest(
+        self, params: Params, excluding: Architectures, holding: Params
+    ) -> Architecture | None:
         """Return the nearest member with the held values; None if there is none."""
         distance = np.abs(self._points - self._point(params)).sum(1)
         distance[self._found(excluding)] = np.inf
@@ -34,7 +36,7 @@ class Listed:
         best = int(distance.argmin())
         return None if np.isinf(distance[best]) else self.members[best]
 
-    def farthest(self, excluded: Members) -> Architecture | None:
+    def farthest(self, excluded: Architectures) -> Architecture | None:
         """Return the member farthest from its nearest excluded one; None if none is left."""
         distance = np.full(len(self.members), np.inf)
         for member in {*excluded}:
@@ -96,7 +98,9 @@ class Unlisted:
     def __init__(self, boxes: Sequence[Box], knobs: Sequence[Knob]) -> None:
         self.boxes, self.knobs = boxes, knobs
 
-    def nearest(self, params: Params, excluding: Members, holding: Params) -> Architecture | None:
+    def nearest(
+        self, params: Params, excluding: Architectures, holding: Params
+    ) -> Architecture | None:
         """Return the nearest member with the held values; None if there is none."""
         ranges = {k.name: int(k.values[-1]) - int(k.values[0]) for k in self.knobs if k.is_size}
         chosen = [knob.name for knob in self.knobs if not knob.is_size]
@@ -122,7 +126,7 @@ class Unlisted:
         """
         home = next(box for box in self.boxes if member in box)
         policies = policies_of(member)
-        near: dict[Factor, list[Sizes]] = {}
+        near: dict[Factor, list[SizeTuple]] = {}
         found: dict[Architecture, None] = {}
         for box in self.boxes:
             same = sum(a == b for a, b in zip(policies, policies_of(box.like), strict=True))
@@ -135,7 +139,7 @@ class Unlisted:
                 found |= dict.fromkeys(box.within(lists))
         return [*found]
 
-    def _near(self, factor: Factor, value: Sizes) -> list[Sizes]:
+    def _near(self, factor: Factor, value: SizeTuple) -> list[SizeTuple]:
         """Return the values at most one step away, and those where one size is 2, 4, 8... away."""
         knobs = {knob.name: knob.values for knob in self.knobs}
         columns = [place for place, name in enumerate(factor.names) if name in knobs]

@@ -12,9 +12,9 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.checkpoints.muted import quiet
 from protege.spaces.checkpoints.pooling import Embedder, write_sentence_transformer
 from protege.spaces.checkpoints.processors import save_processor, tokenizer_of, with_tokenizer
+from protege.spaces.checkpoints.source import quiet
 from protege.spaces.errors import BadInput
 from protege.spaces.files.manifest import write_manifest
 from protege.spaces.models.laid_out import LaidOutModel

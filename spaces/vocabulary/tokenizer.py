@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from protege.spaces.checkpoints.muted import quiet
+from protege.spaces.checkpoints.source import quiet
 from protege.spaces.errors import BadInput, Infeasible, Unsupported
 from protege.spaces.vocabulary.merges import Merges, characters, speller, surviving
 from protege.spaces.vocabulary.renumbering import places_of

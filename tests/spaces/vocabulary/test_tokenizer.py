@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from protege.spaces import BadInput, Infeasible, Unsupported
-from protege.spaces.checkpoints.muted import quiet
+from protege.spaces.checkpoints.source import quiet
 from protege.spaces.vocabulary.merges import Merges
 from protege.spaces.vocabulary.renumbering import renumbered
 from protege.spaces.vocabulary.tokenizer import (
