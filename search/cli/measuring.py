@@ -14,7 +14,7 @@ from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import Name
 from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
-from protege.search.cli.studying import Count, Whole, search_in
+from protege.search.cli.given import Count, Whole, search_in
 from protege.search.progress import complain, say, say_table, watching
 from protege.search.records.plain import printable
 from protege.spaces.architecture.policies import HeadsBy

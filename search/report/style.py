@@ -1,0 +1,79 @@
+"""Colours and layout that all figures of the report share."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+
+class Palette(NamedTuple):
+    """Colours of the page and its figures, as hexadecimal RGB."""
+
+    paper: str
+    ink: str
+    soft: str
+    faint: str
+    grid: str
+    accent: str
+
+
+LIGHT = Palette("#ffffff", "#1b1f27", "#565e6c", "#a1a8b4", "#e4e7ec", "#2158d0")
+"""Colours of the figures."""
+
+DARK = Palette("#15181d", "#e6e9ee", "#a3abb8", "#6a7280", "#2c323b", "#6d9dff")
+"""Replacements for `LIGHT`, colour by colour, in dark mode."""
+
+FONT = "system-ui, sans-serif"
+
+
+def layout(height_px: int) -> dict[str, Any]:
+    """Return the layout that all figures share."""
+    return {
+        "template": "none",
+        "height": height_px,
+        "showlegend": False,
+        "font": {"family": FONT, "size": 13, "color": LIGHT.ink},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 10, "r": 14, "t": 14, "b": 10},
+        "hovermode": "closest",
+        "hoverlabel": {
+            "align": "left",
+            "bgcolor": LIGHT.paper,
+            "font": {"family": FONT, "color": LIGHT.ink},
+        },
+        "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
+    }
+
+
+def blank(height_px: int) -> go.Figure:
+    """Return a figure without traces."""
+    figure = go.Figure(layout=layout(height_px))
+    style_axes(figure)
+    return figure
+
+
+def stacked(
+    titles: Sequence[str], heights_px: Sequence[int], gap_px: int, outside_px: int
+) -> go.Figure:
+    """Return panels without traces, one above the other, with titles on the upper left."""
+    drawn_px = sum(heights_px) + gap_px * (len(heights_px) - 1)
+    figure = make_subplots(
+        rows=len(heights_px),
+        cols=1,
+        row_heights=heights_px,
+        vertical_spacing=gap_px / drawn_px if len(heights_px) > 1 else 0,
+        subplot_titles=titles,
+    )
+    figure.update_layout(layout(drawn_px + outside_px))
+    figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": LIGHT.soft})
+    style_axes(figure)
+    return figure
+
+
+def style_axes(figure: go.Figure) -> None:
+    """Style the axes of a figure."""
+    lines = {"gridcolor": LIGHT.grid, "linecolor": LIGHT.faint, "tickcolor": LIGHT.faint}
+    figure.update_xaxes(automargin=True, zeroline=False, showline=True, ticks="outside", **lines)
+    figure.update_yaxes(automargin=True, zeroline=False, ticks="outside", **lines)
