@@ -18,7 +18,7 @@ from protege.search.engines.engine import Engine
 from protege.search.engines.local import SerialEngine
 from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
-from protege.search.planning.preparing import completed
+from protege.search.planning.calibrating import completed
 from protege.search.progress import watching
 from protege.search.records.goals import Goals
 from protege.search.running.racing import Race

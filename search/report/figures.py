@@ -9,20 +9,21 @@ import plotly.graph_objects as go
 from protege.search.records.goals import Goal
 from protege.search.records.plain import plotted
 from protege.search.records.wording import SIZES, duration, titled
-from protege.search.report.style import LIGHT, blank, stacked
-from protege.search.report.views import (
+from protege.search.report.style import (
+    BEATEN,
+    BEST,
     DOMINATED,
     FRONT,
+    LIGHT,
     NAIVE,
     OVER,
     STOPPED,
     TEACHER,
     TRIAL,
+    blank,
+    draw_trials,
+    stacked,
 )
-
-BEST = {"size": 10, "color": LIGHT.accent, "line": {"width": 1.5, "color": LIGHT.paper}}
-BEATEN = {"size": 7, "color": LIGHT.faint}
-"""Markers of trials on the front, and of others."""
 
 PANEL_PX, GAP_PX = 80, 44
 """Height of each panel of sizes, and of the gap between two for a title."""
@@ -76,26 +77,6 @@ def composition(frame: pd.DataFrame, x: Goal) -> go.Figure:
     last = {"row": len(names), "col": 1}
     figure.update_xaxes(title_text=_axis_title(x), showticklabels=True, **last)
     return figure
-
-
-def draw_trials(
-    figure: go.Figure, frame: pd.DataFrame, names: tuple[str, str, str], hover: str, **more: Any
-) -> None:
-    """Draw the trials on the front and all others, from the columns of x, y and hover data."""
-    for kind, marker in (("Other trials", BEATEN), (FRONT, BEST)):
-        part = frame[frame["on_front"] == (kind == FRONT)]
-        x, y, data = (part[name].tolist() for name in names)
-        figure.add_scatter(
-            x=x,
-            y=y,
-            customdata=data,
-            hovertemplate=hover,
-            mode="markers",
-            marker=marker,
-            name=kind,
-            legendgroup=kind,
-            **more,
-        )
 
 
 def bars(frame: pd.DataFrame) -> go.Figure:

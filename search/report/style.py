@@ -1,10 +1,20 @@
-"""Colours and layout that all figures of the report share."""
+"""Words, colours and layout that all figures of the report share."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
+
+from protege.search.records.goals import Goal
+
+FRONT, DOMINATED, OVER = "Front", "Dominated", "Over a limit"
+STOPPED = "Stopped at a rung"
+TEACHER, NAIVE = "Teacher", "Naive half (every k-th layer, first units)"
+
+TRIAL = Goal("trial", "", "minimize")
+"""The x-axis for a single goal. It is minimised, so that the front is the best value so far."""
 
 
 class Palette(NamedTuple):
@@ -25,6 +35,10 @@ DARK = Palette("#15181d", "#e6e9ee", "#a3abb8", "#6a7280", "#2c323b", "#6d9dff")
 """Replacements for `LIGHT`, colour by colour, in dark mode."""
 
 FONT = "system-ui, sans-serif"
+
+BEST = {"size": 10, "color": LIGHT.accent, "line": {"width": 1.5, "color": LIGHT.paper}}
+BEATEN = {"size": 7, "color": LIGHT.faint}
+"""Markers of trials on the front, and of others."""
 
 
 def layout(height_px: int) -> dict[str, Any]:
@@ -77,3 +91,23 @@ def style_axes(figure: go.Figure) -> None:
     lines = {"gridcolor": LIGHT.grid, "linecolor": LIGHT.faint, "tickcolor": LIGHT.faint}
     figure.update_xaxes(automargin=True, zeroline=False, showline=True, ticks="outside", **lines)
     figure.update_yaxes(automargin=True, zeroline=False, ticks="outside", **lines)
+
+
+def draw_trials(
+    figure: go.Figure, frame: pd.DataFrame, names: tuple[str, str, str], hover: str, **more: Any
+) -> None:
+    """Draw the trials on the front and all others, from the columns of x, y and hover data."""
+    for kind, marker in (("Other trials", BEATEN), (FRONT, BEST)):
+        part = frame[frame["on_front"] == (kind == FRONT)]
+        x, y, data = (part[name].tolist() for name in names)
+        figure.add_scatter(
+            x=x,
+            y=y,
+            customdata=data,
+            hovertemplate=hover,
+            mode="markers",
+            marker=marker,
+            name=kind,
+            legendgroup=kind,
+            **more,
+        )

@@ -1,18 +1,76 @@
 """The identity of a study, as a document of plain values."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from optuna.study import Study
 
-from protege.objectives import Examples
-from protege.search.session.declared import Declared
+from protege.objectives import Distillation, Examples, Objective
+from protege.search.running.racing import Race
 from protege.search.storage.format import IDENTITY
-from protege.spaces import Mismatch
+from protege.search.storage.run_folder import RunFolder
+from protege.spaces import Cache, Mismatch, SearchSpace, Teacher
+
+
+class Declared(Protocol):
+    """The declaration of a study; `protege.search.Search` is one."""
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher."""
+
+    @property
+    def students(self) -> SearchSpace:
+        """The search space, bound to the teacher."""
+
+    @property
+    def objectives(self) -> Sequence[Objective]:
+        """The objectives."""
+
+    @property
+    def distillation(self) -> Distillation | None:
+        """What students learn from and how."""
+
+    @property
+    def place(self) -> str | Path:
+        """The storage."""
+
+    @property
+    def run_folder(self) -> RunFolder:
+        """The run folder."""
+
+    @property
+    def cache(self) -> Cache:
+        """The cache in the run folder."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of proposals, data order and initialisation."""
+
+    @property
+    def sampler(self) -> Any:
+        """An Optuna sampler in place of the default one."""
+
+    @property
+    def race(self) -> Race | None:
+        """The rule that stops candidates at rungs."""
+
+    @property
+    def artifacts(self) -> str:
+        """The store that weights are uploaded to."""
+
+    @property
+    def private(self) -> bool:
+        """Whether files of the run are readable by their owner only."""
+
 
 VERSION = 1
 """Version of the document. Raise it when the same declaration would give another document."""

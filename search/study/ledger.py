@@ -17,7 +17,7 @@ from protege.search.records.goals import Goals
 from protege.search.records.trial import State, Trial
 from protege.search.storage.explaining import undamaged
 from protege.search.storage.storage import asked_for, calm, insist, open_storage
-from protege.search.study.curves import RUNG, STOPPED_AT
+from protege.search.study.gaussian import RUNG, STOPPED_AT
 from protege.search.study.sampler import UniqueSampler, suggested
 from protege.spaces.files.hashing import text_checksum
 from protege.spaces.redaction import without_secrets

@@ -9,7 +9,7 @@ import torch
 from protege.objectives import Candidate, Distillation, Retention, Stopwatch, Texts
 from protege.objectives.candidate import Prepared
 from protege.objectives.handover import hand_over, unpacked
-from protege.search.planning.preparing import completed
+from protege.search.planning.calibrating import completed
 from protege.spaces import BadInput, Cache, ProtegeError
 from tests import pieces
 from tests.objectives.candidates import candidate, half, itself
