@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 from protege.objectives import Measurement
 from protege.search import Front, State, Trial
-from protege.search.about import about
+from protege.search.session.about import about
 from protege.search.front.export import published
 from protege.search.records.goals import Goals
 from protege.search.records.plain import code

@@ -10,7 +10,7 @@ from sqlite3 import connect
 from typing import Any
 
 import pytest
-from tests.search.test_artifacts import declared
+from tests.search.study.test_artifacts import declared
 
 from protege.search import Front
 from protege.search.cli.main import main
