@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch.nn.functional import cosine_similarity
 
 from protege.objectives import Candidate, Direction, Measurement, Memory, Retention, Stage, Texts
 from protege.search import Front, Race, Search, State
 from protege.spaces import Teacher
 from tests.search.toys import WIDE, distillation, toy
-from tests.tiny import answer, texts
+from tests.tiny import texts
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,9 @@ class Closeness:
 
     def _closeness(self, candidate: Candidate, given: Sequence[str]) -> float:
         read = candidate.teacher.tokenizer(list(given), padding=True, return_tensors="pt")
-        pair = (answer(one, **read) for one in (candidate.student, candidate.teacher))
-        return float(cosine_similarity(*pair).mean())
+        pair = (candidate.student.module, candidate.teacher.embedder())
+        with torch.inference_mode():
+            return float(cosine_similarity(*(model(**read) for model in pair)).mean())
 
 
 STEPS = [0, 1, 3, 9]

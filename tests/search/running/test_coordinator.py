@@ -48,11 +48,11 @@ def dies(search: Search, *, in_training: int, **settings: int) -> None:
         in_training: The training.
         settings: Attributes of the coordinator.
     """
-    begun = []
+    left = [in_training]
 
     def learning(what: str) -> None:
-        begun.extend([what] if what == "distil 1/9" else [])
-        if len(begun) == in_training:
+        left[0] -= what == "distil 1/9"
+        if what == "distil 1/9" and left[0] == 0:
             raise Killed
 
     with coordinated(search, learning) as coordinator:

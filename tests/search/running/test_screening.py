@@ -46,7 +46,7 @@ class Device:
         asked: Sizes of the models that were timed on it.
     """
 
-    asked: list[tuple[int, int, int]] = field(default_factory=list, repr=False)
+    asked: list[tuple[int, int, int]] = field(default_factory=list, repr=False, compare=False)
     threads: int = 1
     label: str = "lawful"
 
