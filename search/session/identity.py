@@ -7,13 +7,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from optuna.study import Study
-
 from protege.objectives import Distillation, Examples, Objective
 from protege.search.running.racing import Race
-from protege.search.storage.format import IDENTITY
 from protege.search.storage.run_folder import RunFolder
-from protege.spaces import Cache, Mismatch, SearchSpace, Teacher
+from protege.spaces import Cache, SearchSpace, Teacher
 
 
 class Declared(Protocol):
@@ -91,24 +88,6 @@ def identity(search: Declared) -> dict[str, Any]:
     }
 
 
-def identify(study: Study, own: Mapping[str, Any]) -> None:
-    """Store the identity of a new study, or compare it with the stored one.
-
-    Raises:
-        Mismatch: The study was made with another teacher, data, space or objectives.
-    """
-    recorded = study.user_attrs.get(IDENTITY)
-    if recorded is None:
-        study.set_user_attr(IDENTITY, dict(own))
-        return
-    found = differences(recorded, json.loads(json.dumps(own)))
-    if found:
-        raise Mismatch(
-            f"study {study.study_name!r} was made otherwise: {'; '.join(found)}; give the study "
-            "another name, or resume it with what it was made with"
-        )
-
-
 def document(value: Any) -> Any:
     """Return a declared value as JSON values.
 
@@ -127,22 +106,6 @@ def document(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted((document(one) for one in value), key=json.dumps)
     return _declared(value) if is_dataclass(value) else _named(value)
-
-
-def differences(recorded: Any, given: Any, path: str = "") -> list[str]:
-    """Return a line for each place in which two documents differ."""
-    if recorded == given:
-        return []
-    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
-        names = {**recorded, **given}
-        return [
-            line
-            for name in names
-            for line in differences(
-                recorded.get(name), given.get(name), f"{path}.{name}" if path else name
-            )
-        ]
-    return [f"{path}: recorded {_shown(recorded)}, given {_shown(given)}"]
 
 
 def _declared(value: Any) -> dict[str, Any]:
@@ -170,7 +133,3 @@ def _named(value: Any) -> str:
         return str(value)
     own = value if hasattr(value, "__qualname__") else type(value)
     return f"{own.__module__}.{own.__qualname__}"
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else repr(value)
