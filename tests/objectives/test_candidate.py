@@ -85,9 +85,8 @@ def test_data_is_split_and_tokenised_once(cache: Cache) -> None:
 
 
 def test_what_is_shared_travels_without_what_the_cache_has(cache: Cache, tmp_path: Path) -> None:
-    given = Prepared(
-        TEACHER, cache, distillation(), seed=3, batch_parts=2, stopwatch=Stopwatch(print)
-    )
+    watch = Stopwatch(announce=lambda _: None)  # no lambda can be sent by plain pickling
+    given = Prepared(TEACHER, cache, distillation(), seed=3, batch_parts=2, stopwatch=watch)
     space = NARROW.of(TEACHER)
     full = completed(given, space)
     assert full.calibration is not None
