@@ -19,7 +19,7 @@ from protege.spaces.files.locks import WARN_S, log_waiting, note_holder, of_this
 
 
 @contextmanager
-def working() -> Iterator[None]:
+def shared_machine() -> Iterator[None]:
     """Hold the machine's shared lock during a few seconds of work; wait for any measurement first.
 
     Do not wait for another process inside the block: it may be waiting for this lock.
@@ -31,7 +31,7 @@ def working() -> Iterator[None]:
 
 
 @contextmanager
-def alone(warn_s: tuple[float, float] = WARN_S) -> Iterator[None]:
+def exclusive_machine(warn_s: tuple[float, float] = WARN_S) -> Iterator[None]:
     """Hold the machine's exclusive lock for a measurement.
 
     Args:

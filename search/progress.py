@@ -1,13 +1,16 @@
-"""Terminal output: progress bar, messages, tables, time by phase."""
+"""Terminal output: progress, messages, tables, time by phase."""
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from protege.search.records.plain import printable
 from protege.spaces.redaction import without_secrets
+from protege.spaces.remaining import Remaining
 
 if TYPE_CHECKING:  # `protege --help` starts without rich
     from rich.console import Console
@@ -16,32 +19,84 @@ if TYPE_CHECKING:  # `protege --help` starts without rich
 USEFUL = ("latency", "calibrate", "heal", "teacher answers", "distil", "evaluate")
 """Phases that measure, heal, train or evaluate; all others count as overhead."""
 
+LINE_S = 30.0
+"""Seconds between two lines of progress, if the output is not a terminal."""
+
+POLL_S = 1.0
+"""Seconds between two looks at the clock."""
+
 
 @dataclass
 class Bar:
-    """A progress bar: trials done, front size, hypervolume, time, current phase."""
+    """The progress of a study: trials done, front size, hypervolume, time left, current phase.
+
+    Attributes:
+        progress: Shows it on a terminal.
+        task: The study in `progress`.
+        total: Number of trials.
+        clock: Returns the time in seconds.
+    """
 
     progress: "Progress"
     task: "TaskID"
+    total: int
+    clock: Callable[[], float]
+    _first: int = field(default=0, init=False)
+    _remaining: Remaining | None = field(default=None, init=False)
 
     def doing(self, what: str) -> None:
         """Show the current phase."""
-        self.progress.update(self.task, doing=printable(what))
+        self.progress.update(self.task, doing=printable(what), left=self.left())
 
     def tell(self, line: str) -> None:
         """Print a line above the bar, or plainly if the output is not a terminal."""
-        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _print(self.progress.console, line)
 
     def done(self, trials: int, front: int, hypervolume: float) -> None:
-        """Show the number of finished trials, the size of the front and its hypervolume."""
-        self.progress.update(
-            self.task, completed=trials, front=f"front {front}", volume=f"HV {hypervolume:.3f}"
-        )
+        """Show the number of finished trials, the size of the front and its hypervolume.
+
+        Args:
+            trials: Number of finished trials; the time left is estimated from those since the
+                first call.
+            front: Number of trials on the front.
+            hypervolume: Its hypervolume.
+        """
+        if self._remaining is None:
+            self._first, self._remaining = trials, Remaining(self.tell, "", self.clock)
+        self.progress.update(self.task, completed=trials)
+        volume = f"HV {hypervolume:.3f}"
+        self.progress.update(self.task, front=f"front {front}", volume=volume, left=self.left())
+
+    def left(self) -> str:
+        """Return the estimated time left; empty before a trial is finished."""
+        done = self.progress.tasks[self.task].completed - self._first
+        if self._remaining is None or done <= 0:
+            return ""
+        return self._remaining.left(done / (self.total - self._first)).removeprefix(", ")
+
+    def line(self) -> str:
+        """Return the progress as a line."""
+        task = self.progress.tasks[self.task]
+        done = f"{task.completed:.0f}/{self.total} trials"
+        shown = [done, task.fields["front"], task.fields["volume"], self.left()]
+        return f"{task.description}: {', '.join(filter(None, [*shown, task.fields['doing']]))}"
 
 
 @contextmanager
-def bar(name: str, trials: int, console: "Console | None" = None) -> Iterator[Bar]:
-    """Show a progress bar over the trials; nothing if the output is not a terminal."""
+def bar(
+    name: str,
+    trials: int,
+    console: "Console | None" = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Bar]:
+    """Show the progress of a study: a bar, or lines if the output is not a terminal.
+
+    Args:
+        name: The study's name.
+        trials: Number of trials.
+        console: Where it is shown; by default stderr.
+        clock: Returns the time in seconds.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -49,7 +104,6 @@ def bar(name: str, trials: int, console: "Console | None" = None) -> Iterator[Ba
         Progress,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
 
     console = console or Console(stderr=True)
@@ -60,22 +114,27 @@ def bar(name: str, trials: int, console: "Console | None" = None) -> Iterator[Ba
         TextColumn("{task.fields[front]}"),
         TextColumn("{task.fields[volume]}"),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         TextColumn("{task.fields[doing]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(printable(name), total=trials, front="", volume="", doing="")
+        task = progress.add_task(printable(name), total=trials, front="", volume="", left="")
         progress.update(task, doing="starting")
-        yield Bar(progress, task)
+        shown = Bar(progress, task, trials, clock)
+        with _lines(shown.line, console, clock):
+            yield shown
 
 
 @contextmanager
-def watching(what: str, console: "Console | None" = None) -> Iterator[Callable[[str], None]]:
-    """Show a transient status line; nothing if the output is not a terminal.
+def watching(
+    what: str,
+    console: "Console | None" = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Callable[[str], None]]:
+    """Show the current phase: a transient status, or lines if the output is not a terminal.
 
     Yields:
-        A function that replaces the text of the line.
+        A function that replaces the text.
     """
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -86,7 +145,38 @@ def watching(what: str, console: "Console | None" = None) -> Iterator[Callable[[
     hidden = not console.is_terminal
     with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
         task = progress.add_task(printable(what))
-        yield lambda doing: progress.update(task, description=printable(doing))
+        with _lines(lambda: progress.tasks[task].description, console, clock):
+            yield lambda doing: progress.update(task, description=printable(doing))
+
+
+@contextmanager
+def _lines(
+    line: Callable[[], str], console: "Console", clock: Callable[[], float]
+) -> Iterator[None]:
+    """Print a line every `LINE_S` seconds in the block, unless the output is a terminal."""
+    ended, began = threading.Event(), clock()
+
+    def repeat() -> None:
+        last = began
+        while not ended.wait(POLL_S):
+            if clock() - last >= LINE_S:
+                last = clock()
+                with suppress(OSError):  # a terminal that is gone
+                    _print(console, line())
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    if not console.is_terminal:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread.is_alive():
+            thread.join()
+
+
+def _print(console: "Console", line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:

@@ -6,19 +6,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from optuna.study import Study
-
 from protege.objectives import Candidate, Distillation, Objective
+from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.objective import Checked, Stage, scores_rungs
-from protege.objectives.prepared import Prepared
 from protege.search.analysis.fidelity import Fidelity, chosen
 from protege.search.analysis.fidelity import measured as fidelity_of
 from protege.search.engines.engine import Engine
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
-from protege.search.planning.preparing import completed
+from protege.search.planning.calibrating import completed
 from protege.search.progress import watching
 from protege.search.records.goals import Goals
 from protege.search.running.racing import Race
@@ -26,8 +24,8 @@ from protege.search.running.stopping import LeavingContext, Stopping, never_leav
 from protege.search.session.session import Session, claimed_folder, holding, prepared_for
 from protege.search.storage.locating import database_path, url_of_file
 from protege.search.storage.run_folder import DATABASE, RunFolder, default_folder
-from protege.search.study.ledger import open_study
-from protege.search.study.store import bucket_and_prefix
+from protege.search.study.ledger import OptunaStudy, open_study
+from protege.search.study.store import check_url
 from protege.spaces import BadInput, Cache, SearchSpace, Teacher
 from protege.spaces.files.private import owner_only
 
@@ -93,7 +91,7 @@ class Search:
                 objective.check(self.teacher)
         _ = self.students
         if self.artifacts:
-            bucket_and_prefix(self.artifacts)
+            check_url(self.artifacts)
 
     def run(
         self,
@@ -124,13 +122,14 @@ class Search:
             Mismatch: The study was made with another teacher, data, seed, space or objectives.
         """
         stopping = Stopping(trials, minutes, patience)
-        Session(self, engine or SerialEngine(), leaving).go_on(stopping)
+        earlier = [Front.read(run) for run in self.earlier]
+        Session(self, engine or SerialEngine(), earlier, leaving).go_on(stopping)
         front = Front.read(self.place, self.name)
         front.save()
         return front
 
     @property
-    def study(self) -> Study:
+    def study(self) -> OptunaStudy:
         """The Optuna study; created if it does not exist."""
         claimed_folder(self)
         return open_study(self.place, self.name, Goals.of(self.objectives))
@@ -216,11 +215,15 @@ class Search:
         """
         asking = {
             f"{kind.replace('_', ' ')} {policy.name!r}"
-            for member in self.students
+            for member in self.students.representatives
             for kind in ("layer_policy", "width_policy")
             if (policy := getattr(member, kind)).needs_calibration
         }
-        asking |= {f"healing {one.healing!r}" for one in self.students if one.healing != "none"}
+        asking |= {
+            f"healing {one.healing!r}"
+            for one in self.students.representatives
+            if one.healing != "none"
+        }
         if asking:
             raise BadInput(
                 f"{', '.join(sorted(asking))} needs data and there is none: give "

@@ -1,62 +1,33 @@
 """The teacher: the model that students are cut from."""
 
-import json
-from collections.abc import Iterator, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from transformers import (
-    AutoConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from typing_extensions import Buffer
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.architecture.unit_policies import rotation_of
 from protege.spaces.calibration.calibration import Calibration
-from protege.spaces.checkpoints.missing import check_finite, settle
-from protege.spaces.checkpoints.muted import quiet
 from protege.spaces.checkpoints.padding import longest_text, pad_id, settle_pad
-from protege.spaces.checkpoints.pooling import Embedder, Pooling, read_pooling, reads_pairs
-from protege.spaces.checkpoints.processors import read_processor, tokenizer_in, tokenizer_of
-from protege.spaces.checkpoints.source import (
-    as_bad_input,
-    hub_id_of,
-    place_of,
-    tell_of_attention,
-    usable,
-)
-from protege.spaces.checkpoints.tasks import Task, is_scored, read_as, task_of
+from protege.spaces.checkpoints.pooling import Embedder, Pooling
+from protege.spaces.checkpoints.processors import tokenizer_in, tokenizer_of
+from protege.spaces.checkpoints.tasks import Task, is_scored
 from protege.spaces.errors import Infeasible, Mismatch
-from protege.spaces.families import TOWERS, Family, family_of
-from protege.spaces.files.cache import tensor_bytes
-from protege.spaces.files.hashing import digest_of
+from protege.spaces.families import Family
 from protege.spaces.models.blueprint import Blueprint
 from protege.spaces.models.layout import Layout
-from protege.spaces.models.placement import (
-    Place,
-    as_bad_placement,
-    elsewhere,
-    is_sharded,
-    joined,
-    placed,
-    weights,
-)
+from protege.spaces.models.loading import fingerprint_of, loaded
+from protege.spaces.models.placement import Place, elsewhere, placed
 from protege.spaces.students.builder import embedder, made
 from protege.spaces.students.config import configured
 from protege.spaces.students.random_init import redrawn
 from protege.spaces.students.rotation import check_turns
-from protege.spaces.students.saving import savable
-from protege.spaces.students.selection import Kept, Units, choose
+from protege.spaces.students.selection import Kept, choose
 from protege.spaces.students.student import Initialisation, Student
-from protege.spaces.vocabulary.tokenizer import choose_tokens, must_keep, renumbered
+from protege.spaces.vocabulary.tokenizer import choose_tokens, must_keep
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,40 +93,10 @@ class Teacher:
             Unsupported: The model type is unknown or cannot be cut, or its weights cannot be read
                 from disk.
         """
-        place = place_of(source)
         placement = placed(device_map, max_memory, offload_folder)
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        if gguf_file is not None:
-            options["gguf_file"] = gguf_file
-        with as_bad_input(place, revision, gguf_file), quiet():
-            config = AutoConfig.from_pretrained(place, **options)
-            config = getattr(config, TOWERS.get(config.model_type, ""), config)
-            attention = usable(config)
-            family = family_of(config.model_type)
-            pooling = None if gguf_file else read_pooling(place, revision)
-            kind = task_of(task, config, pooling, gguf_file)
-            if kind is Task.FEATURES and "vocab_size" not in family.sizes:
-                kind = Task.IMAGE_FEATURES  # both use the plain model class
-            auto_class = getattr(transformers, kind.auto_class)
-            # pass the configuration, because reading it again from GGUF takes seconds
-            with as_bad_placement(placement):
-                model, loading = auto_class.from_pretrained(
-                    place,
-                    config=config,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                    ignore_mismatched_sizes=True,  # `settle` reports them
-                    **options,
-                    **placement,
-                )
-            settle(model.eval(), loading, kind)
-            joined(model, family)
-            processor = read_processor(place, config, kind, options)
-        pooling = read_as(pooling, kind, config, tokenizer_in(processor))
-        tell_of_attention(place, attention, model.config)
-        known = {"task": kind.value, **options, **placement} if is_sharded(model) else None
-        pairs = kind is Task.TEXTS and not gguf_file and reads_pairs(place, revision)
-        return cls(model, processor, kind, family, place, pooling, known, hub_id_of(place), pairs)
+        options |= {} if gguf_file is None else {"gguf_file": gguf_file}
+        return cls(**loaded(source, task, options, placement))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all attributes; for a sharded model only its source and fingerprint."""
@@ -192,7 +133,7 @@ class Teacher:
 
     @cached_property
     def pad_id(self) -> int:
-        """The padding token's id; see `padding.pad_id`."""
+        """The padding token's id."""
         return pad_id(self.model, self.tokenizer)
 
     @cached_property
@@ -235,23 +176,7 @@ class Teacher:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the configuration and the weights, independent of the files' location."""
-        fields = self.config.to_dict()
-        for place_or_version in ("_name_or_path", "transformers_version", "quantization_config"):
-            fields.pop(place_or_version, None)
-        return digest_of(self._parts(json.dumps(fields, sort_keys=True, default=str).encode()))
-
-    def _parts(self, fields: bytes) -> Iterator[Buffer]:
-        """Yield the bytes to hash, one tensor at a time."""
-        yield fields
-        own = weights(self.model)
-        for name in sorted(own):
-            yield name.encode()
-            tensor = own[name]
-            if is_sharded(self.model):  # tensors on disk were not checked at loading
-                check_finite(self.model, {name: tensor})
-            yield tensor_bytes(tensor)
-        if self.pooling is not None and self.pooling.projection is not None:
-            yield from map(tensor_bytes, self.pooling.projection)
+        return fingerprint_of(self.model, self.pooling)
 
     @cached_property
     def magnitudes(self) -> Calibration:
@@ -270,13 +195,11 @@ class Teacher:
 
     def projection_size(self, architecture: Architecture) -> int:
         """Return the number of weights of the sentence projection of that architecture."""
-        own = self.architecture.hidden_size
-        if self.pooling is None:
+        own, pooling = self.architecture.hidden_size, self.pooling
+        last = None if pooling is None else pooling.projection
+        if pooling is None or (last is None and architecture.hidden_size == own):
             return 0
-        if self.pooling.projection is None and architecture.hidden_size == own:
-            return 0
-        outputs = own if self.pooling.projection is None else len(self.pooling.projection[0])
-        return outputs * (architecture.hidden_size + 1)
+        return (own if last is None else len(last[0])) * (architecture.hidden_size + 1)
 
     def can_be(self, architecture: Architecture) -> bool:
         """Return whether a student of an architecture of the family can be cut from this model."""
@@ -284,7 +207,7 @@ class Teacher:
         # read the tokenizer only if needed: not every tokenizer can be pruned
         if is_pruned and architecture.vocab_size < self.least_vocab_size:
             return False
-        turned = rotation_of(architecture, self.architecture) is not None
+        turned = architecture.rotation(self.architecture) is not None
         if not (turned or self.family.first_layer_stays or self.family.as_hidden):
             return True  # the family's own checks suffice
         try:
@@ -308,6 +231,14 @@ class Teacher:
         self, architecture: Architecture, calibration: Calibration | None = None
     ) -> Student:
         """Cut the student of an architecture from this teacher and heal it.
+
+        Policies that the architecture does not name are those of a search: with a calibration
+        ``Greedy()``, ``Surgeon()`` and sequential healing; without one ``Ends()``, ``Magnitude()``
+        and no healing.
+
+        Args:
+            architecture: The student's sizes and policies.
+            calibration: What `Calibration.of` measured of this teacher, or None without data.
 
         Raises:
             BadInput: The calibration is missing or lacks what a policy or healing needs.
@@ -333,7 +264,7 @@ class Teacher:
         Raises:
             Mismatch: The number of units differs from the architecture's sizes.
         """
-        return made(self, architecture, kept, calibration)
+        return made(self, architecture.resolved(calibration), kept, calibration)
 
     def fresh(
         self,
@@ -356,25 +287,10 @@ class Teacher:
             BadInput: The initialisation is unknown, or the calibration is missing.
             Infeasible: As in `student`.
         """
+        architecture = architecture.resolved(calibration)
         with torch.random.fork_rng(devices=[]):  # leaves the global random state unchanged
             cut = self.student(replace(architecture, healing="none"), calibration)
         return redrawn(replace(cut, architecture=architecture), self.family, how, seed)
-
-    @property
-    def can_generate(self) -> bool:
-        """Whether its class has a generation config."""
-        return bool(self.model.can_generate())
-
-    def generation_config(self, vocab: Units | None) -> Any:
-        """Return the generation config of students with these tokens, in a form that can be saved.
-
-        Args:
-            vocab: The kept tokens; None for all.
-        """
-        own: Any = deepcopy(self.model.generation_config)
-        if vocab is not None:
-            own = type(own)(**renumbered(own.to_dict(), vocab))
-        return savable(own)
 
     def with_model(self, model: PreTrainedModel, pooling: Pooling | None) -> "Teacher":
         """Return this teacher with another model of the family and its pooling."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from protege.search import ChosenStudent, Front, Search, Trial
 from protege.search.analysis.choosing import some_students
-from protege.search.cli.main import finish
+from protege.search.cli.studying import finish
 from protege.search.progress import say
 from protege.search.records.plain import printable
 from protege.search.running.stopping import leaving

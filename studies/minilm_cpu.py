@@ -15,8 +15,6 @@ from protege.spaces import Range, SearchSpace, Teacher
 from studies.corpus import standard_library
 from studies.ending import conclude
 
-DISTILLATION = Distillation(steps=60, batch_size=32, learning_rate=5e-4, max_tokens=64)
-
 search = Search(
     name="minilm-cpu",
     teacher=Teacher.load(get_model_path()),
@@ -27,8 +25,11 @@ search = Search(
     ),
     objectives=[
         Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=128)),
-        Retention(standard_library(), DISTILLATION),
+        Retention(),
     ],
+    distillation=Distillation(
+        standard_library(), steps=60, batch_size=32, learning_rate=5e-4, max_tokens=64
+    ),
 )
 
 if __name__ == "__main__":

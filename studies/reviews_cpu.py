@@ -24,7 +24,7 @@ from protege.objectives import Distillation, Example, Latency, LocalCPU, Retenti
 from protege.search import Search
 from protege.search.cli.main import guarded
 from protege.spaces import Range, SearchSpace, Teacher
-from protege.spaces.checkpoints.muted import quiet
+from protege.spaces.checkpoints.source import quiet
 from studies.ending import conclude
 from studies.snippets import snippets
 
@@ -41,18 +41,25 @@ def reviews() -> Texts:
     return Texts.of([one.text for one in found], [CLASSES[one.rating > 0] for one in found])
 
 
-def retention() -> Retention:
+def distillation() -> Distillation:
     """Return one epoch of distillation, with 1024 sentences for selection and 1024 held out."""
-    settings = Distillation(steps=256, batch_size=32, learning_rate=1e-4, max_tokens=64)
-    return Retention(reviews(), settings, selection=1024, held_out=1024)
+    return Distillation(
+        reviews(),
+        steps=256,
+        batch_size=32,
+        learning_rate=1e-4,
+        max_tokens=64,
+        selection=1024,
+        held_out=1024,
+    )
 
 
-def fine_tuned(folder: Path, asked: Retention) -> Teacher:
+def fine_tuned(folder: Path, asked: Distillation) -> Teacher:
     """Load the teacher from the folder; fine-tune it first if the folder does not exist.
 
     Args:
         folder: The teacher's folder.
-        asked: The students' objective, whose training split the teacher is fine-tuned on.
+        asked: The students' distillation, whose training split the teacher is fine-tuned on.
     """
     if not folder.exists():
         unfinished = folder.with_suffix(".unfinished")
@@ -62,13 +69,13 @@ def fine_tuned(folder: Path, asked: Retention) -> Teacher:
     return Teacher.load(folder)
 
 
-def learnt(asked: Retention) -> list[Example]:
+def learnt(asked: Distillation) -> list[Example]:
     """Return all examples outside of the selection and held-out splits."""
     count = sum(1 for _ in asked.data)
     return asked.data.split(count, asked.selection, asked.held_out).train
 
 
-def _fine_tune(folder: Path, asked: Retention) -> None:
+def _fine_tune(folder: Path, asked: Distillation) -> None:
     tokenizer = AutoTokenizer.from_pretrained(get_model_path())
     with quiet():  # hides the warning that the head is new
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -77,7 +84,7 @@ def _fine_tune(folder: Path, asked: Retention) -> None:
             label2id={name: number for number, name in enumerate(CLASSES)},
             id2label=dict(enumerate(CLASSES)),
         )
-    most = asked.distillation.max_tokens
+    most = asked.max_tokens
     rows: list[dict[str, Any]] = [
         {
             **tokenizer(one.text, truncation=True, max_length=most),
@@ -112,7 +119,7 @@ def _fine_tune(folder: Path, asked: Retention) -> None:
 
 def study() -> Search:
     """Return the study."""
-    asked = retention()
+    asked = distillation()
     return Search(
         name=FOLDER.name,
         teacher=fine_tuned(TEACHER, asked),
@@ -121,8 +128,9 @@ def study() -> Search:
         ),
         objectives=[
             Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=64)),
-            asked,
+            Retention(),
         ],
+        distillation=asked,
         storage=f"sqlite:///{FOLDER}/study.db",
     )
 

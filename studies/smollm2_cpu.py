@@ -51,13 +51,17 @@ def study() -> Search:
         objectives=[
             Latency(LocalCPU(threads=1), workload),
             Memory(workload),
-            Retention(
-                standard_library(),
-                Distillation(steps=16, batch_size=4, learning_rate=5e-4, max_tokens=128),
-                selection=16,
-                held_out=16,
-            ),
+            Retention(),
         ],
+        distillation=Distillation(
+            standard_library(),
+            steps=16,
+            batch_size=4,
+            learning_rate=5e-4,
+            max_tokens=128,
+            selection=16,
+            held_out=16,
+        ),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from protege.search import Front
 from protege.search.cli.main import main
 from tests import disks
-from tests.search.toys import toy
+from tests.search.toys import coordinated, toy
 from tests.study_files import write_study
 from tests.tiny import CASES, save, texts
 
@@ -129,9 +129,10 @@ def test_a_study_file_that_is_not_there_is_refused(
 
 OTHERS = {
     "teacher": {"teacher": "{folder}/other"},
-    "data": {"data": "{folder}/other.txt"},
+    "distillation.data": {"data": "{folder}/other.txt"},
     "space": {"space": "SearchSpace(layers=Range(0.5, 1.0))"},
-    "objectives": {"steps": "3"},
+    "objectives": {"memory": "Memory(precision='int8')"},
+    "distillation": {"steps": "3"},
 }
 
 
@@ -145,7 +146,7 @@ def test_a_study_is_not_gone_on_with_as_another(
     study = write_study(tmp_path, **({"teacher": ran / "teacher", "run": ran / "run"} | given))
     before = contents(ran)
     message = refused(capsys, "run", study, "--trials", 3)
-    assert f"study 'toy' was made with another {part}: recorded" in message
+    assert re.match(rf"study 'toy' was made otherwise: {part}[\w.]*: recorded ", message)
     assert contents(ran) == before
 
 
@@ -163,7 +164,8 @@ def test_a_run_that_is_not_there_is_refused(
 def test_a_run_without_a_finished_trial_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    toy(tmp_path / "run")._open()  # as far as a process gets that dies in its first trial
+    with coordinated(toy(tmp_path / "run")) as coordinator:
+        coordinator.ledger.ask()  # as far as a process gets that dies in its first trial
     before = contents(tmp_path)
     message = refused(capsys, command, tmp_path / "run")
     assert "no finished trial yet; run the study first, or for longer" in message
@@ -172,13 +174,16 @@ def test_a_run_without_a_finished_trial_is_refused(
 
 def test_a_budget_that_is_none_is_refused(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ran / "run"
-    assert "unknown objective 'small'; this study has memory_mb" in refused(
+    assert "Unused Tokens: ['small']; see protege pick --help" in refused(
         capsys, "pick", run, "small"
     )
-    assert "budget 'memory_mb=small': expected an objective and a number" in refused(
-        capsys, "pick", run, "memory_mb=small"
+    assert "unknown objective 'small'; this study has memory_mb" in refused(
+        capsys, "pick", run, "--budget", "small"
     )
-    assert "unknown objective 'speed'" in refused(capsys, "pick", run, "speed=3")
+    assert "budget memory_mb=small: expected an objective and a number" in refused(
+        capsys, "pick", run, "--memory-mb", "small"
+    )
+    assert "unknown objective 'speed'" in refused(capsys, "pick", run, "--speed", "3")
     assert "no trial 99" in refused(capsys, "export", run, "--trial", 99)
 
 
@@ -200,7 +205,7 @@ BAD_HEADS: dict[str, tuple[list[str], str]] = {
     ),
     "one text": (["{folder}/teacher", "--texts", "{folder}/one.txt"], "1 texts: expected at least"),
     "no study": (["{folder}/nothing.py"], "expected a Python file that defines a Search"),
-    "a study without data": (["{folder}/study.py"], "none of the study's objectives has data"),
+    "a study without data": (["{folder}/study.py"], "the study has no data; give --texts FILE"),
     "a file where the folder should be": (
         ["{folder}/teacher", "--texts", "{folder}/corpus.txt", "--to", "{folder}/one.txt"],
         "one.txt: not a folder",
@@ -219,8 +224,9 @@ def test_heads_that_cannot_be_ranked_are_refused(
     text = study.read_text(encoding="utf-8").replace(
         "import Choice, Range", "import Choice, First, Range"
     )
-    begin, end = text.index("        Retention("), text.index("    ],\n")
-    study.write_text(text[:begin] + text[end:], encoding="utf-8")
+    begin, end = text.index("    distillation="), text.index("    folder=")
+    text = (text[:begin] + text[end:]).replace("        Retention(),\n", "")
+    study.write_text(text, encoding="utf-8")
     (tmp_path / "one.txt").write_text("w1 w2\n", encoding="utf-8")
     before = contents(tmp_path)
     assert message in refused(capsys, "heads", *(word.format(folder=tmp_path) for word in words))
@@ -239,9 +245,9 @@ def test_the_traceback_is_there_for_who_asks(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A disk of sixteen megabytes; a report alone takes five."""
-    with disks.small_disk(tmp_path / "disk", 16) as made:
+    with disks.small_disk(16) as made:
         yield made
 
 

@@ -16,7 +16,7 @@ from protege.search.storage.storage import read_study
 from protege.search.study.ledger import trials_of
 from protege.spaces import BadInput
 from studies.benchmarks import survival
-from studies.benchmarks.lives import Nursery, nursery
+from studies.benchmarks.lives import ForkServer, fork_server
 from studies.benchmarks.survival import Ordeal, counted
 from tests.study_files import write_study
 
@@ -30,11 +30,11 @@ PHASES = ["study", "propose", "heal", "distil", "evaluate", "store", "other"]
 """What a process is at when it dies; each is entered once or more in the life of a trial."""
 
 
-def killed_at(nursery: Nursery, words: list[str], phase: str, chance: random.Random) -> bool:
+def killed_at(fork_server: ForkServer, words: list[str], phase: str, chance: random.Random) -> bool:
     """Live until the phase is entered for the n-th time and a moment longer; whether it died."""
     left = chance.randint(1, 2)
     pid, code = 0, None
-    for word in nursery.live(words):
+    for word in fork_server.live(words):
         kind, _, value = word.partition(" ")
         if kind == "child":
             pid = int(value)
@@ -64,7 +64,7 @@ def survivor(tmp_path_factory: pytest.TempPathFactory) -> Path:
     chance = random.Random(0)
     words = ["run", str(write_study(folder)), "--trials", str(TRIALS)]
     kills, before = 0, finished(folder / "run")
-    with nursery(folder) as lives:
+    with fork_server(folder) as lives:
         while kills < KILLS and killed_at(lives, words, PHASES[kills % len(PHASES)], chance):
             kills += 1
             now = finished(folder / "run")
@@ -119,7 +119,7 @@ def test_of_two_jobs_whose_processes_are_killed_at_random_nothing_is_lost(tmp_pa
     storage = f"sqlite:///{tmp_path}/run/study.db"
     study = survival.write_study(tmp_path, storage)
     words = ["run", str(study), "--trials", "4", "--jobs", "2"]
-    with nursery(tmp_path) as lives:
+    with fork_server(tmp_path) as lives:
         ordeal = Ordeal(lives, words, storage, trials=4, kills=8, chance=random.Random(1))
         trials = ordeal.run()
     assert ordeal.exits == ["exit 0"]

@@ -1,11 +1,11 @@
 from .example import Content as Content
 from .example import Example as Example
 from .example import Label as Label
+from .example import Picture as Picture
 from .examples import Examples as Examples
 from .examples import Images as Images
 from .examples import Texts as Texts
 from .examples import one as one
-from .picture import Picture as Picture
 from .split import Split as Split
 
 __all__ = [

@@ -1,12 +1,139 @@
 """One training or evaluation example, its identity and its signature."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
-from protege.objectives.data.picture import Picture
+import numpy as np
+
 from protege.spaces.errors import BadInput
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image given as a path, as encoded bytes, or as pixels.
+
+    Attributes:
+        held: The path; the bytes of an image file; or, if `size` is set, RGB pixels of three bytes
+            each, row by row from the top.
+        size: Width and height if `held` is pixels, else None.
+    """
+
+    held: Path | bytes
+    size: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, given: Any, where: str = "image") -> "Picture":
+        """Convert a value to a picture.
+
+        Args:
+            given: A path; a PIL image; a uint8 array, ``(height, width)`` or ``(height, width,
+                3)``; or a mapping with ``bytes`` or ``path``, as in undecoded dataset columns.
+            where: Name of the value in error messages.
+
+        Raises:
+            BadInput: The value is none of these, or a PIL image whose file is corrupt.
+        """
+        if isinstance(given, Picture):
+            return given
+        if isinstance(given, str | Path):
+            return cls(Path(given))
+        if isinstance(given, Mapping) and (held := given.get("bytes") or given.get("path")):
+            return cls(held if isinstance(held, bytes) else Path(held))
+        if isinstance(given, np.ndarray):
+            return cls._of_array(given, where)
+        if hasattr(given, "convert") and hasattr(given, "getexif"):  # a PIL image
+            return cls._of_image(given, where)
+        raise BadInput(
+            f"{where}: of type {type(given).__name__}; expected a path, a PIL image or "
+            "an array of uint8"
+        )
+
+    @classmethod
+    def _of_array(cls, array: "np.ndarray[Any, Any]", where: str) -> "Picture":
+        grey = array.ndim == 2
+        if array.dtype != np.uint8 or not (grey or array.shape[2:] == (3,)) or array.size == 0:
+            raise BadInput(
+                f"{where}: an array of {array.dtype}, shape {array.shape}; expected uint8, "
+                "(height, width) or (height, width, 3)"
+            )
+        pixels = np.repeat(array[:, :, None], 3, axis=2) if grey else array
+        return cls(pixels.tobytes(), (array.shape[1], array.shape[0]))
+
+    @classmethod
+    def _of_image(cls, image: "Image", where: str) -> "Picture":
+        try:
+            coloured = _upright(image)
+        except _unreadable() as error:
+            raise BadInput(f"{where}: not an image that can be read ({error})") from None
+        return cls(coloured.tobytes(), coloured.size)
+
+    @property
+    def content(self) -> bytes:
+        """The bytes that identify the picture: its size and pixels, or its file's content.
+
+        Raises:
+            BadInput: The file cannot be read.
+        """
+        if isinstance(self.held, bytes):
+            return self.held if self.size is None else f"{self.size} ".encode() + self.held
+        try:
+            return self.held.read_bytes()
+        except OSError as error:
+            raise BadInput(
+                f"{self.held}: cannot be read ({error.strerror}); expected an image"
+            ) from None
+
+    def open(self) -> "Image":
+        """Decode the image to RGB, rotated according to its EXIF orientation.
+
+        Raises:
+            BadInput: The file cannot be read or is not an image, or Pillow is not installed.
+        """
+        pil = _pil()
+        if self.size is not None:
+            image: Image = pil.frombytes("RGB", self.size, self.held)
+            return image
+        try:
+            with pil.open(BytesIO(self.content)) as opened:
+                return _upright(opened)
+        except _unreadable() as error:
+            raise BadInput(
+                f"{self}: not an image that can be read ({error}); replace or remove it"
+            ) from None
+
+    def __str__(self) -> str:
+        if isinstance(self.held, Path):
+            return str(self.held)
+        return f"image of {len(self.held)} bytes"
+
+
+def _upright(image: "Image") -> "Image":
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """Return the exceptions that Pillow raises for corrupt files and decompression bombs."""
+    return OSError, SyntaxError, ValueError, _pil().DecompressionBombError
+
+
+def _pil() -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise BadInput('images need Pillow; pip install "protege[images]"') from None
+    return Image
+
 
 Content = str | tuple[str, ...] | Picture
 """A text, a text split into words, or an image."""

@@ -6,9 +6,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from protege.objectives.data.example import Example, Label
+from protege.objectives.data.example import Example, Label, Picture
 from protege.objectives.data.files import File, Kind
-from protege.objectives.data.picture import Picture
 from protege.objectives.data.records import Columns, Rows, encodable, held, text_of
 from protege.objectives.data.split import Asked, Size, Sketch, Split, Survey, cut, survey
 from protege.spaces.errors import BadInput

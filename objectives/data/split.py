@@ -5,8 +5,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import NamedTuple
 
-from protege.objectives.data.example import Example
-from protege.objectives.data.picture import Picture
+from protege.objectives.data.example import Example, Picture
 from protege.spaces.files.hashing import digest
 
 Size = Callable[[Example], float]

@@ -11,8 +11,8 @@ from torch import nn
 
 from protege.objectives.stopwatch import Stopwatch
 from protege.spaces import Architecture, BadInput, Calibration, Infeasible, Kept, Student, Teacher
-from protege.spaces.architecture.architecture import nearest
 from protege.spaces.architecture.policies import LayerPolicy
+from protege.spaces.architecture.sizes import nearest
 from protege.spaces.calibration.importance import layers_by_stack
 from protege.spaces.calibration.layers import skipping
 from protege.spaces.models.layout import Layout, Slot
@@ -80,6 +80,7 @@ def shrinking(
         BadInput: See `Teacher.student`.
         Infeasible: See `Teacher.student`.
     """
+    own = own.resolved(known)
     with stopwatch.phase("build"):
         last = teacher.student(replace(own, healing="none"), known)
         policy = last.architecture.layer_policy

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
 from protege.objectives.distillation.losses.losses import Targets
 from protege.objectives.distillation.tasks.task import DistillationTask
-from protege.objectives.lease import working
+from protege.objectives.lease import shared_machine
 from protege.spaces import Cache, Mismatch
 from protege.spaces.files.block_file import rows
 from protege.spaces.files.hashing import Key
@@ -145,7 +145,7 @@ def judge(
     module.eval()
     parts = []
     for batch in inputs.in_order(JUDGING_BATCH):
-        with working(), torch.inference_mode():
+        with shared_machine(), torch.inference_mode():
             answer = task.answer(module, batch)
             theirs = {name: tensor[batch.rows] for name, tensor in targets.items()}
             found = task.scores(answer, theirs, inputs.labels[batch.rows])
@@ -164,7 +164,7 @@ def _answered(
     module.eval()
     parts = []
     for batch in inputs.in_order(batch_size, *within):
-        with working(), torch.inference_mode():
+        with shared_machine(), torch.inference_mode():
             answer = task.answer(module, batch)
             found = task.targets(answer, inputs.labels[batch.rows])
         sizes = inputs.row_starts.diff()[batch.numbers]

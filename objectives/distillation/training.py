@@ -19,7 +19,7 @@ from protege.objectives.distillation.optimizers import Optimizers
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.distillation.teacher_outputs import LiveOutputs, TeacherOutputs
-from protege.objectives.lease import working
+from protege.objectives.lease import shared_machine
 from protege.spaces import ProtegeError, Student, Teacher
 
 State = dict[str, Tensor]
@@ -88,7 +88,7 @@ class Training:
             if not len(part.rows) or rows >= DISTANCE_ROWS:
                 continue
             rows += len(part.rows)
-            with working(), torch.no_grad(), autocast(settings.precision, device):
+            with shared_machine(), torch.no_grad(), autocast(settings.precision, device):
                 answer = self.task.answer(student.module, part).float()
                 targets = self.targets(part)
             own += len(part.rows) * float(self._difference(answer, targets, part))
@@ -162,7 +162,7 @@ class Training:
                     if self.shrinking:
                         self.shrinking.advance(step, settings.steps)
                     parts = [one.to(device) for one in next(batches)]
-                    with working():
+                    with shared_machine():
                         self._learn(parts, watches)
                         norm = optimizers.step()
                     step += 1

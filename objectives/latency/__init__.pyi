@@ -1,5 +1,5 @@
 from .latency import Latency as Latency
-from .models import Checkpoint as Checkpoint
+from .models import SavedModel as SavedModel
 from .plan import Plan as Plan
 from .runtimes.programs import Unexportable as Unexportable
 from .targets.accelerator import Accelerator as Accelerator
@@ -21,13 +21,13 @@ __all__ = [
     "SSH",
     "Accelerator",
     "Android",
-    "Checkpoint",
     "Compared",
     "Grade",
     "Imported",
     "Latency",
     "LocalCPU",
     "Plan",
+    "SavedModel",
     "Target",
     "Unexportable",
     "Unmeasured",

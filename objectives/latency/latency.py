@@ -8,14 +8,13 @@ from typing import Any
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.job import Trace
-from protege.objectives.latency.models import Checkpoint, Model, check_fits, described
+from protege.objectives.latency.models import Model, SavedModel, check_fits, described
 from protege.objectives.latency.plan import SAMPLES, Plan
 from protege.objectives.latency.predictor.predicting import predicted_beyond
 from protege.objectives.latency.predictor.terms import Call
 from protege.objectives.latency.targets.target import Target, Unmeasured
 from protege.objectives.latency.timing.comparison import compare, parts_of, timed
 from protege.objectives.latency.timing.estimator import (
-    DRIFTED,
     ERROR_FLOOR,
     LEAST_SPREAD,
     MOVED,
@@ -40,10 +39,11 @@ class Latency:
     share one scale. A percentile above 50 is the student's percentile over the teacher's median in
     the same process, times the same teacher latency.
 
-    If the device is throttled, or an undisturbed teacher takes over 10 % longer than at first, the
-    measurement is repeated after a pause. If the teacher's time is off by over 25 %, it is measured
-    again and reported as ``reference_now_ms``; the study keeps its first scale. The ``grade`` falls
-    with that drift; see `Grade`.
+    If the device reports throttling, the measurement is repeated after a pause. If the teacher's
+    time changes without it, the measurement stands: candidates are ranked by the ratio, and the
+    teacher is always slower right after a training than on the idle machine of its own measurement.
+    The ``grade`` falls with that drift; see `Grade`. If it is over 25 %, the teacher is measured
+    again and reported as ``reference_now_ms``; the study keeps its first scale.
 
     The standard error is the deviation between processes, ``measured_error_ms``, but at least 1.5%
     of the value, because few processes often agree by chance; ``error_floor`` is reported if that
@@ -107,7 +107,7 @@ class Latency:
             if candidate.blueprint == teacher:
                 parts = dict.fromkeys(parts_of(self.workload), 1.0)
                 return self._measurement(candidate, reference, reference, parts, ())
-            timing = self._time_pair(candidate, teacher, reference)
+            timing = self._time_pair(candidate, teacher)
             parts = {part: timing.ratio(part) for part in parts_of(self.workload)}
             return self._measurement(candidate, timing, reference, parts, timing.samples)
 
@@ -119,7 +119,7 @@ class Latency:
         Returns:
             The latency, and ``speedup``, under the objective's name.
         """
-        models: list[Model] = [own.blueprint, Checkpoint.at(folder)]
+        models: list[Model] = [own.blueprint, SavedModel.at(folder)]
         plan = self.plan.with_samples(self.percentile)
         teacher, student = compare(models, self.workload, self.target, plan)
         known = self.measure(own)  # cached: the teacher's time in the study
@@ -141,13 +141,13 @@ class Latency:
         """Time the teacher alone, cached under `kind`."""
         return self._cached(candidate, kind, (teacher,), lambda: self._time_models((teacher,)))
 
-    def _time_pair(self, candidate: Candidate, teacher: Blueprint, reference: Timing) -> Timing:
-        """Time the candidate against the teacher; repeat once if the device was slowed."""
+    def _time_pair(self, candidate: Candidate, teacher: Blueprint) -> Timing:
+        """Time the candidate against the teacher; repeat once if the device was throttled."""
         models = (teacher, candidate.blueprint)
 
         def measured() -> Timing:
             timing = self._time_models(models)
-            if timing.throttled or drift(timing, reference) > DRIFTED:
+            if timing.throttled:
                 time.sleep(self.plan.cool_down_s)
                 timing = self._time_models(models)
             return timing

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # jobs and their results are read without torch
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class SavedModel:
     """A model in a folder written by ``save_pretrained``.
 
     Attributes:
@@ -31,8 +31,8 @@ class Checkpoint:
     folder: str
 
     @classmethod
-    def at(cls, source: str | Path) -> "Checkpoint":
-        """Return the checkpoint of a folder or a hub id, with the class named by its config.
+    def at(cls, source: str | Path) -> "SavedModel":
+        """Return the model of a folder or a hub id, with the class named by its config.
 
         Raises:
             BadInput: The folder or id does not exist, or its config names no class.
@@ -68,7 +68,7 @@ def _downloaded(repo_id: str) -> Path:
         ) from error
 
 
-Model = Blueprint | Checkpoint
+Model = Blueprint | SavedModel
 
 
 def class_named(model_class: str) -> Any:
@@ -119,7 +119,7 @@ def described(model: Model) -> dict[str, str]:
 
 def model_from(fields: Mapping[str, str]) -> Model:
     """Return the model from the fields that `described` returned."""
-    return Checkpoint(**fields) if "folder" in fields else Blueprint(**fields)
+    return SavedModel(**fields) if "folder" in fields else Blueprint(**fields)
 
 
 def built(model: Model) -> "PreTrainedModel":

@@ -16,8 +16,8 @@ class Plan:
     pairs until the 95 % confidence interval of their median ratio is narrow or its time is up. At
     30 ms per call the interval ends it; at 1.5 s per call the time does, after three to five pairs,
     which suffice because long calls average out the noise. The interval within one process is too
-    optimistic (memory placement differs between processes by 1.6-4.2 %), so it only stops the
-    process; the reported spread compares processes.
+    optimistic (memory placement differs between processes by 1.6-4.2 %, which more pairs do not
+    reduce), so it only stops the process; the reported spread compares processes.
 
     Attributes:
         warm_up_rounds: Warm-up calls of each model.
@@ -29,28 +29,29 @@ class Plan:
         check_every: Pairs between two checks of the stopping rules.
         half_width: Half-width of a narrow interval, relative to the median.
         pairs_s: Seconds of pairs after which a process ends, given `least_pairs`.
-        agree_within: Relative difference below which two processes are enough.
+        agree_within: Relative difference below which two processes are enough; the difference that
+            memory placement makes.
         differ_beyond: Relative difference above which three processes are not enough.
         candidate_s: Time limit of a candidate in seconds, process starts included. No third
             process starts that would exceed it; each of the first two gets half.
         fewest_pairs: Minimum pairs of a process that would exceed its half of `candidate_s`.
         back_off_s: Pauses in seconds before repeating a measurement spoilt by noise.
         deadline_s: Seconds after which a process counts as hung and is killed.
-        cool_down_s: Pause in seconds before repeating a measurement on a hot or throttled device.
+        cool_down_s: Pause in seconds before repeating a measurement on a throttled device.
         sustained_s: Seconds for which a process takes pairs regardless of the interval, to measure
             a hot device; 0 to stop early.
     """
 
     warm_up_rounds: int = 3
-    warm_up_s: float = 0.5
+    warm_up_s: float = 0.25
     warm_up_tokens: int = 4
     least_pairs: int = 5
-    usual_pairs: int = 15
+    usual_pairs: int = 10
     most_pairs: int = 100
     check_every: int = 5
     half_width: float = 0.025
     pairs_s: float = 1.0
-    agree_within: float = 0.025
+    agree_within: float = 0.04
     differ_beyond: float = 0.08
     candidate_s: float = 30.0
     fewest_pairs: int = 3

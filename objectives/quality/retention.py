@@ -11,7 +11,6 @@ from protege.objectives.distillation.tasks.task import TaskScore
 from protege.objectives.distillation.teacher_outputs import judge
 from protege.objectives.measurement import Direction, Measurement, name_of
 from protege.objectives.objective import Stage
-from protege.objectives.quality.rungs import mapped
 from protege.spaces import Teacher
 
 
@@ -64,7 +63,7 @@ class Retention:
         inputs = data.unseen if held_out else data.selected
         if not held_out:
             data.check_labels(inputs)
-        own, targets = mapped(inputs, data.outputs(inputs), candidate, data.task)
+        own, targets = candidate.mapped(inputs, data.outputs(inputs), data.task)
         with candidate.stopwatch.phase("evaluate"):
             score = data.task.score(judge(candidate.student.module, data.task, own, targets))
         if candidate.vocabulary_map is not None:

@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 
 from protege.objectives.candidate import Candidate
-from protege.objectives.distillation.inputs.batches import TaskInputs
-from protege.objectives.distillation.losses.losses import Targets
 from protege.objectives.distillation.progressive import shrinking
-from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.distillation.teacher_outputs import (
     CachedOutputs,
     LiveOutputs,
@@ -282,7 +279,7 @@ def training_of(start: Candidate) -> Training:
             )
         answers = LiveOutputs(teacher.embedder() or teacher.model, task, inputs.labels)
     else:
-        inputs, targets = mapped(inputs, shared.data.outputs(inputs, task), start, task)
+        inputs, targets = start.mapped(inputs, shared.data.outputs(inputs, task), task)
         answers = CachedOutputs.of(inputs, targets)
     training = Training(
         settings=settings,
@@ -296,16 +293,6 @@ def training_of(start: Candidate) -> Training:
         announce=start.stopwatch.show,
     )
     return training.at_rate(start.student)
-
-
-def mapped(
-    inputs: TaskInputs, targets: Targets, candidate: Candidate, task: DistillationTask
-) -> tuple[TaskInputs, Targets]:
-    """Map inputs and teacher outputs to the candidate's vocabulary, if it is cut."""
-    if candidate.vocabulary_map is None:
-        return inputs, targets
-    with candidate.stopwatch.phase("map vocabulary"):
-        return task.mapped(inputs, targets, candidate.vocabulary_map)
 
 
 def _halts(stops: Sequence[int]) -> list[int]:

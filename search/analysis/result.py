@@ -52,6 +52,7 @@ class StudyResult(ABC):
         goals: The goals of the study.
         trials: All finished trials.
         about: The record of the study: teacher, seed, seconds by phase.
+        identity: The identity of the study; see `protege.search.session.identity`.
         sent: The uploaded weights, if the study has a store.
         run: The id that study and run folder share.
         database: The database file, or None for a server.
@@ -62,6 +63,7 @@ class StudyResult(ABC):
     goals: Goals
     trials: tuple[Trial, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
     sent: Sent | None = None
     run: str = ""
     database: Path | None = None
@@ -237,6 +239,10 @@ class StudyResult(ABC):
         row["role"] = self.role(trial) or "student"
         row["dominated_within_noise_by"] = listed(self.beaten.get(trial.number, ()))
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}
+
+    @abstractmethod
+    def weights(self, trial: Trial) -> Path:
+        """Return the folder with a trial's weights; it does not exist if they were not kept."""
 
     @abstractmethod
     def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:

@@ -1,80 +1,235 @@
-"""The commands ``measure`` and ``doctor``."""
+"""The commands ``measure``, ``doctor`` and ``heads``."""
 
-import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from protege.objectives.latency.plan import SAMPLES, Plan
+from cyclopts import Parameter
+
+from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import Name
 from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
-from protege.search.progress import say, say_table, watching
+from protege.search.cli.given import Count, Whole, search_in
+from protege.search.progress import complain, say, say_table, watching
 from protege.search.records.plain import printable
+from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.errors import BadInput
 from protege.spaces.files.atomic import write_text
 
 if TYPE_CHECKING:  # help is printed without torch
-    from protege.objectives.latency import Checkpoint, Compared, Target
+    from protege.objectives import Texts
+    from protege.objectives.distillation.inputs.batches import TaskInputs
+    from protege.objectives.latency import Compared, SavedModel, Target
     from protege.search.front.front import Front
+    from protege.spaces import Teacher
 
 TARGETS = "cpu, cuda, mps, ssh:HOST, android or android:SERIAL"
 
 
-def add_measuring(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
-    """Add the commands ``measure`` and ``doctor``."""
-    measure = commands.add_parser("measure", help="time models side by side")
-    measure.set_defaults(command=_measure)
-    measure.add_argument(
-        "models",
-        nargs="+",
-        help="folders or hub ids, reference first; or a run folder, for its teacher and front",
-    )
-    _add_workload(measure)
-    measure.add_argument("--target", default="cpu", help=f"{TARGETS} (default cpu)")
-    _add_runtime(measure)
-    measure.add_argument("--json", type=Path, help="write the raw samples to this file")
-    measure.add_argument("--bundle", type=Path, help="write a folder to run on a device instead")
-    measure.add_argument(
-        "--import", type=Path, dest="results", help="the RESULTS.json that came back from a bundle"
-    )
-    doctor = commands.add_parser("doctor", help="check a target for what disturbs measurements")
-    doctor.set_defaults(command=_doctor)
-    doctor.add_argument("target", nargs="?", default="cpu", help=f"{TARGETS} (default cpu)")
-    _add_runtime(doctor)
-    return measure, doctor
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WorkloadOptions:
+    """What is timed, and how long.
+
+    Attributes:
+        batch: Sequences per call.
+        tokens: Tokens per prompt.
+        new_tokens: Tokens to generate.
+        percentile: Percentile of the calls beside the median.
+        minutes: Minutes of sustained load, to see throttling.
+    """
+
+    batch: Count = 1
+    tokens: Count = 128
+    new_tokens: Whole = 0
+    percentile: Literal[50, 90, 95, 99] = 50
+    minutes: float = 0.0
+
+    def workload(self) -> Workload:
+        """Return the workload."""
+        return Workload(self.batch, self.tokens, self.new_tokens)
+
+    def plan(self) -> Plan:
+        """Return the settings of the measurement."""
+        seconds = self.minutes * 60 / 2  # a measurement takes two processes
+        plan = Plan(sustained_s=seconds, candidate_s=max(30.0, 4 * seconds))
+        return plan.with_samples(self.percentile)
 
 
-def _measure(options: argparse.Namespace) -> None:
-    from protege.objectives.latency import Checkpoint, Grade, Imported, write_bundle
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """The runtime and its settings.
 
-    workload, front = _workload_of(options), _front(options.models)
-    models = _of_front(front) if front else {one: Checkpoint.at(one) for one in options.models}
-    if len(models) < len(options.models):
-        raise BadInput(f"models {' '.join(options.models)}: expected each of them once")
-    if options.bundle:
-        runtime, every = options.runtime or "onnxruntime", [*models.values()]
-        folder = write_bundle(every, workload, runtime, options.precision, options.bundle)
+    Attributes:
+        runtime: Runtime (default eager on this machine, onnxruntime elsewhere).
+        precision: Precision of the weights.
+        threads: Threads per model.
+        cores: Cores to pin to, such as 2,3.
+        priority: Scheduling priority.
+        python: Python interpreter that has the runtime.
+    """
+
+    runtime: Name | None = None
+    precision: Precision = "float32"
+    threads: Count = 1
+    cores: str | None = None
+    priority: Literal["normal", "high"] = "normal"
+    python: str | None = None
+
+    def target(self, place: str) -> "Target":
+        """Return the target of that name with these settings.
+
+        Raises:
+            BadInput: The name is unknown, or an option does not apply to the target.
+        """
+        from protege.objectives.latency import SSH, Accelerator, Android, LocalCPU
+
+        kind, _, where = place.partition(":")
+        own: dict[str, Any] = {"threads": self.threads, "cores": _cores(self.cores or "")}
+        settings = own | {"precision": self.precision, "priority": self.priority}
+        if kind == "cpu" and not where:
+            return LocalCPU(runtime=self.runtime or "eager", python=self.python or "", **settings)
+        if kind == "ssh" and where:
+            python: dict[str, Any] = {"python": self.python} if self.python else {}
+            return SSH(where, self.runtime or "onnxruntime", **settings, **python)
+        if kind in {"cuda", "mps"} and not where:
+            if self.cores or self.threads != 1:
+                raise BadInput(f"target {kind}: --threads and --cores do not apply")
+            device: Any = (kind, self.runtime or "eager", self.precision)
+            return Accelerator(*device)
+        if kind == "android":
+            return Android(where, python=self.python or "", **own)
+        raise BadInput(f"target {place!r}: expected one of {TARGETS}")
+
+
+def measure(
+    *models: Annotated[str, Parameter(required=True)],
+    target: str = "cpu",
+    json: Path | None = None,
+    bundle: Path | None = None,
+    results: Annotated[Path | None, Parameter("--import")] = None,
+    timed: WorkloadOptions = WorkloadOptions(),
+    runtime: RuntimeOptions = RuntimeOptions(),
+) -> None:
+    """Time models side by side.
+
+    Args:
+        models: Folders or hub ids, reference first; or a run folder, for its teacher and front.
+        target: A place: cpu, cuda, mps, ssh:HOST, android or android:SERIAL.
+        json: Write the raw samples to this file.
+        bundle: Write a folder to run on a device instead.
+        results: The RESULTS.json that came back from a bundle.
+        timed: What is timed, and how long.
+        runtime: The runtime and its settings.
+    """
+    from protege.objectives.latency import Grade, Imported, SavedModel, compare, write_bundle
+
+    workload, front = timed.workload(), _front(models)
+    every = _of_front(front) if front else {one: SavedModel.at(one) for one in models}
+    if len(every) < len(models):
+        raise BadInput(f"models {' '.join(models)}: expected each of them once")
+    if bundle:
+        name = runtime.runtime or "onnxruntime"
+        folder = write_bundle([*every.values()], workload, name, runtime.precision, bundle)
         say(f"Bundle: {printable(folder)}")
         say("Its README.md says how to run it and what to bring back.")
         return
-    target = Imported(options.results) if options.results else target_of(options.target, options)
+    there = Imported(results) if results else runtime.target(target)
     with watching("measure") as announce:
-        found = measured(models, target, workload, _plan_of(options), announce)
-    label = f"{target.label}; {workload}"
+        names = [*every]
+        times = compare(
+            [*every.values()], workload, there, timed.plan(), lambda at: announce(names[at])
+        )
+    found = dict(zip(names, times, strict=True))
+    label = f"{there.label}; {workload}"
     say(printable(label))
     say_table([{"model": name, **_row(one)} for name, one in found.items()])
     for grade in sorted({one.grade for one in found.values()} - {Grade.A}):
         say(f"grade {grade}: {grade.meaning}")
-    if options.json:
-        write_text(options.json, json.dumps(record_of(found, target, workload), indent=1))
-        say(f"Raw samples: {printable(options.json)}")
+    record = record_of(found, there, workload)
+    if json:
+        write_text(json, dumps(record, indent=1))
+        say(f"Raw samples: {printable(json)}")
     if front:
-        kept = front.keep(label, record_of(found, target, workload))
-        say(f"Kept with the run: {printable(kept)}")
+        say(f"Kept with the run: {printable(front.keep(label, record))}")
+
+
+def doctor(target: str = "cpu", /, *, runtime: RuntimeOptions = RuntimeOptions()) -> None:
+    """Check a target for what disturbs measurements.
+
+    Args:
+        target: A place: cpu, cuda, mps, ssh:HOST, android or android:SERIAL.
+        runtime: The runtime and its settings.
+    """
+    from protege.objectives.latency.timing.doctor import examine
+
+    with watching("doctor") as announce:
+        found = list(examine(runtime.target(target), announce))
+    width = max(len(printable(one.subject)) for one in found)
+    for one in found:
+        say(f"{printable(one.subject):<{width}}  {printable(one.found)}")
+        if one.advice:
+            say(f"{'':<{width}}  -> {printable(one.advice)}")
+
+
+def heads(
+    teacher: str,
+    /,
+    *,
+    texts: Path | None = None,
+    by: HeadsBy = "ablation",
+    tokens: Count | None = None,
+    to: Path | None = None,
+) -> None:
+    """Rank a teacher's attention heads.
+
+    Args:
+        teacher: A folder, a hub id, or a study file.
+        texts: A file with one text a line, or .jsonl.
+        by: Criterion of importance.
+        tokens: Tokens to read, at most (default 2048 for ablation, 16384 for other criteria).
+        to: Output folder (default: the run folder, or the current one).
+    """
+    from protege.search.planning.heads import measure_heads
+    from protege.search.report.heads import least, write_heads
+
+    if to and to.exists() and not to.is_dir():
+        raise BadInput(f"{to}: not a folder; the page and the table go into one")
+    model, data, beside = _teacher_and_data(teacher, texts)
+    with watching("heads") as announce:
+        scores = measure_heads(model, data, by, tokens, announce, complain)
+    page, table = write_heads(scores, model.source, (to or beside()).expanduser())
+    say(f"Least important by {by}:\n{least(scores).to_string(index=False)}")
+    say(f"\nHeat-map: {printable(page)}\nTable: {printable(table)}")
+
+
+def _teacher_and_data(
+    given: str, file: Path | None
+) -> "tuple[Teacher, Texts | TaskInputs, Callable[[], Path]]":
+    """Return a teacher, its data, and a function that returns the folder for the results."""
+    from protege.objectives import Texts
+    from protege.search.session.session import claimed_folder, prepared_for
+    from protege.spaces import Teacher
+
+    texts = Texts.from_file(file) if file else None
+    if given.endswith(".py"):
+        search = search_in(Path(given))
+        if texts is None and search.distillation is None:
+            raise BadInput(f"{given}: the study has no data; give --texts FILE, one text a line")
+        data = texts or prepared_for(search).data.learnt
+        return search.teacher, data, partial(claimed_folder, search)
+    if texts is None:
+        raise BadInput(
+            f"{given}: no data to measure its heads on; give --texts FILE, one text a line, or a "
+            "study file"
+        )
+    return Teacher.load(given), texts, Path
 
 
 def _front(words: Sequence[str]) -> "Front | None":
@@ -90,9 +245,9 @@ def _front(words: Sequence[str]) -> "Front | None":
     return Front.read(runs[0])
 
 
-def _of_front(front: "Front") -> "dict[str, Checkpoint]":
+def _of_front(front: "Front") -> "dict[str, SavedModel]":
     """Return a study's teacher and the students on its front, by label."""
-    from protege.objectives.latency import Checkpoint
+    from protege.objectives.latency import SavedModel
     from protege.search.analysis.result import TEACHER
 
     source = str(front.about["teacher"]["source"])
@@ -100,116 +255,7 @@ def _of_front(front: "Front") -> "dict[str, Checkpoint]":
         TEACHER if trial is front.teacher else trial.label: str(front.weights(trial))
         for trial in front.members
     }
-    return {name: Checkpoint.at(place) for name, place in places.items()}
-
-
-def _doctor(options: argparse.Namespace) -> None:
-    from protege.objectives.latency.timing.doctor import examine
-
-    with watching("doctor") as announce:
-        found = list(examine(target_of(options.target, options), announce))
-    width = max(len(printable(one.subject)) for one in found)
-    for one in found:
-        say(f"{printable(one.subject):<{width}}  {printable(one.found)}")
-        if one.advice:
-            say(f"{'':<{width}}  -> {printable(one.advice)}")
-
-
-def _add_runtime(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the runtime and its settings."""
-    parser.add_argument(
-        "--runtime",
-        choices=get_args(Name),
-        help="runtime (default eager on this machine, onnxruntime elsewhere)",
-    )
-    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
-    parser.add_argument("--threads", type=count, default=1, help="threads per model (default 1)")
-    parser.add_argument("--cores", type=_cores, default=(), help="cores to pin to, such as 2,3")
-    parser.add_argument("--priority", choices=["normal", "high"], default="normal")
-    parser.add_argument("--python", default="", help="Python interpreter that has the runtime")
-
-
-def _add_workload(parser: argparse.ArgumentParser) -> None:
-    """Add the options for the workload and the precision of the measurement."""
-    parser.add_argument("--batch", type=count, default=1, help="sequences per call (default 1)")
-    parser.add_argument("--tokens", type=count, default=128, help="tokens per prompt (default 128)")
-    parser.add_argument("--new-tokens", type=int, default=0, help="tokens to generate (default 0)")
-    parser.add_argument(
-        "--percentile",
-        type=int,
-        choices=list(SAMPLES),
-        default=50,
-        help="percentile (default 50)",
-    )
-    parser.add_argument(
-        "--minutes", type=float, default=0.0, help="sustained load, to see throttling"
-    )
-
-
-def target_of(place: str, options: argparse.Namespace) -> "Target":
-    """Return the target of that name with the settings in the options.
-
-    Raises:
-        BadInput: The name is unknown, or the options do not apply to the target.
-    """
-    from protege.objectives.latency import SSH, Android, LocalCPU
-
-    kind, _, where = place.partition(":")
-    own: dict[str, Any] = {"threads": options.threads, "cores": options.cores}
-    own |= {"precision": options.precision, "priority": options.priority}
-    if kind == "cpu" and not where:
-        return LocalCPU(runtime=options.runtime or "eager", python=options.python, **own)
-    if kind == "ssh" and where:
-        there = {"python": options.python} if options.python else {}
-        return SSH(where, options.runtime or "onnxruntime", **own, **there)
-    if kind in {"cuda", "mps"} and not where:
-        return _accelerator(kind, options)
-    if kind == "android":
-        phone: Target = Android(
-            where, threads=options.threads, cores=options.cores, python=options.python
-        )
-        return phone
-    raise BadInput(f"target {place!r}: expected one of {TARGETS}")
-
-
-def _accelerator(kind: str, options: argparse.Namespace) -> "Target":
-    from protege.objectives.latency import Accelerator
-
-    if options.cores or options.threads != 1:
-        raise BadInput(f"target {kind}: --threads and --cores do not apply")
-    device: Any = kind
-    target: Target = Accelerator(device, options.runtime or "eager", options.precision)
-    return target
-
-
-def _workload_of(options: argparse.Namespace) -> Workload:
-    return Workload(options.batch, options.tokens, options.new_tokens)
-
-
-def _plan_of(options: argparse.Namespace) -> Plan:
-    seconds = options.minutes * 60 / 2  # a measurement takes two processes
-    plan = Plan(sustained_s=seconds, candidate_s=max(30.0, 4 * seconds))
-    return plan.with_samples(options.percentile)
-
-
-def measured(
-    models: "Mapping[str, Checkpoint]",
-    target: "Target",
-    workload: Workload,
-    plan: Plan,
-    announce: Callable[[str], None],
-) -> "dict[str, Compared]":
-    """Time each model against the first one.
-
-    Raises:
-        BadInput: A model cannot run the workload.
-        Unmeasured: A model cannot run on the target.
-    """
-    from protege.objectives.latency import compare
-
-    names = [*models]
-    found = compare([*models.values()], workload, target, plan, lambda at: announce(names[at]))
-    return dict(zip(names, found, strict=True))
+    return {name: SavedModel.at(place) for name, place in places.items()}
 
 
 def _row(one: "Compared") -> dict[str, Any]:
@@ -246,17 +292,11 @@ def record_of(
 
 
 def _cores(word: str) -> tuple[int, ...]:
+    """Return the core numbers in ``2,3``."""
     try:
-        found = tuple(int(part) for part in word.split(","))
+        found = tuple(int(part) for part in word.split(",")) if word else ()
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{word!r} is not a list such as 2,3") from None
+        raise BadInput(f"--cores {word}: expected a list such as 2,3") from None
     if any(one >= other for one, other in pairwise(found)):
-        raise argparse.ArgumentTypeError(f"{word!r}: expected each core once, in order")
+        raise BadInput(f"--cores {word}: expected each core once, in order")
     return found
-
-
-def count(word: str) -> int:
-    """Parse a whole number above 0."""
-    if not word.isdigit() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number above 0")
-    return int(word)

@@ -1,36 +1,23 @@
 """The Ray engine: jobs on the nodes of a cluster, with one actor that measures."""
 
 import logging
-import math
 import signal
+import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import cloudpickle
 
 from protege.objectives.objective import Stage
-from protege.search.engines.engine import AtRung, Done, Event, Job
-from protege.search.engines.seat import Seat
+from protege.search.engines.engine import WorkerPool
+from protege.search.engines.events import Event, Job, Lost, Message
+from protege.search.engines.remote import ANSWERS_S, Actor
 from protege.search.engines.task import Task, prepare
-from protege.search.records.trial import State, Trial
 from protege.spaces import BadInput
-from protege.spaces.files.atomic import remove
-
-ASKS_S = 2.0
-"""Seconds between two queries of the actors' progress."""
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Restore the SIGTERM handler after the block, in which Ray installs its own."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(before) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass
@@ -63,16 +50,9 @@ class RayEngine:
     measures_on: Mapping[str, float] = field(default_factory=dict)
     synchronous: bool = False
     silence_s: float = 900.0
-
-    _is_ours: bool = field(default=True, init=False, repr=False)
-    _task: Path | None = field(default=None, init=False, repr=False)
-    _announce: Callable[[str], None] = field(default=lambda _: None, init=False, repr=False)
-    _seats: list[Seat] = field(default_factory=list, init=False, repr=False)
-    _measurer: Seat | None = field(default=None, init=False, repr=False)
-    _measuring: Job | None = field(default=None, init=False, repr=False)
-    _unmeasured: deque[Job] = field(default_factory=deque, init=False, repr=False)
-    _measured: deque[Job] = field(default_factory=deque, init=False, repr=False)
-    _events: deque[Event] = field(default_factory=deque, init=False, repr=False)
+    _pool: WorkerPool = field(init=False, repr=False)
+    _has_connected: bool = field(default=False, init=False, repr=False)
+    """Whether the connection to the cluster is this engine's to close."""
 
     def __post_init__(self) -> None:
         for name in ("jobs", "gpus"):
@@ -81,149 +61,39 @@ class RayEngine:
         for name in ("cpus", "silence_s"):
             if not getattr(self, name) > 0:
                 raise BadInput(f"{name}={getattr(self, name)!r}: expected a number above 0")
+        # an actor for which the cluster has no room yet must not get a job
+        self._pool = WorkerPool(_wait, self.silence_s, sends_early=False)
 
     def start(self, task: Task, announce: Callable[[str], None]) -> None:
-        self._announce = announce
         self._connect()
-        self._task = path = prepare(task.folder.resolve())
-        task.save(path)
-        self.jobs = self.jobs or self._room()
-        if any(objective.stage is Stage.SHAPE for objective in task.objectives):
-            self._measurer = Seat(self._where_to_measure(), path, self.cpus)
+        path = prepare(task.folder.resolve())
         options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}
-        self._seats = [Seat(options, path, self.cpus) for _ in range(self.jobs)]
-        self._idle()
+        workers = [RayWorker(options, path, self.cpus) for _ in range(self.jobs or self._room())]
+        measures = any(objective.stage is Stage.SHAPE for objective in task.objectives)
+        measurer = RayWorker(self._where_to_measure(), path, self.cpus) if measures else None
+        task.save(path)
+        self._pool.start(path, announce, workers, measurer)
+        self._pool.free()  # waits for an actor
 
     def free(self, number: int | None = None) -> bool:
-        idle = self._idle()
-        if number is None:
-            return len(idle) > self._between
-        holder = self._holder(number)
-        # if its actor is gone, `wait_any` reports the loss
-        return holder is None or (holder.is_idle and len(idle) > self._between)
+        return self._pool.free(number)
 
     def submit(self, job: Job) -> None:
-        if self._measurer is None or job.known:
-            self._measured.append(job)
-        else:
-            self._unmeasured.append(job)
-        self._set_to_work()
+        self._pool.submit(job)
 
     def answer(self, number: int, *, goes_on: bool) -> None:
-        seat = self._holder(number)
-        if seat is not None:  # if its actor is gone, `wait_any` reports the loss
-            seat.tell(number, "go_on", number, goes_on)
+        self._pool.answer(number, goes_on=goes_on)
 
     def wait_any(self) -> Event:
-        import ray
-
-        while not self._events:
-            awaited = {seat.awaited: seat for seat in self._crew if seat.awaited is not None}
-            resolved, _ = ray.wait([*awaited], num_returns=1, timeout=ASKS_S)
-            for one in resolved:
-                self._hear(awaited[one])
-            if not resolved:
-                self._ask_round()
-            self._set_to_work()
-        return self._events.popleft()
+        return self._pool.wait_any()
 
     def close(self) -> None:
-        import ray
+        self._pool.close()
+        if self._has_connected:
+            import ray
 
-        task, self._task = self._task, None
-        if task is not None:
-            remove(task)
-        if not ray.is_initialized():
-            return  # Ray was never started
-        for seat in self._crew:
-            seat.kill()
-        self._seats, self._measurer, self._measuring = [], None, None
-        for left in (self._unmeasured, self._measured, self._events):
-            left.clear()
-        if self._is_ours:
             ray.shutdown()
-
-    def _holder(self, number: int) -> Seat | None:
-        """Return the seat that holds a halted job, or None if its actor is gone."""
-        return next((seat for seat in self._seats if number in seat.held), None)
-
-    @property
-    def _crew(self) -> list[Seat]:
-        return [*self._seats, *([self._measurer] if self._measurer else [])]
-
-    @property
-    def _between(self) -> int:
-        """Number of jobs before, in or after measurement that will need a seat."""
-        return len(self._unmeasured) + (self._measuring is not None) + len(self._measured)
-
-    def _idle(self) -> list[Seat]:
-        """Return idle seats; wait for the first actor if no job is running."""
-        import ray
-
-        while not (idle := [seat for seat in self._seats if seat.is_idle]):
-            if any(seat.is_loaded for seat in self._seats) or self._between or self._events:
-                break
-            self._announce("waiting for a node of the cluster")
-            awaited = {seat.awaited: seat for seat in self._seats}
-            for one in ray.wait([*awaited], num_returns=1, timeout=ASKS_S)[0]:
-                self._hear(awaited[one])
-        return idle
-
-    def _set_to_work(self) -> None:
-        """Dispatch queued jobs to idle workers."""
-        measurer = self._measurer
-        if self._unmeasured and measurer is not None and measurer.is_idle:
-            job = self._unmeasured.popleft()
-            measurer.tell(job.number, "measure", job)
-            self._measuring = job
-        for seat in sorted(self._seats, key=lambda seat: len(seat.held)):
-            if self._measured and seat.is_idle:
-                job = self._measured.popleft()
-                seat.tell(job.number, "begin", job)
-
-    def _hear(self, seat: Seat) -> None:
-        """Handle the result of a finished remote call."""
-        import ray
-
-        try:
-            found = seat.collect()
-        except ray.exceptions.RayError as error:
-            self._lose(seat, f"its actor is gone ({' '.join(str(error).split())[:200]})")
-            return
-        if isinstance(found, Trial):
-            self._know(found)
-        elif isinstance(found, AtRung | Done):
-            self._events.append(found)
-            if isinstance(found, AtRung):
-                seat.held.add(found.number)
-
-    def _know(self, found: Trial) -> None:
-        """Queue a measured job for training, or report it done if it was screened or failed."""
-        job, self._measuring = self._measuring, None
-        if found.state is State.COMPLETE and job is not None:
-            known, seconds = found.measurements, found.seconds
-            self._measured.append(replace(job, known=known, seconds=seconds))
-        else:
-            self._events.append(Done(found))
-
-    def _ask_round(self) -> None:
-        """Query the progress of working actors, and replace silent ones."""
-        for seat in self._crew:
-            if seat.at is None:
-                continue
-            if said := seat.says():
-                self._announce(said)
-            if time.monotonic() - seat.heard > self.silence_s:
-                self._lose(seat, f"its actor gave no sign of life for {self.silence_s:g} s")
-
-    def _lose(self, seat: Seat, reason: str) -> None:
-        """Report the losses of an actor and replace it."""
-        if not any(one.is_loaded for one in self._crew) and seat.failed_to_load():
-            raise BadInput(f"no worker could start on the cluster: {reason}")
-        self._events.extend(seat.losses(reason))
-        if seat is self._measurer:
-            self._measuring = None
-        seat.renew()
+            self._has_connected = False
 
     def _connect(self) -> None:
         """Connect to the cluster.
@@ -235,8 +105,7 @@ class RayEngine:
             import ray
         except ImportError as error:
             raise BadInput('RayEngine needs Ray: pip install "protege[ray]"') from error
-        self._is_ours = not ray.is_initialized()
-        if not self._is_ours:
+        if ray.is_initialized():
             return
         try:
             with _signals_kept():
@@ -247,11 +116,11 @@ class RayEngine:
                     logging_level=logging.ERROR,
                 )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise BadInput(
-                f"Ray cluster {self.address!r}: not reached ({reason}); start one with "
+                f"Ray cluster {self.address!r}: not reached ({_line(error)}); start one with "
                 "`ray start --head`, and give its address"
             ) from error
+        self._has_connected = True
 
     def _room(self) -> int:
         """Return the number of jobs that the nodes have room for.
@@ -263,8 +132,10 @@ class RayEngine:
 
         known: Any = ray
         nodes = [node["Resources"] for node in known.nodes() if node["Alive"]]
+        needs = {"CPU": self.cpus, "GPU": self.gpus}
         found = sum(
-            int(min(node.get("CPU", 0) // self.cpus, *self._by_gpus(node))) for node in nodes
+            int(min(node.get(name, 0) // need for name, need in needs.items() if need))
+            for node in nodes
         )
         if not found:
             raise BadInput(
@@ -272,9 +143,6 @@ class RayEngine:
                 f"less: they have {nodes}"
             )
         return found
-
-    def _by_gpus(self, node: Mapping[str, float]) -> list[float]:
-        return [node.get("GPU", 0) // self.gpus] if self.gpus else [math.inf]
 
     def _where_to_measure(self) -> dict[str, Any]:
         """Return the Ray options that place the measuring actor."""
@@ -285,3 +153,76 @@ class RayEngine:
             return {"num_cpus": 0, "resources": dict(self.measures_on)}
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         return {"num_cpus": 0, "scheduling_strategy": here}
+
+
+@dataclass
+class RayWorker:
+    """The connection to a worker in an actor of a Ray cluster.
+
+    Attributes:
+        options: Placement options of `ray.remote`.
+        task: The task file.
+        threads: Number of compute threads.
+        sources: References of the pending remote calls.
+    """
+
+    log: ClassVar[str] = "the logs of Ray on its node"
+
+    options: Mapping[str, Any]
+    task: Path
+    threads: int
+    sources: list[Any] = field(default_factory=list, init=False)
+    _actor: Any = field(default=None, init=False)
+
+    def start(self) -> None:
+        import ray
+
+        placed: Any = ray.remote(Actor)  # its options are known at run time only
+        # two threads: one runs calls, the other returns messages
+        options = {"max_concurrency": 2, "max_restarts": 0, **self.options}
+        self._actor = placed.options(**options).remote(sys.path, self.task, self.threads)
+        self.sources = [self._actor.messages.remote()]
+
+    def send(self, verb: str, *given: Any, **named: Any) -> None:
+        self.sources.append(self._actor.run.remote(cloudpickle.dumps((verb, given, named))))
+
+    def receive(self, source: Any) -> Sequence[Message]:
+        import ray
+
+        self.sources.remove(source)
+        try:
+            found: list[Message] | None = ray.get(source)
+        except ray.exceptions.RayError as error:
+            failed = isinstance(error, ray.exceptions.RayTaskError)
+            return [Lost(f"its actor is gone ({_line(error)})", failed)]
+        if found is None:
+            return []  # of `run`, which reports by messages
+        self.sources.append(self._actor.messages.remote())
+        return found
+
+    def kill(self) -> None:
+        import ray
+
+        if self._actor is not None and ray.is_initialized():
+            ray.kill(self._actor)
+
+
+def _wait(sources: Sequence[Any], timeout_s: float) -> Sequence[Any]:
+    import ray
+
+    found: Sequence[Any] = ray.wait([*sources], num_returns=1, timeout=min(timeout_s, ANSWERS_S))[0]
+    return found
+
+
+def _line(error: Exception) -> str:
+    """Return the start of an error's message as one line."""
+    return " ".join(str(error).split())[:200]
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Restore the SIGTERM handler after the block, in which Ray installs its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)

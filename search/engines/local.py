@@ -1,25 +1,55 @@
-"""The local engine: jobs in parallel processes on this machine."""
+"""The engines of this machine: jobs one after another, or in parallel processes."""
 
-import logging
-import time
-from collections import deque
-from collections.abc import Callable
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any, ClassVar
 
 from protege.objectives.latency.targets.target import available_cores
-from protege.search.engines.engine import AtRung, Done, Event, Job, Warned
-from protege.search.engines.process import Process
+from protege.search.engines import remote
+from protege.search.engines.engine import WorkerPool
+from protege.search.engines.events import AtRung, Done, Event, Job, Lost, Message
 from protege.search.engines.task import Task, prepare
-from protege.search.engines.working import READY
+from protege.search.engines.worker import Worker
 from protege.spaces import BadInput
-from protege.spaces.files.atomic import remove
 
-logger = logging.getLogger("protege")
 
-STARTS = 5
-"""Consecutive worker processes that may end before they are ready."""
+@dataclass
+class SerialEngine:
+    """Runs one job at a time in the study's process."""
+
+    synchronous: ClassVar[bool] = False
+
+    _worker: Worker | None = field(default=None, init=False)
+    _next: Callable[[Worker], AtRung | Done] | None = field(default=None, init=False)
+
+    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+        self._worker = Worker(task, announce)
+
+    def free(self, number: int | None = None) -> bool:  # noqa: ARG002 - it holds all of them
+        return self._next is None
+
+    def submit(self, job: Job) -> None:
+        self._next = lambda worker: worker.begin(job)
+
+    def answer(self, number: int, *, goes_on: bool) -> None:
+        self._next = lambda worker: worker.go_on(number, goes_on=goes_on)
+
+    def wait_any(self) -> Event:
+        if self._worker is None or self._next is None:
+            raise RuntimeError("no job is running")
+        work, self._next = self._next, None
+        return work(self._worker)
+
+    def close(self) -> None:
+        self._worker = self._next = None
 
 
 @dataclass
@@ -43,137 +73,112 @@ class LocalEngine:
     threads: int | None = None
     synchronous: bool = False
     silence_s: float = 900.0
-
-    _crew: list[Process] = field(default_factory=list, init=False, repr=False)
-    _lost: deque[Event] = field(default_factory=deque, init=False, repr=False)
-    _task: Path | None = field(default=None, init=False, repr=False)
-    _announce: Callable[[str], None] = field(default=lambda _: None, init=False, repr=False)
-    _has_started: bool = field(default=False, init=False, repr=False)
-    """Whether any process became ready."""
-    _stillborn: int = field(default=0, init=False, repr=False)
-    """Consecutive processes that ended before they were ready."""
+    _pool: WorkerPool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("jobs", "threads", "silence_s"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise BadInput(f"{name}={value!r}: expected a number above 0")
+        self._pool = WorkerPool(wait, self.silence_s, sends_early=True)
 
     def start(self, task: Task, announce: Callable[[str], None]) -> None:
-        self._task, self._announce = prepare(task.folder), announce
-        self._has_started, self._stillborn = False, 0
-        for number in range(self.jobs):
-            self._log(self._task, number).unlink(missing_ok=True)
-        task.save(self._task)
-        self._crew = [self._started(self._task, number) for number in range(self.jobs)]
+        path = prepare(task.folder)
+        threads = self.threads or max(1, len(available_cores()) // self.jobs)
+        logs = [path.with_name(f"worker-{number}.log") for number in range(self.jobs)]
+        for log in logs:
+            log.unlink(missing_ok=True)
+        task.save(path)
+        self._pool.start(path, announce, [LocalWorker(path, threads, log) for log in logs])
 
     def free(self, number: int | None = None) -> bool:
-        if number is None:
-            return any(one.at is None for one in self._crew)
-        holder = self._holder(number)
-        # if its process is gone, `wait_any` reports the loss
-        return holder is None or holder.at is None
+        return self._pool.free(number)
 
     def submit(self, job: Job) -> None:
-        # the process with the fewest held jobs, as a job goes on where it is held
-        one = min((p for p in self._crew if p.at is None), key=lambda process: len(process.held))
-        self._begin(one, job.number)
-        one.send(("begin", (job,), {}))
+        self._pool.submit(job)
 
     def answer(self, number: int, *, goes_on: bool) -> None:
-        one = self._holder(number)
-        if one is None:
-            return  # its process is gone; `wait_any` reports the loss
-        one.held.discard(number)
-        self._begin(one, number)
-        one.send(("go_on", (number,), {"goes_on": goes_on}))
+        self._pool.answer(number, goes_on=goes_on)
 
     def wait_any(self) -> Event:
-        while not self._lost:
-            working = [one for one in self._crew if one.at is not None]
-            if not working:
-                raise RuntimeError("no job is running")
-            silent_s = min(one.overdue(self.silence_s) for one in working) - time.monotonic()
-            heard = wait([one.line for one in self._crew], timeout=max(0.0, silent_s))
-            for one in [one for one in self._crew if one.line in heard]:
-                event = self._hear(one)
-                if event is not None:
-                    return event
-            self._end_silent()
-        return self._lost.popleft()
+        return self._pool.wait_any()
 
     def close(self) -> None:
-        for one in self._crew:
-            one.kill()
-        self._crew = []
-        self._lost.clear()
-        task, self._task = self._task, None
-        if task is not None:
-            remove(task)
+        self._pool.close()
 
-    def _started(self, task: Path, number: int) -> Process:
-        threads = self.threads or max(1, len(available_cores()) // self.jobs)
-        return Process(task, self._log(task, number), threads)
 
-    @staticmethod
-    def _log(task: Path, number: int) -> Path:
-        return task.with_name(f"worker-{number}.log")
+@dataclass
+class LocalWorker:
+    """The connection to a worker process on this machine.
 
-    def _holder(self, number: int) -> Process | None:
-        """Return the process that holds a halted job, or None if it is gone."""
-        return next((one for one in self._crew if number in one.held), None)
+    Attributes:
+        task: The task file.
+        threads: Number of compute threads.
+        log: The file that the output of the process is appended to.
+    """
 
-    def _begin(self, one: Process, number: int) -> None:
-        one.at, one.heard = number, time.monotonic()
+    task: Path
+    threads: int
+    log: Path
+    sources: Sequence[Connection] = field(default=(), init=False)
+    process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
-    def _hear(self, one: Process) -> AtRung | Done | None:
-        """Receive a message; return it if the job halted or ended, else handle it."""
+    def start(self) -> None:
+        ours, theirs = socket.socketpair()
+        # -P: a file beside the user's script must not shadow a library. A file, not a module: it
+        # listens before it imports anything. Its own session: Ctrl-C goes to the study alone,
+        # which ends its workers in order
+        command = [sys.executable, "-P", remote.__file__]
+        with self.log.open("ab") as log, theirs:
+            self.process = subprocess.Popen(
+                [*command, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | _limits(self.threads),
+                start_new_session=True,
+            )
+        self.sources = [Connection(ours.detach())]
+        self._send((sys.path, self.task, self.threads))
+
+    def send(self, verb: str, *given: Any, **named: Any) -> None:
+        self._send((verb, given, named))
+
+    def receive(self, source: Connection) -> list[Message]:
         try:
-            said = one.line.recv()
+            return [source.recv()]
         except (EOFError, OSError):
-            self._lose(one)
-            return None
-        one.heard = time.monotonic()
-        if isinstance(said, Exception):
-            raise said
-        if isinstance(said, AtRung | Done):
-            one.at = None
-            if isinstance(said, AtRung):
-                one.held.add(said.number)
-            return said
-        if isinstance(said, Warned):
-            logger.warning("trial %s: %s", one.at, said.text)
-        elif said == READY:
-            one.ready = self._has_started = True
-            self._stillborn = 0
-        else:
-            self._announce(f"trial {one.at}: {said}")
-        return None
+            return [self._lost()]
 
-    def _end_silent(self) -> None:
-        """Kill the process that has been silent longest, if for too long."""
-        now = time.monotonic()
-        working = [one for one in self._crew if one.at is not None]
-        if not working:
-            return
-        one = min(working, key=lambda process: process.overdue(self.silence_s))
-        if now > one.overdue(self.silence_s):
-            self._lose(one, f"its process gave no sign of life for {self.silence_s:g} s")
-            for other in self._crew:  # they may have waited for its lock
-                other.heard = now
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        for line in self.sources:
+            line.close()
+        self.sources = ()
 
-    def _lose(self, one: Process, reason: str = "") -> None:
-        """Report the losses of a process and replace it.
+    def _send(self, message: Any) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.sources[0].send(message)
 
-        Raises:
-            BadInput: No worker can start.
-        """
-        number = self._crew.index(one)
-        self._lost += one.losses(reason)
-        one.kill()
-        if not one.ready:
-            self._stillborn += 1
-            gave_up = one.gave_up and not self._has_started
-            if gave_up or self._stillborn >= STARTS:
-                raise BadInput(f"no worker could start: {one.said}; see {one.log}")
-        self._crew[number] = self._started(one.task, number)
+    def _lost(self) -> Lost:
+        """Say how the process ended."""
+        code = None
+        if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self.process.wait(timeout=5)
+        if code is None or code >= 0:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            said = lines[-1] if lines else "it printed nothing"
+            return Lost(f"its process ended with exit code {code}: {said}", failed=bool(code))
+        name = signal.Signals(-code).name
+        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        return Lost(f"its process was ended by {name}{hint}")
+
+
+def _limits(threads: int) -> dict[str, str]:
+    """Return the environment variables that limit the threads of libraries."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+    return dict.fromkeys(names, str(threads))

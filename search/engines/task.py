@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from protege.objectives import Candidate, Objective
-from protege.objectives.parcel import hand_over, unpacked
-from protege.objectives.prepared import Prepared
-from protege.search.engines.engine import Job
+from protege.objectives import Candidate, Objective, Stopwatch
+from protege.objectives.candidate import Prepared
+from protege.objectives.handover import hand_over, unpacked
 from protege.search.engines.evaluating import Evaluation
-from protege.search.planning.preparing import completed
+from protege.search.engines.events import Job
+from protege.search.planning.calibrating import completed
 from protege.search.records.results import checkpoint
 from protege.spaces import SearchSpace
 from protege.spaces.files.atomic import remove_abandoned
@@ -41,10 +41,11 @@ class Task:
     private: bool = True
 
     def evaluation(self, job: Job) -> Evaluation:
-        """Return the evaluation of a job, not yet begun."""
+        """Return the evaluation of a job, not yet begun, with a stopwatch of its own."""
+        watch = Stopwatch(clock=self.prepared.stopwatch.clock)
         return Evaluation(
             number=job.number,
-            candidate=Candidate(self.prepared, job.architecture),
+            candidate=Candidate(replace(self.prepared, stopwatch=watch), job.architecture),
             objectives=self.objectives,
             checkpoint=checkpoint(self.folder, job.number),
             halts=self.races,

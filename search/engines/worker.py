@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from protege.objectives.objective import Stage
-from protege.search.engines.engine import AtRung, Done, Job
 from protege.search.engines.evaluating import Evaluation
+from protege.search.engines.events import AtRung, Done, Job
 from protege.search.engines.task import Task
 from protege.search.records.failure import Failure, ends_study
 from protege.search.records.results import keep, record

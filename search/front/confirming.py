@@ -6,7 +6,7 @@ from pathlib import Path
 from protege.objectives import Candidate, Objective
 from protege.objectives.objective import Confirmed, JudgedOnUnseen, Stage
 from protege.spaces import Student, Teacher
-from protege.spaces.students.manifest import kept_tokens
+from protege.spaces.files.manifest import kept_tokens
 from protege.spaces.students.selection import Kept
 
 

@@ -15,7 +15,7 @@ from protege.search.records.results import artifact, damage
 from protege.search.records.trial import State, Trial
 from protege.search.report.page import write_report
 from protege.search.storage.explaining import explained, shown_storage, undamaged
-from protege.search.storage.format import run_of
+from protege.search.storage.format import IDENTITY, run_of
 from protege.search.storage.locating import database_path
 from protege.search.storage.run_folder import RunFolder, folder_name, found_folder, located
 from protege.search.storage.storage import read_study
@@ -57,10 +57,11 @@ class Front(StudyResult):
                 )
             about = study.user_attrs["about"]
             goals = Goals.of_records(about["goals"])
-            sent = Sent.by(study, about["artifacts"])
+            sent = Sent(about["artifacts"], own) if about["artifacts"] else None
             folder = found_folder(place, named, own, about["folder"])
             database = database_path(place.storage)
-            return cls(named, folder, goals, trials, about, sent, own, database)
+            identity = study.user_attrs.get(IDENTITY, {})
+            return cls(named, folder, goals, trials, about, identity, sent, own, database)
 
     def pick(self, **budgets: float) -> ChosenStudent:
         """Choose the best student within budgets, such as ``pick(latency_ms=8)``.
@@ -114,7 +115,7 @@ class Front(StudyResult):
                 _written(stored, "read the study where there is a disk that can be written"),
                 self._owned(),
             ):
-                self.sent.fetch(stored)
+                self.sent.fetch(stored, trial.weights)
             damaged = damage(stored, trial.weights)
         if damaged and stored.exists():
             raise BadInput(

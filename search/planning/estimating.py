@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import TaskInputs
-from protege.objectives.prepared import Prepared
 from protege.search.planning.needs import Needs
 from protege.search.planning.probing import probe_training
 from protege.spaces import Architecture, BadInput, Teacher
@@ -22,7 +22,8 @@ from protege.spaces.remaining import duration
 from protege.spaces.residual.states import tokens_for
 
 WORTH_TELLING = 1e11
-"""Operations of one pass over the data from which on estimates are reported; about a second."""
+"""Default operations of one pass over the data from which on estimates are reported; about a
+second."""
 
 PROBED_TOKENS = 512
 """Tokens of the forward pass that is timed."""
@@ -91,12 +92,16 @@ class Rates:
     Attributes:
         token_s: Seconds per token of a forward pass.
         multiply_s: Seconds per operation of an fp32 matrix product.
-        rank_s: Seconds of ranking the neurons of a layer, divided by the cube of their number.
+        double_s: The same in fp64.
+        rank_s: Seconds of ranking the neurons of a layer that do not depend on their number.
+        rank_square_s: Seconds of moving its matrices, divided by the square of their number.
     """
 
     token_s: float
     multiply_s: float
-    rank_s: float
+    double_s: float
+    rank_s: float = 0.0
+    rank_square_s: float = 0.0
 
     @classmethod
     def of(cls, teacher: Teacher, sequences: TaskInputs) -> "Rates":
@@ -114,18 +119,33 @@ class Rates:
         values = torch.randn(PROBED_TOKENS, size, generator=draw)
         total = torch.zeros(size, size)
         multiply = _best(lambda: total.addmm_(values.T, values))
-        some = max(64, min(wide, 1024) // 2)
-        gram = torch.eye(some) + 0.01
-        outputs = max(16, teacher.architecture.hidden_size * some // wide)
-        weight = torch.randn(outputs, some, generator=draw)
-        rank = _best(lambda: removal_ranks(gram, weight, 4096.0))
-        return cls(forward / tokens, multiply / (2 * PROBED_TOKENS * size**2), rank / some**3)
+        both, sums = values.double(), total.double()
+        double = _best(lambda: sums.addmm_(both.T, both))
+        products = 2 * PROBED_TOKENS * size**2
+        found = cls(forward / tokens, multiply / products, double / products)
+        few, many = max(64, size // 4), max(128, size)
+        share = teacher.architecture.hidden_size / wide
+        least, most = (_ranking(count, share, found) for count in (few, many))
+        square = max(0.0, (most - least) / (many**2 - few**2))
+        return replace(found, rank_s=max(0.0, least - square * few**2), rank_square_s=square)
+
+    def products_s(self, units: int, outputs: int) -> float:
+        """Return the seconds of the matrix products in ranking the neurons of a layer.
+
+        They are in fp64: decomposition, inverse and updates of the inverse, ``5/3 units^3``
+        operations, and updates of the weights.
+        """
+        return self.double_s * units**2 * (5 / 3 * units + outputs)
+
+    def ranking_s(self, units: int, outputs: int) -> float:
+        """Return the seconds of ranking the neurons of a layer."""
+        return self.rank_s + self.rank_square_s * units**2 + self.products_s(units, outputs)
 
 
-def is_costly(teacher: Teacher, sequences: TaskInputs) -> bool:
-    """Return whether one pass over these sequences is costly enough for an estimate."""
+def is_costly(teacher: Teacher, sequences: TaskInputs, worth: float = WORTH_TELLING) -> bool:
+    """Return whether one pass over these sequences takes more than `worth` operations."""
     tokens = float(sequences.lengths.sum())
-    return 2 * teacher.model.num_parameters() * tokens > WORTH_TELLING
+    return 2 * teacher.model.num_parameters() * tokens > worth
 
 
 def calibration_estimate(
@@ -153,7 +173,8 @@ def calibration_estimate(
         seconds += min(tokens, 2048) * rates.token_s * heads * own.num_attention_heads / 2
     if "surgeon" in needs.criteria:
         ffns = [shape for name, shape in found.items() if name in wanted and name.endswith(".ffn")]
-        seconds += sum(layers * units**3 * rates.rank_s for layers, units in ffns)
+        width = own.hidden_size
+        seconds += sum(layers * rates.ranking_s(units, width) for layers, units in ffns)
     if {"influence", "contiguous"} & set(needs.layers):
         seconds += few * rates.token_s
     seconds += _ladder_runs(teacher, needs) * min(tokens, TOKENS) * rates.token_s
@@ -267,6 +288,21 @@ def _size(one: Architecture) -> tuple[int, ...]:
     depth = one.num_hidden_layers + one.num_decoder_layers
     heads = one.num_attention_heads * one.head_dim
     return (depth * one.hidden_size * (2 * heads + 3 * inner), one.vocab_size)
+
+
+def _ranking(units: int, share: float, rates: Rates) -> float:
+    """Measure the ranking of some neurons, without its matrix products.
+
+    Args:
+        units: The number of neurons.
+        share: Outputs of the projection per neuron.
+        rates: The speed of matrix products.
+    """
+    outputs = max(16, round(share * units))
+    weight = torch.randn(outputs, units, generator=torch.Generator().manual_seed(0))
+    gram = torch.eye(units) + 0.01
+    took = _best(lambda: removal_ranks(gram, weight, 4096.0))
+    return max(0.0, took - rates.products_s(units, outputs))
 
 
 def _best(run: Callable[[], object], times: int = 2) -> float:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
+from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.mixed_precision import device_of
-from protege.objectives.prepared import Prepared
 from protege.search.planning.estimating import (
+    WORTH_TELLING,
     Rates,
     calibration_estimate,
     held_bytes,
@@ -24,9 +25,22 @@ Tell = Callable[[str], None]
 
 
 def foretell_calibration(
-    teacher: Teacher, sequences: TaskInputs, needs: Needs, room: Room, tell: Tell
+    teacher: Teacher,
+    sequences: TaskInputs,
+    needs: Needs,
+    room: Room,
+    tell: Tell,
+    worth: float = WORTH_TELLING,
 ) -> None:
     """Report what a calibration takes.
+
+    Args:
+        teacher: The teacher.
+        sequences: The calibration data.
+        needs: What is measured.
+        room: Memory and disk for second moments.
+        tell: Called with each line of the report.
+        worth: Operations of one pass over the data from which on there is a report.
 
     Raises:
         BadInput: This machine has too little memory.
@@ -35,7 +49,7 @@ def foretell_calibration(
     plan = blocks(wanted(teacher, axes), room)
     for name in plan.left_out:
         tell(left_out(name))
-    if not is_costly(teacher, sequences):
+    if not is_costly(teacher, sequences, worth):
         return
     rates = Rates.of(teacher, sequences)
     estimate = calibration_estimate(teacher, sequences, needs, plan, rates)
@@ -49,7 +63,9 @@ def left_out(name: str) -> str:
     return f"{name}: too wide for second moments on this machine{stand_in}, healed without them"
 
 
-def foretell_training(prepared: Prepared, members: list[Architecture]) -> int:
+def foretell_training(
+    prepared: Prepared, members: list[Architecture], worth: float = WORTH_TELLING
+) -> int:
     """Report what training the largest student of a space takes.
 
     If it takes more than half of the free memory, the teacher's weights are moved to memory-mapped
@@ -58,6 +74,7 @@ def foretell_training(prepared: Prepared, members: list[Architecture]) -> int:
     Args:
         prepared: What all students share; its stopwatch tells each line of the report.
         members: The students of the space.
+        worth: Operations of one pass over the data from which on there is a report.
 
     Returns:
         The number of parts per batch; 1 for whole batches.
@@ -69,7 +86,7 @@ def foretell_training(prepared: Prepared, members: list[Architecture]) -> int:
     folder, learnt = prepared.cache.folder, prepared.data.learnt
     member = largest(members, teacher)
     on_cpu = device_of(settings.device).type == "cpu"
-    if member is None or not on_cpu or not is_costly(teacher, learnt):
+    if member is None or not on_cpu or not is_costly(teacher, learnt, worth):
         return 1
     needs = Needs.of_members(members, teacher.architecture)
     try:

@@ -16,6 +16,7 @@ from protege.search.records.heads import HEAD_TOKENS, HeadScores
 from protege.spaces import BadInput, Calibration, Teacher, Unsupported
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
+from protege.spaces.calibration.plan import CalibrationPlan
 
 Data = Examples | TaskInputs | Iterable[str] | Iterable[Mapping[str, Tensor]]
 """Texts or images, or batches of inputs of the teacher's forward."""
@@ -67,7 +68,8 @@ def measure_heads(
     given = _batches(teacher, data, tokens or HEAD_TOKENS[by])
     if isinstance(given, Reading):
         foretell_calibration(teacher, given.inputs, Needs(heads_by=[by]), Room(), tell)
-    return HeadScores.of(teacher, Calibration.of(teacher, given, [by], announce), by)
+    plan = CalibrationPlan(heads_by=[by])
+    return HeadScores.of(teacher, Calibration.measured(teacher, given, plan, announce), by)
 
 
 def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str, Tensor]]:

@@ -40,7 +40,7 @@ class Needs:
             space: The space.
             own: The teacher's architecture.
         """
-        return cls.of_members(list(space.members), own)
+        return cls.of_members(list(space.representatives), own)
 
     @classmethod
     def of_members(cls, members: list[Architecture], own: Architecture) -> "Needs":
@@ -84,7 +84,7 @@ def looking(members: Iterable[Architecture]) -> Iterator[Architecture]:
 def cuts_heads(space: SearchSpace, teacher: Teacher) -> bool:
     """Return whether a student whose width policy needs data has fewer heads than the teacher."""
     own = teacher.architecture.num_attention_heads
-    return any(member.num_attention_heads < own for member in looking(space))
+    return any(member.num_attention_heads < own for member in looking(space.representatives))
 
 
 def _depths(members: Iterable[Architecture], own: Architecture) -> dict[str, int]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.losses.hooked import HiddenLoss
 from protege.objectives.distillation.teacher_outputs import CachedOutputs, compute_outputs
 from protege.objectives.distillation.training import Training
-from protege.objectives.prepared import Prepared
 from protege.spaces import Architecture, First, Teacher, Uniform
 
 STEPS = 3

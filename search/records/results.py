@@ -16,7 +16,7 @@ from protege.search.records.trial import Trial
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, raise_if_full, remove, remove_abandoned, write_text
 from protege.spaces.files.hashing import text_checksum
-from protege.spaces.students.manifest import MANIFEST
+from protege.spaces.files.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from protege.spaces import Student
@@ -37,11 +37,6 @@ def artifact(folder: Path, number: int) -> Path:
 def checkpoint(folder: Path, number: int) -> Path:
     """Return the file of a trial's training checkpoint."""
     return folder / CHECKPOINTS / f"trial-{number:05d}.safetensors"
-
-
-def packed(stored: Path) -> Path:
-    """Return the archive of the weights in a folder, for upload."""
-    return stored.with_name(f"{stored.name}.zip")
 
 
 def keep(folder: Path, number: int, student: "Student") -> str:
@@ -153,6 +148,12 @@ def damage(folder: Path, expected: str = "") -> str:
     return next((f"{path} {_ALTERED}, or is missing" for path in altered), "")
 
 
+def checksum(folder: Path) -> str:
+    """Return the checksum of a folder of weights that `seal` returned; empty without a list."""
+    sums = _sums(folder)
+    return "" if sums is None else text_checksum(sums)
+
+
 def files_in(folder: Path) -> list[str]:
     """Return the stored files of a folder of weights, sorted; all files if there is no list."""
     sums = _sums(folder)
@@ -234,7 +235,7 @@ def clear(folder: Path, front: Collection[int], numbers: Collection[int]) -> Non
             discard(artifact(folder, number))
     weights = [artifact(folder, number) for number in numbers]
     written = [
-        *(*weights, *map(packed, weights)),
+        *weights,
         *(checkpoint(folder, number) for number in numbers),
         *(_record(folder, number) for number in numbers),
     ]

@@ -1,44 +1,29 @@
 """The figures of the report, drawn from the frames of `protege.search.report.views`."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from protege.search.records.goals import Goal
 from protege.search.records.plain import plotted
 from protege.search.records.wording import SIZES, duration, titled
-from protege.search.report.views import (
+from protege.search.report.style import (
+    BEATEN,
+    BEST,
     DOMINATED,
     FRONT,
+    LIGHT,
     NAIVE,
     OVER,
     STOPPED,
     TEACHER,
     TRIAL,
+    blank,
+    draw_trials,
+    stacked,
 )
-
-
-class Palette(NamedTuple):
-    """Colours of the page and its figures, as hexadecimal RGB."""
-
-    paper: str
-    ink: str
-    soft: str
-    faint: str
-    grid: str
-    accent: str
-
-
-LIGHT = Palette("#ffffff", "#1b1f27", "#565e6c", "#a1a8b4", "#e4e7ec", "#2158d0")
-"""Colours of the figures."""
-
-DARK = Palette("#15181d", "#e6e9ee", "#a3abb8", "#6a7280", "#2c323b", "#6d9dff")
-"""Replacements for `LIGHT`, colour by colour, in dark mode."""
-
-FONT = "system-ui, sans-serif"
 
 PANEL_PX, GAP_PX = 80, 44
 """Height of each panel of sizes, and of the gap between two for a title."""
@@ -46,13 +31,11 @@ PANEL_PX, GAP_PX = 80, 44
 
 def scatter(frame: pd.DataFrame, x: Goal, y: Goal, height_px: int) -> go.Figure:
     """Draw two goals of every trial, from `points`; error bars are one standard error."""
-    figure = _empty(height_px)
+    figure = blank(height_px)
     _border(figure, frame[frame["step"]], x)
-    beaten = {"size": 7, "color": LIGHT.faint}
     crosses = {"size": 8, "color": LIGHT.faint, "symbol": "x-thin-open", "line": {"width": 1.5}}
-    best = {"size": 10, "color": LIGHT.accent, "line": {"width": 1.5, "color": LIGHT.paper}}
     hollow = {"size": 7, "color": LIGHT.faint, "symbol": "circle-open"}
-    kinds = ((STOPPED, hollow), (DOMINATED, beaten), (OVER, crosses), (FRONT, best))
+    kinds = ((STOPPED, hollow), (DOMINATED, BEATEN), (OVER, crosses), (FRONT, BEST))
     for kind, marker in kinds:
         _markers(figure, frame[frame["kind"] == kind], kind, marker)
     ring = {"size": 17, "color": LIGHT.ink, "symbol": "diamond-open", "line": {"width": 2}}
@@ -68,7 +51,7 @@ def scatter(frame: pd.DataFrame, x: Goal, y: Goal, height_px: int) -> go.Figure:
 
 def growth(frame: pd.DataFrame) -> go.Figure:
     """Draw the hypervolume over trials, from `progress`."""
-    figure = _empty(280)
+    figure = blank(280)
     figure.add_scatter(
         x=frame["trial"].tolist(),
         y=frame["hypervolume"].tolist(),
@@ -84,32 +67,21 @@ def growth(frame: pd.DataFrame) -> go.Figure:
 def composition(frame: pd.DataFrame, x: Goal) -> go.Figure:
     """Draw the sizes over a goal, from `sizes`, one panel per size."""
     names = list(frame.columns[3:])
-    figure = _panels([SIZES[name] for name in names])
-    best = {"size": 8, "color": LIGHT.accent, "line": {"width": 1, "color": LIGHT.paper}}
-    beaten = {"size": 6, "color": LIGHT.faint}
+    figure = stacked([SIZES[name] for name in names], [PANEL_PX] * len(names), GAP_PX, 130)
+    figure.update_layout(showlegend=True, legend={"y": 1 + 28 / (figure.layout.height - 130)})
+    figure.update_xaxes(matches="x", showticklabels=False)
     for row, name in enumerate(names, start=1):
-        for kind, marker in (("Other trials", beaten), (FRONT, best)):
-            part = frame[frame["on_front"] == (kind == FRONT)]
-            figure.add_scatter(
-                x=part["x"].tolist(),
-                y=part[name].map(_plain).tolist(),
-                customdata=part["trial"].tolist(),
-                hovertemplate=f"trial %{{customdata}}: {SIZES[name]} %{{y}}<extra></extra>",
-                mode="markers",
-                marker=marker,
-                name=kind,
-                legendgroup=kind,
-                showlegend=row == 1,
-                row=row,
-                col=1,
-            )
-    figure.update_xaxes(title_text=_axis_title(x), row=len(names), col=1)
+        shown = frame.assign(y=frame[name].map(_plain))
+        hover = f"trial %{{customdata}}: {SIZES[name]} %{{y}}<extra></extra>"
+        draw_trials(figure, shown, ("x", "y", "trial"), hover, showlegend=row == 1, row=row, col=1)
+    last = {"row": len(names), "col": 1}
+    figure.update_xaxes(title_text=_axis_title(x), showticklabels=True, **last)
     return figure
 
 
 def bars(frame: pd.DataFrame) -> go.Figure:
     """Draw the time by phase, from `times`."""
-    figure = _empty(26 * len(frame) + 40)
+    figure = blank(26 * len(frame) + 40)
     rows = zip(frame["seconds"], frame["share"], strict=True)
     figure.add_bar(
         y=frame["phase"].tolist(),
@@ -124,56 +96,6 @@ def bars(frame: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(visible=False, range=[0, 1.5 * frame["seconds"].max()])
     figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
     return figure
-
-
-def layout(height_px: int) -> dict[str, Any]:
-    """Return the layout that all figures share."""
-    return {
-        "template": "none",
-        "height": height_px,
-        "showlegend": False,
-        "font": {"family": FONT, "size": 13, "color": LIGHT.ink},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 10, "r": 14, "t": 14, "b": 10},
-        "hovermode": "closest",
-        "hoverlabel": {
-            "align": "left",
-            "bgcolor": LIGHT.paper,
-            "font": {"family": FONT, "color": LIGHT.ink},
-        },
-        "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
-    }
-
-
-def _empty(height_px: int) -> go.Figure:
-    figure = go.Figure(layout=layout(height_px))
-    style_axes(figure)
-    return figure
-
-
-def _panels(titles: list[str]) -> go.Figure:
-    """Return empty panels over one axis, with titles on the upper left."""
-    drawn_px = PANEL_PX * len(titles) + GAP_PX * (len(titles) - 1)
-    figure = make_subplots(
-        rows=len(titles),
-        cols=1,
-        shared_xaxes=True,
-        vertical_spacing=GAP_PX / drawn_px,
-        subplot_titles=titles,
-    )
-    figure.update_layout(layout(drawn_px + 130))
-    figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": LIGHT.soft})
-    figure.update_layout(showlegend=True, legend={"y": 1 + 28 / drawn_px})
-    style_axes(figure)
-    return figure
-
-
-def style_axes(figure: go.Figure) -> None:
-    """Style the axes of a figure."""
-    lines = {"gridcolor": LIGHT.grid, "linecolor": LIGHT.faint, "tickcolor": LIGHT.faint}
-    figure.update_xaxes(automargin=True, zeroline=False, showline=True, ticks="outside", **lines)
-    figure.update_yaxes(automargin=True, zeroline=False, ticks="outside", **lines)
 
 
 def _plain(value: int | str) -> int | str:

@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from protege.search.records.heads import HeadScores
 from protege.search.records.wording import significant
-from protege.search.report.figures import LIGHT, layout, style_axes
 from protege.search.report.parts import Cell, Column, Plot, Table, plot, render
+from protege.search.report.style import LIGHT, stacked
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.files.atomic import atomic, write_text
 
@@ -101,19 +100,12 @@ def figure(shown: Sequence[Panel], power: float = 1.0) -> go.Figure:
         power: Exponent of the colour scale.
     """
     heights = [_cell_px(panel) * panel.heads["layer"].nunique() for panel in shown]
-    between = TITLE_PX + AXIS_PX
-    drawn_px = sum(heights) + between * (len(shown) - 1)
-    drawn = make_subplots(
-        rows=len(shown),
-        cols=1,
-        row_heights=heights,
-        vertical_spacing=between / drawn_px if len(shown) > 1 else 0,
-        subplot_titles=[panel.title for panel in shown],
+    outside_px = ABOVE_PX + AXIS_PX
+    drawn = stacked([one.title for one in shown], heights, TITLE_PX + AXIS_PX, outside_px)
+    drawn.update_layout(
+        coloraxis=_colours(drawn.layout.height - outside_px, power),
+        margin={"t": ABOVE_PX, "b": AXIS_PX},
     )
-    drawn.update_layout(layout(drawn_px + ABOVE_PX + AXIS_PX))
-    drawn.update_layout(coloraxis=_colours(drawn_px, power), margin={"t": ABOVE_PX, "b": AXIS_PX})
-    drawn.update_annotations(x=0, xanchor="left", font={"size": 13, "color": LIGHT.soft})
-    style_axes(drawn)
     drawn.update_xaxes(showgrid=False, showline=False, fixedrange=True)
     drawn.update_yaxes(
         showgrid=False, showline=False, fixedrange=True, autorange="reversed", title_text="Layer"

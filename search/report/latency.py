@@ -15,9 +15,8 @@ from protege.search.records.goals import Goal
 from protege.search.records.plain import plotted
 from protege.search.records.trial import Trial, measured
 from protege.search.records.wording import significant, titled
-from protege.search.report.figures import LIGHT, layout, style_axes
 from protege.search.report.parts import Cell, Column, Plot, Table, plot
-from protege.search.report.views import FRONT
+from protege.search.report.style import LIGHT, blank, draw_trials
 from protege.spaces import Task
 
 ONE_MORE = {
@@ -100,25 +99,13 @@ def caption(frame: pd.DataFrame) -> str:
 
 def figure(frame: pd.DataFrame, goal: Goal) -> go.Figure:
     """Plot predictions over measurements, from `held_out`."""
-    drawn = go.Figure(layout=layout(400))
-    style_axes(drawn)
+    drawn = blank(400)
     both = frame[["measured", "predicted"]].to_numpy()
     ends = [float(both.min()), float(both.max())]
     line = {"color": LIGHT.soft, "width": 1.5, "dash": "dash"}
     drawn.add_scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", showlegend=False)
-    best = {"size": 10, "color": LIGHT.accent, "line": {"width": 1.5, "color": LIGHT.paper}}
-    beaten = {"size": 7, "color": LIGHT.faint}
-    for kind, marker in (("Other trials", beaten), (FRONT, best)):
-        part = frame[frame["on_front"] == (kind == FRONT)]
-        drawn.add_scatter(
-            x=part["measured"].tolist(),
-            y=part["predicted"].tolist(),
-            customdata=part["hover"].tolist(),
-            hovertemplate="%{customdata}<extra></extra>",
-            mode="markers",
-            marker=marker,
-            name=kind,
-        )
+    names = ("measured", "predicted", "hover")
+    draw_trials(drawn, frame, names, "%{customdata}<extra></extra>")
     name = plotted(titled(goal))
     drawn.update_xaxes(title_text=f"{name}, measured")
     drawn.update_yaxes(title_text=f"{name}, predicted from the others")

@@ -4,10 +4,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from protege.search.analysis.result import StudyResult
+from protege.search.records.goals import Goal
 from protege.search.records.trial import State
-from protege.search.records.wording import significant
-from protege.search.report.figures import LIGHT, layout, style_axes
+from protege.search.records.wording import significant, titled
 from protege.search.report.parts import Cell, Column, Plot, Table, plot
+from protege.search.report.style import LIGHT, blank
 
 WENT_ON, STOPPED = "Went on", "Stopped"
 
@@ -39,7 +40,8 @@ def rungs(front: StudyResult) -> Plot | None:
         f"Line plot: the quality of each student at its rungs. {stopped} were stopped before the "
         f"last step, {frame['step'].max()}; {went_on} went on."
     )
-    return plot("rungs", "Retention by steps of distillation", says, _drawn(frame))
+    quality = titled(_selecting(front))
+    return plot("rungs", f"{quality} by steps of distillation", says, _drawn(frame, quality))
 
 
 def trust(front: StudyResult) -> Table | None:
@@ -63,9 +65,16 @@ def trust(front: StudyResult) -> Table | None:
     return Table(columns, rows)
 
 
-def _drawn(frame: pd.DataFrame) -> go.Figure:
-    figure = go.Figure(layout=layout(360))
-    style_axes(figure)
+def _selecting(front: StudyResult) -> Goal:
+    """Return the goal by which the published rungs were selected."""
+    found = (values for trial in front.trials for values in trial.rungs.values())
+    name = next(iter(next(found)))
+    known = {goal.name: goal for goal in front.goals.goals}
+    return known.get(name, Goal(name, "", "maximize"))
+
+
+def _drawn(frame: pd.DataFrame, quality: str) -> go.Figure:
+    figure = blank(360)
     named: set[str] = set()
     for number, part in frame.groupby("trial"):
         became = str(part["became"].iloc[0])
@@ -84,5 +93,5 @@ def _drawn(frame: pd.DataFrame) -> go.Figure:
         named.add(became)
     figure.update_layout(showlegend=True)
     figure.update_xaxes(title_text="Step")
-    figure.update_yaxes(title_text="Retention")
+    figure.update_yaxes(title_text=quality)
     return figure

@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protege.objectives import Candidate, Objective, Stopwatch
+from protege.objectives.candidate import Prepared
 from protege.objectives.objective import scores_rungs
-from protege.objectives.prepared import Prepared
-from protege.search.engines.engine import AtRung, Died, Done, Engine, Event, Job
+from protege.search.engines.engine import Engine
+from protege.search.engines.events import AtRung, Died, Done, Event, Job
 from protege.search.progress import Bar
 from protege.search.records.failure import Failure, Streak, ends_study
 from protege.search.records.results import artifact, clear, recorded, sweep
 from protege.search.records.trial import State, Trial
-from protege.search.running.racing import Judge, Race
+from protege.search.running.judging import Judge
+from protege.search.running.racing import Race
 from protege.search.running.screening import screened
 from protege.search.running.stopping import Leaving, Stopping
 from protege.search.study.artifacts import Artifacts
@@ -21,11 +23,11 @@ from protege.search.study.ledger import Ledger
 from protege.spaces import Architecture, ProtegeError
 
 SCOUTED = 10
-"""Number of candidates that are scored as cut and healed before any of them is trained. Most are
-anchors, so training results would not improve the proposals among them."""
+"""Default number of candidates that are scored as cut and healed before any of them is trained.
+Most are anchors, so training results would not improve the proposals among them."""
 
 HELD_BYTES = 2 << 30
-"""Bytes of pre-scored students that wait for training; above it no more are pre-scored."""
+"""Default bytes of pre-scored students that wait for training; above it no more are pre-scored."""
 
 ATTEMPTS = 5
 """Worker crashes after which a trial is marked failed."""
@@ -43,6 +45,8 @@ class Coordinator:
         race: The rule that stops candidates at rungs, or None to train all of them to the end.
         engine: Runs the jobs.
         artifacts: The store that weights are uploaded to, if any.
+        scouted: Number of candidates that are pre-scored before any is trained.
+        most_held_bytes: Bytes of pre-scored students above which no more are pre-scored.
         done: Finished trials, in order.
         front: The non-dominated ones among them.
         volumes: The hypervolume after each finished trial.
@@ -57,6 +61,8 @@ class Coordinator:
     race: Race | None
     engine: Engine
     artifacts: Artifacts | None = None
+    scouted: int = SCOUTED
+    most_held_bytes: int = HELD_BYTES
     done: list[Trial] = field(default_factory=list, init=False)
     front: list[Trial] = field(default_factory=list, init=False)
     volumes: list[float] = field(default_factory=list, init=False)
@@ -169,7 +175,8 @@ class Coordinator:
             return False
         held = sum(one.held_bytes for one in self._halted.values())
         begun = len(self.done) + len(self._jobs)
-        return begun < min(trials, SCOUTED) and held < HELD_BYTES and not self.ledger.exhausted
+        has_room = held < self.most_held_bytes
+        return begun < min(trials, self.scouted) and has_room and not self.ledger.exhausted
 
     @property
     def _scouts(self) -> bool:

@@ -26,7 +26,7 @@ REASONS = {
 """Reason of a study that a signal ended, by signal."""
 
 GRACE_S = 5.0
-"""Seconds that running trials get after SIGTERM or SIGHUP; Docker kills after ten."""
+"""Default seconds that running trials get after SIGTERM or SIGHUP; Docker kills after ten."""
 
 GAIN = 1e-3
 """Relative growth of the hypervolume that counts as a gain; noise alone stays below it."""
@@ -107,9 +107,11 @@ class Leaving:
     """The signal, if any, that asked the study to end after the running trials.
 
     Attributes:
+        grace_s: Seconds that running trials get after SIGTERM or SIGHUP.
         number: The signal, or None.
     """
 
+    grace_s: float = GRACE_S
     number: signal.Signals | None = None
     _is_overdue: bool = False
     _timer: threading.Timer | None = None
@@ -128,7 +130,7 @@ class Leaving:
         """Handle a signal.
 
         Raises:
-            Interrupted: On the second Ctrl-C, or `GRACE_S` seconds after SIGTERM or SIGHUP.
+            Interrupted: On the second Ctrl-C, or `grace_s` seconds after SIGTERM or SIGHUP.
         """
         if number == signal.SIGHUP:
             mute_what_hung_up()
@@ -138,13 +140,13 @@ class Leaving:
         if number == signal.SIGINT:
             _LOG.warning("protege: leaving when this trial is finished; Ctrl-C again leaves now")
         elif self._timer is None:  # GNU timeout and some schedulers send it twice
-            self._timer = threading.Timer(GRACE_S, self._call_again, [number])
+            self._timer = threading.Timer(self.grace_s, self._call_again, [number])
             self._timer.daemon = True
             self._timer.start()
             _LOG.warning(
                 "protege: %s: leaving when this trial is finished, without it after %g s",
                 signal.Signals(number).name,
-                GRACE_S,
+                self.grace_s,
             )
 
     def settle(self) -> None:
@@ -168,18 +170,21 @@ def never_leaving() -> AbstractContextManager[Leaving]:
 
 
 @contextmanager
-def leaving() -> Iterator[Leaving]:
+def leaving(grace_s: float = GRACE_S) -> Iterator[Leaving]:
     """Handle signals in the block, and yield a record of them.
 
     The first Ctrl-C, SIGTERM or SIGHUP asks the study to end after the running trials. A second
     Ctrl-C ends it at once. The sender of SIGTERM or SIGHUP (Slurm, Docker, Kubernetes) kills the
-    process soon after, so trials that are not finished after `GRACE_S` are left for the next run.
+    process soon after, so trials that are not finished after `grace_s` are left for the next run.
 
     SIGINT is handled even if it was ignored, as it is in background processes of a shell without
     job control. SIGTERM and SIGHUP stay ignored if they were, as by ``nohup``. Outside the main
     thread, where Python delivers no signals, nothing changes.
+
+    Args:
+        grace_s: Seconds that running trials get after SIGTERM or SIGHUP.
     """
-    found = Leaving()
+    found = Leaving(grace_s)
     with handling(found.ask, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
         try:
             yield found

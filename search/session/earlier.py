@@ -6,19 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from protege.objectives.latency.targets.target import cpu_model
-from protege.search.front.front import Front
+from protege.search.analysis.result import StudyResult
 from protege.search.records.goals import Goals
 from protege.search.records.results import artifact, copied
-from protege.search.session.identity import differences
-from protege.search.storage.run_folder import located
-from protege.search.storage.storage import StoredStudy, read_study
+from protege.search.storage.storage import StoredStudy
 from protege.search.study.importing import adopt, adoptable
-from protege.search.study.ledger import trials_of
+from protege.search.study.ledger import differences, trials_of
 from protege.spaces import Mismatch, SearchSpace
 
 
 def take_over(
-    run: str | Path,
+    front: StudyResult,
     study: StoredStudy,
     space: SearchSpace,
     goals: Goals,
@@ -30,7 +28,7 @@ def take_over(
     Repeated calls import what was added since. Weights of trials on the front are copied.
 
     Args:
-        run: The earlier run: its folder, its ``study.db``, or a storage URL.
+        front: The earlier study.
         study: The study to add to.
         space: Its resolved space.
         goals: Its goals.
@@ -41,12 +39,9 @@ def take_over(
         The number of imported trials.
 
     Raises:
-        BadInput: There is no such run, or it has no finished trial.
         Mismatch: The identities differ, or latency was measured on another processor.
     """
-    front = Front.read(run)
-    made_with = read_study(located(run).storage, front.name).user_attrs["identity"]
-    _check_is_alike(front.name, made_with, identity)
+    _check_is_alike(front.name, front.identity, identity)
     _check_is_here(front)
     found = adoptable(study, space, front.trials)
     on_front = {one.number for one in goals.front([*trials_of(study), *(own for _, own in found)])}
@@ -67,7 +62,7 @@ def _check_is_alike(name: str, there: Mapping[str, Any], here: Mapping[str, Any]
         )
 
 
-def _check_is_here(front: Front) -> None:
+def _check_is_here(front: StudyResult) -> None:
     there, here = front.about["processor"], cpu_model()
     if front.about["workloads"] and there != here:
         raise Mismatch(

@@ -1,7 +1,7 @@
 """A session: one run of a study, from its locks to its front."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from protege.objectives import Candidate, Objective
+from protege.objectives.candidate import Prepared
 from protege.objectives.objective import Stage, exceeds, scores_rungs
-from protege.objectives.prepared import Prepared
+from protege.search.analysis.result import StudyResult
 from protege.search.engines.engine import Engine
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.engines.task import Task, remove_task
+from protege.search.planning.calibrating import completed, compute_outputs, head_scores
 from protege.search.planning.foretelling import foretell_training, left_out
-from protege.search.planning.preparing import completed, compute_outputs, head_scores
 from protege.search.progress import Bar, bar
 from protege.search.records.failure import ends_study, warn
 from protege.search.records.goals import Goals
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.stopping import LeavingContext, Stopping, never_leaving
 from protege.search.session.about import about, of_run
-from protege.search.session.declared import Declared
 from protege.search.session.earlier import take_over
-from protege.search.session.identity import identify, identity
+from protege.search.session.identity import Declared, identify, identity
 from protege.search.storage.claim import claimed, held
 from protege.search.storage.explaining import explained, shown_storage
 from protege.search.storage.format import claimed_run
@@ -33,7 +33,7 @@ from protege.search.study.ledger import Ledger, open_ledger, open_study, trials_
 from protege.search.study.store import Store
 from protege.spaces import BadInput, SearchSpace
 from protege.spaces.files.private import owner_only
-from protege.spaces.students.saving import check_saves
+from protege.spaces.students.student import check_saves
 
 _LOG = logging.getLogger("protege")
 
@@ -45,6 +45,7 @@ class Session:
     Attributes:
         search: The declaration.
         engine: Runs the jobs.
+        earlier: Studies whose measurements are imported.
         leaving: The context of the trials, which handles requests to end the run early.
         prepared: What all trials share; without the calibration until the study is open.
         told: Lines that the study has reported, to be recorded.
@@ -54,6 +55,7 @@ class Session:
 
     search: Declared
     engine: Engine = field(default_factory=SerialEngine)
+    earlier: Sequence[StudyResult] = ()
     leaving: LeavingContext = never_leaving
     prepared: Prepared = field(init=False)
     told: list[str] = field(default_factory=list, init=False)
@@ -121,7 +123,7 @@ class Session:
             BadInput: No student can meet a limit, be saved, or be judged on the data.
         """
         search = self.search
-        check_saves(search.teacher, min(one.vocab_size for one in search.students))
+        check_saves(search.teacher, search.students.least_vocab_size)
         for objective in search.objectives:
             if objective.limit is not None and objective.stage < Stage.STUDENT:
                 _check_limit(objective, search, self.prepared)
@@ -146,8 +148,8 @@ class Session:
         known = study.user_attrs.get("about", {})
         self.told = known.get("told", [])
         space = self._prepare(known.get("parts", 1), is_new=not study.trials)
-        for run in search.earlier:
-            take_over(run, study, space, goals, made_with, search.run_folder.path)
+        for front in self.earlier:
+            take_over(front, study, space, goals, made_with, search.run_folder.path)
         ledger = open_ledger(study, space, goals, search.seed, search.sampler)
         ledger.catch_up()
         for phase, seconds in known.get("seconds", {}).items():
@@ -159,7 +161,9 @@ class Session:
         """Compute what all trials share, and return the resolved space."""
         shared, space = replace(self.prepared, batch_parts=parts), self.search.students
         if is_new and shared.distillation is not None:
-            shared = replace(shared, batch_parts=foretell_training(shared, list(space.members)))
+            shared = replace(
+                shared, batch_parts=foretell_training(shared, list(space.representatives))
+            )
         self.prepared = shared = completed(shared, space)
         compute_outputs(shared)
         if shared.calibration is not None:

@@ -1,6 +1,5 @@
 """Locks that let only one process run a study."""
 
-import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -185,8 +184,8 @@ class Claim:
 
     @property
     def _key(self) -> dict[str, int]:
-        named = hashlib.sha256(f"protege {self.name}".encode()).digest()
-        return {"key": int.from_bytes(named[:8], signed=True)}
+        named = bytes.fromhex(digest(f"protege {self.name}".encode()))
+        return {"key": int.from_bytes(named, signed=True)}
 
 
 def _nothing() -> None:

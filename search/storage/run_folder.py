@@ -6,6 +6,7 @@ stored in the study too, so that no other study or folder of the same name is mi
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -30,11 +31,9 @@ DATABASE = "study.db"
 _LONGEST = 200
 """Maximum bytes of a folder name; file systems allow 255, and temporary names are longer."""
 
-_PLAIN = frozenset("_,+=@()")
-"""Characters kept in folder names, beside letters and digits."""
-
-_INSIDE = frozenset(" -.")
-"""Characters kept except at the ends, where they would hide a folder or look like an option."""
+_ENCODED = re.compile(r"[^\w,+=@() .-]|^[ .-]|[ .-]\Z")
+"""Characters encoded in folder names; dots and hyphens at the ends would hide a folder or look like
+an option."""
 
 
 def folder_name(name: str) -> str:
@@ -43,11 +42,7 @@ def folder_name(name: str) -> str:
     Characters other than letters, digits and harmless ones are percent-encoded, as are dots,
     hyphens and spaces at the ends.
     """
-    last = len(name) - 1
-    found = "".join(
-        one if _is_plain(one) or (one in _INSIDE and 0 < at < last) else _encoded(one)
-        for at, one in enumerate(name)
-    )
+    found = _ENCODED.sub(_percent, name)
     if len(found.encode()) <= _LONGEST:
         return found
     cut = found.encode()[: _LONGEST - 20].decode(errors="ignore")
@@ -311,9 +306,5 @@ class RunFolder:
         return os.path.relpath(self.database.resolve(), self.path.resolve())
 
 
-def _is_plain(character: str) -> bool:
-    return character.isalnum() or character in _PLAIN
-
-
-def _encoded(character: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in character.encode(errors="surrogatepass"))
+def _percent(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogatepass"))

@@ -146,15 +146,7 @@ def mend(path: Path) -> None:
 
 def _rest(path: Path) -> bytes:
     """Return the text after the last line break."""
-    found = b""
-    with path.open("rb") as file:
-        file.seek(0, 2)
-        at = file.tell()
-        while at and b"\n" not in found:
-            start = max(0, at - 65_536)
-            file.seek(start)
-            found, at = file.read(at - start) + found, start
-    return found.rpartition(b"\n")[2]
+    return path.read_bytes().rpartition(b"\n")[2]
 
 
 def _is_whole(line: bytes) -> bool:

@@ -1,32 +1,24 @@
 """Upload of the front's weights to an artifact store, and download from it."""
 
-import hashlib
 import json
 import logging
-import re
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from zipfile import ZipFile, ZipInfo
+from zipfile import BadZipFile, ZipFile
 
-from optuna.artifacts import download_artifact, upload_artifact
+from optuna.artifacts import ArtifactMeta
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import Study
 
-from protege.search.records.plain import printable
-from protege.search.records.results import damage, packed, replacing, stored_files
+from protege.search.records.results import checksum, damage, replacing, stored_files
+from protege.search.storage.format import RUN
 from protege.search.storage.storage import PATIENCE_S, insist
-from protege.search.study.store import Store, is_away, reason, refusals
+from protege.search.study.store import Store, StoreError
 from protege.spaces import BadInput
-from protege.spaces.files.atomic import atomic, remove
-from protege.spaces.redaction import without_secrets
 
 _LOG = logging.getLogger("protege")
-
-NAME = re.compile(r"(?P<folder>trial-\d+)-[0-9a-f]{16}\.zip")
-"""File name of an artifact: the folder of weights and a hash of the content."""
 
 DECLARED = "artifacts:"
 """Prefix of the study attributes in which Optuna declares artifacts."""
@@ -36,17 +28,16 @@ DECLARED = "artifacts:"
 class Artifacts:
     """Uploads the weights of the front to a store.
 
-    Each student is one artifact of the study, as Optuna adds none to finished trials. Optuna
-    declares an artifact in the study before it uploads the content. So every operation here can be
-    repeated: declared artifacts are uploaded under their id, and no unknown objects can appear.
-    Declarations cannot be removed; `Store.ids` lists what is in the store.
+    Each student is an archive, named by the study's run, the trial and the checksum of the weights.
+    So every operation can be repeated, and studies can share a store. Archives are declared as
+    artifacts of the Optuna study, which its dashboard shows.
 
     An unreachable store fails no trial: after a while the study continues with the weights in the
     run folder, and each `sync` retries the upload.
 
     Attributes:
-        study: Holds the declarations.
-        store: Holds the content.
+        study: The study.
+        store: Holds the archives.
         patience_s: Seconds to wait for an unreachable store, once until it is back.
     """
 
@@ -62,12 +53,9 @@ class Artifacts:
         return cls(study, Store.at(url)) if url else None
 
     def put(self, stored: Path) -> None:
-        """Upload the weights of a trial; to be called before the trial is recorded."""
-        if damage(stored):
-            return  # missing or damaged
-        with _packed(stored) as file:
-            if not self._done(lambda: self._send(file)):
-                self._settled = None
+        """Upload intact weights of a trial; to be called before the trial is recorded."""
+        if not damage(stored) and not self._done(lambda: self._send(stored)):
+            self._settled = None
 
     def sync(self, front: Iterable[Path]) -> None:
         """Upload missing weights of the front, and remove all others of the study.
@@ -81,53 +69,60 @@ class Artifacts:
 
     def _done(self, operation: Callable[[], object]) -> bool:
         """Run a repeatable operation with retries; return whether it succeeded."""
-        what = f"artifacts {self.store.url}"
         try:
             # the inner call waits for the storage, without which there is no study
-            patience_s = 0.0 if self._waited else self.patience_s
-            insist(lambda: insist(operation), patience_s, is_away, what)
-        except refusals() as error:
+            insist(
+                lambda: insist(operation),
+                0.0 if self._waited else self.patience_s,
+                lambda error: isinstance(error, StoreError) and error.is_temporary,
+                f"artifacts {self.store.url}",
+            )
+        except StoreError as error:
             if not self._waited:
                 _LOG.warning(
-                    "protege: %s: %s; the study goes on, weights are kept in the run folder and "
-                    "sent after a later trial, or by a later run",
-                    what,
-                    printable(without_secrets(reason(error))),
+                    "protege: %s; the study goes on, weights are kept in the run folder and sent "
+                    "after a later trial, or by a later run",
+                    error,
                 )
             self._waited = True
             return False
         self._waited = False
         return True
 
-    def _send(self, file: Path) -> str:
-        """Upload a file, declaring it if needed; return the id of the artifact."""
-        known = declared(self.study).get(file.name)
-        if known is None:
-            return upload_artifact(
-                artifact_store=self.store, file_path=str(file), study_or_trial=self.study
-            )
-        with file.open("rb") as content:
-            self.store.write(known, content)
-        return known
-
     def _settle(self, front: Iterable[Path]) -> None:
-        ids = declared(self.study)
-        there = self.store.ids() & {*ids.values()}
-        kept = {one for stored in front for one in self._kept(stored, ids, there)}
+        there = {one for one in self.store.ids() if one.startswith(self._run)}
+        kept: set[str] = set()
+        for stored in front:
+            name = archive_name(self._run, stored, checksum(stored))
+            if name in there:
+                kept.add(name)
+            elif damage(stored):
+                kept |= {one for one in there if one.startswith(f"{self._run}-{stored.name}-")}
+            else:
+                kept.add(self._send(stored))
         for unwanted in there - kept:
             self.store.remove(unwanted)
 
-    def _kept(self, stored: Path, ids: Mapping[str, str], there: set[str]) -> set[str]:
-        """Return the ids of a trial's artifacts, after uploading if needed; empty if lost."""
-        known = {*_of(stored, ids).values()}
-        # two, if a trial was killed and its repetition differs in the last digits
-        if len(known) == 1 and known <= there:
-            return known
-        if damage(stored):
-            return known & there
-        with _packed(stored) as file:
-            own = ids.get(file.name)
-            return {own if own in there else self._send(file)}
+    def _send(self, stored: Path) -> str:
+        """Declare and upload the weights in a folder; return the name of the archive."""
+        name = archive_name(self._run, stored, checksum(stored))
+        about = ArtifactMeta(name, name.partition("-")[2], "application/zip", None)
+        # Optuna has no public way to declare an artifact under a given id
+        storage, number = self.study._storage, self.study._study_id  # noqa: SLF001
+        storage.set_study_system_attr(number, f"{DECLARED}{name}", json.dumps(asdict(about)))
+        # uncompressed: weights hardly compress
+        with (
+            self.store.writing(name) as file,
+            ZipFile(file, "w", strict_timestamps=False) as archive,
+        ):
+            for one in stored_files(stored):
+                archive.write(stored / one, one)
+        return name
+
+    @property
+    def _run(self) -> str:
+        """The id that the study shares with its run folder."""
+        return str(self.study.user_attrs[RUN])
 
 
 @dataclass(frozen=True)
@@ -136,100 +131,38 @@ class Sent:
 
     Attributes:
         url: The store.
-        ids: Ids of artifacts by file name.
+        run: The id that the study shares with its run folder.
     """
 
     url: str
-    ids: Mapping[str, str]
+    run: str
 
-    @classmethod
-    def by(cls, study: Study, url: str) -> "Sent | None":
-        """Return what a study has uploaded to the store at a URL, or None without a URL."""
-        return cls(url, declared(study)) if url else None
-
-    def fetch(self, stored: Path) -> None:
+    def fetch(self, stored: Path, expected: str) -> None:
         """Download the weights of a trial atomically, if they are in the store.
 
+        Args:
+            stored: The folder for the weights.
+            expected: Their checksum.
+
         Raises:
-            BadInput: The store cannot be read, or a checksum differs.
+            BadInput: The store cannot be read, or the weights differ from those sent.
         """
-        store = Store.at(self.url)
-        with store.explained():
-            _bring(store, self.ids, stored)
-
-
-def declared(study: Study) -> dict[str, str]:
-    """Return the ids of all declared weights of a study by file name, also of removed ones."""
-    # get_all_artifact_meta fails for artifacts that were deleted in the dashboard
-    attributes = study._storage.get_study_system_attrs(study._study_id)  # noqa: SLF001
-    records = [json.loads(text) for name, text in attributes.items() if name.startswith(DECLARED)]
-    found = {one["filename"]: one["artifact_id"] for one in records if one}
-    return {name: artifact_id for name, artifact_id in found.items() if NAME.fullmatch(name)}
-
-
-def _of(stored: Path, ids: Mapping[str, str]) -> dict[str, str]:
-    """Return the artifacts of one trial."""
-    return {name: one for name, one in ids.items() if name.rpartition("-")[0] == stored.name}
-
-
-@contextmanager
-def _packed(stored: Path) -> Iterator[Path]:
-    """Pack a folder into a deterministic archive that is named by its content."""
-    with _scratch(stored) as scratch:
-        path = scratch / "packed"
-        with ZipFile(path, "w") as archive:  # uncompressed: weights hardly compress
-            for name in sorted(stored_files(stored)):
-                entry = ZipInfo(name)  # with a constant date
-                with (
-                    (stored / name).open("rb") as source,
-                    archive.open(entry, "w", force_zip64=True) as copy,
-                ):
-                    shutil.copyfileobj(source, copy, 1 << 20)
-        yield path.rename(path.with_name(f"{stored.name}-{_digest(path)}.zip"))
-
-
-def _bring(store: Store, ids: Mapping[str, str], stored: Path) -> None:
-    """Download the weights of a trial into their folder, if they are in the store.
-
-    Raises:
-        BadInput: A checksum differs.
-    """
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    for name, artifact_id in _of(stored, ids).items():
-        with _scratch(stored) as scratch:
-            file = scratch / name
-            try:
-                download_artifact(
-                    artifact_store=store, file_path=str(file), artifact_id=artifact_id
+        store, name = Store.at(self.url), archive_name(self.run, stored, expected)
+        with (
+            suppress(ArtifactNotFound),
+            store.explained(),
+            store.open_reader(name) as file,
+            replacing(stored) as folder,
+        ):
+            with suppress(BadZipFile), ZipFile(file) as archive:
+                archive.extractall(folder)
+            if damage(folder, expected):
+                raise BadInput(
+                    f"{store.url}/{name}: not what was sent; remove it, then run the study again "
+                    "where its run folder is to upload it again"
                 )
-            except ArtifactNotFound:
-                continue
-            _unpack(file, stored, f"{store.url}/{artifact_id}")
-            return
 
 
-def _unpack(file: Path, stored: Path, source: str) -> None:
-    if f"-{_digest(file)}.zip" not in file.name:
-        raise BadInput(
-            f"{source}: checksum mismatch, not what was sent as {file.name}; remove it, then run "
-            "the study again where its run folder is to upload it again"
-        )
-    with replacing(stored) as scratch, ZipFile(file) as archive:
-        archive.extractall(scratch)
-
-
-@contextmanager
-def _scratch(stored: Path) -> Iterator[Path]:
-    """Make a folder for the packed weights of a trial, removed in the end."""
-    scratch = atomic(packed(stored)).scratch
-    remove(scratch)
-    scratch.mkdir(parents=True)
-    try:
-        yield scratch
-    finally:
-        remove(scratch)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+def archive_name(run: str, stored: Path, checksum: str) -> str:
+    """Return the name of the archive of a trial's weights."""
+    return f"{run}-{stored.name}-{checksum}.zip"

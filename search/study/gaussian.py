@@ -1,6 +1,7 @@
 """A Gaussian-process sampler that proposes members of the space only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,18 +11,93 @@ from optuna.samplers import GPSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from protege.search.records.trial import State
-from protege.search.study.curves import continued
+from protege.search.records.goals import Goals
+from protege.search.records.trial import State, Trial
+
+RUNG = "rung:"
+"""Prefix of the attributes with a trial's values at a rung; the training step follows."""
+
+STOPPED_AT = "stopped_at"
+"""The attribute with the training step at which a trial was stopped."""
+
+CONSTRAINT = "constraints"
+"""Prefix of the attributes with a trial's constraints; Optuna has no public name for it."""
+
+ENOUGH = 4
+"""Finished trials at the same rung that a linear fit needs."""
+
+Values = npt.NDArray[np.float64]
+
+
+def continued(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials with the final values of stopped ones extrapolated.
+
+    A stopped trial is stored with its values at the rung, after little training. A sampler that
+    models finished students would take them for final ones and underestimate the region. So each
+    goal is extrapolated by a linear fit of final values on values at the rung, over the trials that
+    passed the same rung. With fewer than `ENOUGH` of them the values stay.
+
+    Args:
+        trials: Complete trials as stored.
+    """
+    ended = [trial for trial in trials if STOPPED_AT not in trial.user_attrs]
+    return [_continued(trial, ended) for trial in trials]
+
+
+def limited(trials: Sequence[FrozenTrial], goals: Goals) -> list[FrozenTrial]:
+    """Return the trials with their constraints by today's limits.
+
+    A trial is stored with the constraints of the limits that its study had then. The limits may
+    have been changed since, and the Gaussian process needs the same constraints of all trials.
+
+    Args:
+        trials: Complete trials as stored.
+        goals: The goals of the study.
+    """
+    return [_limited(trial, goals) for trial in trials]
+
+
+def _limited(trial: FrozenTrial, goals: Goals) -> FrozenTrial:
+    own = {
+        name: value for name, value in trial.system_attrs.items() if not name.startswith(CONSTRAINT)
+    }
+    pairs = sorted(zip(goals.names, goals.goals, trial.values, strict=True), key=lambda one: one[0])
+    found = copy(trial)
+    found.system_attrs = own | {
+        f"{CONSTRAINT}:{name}": goal.violation(value)
+        for name, goal, value in pairs
+        if goal.limit is not None
+    }
+    return found
+
+
+def _continued(trial: FrozenTrial, ended: Sequence[FrozenTrial]) -> FrozenTrial:
+    name = f"{RUNG}{trial.user_attrs.get(STOPPED_AT)}"
+    others = [one for one in ended if name in one.user_attrs]
+    if STOPPED_AT not in trial.user_attrs or len(others) < ENOUGH:
+        return trial
+    there = np.array([one.user_attrs[name] for one in others])
+    last = np.array([one.values for one in others])
+    found = copy(trial)  # the stored trial keeps its measured values
+    found.values = _ahead(np.array(trial.values), there, last)
+    return found
+
+
+def _ahead(own: Values, there: Values, last: Values) -> list[float]:
+    """Extrapolate values at a rung, ``(goals,)``, by those of others, ``(n, goals)``."""
+    found = []
+    for value, x, y in zip(own, there.T, last.T, strict=True):
+        variance = x.var()
+        slope = float(((x - x.mean()) * (y - y.mean())).mean() / variance) if variance else 1.0
+        found.append(float(y.mean() + slope * (value - x.mean())))
+    return found
+
 
 if TYPE_CHECKING:  # a study is read without torch
     from protege.spaces import Architecture, SearchSpace
 
 Points = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.intp]
-
-LOOKED_AT = 1024
-"""Members that the acquisition function is evaluated on; of more, so many are drawn at random.
-Optuna's own search starts from as many points."""
 
 SAMPLES = 32
 """Posterior samples of the expected hypervolume improvement, a quarter of Optuna's default: with
@@ -37,25 +113,38 @@ class MemberGP(GPSampler):
     Optuna maximises its acquisition function (the log expected hypervolume improvement, for several
     goals) over the box around the space. The maximum may be tried already or no member, and the
     nearest untried member need not be the next best. This sampler evaluates untried members only:
-    all of them up to `LOOKED_AT`, otherwise a random sample and the neighbours of the front,
-    followed by a local search over neighbours of the best.
+    all of them up to `looked_at`, otherwise a random sample and the neighbours of the front,
+    followed by a local search over neighbours of the best. Of a space that is not listed, it draws
+    other members for each proposal, and adds the anchors to them.
 
     Until as many trials are complete as the space has anchors, it proposes the member farthest from
     all tried ones. Values of stopped trials are extrapolated (see `continued`).
 
     Optuna's Gaussian process ignores screened trials. So members at least as large in every size as
     a screened one are left out while others remain.
+
+    It overrides and reads private parts of Optuna. `tests/search/study/test_optuna.py` lists them,
+    and `pyproject.toml` pins the release.
+
+    Args:
+        space: The space.
+        seed: Seed of the sampler.
+        goals: The goals of the study, by whose limits finished trials are judged; None for the
+            limits that they were stored with.
+        looked_at: Members that the acquisition function is evaluated on; of more, as many are drawn
+            at random. Optuna's own search starts from as many points.
     """
 
-    def __init__(self, space: "SearchSpace", seed: int) -> None:
+    def __init__(
+        self, space: "SearchSpace", seed: int, goals: Goals | None = None, looked_at: int = 1024
+    ) -> None:
         super().__init__(seed=seed, n_startup_trials=len(space.anchors))
         self._n_qmc_samples_ehvi = SAMPLES
-        self._space = space
-        self._numbers = {member: number for number, member in enumerate(space)}
-        self._sizes = np.array([[*member.sizes().values()] for member in space])
-        self._ranks = _ranks(space)
-        self._left: Numbers = np.arange(len(space))
-        self._points: Points | None = None
+        self._space, self._goals, self._looked_at = space, goals, looked_at
+        self._pool = _Pool(space, space.members if space.is_listed else ())
+        self._excluded: Sequence[Architecture] = ()
+        self._screened: list[Architecture] = []
+        self._left: Numbers = self._free()
 
     def propose(
         self,
@@ -75,22 +164,41 @@ class MemberGP(GPSampler):
         Raises:
             Infeasible: All members are excluded.
         """
-        left = np.ones(len(self._space), dtype=bool)
-        left[[self._numbers[member] for member in excluded]] = False
-        within = left & ~self._too_large(study)
-        self._left = np.flatnonzero(within if within.any() else left)
-        found = self.sample_relative(study, trial, search_space) if left.any() else {}
-        return self._space.at(found) if found else self._space.farthest(excluded)
+        pruned = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+        self._screened = [
+            self._space.by_key[one.user_attrs["key"]]
+            for one in pruned
+            # others were stopped at a rung
+            if one.user_attrs.get("state") == State.SCREENED and self._is_beyond(one)
+        ]
+        self._excluded = excluded
+        among: Sequence[Architecture] = ()
+        if not self._space.is_listed:
+            drawn = self._space.drawn(self._looked_at, self._rng.rng)
+            self._pool = _Pool(self._space, [*excluded, *self._space.anchors, *drawn])
+            among = self._pool.members
+        self._left = self._free()
+        found = self.sample_relative(study, trial, search_space) if len(self._left) else {}
+        return self._space.at(found) if found else self._space.farthest(excluded, among)
 
-    def _too_large(self, study: Study) -> npt.NDArray[np.bool_]:
-        """Return which members are at least as large in every size as a screened one."""
-        found = np.zeros(len(self._space), dtype=bool)
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
-            if trial.user_attrs.get("state") != State.SCREENED:
-                continue  # stopped at a rung before all objectives were measured
-            member = self._space.by_key[trial.user_attrs["key"]]
-            found |= (self._sizes >= self._sizes[self._numbers[member]]).all(axis=1)
-        return found
+    def _is_beyond(self, screened: FrozenTrial) -> bool:
+        """Return whether a screened trial is beyond a limit of this run, or of the run it is of."""
+        if self._goals is None:
+            return True
+        known = Trial.of_record(screened.user_attrs["protege"])
+        return any(violation > 0 for violation in self._goals.violations(known).values())
+
+    def _free(self) -> Numbers:
+        """Return the members that may be proposed.
+
+        Members as large as a screened one are among them only if there are no others.
+        """
+        left = np.ones(len(self._pool.members), dtype=bool)
+        left[[self._pool.numbers[member] for member in self._excluded]] = False
+        within = left.copy()
+        for member in self._screened:
+            within &= (self._pool.sizes < [*member.sizes().values()]).any(axis=1)
+        return np.flatnonzero(within if within.any() else left)
 
     def _sample_relative_impl(
         self,
@@ -100,50 +208,75 @@ class MemberGP(GPSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         known = continued(completed_trials)
+        if self._goals is not None:
+            known = limited(known, self._goals)
         return super()._sample_relative_impl(study, known, running_trials, search_space)
 
     def _optimize_acqf(self, acqf: Any, best_params: Points | None) -> Points:
         """Override Optuna's search for the maximum of the acquisition function."""
-        points = self._normalized(acqf)
+        points = self._pool.points(acqf)
         looked_at = self._left
-        if len(self._left) > LOOKED_AT:
-            drawn = self._rng.rng.choice(self._left, LOOKED_AT, replace=False)
+        if len(self._left) > self._looked_at:
+            looked_at = self._rng.rng.choice(self._left, self._looked_at, replace=False)
+        if len(looked_at) < len(self._left) or not self._space.is_listed:
             front = points[:0] if best_params is None else best_params
             known = [int(np.abs(points - one).sum(axis=1).argmin()) for one in front]
-            looked_at = np.unique(np.concatenate([drawn, *map(self._around, known)]))
-        best, value = _best(acqf, points, looked_at)
+            looked_at = np.unique(np.concatenate([looked_at, *map(self._around, known)]))
+        best, value = _best(acqf, self._pool.points(acqf), looked_at)
+        around = self._around(best)
         while len(looked_at) < len(self._left):
-            looked_at = np.union1d(looked_at, around := self._around(best))
-            nearby, reached = _best(acqf, points, around)
+            looked_at = np.union1d(looked_at, around)
+            nearby, reached = _best(acqf, self._pool.points(acqf), around)
             if reached <= value:
                 break
             best, value = nearby, reached
-        found: Points = points[best]
+            around = self._around(best)
+        found: Points = self._pool.points(acqf)[best]
         return found
 
     def _around(self, number: int) -> Numbers:
-        """Return the untried members at most one step away in every size."""
-        near = (np.abs(self._ranks[self._left] - self._ranks[number]) <= 1).all(axis=1)
-        found: Numbers = self._left[near]
-        return found
+        """Return the members near one that may be proposed, after adding them to the pool."""
+        known = len(self._pool.members)
+        near = self._pool.add(self._space.around(self._pool.members[number]))
+        if len(self._pool.members) > known:
+            self._left = self._free()
+        return np.intersect1d(near, self._left)
 
-    def _normalized(self, acqf: Any) -> Points:
+
+class _Pool:
+    """Members of a space to choose from, by number."""
+
+    def __init__(self, space: "SearchSpace", members: "Iterable[Architecture]") -> None:
+        self.space = space
+        self.members: list[Architecture] = []
+        self.numbers: dict[Architecture, int] = {}
+        self._points: Points = np.empty((0, 0))
+        self._sizes: Numbers = np.empty((0, 0), dtype=np.intp)
+        self.add(members)
+
+    def add(self, members: "Iterable[Architecture]") -> Numbers:
+        """Add members, unless they are there, and return their numbers."""
+        found = []
+        for member in members:
+            if member not in self.numbers:
+                self.numbers[member] = len(self.members)
+                self.members.append(member)
+            found.append(self.numbers[member])
+        return np.array(found, dtype=np.intp)
+
+    @property
+    def sizes(self) -> Numbers:
+        """The sizes of the members, ``(members, sizes)``."""
+        if len(self._sizes) < len(self.members):
+            self._sizes = np.array([[*member.sizes().values()] for member in self.members])
+        return self._sizes
+
+    def points(self, acqf: Any) -> Points:
         """Return the members in Optuna's normalised coordinates, ``(members, knobs)``."""
-        if self._points is None:
-            params = [self._space.params(member) for member in self._space]
+        if len(self._points) < len(self.members):
+            params = [self.space.params(member) for member in self.members]
             self._points = acqf.search_space.get_normalized_params(params, params)
         return self._points
-
-
-def _ranks(space: "SearchSpace") -> Numbers:
-    """Return each member's index among the values of each size, ``(members, sizes)``."""
-    sizes = [knob for knob in space.knobs if knob.is_size]
-    places = [{value: place for place, value in enumerate(knob.values)} for knob in sizes]
-    rows = [
-        [place[space.params(member)[knob.name]] for knob, place in zip(sizes, places, strict=True)]
-        for member in space
-    ]
-    return np.array(rows, dtype=np.intp).reshape(len(space), len(sizes))
 
 
 def _best(acqf: Any, points: Points, numbers: Numbers) -> tuple[int, float]:

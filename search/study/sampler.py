@@ -10,12 +10,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from threadpoolctl import threadpool_limits
 
+from protege.search.records.goals import Goals
 from protege.search.storage.storage import asked_for, calm
 from protege.search.study.gaussian import MemberGP
 from protege.spaces.space.knobs import Knob, Value
 
 if TYPE_CHECKING:  # a study is read without torch
-    from protege.spaces import Architecture, SearchSpace
+    from protege.spaces import SearchSpace
 
 GP_TRIALS = 250
 """Trials up to which the Gaussian process proposes; beyond it is too slow, and TPE does."""
@@ -28,11 +29,17 @@ cost more than it saves."""
 class UniqueSampler(BaseSampler):
     """Moves the proposals of a base sampler to the nearest member that was not tried yet."""
 
-    def __init__(self, space: "SearchSpace", seed: int, base: BaseSampler | None = None) -> None:
+    def __init__(
+        self,
+        space: "SearchSpace",
+        seed: int,
+        base: BaseSampler | None = None,
+        goals: Goals | None = None,
+    ) -> None:
         self._space = space
         self._distributions = distributions(space)
         self._enumerates = base is None and len(space) <= ENUMERATED
-        self._early = base or MemberGP(space, seed)
+        self._early = base or MemberGP(space, seed, goals)
         with calm():
             self._late = base or TPESampler(seed=seed, multivariate=True)
 
@@ -48,7 +55,11 @@ class UniqueSampler(BaseSampler):
     ) -> dict[str, Any]:
         if trial.system_attrs.get("fixed_params"):
             return {}  # enqueued: nothing to propose
-        excluded = self._excluded(study, trial)
+        excluded = [self._space.by_key[key] for key in asked_for(study)]
+        if trial.params:  # a killed process had stored some of them
+            given = {**self._space.params(self._space.anchors[-1]), **trial.params}
+            found = self._space.nearest(given, excluded, holding=trial.params)
+            return dict(self._space.params(found))
         if self._enumerates:
             return dict(self._space.params(self._space.farthest(excluded)))
         base = self._base(study)
@@ -60,15 +71,7 @@ class UniqueSampler(BaseSampler):
         for name, distribution in search_space.items():
             if name not in params:
                 params[name] = base.sample_independent(study, trial, name, distribution)
-        return dict(self._space.params(self._space.nearest(params, excluding=excluded)))
-
-    def _excluded(self, study: Study, trial: FrozenTrial) -> "list[Architecture]":
-        """Return the members that a trial cannot become."""
-        found = [self._space.by_key[key] for key in asked_for(study)]
-        if trial.params:  # a killed process had stored some of them
-            stored = trial.params.items()
-            found += [m for m in self._space if not stored <= self._space.params(m).items()]
-        return found
+        return dict(self._space.params(self._space.nearest(params, excluded)))
 
     def sample_independent(
         self,

@@ -1,169 +1,167 @@
-"""An S3-compatible artifact store."""
+"""The store of artifacts: any file system of fsspec, such as S3 or a folder."""
 
 import io
-import re
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
-from optuna.artifacts import Boto3ArtifactStore
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+from optuna.artifacts.exceptions import ArtifactNotFound
 
+from protege.search.records.plain import printable
 from protege.search.storage.locating import shown
-from protege.spaces import BadInput
+from protege.spaces.errors import BadInput, ProtegeError
+from protege.spaces.files.atomic import atomic, has_no_room
 from protege.spaces.redaction import without_secrets
 
-URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]+[a-z0-9])(/(?P<prefix>[^/].*?))?/?")
-"""A bucket and an optional prefix of object names."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    # few retries, as `insist` retries too
+    "s3": {"config_kwargs": {"retries": {"total_max_attempts": 2, "mode": "standard"}}}
+}
+"""Options of file systems by the scheme of the URL."""
 
 PROBE = "protege-probe"
-"""An object that is written and removed to check permissions."""
+"""A file that is written and removed to check permissions."""
+
+
+class StoreError(BadInput):
+    """A store cannot be reached or refuses a request.
+
+    Attributes:
+        is_temporary: Whether another attempt may succeed.
+    """
+
+    def __init__(self, url: str, error: Exception) -> None:
+        self.is_temporary = not isinstance(error, FileNotFoundError | PermissionError)
+        advice = "start it, or correct its address, such as AWS_ENDPOINT_URL_S3"
+        if isinstance(error, FileNotFoundError):
+            advice = "create the bucket, or correct the URL"
+        elif isinstance(error, PermissionError) or "credentials" in str(error):
+            advice = (
+                "expected credentials that may list, write and remove there, for S3 as "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
+        reason = printable(without_secrets(" ".join(str(error).split())))
+        super().__init__(f"artifacts {url}: {reason or type(error).__name__}; {advice}")
 
 
 @dataclass(frozen=True)
 class Store:
-    """A bucket, or one prefix in it; implements Optuna's artifact store protocol.
+    """A folder on a file system; implements Optuna's artifact store protocol.
 
     Attributes:
         url: Its URL, such as ``s3://bucket/prefix``.
-        prefix: Prefix of object names: empty, or a path that ends with a slash.
-        bucket: Optuna's store of the whole bucket.
+        files: The file system.
+        folder: The path of the folder there.
     """
 
     url: str
-    prefix: str
-    bucket: Boto3ArtifactStore
+    files: Any = field(repr=False)
+    folder: str
 
     @classmethod
     def at(cls, url: str) -> "Store":
-        """Return the store at a URL without connecting; boto3 reads the environment.
+        """Return the store at a URL without connecting; fsspec's libraries read the environment.
 
         Raises:
-            BadInput: The URL or boto3's settings are invalid, or boto3 is not installed.
+            BadInput: The URL or its library's settings are invalid, or the library is missing.
         """
-        bucket, prefix = bucket_and_prefix(url)
-        client = _client(url)
-        # no copy of every uploaded student in memory
-        return cls(url, prefix, Boto3ArtifactStore(bucket, client, avoid_buf_copy=True))
+        scheme = check_url(url)
+        try:
+            files, folder = fsspec.url_to_fs(
+                url, skip_instance_cache=True, use_listings_cache=False, **OPTIONS.get(scheme, {})
+            )
+        except (ImportError, ValueError) as error:  # fsspec says what to install
+            raise BadInput(f"artifacts {url}: {error}") from None
+        return cls(url, files, folder.rstrip("/"))
 
     def check(self) -> None:
-        """Check that objects can be written, listed and removed.
+        """Check that files can be written, listed and removed.
 
         Raises:
-            BadInput: One of these fails.
+            StoreError: One of these fails.
         """
-        with self.explained():
-            self.write(PROBE, io.BytesIO(b""))
-            self.ids()
-            self.remove(PROBE)
+        self.write(PROBE, io.BytesIO(b"probe"))
+        self.ids()
+        self.remove(PROBE)
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """Open an artifact for reading."""
-        return self.bucket.open_reader(self.prefix + artifact_id)
+        with self.explained():
+            try:
+                found: BinaryIO = self.files.open(self._path(artifact_id), "rb")
+            except FileNotFoundError as error:
+                raise ArtifactNotFound(artifact_id) from error
+            return found
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Store an artifact atomically, in place of any earlier one with its id."""
-        self.bucket.write(self.prefix + artifact_id, content_body)
+        with self.writing(artifact_id) as file:
+            shutil.copyfileobj(content_body, file, 1 << 20)
+
+    @contextmanager
+    def writing(self, artifact_id: str) -> Iterator[BinaryIO]:
+        """Open an artifact for writing, which appears if the block succeeds."""
+        path = self._path(artifact_id)
+        if isinstance(self.files, LocalFileSystem):  # whose moves from /tmp are not atomic
+            with self.explained(), atomic(Path(path)) as scratch, scratch.open("wb") as file:
+                yield file
+        else:
+            with self.explained(), self.files.transaction, self.files.open(path, "wb") as file:
+                yield file
 
     def remove(self, artifact_id: str) -> None:
         """Remove an artifact, if it exists."""
-        self.bucket.remove(self.prefix + artifact_id)
+        with self.explained(), suppress(FileNotFoundError):
+            self.files.rm_file(self._path(artifact_id))
 
     def ids(self) -> set[str]:
         """Return the ids of all artifacts in the store, including those of other studies."""
-        pages = self.bucket.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket.bucket, Prefix=self.prefix
-        )
-        found = [one["Key"] for page in pages for one in page.get("Contents", ())]
-        return {key.removeprefix(self.prefix) for key in found}
+        with self.explained():
+            return {path.removeprefix(f"{self.folder}/") for path in self.files.find(self.folder)}
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn errors of the store into `BadInput` with advice.
+        """Turn errors of the file system into `StoreError`.
 
         Raises:
-            BadInput: The store cannot be reached or refuses a request.
+            StoreError: The store cannot be reached or refuses a request.
         """
         try:
             yield
-        except refusals() as error:
-            raise BadInput(f"artifacts {self.url}: {reason(error)}; {_advice(error)}") from error
+        except (ProtegeError, ArtifactNotFound):
+            raise
+        except Exception as error:
+            local = getattr(error, "filename", None)  # not a file of the store
+            if has_no_room(error) or (local and not str(local).startswith(self.folder)):
+                raise
+            raise StoreError(self.url, error) from error
+
+    def _path(self, artifact_id: str) -> str:
+        return f"{self.folder}/{artifact_id}"
 
 
-def bucket_and_prefix(url: str) -> tuple[str, str]:
-    """Split a URL into the bucket and the prefix of object names.
+def check_url(url: str) -> str:
+    """Return the scheme of a store's URL, ``file`` for a folder.
 
     Raises:
-        BadInput: The URL is malformed or has credentials in it.
+        BadInput: It is neither a URL nor an absolute path, or has credentials in it.
     """
-    if without_secrets(url) != url or "@" in url.removeprefix("s3://").partition("/")[0]:
+    scheme, separator, rest = url.partition("://")
+    if without_secrets(url) != url or "@" in rest.partition("/")[0]:
         raise BadInput(
             f"artifacts {shown(url)}: expected no credentials in it, for it is stored with the "
-            "study; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            "study; set them as variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            "AWS_PROFILE"
         )
-    found = URL.fullmatch(url)
-    if found is None:
+    if not separator and not Path(url).is_absolute():
         raise BadInput(
-            f"artifacts {shown(url)!r}: expected s3://bucket or s3://bucket/prefix, the bucket "
-            "named in small letters, digits, dots and hyphens; leave it out to keep weights in the "
-            "run folder alone"
+            f"artifacts {shown(url)!r}: expected s3://bucket/prefix, a URL of another file system "
+            "that fsspec knows, or an absolute folder; leave it out to keep weights in the run "
+            "folder alone"
         )
-    return found["bucket"], f"{found['prefix']}/" if found["prefix"] else ""
-
-
-def is_away(error: Exception) -> bool:
-    """Return whether an error is temporary: the store is unreachable or overloaded."""
-    from botocore import exceptions
-
-    if isinstance(error, exceptions.ClientError):
-        return _status(error) >= 500 or _status(error) == 429
-    return isinstance(error, exceptions.ConnectionError | exceptions.HTTPClientError)
-
-
-def refusals() -> tuple[type[Exception], ...]:
-    """Return the exception types that boto3 raises for failed requests."""
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    return Boto3Error, BotoCoreError, ClientError
-
-
-def reason(error: Exception) -> str:
-    """Return the message of an error in one line."""
-    return " ".join(str(error).split())
-
-
-def _client(url: str) -> Any:
-    """Return a client with few retries, as `insist` retries too."""
-    try:
-        import boto3
-        from botocore.config import Config
-    except ImportError:
-        raise BadInput(
-            f'artifacts {url}: boto3 is not installed; pip install "protege[s3]"'
-        ) from None
-    retries = {"total_max_attempts": 2, "mode": "standard"}
-    refused: tuple[type[Exception], ...] = (*refusals(), ValueError)
-    try:
-        return boto3.Session().client("s3", config=Config(connect_timeout=10, retries=retries))
-    except refused as error:  # an invalid profile or endpoint
-        raise BadInput(
-            f"artifacts {url}: {reason(error)}; mend AWS_PROFILE or AWS_ENDPOINT_URL_S3"
-        ) from error
-
-
-def _advice(error: Exception) -> str:
-    if is_away(error):
-        return "start the store, or mend AWS_ENDPOINT_URL_S3"
-    if _status(error) == 404:
-        return "create the bucket, or mend the URL"
-    return (
-        "expected credentials that may list, write and remove there: set AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-    )
-
-
-def _status(error: Exception) -> int:
-    """Return the HTTP status of the reply, or 0 without a reply."""
-    response: dict[str, Any] = getattr(error, "response", {})
-    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return scheme if separator else "file"

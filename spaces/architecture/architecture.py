@@ -1,11 +1,9 @@
 """The sizes of a model, and the policies that choose which of its teacher's units it keeps."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from fractions import Fraction
-from math import lcm
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from protege.spaces.architecture.defaults import Default, default_recipe
 from protege.spaces.architecture.policies import (
     Findings,
     First,
@@ -16,40 +14,13 @@ from protege.spaces.architecture.policies import (
     check_healing,
     kept_layers,
 )
-from protege.spaces.errors import BadInput, Infeasible
+from protege.spaces.architecture.sizes import DEPTHS, RATIOS, Sizes
+from protege.spaces.architecture.unit_policies import Rotation
 from protege.spaces.families import family_of
-
-RATIOS = {
-    "layers": "num_hidden_layers",
-    "decoder_layers": "num_decoder_layers",
-    "hidden": "hidden_size",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "intermediate": "intermediate_size",
-    "experts": "num_experts",
-    "moe_intermediate": "moe_intermediate_size",
-    "vocab": "vocab_size",
-}
-"""The names of ratios, and the size that each one scales."""
-
-DEPTHS = ("num_hidden_layers", "num_decoder_layers")
-"""The depth of each stack: the only or the encoder's, then the decoder's."""
-
-SIZE_OF = {
-    "hidden": "hidden_size",
-    "heads": "num_attention_heads",
-    "cross_heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "ffn": "intermediate_size",
-    "experts": "num_experts",
-    "expert_ffn": "moe_intermediate_size",
-    "vocab": "vocab_size",
-}
-"""For each axis of a family's table, the size that counts its units."""
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Architecture(Sizes):
     """The sizes of a model, under their Hugging Face configuration names, and its policies.
 
     Equal architectures give the same student. To that end, a policy that has nothing to cut is
@@ -71,58 +42,18 @@ class Architecture:
         num_experts_per_tok: Experts that a token is routed to; always the teacher's.
         layer_policy: Chooses the kept layers.
         width_policy: Chooses the kept channels, heads and neurons.
-        healing: How the cut student is repaired; see `Healer`.
+        healing: How the cut student is repaired; see `Healer`. ``default`` is chosen when the
+            student is built (see `Default`).
     """
 
-    model_type: str
-    num_hidden_layers: int
-    hidden_size: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    intermediate_size: int
-    vocab_size: int
-    num_decoder_layers: int = 0
-    num_experts: int = 0
-    moe_intermediate_size: int = 0
-    num_experts_per_tok: int = 0
     layer_policy: LayerPolicy = Uniform()
     width_policy: WidthPolicy = First()
-    healing: Healing = "none"
+    healing: Healing | Literal["default"] = "none"
 
     def key(self) -> str:
         """Return the student's identity in studies, caches and file names."""
-        optional = {
-            "dl": self.num_decoder_layers,
-            "e": self.num_experts,
-            "ef": self.moe_intermediate_size,
-        }
-        more = "".join(f"-{name}{size}" for name, size in optional.items() if size)
-        return (
-            f"{self.model_type}-l{self.num_hidden_layers}-d{self.hidden_size}"
-            f"-h{self.num_attention_heads}-kv{self.num_key_value_heads}x{self.head_dim}"
-            f"-f{self.intermediate_size}-v{self.vocab_size}{more}"
-            f"-{self.layer_policy.name}-{self.width_policy.name}"
-            f"{'' if self.healing == 'none' else f'-{self.healing}'}"
-        )
-
-    def sizes(self) -> dict[str, int]:
-        """Return the non-zero sizes by their configuration names."""
-        given = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return {name: value for name, value in given if isinstance(value, int) and value}
-
-    def units(self, axis: str) -> int:
-        """Return the number of units along an axis of the family's table."""
-        return int(getattr(self, SIZE_OF[axis]))
-
-    def whole_axes(self, teacher: "Architecture") -> frozenset[str]:
-        """Return the axes of the family's table along which all of the teacher's units stay."""
-        return frozenset(axis for axis in SIZE_OF if self._keeps(teacher, axis))
-
-    def _keeps(self, teacher: "Architecture", axis: str) -> bool:
-        # key-value heads are chosen by ranking their query heads
-        sizes = [SIZE_OF[axis], *(["num_key_value_heads"] if axis == "heads" else [])]
-        return all(getattr(self, size) == getattr(teacher, size) for size in sizes)
+        healing = "" if self.healing == "none" else f"-{self.healing}"
+        return f"{self.text_key()}-{self.layer_policy.name}-{self.width_policy.name}{healing}"
 
     def fields(self) -> dict[str, Any]:
         """Return all fields as JSON values, the policies by name."""
@@ -143,11 +74,15 @@ class Architecture:
         moe_intermediate: float = 1.0,
         vocab: float = 1.0,
         multiple_of: int = 8,
-        layer_policy: LayerPolicy = Uniform(),
-        width_policy: WidthPolicy = First(),
-        healing: Healing = "none",
+        layer_policy: LayerPolicy | None = None,
+        width_policy: WidthPolicy | None = None,
+        healing: Healing | None = None,
     ) -> "Architecture":
         """Scale this architecture by ratios, rounded to sizes that the family accepts.
+
+        Policies that are not named are those of a `SearchSpace`, chosen when the student is built:
+        with a calibration ``Greedy()``, ``Surgeon()`` and sequential healing, which are the best
+        known; without one ``Ends()``, ``Magnitude()`` and no healing, the best that need no data.
 
         Depth is rounded to whole layers. Key-value heads are dropped in whole groups, query heads
         evenly from every group. Widths are rounded to the nearest multiple of ``multiple_of`` that
@@ -163,29 +98,20 @@ class Architecture:
         """
         given = (layers, decoder_layers, hidden, heads, kv_heads, intermediate)
         ratios = dict(zip(RATIOS, (*given, experts, moe_intermediate, vocab), strict=True))
-        self._check(ratios)
-        check_healing(healing)
-        hidden_size, query_heads, kv = self._attention(ratios, multiple_of)
-        student = replace(
-            self,
-            num_hidden_layers=_whole(self.num_hidden_layers, layers),
-            num_decoder_layers=_whole(self.num_decoder_layers, decoder_layers),
-            hidden_size=hidden_size,
-            num_attention_heads=query_heads,
-            num_key_value_heads=kv,
-            intermediate_size=self._feed_forward(hidden_size, intermediate, multiple_of),
-            num_experts=max(self.num_experts_per_tok, _whole(self.num_experts, experts)),
-            moe_intermediate_size=_snap(self.moe_intermediate_size, moe_intermediate, multiple_of),
-            vocab_size=_snap(self.vocab_size, vocab, multiple_of),
+        if healing is not None:
+            check_healing(healing)
+        sizes: Any = self.scaled_sizes(ratios, multiple_of)
+        student = replace(self, **sizes)
+        return self.with_policies(
+            student, layer_policy or Default(), width_policy or Default(), healing or "default"
         )
-        return self.with_policies(student, layer_policy, width_policy, healing)
 
     def with_policies(
         self,
         student: "Architecture",
         layer_policy: LayerPolicy,
         width_policy: WidthPolicy,
-        healing: Healing = "none",
+        healing: Healing | Literal["default"] = "none",
     ) -> "Architecture":
         """Return the student with these policies; policies with nothing to cut get the default.
 
@@ -219,77 +145,30 @@ class Architecture:
     def resolved(self, calibration: Findings | None) -> "Architecture":
         """Return this architecture with its layer policy resolved to the kept layers.
 
+        Default policies become those of the recipe with or without data.
+
         Raises:
             BadInput: The calibration lacks what the policy needs.
         """
-        return replace(self, layer_policy=self.layer_policy.resolved(calibration))
+        usual = default_recipe(has_data=calibration is not None)
+        by_default = isinstance(self.width_policy, Default)
+        return replace(
+            self,
+            layer_policy=self.layer_policy.resolved(calibration),
+            width_policy=usual["width_policy"] if by_default else self.width_policy,
+            healing=usual["healing"] if self.healing == "default" else self.healing,
+        )
+
+    def rotation(self, teacher: "Architecture") -> Rotation | None:
+        """Return the rotation of the stream, or None if it keeps channels of the teacher."""
+        policy, narrower = self.width_policy, self.hidden_size < teacher.hidden_size
+        return policy if isinstance(policy, Rotation) and narrower else None
 
     @property
     def looks_at_data(self) -> bool:
-        """Whether building the student needs a calibration on data."""
+        """Whether a calibration on data changes the student."""
         resolved = self.layer_policy.is_resolved
         return self.width_policy.needs_calibration or self.healing != "none" or not resolved
-
-    def _check(self, ratios: Mapping[str, float]) -> None:
-        """Raise if a ratio is invalid, or if this model cannot be cut along its size."""
-        family = family_of(self.model_type)
-        for name, ratio in ratios.items():
-            check_ratio(name, ratio)
-            size = RATIOS[name]
-            if ratio == 1.0:
-                continue
-            if size in family.whole:
-                raise Infeasible(f"{self.model_type} keeps all of {name}: {family.whole[size]}")
-            if family.heads_follow_hidden and name in {"heads", "kv_heads"}:
-                raise Infeasible(
-                    f"{self.model_type} has no head_dim of its own: its hidden size is heads x "
-                    f"{self.head_dim}, so heads follow the hidden size; set hidden, not heads"
-                )
-            if size not in family.knobs or not getattr(self, size):
-                raise Infeasible(f"{self.model_type}: this model has no {name} to take a ratio of")
-
-    def _attention(self, ratios: Mapping[str, float], multiple_of: int) -> tuple[int, int, int]:
-        """Return hidden size, query heads and key-value heads that fit together."""
-        family = family_of(self.model_type)
-        if family.heads_follow_hidden:
-            width = _snap(self.hidden_size, ratios["hidden"], lcm(multiple_of, self.head_dim))
-            return width, width // self.head_dim, width // self.head_dim
-        kv, query = self._head_counts(ratios["heads"], ratios["kv_heads"])
-        return self._accepted_width(ratios["hidden"], query, kv, multiple_of), query, kv
-
-    def _feed_forward(self, hidden_size: int, ratio: float, multiple_of: int) -> int:
-        """Return the feed-forward width; in some families a multiple of the hidden size."""
-        if not family_of(self.model_type).ffn_multiple:
-            return _snap(self.intermediate_size, ratio, multiple_of)
-        return hidden_size * _whole(self.intermediate_size // self.hidden_size, ratio)
-
-    def _head_counts(self, heads: float, kv_heads: float) -> tuple[int, int]:
-        """Return key-value heads and query heads, with groups of equal size."""
-        group = self.num_attention_heads // self.num_key_value_heads
-        # groups of one query head can only be dropped whole
-        kv_ratio = min(heads, kv_heads) if group == 1 else kv_heads
-        kv = _whole(self.num_key_value_heads, kv_ratio)
-        in_group = min(group, max(1, nearest(self.num_attention_heads, heads / kv)))
-        return kv, kv * in_group
-
-    def _accepted_width(self, hidden: float, heads: int, kv: int, multiple_of: int) -> int:
-        """Return the hidden size nearest to the ratio that the configuration class accepts."""
-        wanted = self.hidden_size * hidden
-        choices = {*range(multiple_of, self.hidden_size, multiple_of), self.hidden_size}
-        if hidden == 1.0:
-            choices = {self.hidden_size}
-        reasons = ""
-        for width in sorted(choices, key=lambda choice: (abs(choice - wanted), -choice)):
-            student = replace(
-                self, hidden_size=width, num_attention_heads=heads, num_key_value_heads=kv
-            )
-            reasons = family_of(self.model_type).objection(student.model_type, student.sizes())
-            if not reasons:
-                return int(width)
-        raise Infeasible(
-            f"{self.model_type} with {heads} heads in {kv} groups: no hidden size near "
-            f"{wanted:g} in multiples of {multiple_of} is accepted ({reasons})"
-        )
 
     def __str__(self) -> str:
         depth, heads = f"{self.num_hidden_layers}", f"{self.num_attention_heads}"
@@ -307,36 +186,3 @@ class Architecture:
         chosen = [self.layer_policy.name, self.width_policy.name]
         chosen += [] if self.healing == "none" else [f"{self.healing} healing"]
         return f"{' '.join(parts)} ({', '.join(chosen)})"
-
-
-def check_ratio(name: str, ratio: object) -> None:
-    """Check the name and the value of a ratio.
-
-    Raises:
-        BadInput: The name is unknown, or the ratio is outside (0, 1].
-    """
-    if name.split(maxsplit=1)[0] not in RATIOS:
-        raise BadInput(f"ratio {name!r}: expected one of {', '.join(RATIOS)}")
-    if not isinstance(ratio, int | float) or not 0 < ratio <= 1:
-        raise BadInput(
-            f"{name}={ratio!r}: expected a ratio above 0 and at most 1 (1 = the teacher)"
-        )
-
-
-def nearest(full: int, ratio: float) -> int:
-    """Multiply a size by a ratio and round to the nearest integer, halves up."""
-    # exact arithmetic avoids floating-point errors: 0.1 of 30 is 3
-    exact = full * Fraction(ratio).limit_denominator(10_000)
-    return int(exact + Fraction(1, 2))
-
-
-def _whole(full: int, ratio: float) -> int:
-    """Scale a count, at least 1; 0 stays 0."""
-    return max(1, nearest(full, ratio)) if full else 0
-
-
-def _snap(full: int, ratio: float, multiple_of: int) -> int:
-    """Scale a width to the nearest multiple; a ratio of 1.0 leaves it unchanged."""
-    if ratio == 1.0 or not full:
-        return full
-    return min(full, max(multiple_of, nearest(full, ratio / multiple_of) * multiple_of))

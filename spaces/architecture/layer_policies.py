@@ -1,6 +1,7 @@
 """Layer policies whose choice depends on calibration data."""
 
-from collections.abc import Callable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,59 +14,95 @@ if TYPE_CHECKING:
 Layers = tuple[int, ...]
 
 
+class MeasuredLayers(ABC):
+    """A layer policy that chooses by one entry of the calibration.
+
+    Until it is resolved, `layers` returns the choice of `Ends`.
+
+    Attributes:
+        name: The policy's name.
+        entry: Suffix of the calibration's entries, one for each stack.
+    """
+
+    name: ClassVar[str]
+    entry: ClassVar[str]
+    needs_calibration: ClassVar[bool] = True
+    is_resolved: ClassVar[bool] = False
+
+    @abstractmethod
+    def choices(self, found: "Tensor") -> Iterator[Layers]:
+        """Yield a stack's kept layers for depth 1, 2 and so on, by its entry."""
+
+    def resolved(self, calibration: Findings | None, /) -> LayerPolicy:
+        """Return the policy with its choices.
+
+        Raises:
+            BadInput: The calibration is missing or lacks the entries.
+        """
+        given = calibration.importance if calibration is not None else {}
+        ending = f".{self.entry}"
+        found = {n.removesuffix(ending): t for n, t in given.items() if n.endswith(ending)}
+        if not found:
+            fault = f"a calibration without {self.entry}" if given else "needs a calibration"
+            raise BadInput(
+                f"layer policy {self.name!r}: {fault}; "
+                f"pass calibration=Calibration.of(teacher, batches, for_=[{self!r}])"
+            )
+        chosen = ((stack, tuple(self.choices(entry))) for stack, entry in found.items())
+        return Chosen(self, tuple(chosen))
+
+    def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
+        return Ends().layers(total, count, stack)
+
+
 @dataclass(frozen=True)
-class Contiguous:
+class Contiguous(MeasuredLayers):
     """Drops one block of adjacent layers: the one whose input and output differ least by angle.
 
     The method of Gromov et al. (arXiv 2403.17887). The block may include the first and the last
-    layer. Until resolved, `layers` returns the choice of `Ends`.
+    layer.
     """
 
     name: ClassVar[str] = "contiguous"
-    needs_calibration: ClassVar[bool] = True
-    is_resolved: ClassVar[bool] = False
+    entry: ClassVar[str] = "angles"
 
-    def resolved(self, calibration: Findings | None, /) -> LayerPolicy:
-        return Chosen.of(self, "angles", calibration, _without_closest_block)
-
-    def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
-        return Ends().layers(total, count, stack)
+    def choices(self, found: "Tensor") -> Iterator[Layers]:
+        total = len(found) - 1
+        for count in range(1, total):
+            start = int(found.diagonal(total - count).argmin())
+            yield (*range(start), *range(start + total - count, total))
 
 
 @dataclass(frozen=True)
-class Influence:
+class Influence(MeasuredLayers):
     """Drops the layers that change the residual stream's direction least (arXiv 2403.03853).
 
-    The block influence of ShortGPT. Until resolved, `layers` returns the choice of `Ends`.
+    The block influence of ShortGPT.
     """
 
     name: ClassVar[str] = "influence"
-    needs_calibration: ClassVar[bool] = True
-    is_resolved: ClassVar[bool] = False
+    entry: ClassVar[str] = "influence"
 
-    def resolved(self, calibration: Findings | None, /) -> LayerPolicy:
-        return Chosen.of(self, "influence", calibration, _most_influential)
-
-    def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
-        return Ends().layers(total, count, stack)
+    def choices(self, found: "Tensor") -> Iterator[Layers]:
+        order = found.argsort(stable=True).tolist()
+        for count in range(1, len(order)):
+            yield tuple(sorted(order[-count:]))
 
 
 @dataclass(frozen=True)
-class Greedy:
-    """Drops layers one by one, each time the one that changes the outputs least (`greedy_ladder`).
+class Greedy(MeasuredLayers):
+    """Drops layers one by one, each time the one that changes the outputs least.
 
-    Until resolved, `layers` returns the choice of `Ends`.
+    See `greedy_ladder`.
     """
 
     name: ClassVar[str] = "greedy"
-    needs_calibration: ClassVar[bool] = True
-    is_resolved: ClassVar[bool] = False
+    entry: ClassVar[str] = "ladder"
 
-    def resolved(self, calibration: Findings | None, /) -> LayerPolicy:
-        return Chosen.of(self, "ladder", calibration, _left_on_ladder)
-
-    def layers(self, total: int, count: int, stack: str = "", /) -> Layers:
-        return Ends().layers(total, count, stack)
+    def choices(self, found: "Tensor") -> Iterator[Layers]:
+        left = {*range(len(found) + 1)}
+        for gone in range(len(found), 0, -1):
+            yield tuple(sorted(left - {*found[:gone].tolist()}))
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,35 +121,6 @@ class Chosen:
     choices: tuple[tuple[str, tuple[Layers, ...]], ...]
     needs_calibration: ClassVar[bool] = True
     is_resolved: ClassVar[bool] = True
-
-    @classmethod
-    def of(
-        cls,
-        policy: LayerPolicy,
-        what: str,
-        calibration: Findings | None,
-        choices: "Callable[[Tensor], Iterable[Layers]]",
-    ) -> "Chosen":
-        """Resolve a policy.
-
-        Args:
-            policy: The policy.
-            what: Suffix of the calibration's entries that it needs, such as ``angles``.
-            calibration: The teacher's calibration.
-            choices: Returns a stack's kept layers for depth 1, 2 and so on, from its entry.
-
-        Raises:
-            BadInput: The calibration is missing or lacks these entries.
-        """
-        given = calibration.importance if calibration is not None else {}
-        found = {n.removesuffix(f".{what}"): t for n, t in given.items() if n.endswith(f".{what}")}
-        if not found:
-            fault = f"a calibration without {what}" if given else "needs a calibration"
-            raise BadInput(
-                f"layer policy {policy.name!r}: {fault}; "
-                f"pass calibration=Calibration.of(teacher, batches, layers=[{policy.name!r}])"
-            )
-        return cls(policy, tuple((stack, tuple(choices(t))) for stack, t in found.items()))
 
     @property
     def name(self) -> str:
@@ -135,22 +143,3 @@ class Chosen:
 
     def __repr__(self) -> str:
         return repr(self.policy)
-
-
-def _without_closest_block(angles: "Tensor") -> Iterator[Layers]:
-    total = len(angles) - 1
-    for count in range(1, total):
-        start = int(angles.diagonal(total - count).argmin())
-        yield (*range(start), *range(start + total - count, total))
-
-
-def _most_influential(influence: "Tensor") -> Iterator[Layers]:
-    order = influence.argsort(stable=True).tolist()
-    for count in range(1, len(order)):
-        yield tuple(sorted(order[-count:]))
-
-
-def _left_on_ladder(ladder: "Tensor") -> Iterator[Layers]:
-    left = {*range(len(ladder) + 1)}
-    for gone in range(len(ladder), 0, -1):
-        yield tuple(sorted(left - {*ladder[:gone].tolist()}))

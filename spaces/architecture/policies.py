@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self, get_args
 
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.files.hashing import digest
@@ -89,16 +89,22 @@ class WidthPolicy(Protocol):
         """Return what the units of an axis are ranked by."""
 
 
+class FixedPolicy:
+    """A policy whose choice depends on neither data nor weights."""
+
+    needs_calibration: ClassVar[bool] = False
+    needs_weights: ClassVar[bool] = False
+    is_resolved: ClassVar[bool] = True
+
+    def resolved(self, _calibration: Findings | None, /) -> Self:
+        return self
+
+
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(FixedPolicy):
     """Every k-th layer, ``int(i * total / count)``, as in most distillation guides."""
 
     name: ClassVar[str] = "uniform"
-    needs_calibration: ClassVar[bool] = False
-    is_resolved: ClassVar[bool] = True
-
-    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
-        return self
 
     def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
         _check_depth(total, count)
@@ -106,18 +112,13 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class Ends:
+class Ends(FixedPolicy):
     """Layers evenly spaced from the first to the last, both kept.
 
     For 6 of 12 layers this is DistilBERT's choice: 0 2 4 7 9 11. A single layer is the first one.
     """
 
     name: ClassVar[str] = "ends"
-    needs_calibration: ClassVar[bool] = False
-    is_resolved: ClassVar[bool] = True
-
-    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
-        return self
 
     def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
         _check_depth(total, count)
@@ -128,26 +129,20 @@ class Ends:
 
 
 @dataclass(frozen=True)
-class First:
+class First(FixedPolicy):
     """The first layers, or the first units, as slicing a checkpoint keeps them."""
 
     name: ClassVar[str] = "first"
-    needs_calibration: ClassVar[bool] = False
-    needs_weights: ClassVar[bool] = False
-    is_resolved: ClassVar[bool] = True
 
     def criterion(self, _unit: str) -> Criterion:
         return "position"
-
-    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
-        return self
 
     def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
         _check_depth(total, count)
         return tuple(range(count))
 
 
-class LayerMap:
+class LayerMap(FixedPolicy):
     """Explicit layers, one list for each supported depth.
 
     ``LayerMap([0, 1, 3, 4, 5], [0, 2, 4, 5])`` supports students of five and of four layers.
@@ -155,9 +150,6 @@ class LayerMap:
     Attributes:
         name: The policy's name; by default derived from the layers, such as ``map-0.2.4.5``.
     """
-
-    needs_calibration: ClassVar[bool] = False
-    is_resolved: ClassVar[bool] = True
 
     def __init__(self, *choices: Sequence[int], name: str = "") -> None:
         self._choices = {len(choice): tuple(choice) for choice in choices}
@@ -172,9 +164,6 @@ class LayerMap:
         itself = "-".join(".".join(map(str, choice)) for choice in self._choices.values())
         self.name = name or f"map-{itself}"
         self._identity = (self.name, tuple(self._choices.values()))
-
-    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
-        return self
 
     def layers(self, total: int, count: int, _stack: str = "", /) -> tuple[int, ...]:
         choice = self._choices.get(count)

@@ -3,13 +3,19 @@
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
-from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.architecture.policies import Criterion, HeadsBy
 from protege.spaces.errors import BadInput
 
 
+class RankedByData:
+    """A width policy that ranks units by a calibration on data."""
+
+    needs_calibration: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = False
+
+
 @dataclass(frozen=True)
-class Activation:
+class Activation(RankedByData):
     """The units most active on calibration data (Minitron, arXiv 2407.14679).
 
     Attributes:
@@ -18,8 +24,6 @@ class Activation:
     """
 
     heads_by: HeadsBy = "activation"
-    needs_calibration: ClassVar[bool] = True
-    needs_weights: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.heads_by not in get_args(HeadsBy):
@@ -47,7 +51,7 @@ class Magnitude:
 
 
 @dataclass(frozen=True)
-class Wanda:
+class Wanda(RankedByData):
     """The heads and neurons that contribute most to their output projection (arXiv 2306.11695).
 
     The score is a unit's magnitude on calibration data times the norm of the weights that read it.
@@ -55,15 +59,13 @@ class Wanda:
     """
 
     name: ClassVar[str] = "wanda"
-    needs_calibration: ClassVar[bool] = True
-    needs_weights: ClassVar[bool] = False
 
     def criterion(self, unit: str) -> Criterion:
         return "wanda" if unit in {"heads", "cross_heads", "ffn"} else "activation"
 
 
 @dataclass(frozen=True)
-class Surgeon:
+class Surgeon(RankedByData):
     """Optimal Brain Surgeon ranking of feed-forward neurons (ZipLM, arXiv 2302.04089).
 
     Neurons are removed one by one, each time the one that the refitted others replace best (see
@@ -72,15 +74,13 @@ class Surgeon:
     """
 
     name: ClassVar[str] = "surgeon"
-    needs_calibration: ClassVar[bool] = True
-    needs_weights: ClassVar[bool] = False
 
     def criterion(self, unit: str) -> Criterion:
         return "surgeon" if unit == "ffn" else Wanda().criterion(unit)
 
 
 @dataclass(frozen=True)
-class Rotation:
+class Rotation(RankedByData):
     """The principal directions of the residual stream, rotated into its channels.
 
     One orthogonal map rotates the whole model. The family must have an RMSNorm or LayerNorm before
@@ -93,8 +93,6 @@ class Rotation:
     """
 
     tied: bool = False
-    needs_calibration: ClassVar[bool] = True
-    needs_weights: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -105,7 +103,7 @@ class Rotation:
 
 
 @dataclass(frozen=True)
-class Taylor:
+class Taylor(RankedByData):
     """The units with the largest first-order effect on the loss (LLM-Pruner, arXiv 2305.11627).
 
     Uses the Taylor importance of Molchanov et al. (2019, arXiv 1906.10771); see
@@ -113,17 +111,8 @@ class Taylor:
     """
 
     name: ClassVar[str] = "taylor"
-    needs_calibration: ClassVar[bool] = True
-    needs_weights: ClassVar[bool] = False
 
     def criterion(self, unit: str) -> Criterion:
         if unit in {"heads", "cross_heads"}:
             return "gradient"
         return "taylor" if unit in {"hidden", "ffn"} else "activation"
-
-
-def rotation_of(student: Architecture, teacher: Architecture) -> Rotation | None:
-    """Return the rotation of the student's stream, or None if it keeps channels of the teacher."""
-    policy = student.width_policy
-    narrower = student.hidden_size < teacher.hidden_size
-    return policy if isinstance(policy, Rotation) and narrower else None

@@ -1,18 +1,26 @@
 """Measure the importance of a teacher's units on calibration data."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from protege.spaces.architecture.policies import Criterion, HeadsBy
+from protege.spaces.architecture.defaults import WITH_DATA
+from protege.spaces.architecture.policies import (
+    Criterion,
+    HeadsBy,
+    Healing,
+    LayerPolicy,
+    WidthPolicy,
+)
+from protege.spaces.architecture.unit_policies import Rotation
 from protege.spaces.calibration.blocks import Room, Shapes, blocks
 from protege.spaces.calibration.importance import head_importance, taylor_importance
 from protege.spaces.calibration.layers import layer_findings
 from protege.spaces.calibration.magnitude import magnitudes
 from protege.spaces.calibration.passes import Passes
+from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.calibration.surgeon import removal_orders
 from protege.spaces.errors import BadInput
 from protege.spaces.models.activations import shapes
@@ -24,6 +32,9 @@ from protege.spaces.residual.states import Streams
 
 FEW = 16_384
 """Real tokens for gradients, head ablations and layer measurements, rounded up to batches."""
+
+DEFAULT_POLICIES = (WITH_DATA["layer_policy"], WITH_DATA["width_policy"])
+"""The policies that a calibration is for if none are named."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +79,14 @@ class Calibration:
     streams: Streams | None = None
 
     @classmethod
-    def of(  # noqa: PLR0913 - one keyword for each thing to measure
+    def of(
         cls,
         teacher: LaidOutModel,
         batches: Iterable[Batch],
-        heads_by: Collection[HeadsBy] = (),
-        announce: Callable[[str], None] = lambda _: None,
-        criteria: Collection[Criterion] = (),
+        for_: Iterable[LayerPolicy | WidthPolicy] = DEFAULT_POLICIES,
+        healing: Healing = "sequential",
         *,
-        grams: bool | Collection[str] = False,
-        layers: Collection[str] = (),
-        depths: Mapping[str, int] = MappingProxyType({}),
+        announce: Callable[[str], None] = lambda _: None,
         room: Room | None = None,
     ) -> "Calibration":
         """Measure a teacher on batches of its own inputs.
@@ -87,40 +95,53 @@ class Calibration:
             teacher: The teacher.
             batches: Inputs of its forward: ``input_ids`` and ``attention_mask``, ``pixel_values``
                 or ``input_features``, and ``decoder_input_ids`` for encoder-decoders.
-            heads_by: Further criteria for attention heads; see `head_importance`.
+            for_: The policies of the students; by default those of the default recipe.
+            healing: How the students are healed. If they are, or if a policy is `Rotation`, the
+                teacher's residual states on the first batch are recorded.
             announce: Callback for progress messages.
-            criteria: Further criteria for units: ``taylor`` takes a backward pass and measures
-                heads by ``gradient`` too (see `taylor_importance`); ``surgeon`` is computed from
-                second moments (see `removal_orders`). Activity and ``wanda`` are always measured.
-            grams: Whether to collect second moments, or the axes to collect them for, such as
-                ``ffn``.
-            layers: The layer policies to measure layers for: ``influence``, ``contiguous``,
-                ``greedy``; see `layer_findings`.
-            depths: For each stack, the minimum depth of students, where ``greedy`` stops.
             room: Memory and disk for second moments; by default those of this machine.
+
+        Raises:
+            BadInput: A value is no policy, or the healing method is unknown.
         """
-        by_slope = "taylor" in criteria
+        policies = list(for_)
+        plan = CalibrationPlan.of(policies, healing)
+        if isinstance(batches, Iterator):
+            batches = list(batches)  # an iterator can be read only once
+        found = cls.measured(teacher, batches, plan, announce, room)
+        if healing == "none" and not any(isinstance(policy, Rotation) for policy in policies):
+            return found
+        return found.with_streams(teacher, next(iter(batches)))
+
+    @classmethod
+    def measured(
+        cls,
+        teacher: LaidOutModel,
+        batches: Iterable[Batch],
+        plan: CalibrationPlan | None = None,
+        announce: Callable[[str], None] = lambda _: None,
+        room: Room | None = None,
+    ) -> "Calibration":
+        """Measure what a plan names; activity and ``wanda`` alone if it is None. See `of`."""
+        plan = plan or CalibrationPlan()
+        by_slope = "taylor" in plan.criteria
         known = {"activation", "wanda", *(["gradient"] if by_slope else [])}
-        others = [criterion for criterion in heads_by if criterion not in known]
-        every = ("hidden", "heads", "cross_heads", "ffn") if grams is True else ()
-        asked = {*(every if isinstance(grams, bool) else grams)} | (
-            {"ffn"} if "surgeon" in criteria else set()
-        )
+        others = [criterion for criterion in plan.heads_by if criterion not in known]
         room = room or Room.here()
-        plan = blocks(wanted(teacher, asked), room)
+        parts = blocks(wanted(teacher, plan.axes), room)
         # criteria that need more than a forward pass use only the first batches
-        passes = Passes(teacher, batches, len(plan.passes), announce)
-        few = FEW if others or by_slope or layers else 0
-        found = cls({**cls.flat(teacher.layout).importance, **passes.all_of(plan, room, few)})
-        if not asked:
+        passes = Passes(teacher, batches, len(parts.passes), announce)
+        few = FEW if others or by_slope or plan.layers else 0
+        found = cls({**cls.flat(teacher.layout).importance, **passes.all_of(parts, room, few)})
+        if not plan.axes:
             found = cls({n: t for n, t in found.importance.items() if not _is_of_moments(n)})
         if by_slope:
             found = cls({**found.importance, **taylor_importance(teacher, passes.few, announce)})
-        if "surgeon" in criteria:
+        if "surgeon" in plan.criteria:
             found = cls({**found.importance, **_orders(teacher, found.importance, announce)})
         for criterion in others:
             found = found.with_heads(teacher, passes.few, criterion, announce)
-        findings = layer_findings(teacher, passes.few, layers, announce, depths)
+        findings = layer_findings(teacher, passes.few, plan.layers, announce, plan.depths)
         return cls({**found.importance, **findings})
 
     def with_heads(
@@ -208,7 +229,7 @@ class Calibration:
         if not any(known.endswith(f".{criterion}") for known in self.importance):
             raise BadInput(
                 f"a calibration without {criterion}, which the width policy ranks units by: pass "
-                f'Calibration.of heads_by=["{criterion}"] for heads, else criteria=["{criterion}"]'
+                "Calibration.of the student's policies, as in for_=[Greedy(), Surgeon()]"
             )
         # the criterion may lack a site, such as a pooler's heads; rank it by activity
         return self.importance.get(f"{name}.{criterion}", self.importance[name])

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from protege.spaces.errors import BadInput
+from protege.spaces.families import family_of
 
 if TYPE_CHECKING:  # records name tasks without transformers
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -68,15 +69,6 @@ def _is_id(value: object, rows: int) -> bool:
     return isinstance(value, int) and 0 <= value < rows
 
 
-_FROM_PADDING = {"roberta", "xlm-roberta", "camembert"}
-"""Model types that count positions from the padding id."""
-
-_BY_DISTANCE = {"t5", "mt5"}
-"""Model types with relative positions, whose number of positions is no limit."""
-
-_BOUNDS = ("max_position_embeddings", "n_positions", "max_target_positions")
-"""Configuration fields for the number of positions."""
-
 UNBOUNDED = 10**9
 """A tokenizer's limit at least this large means no limit."""
 
@@ -84,17 +76,7 @@ UNBOUNDED = 10**9
 def positions_in(fields: Mapping[str, Any]) -> int | None:
     """Return the maximum number of tokens by a configuration; None if unbounded."""
     fields = fields.get("text_config") or fields
-    kind = fields.get("model_type")
-    given = (fields.get(name) for name in _BOUNDS)
-    bound = next((int(one) for one in given if isinstance(one, int) and one > 0), None)
-    if bound is None or kind in _BY_DISTANCE:
-        return None
-    if kind == "mpnet":
-        return bound - 2  # it counts from 1, independent of its padding id
-    if kind in _FROM_PADDING:
-        pad = fields.get("pad_token_id", 1)  # RoBERTa's own default
-        return bound - (pad or 0) - 1
-    return bound
+    return family_of(fields["model_type"]).positions(fields)
 
 
 def longest_text(fields: Mapping[str, Any], tokenizer: Any, declared: int | None) -> int | None:

@@ -1,12 +1,14 @@
-"""The source of a teacher: a folder or a hub id."""
+"""The source of a teacher, a folder or a hub id, and how transformers reads it."""
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from transformers import PretrainedConfig
+from transformers.utils import logging as transformers_log
 
 from protege.spaces.checkpoints.faults import check_no_pointers, fault_in
 from protege.spaces.errors import BadInput, ProtegeError, text_of
@@ -101,3 +103,25 @@ def tell_of_attention(source: str, asked: str, config: PretrainedConfig) -> None
             asked,
             used,
         )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' progress bars and warnings inside the block."""
+    # the progress bar for GGUF tensors cannot be disabled
+    with contextlib.redirect_stderr(io.StringIO()), _without_bars():
+        yield
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    verbosity = transformers_log.get_verbosity()
+    bars = transformers_log.is_progress_bar_enabled()
+    transformers_log.set_verbosity_error()
+    transformers_log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_log.set_verbosity(verbosity)
+        if bars:
+            transformers_log.enable_progress_bar()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from protege.spaces.checkpoints.padding import longest_text
 from protege.spaces.errors import BadInput, Unsupported
+from protege.spaces.families import family_of
 
 if TYPE_CHECKING:  # records name tasks without torch
     from transformers import PretrainedConfig
@@ -129,8 +130,9 @@ def read_as(
 def makes_vectors(task: Task, config: "PretrainedConfig") -> bool:
     """Return whether a model for the task makes sentence vectors by pooling."""
     paired = getattr(config, "is_encoder_decoder", False)
-    # OPT-350m's outputs have the width of its embedding, not of the residual stream
-    narrow = getattr(config, "word_embed_proj_dim", config.hidden_size) != config.hidden_size
+    family = family_of(config.model_type)
+    width = family.field_of(config, "hidden_size")
+    narrow = getattr(config, family.outputs or "hidden_size", width) != width
     return task is Task.SENTENCES or (task is Task.FEATURES and not paired and not narrow)
 
 

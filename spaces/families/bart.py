@@ -99,6 +99,9 @@ T5 = Family(
     },
     stacks={"encoder": "encoder.block.*", "decoder": "decoder.block.*"},
     shared=("heads",),
+    projections=("q", "k", "v"),
+    ffn_matrices=3,  # of the gated kind; the plain one has 2
+    has_positions=False,
     stem=(
         *STEM,
         "shared",

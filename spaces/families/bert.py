@@ -26,6 +26,7 @@ BERT = Family(
     },
     sizes=BERT_SIZES,
     stacks={"encoder": "encoder.layer.*"},
+    projections=("query", "key", "value"),
     refused={"add_cross_attention": "a BERT that attends to another model is half of a pair"},
 )
 
@@ -40,6 +41,9 @@ ROBERTA = Family(
     sizes=BERT_SIZES,
     stacks=BERT.stacks,
     refused=BERT.refused,
+    projections=BERT.projections,
+    first_position=1,
+    counts_from_padding=True,
 )
 
 # MPNet: BERT with a bias per head and distance, which all layers share
@@ -64,6 +68,8 @@ MPNET = Family(
     sizes=BERT_SIZES,
     stacks={"encoder": "encoder.layer.*"},
     shared=("heads",),
+    projections=("q", "k", "v"),
+    first_position=2,
     stem=(*STEM, "encoder.relative_attention_bias"),
 )
 
@@ -91,6 +97,7 @@ ELECTRA = Family(
     stacks=BERT.stacks,
     as_hidden=("embedding_size",),
     stem=(*STEM, "embeddings_project"),
+    projections=BERT.projections,
     refused=BERT.refused,
 )
 
@@ -131,6 +138,7 @@ DEBERTA = Family(
     # the convolution of the largest ones reads what the first layer makes of the embedding
     first_layer_stays=("conv_kernel_size",),
     reads_aside=True,  # the rows of its distances
+    projections=("query_proj", "key_proj", "value_proj"),
     stem=(*STEM, "encoder.{rel_embeddings,LayerNorm,conv}"),
 )
 
@@ -160,6 +168,7 @@ DISTILBERT = Family(
         "vocab_size": "vocab_size",
     },
     stacks={"encoder": "transformer.layer.*"},
+    projections=("q_lin", "k_lin", "v_lin"),
 )
 
 # ModernBERT: pre-LN, rotary positions, gated feed-forward, local and global attention
@@ -183,5 +192,6 @@ MODERNBERT = Family(
     sizes=BERT_SIZES,
     stacks={"encoder": "layers.*"},
     per_layer=("layer_types",),
+    ffn_matrices=3,
     first_layer_stays=("num_hidden_layers",),  # it alone has no norm before its attention
 )

@@ -38,6 +38,10 @@ STEM = (
 """The usual names of modules before the first layer."""
 
 
+POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions")
+"""Configuration fields for the number of positions."""
+
+
 @dataclass(frozen=True)
 class WidthFactor:
     """A factor in the forward pass that depends on the width, compensated in the weights.
@@ -99,6 +103,15 @@ class Family:
         reads_aside: Whether modules read weights of other modules without calling them, so that
             accelerate's hooks do not load these from disk.
         stem: Modules before or beside the first layer, as in the table.
+        projections: The last names of the modules that compute queries, keys and values, if each
+            has one of its own.
+        ffn_matrices: Matrices of one feed-forward network: 3 with a gate, else 2.
+        outputs: Field that holds the width of the model's outputs if it may differ from the hidden
+            size; empty if it never does.
+        first_position: Index of the position of a text's first token.
+        counts_from_padding: Whether positions count from the padding id, after `first_position`.
+        has_positions: Whether the number of positions bounds the length of texts; False for
+            relative positions.
     """
 
     name: str
@@ -122,6 +135,12 @@ class Family:
     turns: bool = False
     reads_aside: bool = False
     stem: tuple[str, ...] = STEM
+    projections: tuple[str, str, str] = ("q_proj", "k_proj", "v_proj")
+    ffn_matrices: int = 2
+    outputs: str = ""
+    first_position: int = 0
+    counts_from_padding: bool = False
+    has_positions: bool = True
 
     @property
     def heads_follow_hidden(self) -> bool:
@@ -173,6 +192,16 @@ class Family:
         """Return why a model of a configuration cannot be cut; empty if it can."""
         reasons = (why for name, why in self.refused.items() if getattr(config, name, None))
         return next(reasons, "")
+
+    def positions(self, fields: Mapping[str, Any]) -> int | None:
+        """Return the maximum number of tokens by a configuration's fields; None if unbounded."""
+        given = (fields.get(name) for name in POSITIONS)
+        bound = next((int(one) for one in given if isinstance(one, int) and one > 0), None)
+        if bound is None or not self.has_positions:
+            return None
+        # 1 is the configuration classes' own padding id
+        pad = (fields.get("pad_token_id", 1) or 0) if self.counts_from_padding else 0
+        return bound - pad - self.first_position
 
     def field_of(self, config: "PretrainedConfig", size: str) -> int:
         """Read a size from a configuration; 0 if it has none.

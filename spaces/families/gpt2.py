@@ -81,5 +81,6 @@ OPT = Family(
     sizes={**BERT_SIZES, "intermediate_size": "ffn_dim"},
     stacks={"decoder": "decoder.layers.*"},
     as_hidden=("word_embed_proj_dim",),
+    outputs="word_embed_proj_dim",
     stem=(*STEM, "decoder.project_in"),
 )

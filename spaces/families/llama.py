@@ -22,6 +22,7 @@ LLAMA = Family(
     },
     sizes=LLAMA_SIZES,
     stacks={"decoder": "layers.*"},
+    ffn_matrices=3,
     turns=True,
     per_layer=("layer_types", "no_rope_layers"),
     layer_bounds=("max_window_layers",),
@@ -37,6 +38,7 @@ GEMMA = Family(
     },
     sizes=LLAMA.sizes,
     stacks=LLAMA.stacks,
+    ffn_matrices=3,
     per_layer=("layer_types",),
     gain_offset=1.0,
     factors=(
@@ -62,6 +64,7 @@ OLMO = Family(
     },
     sizes=LLAMA.sizes,
     stacks=LLAMA.stacks,
+    ffn_matrices=3,
     whole={"num_attention_heads": _SPANS_ALL_HEADS, "num_key_value_heads": _SPANS_ALL_HEADS},
 )
 
@@ -80,6 +83,7 @@ PHI = Family(
     },
     sizes=LLAMA.sizes,
     stacks=LLAMA.stacks,
+    ffn_matrices=3,
     turns=True,
 )
 
@@ -103,6 +107,7 @@ MIXTRAL = Family(
         "moe_intermediate_size": "intermediate_size",
     },
     stacks=LLAMA.stacks,
+    ffn_matrices=3,
 )
 
 QWEN_MOE = Family(
@@ -115,6 +120,7 @@ QWEN_MOE = Family(
         "moe_intermediate_size": "moe_intermediate_size",
     },
     stacks=LLAMA.stacks,
+    ffn_matrices=3,
     per_layer=("layer_types",),
     dense_layers="mlp_only_layers",
     reset={"decoder_sparse_step": 1},

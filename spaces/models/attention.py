@@ -13,8 +13,6 @@ from protege.spaces.models.layout import Layout, Part, Slot, reading_dimension
 KINDS = ("queries", "keys", "values")
 """The parts of self-attention, in the order of fused projections."""
 
-_INITIALS = {kind[0]: kind for kind in KINDS}
-
 
 @dataclass(frozen=True)
 class Projection:
@@ -82,7 +80,7 @@ def layers_of_stacks(layout: Layout, model: PreTrainedModel) -> dict[str, list[n
 
 
 def attention_of(layout: Layout, model: PreTrainedModel, stack: str, layer: int) -> Attention:
-    """Find the self-attention of one layer by the family's table and the names of modules.
+    """Find the self-attention of one layer by the family's table.
 
     Args:
         layout: The model's layout.
@@ -115,23 +113,23 @@ def _projections(
         heads = {part.unit for part in parts} <= {"heads", "kv_heads"}
         if (slot.stack, slot.layer) == (stack, layer) and heads:
             name = slot.name.removesuffix(".weight")
-            projection = _projection(module, name, parts, layout.architecture.head_dim)
+            projection = _projection(layout, module, name, parts)
             if projection is not None:
                 yield name, projection
 
 
 def _projection(
-    module: nn.Module, name: str, parts: tuple[Part, ...], head_dim: int
+    layout: Layout, module: nn.Module, name: str, parts: tuple[Part, ...]
 ) -> Projection | None:
     """Return the projection of a module by its outputs, or None if it is not part of attention."""
     sizes = [part.size for part in parts]
     if len(parts) == len(KINDS):
         return Projection(module, dict(zip(KINDS, sizes, strict=True)))
-    if parts[0].rows == len(KINDS) * head_dim:
+    if parts[0].rows == len(KINDS) * layout.architecture.head_dim:
         kinds = dict.fromkeys(KINDS, sizes[0] // len(KINDS))
         return Projection(module, kinds, interleaved=sizes[0] // parts[0].rows)
-    # names are q, query, q_proj or q_lin; DeBERTa's pos_query_proj projects distances
-    kind = _INITIALS.get(name.rpartition(".")[2][0])
+    kinds_of = dict(zip(layout.family.projections, KINDS, strict=True))
+    kind = kinds_of.get(name.rpartition(".")[2])
     return None if kind is None else Projection(module, {kind: sizes[0]})
 
 

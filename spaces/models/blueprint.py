@@ -35,8 +35,12 @@ class Blueprint:
     def build(self) -> "PreTrainedModel":
         """Build the model with random weights, in evaluation mode."""
         import transformers
+        from transformers.initialization import no_init_weights
 
-        model: PreTrainedModel = getattr(transformers, self.model_class)(self.configuration())
+        # the constructors of the layers and then the model would each draw all weights
+        with no_init_weights():
+            model: PreTrainedModel = getattr(transformers, self.model_class)(self.configuration())
+        model.init_weights()
         model.eval()
         return model
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from protege.spaces.architecture.architecture import SIZE_OF, Architecture
+from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.sizes import SIZE_OF
 from protege.spaces.errors import Mismatch, Unsupported
 from protege.spaces.families import Family
 from protege.spaces.families.family import ALIASES, CUT_AXES, ROWS, compiled
@@ -101,8 +102,9 @@ class Layout:
         tied = is_tied(model, model.get_output_embeddings())
         slots = (_slot(family, own, rules[name], prefix, name, t) for name, t in tensors.items())
         scaled = (_with_factor(family, model.config, slot, prefix, tied=tied) for slot in slots)
-        first = first_names(model)
-        return cls(family, own, tuple(_tied(slot, first[slot.name]) for slot in scaled))
+        first = first_names(model)  # the same memory may have several names
+        tied_to = ((s, "" if first[s.name] == s.name else first[s.name]) for s in scaled)
+        return cls(family, own, tuple(replace(slot, tied_to=name) for slot, name in tied_to))
 
     @cached_property
     def depths(self) -> dict[str, int]:
@@ -200,9 +202,8 @@ def _architecture(
     depths: Mapping[str, int],
 ) -> Architecture:
     """Read the sizes from the tensors, and the number of heads from the configuration."""
-    sizes = dict.fromkeys((SIZE_OF[unit] for unit in _READ), 0)
+    sizes, channels = dict.fromkeys((SIZE_OF[unit] for unit in _READ), 0), 0
     heads = family.field_of(config, "num_attention_heads")
-    channels = 0
     for name, tensor in tensors.items():
         for axis, size in zip(rules[name][1], tensor.shape, strict=False):
             words = axis.split("+")
@@ -248,22 +249,17 @@ def _slot(
 ) -> Slot:
     entry, axes = rule
     stack, layer, span = _layer(family, entry, prefix, name)
-    if len(axes) != tensor.ndim:
-        raise _misfit(family, name, axes, tensor)
-    dimensions = []
-    for axis, size in zip(axes, tensor.shape, strict=True):
-        parts = tuple(_part(word, stack, own, size) for word in axis.split("+"))
-        if sum(part.size for part in parts) != size:
-            raise _misfit(family, name, axes, tensor)
-        dimensions.append(parts)
+    dimensions = [
+        tuple(_part(word, stack, own, size) for word in axis.split("+"))
+        for axis, size in zip(axes, tensor.shape, strict=False)
+    ]
+    sizes = tuple(sum(part.size for part in parts) for parts in dimensions)
+    if len(axes) != tensor.ndim or sizes != tensor.shape:
+        raise Mismatch(
+            f"tensor {name!r} of shape {tuple(tensor.shape)}: the {family.name} table expects "
+            f"{' x '.join(axes)}; correct the table of the family"
+        )
     return Slot(name, tuple(dimensions), stack, layer, span)
-
-
-def _misfit(family: Family, name: str, axes: tuple[str, ...], tensor: Tensor) -> Mismatch:
-    return Mismatch(
-        f"tensor {name!r} of shape {tuple(tensor.shape)}: the {family.name} table expects "
-        f"{' x '.join(axes)}; correct the table of the family"
-    )
 
 
 def _layer(
@@ -292,11 +288,6 @@ def _part(word: str, stack: str, own: Architecture, size: int) -> Part:
     rows = times * own.head_dim or 1
     place = "" if unit in {"hidden", "vocab"} else named or stack
     return Part(unit, place, rows, rows * own.units(unit))
-
-
-def _tied(slot: Slot, first: str) -> Slot:
-    """Set ``tied_to`` if the tensor shares memory with an earlier one."""
-    return slot if first == slot.name else replace(slot, tied_to=first)
 
 
 def _with_factor(

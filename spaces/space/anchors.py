@@ -1,12 +1,10 @@
 """The first architectures of a study, before the sampler has data."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.space.knobs import SIZES, Params, Value, value_of
-
-if TYPE_CHECKING:
-    from protege.spaces.space.space import SearchSpace
+from protege.spaces.space.members import Members
 
 LADDER = (0.5, 0.25, 0.75)
 """Positions of anchors between the smallest student (0) and the teacher (1)."""
@@ -15,13 +13,13 @@ WIDTH = ("hidden_size", "num_attention_heads", "num_key_value_heads")
 """The hidden size, and the sizes that may follow from it."""
 
 
-def anchors(space: "SearchSpace") -> tuple[Architecture, ...]:
+def anchors(space: Members) -> tuple[Architecture, ...]:
     """Return the baselines, the smallest student, and students between it and the teacher.
 
     Those in between interpolate every size except `hidden_size`, which stays the teacher's if any
     other size can shrink, because at the same speed shallow students beat narrow ones.
     """
-    teacher, students = space.baselines[0], space.members[len(space.baselines) :]
+    teacher, students = space.baselines[0], space.representatives[len(space.baselines) :]
     if not students:
         return space.baselines
     usual = space.params(students[0])
@@ -32,13 +30,13 @@ def anchors(space: "SearchSpace") -> tuple[Architecture, ...]:
     return tuple(dict.fromkeys((*space.baselines, *ladder)))
 
 
-def _shrink_elsewhere(students: tuple[Architecture, ...]) -> bool:
+def _shrink_elsewhere(students: Sequence[Architecture]) -> bool:
     """Return whether students differ in a size other than width and heads."""
     rest = [name for name in SIZES if name not in WIDTH]
     return len({tuple(value_of(one, name) for name in rest) for one in students}) > 1
 
 
-def _between(space: "SearchSpace", share: float, params: Params) -> dict[str, Value]:
+def _between(space: Members, share: float, params: Params) -> dict[str, Value]:
     """Set every size to the given share of the way from its smallest to its largest value."""
     moved = dict(params)
     for knob in space.knobs:

@@ -1,30 +1,22 @@
-"""The dimensions of a search, and the policies of a space that names none."""
+"""The dimensions of a search."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union
 
-from protege.spaces.architecture.architecture import RATIOS, Architecture
-from protege.spaces.architecture.layer_policies import Greedy
-from protege.spaces.architecture.policies import Ends
-from protege.spaces.architecture.unit_policies import Magnitude, Surgeon
-
-WITH_DATA: Mapping[str, Any] = {
-    "layer_policy": Greedy(),
-    "width_policy": Surgeon(),
-    "healing": "sequential",
-}
-"""Defaults with data, the best of ``python -m studies.benchmarks.start``."""
-
-WITHOUT_DATA: Mapping[str, Any] = {
-    "layer_policy": Ends(),
-    "width_policy": Magnitude(),
-    "healing": "none",
-}
-"""Defaults without data: evenly spaced layers with both ends, units of the largest weights."""
+from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.sizes import RATIOS
 
 SIZES = tuple(RATIOS.values())
+POLICIES = ("layer_policy", "width_policy", "healing")
+
+DEPENDENT = ("num_attention_heads", "num_key_value_heads", *POLICIES)
+"""Knobs that usually follow from others and are left out if they do."""
+
+SHOWN = 100
+"""Values of a knob that its text lists; of more, it has the first two and the last."""
+
 Value = Union[int, str]  # noqa: UP007 - an alias that is also used at run time
 Params = Mapping[str, Value]
 
@@ -52,6 +44,12 @@ class Knob:
         sizes = [int(value) for value in self.values]
         return math.gcd(*(size - sizes[0] for size in sizes)) or 1
 
+    def __str__(self) -> str:
+        shown = [*self.values]
+        if len(shown) > SHOWN:
+            shown[2:-1] = ["..."]
+        return f"{self.name} {' '.join(map(str, shown))}"
+
 
 def value_of(architecture: Architecture, name: str) -> Value:
     """Return the architecture's value of a knob: a size, or the name of a policy."""
@@ -62,3 +60,21 @@ def value_of(architecture: Architecture, name: str) -> Value:
 def name_of(policy: Any) -> str:
     """Return the name of a policy or of a healing method."""
     return policy if isinstance(policy, str) else str(policy.name)
+
+
+def knobs_of(members: Sequence[Architecture]) -> tuple[Knob, ...]:
+    """Return the dimensions in which members differ, without those that follow from others."""
+    names = [*SIZES, *POLICIES]
+    table = [tuple(value_of(member, name) for name in names) for member in members]
+    for dependent in DEPENDENT:
+        column = names.index(dependent)
+        rest = {row[:column] + row[column + 1 :] for row in table}
+        if len(rest) == len(table):
+            table = [row[:column] + row[column + 1 :] for row in table]
+            names.pop(column)
+    columns = zip(names, zip(*table, strict=True), strict=True)
+    knobs = (
+        Knob(name, tuple(sorted(set(column)) if name in SIZES else dict.fromkeys(column)))
+        for name, column in columns
+    )
+    return tuple(knob for knob in knobs if len(knob.values) > 1)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from protege.spaces.architecture.architecture import check_ratio
+from protege.spaces.architecture.sizes import check_ratio
 from protege.spaces.errors import BadInput
 
 

@@ -30,7 +30,7 @@ from protege.spaces.students.healing import Healer
 from protege.spaces.students.moments import refit_from_moments
 from protege.spaces.students.rotation import read_off, turned
 from protege.spaces.students.selection import Kept, everything
-from protege.spaces.students.student import Student
+from protege.spaces.students.student import Student, generation_config
 from protege.spaces.vocabulary.tokenizer import shrunk
 
 
@@ -64,7 +64,7 @@ def made(
         readout = _heal(model, teacher, architecture, kept, tensors, calibration)
     if model.can_generate():
         # sampling parameters and end tokens are not part of the configuration
-        model.generation_config = teacher.generation_config(kept.vocab)
+        model.generation_config = generation_config(teacher.model, kept.vocab)
     return Student(
         model=model,
         processor=processor,
@@ -186,7 +186,7 @@ def _heal(
     if calibration is None or calibration.streams is None:
         raise _missing("healing", "streams: calibration.with_streams(teacher, batch)")
     if architecture.healing == "one-shot" and "tokens" not in calibration.importance:
-        raise _missing("one-shot healing", "moments: Calibration.of(teacher, batches, grams=True)")
+        raise _missing("one-shot healing", "moments: Calibration.of(…, healing='one-shot')")
     healer = Healer(model, teacher, kept, tensors.basis, tensors.wide, calibration.streams)
     refit_from_moments(healer, calibration)
     if architecture.healing == "sequential":

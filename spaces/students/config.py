@@ -7,11 +7,10 @@ from transformers import PretrainedConfig
 
 from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.architecture.policies import kept_layers
-from protege.spaces.architecture.unit_policies import rotation_of
 from protege.spaces.errors import Infeasible
 from protege.spaces.families.family import Family, positions
 from protege.spaces.models.layout import Layout
-from protege.spaces.vocabulary.tokenizer import renumbered
+from protege.spaces.vocabulary.renumbering import renumbered
 
 Layers = tuple[int, ...]
 
@@ -56,7 +55,7 @@ def configured(
         dense = [n for n in layers if "experts" not in layout.sites[first, n]]
         fields[family.dense_layers] = positions(dense, layers)
     fields.update(family.reset)
-    rotation = rotation_of(student, layout.architecture)
+    rotation = student.rotation(layout.architecture)
     if rotation and not rotation.tied:
         fields["tie_word_embeddings"] = False
     if vocab is not None:

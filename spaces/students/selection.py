@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.architecture.policies import Findings, LayerPolicy
-from protege.spaces.architecture.unit_policies import rotation_of
+from protege.spaces.architecture.policies import FixedPolicy
 from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.families import family_of
@@ -124,7 +123,7 @@ def choose(
             f"pass calibration=Calibration.{made}, or use First()"
         )
     choice = _Selector(layout, student, calibration or Calibration.flat(layout))
-    turned = rotation_of(student, layout.architecture) is not None
+    turned = student.rotation(layout.architecture) is not None
     narrower = student.hidden_size < layout.architecture.hidden_size
     by = policy.criterion("hidden") if narrower and not turned else "position"
     channels = choice.importance.residual(by)
@@ -202,7 +201,7 @@ def strongest(importance: Tensor, count: int) -> Units:
 
 
 @dataclass(frozen=True)
-class Pinned:
+class Pinned(FixedPolicy):
     """A layer policy that keeps the given layers of each stack.
 
     Attributes:
@@ -212,11 +211,6 @@ class Pinned:
 
     name: str
     stacks: tuple[tuple[str, tuple[int, ...]], ...]
-    needs_calibration: ClassVar[bool] = False
-    is_resolved: ClassVar[bool] = True
-
-    def resolved(self, _calibration: Findings | None, /) -> LayerPolicy:
-        return self
 
     def layers(self, total: int, count: int, stack: str = "", /) -> tuple[int, ...]:
         layers = dict(self.stacks).get(stack, ())

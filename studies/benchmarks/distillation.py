@@ -17,19 +17,21 @@ import numpy as np
 import torch
 from torch.nn.functional import cosine_similarity
 
-from protege.objectives import Candidate, Distillation, Retention, Texts
+from protege.objectives import Candidate, Distillation, Texts
+from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
 from protege.objectives.distillation.mixed_precision import autocast
 from protege.objectives.distillation.optimizers import Optimizers
 from protege.objectives.distillation.teacher_outputs import LiveOutputs
 from protege.objectives.distillation.training import Training
 from protege.objectives.precision import TrainingPrecision
+from protege.objectives.quality.rungs import training_of
 from protege.spaces import Cache
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.parts import run_parts
 from studies.benchmarks.start_encoder import minilm, reviews
 
-SETTINGS = Distillation(steps=1, batch_size=32, max_tokens=128, precision="float32")
+BATCH = 32
 PRECISIONS: tuple[TrainingPrecision, ...] = ("float32", "auto")
 CPU = torch.device("cpu")
 
@@ -38,9 +40,16 @@ def half(folder: Path, inputs: int) -> Training:
     """Return the training of a half-size student, with teacher outputs cached in the folder."""
     teacher = minilm()
     architecture = teacher.architecture.scaled(layers=1 / 2, intermediate=1 / 2)
-    asked = replace(SETTINGS, steps=inputs // SETTINGS.batch_size)
-    retention = Retention(Texts.of(reviews()), asked, selection=64)
-    return retention.training(Candidate(teacher, architecture, Cache(folder)))
+    settings = Distillation(
+        Texts.of(reviews()),
+        steps=inputs // BATCH,
+        batch_size=BATCH,
+        max_tokens=128,
+        precision="float32",
+        selection=64,
+    )
+    shared = Prepared(teacher, Cache(folder), settings)
+    return training_of(Candidate(shared, architecture).built())
 
 
 def steps_over_student(training: Training, rounds: int, each: int) -> Iterator[Figure]:
@@ -130,7 +139,7 @@ class _Unsorted(TaskInputs):
 
 
 def _first(inputs: TaskInputs, count: int) -> list[Batch]:
-    batches = inputs.shuffled(SETTINGS.batch_size, seed=0)
+    batches = inputs.shuffled(BATCH, seed=0)
     return [next(batches)[0] for _ in range(count)]
 
 

@@ -30,6 +30,7 @@ from protege.spaces import (
     Student,
     Task,
     Teacher,
+    Uniform,
     family_of,
 )
 from studies.benchmarks.figures import Figure, conclude
@@ -130,7 +131,13 @@ def _chosen(teacher: Teacher, ratios: Mapping[str, float]) -> tuple[Architecture
     generator = torch.Generator().manual_seed(0)
     flat = Calibration.flat(teacher.layout).importance
     found = {name: torch.rand(t.shape, generator=generator) for name, t in flat.items()}
-    return teacher.architecture.scaled(**ratios, width_policy=Activation()), Calibration(found)  # type: ignore[arg-type]
+    architecture = teacher.architecture.scaled(
+        **ratios,  # type: ignore[arg-type]
+        layer_policy=Uniform(),
+        width_policy=Activation(),
+        healing="none",
+    )
+    return architecture, Calibration(found)
 
 
 def _own(student: Student) -> list[Tensor]:

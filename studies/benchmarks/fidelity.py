@@ -7,13 +7,11 @@ times as many steps. Results are stored per student, so the same command resumes
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
-from protege.objectives import Candidate, Retention, Stopwatch
+from protege.objectives import Candidate, Retention
 from protege.search import Search
 from protege.search.analysis.fidelity import Fidelity, measured
 from protege.search.progress import watching
-from protege.spaces import Architecture
 from studies import minilm_cpu, smollm2_cpu
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
@@ -22,20 +20,17 @@ TIMES = 8
 STUDENTS = {"minilm": 16, "smollm2": 10}
 
 
-def drawn(search: Search, name: str, count: int) -> list[Architecture]:
-    """Draw random students of a search, whose folder becomes one of this benchmark."""
-    search.folder = FOLDER / "fidelity" / name
-    search.resolve()
-    others = [member for member in search.space if member != search.teacher.architecture]
-    return random.Random(0).sample(others, count)
-
-
-def fidelity(search: Search, name: str, count: int) -> Fidelity:
-    """Distil each student as the search does, and for eight times as long."""
-    students = drawn(search, name, count)
-    made = [(number, partial(_anew, search, one)) for number, one in enumerate(students)]
+def fidelity(declared: Search, name: str, count: int) -> Fidelity:
+    """Distil random students as the search does, and for eight times as long."""
+    folder = FOLDER / "fidelity" / name
+    search = replace(declared, folder=folder)
+    shared = search.prepare()
+    space = search.students.resolved(shared.calibration)
+    others = [member for member in space if member != search.teacher.architecture]
+    drawn = random.Random(0).sample(others, count)
+    made = {number: Candidate(shared, one) for number, one in enumerate(drawn)}
     with watching(name) as announce:
-        return measured(_retention(search), made, FOLDER / "fidelity" / name, TIMES, announce)
+        return measured([Retention()], made, folder, TIMES, announce)
 
 
 def agreeing(found: Fidelity, name: str, bar: str) -> Iterator[Figure]:
@@ -45,16 +40,6 @@ def agreeing(found: Fidelity, name: str, bar: str) -> Iterator[Figure]:
         label = f"{name} kendall" + ("" if step == last else f" at step {step} of {last}")
         told = f"{bar}; top {one.k} shared {one.overlap:.2f}" if step == last else ""
         yield Figure(label, one.kendall, *one.kendall_interval, compared_with=told)
-
-
-def _anew(search: Search, architecture: Architecture) -> Candidate:
-    return replace(search.candidate(architecture), stopwatch=Stopwatch())
-
-
-def _retention(search: Search) -> Retention:
-    if search.retention is None:
-        raise RuntimeError("the study trains nothing")
-    return search.retention
 
 
 def minilm(*, quick: bool) -> Iterator[Figure]:

@@ -24,6 +24,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from protege.objectives import Distillation, Memory, Retention, Texts
 from protege.search import Search
+from protege.search.planning.calibrating import completed
+from protege.search.session.session import claimed_folder, prepared_for
 from protege.spaces import Choice, SearchSpace, Teacher
 from protege.spaces.files.memory import resident_bytes
 from studies.benchmarks.figures import FOLDER, Figure
@@ -50,8 +52,8 @@ QUICK = SIZES | {
 TEXTS, WORDS = 400, 40
 """Texts, and words of each."""
 
-TRIALS = 4
-"""The teacher and three students."""
+TRIALS = 5
+"""The teacher and four students: all of the space."""
 
 SAMPLED_S = 0.1
 
@@ -88,10 +90,8 @@ def search(folder: Path) -> Search:
         name="large",
         teacher=Teacher.load(folder / "teacher"),
         space=SearchSpace(layers=Choice(0.5, 1.0), intermediate=Choice(0.5, 1.0)),
-        objectives=[
-            Memory(),
-            Retention(Texts.from_file(folder / "texts.txt"), Distillation(steps=4, batch_size=8)),
-        ],
+        objectives=[Memory(), Retention()],
+        distillation=Distillation(Texts.from_file(folder / "texts.txt"), steps=4, batch_size=8),
         storage=f"sqlite:///{folder.resolve()}/run/study.db",
     )
 
@@ -99,10 +99,11 @@ def search(folder: Path) -> Search:
 def calibrate(folder: Path) -> None:
     """Calibrate in this process; write the predictions and the time it took."""
     own, lines = search(folder), list[str]()
-    own.stopwatch.tell = lines.append
+    shared = prepared_for(own)
+    shared.stopwatch.tell = lines.append
+    claimed_folder(own)
     began = time.monotonic()
-    if own.calibration is None:
-        raise RuntimeError("the study has nothing to calibrate on")
+    completed(shared, own.students)
     _write(folder, {"told": lines, "seconds": time.monotonic() - began})
 
 

@@ -6,7 +6,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from protege.objectives import Candidate
-from protege.objectives.latency import Checkpoint, Latency, LocalCPU, Plan, Workload, compare
+from protege.objectives.candidate import Prepared
+from protege.objectives.latency import Latency, LocalCPU, Plan, SavedModel, Workload, compare
 from protege.spaces import Cache
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.start_encoder import minilm
@@ -26,12 +27,11 @@ def figures(*, quick: bool) -> Iterator[Figure]:
         place = Path(scratch)
         teacher.student(teacher.architecture).save(place / "teacher")
         for number, ratios in enumerate(RATIOS[: 1 if quick else None]):
-            candidate = Candidate(
-                teacher, teacher.architecture.scaled(**ratios), Cache(place / "cache")
-            )
+            shared = Prepared(teacher, Cache(place / "cache"))
+            candidate = Candidate(shared, teacher.architecture.scaled(**ratios)).built()
             study = Latency(LocalCPU(), WORKLOAD).measure(candidate)
             candidate.student.save(place / f"{number}")
-            models = [Checkpoint.at(place / "teacher"), Checkpoint.at(place / f"{number}")]
+            models = [SavedModel.at(place / "teacher"), SavedModel.at(place / f"{number}")]
             _, measured = compare(models, WORKLOAD, LocalCPU(), Plan())
             apart.append(abs(measured.ratio / float(study.details["ratio_to_teacher"]) - 1))
     bar = "at most 0.03; random weights against the student's own"

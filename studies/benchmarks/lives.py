@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROLES = {
-    "protege.search.engines.working": "worker",
+    "protege.search.engines.remote": "worker",
     "protege.objectives.latency.local.fork_worker": "runner",
 }
 """The process names of these modules; a run itself is named ``study``."""
@@ -34,7 +34,7 @@ _PR_SET_NAME = 15
 _POPEN = subprocess.Popen
 
 
-class Nursery:
+class ForkServer:
     """A fork server that runs one command at a time."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
@@ -62,7 +62,7 @@ class Nursery:
 
 
 @contextmanager
-def nursery(folder: Path) -> Iterator[Nursery]:
+def fork_server(folder: Path) -> Iterator[ForkServer]:
     """Start a fork server whose runs have that working folder; stop it after the block."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-P", __file__]
@@ -72,7 +72,7 @@ def nursery(folder: Path) -> Iterator[Nursery]:
     ) as process:
         if process.stdout is None or process.stdout.readline() != "ready\n":
             raise RuntimeError("the fork server could not start")
-        yield Nursery(process)
+        yield ForkServer(process)
         if process.stdin is not None:
             process.stdin.close()
 
@@ -174,8 +174,8 @@ def _call(role: str) -> None:
 def _module(command: list[str]) -> str | None:
     """Return the module that a command runs; None if it is not in `ROLES`."""
     words = [*map(str, command)]
-    if any(word.endswith("working.py") for word in words):
-        return "protege.search.engines.working"
+    if any(word.endswith("engines/remote.py") for word in words):
+        return "protege.search.engines.remote"
     return next((name for name in ROLES if name in words), None)
 
 

@@ -11,11 +11,12 @@ import optuna
 from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 
-from protege.objectives import Stopwatch
+from protege.objectives import Retention
 from protege.search.records.goals import Goal, Goals
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.racing import Race
 from protege.search.running.stopping import Leaving, Stopping
+from protege.search.session.session import prepared_for
 from protege.search.study.ledger import open_ledger
 from protege.search.study.sampler import one_thread
 from protege.spaces import Architecture
@@ -80,12 +81,11 @@ def protege(
         study = optuna.create_study(directions=["minimize", "maximize"])
         search = tabulated.search
         coordinator = Coordinator(
-            ledger=open_ledger(study, search.space, GOALS, seed, sampler),
-            candidate=search.candidate,
-            objectives=[tabulated.RETENTION],
+            ledger=open_ledger(study, search.students, GOALS, seed, sampler),
+            prepared=prepared_for(search),
+            objectives=[Retention()],
             folder=Path(folder),
             race=race,
-            stopwatch=Stopwatch(),
             engine=TableEngine(table, spent.append, halts=race is not None),
         )
         for trial in coordinator.go_on(Stopping(trials, None, None), Leaving()):
@@ -101,7 +101,7 @@ def protege(
 def optunas(table: Table, sampler: BaseSampler, trials: int) -> Course:
     """Simulate a search by one of Optuna's samplers, used as its documentation shows."""
     # two students share the sizes of the naive baseline; the dict keeps the declared one, the last
-    known = {_sizes(member): member.key() for member in tabulated.search.space}
+    known = {_sizes(member): member.key() for member in tabulated.search.students}
     grid = _grid(table)
     course, tried = Course(), list[str]()
     with _quiet():

@@ -84,7 +84,7 @@ def _stopped(front: Front, trials: Sequence[Trial], race: Race) -> dict[int, int
     curves = []
     for trial in trials:
         cost = [goal.sign * trial.measurements[goal.name].value for goal in costs]
-        curves.append([[*cost, -best] for best in accumulate(trial.rungs.values(), max)])
+        curves.append([[*cost, -best] for best in accumulate(trial.curve.values(), max)])
     never = {front.teacher.number if front.teacher else -1, 0, 1}  # the baselines come first
     found = zip(trials, replay(curves, race), strict=True)
     return {

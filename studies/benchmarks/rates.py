@@ -13,13 +13,14 @@ run in parallel; ``compared`` reads their results.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
 
-from protege.objectives import Candidate, Measurement, Retention, Stopwatch
-from protege.search import Search
+from protege.objectives import Candidate, Measurement, Retention
+from protege.objectives.candidate import Prepared
+from protege.objectives.quality.rungs import Distilling
 from protege.search.analysis.agreement import kendall
 from protege.search.progress import watching
 from protege.search.records.goals import Goals
@@ -64,17 +65,24 @@ class Run:
         return [*self.rungs.values()][-1]
 
 
-def students(search: Search, count: int) -> list[Architecture]:
+SEARCH = replace(minilm_cpu.search, folder=FOLDER / "rates" / "run")
+
+
+@cache
+def _prepared() -> Prepared:
+    return SEARCH.prepare()
+
+
+def students(count: int) -> list[Architecture]:
     """Choose healed students of full width from the demo's space, evenly spread over their size.
 
     The demo's front consists of such students. Those that keep nearly all of the teacher are the
     ones that a too high learning rate degrades.
     """
-    search.resolve()
-    own = search.teacher.architecture
+    own = SEARCH.teacher.architecture
     found = [
         one
-        for one in search.space
+        for one in SEARCH.students.resolved(_prepared().calibration)
         if one.healing != "none" and one.hidden_size == own.hidden_size and one != own
     ]
     found.sort(key=lambda one: (one.num_hidden_layers, one.intermediate_size))
@@ -91,39 +99,24 @@ def trained(seed: int, kind: str, architecture: Architecture) -> Run:
 
 
 def _distilled(seed: int, kind: str, architecture: Architecture) -> Run:
-    settings = minilm_cpu.DISTILLATION
+    settings = _prepared().settings
     if kind == ONE_RATE:
         settings = replace(settings, full_rate_at=0.0)
     if kind == LONG:
         settings = replace(settings, steps=TIMES * settings.steps)
-    retention = replace(_retention(), distillation=settings)
+    shared = replace(_prepared(), distillation=settings, seed=seed)
     with watching(f"seed {seed}, {kind}") as announce:
-        candidate: Candidate = replace(
-            minilm_cpu.search.candidate(architecture), seed=seed, stopwatch=Stopwatch()
-        )
-        candidate.stopwatch.announce = announce
-        rungs = [*retention.rungs(candidate)]
-    values = {str(rung.step): rung.measurement.value for rung in rungs}
-    last = rungs[-1].published
-    return Run(str(architecture), values, last.value, float(last.details["learning_rate"]))
-
-
-def _retention() -> Retention:
-    found = minilm_cpu.search.retention
-    if found is None:
-        raise RuntimeError("the demo trains nothing")
-    return found
-
-
-def _prepared(count: int) -> list[Architecture]:
-    search = minilm_cpu.search
-    search.folder = FOLDER / "rates" / "run"
-    return students(search, count)
+        shared.stopwatch.announce = announce
+        distilling = Distilling(Candidate(shared, architecture), [Retention()])
+        rungs = [*distilling.rungs()]
+    values = {str(rung.step): rung.measurements["retention"].value for rung in rungs}
+    published = rungs[-1].published["retention"].value
+    return Run(str(architecture), values, published, distilling.learning_rate)
 
 
 def of_seed(seed: int, *, quick: bool) -> Iterator[Figure]:
     """Train every student three times with one seed."""
-    some = _prepared(3 if quick else STUDENTS)
+    some = students(3 if quick else STUDENTS)
     for kind in (ONE_RATE, BY_DISTANCE, LONG):
         for one in some:
             found = trained(seed, kind, one)
@@ -134,7 +127,7 @@ def of_seed(seed: int, *, quick: bool) -> Iterator[Figure]:
 
 def compared(*, quick: bool) -> Iterator[Figure]:
     """Compare both over all seeds; a figure's range is that of the seeds."""
-    some = _prepared(3 if quick else STUDENTS)
+    some = students(3 if quick else STUDENTS)
     runs = {
         kind: [[trained(seed, kind, one) for one in some] for seed in SEEDS]
         for kind in (ONE_RATE, BY_DISTANCE, LONG)

@@ -65,7 +65,7 @@ SPEND = 80.0
 def table() -> Table:
     """Load the measured space."""
     rows = pd.read_parquet(tabulated.TABLE).set_index("key")
-    return Table(rows, tabulated.search.space.baselines[0].key())
+    return Table(rows, tabulated.search.students.baselines[0].key())
 
 
 def played(name: str, seed: int, trials: int) -> Course:

@@ -72,7 +72,7 @@ def trial(number: int, architecture: Architecture) -> Trial:
             quality, 0.01, tuple([quality] * 60), details, tuple([quality] * 512)
         ),
     }
-    rungs = {step: quality * step / 60 for step in (*STEPS, 60)}
+    rungs = {step: {"retention": quality * step / 60} for step in (*STEPS, 60)}
     state = State.COMPLETE
     return Trial(number, architecture.key(), architecture.fields(), state, found, rungs=rungs)
 
@@ -89,7 +89,7 @@ def filled(storage: str, space: SearchSpace, count: int) -> Ledger:
 def judged(ledger: Ledger, one: Trial) -> None:
     """Run the storage operations of a trial at every rung."""
     for step in STEPS:
-        values = [one.measurements["latency_ms"].value, one.rungs[step]]
+        values = [one.measurements["latency_ms"].value, one.curve[step]]
         ledger.note(one.number, step, values)
         ledger.others(one.number, step)
 

@@ -51,25 +51,24 @@ def nodes(*, quick: bool) -> Iterator[Figure]:
 def _an_hour(count: int, seed: int, *, quick: bool) -> float:
     """Return the trials per hour of some nodes, after the teacher's outputs are cached."""
     demo = minilm_cpu.search
-    retention = next(one for one in demo.objectives if isinstance(one, Retention))
     steps = 5 if quick else 20
-    taught = replace(retention, distillation=replace(retention.distillation, steps=steps))
     with TemporaryDirectory() as folder, _cluster(count) as address:
         search = Search(
             name="nodes",
             teacher=demo.teacher,
             space=demo.space,
-            objectives=[Parameters(), taught],
+            objectives=[Parameters(), Retention()],
+            distillation=demo.distillation and replace(demo.distillation, steps=steps),
             folder=folder,
             seed=seed,
             sampler=RandomSampler(seed=seed),  # on a cluster of one machine, proposals cost a node
             race=None,
         )
         engine = RayEngine(address)
-        search.run(trials=2, engine=engine)  # caches the teacher's outputs
-        before, began = search.stopwatch.seconds["engine"], time.monotonic()
-        search.run(trials=TRIALS, engine=engine)
-        starting = search.stopwatch.seconds["engine"] - before
+        first = search.run(trials=2, engine=engine)  # caches the teacher's outputs
+        began = time.monotonic()
+        front = search.run(trials=TRIALS, engine=engine)
+        starting = float(front.about["seconds"]["engine"] - first.about["seconds"]["engine"])
         return 3600 * (TRIALS - 2) / (time.monotonic() - began - starting)
 
 
@@ -159,16 +158,16 @@ class Trained:
 def _train(given: Trained) -> None:
     torch.set_num_threads(1)
     if not given.leased:
-        setattr(training, "working", nullcontext)  # noqa: B010 - a name that it imports
+        setattr(training, "shared_machine", nullcontext)  # noqa: B010 - a name that it imports
     demo = minilm_cpu.search
-    retention = next(one for one in demo.objectives if isinstance(one, Retention))
     while True:
         with TemporaryDirectory() as folder:
             search = Search(
                 name="trained",
                 teacher=demo.teacher,
                 space=demo.space,
-                objectives=[Parameters(), retention],
+                objectives=[Parameters(), Retention()],
+                distillation=demo.distillation,
                 folder=folder,
                 seed=given.number,
                 race=None,

@@ -9,12 +9,29 @@ from typing import Any
 
 from rich.console import Console
 
-from protege.spaces import Architecture, Calibration, First, Student, Teacher, Uniform
+from protege.spaces import (
+    Architecture,
+    Calibration,
+    Contiguous,
+    First,
+    Greedy,
+    Influence,
+    Student,
+    Surgeon,
+    Taylor,
+    Teacher,
+    Uniform,
+)
 from protege.spaces.architecture.policies import Healing, LayerPolicy, WidthPolicy
+from protege.spaces.calibration.plan import CalibrationPlan
 from studies.benchmarks.figures import Figure
 
 UNITS = {"KL": "nats"}
 """The units of scores that have one."""
+
+LAYER_POLICIES = (Influence(), Contiguous(), Greedy())
+EVERY_POLICY = (*LAYER_POLICIES, Surgeon(), Taylor())
+"""The policies that a calibration is for if none are given."""
 
 
 @dataclass(frozen=True)
@@ -152,19 +169,14 @@ def calibrated(
     teacher: Teacher,
     batches: list[Mapping[str, Any]],
     streams: Mapping[str, Any],
-    layers: Iterable[str] = ("influence", "contiguous", "greedy"),
-    criteria: Iterable[Any] = ("surgeon", "taylor"),
+    policies: Iterable[LayerPolicy | WidthPolicy] = EVERY_POLICY,
 ) -> Calibration:
-    """Calibrate a teacher for all policies and healing, with its progress on the screen."""
+    """Calibrate a teacher for policies and healing, with its progress on the screen."""
     begin = time.perf_counter()
     with Console().status("calibration") as status:
-        calibration = Calibration.of(
-            teacher,
-            batches,
-            grams=True,
-            layers=list(layers),
-            criteria=list(criteria),
-            announce=lambda done: status.update(f"calibration: {done}"),
+        plan = CalibrationPlan.of(policies, "sequential")
+        calibration = Calibration.measured(
+            teacher, batches, plan, lambda done: status.update(f"calibration: {done}")
         ).with_streams(teacher, streams)
     print(f"calibration took {time.perf_counter() - begin:.1f} s", flush=True)
     return calibration

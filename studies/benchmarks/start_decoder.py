@@ -27,7 +27,14 @@ from protege.spaces import (
     Wanda,
 )
 from studies.benchmarks.figures import Figure
-from studies.benchmarks.start_cuts import Choice, Cut, Subject, calibrated, choices
+from studies.benchmarks.start_cuts import (
+    LAYER_POLICIES,
+    Choice,
+    Cut,
+    Subject,
+    calibrated,
+    choices,
+)
 from studies.smollm2_cpu import smollm2
 from studies.snippets import snippets
 
@@ -159,7 +166,9 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     yield Figure.of("teacher perplexity", [own], "", "80.07 in the research notes")
     seen = blocks[JUDGED : JUDGED + (64 if quick else CALIBRATING)]
     batches: list[Mapping[str, Any]] = [batch_of(part) for part in seen.split(16)]
-    calibration = calibrated(teacher, batches, batch_of(seen[:HEALING]), criteria=["surgeon"])
+    calibration = calibrated(
+        teacher, batches, batch_of(seen[:HEALING]), [*LAYER_POLICIES, Surgeon()]
+    )
     subject = Subject(teacher, calibration, judge.scores, min)
     yield from subject.figures([FFN, *DEPTHS, *WIDTHS, ALL_AXES], quick=quick)
     yield from _mixed(subject, own, quick=quick)

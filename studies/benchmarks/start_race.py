@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import Any
 
 from protege.objectives import Distillation
-from protege.spaces import Greedy, Student, Surgeon, Teacher
+from protege.spaces import First, Greedy, Student, Surgeon, Teacher, Uniform
 from studies.benchmarks import start_decoder, start_encoder
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.start_cuts import calibrated
-from studies.benchmarks.start_running import OURS, RANDOM, SEED, Answered, Race
+from studies.benchmarks.start_running import OURS, RANDOM, SEED, UNUSED, Answered, Race
 from studies.smollm2_cpu import smollm2
 from studies.snippets import snippets
 
@@ -81,13 +81,15 @@ def started(
     """Build the three starts; return them and the seconds that ours took."""
     sizes: Any = ratios
     begin = time.perf_counter()
-    calibration = calibrated(teacher, batches, streams, layers=["greedy"], criteria=["surgeon"])
+    calibration = calibrated(teacher, batches, streams, [Greedy(), Surgeon()])
     ours = teacher.architecture.scaled(
         **sizes, layer_policy=Greedy(), width_policy=Surgeon(), healing="sequential"
     )
     student = teacher.student(ours, calibration)
     seconds = time.perf_counter() - begin
-    seed = teacher.architecture.scaled(**sizes)
+    seed = teacher.architecture.scaled(
+        **sizes, layer_policy=Uniform(), width_policy=First(), healing="none"
+    )
     return {
         OURS: student,
         SEED: teacher.student(seed),
@@ -97,7 +99,8 @@ def started(
 
 def by_layer(race: Race, *, quick: bool) -> Iterator[Figure]:
     """Yield the loss of our start after a short distillation with layer-wise rate decay."""
-    plain = Distillation(steps=5 if quick else 100, batch_size=race.batch_size)
+    steps = 5 if quick else 100
+    plain = Distillation(UNUSED, steps=steps, batch_size=race.batch_size)
     losses = {
         decay: [_taught(race, replace(plain, layer_decay=decay), seed) for seed in range(2)]
         for decay in (1.0, 0.9, 0.7)

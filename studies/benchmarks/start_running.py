@@ -13,12 +13,12 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from protege.objectives import Distillation, Example
+from protege.objectives import Distillation, Example, Texts
 from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.distillation.teacher_outputs import CachedOutputs, compute_outputs
 from protege.objectives.distillation.training import Training
-from protege.objectives.retention import distillation_task
 from protege.spaces import Student, Teacher
 from studies.benchmarks.figures import Figure
 
@@ -56,6 +56,10 @@ class Answered:
         asked = every.first(count)
         found = compute_outputs(teacher.embedder() or teacher.model, task, asked)
         return cls(asked, CachedOutputs.of(asked, found))
+
+
+UNUSED = Texts.of(("The inputs are", "tokenised already."))
+"""The data of distillations whose inputs are given."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,7 @@ class Run:
         self.seconds_a_step = 0.0
         self._race = race
         settings = Distillation(
+            UNUSED,
             steps=race.steps,
             batch_size=race.batch_size,
             learning_rate=rate,

@@ -27,7 +27,7 @@ from protege.search.storage.storage import read_study
 from protege.search.study.ledger import trials_of
 from protege.spaces import BadInput
 from studies.benchmarks.figures import Figure
-from studies.benchmarks.lives import Nursery, family, nursery
+from studies.benchmarks.lives import ForkServer, family, fork_server
 from studies.benchmarks.parts import run_parts
 from studies.benchmarks.postgres import Server, server
 
@@ -61,12 +61,16 @@ search = Search(
     objectives=[
         Memory(),
         Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=4), plan=QUICK),
-        Retention(
-            Texts.from_file("corpus.txt"),
-            Distillation(steps=6, batch_size=8, learning_rate=1e-2, max_tokens=16),
-            selection=16,
-        ),
+        Retention(),
     ],
+    distillation=Distillation(
+        Texts.from_file("corpus.txt"),
+        steps=6,
+        batch_size=8,
+        learning_rate=1e-2,
+        max_tokens=16,
+        selection=16,
+    ),
     storage="{storage}",
     folder="run",
 )
@@ -122,7 +126,7 @@ class Ordeal:
         chance: Draws processes and moments.
     """
 
-    lives: Nursery
+    lives: ForkServer
     words: list[str]
     storage: str
     trials: int
@@ -183,7 +187,7 @@ class Ordeal:
 class Life:
     """One run of the study, whose output a thread reads."""
 
-    def __init__(self, lives: Nursery, words: list[str]) -> None:
+    def __init__(self, lives: ForkServer, words: list[str]) -> None:
         self.exits: list[str] = []
         """Error messages and the exit code, unless it was killed."""
         says = lives.live(words)
@@ -222,7 +226,7 @@ def kills(*, quick: bool) -> Iterator[Figure]:
         folder = Path(made)
         storage = f"sqlite:///{folder}/run/study.db"
         words = ["run", str(write_study(folder, storage)), "--trials", str(trials), "--jobs", "2"]
-        with nursery(folder) as lives:
+        with fork_server(folder) as lives:
             ordeal = Ordeal(lives, words, storage, trials, wanted, random.Random(0))
             found = ordeal.run()
     if ordeal.exits != ["exit 0"]:
@@ -247,7 +251,7 @@ def away(*, quick: bool) -> Iterator[Figure]:
     with TemporaryDirectory() as made:
         folder = Path(made)
         folder.chmod(0o755)  # the server's user needs access
-        with server(folder / "postgres") as database, nursery(folder) as lives:
+        with server(folder / "postgres") as database, fork_server(folder) as lives:
             study = write_study(folder, database.url)
             words = ["run", str(study), "--trials", str(trials), "--jobs", "2"]
             before, found, ended = _bereft(lives, words, database, seconds)
@@ -261,7 +265,7 @@ def away(*, quick: bool) -> Iterator[Figure]:
 
 
 def _bereft(
-    lives: Nursery, words: list[str], database: Server, seconds: float
+    lives: ForkServer, words: list[str], database: Server, seconds: float
 ) -> tuple[dict[int, Trial], dict[int, Trial], list[str]]:
     """Run a study and stop its database; return the trials before and after, and its exits."""
     life = Life(lives, words)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from protege.objectives import Measurement
 from protege.search import State, Trial
-from protege.search.engines.engine import AtRung, Done, Event, Job
+from protege.search.engines.events import AtRung, Done, Event, Job
 from protege.search.engines.task import Task
 
 GOALS = ("latency_ms", "retention")
@@ -154,7 +154,10 @@ class TableEngine:
             architecture=own.fields(),
             state=state,
             measurements=self._measured(own.key(), steps[at]),
-            rungs={step: self.table.values(own.key(), step)[1] for step in steps[: at + 1]},
+            rungs={
+                step: {"retention": self.table.values(own.key(), step)[1]}
+                for step in steps[: at + 1]
+            },
         )
 
     def _measured(self, key: str, step: int) -> dict[str, Measurement]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from optuna.samplers import RandomSampler
 
-from protege.objectives import Latency, Parameters, Retention
+from protege.objectives import Candidate, Latency, Parameters, Retention
 from protege.search import LocalEngine, Search, State, Trial
 from protege.spaces import Range, SearchSpace
 from studies import minilm_cpu
@@ -29,16 +29,14 @@ SPACE = SearchSpace(
 )
 """The demo's space with smaller steps of the width."""
 
-LATENCY, RETENTION = (
-    next(one for one in minilm_cpu.search.objectives if isinstance(one, kind))
-    for kind in (Latency, Retention)
-)
+LATENCY = next(one for one in minilm_cpu.search.objectives if isinstance(one, Latency))
 
 search = Search(
     name="tabulated",
     teacher=minilm_cpu.search.teacher,
     space=SPACE,
-    objectives=[Parameters(), RETENTION],
+    objectives=[Parameters(), Retention()],
+    distillation=minilm_cpu.search.distillation,
     folder=FOLDER / "tabulated",
     sampler=RandomSampler(seed=0),  # the order does not matter
     race=NOBODY_STOPS,
@@ -47,16 +45,17 @@ search = Search(
 
 def table(trials: Sequence[Trial]) -> pd.DataFrame:
     """Measure latencies and return one row per student, ordered by key."""
-    rows = []
+    rows, shared = [], search.prepare()
+    members = search.students.resolved(shared.calibration).by_key
     for trial in sorted(trials, key=lambda one: one.key):
         if trial.state is not State.COMPLETE:
             raise RuntimeError(f"{trial.label} is {trial.state}: {trial.reason}")
-        latency = LATENCY.measure(search.candidate(search.space.by_key[trial.key]))
+        latency = LATENCY.measure(Candidate(shared, members[trial.key]))
         rows.append(
             {"key": trial.key, **trial.architecture}
             | {"parameters_m": trial.measurements["parameters_m"].value}
             | {"latency_ms": latency.value, "latency_spread_ms": latency.spread}
-            | {f"retention_{step}": value for step, value in trial.rungs.items()}
+            | {f"retention_{step}": value for step, value in trial.curve.items()}
             | {"retention_spread": trial.measurements["retention"].spread}
             | {"distil_s": trial.seconds.get("distil", 0.0)}
         )

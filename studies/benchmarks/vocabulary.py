@@ -57,7 +57,9 @@ def figures_of(name: str, teacher: Teacher) -> list[Figure]:
     calibration = Calibration({**flat, "vocab": counts.float()})
     found = []
     for share in SHARES:
-        architecture = teacher.architecture.scaled(vocab=share, width_policy=Activation())
+        architecture = teacher.architecture.scaled(
+            vocab=share, width_policy=Activation(), healing="none"
+        )
         if architecture.vocab_size >= teacher.least_vocab_size:
             student = teacher.student(architecture, calibration)
             found += _compared(f"{name}, {architecture.vocab_size}", teacher, student, unseen)

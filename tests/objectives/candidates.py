@@ -1,14 +1,16 @@
 """Candidates of tiny teachers, as a search would try them."""
 
+from typing import Any
+
 from protege.objectives import Candidate, Distillation, Objective, Retention
+from protege.objectives.candidate import Prepared
 from protege.objectives.measurement import Measurement
-from protege.objectives.prepared import Prepared
 from protege.objectives.quality.rungs import Best, Distilling
 from protege.spaces import Cache, Teacher
 
 
 def candidate(
-    teacher: Teacher, cache: Cache, distillation: Distillation | None = None, **ratios: float
+    teacher: Teacher, cache: Cache, distillation: Distillation | None = None, **ratios: Any
 ) -> Candidate:
     """The student with these ratios to its teacher."""
     prepared = Prepared(teacher, cache, distillation)

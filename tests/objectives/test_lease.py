@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from protege.objectives.lease import alone, working
+from protege.objectives.lease import exclusive_machine, shared_machine
 from protege.spaces.files.private import OVERRIDE
 
 Lease = Callable[[], AbstractContextManager[None]]
@@ -63,7 +63,14 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         process.join()
 
 
-@pytest.mark.parametrize(("first", "second"), [(working, alone), (alone, working), (alone, alone)])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (shared_machine, exclusive_machine),
+        (exclusive_machine, shared_machine),
+        (exclusive_machine, exclusive_machine),
+    ],
+)
 def test_one_waits_for_the_other(first: Lease, second: Lease) -> None:
     one = Holder(first)
     assert one.has_it()
@@ -74,11 +81,13 @@ def test_one_waits_for_the_other(first: Lease, second: Lease) -> None:
 
 
 def test_work_goes_on_beside_work() -> None:
-    holders = [Holder(working), Holder(working)]
+    holders = [Holder(shared_machine), Holder(shared_machine)]
     assert all(one.has_it() for one in holders)
 
 
-@pytest.mark.parametrize(("first", "second"), [(working, alone), (alone, working)])
+@pytest.mark.parametrize(
+    ("first", "second"), [(shared_machine, exclusive_machine), (exclusive_machine, shared_machine)]
+)
 def test_who_is_killed_lets_go(first: Lease, second: Lease) -> None:
     one = Holder(first)
     assert one.has_it()
@@ -89,36 +98,36 @@ def test_who_is_killed_lets_go(first: Lease, second: Lease) -> None:
 
 
 def test_who_is_killed_as_it_waits_is_in_nobodys_way() -> None:
-    at_work, waiting = Holder(working), Holder(alone)
+    at_work, waiting = Holder(shared_machine), Holder(exclusive_machine)
     assert at_work.has_it()
     assert not waiting.has_it(A_WHILE_S)
     waiting.process.kill()
-    assert Holder(working).has_it()
+    assert Holder(shared_machine).has_it()
 
 
 def work_without_end() -> None:
     while True:
-        with working():
+        with shared_machine():
             time.sleep(0.1)
 
 
 def test_a_stream_of_short_pieces_of_work_keeps_no_measurement_waiting() -> None:
     for _ in range(12):  # so that some are always at work
         started(work_without_end)
-    assert Holder(alone).has_it()
+    assert Holder(exclusive_machine).has_it()
 
 
 def test_a_measurement_keeps_no_stream_of_work_waiting_for_ever() -> None:
-    measuring = Holder(alone)
+    measuring = Holder(exclusive_machine)
     assert measuring.has_it()
-    waiting = Holder(working)
+    waiting = Holder(shared_machine)
     assert not waiting.has_it(A_WHILE_S)
     measuring.let_go()
     assert waiting.has_it()
-    assert Holder(working).has_it()
+    assert Holder(shared_machine).has_it()
 
 
-@pytest.mark.parametrize("first", [working, alone])
+@pytest.mark.parametrize("first", [shared_machine, exclusive_machine])
 def test_a_process_that_waits_logs_the_holder_until_its_turn(
     first: Lease, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,7 +141,7 @@ def test_a_process_that_waits_logs_the_holder_until_its_turn(
         holder.let_go()
 
     threading.Thread(target=release, daemon=True).start()
-    with alone(warn_s=(0.05, 0.05)):
+    with exclusive_machine(warn_s=(0.05, 0.05)):
         told = len(caplog.messages)
     pid = holder.process.pid
     assert all(line.endswith(f".lock, held by process {pid}") for line in caplog.messages)
@@ -142,7 +151,7 @@ def test_a_process_that_waits_logs_the_holder_until_its_turn(
 
 def test_a_lease_that_is_free_starts_no_thread() -> None:
     before = threading.active_count()
-    with alone():
+    with exclusive_machine():
         assert threading.active_count() == before
-    with working():
+    with shared_machine():
         assert threading.active_count() == before

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from protege.objectives import Latency, LocalCPU, Memory, Workload
+from protege.objectives import Latency, LocalCPU, Memory, Retention, Workload
 from protege.objectives.latency import Plan
 from protege.search import Search
 from protege.spaces import Teacher
 from tests.search.conftest import emptied
-from tests.search.toys import retention, toy
+from tests.search.toys import distillation, toy
 
 QUICK = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
 KINDS = {"calibration", "latency", "reference", "streams", "targets", "wiring"}
@@ -23,8 +23,11 @@ KINDS = {"calibration", "latency", "reference", "streams", "targets", "wiring"}
 def made(folder: Path, teacher: Teacher) -> Search:
     latency = Latency(LocalCPU(threads=1), Workload(prompt_tokens=4), plan=QUICK)
     # without a race, which noise of the latencies would decide
-    objectives = [Memory(), latency, retention(steps=3)]
-    return toy(folder, teacher=teacher, objectives=objectives, race=None)
+    given: dict[str, Any] = {
+        "objectives": [Memory(), latency, Retention()],
+        "distillation": distillation(steps=3),
+    }
+    return toy(folder, teacher=teacher, race=None, **given)
 
 
 @pytest.fixture(scope="module")

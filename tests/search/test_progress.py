@@ -1,39 +1,97 @@
 import io
+import time
+from dataclasses import dataclass
 
 import pytest
 from rich.console import Console
 
-from protege.search.progress import Accounting, bar, complain, say, say_table, watching
+from protege.search.progress import (
+    POLL_S,
+    Accounting,
+    Bar,
+    bar,
+    complain,
+    say,
+    say_table,
+    watching,
+)
 
 
-def shown(*, terminal: bool) -> str:
-    """What is written while a study of five trials goes from two to three."""
-    output = io.StringIO()
-    console = Console(file=output, force_terminal=terminal, width=160, color_system=None)
-    with bar("toy", 5, console) as line:
-        line.done(2, 1, 0.1)
-        line.doing("distil 1/2")
-        line.done(3, 2, 0.4321)
-    return output.getvalue()
+@dataclass
+class Clock:
+    """A clock that goes forward when it is told to."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def console(*, terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=160, color_system=None)
+
+
+def printed(shown: Console) -> str:
+    assert isinstance(shown.file, io.StringIO)
+    return shown.file.getvalue()
+
+
+def lines(shown: Console, count: int) -> list[str]:
+    """The lines on a console, as soon as there are so many."""
+    until = time.monotonic() + 20
+    while printed(shown).count("\n") < count and time.monotonic() < until:
+        time.sleep(0.01)
+    return printed(shown).splitlines()
+
+
+def go_on(line: Bar, clock: Clock) -> None:
+    """Go from two trials of five to three."""
+    line.done(2, 1, 0.1)
+    clock.now += 20
+    line.doing("distil 1/2")
+    line.done(3, 2, 0.4321)
 
 
 def test_a_terminal_sees_trials_front_hypervolume_and_what_is_going_on() -> None:
-    output = shown(terminal=True)
-    for part in ("toy", "3/5", "front 2", "HV 0.432", "left", "distil 1/2"):
-        assert part in output
+    shown, clock = console(terminal=True), Clock()
+    with bar("toy", 5, shown, clock) as line:
+        go_on(line, clock)
+    for part in ("toy", "3/5", "front 2", "HV 0.432", "about 40 s left", "distil 1/2"):
+        assert part in printed(shown)
 
 
-def test_a_file_gets_no_bar() -> None:
-    assert shown(terminal=False).strip() == ""
+def test_a_file_gets_a_line_every_thirty_seconds() -> None:
+    shown, clock = console(terminal=False), Clock()
+    with bar("toy", 5, shown, clock) as line:
+        clock.now = 31
+        assert lines(shown, 1) == ["toy: 0/5 trials, starting"]
+        go_on(line, clock)
+        time.sleep(3 * POLL_S)  # in which the clock stands still
+        clock.now = 62
+        last = lines(shown, 2)[1:]
+        clock.now = 80
+    assert last == ["toy: 3/5 trials, front 2, HV 0.432, about 62 s left, distil 1/2"]
+    assert len(lines(shown, 2)) == 2
+
+
+def test_a_study_whose_trials_are_all_done_has_no_time_left() -> None:
+    clock = Clock()
+    with bar("toy", 5, console(terminal=False), clock) as line:
+        for trials in (2, 5):
+            line.done(trials, 1, 0.1)
+            clock.now += 20
+        assert line.left() == ""
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_a_terminal_alone_sees_what_is_going_on(*, terminal: bool) -> None:
-    output = io.StringIO()
-    console = Console(file=output, force_terminal=terminal, width=80, color_system=None)
-    with watching("heads", console) as announce:
+def test_a_terminal_sees_at_once_what_is_going_on_and_a_file_later(*, terminal: bool) -> None:
+    shown, clock = console(terminal=terminal), Clock()
+    with watching("heads", shown, clock) as announce:
         announce("heads by ablation 50%")
-    assert ("heads by ablation 50%" in output.getvalue()) == terminal
+        assert terminal or printed(shown) == ""
+        clock.now = 31
+        assert terminal or lines(shown, 1) == ["heads by ablation 50%"]
+    assert "heads by ablation 50%" in printed(shown)
 
 
 FOREIGN = ["a[v2]", "x[/y]", "[bold]q[/bold]", "\x1b[2J\rz", "txt\u202egpj", "\x9b5mq\n[red]"]

@@ -8,14 +8,14 @@ import pytest
 import torch
 from optuna.samplers import NSGAIISampler, RandomSampler
 
-from protege.objectives import Latency, LocalCPU, Memory, Workload
+from protege.objectives import Latency, LocalCPU, Memory, Retention, Workload
 from protege.objectives.latency import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.search import Front, Search, State
 from protege.search.running.racing import Race
 from protege.spaces import Activation, BadInput, Choice, Greedy, Range, SearchSpace, Teacher
 from tests.search import toys
-from tests.search.toys import NARROW, PLAIN, WIDE, forwards, toy
+from tests.search.toys import NARROW, PLAIN, WIDE, distillation, forwards, toy
 from tests.tiny import texts
 
 BRIEF = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
@@ -39,7 +39,8 @@ def test_a_search_measures_distils_and_hands_back_a_front(folder: Path, teacher:
     assert "build" in naive.seconds
     assert "heal" not in naive.seconds
     assert all("heal" in trial.seconds for trial in students if trial is not naive)
-    assert all(trial.measurements["retention"].details["steps"] == 2 for trial in students)
+    assert {trial.training and trial.training.steps for trial in students} == {2}
+    assert front.teacher.training is None
 
 
 def test_a_small_space_is_tried_whole_and_then_the_search_ends(front: Front) -> None:
@@ -74,7 +75,7 @@ def test_another_sampler_is_taken_at_its_word(
 
 def test_a_policy_that_looks_at_data_needs_some(folder: Path, teacher: Teacher) -> None:
     asking = replace(NARROW, width_policy=Activation(), layer_policy=Greedy())
-    message = r"layer policy 'greedy', width policy 'activation' needs data and no objective has"
+    message = r"layer policy 'greedy', width policy 'activation' needs data and there is none"
     with pytest.raises(BadInput, match=message):
         toy(folder, teacher=teacher, space=asking, objectives=[Memory()])
     assert not any(folder.iterdir())
@@ -121,8 +122,8 @@ def test_a_limit_that_no_student_meets_is_refused_with_the_least_there_is(
 def test_training_that_diverges_costs_its_trial_and_not_the_study(
     folder: Path, teacher: Teacher, race: Race | None
 ) -> None:
-    wild = retention(learning_rate=1e30)
-    front = toy(folder, teacher=teacher, objectives=[Memory(), wild], race=race).run(trials=4)
+    wild = distillation(learning_rate=1e30)
+    front = toy(folder, teacher=teacher, distillation=wild, race=race).run(trials=4)
     states = [trial.state for trial in front.trials]
     assert states == [State.COMPLETE, State.FAILED, State.FAILED, State.FAILED]
     assert all("is nan, not a finite number" in trial.reason for trial in front.trials[1:])
@@ -132,8 +133,8 @@ def test_training_that_diverges_costs_its_trial_and_not_the_study(
 def test_training_that_ruins_the_last_step_costs_its_trial_and_not_the_study(
     folder: Path, teacher: Teacher
 ) -> None:
-    wild = retention(learning_rate=1e30, steps=1)
-    front = toy(folder, teacher=teacher, objectives=[Memory(), wild]).run(trials=3)
+    wild = distillation(learning_rate=1e30, steps=1)
+    front = toy(folder, teacher=teacher, distillation=wild).run(trials=3)
     assert [trial.state for trial in front.trials[1:]] == [State.FAILED, State.FAILED]
 
 
@@ -189,7 +190,7 @@ def test_confirming_measures_an_exported_student_from_its_files(
 
 
 PAGE = """
-from protege.objectives import Distillation, Latency, LocalCPU, Memory, Retention, Texts, Workload
+from protege.objectives import Distillation, Latency, LocalCPU, Retention, Texts, Workload
 from protege.search import Search
 from protege.spaces import Range, SearchSpace, Teacher
 
@@ -199,9 +200,10 @@ search = Search(
     space=SearchSpace(
         layers=Range(0.3, 1.0), hidden=Range(0.5, 1.0), intermediate=Range(0.25, 1.0)
     ),
+    distillation=Distillation(Texts.from_file("corpus.txt"), steps=2),
     objectives=[
         Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=16), limit=1000),
-        Retention(Texts.from_file("corpus.txt"), Distillation(steps=2)),
+        Retention(),
     ],
     storage="sqlite:///runs/minilm-cpu/study.db",
 )
@@ -248,7 +250,7 @@ def test_two_runtimes_are_two_objectives_of_one_study(folder: Path, teacher: Tea
     objectives = [
         Latency(LocalCPU(), workload, plan=BRIEF),
         Latency(exported, workload, plan=BRIEF, label="onnx"),
-        retention(),
+        Retention(),
     ]
     front = toy(folder, teacher=teacher, objectives=objectives).run(trials=2)
     assert front.goals.names == ["latency_ms", "latency_onnx_ms", "retention"]

@@ -19,18 +19,24 @@ from sqlalchemy.exc import OperationalError
 from protege.objectives import Memory
 from protege.search import Front, Search
 from protege.search.cli.main import main
-from protege.search.engines.serial import SerialEngine
+from protege.search.engines.local import SerialEngine
 from protege.search.engines.task import Task, prepare, task_file
 from protege.search.storage.claim import Claim
 from protege.search.storage.locating import database_path, shown
 from protege.search.storage.storage import open_storage, read_study
-from protege.search.study.store import bucket_and_prefix
+from protege.search.study.store import check_url
 from protege.spaces import BadInput, Teacher
 from protege.spaces.files.atomic import atomic
 from tests.postgres import Server
-from tests.search.toys import PLAIN, opened, toy, worth
+from tests.search.toys import PLAIN, coordinated, opened, toy, worth
 
 SECRET = "hunter2hunter2"
+
+
+def plain(folder: Path, teacher: Teacher, **changes: Any) -> Search:
+    """A search in that folder that trains nothing."""
+    own = {"space": PLAIN, "objectives": [Memory()], "teacher": teacher}
+    return toy(folder, **(own | changes))
 
 
 def with_password(url: str) -> str:
@@ -124,7 +130,7 @@ def test_a_storage_that_is_a_file_is_shown_as_it_was_given(storage: str) -> None
 )
 def test_a_store_with_credentials_in_its_url_is_refused_without_showing_them(url: str) -> None:
     with pytest.raises(BadInput, match="expected no credentials in it") as error:
-        bucket_and_prefix(url.format(SECRET))
+        check_url(url.format(SECRET))
     assert f":{SECRET}" not in str(error.value)
     assert f"={SECRET}" not in str(error.value)
 
@@ -157,37 +163,40 @@ def test_a_reason_is_stored_without_the_secret_in_it(storage: str) -> None:
 class Saving(SerialEngine):
     """An engine that writes its task to a file, as those with workers do."""
 
+    path: Path
+
     def start(self, task: Task, announce: Callable[[str], None]) -> None:
         self.path = prepare(task.folder)
         task.save(self.path)
         super().start(task, announce)
 
 
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("umask", [0o022, 0o000])
 def test_the_task_of_workers_is_its_owners_and_has_no_password(
-    folder: Path, teacher: Teacher, umask: int
+    kind: str, folder: Path, teacher: Teacher, umask: int, request: pytest.FixtureRequest
 ) -> None:
-    url = f"postgresql://me:{SECRET}@host/db"
-    search = toy(
-        folder, teacher=teacher, storage=url, earlier=[url], folder=folder / "run", private=False
-    )
+    url = f"sqlite:///{folder}/study.db"
+    if kind == "postgresql":
+        url = with_password(request.getfixturevalue(kind).database())
+    search = plain(folder / "run", teacher, storage=url, private=False)
     engine, before = Saving(), os.umask(umask)
     try:
-        with search._started(engine):
-            assert SECRET.encode() not in engine.path.read_bytes()
-            assert stat.S_IMODE(engine.path.stat().st_mode) == 0o600
-            assert stat.S_IMODE(engine.path.parent.stat().st_mode) == 0o700
-            loaded: Any = Task.load(engine.path).candidate
-            assert loaded.__self__.storage == ""
+        search.run(trials=1, engine=engine)
     finally:
         os.umask(before)
+    assert SECRET.encode() not in engine.path.read_bytes()
+    assert stat.S_IMODE(engine.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(engine.path.parent.stat().st_mode) == 0o700
+    assert Task.load(engine.path).objectives == search.objectives
 
 
 def test_the_task_of_a_process_that_was_killed_is_removed_by_the_next(
     folder: Path, teacher: Teacher
 ) -> None:
-    left = task_file(folder)
-    left.parent.mkdir()
+    search, left = plain(folder, teacher), task_file(folder)
+    search.run(trials=1)
+    left.parent.mkdir(exist_ok=True)
     with subprocess.Popen(["true"]) as dead:
         dead.wait()
     own = atomic(left).scratch
@@ -195,7 +204,7 @@ def test_the_task_of_a_process_that_was_killed_is_removed_by_the_next(
     log = left.with_name("worker-0.log")
     for path in (left, scratch, log):
         path.write_bytes(b"left")
-    with toy(folder, teacher=teacher)._started(SerialEngine()):
+    with coordinated(search):
         assert [*left.parent.iterdir()] == [log]
 
 
@@ -211,11 +220,6 @@ def modes(folder: Path) -> set[tuple[bool, str]]:
     """The modes of files and of folders, the given one among them."""
     paths = [folder, *folder.rglob("*")]
     return {(path.is_dir(), oct(stat.S_IMODE(path.stat().st_mode))) for path in paths}
-
-
-def plain(folder: Path, teacher: Teacher, **changes: Any) -> Search:
-    own = {"space": PLAIN, "objectives": [Memory()], "teacher": teacher}
-    return toy(folder, **(own | changes))
 
 
 @pytest.mark.usefixtures("public")

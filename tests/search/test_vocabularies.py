@@ -6,22 +6,23 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from protege.objectives import Distillation, Parameters, Retention, Texts
+from protege.objectives import Distillation, Parameters, Retention, Stopwatch, Texts
 from protege.search import Search, State
+from protege.search.planning.calibrating import calibrated
+from protege.search.planning.needs import Needs
 from protege.spaces import Choice, SearchSpace, Teacher
 from tests import pieces
 
-RETENTION = Retention(
-    Texts.of(pieces.TEXTS), Distillation(steps=2, batch_size=8, max_tokens=24), selection=30
-)
+BRIEF = Distillation(Texts.of(pieces.TEXTS), steps=2, batch_size=8, max_tokens=24, selection=30)
 
 
-def study(folder: Path, teacher: Teacher, retention: Retention = RETENTION) -> Search:
+def study(folder: Path, teacher: Teacher, distillation: Distillation = BRIEF) -> Search:
     return Search(
         name="vocabularies",
         teacher=teacher,
         space=SearchSpace(layers=Choice(0.5, 1.0), vocab=Choice(0.55, 1.0)),
-        objectives=[Parameters(), retention],
+        objectives=[Parameters(), Retention()],
+        distillation=distillation,
         folder=folder,
     )
 
@@ -45,14 +46,13 @@ def test_an_exported_student_is_worth_what_its_trial_was(folder: Path, name: str
     assert figures["retention"] == trial.measurements["retention"].value
 
 
-def test_tokens_are_counted_in_all_that_students_learn_from(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("protege.search.planning.calibrating.CALIBRATION_TOKENS", 4096)
+def test_tokens_are_counted_in_all_that_students_learn_from(folder: Path) -> None:
     teacher = pieces.teacher("bert-sentences")
-    longer = Retention(Texts.of(pieces.LINES), Distillation(steps=120, batch_size=16))
-    ids = longer.parts(teacher).learnt.ids
-    assert len(ids) > 4096
-    calibration = study(folder, teacher, longer).calibration
-    assert calibration is not None
-    assert torch.equal(calibration.vocab, torch.bincount(ids, minlength=pieces.SIZES["wordpiece"]))
+    longer = Distillation(Texts.of(pieces.LINES), steps=120, batch_size=16)
+    search = study(folder, teacher, longer)
+    learnt = search.prepare().data.learnt
+    needs = Needs.of(search.students, teacher.architecture)
+    few = calibrated(teacher, learnt, needs, search.cache, Stopwatch(), tokens=4096)
+    assert len(learnt.ids) > 4096
+    counts = torch.bincount(learnt.ids, minlength=pieces.SIZES["wordpiece"])
+    assert torch.equal(few.vocab, counts)

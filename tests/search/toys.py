@@ -10,6 +10,8 @@ from torch import nn
 
 from protege.objectives import Distillation, Measurement, Memory, Retention, Stage, Texts
 from protege.search import Search, State, Trial
+from protege.search.engines.engine import Engine
+from protege.search.engines.local import SerialEngine
 from protege.search.records.goals import Goal, Goals
 from protege.search.running.coordinator import Coordinator
 from protege.search.session.session import Session
@@ -95,7 +97,12 @@ def keys(trials: list[Trial]) -> list[str]:
 
 def distillation(**changes: Any) -> Distillation:
     """Two steps on forty texts, unless changes say otherwise."""
-    given = {"data": Texts.of(texts()), "steps": 2, "batch_size": 8, "selection": 16}
+    given: dict[str, Any] = {
+        "data": Texts.of(texts()),
+        "steps": 2,
+        "batch_size": 8,
+        "selection": 16,
+    }
     return Distillation(**(given | {"learning_rate": 1e-2, "max_tokens": 16} | changes))
 
 
@@ -116,10 +123,12 @@ def toy(folder: Path, /, **changes: Any) -> Search:
 
 @contextmanager
 def coordinated(
-    search: Search, announce: Callable[[str], None] = lambda _: None
+    search: Search,
+    announce: Callable[[str], None] = lambda _: None,
+    engine: Engine | None = None,
 ) -> Iterator[Coordinator]:
     """The coordinator of a search, which works in this process and tells of every phase."""
-    session = Session(search)
+    session = Session(search, engine or SerialEngine())
     session.prepared.stopwatch.announce = announce
     with session.coordinated() as coordinator:
         yield coordinator

@@ -13,10 +13,12 @@ from protege.spaces import (
     Infeasible,
     Student,
     Teacher,
+    Uniform,
     Wanda,
 )
-from protege.spaces.architecture.architecture import RATIOS
 from protege.spaces.architecture.policies import Healing, WidthPolicy
+from protege.spaces.architecture.sizes import RATIOS
+from protege.spaces.calibration.plan import HEALED, CalibrationPlan
 from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.states import Streams, real_rows, run_through
 from tests.tiny import SPECIAL, VOCABULARY
@@ -44,7 +46,8 @@ class Flow:
 
     @classmethod
     def of(cls, teacher: Teacher, batch: dict[str, Tensor]) -> "Flow":
-        calibration = Calibration.of(teacher, [batch], grams=True)
+        plan = CalibrationPlan(moments=HEALED)  # no ladder, no order of neurons: they take long
+        calibration = Calibration.measured(teacher, [batch], plan)
         return cls(teacher, batch, calibration.with_streams(teacher, batch))
 
     @property
@@ -99,7 +102,13 @@ def halved_along(
     ratios: dict[str, Any] = dict.fromkeys(there, 0.5)
     policy = width_policy or Wanda()
     try:
-        found = own.scaled(multiple_of=4, width_policy=policy, healing=healing, **ratios)
+        found = own.scaled(
+            multiple_of=4,
+            layer_policy=Uniform(),
+            width_policy=policy,
+            healing=healing,
+            **ratios,
+        )
     except Infeasible:
         return None
     return None if found.sizes() == own.sizes() else found

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from protege.spaces import BadInput, Calibration, Magnitude, Taylor, Teacher, Wanda
+from protege.spaces import (
+    Activation,
+    BadInput,
+    Calibration,
+    Magnitude,
+    Taylor,
+    Teacher,
+    Wanda,
+)
 from protege.spaces.calibration.gradients import losses
 from protege.spaces.students.selection import choose
 from tests.tiny import ZOO, batch, inputs_of
@@ -18,7 +26,7 @@ WRITING += ["whisper-automatic-speech-recognition"]
 
 def test_nothing_costly_is_measured_unasked() -> None:
     teacher = ZOO["llama-causal-grouped"].teacher()
-    found = Calibration.of(teacher, [batch()]).importance
+    found = Calibration.measured(teacher, [batch()]).importance
     endings = {name.rpartition(".")[2] for name in found}
     assert endings == {"hidden", "vocab", "heads", "ffn", "wanda", "energy"}
 
@@ -41,7 +49,7 @@ def test_a_silent_neuron_has_no_importance_by_any_criterion(name: str) -> None:
     teacher = ZOO[name].teacher()
     silent(teacher, 5)
     (site,) = (f"{stack}.ffn" for stack in teacher.layout.depths)
-    found = Calibration.of(teacher, [batch()], criteria=["taylor"]).importance
+    found = Calibration.of(teacher, [batch()], [Taylor()], "none").importance
     weights = Calibration.of_weights(teacher).importance
     for values in (found[site], found[f"{site}.wanda"], found[f"{site}.taylor"], weights[site]):
         at_rest = (values == 0).nonzero().tolist()
@@ -53,7 +61,7 @@ def test_a_silent_neuron_has_no_importance_by_any_criterion(name: str) -> None:
 def test_a_taylor_importance_is_the_slope_of_the_loss_in_the_unit(name: str) -> None:
     teacher = ZOO[name].teacher()
     inputs = inputs_of(teacher)
-    found = Calibration.of(teacher, [inputs], criteria=["taylor"]).importance
+    found = Calibration.of(teacher, [inputs], [Taylor()], "none").importance
     for module, slot, unit in teacher.layout.reading(teacher.model):
         if unit == "ffn":
             values = found[f"{slot.stack}.ffn.taylor"][slot.layer or 0]
@@ -88,7 +96,7 @@ def slope(teacher: Teacher, inputs: dict[str, Tensor], module: nn.Module, unit: 
 
 def test_channels_are_measured_at_every_norm() -> None:
     teacher = ZOO["llama-causal-grouped"].teacher()
-    found = Calibration.of(teacher, [batch()], criteria=["taylor"]).residual("taylor")
+    found = Calibration.of(teacher, [batch()], [Taylor()], "none").residual("taylor")
     # what multiplies a channel at a norm's output is its gain: dL/dgate is dL/dgain times the gain
     expected = torch.zeros_like(found)
     norms = [module for module, _ in teacher.layout.norms(teacher.model)]
@@ -103,8 +111,10 @@ def test_taylor_ranks_heads_by_the_gradient_that_is_measured_alone() -> None:
     teacher = ZOO["t5-text2text-generation"].teacher()
     inputs = inputs_of(teacher)
     told: list[str] = []
-    both = Calibration.of(teacher, [inputs], ["gradient"], told.append, ["taylor"]).importance
-    alone = Calibration.of(teacher, [inputs], ["gradient"]).importance
+    both = Calibration.of(
+        teacher, [inputs], [Activation("gradient"), Taylor()], "none", announce=told.append
+    ).importance
+    alone = Calibration.of(teacher, [inputs], [Activation("gradient")], "none").importance
     for name in ("encoder.heads", "decoder.heads", "decoder.cross_heads"):
         assert_close(both[f"{name}.gradient"], alone[f"{name}.gradient"])
     assert told == ["units by taylor 100%"]
@@ -113,7 +123,7 @@ def test_taylor_ranks_heads_by_the_gradient_that_is_measured_alone() -> None:
 @pytest.mark.parametrize("policy", [Wanda(), Taylor()], ids=lambda policy: policy.name)
 def test_a_policy_keeps_what_its_own_criterion_ranks_first(policy: Wanda | Taylor) -> None:
     teacher = ZOO["llama-causal-tied"].teacher()
-    known = Calibration.of(teacher, [batch()], criteria=["taylor"])
+    known = Calibration.of(teacher, [batch()], [Taylor()], "none")
     student = teacher.architecture.scaled(
         hidden=0.5, intermediate=0.4, kv_heads=0.5, width_policy=policy
     )
@@ -134,7 +144,7 @@ def test_a_policy_keeps_what_its_own_criterion_ranks_first(policy: Wanda | Taylo
 
 def test_experts_are_ranked_by_activity_whatever_the_policy() -> None:
     teacher = ZOO["mixtral-text-generation"].teacher()
-    known = Calibration.of(teacher, [batch()], criteria=["taylor"])
+    known = Calibration.of(teacher, [batch()], [Taylor()], "none")
     for policy in (Wanda(), Taylor()):
         for unit in ("experts", "expert_ffn"):
             found = known.units(unit, "decoder", policy.criterion(unit))
@@ -156,6 +166,6 @@ def test_a_policy_without_its_calibration_says_which(policy: Any, made: str) -> 
 def test_a_calibration_without_the_criterion_is_refused() -> None:
     teacher = ZOO["bert-masked"].teacher()
     student = teacher.architecture.scaled(hidden=0.5, width_policy=Taylor())
-    known = Calibration.of(teacher, [batch()])
-    with pytest.raises(BadInput, match=r"a calibration without taylor.* criteria="):
+    known = Calibration.measured(teacher, [batch()])
+    with pytest.raises(BadInput, match=r"a calibration without taylor.* for_="):
         choose(teacher.layout, student, known)

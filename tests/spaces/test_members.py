@@ -26,7 +26,7 @@ from protege.spaces import (
     Teacher,
     Uniform,
 )
-from protege.spaces.architecture.architecture import RATIOS as SIZE_OF
+from protege.spaces.architecture.sizes import RATIOS as SIZE_OF
 from protege.spaces.students.selection import choose
 from tests.tiny import ZOO, answer, inputs_of
 from tests.zoo import teacher_of
@@ -43,7 +43,7 @@ RATIOS = st.one_of(
 @cache
 def calibration_of(name: str) -> Calibration:
     teacher = teacher_of(name)
-    return Calibration.of(teacher, [inputs_of(teacher)])
+    return Calibration.measured(teacher, [inputs_of(teacher)])
 
 
 def knobs_of(teacher: Teacher) -> list[str]:

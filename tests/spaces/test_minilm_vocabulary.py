@@ -24,8 +24,10 @@ def student(teacher: Teacher) -> Student:
         texts, padding=True, truncation=True, max_length=64, return_tensors="pt"
     )
     batch = {name: given[name] for name in ("input_ids", "attention_mask")}
-    architecture = teacher.architecture.scaled(vocab=1 / 8, width_policy=Activation())
-    return teacher.student(architecture, Calibration.of(teacher, [batch]))
+    architecture = teacher.architecture.scaled(
+        vocab=1 / 8, width_policy=Activation(), healing="none"
+    )
+    return teacher.student(architecture, Calibration.of(teacher, [batch], [Activation()], "none"))
 
 
 def test_most_of_the_teacher_is_rows_that_the_data_never_reads(

@@ -174,7 +174,7 @@ def test_a_token_from_the_end_of_the_vocabulary_keeps_its_meaning_in_a_smaller_o
     teacher.model.generation_config.update(eos_token_id=[95, 94], bos_token_id=93)
     flat = Calibration.flat(teacher.layout).importance
     calibration = Calibration({**flat, "vocab": torch.arange(96.0)})
-    architecture = teacher.architecture.scaled(vocab=0.5, width_policy=Activation())
+    architecture = teacher.architecture.scaled(vocab=0.5, width_policy=Activation(), healing="none")
     student = teacher.student(architecture, calibration)
     kept: Any = student.kept.vocab
     config, writing = student.model.config, student.model.generation_config

@@ -1,18 +1,25 @@
 """The teacher of film reviews learns from nothing that its students are judged on."""
 
 from pathlib import Path
+from typing import Any
 
-from protege.objectives import Distillation, Retention, Texts
+from protege.objectives import Distillation, Texts
 from protege.spaces import Task
 from studies.reviews_cpu import CLASSES, fine_tuned, learnt, reviews
 from studies.snippets import snippets
 
 
-def few() -> Retention:
+def few() -> Distillation:
     """Sixty-four sentences, as the study would ask them."""
     found = [(one.text, one.label) for one in list(reviews())[:64]]
-    settings = Distillation(steps=2, batch_size=8, max_tokens=16)
-    return Retention(Texts.of(*zip(*found, strict=True)), settings, selection=8, held_out=8)
+    sizes: dict[str, Any] = {
+        "steps": 2,
+        "batch_size": 8,
+        "max_tokens": 16,
+        "selection": 8,
+        "held_out": 8,
+    }
+    return Distillation(Texts.of(*zip(*found, strict=True)), **sizes)
 
 
 def test_a_sentence_is_liked_if_most_people_liked_it() -> None:
@@ -25,7 +32,7 @@ def test_a_sentence_is_liked_if_most_people_liked_it() -> None:
 def test_the_teacher_learns_from_the_students_part_alone() -> None:
     asked = few()
     mine = {one.identity for one in learnt(asked)}
-    parts = asked.data.split(asked.distillation.sequences_seen, asked.selection, asked.held_out)
+    parts = asked.data.split(asked.sequences_seen, asked.selection, asked.held_out)
     assert {one.identity for one in parts.train} < mine
     assert mine.isdisjoint(one.identity for one in [*parts.selection, *parts.held_out])
     assert len(mine) + 16 == len({one.identity for one in asked.data})

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from protege.objectives.data.example import Example
-from protege.objectives.data.picture import Picture
+from protege.objectives.data.example import Example, Picture
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
 from protege.objectives.distillation.tasks.classes import ClassTask
 from protege.objectives.distillation.tasks.labels import Classes

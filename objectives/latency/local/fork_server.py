@@ -11,7 +11,7 @@ from typing import Any
 
 from protege.objectives.latency.device.main import FRAME
 from protege.objectives.latency.job import Job
-from protege.objectives.lease import alone
+from protege.objectives.lease import exclusive_machine
 from protege.spaces.errors import Unsupported
 from protege.spaces.files.private import made_private, private_folder
 
@@ -19,7 +19,7 @@ INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
 """The environment variable with the cache folder of `torch.compile`."""
 
 
-class Nursery:
+class ForkServer:
     """The fork server process and the pipes to it."""
 
     def __init__(self) -> None:
@@ -90,12 +90,12 @@ class _Shared:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.server: Nursery | None = None
+        self.server: ForkServer | None = None
 
-    def ready(self) -> Nursery:
+    def ready(self) -> ForkServer:
         """Return the server; start it if it is not running."""
         if self.server is None:
-            self.server = Nursery()
+            self.server = ForkServer()
             atexit.register(self.close)
             os.register_at_fork(after_in_child=self.forget)
         return self.server
@@ -132,7 +132,7 @@ def exchange(job: Job) -> dict[str, Any]:
     with _SHARED.lock:
         server = _SHARED.ready()  # started before the machine is locked
         try:
-            with alone():
+            with exclusive_machine():
                 answer = server.exchange(job)
         except BaseException:
             _SHARED.close()  # a late answer would be read as that of the next job

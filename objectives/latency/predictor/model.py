@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import nnls
 
-from protege.objectives.latency.predictor.residual import Process, Values
+from protege.objectives.latency.predictor.residual import ResidualGP, Values
 from protege.objectives.latency.predictor.terms import Call, attention_width
 from protege.spaces import Architecture, BadInput, family_of
 
@@ -49,7 +49,7 @@ class LatencyModel:
 
     call: Call
     samples: tuple[Sample, ...]
-    process: Process
+    process: ResidualGP
 
     @classmethod
     def fit(cls, samples: Iterable[Sample], call: Call) -> "LatencyModel":
@@ -60,7 +60,7 @@ class LatencyModel:
         """
         merged = _merged(samples)
         table = _Table.of(merged, call)
-        return cls(call, merged, Process.likeliest(table.places, table.residuals))
+        return cls(call, merged, ResidualGP.likeliest(table.places, table.residuals))
 
     def predict(self, architecture: Architecture) -> tuple[float, float]:
         """Return the predicted latency of an architecture and its standard error."""

@@ -30,7 +30,7 @@ _LEAST = 1e-18
 
 
 @dataclass(frozen=True)
-class Process:
+class ResidualGP:
     """A Gaussian process with a squared-exponential kernel.
 
     Attributes:
@@ -42,7 +42,7 @@ class Process:
     noise: float
 
     @classmethod
-    def likeliest(cls, points: Values, residuals: Values) -> "Process":
+    def likeliest(cls, points: Values, residuals: Values) -> "ResidualGP":
         """Choose the hyperparameters on a grid by marginal likelihood; ties go to the smoothest.
 
         The signal variance is optimal in closed form. Above `MOST` samples, an evenly spaced

@@ -1,7 +1,6 @@
 """The terms of the linear latency model: layers, operations and memory traffic of a call."""
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -109,18 +108,4 @@ def _feed_forward(own: Architecture) -> int:
 def _weights(own: Architecture) -> float:
     """Return the number of weights that a token is multiplied by in a layer."""
     attention = 2 * own.hidden_size * (attention_width(own) + _keys(own))
-    return attention + _matrices(own.model_type) * own.hidden_size * _feed_forward(own)
-
-
-@cache
-def _matrices(model_type: str) -> int:
-    """Return the matrices of one FFN from the family's table: 3 with a gate, else 2."""
-    found = {"ffn": 0, "expert_ffn": 0}
-    for name, axes in family_of(model_type).tensors.items():
-        words = axes.replace("+", " ").split()
-        if "*" in name and "hidden" in words:
-            module = name.removesuffix(".weight").rpartition(".")[2]
-            for unit in found:
-                found[unit] += words.count(unit) * (module.count(",") + 1)
-    # T5's table holds both the plain and the gated FFN
-    return min(3, max(found.values()))
+    return attention + family_of(own.model_type).ffn_matrices * own.hidden_size * _feed_forward(own)

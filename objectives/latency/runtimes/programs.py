@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from protege.objectives.latency.device.programs import MANIFEST
-from protege.objectives.latency.models import Checkpoint, Model, described
+from protege.objectives.latency.models import Model, SavedModel, described
 from protege.objectives.latency.runtimes.runtimes import Runtime
 from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
@@ -122,7 +122,7 @@ def _shapes(workload: Workload) -> dict[str, Any]:
 
 def weights_of(model: Model) -> dict[str, str]:
     """Return a hash of a checkpoint's files as its ``folder``; empty for a blueprint."""
-    if not isinstance(model, Checkpoint):
+    if not isinstance(model, SavedModel):
         return {}
     folder = Path(model.folder)
     found = [*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("config.json")]

@@ -16,7 +16,7 @@ import numpy as np
 from protege.objectives.latency.device.loop import Sample, enough
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.job import Round, Trace
-from protege.objectives.latency.models import Checkpoint, Model
+from protege.objectives.latency.models import Model, SavedModel
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Runtime, runtime_named
@@ -179,7 +179,7 @@ class Android:
 
     def _placed_gguf(self, model: Model, workload: Workload) -> dict[str, str]:
         """Push a GGUF file; return the arguments of ``llama-bench`` for each stage."""
-        files = sorted(Path(model.folder).glob("*.gguf")) if isinstance(model, Checkpoint) else []
+        files = sorted(Path(model.folder).glob("*.gguf")) if isinstance(model, SavedModel) else []
         if len(files) != 1 or workload.batch_size != 1:
             raise Unmeasured(
                 f"llama-bench times one GGUF file at batch size 1, not {model.model_class} with "

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from protege.objectives.latency.device.programs import MANIFEST
-from protege.objectives.latency.models import Checkpoint, Model, check_fits, described
+from protege.objectives.latency.models import Model, SavedModel, check_fits, described
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs, weights_of
 from protege.objectives.latency.targets.ssh import exporting_runtime
@@ -135,7 +135,7 @@ def _entry(name: str, model: Model, program: Path) -> dict[str, Any]:
 
 def _sizes(model: Model) -> dict[str, int]:
     """Return the sizes from a model's configuration, for readers of the manifest."""
-    if isinstance(model, Checkpoint):
+    if isinstance(model, SavedModel):
         text = (Path(model.folder) / "config.json").read_text(encoding="utf-8")
     else:
         text = model.config

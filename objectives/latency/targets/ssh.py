@@ -15,14 +15,19 @@ from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import RUNTIMES, Name, Runtime, runtime_named
-from protege.objectives.latency.targets.ssh_connection import PAUSES_S, Line, LostError, retried
+from protege.objectives.latency.targets.ssh_connection import (
+    PAUSES_S,
+    LostError,
+    SshConnection,
+    retried,
+)
 from protege.objectives.latency.targets.target import (
     Unmeasured,
     check_threads,
     names,
     program_job,
 )
-from protege.objectives.latency.targets.upload import Parcel, program_parcel, runner_parcel
+from protege.objectives.latency.targets.upload import Upload, program_upload, runner_upload
 from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput, DiskFull, Unavailable
@@ -136,10 +141,10 @@ class SSH:
             Unmeasured: A model cannot run there, or the device did not answer in any try.
         """
         exported = [self.programs.of(m, workload, self._runtime, self.precision) for m in models]
-        parcels = [program_parcel(folder) for folder in exported]
+        uploads = [program_upload(folder) for folder in exported]
         job = program_job(workload, plan, self.threads, (), self.priority)
         what = f"{names(models)} could not be timed on {self.host}"
-        answer = retried(lambda: self._answer(parcels, job, plan.deadline_s), self.pauses_s, what)
+        answer = retried(lambda: self._answer(uploads, job, plan.deadline_s), self.pauses_s, what)
         if "trace" in answer:
             return Trace.of(answer["trace"])
         raise Unmeasured(f"{what}: {answer['failed']}")
@@ -149,21 +154,21 @@ class SSH:
         return exporting_runtime(self.runtime, self.precision, self.exporter)
 
     @property
-    def _connection(self) -> Line:
-        return Line(self.host, self.options)
+    def _connection(self) -> SshConnection:
+        return SshConnection(self.host, self.options)
 
     def _answer(
-        self, parcels: Sequence[Parcel], job: Mapping[str, Any], deadline_s: float
+        self, uploads: Sequence[Upload], job: Mapping[str, Any], deadline_s: float
     ) -> dict[str, Any]:
         """Upload what is missing, run one job on the device, and return its answer."""
         with self._connection.turn():
             there = self._probed()
-            place, runner = there["folder"], runner_parcel()
-            self._send([runner, *parcels], deadline_s)
+            place, runner = there["folder"], runner_upload()
+            self._send([runner, *uploads], deadline_s)
             job = {
                 **job,
                 "cores": self._kept_cores(there["cores"]),
-                "programs": [f"{place}/{parcel.name}" for parcel in parcels],
+                "programs": [f"{place}/{upload.name}" for upload in uploads],
                 "lock": f"{place}/lock",
             }
             command = self._connection.command(
@@ -192,19 +197,19 @@ class SSH:
             )
         return there
 
-    def _send(self, parcels: Sequence[Parcel], patience_s: float) -> None:
+    def _send(self, uploads: Sequence[Upload], patience_s: float) -> None:
         """Upload what is not on the device."""
-        wanted = {parcel.name: parcel for parcel in parcels}
+        wanted = {upload.name: upload for upload in uploads}
         there = self._asked("look", *wanted)["there"]
-        for parcel in [parcel for name, parcel in wanted.items() if name not in there]:
-            remote = _receiving(self.python, "keep", self.folder, parcel.name, parcel.sha256)
-            with parcel.opened() as content:
+        for upload in [upload for name, upload in wanted.items() if name not in there]:
+            remote = _receiving(self.python, "keep", self.folder, upload.name, upload.sha256)
+            with upload.opened() as content:
                 answer = self._connection.ask(remote, patience_s, content)
             self._check(answer)
             if "wrong" in answer:
                 raise Unavailable(
-                    f"{self.host} received {parcel.name} with the hash {answer['wrong'][:16]}, not "
-                    f"{parcel.sha256[:16]}: check its memory and its disk, then go on"
+                    f"{self.host} received {upload.name} with the hash {answer['wrong'][:16]}, not "
+                    f"{upload.sha256[:16]}: check its memory and its disk, then go on"
                 )
 
     def _asked(self, verb: str, *rest: str) -> dict[str, Any]:
@@ -239,7 +244,9 @@ def exporting_runtime(name: str, precision: str, python: str = "") -> Runtime:
 
 
 @cache
-def _probed(line: Line, python: str, folder: str, needed: tuple[str, ...]) -> dict[str, Any]:
+def _probed(
+    ssh: SshConnection, python: str, folder: str, needed: tuple[str, ...]
+) -> dict[str, Any]:
     """Return the device's processor, cores and versions; answers are cached, failures are not.
 
     Raises:
@@ -247,20 +254,20 @@ def _probed(line: Line, python: str, folder: str, needed: tuple[str, ...]) -> di
         LostError: The device does not answer.
     """
     remote = f"{python} -c {shlex.quote(_CHECK)} && {_receiving(python, 'probe', folder, *needed)}"
-    answer = line.said(remote, ASK_S)
+    answer = ssh.said(remote, ASK_S)
     if isinstance(answer, Broken) and answer.code in _NO_COMMAND:
         raise Unavailable(
-            f"{line.host} has no {python}: install Python 3.8 or later there, or say python=PATH"
+            f"{ssh.host} has no {python}: install Python 3.8 or later there, or say python=PATH"
         )
     if isinstance(answer, Broken) and answer.code == _TOO_OLD:
         raise Unavailable(
-            f"{line.host}: {python} is {answer.said.split('Python')[-1].strip()} there; expected "
+            f"{ssh.host}: {python} is {answer.said.split('Python')[-1].strip()} there; expected "
             f"Python 3.8 or later: say python=PATH"
         )
-    there = line.heard(answer)
+    there = ssh.heard(answer)
     for module, cause in there["missing"].items():
         raise Unavailable(
-            f"{line.host}: {python} cannot import {module} there ({cause}); run there: "
+            f"{ssh.host}: {python} cannot import {module} there ({cause}); run there: "
             f"{python} -m pip install {' '.join(sorted(needed, reverse=True))}"
         )
     return there

@@ -70,7 +70,7 @@ def retried(ask: Callable[[], Result], pauses_s: Sequence[float], what: str) -> 
 
 
 @dataclass(frozen=True)
-class Line:
+class SshConnection:
     """An SSH connection to a host.
 
     Attributes:

@@ -22,7 +22,7 @@ from protege.objectives.latency.runtimes.runtimes import (
 )
 from protege.objectives.latency.targets.upload import runner, runner_name
 from protege.objectives.latency.workload import Workload
-from protege.objectives.lease import alone
+from protege.objectives.lease import exclusive_machine
 from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput, ProtegeError
 from protege.spaces.files.atomic import atomic, remove
@@ -159,7 +159,7 @@ class LocalCPU:
             "programs": [str(folder) for folder in folders],
             **more,
         }
-        with alone():
+        with exclusive_machine():
             command = [self._runtime.interpreter, str(runner_here())]
             answer = converse(command, job, plan.deadline_s)
         return {"interrupted": answer.cause} if isinstance(answer, Broken) else answer

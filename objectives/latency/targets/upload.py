@@ -22,7 +22,7 @@ _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Upload:
     """A file to upload to a device.
 
     Attributes:
@@ -47,15 +47,15 @@ class Parcel:
             yield file
 
 
-def program_parcel(folder: Path) -> Parcel:
+def program_upload(folder: Path) -> Upload:
     """Return an exported program as an archive; equal files give equal bytes."""
     sha256 = _sha256(folder, (folder / MANIFEST).stat().st_mtime_ns)
-    return Parcel(f"{sha256[:16]}.tar", sha256, folder)
+    return Upload(f"{sha256[:16]}.tar", sha256, folder)
 
 
-def runner_parcel() -> Parcel:
+def runner_upload() -> Upload:
     """Return the runner."""
-    return Parcel(runner_name(), hashlib.sha256(runner()).hexdigest())
+    return Upload(runner_name(), hashlib.sha256(runner()).hexdigest())
 
 
 @cache

@@ -166,7 +166,7 @@ def counted(found: Shrinking) -> dict[str, list[int]]:
 
 def test_a_layer_that_has_gone_computes_nothing_and_learns_nothing() -> None:
     teacher = ZOO["bert-masked"].teacher()
-    found = shrunk(teacher, layers=0.25)
+    found = shrunk(teacher, layers=0.25, layer_policy=Uniform())
     counts = counted(found)
     assert found.going == {"encoder": (3, 1, 2)}
     for step in range(6):
@@ -183,7 +183,7 @@ def test_a_layer_that_has_gone_computes_nothing_and_learns_nothing() -> None:
 
 def test_each_stack_of_a_pair_shrinks_on_its_own() -> None:
     teacher = ZOO["t5-text2text-generation"].teacher()
-    found = shrunk(teacher, layers=0.25, decoder_layers=0.7)
+    found = shrunk(teacher, layers=0.25, decoder_layers=0.7, layer_policy=Uniform())
     counts = counted(found)
     assert found.going == {"encoder": (3, 1, 2), "decoder": (2,)}
     for step in range(6):
@@ -217,8 +217,8 @@ def test_what_the_policy_gives_up_first_goes_first(
 
 def test_layers_go_down_a_ladder_as_it_was_climbed() -> None:
     teacher = ZOO["bert-masked"].teacher()
-    known = Calibration.of(teacher, [plenty(teacher)], layers=["greedy"])
-    found = shrunk(teacher, known, layers=0.25, layer_policy=Greedy())
+    known = Calibration.of(teacher, [plenty(teacher)], [Greedy()], "none")
+    found = shrunk(teacher, known, layers=0.25, layer_policy=Greedy(), healing="none")
     assert found.going["encoder"] == tuple(known.importance["encoder.ladder"].tolist())
     finished = found.finish()
     assert finished.manifest() == teacher.student(found.architecture, known).manifest()
@@ -246,7 +246,7 @@ def test_no_layer_comes_before_the_first_one_that_holds_more_than_its_own() -> N
 def test_a_healed_one_is_healed_in_all_its_depth(name: str) -> None:
     teacher = ZOO[name].teacher()
     batch = plenty(teacher)
-    known = Calibration.of(teacher, [batch], grams=True).with_streams(teacher, batch)
+    known = Calibration.of(teacher, [batch])
     found = shrunk(teacher, known, intermediate=0.5, healing="sequential")
     deep = teacher.architecture.scaled(intermediate=0.5, healing="sequential")
     assert torch.equal(answer(found.student), answer(teacher.student(deep, known)))
@@ -259,8 +259,8 @@ def test_a_healed_one_is_healed_in_all_its_depth(name: str) -> None:
 def test_a_turned_one_stays_turned(policy: Rotation) -> None:
     teacher = ZOO["llama-causal-tied"].teacher()
     batch = plenty(teacher)
-    known = Calibration.of(teacher, [batch], grams=True).with_streams(teacher, batch)
-    found = shrunk(teacher, known, hidden=0.7, multiple_of=6, width_policy=policy)
+    known = Calibration.of(teacher, [batch])
+    found = shrunk(teacher, known, hidden=0.7, multiple_of=6, width_policy=policy, healing="none")
     found.advance(STEPS, STEPS)
     plain = teacher.student(found.architecture, known)
     assert plain.kept.turned

@@ -12,7 +12,7 @@ import pytest
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency import Latency, LocalCPU, Plan, Unmeasured, Workload
 from protege.objectives.latency.job import Trace
-from protege.objectives.latency.local import fork_server as nursery
+from protege.objectives.latency.local import fork_server
 from protege.objectives.latency.models import Model
 from protege.objectives.objective import Objective, Stage, exceeds
 from protege.spaces.errors import BadInput
@@ -92,7 +92,7 @@ def test_a_runner_that_is_killed_as_it_measures_is_asked_again(
     def kill() -> None:
         while not killed:
             time.sleep(0.1)
-            runner = nursery._SHARED.server
+            runner = fork_server._SHARED.server
             busy = runner and Path(f"/proc/{runner.pid}/task/{runner.pid}/children").read_text()
             if runner and busy:
                 os.kill(runner.pid, signal.SIGKILL)
@@ -192,19 +192,13 @@ def test_a_tail_is_not_read_off_processor_time(candidate: Cut, encoder: Blueprin
     ("pace", "processes", "told", "grade"),
     [
         ((1.0, 1.0, 1.05, 1.05), 4, "", "A"),  # as it was
-        ((1.0, 1.0, 1.2, 1.2, 1.0, 1.0), 6, "", "A"),  # hot, and cool again
-        ((1.0, 1.0, 1.2, 1.2), 6, "", "B"),  # it stays hot
-        ((1.0, 1.0, 0.85, 0.85), 4, "", "B"),  # it was hot at first
-        (
-            (1.0, 1.0, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5),
-            8,
-            "reference_now_ms",
-            "C",
-        ),  # it stays slow
-        ((1.0, 1.0, 0.5, 0.5, 0.5, 0.5), 6, "reference_now_ms", "C"),  # it was slow
+        ((1.0, 1.0, 1.2, 1.2), 4, "", "B"),  # slower than at first
+        ((1.0, 1.0, 0.85, 0.85), 4, "", "B"),  # faster than at first
+        ((1.0, 1.0, 1.5, 1.5), 6, "reference_now_ms", "C"),  # much slower
+        ((1.0, 1.0, 0.5, 0.5), 6, "reference_now_ms", "C"),  # much faster
     ],
 )
-def test_a_device_that_drifts_cools_down_and_is_timed_anew(
+def test_drift_lowers_the_grade_and_no_candidate_is_timed_twice(
     candidate: Cut,
     encoder: Blueprints,
     pace: Sequence[float],

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from protege.objectives.latency import Checkpoint
+from protege.objectives.latency import SavedModel
 from protege.objectives.latency.models import built, class_named, generates
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
@@ -22,7 +22,7 @@ def test_a_checkpoint_comes_with_its_weights_in_float32(
 ) -> None:
     saved = encoder(1).build().bfloat16()
     saved.save_pretrained(tmp_path)
-    checkpoint = Checkpoint.at(tmp_path)
+    checkpoint = SavedModel.at(tmp_path)
     assert checkpoint.model_class == "BertModel"
     model = built(checkpoint)
     assert not model.training
@@ -34,10 +34,10 @@ def test_a_checkpoint_comes_with_its_weights_in_float32(
 def test_a_folder_without_a_class_is_refused(tmp_path: Path) -> None:
     complaint = "has no config.json that names its model class"
     with pytest.raises(BadInput, match=complaint):
-        Checkpoint.at(tmp_path)
+        SavedModel.at(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(BadInput, match=complaint):
-        Checkpoint.at(tmp_path)
+        SavedModel.at(tmp_path)
 
 
 def test_a_class_that_does_not_exist_is_refused() -> None:

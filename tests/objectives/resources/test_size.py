@@ -1,6 +1,7 @@
 """What is counted on the meta device is what the built student has."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from protege.objectives import Candidate, Memory, Objective, Parameters, Workloa
 from protege.objectives.objective import exceeds
 from protege.objectives.precision import BYTES, Precision
 from protege.spaces import Architecture, Cache, Infeasible, Task, Teacher, family_of
-from protege.spaces.architecture.architecture import RATIOS as SIZE_OF_RATIO
+from protege.spaces.architecture.sizes import RATIOS as SIZE_OF_RATIO
 from tests.objectives import candidates
 from tests.tiny import CASES, ZOO, inputs_of
 from tests.zoo import EVERY, teacher_of
@@ -27,7 +28,7 @@ CACHED = [
 """The cases that write with a cache, and the ratios that change its size."""
 
 
-def candidate(teacher: Teacher, **ratios: float) -> Candidate:
+def candidate(teacher: Teacher, **ratios: Any) -> Candidate:
     return candidates.candidate(teacher, Cache(Path("unused")), **{"multiple_of": 4, **ratios})
 
 

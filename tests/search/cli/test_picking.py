@@ -4,31 +4,6 @@ from pathlib import Path
 import pytest
 
 from protege.search.cli.main import main
-from protege.search.cli.picking import with_budgets
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("pick run --latency-ms 8", "pick run --budget=latency-ms=8"),
-        ("pick --latency-ms 8 run", "pick --budget=latency-ms=8 run"),
-        ("pick latency_ms=8 run retention=0.9", "pick -b run -b"),
-        ("--debug export --to x=1 run --trial 3", "--debug export --to x=1 run --trial 3"),
-        ("export run --score=-1.5 --to=out", "export run --budget=score=-1.5 --to=out"),
-        ("pick run --latency-ms", "pick run --budget=latency-ms="),
-        ("pick sqlite:///a?b=c x=1", "pick sqlite:///a?b=c --budget=x=1"),
-        ("pick runs/a=b 8", "pick runs/a=b --budget=8"),
-        ("pick run -h", "pick run -h"),
-        ("report pick --folder x", "report pick --folder x"),
-        ("--debug", "--debug"),
-    ],
-)
-def test_budgets_stand_anywhere_and_other_commands_have_none(words: str, expected: str) -> None:
-    found = with_budgets(words.split())
-    if "-b" in expected.split():
-        assert found == ["pick", "--budget=latency_ms=8", "run", "--budget=retention=0.9"]
-    else:
-        assert found == expected.split()
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
@@ -46,8 +21,11 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     [
         (["--memory", "8"], "unknown objective 'memory'; did you mean memory_mb?"),
         (["--retension=0.9"], "unknown objective 'retension'; did you mean retention?"),
-        (["--memory-mb", "much"], "budget 'memory-mb=much': expected an objective and a number"),
-        (["memory_mb="], "budget 'memory_mb=': expected an objective and a number"),
+        (["--memory-mb", "much"], "budget memory-mb=much: expected an objective and a number"),
+        (["--budget", "memory_mb="], "budget memory_mb=: expected an objective and a number"),
+        (["--budget", "memory_mb"], "budget memory_mb=: expected an objective and a number"),
+        (["--memory-mb"], 'Command "pick" parameter --memory-mb requires an argument; see protege'),
+        (["8"], "Unused Tokens: ['8']; see protege pick --help"),
         (["--memory-mb", "0.0001"], "no student on the front is within that; the least memory_mb"),
         (["--memory-mb", "nan"], "memory_mb=nan: expected a number"),
     ],
@@ -64,7 +42,7 @@ def test_a_mistyped_option_of_export_is_told_with_the_right_one(
     told = refused(capsys, "export", run_folder, "--too", folder / "x")
     assert "unknown objective 'too'; did you mean --to?" in told
     both = refused(capsys, "export", run_folder, "--trial", 0, "--memory-mb", 1)
-    assert "--trial 0 and memory-mb=1: name a trial or give budgets, not both" in both
+    assert "--trial 0 and memory_mb=1: name a trial or give budgets, not both" in both
     assert list(folder.iterdir()) == []
 
 

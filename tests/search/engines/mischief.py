@@ -22,17 +22,17 @@ from typing import Any
 
 from protege.objectives import (
     Candidate,
-    Cost,
     Distillation,
     Measurement,
     Memory,
     Objective,
     Retention,
+    Stage,
     Texts,
 )
 from protege.objectives.measurement import Direction
 from protege.search import LocalEngine, Search
-from protege.search.running import stopping
+from protege.search.running.stopping import GRACE_S, leaving
 from protege.spaces import BadInput, Choice, Ends, First, Range, SearchSpace, Teacher
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest
@@ -52,7 +52,7 @@ class Mischief:
     name: str = field(default="mischief", init=False)
     unit: str = field(default="", init=False)
     direction: Direction = field(default="minimize", init=False)
-    cost: Cost = field(default=Cost.SECONDS, init=False)
+    stage: Stage = field(default=Stage.SHAPE, init=False)
     limit: float | None = field(default=None, init=False)
 
     def measure(self, candidate: Candidate) -> Measurement:
@@ -162,9 +162,12 @@ def made(run: Path, given: Mapping[str, Any]) -> Search:
     objectives: list[Objective] = [Memory(), Mischief(run)]
     if "loads" in given:
         object.__setattr__(objectives[0], "loads", Loads(run, given["loads"]))
+    distillation = None
     if given.get("trains"):
-        task = Distillation(steps=9, batch_size=8, learning_rate=1e-2, max_tokens=16)
-        objectives.append(Retention(Texts.from_file(given["data"]), task, selection=16))
+        brief: dict[str, Any] = {"steps": 9, "batch_size": 8, "max_tokens": 16, "selection": 16}
+        texts = Texts.from_file(given["data"])
+        distillation = Distillation(texts, learning_rate=1e-2, **brief)
+        objectives.append(Retention())
     else:
         space = replace(space, layer_policy=Ends(), width_policy=First(), healing="none")
     teacher = Teacher.load(given["teacher"])
@@ -174,6 +177,7 @@ def made(run: Path, given: Mapping[str, Any]) -> Search:
         teacher,
         space,
         objectives,
+        distillation,
         storage=f"sqlite:///{run}/study.db",
         folder=run / "run",
     )
@@ -192,8 +196,11 @@ def main() -> None:
     given = json.loads((run / ARGUMENTS).read_text(encoding="utf-8"))
     if given.get("loads") == "has a clock that jumps":
         jump()  # here, as in its workers
-    stopping.GRACE_S = given.get("grace_s", stopping.GRACE_S)
-    made(run, given).run(given.get("trials", 9), engine=LocalEngine(**given.get("engine", {})))
+    made(run, given).run(
+        given.get("trials", 9),
+        engine=LocalEngine(**given.get("engine", {})),
+        leaving=partial(leaving, given.get("grace_s", GRACE_S)),
+    )
 
 
 if __name__ == "__main__":

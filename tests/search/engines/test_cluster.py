@@ -11,10 +11,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from protege.objectives import Candidate, Cost, Direction, Measurement, Memory
+from protege.objectives import Candidate, Direction, Measurement, Memory, Retention, Stage
 from protege.search import Front, RayEngine, Search, State, Trial
 from protege.search.engines.cluster import _signals_kept
-from protege.search.engines.engine import Died
 from protege.spaces import BadInput, Teacher
 from tests.search.engines.mischief import OddError
 from tests.search.toys import PLAIN, WIDE, distillation, toy
@@ -41,8 +40,11 @@ def cluster() -> Iterator[Any]:
 
 
 def made(folder: Path, teacher: Teacher, **changes: Any) -> Search:
-    objectives = [Memory(), retention(steps=9)]
-    return toy(folder, **({"teacher": teacher, "space": WIDE, "objectives": objectives} | changes))
+    given: dict[str, Any] = {"teacher": teacher, "space": WIDE}
+    objectives = changes.get("objectives", [Retention()])
+    if any(one.stage is Stage.STUDENT for one in objectives):
+        given["distillation"] = distillation(steps=9)
+    return toy(folder, **(given | changes))
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Place:
     name: ClassVar[str] = "place"
     unit: ClassVar[str] = ""
     direction: ClassVar[Direction] = "minimize"
-    cost: ClassVar[Cost] = Cost.SECONDS
+    stage: ClassVar[Stage] = Stage.SHAPE
     limit: ClassVar[float | None] = None
 
     def measure(self, candidate: Candidate) -> Measurement:  # noqa: ARG002 - the protocol's
@@ -67,14 +69,6 @@ class Refusing(Place):
         raise BadInput("no such label")
 
 
-def test_a_job_whose_actor_is_gone_holds_nobody_up() -> None:
-    engine, gone = RayEngine(), Died(3, "its actor is gone")
-    engine._events.append(gone)  # as losing a seat that holds a job leaves it
-    assert engine.free(3)
-    engine.answer(3, goes_on=True)
-    assert engine.wait_any() == gone
-
-
 def test_a_node_that_is_killed_costs_no_trial(cluster: Any, folder: Path, teacher: Teacher) -> None:
     second = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
     killed = threading.Event()
@@ -87,15 +81,10 @@ def test_a_node_that_is_killed_costs_no_trial(cluster: Any, folder: Path, teache
 
     threading.Thread(target=kill, daemon=True).start()
     engine = RayEngine(cluster.address, measures_on={"device": 1})
-    search = made(
-        folder,
-        teacher,
-        objectives=[Place(), Memory(), Retention()],
-        distillation=distillation(steps=9),
-    )
+    search = made(folder, teacher, objectives=[Place(), Memory(), Retention()])
     front = search.run(trials=12, engine=engine)
     assert killed.is_set()
-    assert engine.jobs == 2
+    assert len(engine._pool.workers) == 3  # a job on each node, and one that measures
     assert [trial.number for trial in front.trials] == [*range(12)]
     assert len({trial.key for trial in front.trials}) == 12
     assert {trial.state for trial in front.trials} <= {State.COMPLETE, State.STOPPED}
@@ -118,20 +107,18 @@ def test_on_a_cluster_and_at_home_a_student_is_worth_the_same(
 ) -> None:
     there = made(folder, teacher).run(trials=4, engine=RayEngine(cluster.address))
     here = made(tmp_path / "here", teacher).run(trials=4)
-    values = {trial.key: trial.rungs for trial in here.trials}
+    values = {trial.key: trial.curve for trial in here.trials}
     for trial in there.trials:
         both = trial.rungs.keys() & values[trial.key].keys()
         assert 0 in both
         for step in both:
-            assert trial.rungs[step] == pytest.approx(values[trial.key][step], rel=1e-4)
+            assert trial.curve[step] == pytest.approx(values[trial.key][step], rel=1e-4)
 
 
 def test_what_nobody_can_use_ends_the_study_with_its_line(
     cluster: Any, folder: Path, teacher: Teacher
 ) -> None:
-    search = made(
-        folder, teacher, objectives=[Refusing(), Retention()], distillation=distillation(steps=9)
-    )
+    search = made(folder, teacher, objectives=[Refusing(), Retention()])
     with pytest.raises(BadInput, match=r"^no such label$"):
         search.run(trials=3, engine=RayEngine(cluster.address))
 

@@ -1,18 +1,27 @@
 import errno
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from protege.objectives import Candidate, Cost, Direction, Measurement, Memory, Objective
+from protege.objectives import (
+    Candidate,
+    Direction,
+    Measurement,
+    Memory,
+    Objective,
+    Retention,
+    Stage,
+)
+from protege.objectives.candidate import Prepared
 from protege.search import State, Trial
 from protege.search.engines.evaluating import Evaluation
 from protege.spaces import BadInput, Cache, DiskFull, Infeasible, Teacher, Unavailable
-from tests.search.toys import retention
+from tests.search.toys import distillation
 
 
 @dataclass
@@ -20,7 +29,7 @@ class Noted:
     """An objective that notes that it was measured, and answers as it is told."""
 
     name: str
-    cost: Cost
+    stage: Stage
     notes: list[str]
     answer: Callable[[], float] = lambda: 1.0
     limit: float | None = None
@@ -40,7 +49,7 @@ class Broken:
 
     error: Exception
     name: str = "broken"
-    cost: Cost = Cost.SECONDS
+    stage: Stage = Stage.SHAPE
     limit: float | None = None
     direction: Direction = "minimize"
     unit: str = field(default="", repr=False)
@@ -61,18 +70,36 @@ class Given(Broken):
 
 
 @pytest.fixture
-def candidate(teacher: Teacher, folder: Path) -> Candidate:
+def prepared(teacher: Teacher, folder: Path) -> Prepared:
+    """What all students of a study of nine steps share."""
+    return Prepared(teacher, Cache(folder), distillation(steps=9))
+
+
+@pytest.fixture
+def candidate(prepared: Prepared) -> Candidate:
     """Half the teacher's layers."""
-    return Candidate(teacher, teacher.architecture.scaled(layers=0.5), Cache(folder))
+    return Candidate(prepared, prepared.teacher.architecture.scaled(layers=0.5))
+
+
+@pytest.fixture
+def own(prepared: Prepared) -> Candidate:
+    """The teacher itself."""
+    return Candidate(prepared, prepared.teacher.architecture)
+
+
+def diverging(candidate: Candidate, steps: int) -> Candidate:
+    """The candidate, whose training diverges."""
+    wild = distillation(learning_rate=1e30, steps=steps)
+    return replace(candidate, prepared=replace(candidate.prepared, distillation=wild))
 
 
 def test_cheap_objectives_are_measured_first_whatever_their_order(candidate: Candidate) -> None:
     notes: list[str] = []
-    objectives = [Noted(cost.name, cost, notes) for cost in reversed(Cost)]
+    objectives = [Noted(stage.name, stage, notes) for stage in reversed(Stage)]
     trial = Evaluation(3, candidate, objectives).trial()
-    assert notes == ["FREE", "SECONDS", "MINUTES"]
+    assert notes == ["ARCHITECTURE", "SHAPE", "STUDENT"]
     assert trial.state is State.COMPLETE
-    assert set(trial.measurements) == set(trial.seconds) == set(notes)
+    assert set(trial.measurements) == set(notes) < set(trial.seconds)
     assert (trial.number, trial.key) == (3, candidate.architecture.key())
 
 
@@ -84,8 +111,8 @@ def test_over_a_limit_nothing_dearer_is_measured(
 ) -> None:
     notes: list[str] = []
     objectives: list[Objective] = [
-        Noted("dear", Cost.MINUTES, notes),
-        Noted("cheap", Cost.FREE, notes, limit=limit, direction=direction),
+        Noted("dear", Stage.STUDENT, notes),
+        Noted("cheap", Stage.ARCHITECTURE, notes, limit=limit, direction=direction),
     ]
     trial = Evaluation(0, candidate, objectives).trial()
     assert trial.state is State.SCREENED
@@ -95,21 +122,22 @@ def test_over_a_limit_nothing_dearer_is_measured(
 
 
 def test_a_limit_that_is_just_met_screens_nothing(candidate: Candidate) -> None:
-    trial = Evaluation(0, candidate, [Noted("cheap", Cost.FREE, [], limit=1.0)]).trial()
+    trial = Evaluation(0, candidate, [Noted("cheap", Stage.ARCHITECTURE, [], limit=1.0)]).trial()
     assert trial.state is State.COMPLETE
 
 
 def test_over_a_limit_on_what_training_tells_a_trial_is_complete(candidate: Candidate) -> None:
-    trial = Evaluation(0, candidate, [Noted("dear", Cost.MINUTES, [], limit=0.5)]).trial()
+    trial = Evaluation(0, candidate, [Noted("dear", Stage.STUDENT, [], limit=0.5)]).trial()
     assert trial.state is State.COMPLETE
+    assert trial.reason == "dear 1 is beyond the limit 0.5"
 
 
-def test_the_teacher_is_measured_in_full_over_any_limit(teacher: Teacher, folder: Path) -> None:
-    own = Candidate(teacher, teacher.architecture, Cache(folder))
-    trial = Evaluation(0, own, [Memory(limit=1e-6), retention()]).trial()
+def test_the_teacher_is_measured_in_full_over_any_limit(own: Candidate) -> None:
+    trial = Evaluation(0, own, [Memory(limit=1e-6), Retention()]).trial()
     assert trial.state is State.COMPLETE
     assert trial.measurements["retention"].value == pytest.approx(1.0)
     assert "distil" not in trial.seconds
+    assert trial.training is None
 
 
 @pytest.mark.parametrize(
@@ -149,8 +177,7 @@ def test_what_no_other_candidate_would_escape_ends_the_study(
         Evaluation(0, candidate, [Broken(error)]).trial()
 
 
-def test_what_the_teacher_cannot_use_ends_the_study(teacher: Teacher, folder: Path) -> None:
-    own = Candidate(teacher, teacher.architecture, Cache(folder))
+def test_what_the_teacher_cannot_use_ends_the_study(own: Candidate) -> None:
     with pytest.raises(BadInput, match="no such label"):
         Evaluation(0, own, [Broken(BadInput("no such label"))]).trial()
 
@@ -174,7 +201,7 @@ def test_a_figure_that_is_no_finite_number_fails_the_candidate(
     candidate: Candidate, value: float
 ) -> None:
     trial = Evaluation(
-        0, candidate, [Memory(), Noted("odd", Cost.MINUTES, [], lambda: value)]
+        0, candidate, [Memory(), Noted("odd", Stage.STUDENT, [], lambda: value)]
     ).trial()
     assert trial.state is State.FAILED
     assert trial.reason == f"ProtegeError: odd is {value}, not a finite number"
@@ -182,14 +209,14 @@ def test_a_figure_that_is_no_finite_number_fails_the_candidate(
 
 
 def test_training_that_diverges_fails_the_candidate(candidate: Candidate) -> None:
-    trial = Evaluation(0, candidate, [retention(learning_rate=1e30)]).trial()
+    trial = Evaluation(0, diverging(candidate, steps=2), [Retention()]).trial()
     assert trial.state is State.FAILED
     assert "after step 1 is nan, not a finite number" in trial.reason
     assert "lower learning_rate=1e+30" in trial.reason
 
 
 def test_training_that_diverges_in_its_last_step_fails_the_candidate(candidate: Candidate) -> None:
-    trial = Evaluation(0, candidate, [retention(learning_rate=1e30, steps=1)]).trial()
+    trial = Evaluation(0, diverging(candidate, steps=1), [Retention()]).trial()
     assert trial.state is State.FAILED
 
 
@@ -205,7 +232,7 @@ def raced(halted: Evaluation, *, until: int) -> tuple[Trial, dict[int, dict[str,
 
 
 def test_a_candidate_is_trained_until_it_is_stopped(candidate: Candidate) -> None:
-    halted = Evaluation(5, candidate, [retention(steps=9), Memory()], halts=True)
+    halted = Evaluation(5, candidate, [Retention(), Memory()], halts=True)
     trial, seen = raced(halted, until=3)
     assert trial.state is State.STOPPED
     assert list(trial.rungs) == list(seen) == [0, 1, 3]
@@ -213,42 +240,42 @@ def test_a_candidate_is_trained_until_it_is_stopped(candidate: Candidate) -> Non
     # all goals are known, each time
     memory = trial.measurements["memory_mb"].value
     assert [*seen.values()] == [
-        {"memory_mb": memory, "retention": value} for value in trial.rungs.values()
+        {"memory_mb": memory, "retention": value} for value in trial.curve.values()
     ]
     found = trial.measurements["retention"]
-    assert (len(found.samples), found.value) == (3, trial.rungs[3])
+    assert found.value == trial.curve[3]
+    assert trial.training is not None
+    assert (trial.training.steps, len(trial.training.losses), trial.best_step) == (3, 3, 3)
     assert trial.reason == f"beaten at step 3, with retention {found.value:.4g}"
 
 
 def test_at_the_last_rung_there_is_nothing_to_decide(candidate: Candidate) -> None:
-    objectives: list[Objective] = [Memory(), retention(steps=9)]
+    objectives: list[Objective] = [Memory(), Retention()]
     trial, seen = raced(Evaluation(5, candidate, objectives, halts=True), until=100)
     assert trial.state is State.COMPLETE
     assert trial.stopped_at is None
     assert list(trial.rungs) == [0, 1, 3, 9]
     assert list(seen) == [0, 1, 3]
-    plain = Evaluation(5, candidate_like(candidate), objectives).trial()
+    plain = Evaluation(5, candidate, objectives).trial()
     assert trial.measurements == plain.measurements
-    assert plain.rungs == {}
+    assert trial.rungs == plain.rungs
 
 
-def candidate_like(candidate: Candidate) -> Candidate:
-    """The same one, whose student is not built yet."""
-    return Candidate(candidate.teacher, candidate.architecture, candidate.cache)
-
-
-def test_what_does_not_race_is_measured_before_what_does(candidate: Candidate) -> None:
-    other = Noted("dear", Cost.MINUTES, [])
-    halted = Evaluation(0, candidate, [retention(steps=9), other], halts=True)
-    trial, seen = raced(halted, until=0)
-    assert set(seen[0]) == {"dear", "retention"}
-    assert set(trial.measurements) == {"dear", "retention"}
+def test_what_is_scored_at_the_end_alone_is_not_scored_of_one_that_is_stopped(
+    candidate: Candidate,
+) -> None:
+    dear, cheap = Noted("dear", Stage.STUDENT, []), Noted("cheap", Stage.SHAPE, [])
+    objectives: list[Objective] = [Retention(), dear, cheap]
+    stopped, seen = raced(Evaluation(0, candidate, objectives, halts=True), until=0)
+    assert set(seen[0]) == set(stopped.measurements) == {"cheap", "retention"}
+    whole, _ = raced(Evaluation(0, candidate, objectives, halts=True), until=100)
+    assert set(whole.measurements) == {"cheap", "retention", "dear"}
 
 
 def test_what_is_measured_already_is_not_measured_again(candidate: Candidate) -> None:
     notes: list[str] = []
-    costs = {"cheap": Cost.FREE, "dear": Cost.MINUTES}
-    objectives = [Noted(name, cost, notes) for name, cost in costs.items()]
+    stages = {"cheap": Stage.ARCHITECTURE, "dear": Stage.STUDENT}
+    objectives = [Noted(name, stage, notes) for name, stage in stages.items()]
     known = {"cheap": Measurement(7.0)}
     trial = Evaluation(5, candidate, objectives, measurements=known).trial()
     assert notes == ["dear"]
@@ -256,7 +283,7 @@ def test_what_is_measured_already_is_not_measured_again(candidate: Candidate) ->
 
 
 def test_one_that_was_stopped_does_not_go_on(candidate: Candidate) -> None:
-    stopped = Evaluation(5, candidate, [retention(steps=9)], halts=True)
+    stopped = Evaluation(5, candidate, [Retention()], halts=True)
     assert stopped.advance()
     stopped.stop()
     assert stopped.advance() is None
@@ -264,7 +291,7 @@ def test_one_that_was_stopped_does_not_go_on(candidate: Candidate) -> None:
 
 
 def test_only_its_own_time_is_booked_on_a_candidate(candidate: Candidate) -> None:
-    one = Evaluation(0, candidate, [retention(steps=9)], halts=True)
+    one = Evaluation(0, candidate, [Retention()], halts=True)
     one.advance()
     with candidate.stopwatch.phase("of another"):
         pass

@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -15,17 +15,18 @@ import pytest
 
 from protege.objectives import Measurement, Memory
 from protege.search import Front, LocalEngine, State
-from protege.search.engines.local import STARTS
+from protege.search.engines.engine import STARTS
+from protege.search.engines.local import LocalWorker
 from protege.search.records.results import record
-from protege.search.running import coordinator
+from protege.search.running.stopping import Leaving, Stopping
 from protege.search.storage.storage import read_study
 from protege.search.study.ledger import trials_of
 from protege.spaces import BadInput, Teacher
-from studies.benchmarks.lives import Nursery, alive, family, nursery
+from studies.benchmarks.lives import ForkServer, alive, family, fork_server
 from tests import disks
 from tests.search.engines import mischief
 from tests.search.engines.mischief import calls
-from tests.search.toys import PLAIN, retention, toy, worth
+from tests.search.toys import PLAIN, coordinated, distillation, toy, worth
 from tests.study_files import write_study
 
 SILENCE_S = 5.0
@@ -36,7 +37,7 @@ SILENCE_S = 5.0
 class Lives:
     """Scripts of a misbehaving study, run in processes that begin in milliseconds."""
 
-    nursery: Nursery
+    fork_server: ForkServer
     folder: Path
 
     def begun(self, run: Path, **given: Any) -> tuple[int, Iterator[str]]:
@@ -47,7 +48,7 @@ class Lives:
             "engine": {"jobs": 2, "threads": 1},
         } | given
         (run / mischief.ARGUMENTS).write_text(json.dumps(given), encoding="utf-8")
-        says = self.nursery.live(["python", mischief.__file__, str(run)])
+        says = self.fork_server.live(["python", mischief.__file__, str(run)])
         return int(next(says).removeprefix("child ")), says
 
     def run(self, run: Path, **given: Any) -> list[str]:
@@ -59,7 +60,7 @@ class Lives:
 def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lives]:
     folder = tmp_path_factory.mktemp("lives")
     write_study(folder)
-    with nursery(folder) as found:
+    with fork_server(folder) as found:
         yield Lives(found, folder)
 
 
@@ -135,7 +136,7 @@ def test_a_trial_whose_process_died_or_hung_is_retried_under_its_number(
     assert calls(mauled).count(keys[student]) >= 2
     stored = read_study(f"sqlite:///{mauled}/study.db").trials
     (reasons,) = [t.user_attrs["died"] for t in stored if t.user_attrs["key"] == keys[student]]
-    hung = f"its process gave no sign of life for {SILENCE_S:g} s"
+    hung = f"its worker gave no sign of life for {SILENCE_S:g} s"
     assert reasons == [hung if student > 1 else reasons[0]]
 
 
@@ -234,31 +235,51 @@ def test_what_no_student_can_use_ends_the_study_with_that_line(
     assert said[-2:] == ["protege: error: no such thing; give another", "exit 2"]
 
 
+def processes(engine: LocalEngine) -> dict[int, set[int]]:
+    """The numbers of the jobs that each process holds at a rung."""
+    found = {}
+    for worker in engine._pool.workers:
+        assert isinstance(worker.transport, LocalWorker)
+        assert worker.transport.process is not None
+        found[worker.transport.process.pid] = worker.halted
+    return found
+
+
+@dataclass
+class Deadly(LocalEngine):
+    """An engine whose first process to be told how a student goes on is killed just before.
+
+    Attributes:
+        storage: Where the study is.
+        killed: The process.
+        looked_at: The trials with figures at the first rung then.
+    """
+
+    storage: str = ""
+    killed: list[int] = field(default_factory=list, init=False)
+    looked_at: list[int] = field(default_factory=list, init=False)
+
+    def answer(self, number: int, *, goes_on: bool) -> None:
+        if number > 0 and not self.killed:  # the first is the teacher, by itself
+            stored = read_study(self.storage).trials
+            self.looked_at = [one.number for one in stored if "rung:0" in one.user_attrs]
+            self.killed = [pid for pid, held in processes(self).items() if number in held]
+            os.kill(self.killed[0], signal.SIGKILL)
+        super().answer(number, goes_on=goes_on)
+
+
 @pytest.mark.slow
-def test_what_a_killed_process_held_is_begun_again(
-    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(coordinator, "SCOUTED", 4)
-    answer = LocalEngine.answer
-    killed: list[int] = []
-    looked_at: list[int] = []
-
-    def over_the_dead(self: LocalEngine, number: int, *, goes_on: bool) -> None:
-        if number > 0 and not killed:  # the first is the teacher, by itself
-            stored = read_study(f"sqlite:///{folder}/study.db").trials
-            looked_at.extend(one.number for one in stored if "rung:0" in one.user_attrs)
-            killed.extend(one.pid for one in self._crew if number in one.held)
-            os.kill(killed[0], signal.SIGKILL)
-        answer(self, number, goes_on=goes_on)
-
-    monkeypatch.setattr(LocalEngine, "answer", over_the_dead)
-    objectives = [Memory(), retention(steps=9)]
-    search = toy(folder, teacher=teacher, objectives=objectives)
-    front = search.run(trials=7, engine=LocalEngine(2, threads=1))
-    assert [trial.number for trial in front.trials] == [*range(7)]
-    assert State.FAILED not in {trial.state for trial in front.trials}
-    assert front.about["ended"] == "7 trials are done"
-    assert looked_at == [0, 1, 2, 3]  # and not whoever a job is free for while another is looked at
+def test_what_a_killed_process_held_is_begun_again(folder: Path, teacher: Teacher) -> None:
+    search = toy(folder, teacher=teacher, distillation=distillation(steps=9))
+    engine = Deadly(2, threads=1, storage=str(search.place))
+    with coordinated(search, engine=engine) as coordinator:
+        coordinator.scouted = 4
+        trials = [*coordinator.go_on(Stopping(7), Leaving())]
+    assert sorted(trial.number for trial in trials) == [*range(7)]
+    assert State.FAILED not in {trial.state for trial in trials}
+    assert coordinator.ended == "7 trials are done"
+    # and not whoever a job is free for while another is looked at
+    assert engine.looked_at == [0, 1, 2, 3]
 
 
 def test_two_jobs_tell_of_different_students(folder: Path, teacher: Teacher) -> None:
@@ -273,8 +294,8 @@ def test_a_recorded_trial_is_told_though_whoever_was_to_tell_it_died(
     folder: Path, teacher: Teacher
 ) -> None:
     given: dict[str, Any] = {"teacher": teacher, "space": PLAIN, "objectives": [Memory()]}
-    ledger = toy(folder, **given)._open()
-    first, second = ledger.ask(), ledger.ask()
+    with coordinated(toy(folder, **given)) as coordinator:
+        first, second = coordinator.ledger.ask(), coordinator.ledger.ask()
     found = worth(*first)
     found = replace(found, measurements={"memory_mb": Measurement(4711.0)})
     record(folder, found)
@@ -286,8 +307,9 @@ def test_a_recorded_trial_is_told_though_whoever_was_to_tell_it_died(
 
 def test_a_teacher_that_failed_is_tried_again(folder: Path, teacher: Teacher) -> None:
     given: dict[str, Any] = {"teacher": teacher, "space": PLAIN, "objectives": [Memory()]}
-    ledger = toy(folder, **given)._open()
-    record(folder, replace(worth(*ledger.ask()), state=State.FAILED, measurements={}))
+    with coordinated(toy(folder, **given)) as coordinator:
+        own = worth(*coordinator.ledger.ask())
+    record(folder, replace(own, state=State.FAILED, measurements={}))
     trials = toy(folder, **given).run(trials=2).trials
     assert [trial.state for trial in trials] == [State.COMPLETE] * 2
 
@@ -315,8 +337,10 @@ def test_processes_that_cannot_start_end_the_study(lives: Lives, tmp_path: Path)
     said = lives.run(tmp_path, loads="is missing something")
     assert said[-1] == "exit 2"
     assert said[-2].startswith(
-        "protege: error: no worker could start: ModuleNotFoundError: no such"
+        "protege: error: no worker could start: its process ended with exit code 1: "
+        "ModuleNotFoundError: no such module; see "
     )
+    assert said[-2].endswith(".log")
 
 
 def test_processes_that_are_killed_while_they_start_are_started_again(
@@ -338,9 +362,9 @@ def test_processes_that_are_always_killed_while_they_start_end_the_study(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A disk of eight megabytes."""
-    with disks.small_disk(tmp_path / "disk", 8) as made:
+    with disks.small_disk(8) as made:
         yield made
 
 

@@ -15,12 +15,12 @@ import transformers
 import yaml  # type: ignore[import-untyped]
 from sentence_transformers import SentenceTransformer
 
-from protege.objectives import Measurement, Memory
+from protege.objectives import Measurement
 from protege.search import Front, State, Trial
-from protege.search.about import about
 from protege.search.front.export import published
 from protege.search.records.goals import Goals
 from protege.search.records.plain import code
+from protege.search.session.about import about
 from protege.spaces import BadInput, Teacher
 from tests.search.toys import WIDE, teacher, toy
 from tests.tiny import CASES, texts
@@ -49,7 +49,8 @@ def test_the_record_says_all_that_is_needed_to_make_the_student_again(
     assert record["study"] == {"name": "toy", "seed": 0, "trial": trial.number}
     assert len(record["kept"]["layers"]["encoder"]) == trial.architecture["num_hidden_layers"]
     assert record["measurements"]["retention"]["value"] == trial.measurements["retention"].value
-    assert record["measurements"]["retention"]["steps"] == 2
+    assert record["training"]["steps"] == 2
+    assert record["training"]["best_step"] in {0, 2}
     assert [goal["name"] for goal in record["goals"]] == ["memory_mb", "retention"]
     assert record["versions"]["torch"] == torch.__version__
 
@@ -112,9 +113,7 @@ def test_a_student_loads_with_the_class_its_card_names(front: Front, student: Pa
 
 @pytest.mark.parametrize("kind", [kind for kind in CASES if kind != "bert-sentences"])
 def test_what_is_exported_retains_what_the_study_measured(folder: Path, kind: str) -> None:
-    search = toy(
-        folder / "run", teacher=teacher(kind), space=WIDE, objectives=[Memory(), Retention()]
-    )
+    search = toy(folder / "run", teacher=teacher(kind), space=WIDE)
     front = search.run(trials=4)
     for trial in front.members:
         again = search.confirm(front.export(trial, folder / trial.label))
@@ -211,7 +210,7 @@ def test_what_is_published_is_on_a_list(front: Front) -> None:
     told = published(front.members[0], more)
     assert told == published(front.members[0], front.about)
     assert set(told) == {
-        *("teacher", "study", "measurements", "goals", "workloads", "versions"),
+        *("teacher", "study", "measurements", "training", "goals", "workloads", "versions"),
     }
 
 
@@ -232,7 +231,7 @@ def hub(teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def base_model(front: Front, teacher: Teacher, target: Path) -> Any:
     """What the card of a student of that teacher says of it."""
     search = toy(front.folder, teacher=teacher)
-    known: Mapping[str, Any] = about(search, Goals.of(search.objectives), [])
+    known: Mapping[str, Any] = about(search, Goals.of(search.objectives))
     told = replace(front, about=json.loads(json.dumps(known)))
     return front_matter(told.export(front.members[0], target)).get("base_model")
 

@@ -1,17 +1,16 @@
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from protege.objectives import Measurement, Memory
+from protege.objectives import Measurement, Memory, Retention
 from protege.search import Front, State, Trial
 from protege.search.records.goals import Goal, Goals
 from protege.spaces import BadInput, Teacher
 from protege.spaces.space.knobs import SIZES
-from tests.search.toys import OWN, retention, toy
+from tests.search.toys import OWN, toy
 
 
 def drawn(rows: list[tuple[float, float]], state: State = State.COMPLETE) -> Front:
@@ -204,7 +203,7 @@ def test_a_study_whose_every_student_misses_a_limit_still_has_its_table(
     folder: Path, teacher: Teacher
 ) -> None:
     # what students retain is known only after training: they are complete, and off the front
-    strict = [Memory(), replace(retention(), limit=2.0)]
+    strict = [Memory(), Retention(limit=2.0)]
     front = toy(folder, teacher=teacher, objectives=strict).run(trials=1)
     assert front.members == []
     assert front.hypervolume == 0

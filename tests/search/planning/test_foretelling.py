@@ -1,6 +1,7 @@
 """What a costly phase takes is told before it begins; what cannot fit is refused in one line."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,12 @@ import optuna
 import pytest
 import torch
 
-from protege.objectives import Candidate, Memory, Retention, Texts
+from protege.objectives import Candidate, Texts
+from protege.objectives.candidate import Prepared
+from protege.objectives.quality.rungs import training_of
 from protege.search import Front
+from protege.search.engines.local import SerialEngine
+from protege.search.engines.task import Task as Work
 from protege.search.planning import estimating, foretelling
 from protege.search.planning.estimating import (
     Estimate,
@@ -27,27 +32,33 @@ from protege.search.storage.storage import open_storage
 from protege.spaces import BadInput, Cache, Choice, SearchSpace, Task, Teacher
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
-from tests.search.toys import toy
-from tests.tiny import ZOO, texts
+from tests.objectives.candidates import retained
+from tests.search.toys import distillation, toy
+from tests.tiny import CASES, ZOO, texts
 
-CASES = ["llama-causal-grouped", "bert-masked", "t5-text2text-generation", "bert-texts"]
+NAMES = ["llama-causal-grouped", "bert-masked", "t5-text2text-generation", "bert-texts"]
 
 
-@pytest.fixture(autouse=True)
-def _small_is_costly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tell the cost of tiny teachers too."""
-    monkeypatch.setattr(estimating, "WORTH_TELLING", 0.0)
+POSITIONS = {"max_position_embeddings": 500_000}
+"""Twelve million parameters more, which cost nothing to compute."""
 
 
 def space_of(teacher: Teacher) -> SearchSpace:
     return SearchSpace(layers=Choice(0.5, 1.0), intermediate=Choice(0.4, 1.0)).of(teacher)
 
 
-def judge_of(teacher: Teacher) -> Retention:
+def prepared_of(teacher: Teacher, folder: Path, **changes: Any) -> Prepared:
     """Two steps on texts, whose answers are other texts where the teacher writes any."""
-    if teacher.task is not Task.TEXT_TO_TEXT:
-        return retention()
-    return replace(retention(), data=Texts.of(texts(), texts()[::-1]))
+    writes = teacher.task is Task.TEXT_TO_TEXT
+    data = Texts.of(texts(), texts()[::-1]) if writes else Texts.of(texts())
+    return Prepared(teacher, Cache(folder), distillation(data=data, **changes))
+
+
+def foretold(prepared: Prepared, told: list[str]) -> int:
+    """The parts of a batch that training the members of `space_of` asks for."""
+    prepared.stopwatch.tell = told.append
+    members = list(space_of(prepared.teacher).members)
+    return foretell_training(prepared, members, worth=0.0)
 
 
 def memory_is(monkeypatch: pytest.MonkeyPatch, count: float) -> None:
@@ -58,17 +69,18 @@ def memory_is(monkeypatch: pytest.MonkeyPatch, count: float) -> None:
 def test_a_study_tells_of_both_phases_where_there_is_no_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    teacher = ZOO["llama-causal-grouped"].teacher()
+    teacher = replace(CASES["bert-sentences"], fields=POSITIONS).teacher()
     own: dict[str, Any] = {"teacher": teacher, "space": space_of(teacher)}
-    toy(tmp_path, **own, objectives=[Memory(), Retention()]).run(trials=2)
+    own["distillation"] = distillation(data=Texts.of(texts(900)), steps=5, batch_size=128)
+    toy(tmp_path, **own).run(trials=2)
     lines = capsys.readouterr().err.splitlines()
     student, calibration = (line for line in lines if "about" in line)
-    size = r"4x24 ffn 16, 0M weights, 2 steps"
+    size = r"4x24 ffn 16, 12M weights, 5 steps"
     assert re.match(rf"largest student \({size}\): about \d+ s, peak \d+\.\d GB$", student)
-    assert re.match(r"calibration \(\d+ tokens, 1 pass\): about \d+ s, peak", calibration)
+    assert re.match(r"calibration \([\d,]+ tokens, 1 pass\): about \d+ s, peak", calibration)
     assert Front.read(tmp_path).about["told"] == [student, calibration]
     # gone on with, it has nothing to calibrate, and keeps what was told
-    toy(tmp_path, **own, objectives=[Memory(), Retention()]).run(trials=3)
+    toy(tmp_path, **own).run(trials=3)
     assert "about" not in capsys.readouterr().err
     assert Front.read(tmp_path).about["told"] == [student, calibration]
 
@@ -78,19 +90,23 @@ def test_a_calibration_that_cannot_fit_is_refused_before_it_begins(
 ) -> None:
     teacher = ZOO["bert-masked"].teacher()
     needs = Needs.of(space_of(teacher), teacher.architecture)
-    sequences, told = retention().parts(teacher).learnt, list[str]()
+    sequences, told = prepared_of(teacher, tmp_path).data.learnt, list[str]()
     memory_is(monkeypatch, 1000)
+    given = (teacher, sequences, needs, Room(folder=tmp_path), told.append)
     with pytest.raises(BadInput, match=r"calibration takes about .* GB of memory and 0.0 GB are"):
-        foretell_calibration(teacher, sequences, needs, Room(folder=tmp_path), told.append)
+        foretell_calibration(*given, worth=0.0)
+    assert told == []
+    foretell_calibration(*given)  # nothing is told of a moment's work
     assert told == []
 
 
 def test_the_policy_that_takes_another_ones_place_is_told_first(tmp_path: Path) -> None:
     teacher = ZOO["t5-text2text-generation"].teacher()
     needs = Needs.of(space_of(teacher), teacher.architecture)
-    sequences, told = judge_of(teacher).parts(teacher).learnt, list[str]()
+    sequences, told = prepared_of(teacher, tmp_path).data.learnt, list[str]()
     room = Room(memory=100, folder=tmp_path)
-    foretell_calibration(teacher, sequences, needs, room, told.append)
+    foretell_calibration(teacher, sequences, needs, room, told.append, worth=0.0)
+    assert len(told) == 3
     stand_in = "too wide for second moments on this machine; its neurons are ranked by wanda"
     assert [line.partition(", healed")[0] for line in told[:2]] == [
         f"encoder.ffn: {stand_in}",
@@ -98,16 +114,15 @@ def test_the_policy_that_takes_another_ones_place_is_told_first(tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_training_that_cannot_fit_is_refused(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     teacher, told = ZOO[name].teacher(), list[str]()
-    members = list(space_of(teacher).members)
     before = teacher.fingerprint
     memory_is(monkeypatch, 1000)
     with pytest.raises(BadInput, match=r"largest student takes about .*lower batch_size"):
-        foretell_training(teacher, judge_of(teacher), members, tmp_path, told.append)
+        foretold(prepared_of(teacher, tmp_path), told)
     # the teacher's weights were moved out of the way first, and are the same
     assert told == [
         "the teacher's weights are memory-mapped from now on: training needs the memory",
@@ -117,50 +132,58 @@ def test_training_that_cannot_fit_is_refused(
     assert teacher.fingerprint == before
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_batches_are_read_in_as_few_parts_as_fit(
     name: str, accumulate: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     teacher, told = ZOO[name].teacher(), list[str]()
-    judge = judge_of(teacher)
-    judge = replace(judge, distillation=replace(judge.distillation, accumulate=accumulate))
+    prepared = prepared_of(teacher, tmp_path, accumulate=accumulate)
+    assert foretold(prepared, told) == accumulate
     members = list(space_of(teacher).members)
-    assert foretell_training(teacher, judge, members, tmp_path, told.append) == accumulate
     member = largest(members, teacher)
     assert member is not None
     held = held_bytes(teacher, Needs.of_members(members, teacher.architecture))
-    whole = training_estimate(teacher, judge, member, Rates(1e-6, 1e-10, 1e-9), held)
+    whole = training_estimate(prepared, member, Rates(1e-6, 1e-10, 2e-10), held)
     # room for half of the activations, but not for three quarters
     memory_is(monkeypatch, whole.held - 0.4 * whole.activations)
-    found = foretell_training(teacher, judge, members, tmp_path, told.append)
+    found = foretold(prepared, told)
     assert found == 2 * accumulate
     assert f"each batch is read in {found} parts: memory" in told
 
 
+class Noting(SerialEngine):
+    """An engine that notes the parts of a batch that its jobs are asked for."""
+
+    parts: int = 0
+
+    def start(self, task: Work, announce: Callable[[str], None]) -> None:
+        self.parts = task.prepared.batch_parts
+        super().start(task, announce)
+
+
 def test_parts_of_a_batch_are_asked_for_by_every_trial_and_on_resume(tmp_path: Path) -> None:
     teacher = ZOO["bert-sentences"].teacher()
-    judge = retention()
-    whole = Candidate(teacher, teacher.architecture.scaled(layers=0.5), Cache(tmp_path / "whole"))
-    parted = replace(whole, cache=Cache(tmp_path / "parted"), parts=4)
-    assert judge.training(parted).settings.accumulate == 4
-    one, other = judge.measure(whole), judge.measure(parted)
+    whole = prepared_of(teacher, tmp_path / "whole")
+    parted = replace(prepared_of(teacher, tmp_path / "parted"), batch_parts=4)
+    half = teacher.architecture.scaled(layers=0.5)
+    assert training_of(Candidate(parted, half).built()).settings.accumulate == 4
+    one, other = (retained(Candidate(shared, half)) for shared in (whole, parted))
     assert other.value == pytest.approx(one.value, rel=1e-3)
-    search = toy(tmp_path / "run", objectives=[Memory(), judge])
-    search.run(trials=3)
-    study = optuna.load_study(study_name="toy", storage=open_storage(search.storage))
+    search, engine = toy(tmp_path / "run"), Noting()
+    search.run(trials=3, engine=engine)
+    assert engine.parts == 1
+    study = optuna.load_study(study_name="toy", storage=open_storage(search.place))
     study.set_user_attr("about", study.user_attrs["about"] | {"parts": 4})
-    again = toy(tmp_path / "run", objectives=[Memory(), judge])
-    again.run(trials=4)
-    assert again.candidate(teacher.architecture).parts == 4
-    assert Front.read(again.storage).about["parts"] == 4
+    toy(tmp_path / "run").run(trials=4, engine=engine)
+    assert engine.parts == 4
+    assert Front.read(search.place).about["parts"] == 4
 
 
 def test_it_leaves_every_draw_and_the_teacher_as_they_were(tmp_path: Path) -> None:
     teacher, told = ZOO["llama-causal-grouped"].teacher(), list[str]()
     before, state = teacher.fingerprint, torch.random.get_rng_state()
-    members = list(space_of(teacher).members)
-    foretell_training(teacher, retention(), members, tmp_path, told.append)
+    foretold(prepared_of(teacher, tmp_path), told)
     assert len(told) == 1
     assert torch.equal(torch.random.get_rng_state(), state)
     del vars(teacher)["fingerprint"]
@@ -169,31 +192,34 @@ def test_it_leaves_every_draw_and_the_teacher_as_they_were(tmp_path: Path) -> No
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_activations_of_few_layers_tell_those_of_many(name: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_activations_of_few_layers_tell_those_of_many(name: str, tmp_path: Path) -> None:
     teacher = ZOO[name].teacher()
-    judge, own = judge_of(teacher), teacher.architecture
-    shallow = probe_training(teacher, judge, own.scaled(layers=0.5))
-    whole = probe_training(teacher, judge, own)
+    prepared, own = prepared_of(teacher, tmp_path), teacher.architecture
+    shallow = probe_training(prepared, own.scaled(layers=0.5))
+    whole = probe_training(prepared, own)
     assert shallow.saved_bytes < whole.saved_bytes
     # what two layers tell is what all of them keep
-    every = _probe(teacher, judge, _of_depth(own, own.num_hidden_layers, teacher))
+    every = _probe(prepared, _of_depth(own, own.num_hidden_layers, teacher))
     assert whole.saved_bytes == pytest.approx(every.saved_bytes, rel=0.15)
     member = own.scaled(intermediate=0.4)
-    assert probe_training(teacher, judge, member).saved_bytes < whole.saved_bytes
-    rates = Rates(1e-6, 1e-10, 1e-9)
-    plain = training_estimate(teacher, judge, own, rates, 0.0)
+    assert probe_training(prepared, member).saved_bytes < whole.saved_bytes
+    rates = Rates(1e-6, 1e-10, 2e-10)
+    plain = training_estimate(prepared, own, rates, 0.0)
     weights = teacher.model.num_parameters()
     assert plain.bytes == pytest.approx(20 * weights + whole.saved_bytes)
-    assert training_estimate(teacher, judge, own, rates, 5e9).held == pytest.approx(plain.bytes)
+    assert training_estimate(prepared, own, rates, 5e9).held == pytest.approx(plain.bytes)
 
 
 @pytest.mark.parametrize("by", ["ablation", "gradient"])
 def test_a_table_of_heads_tells_what_it_takes(by: HeadsBy) -> None:
     told: list[str] = []
     measure_heads(ZOO["bert-texts"].teacher(), texts(), by, 60, tell=told.append)
+    assert told == []  # nothing is told of a moment's work
+    teacher = replace(CASES["bert-texts"], fields=POSITIONS).teacher()
+    measure_heads(teacher, texts(900), by, 5000, tell=told.append)
     assert len(told) == 1
-    assert re.match(r"calibration \(\d+ tokens, 1 pass\): about \d+ s, peak", told[0])
+    assert re.match(r"calibration \([\d,]+ tokens, 1 pass\): about \d+ s, peak", told[0])
 
 
 def test_the_largest_student_has_the_most_weights() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torch.testing import assert_close
 
-from protege.objectives import Memory
+from protege.objectives.candidate import Prepared
 from protege.search import Front, head_table
 from protege.search.planning.calibrating import calibrate
 from protege.search.planning.heads import measure_heads
@@ -14,6 +14,7 @@ from protege.search.records.heads import HeadScores
 from protege.spaces import (
     Activation,
     BadInput,
+    Cache,
     Calibration,
     Choice,
     First,
@@ -24,7 +25,7 @@ from protege.spaces import (
     Wanda,
 )
 from protege.spaces.architecture.policies import HeadsBy
-from tests.search.toys import NARROW, toy
+from tests.search.toys import NARROW, distillation, toy
 from tests.tiny import CASES, ZOO, inputs_of, texts
 
 
@@ -41,7 +42,9 @@ def test_the_table_has_a_row_for_every_head(by: HeadsBy) -> None:
 def test_batches_give_what_the_calibration_knows() -> None:
     teacher = ZOO["t5-text2text-generation"].teacher()
     table = head_table(teacher, [inputs_of(teacher)], "gradient")
-    known = Calibration.of(teacher, [inputs_of(teacher)], ["gradient"]).importance
+    known = Calibration.of(
+        teacher, [inputs_of(teacher)], [Activation("gradient")], "none"
+    ).importance
     sites = ["encoder.heads", "decoder.heads", "decoder.cross_heads"]
     assert table["site"].unique().tolist() == sites
     for site in sites:
@@ -94,15 +97,16 @@ def test_criteria_are_those_that_members_rank_heads_by() -> None:
 def test_a_study_that_cuts_heads_records_their_importance(folder: Path, by: HeadsBy) -> None:
     teacher = CASES["llama-causal-tied"].teacher()
     space = SearchSpace(kv_heads=Choice(0.5, 1.0), width_policy=Activation(heads_by=by))
-    search = toy(folder, teacher=teacher, space=space, objectives=[Memory(), Retention()])
+    search = toy(folder, teacher=teacher, space=space)
     search.run(trials=3)
     (scores,) = Front.read(folder).heads
     assert scores.by == by
-    assert search.calibration is not None
-    known = search.calibration.units("heads", "decoder", by).flatten().tolist()
+    calibration = search.prepare().calibration
+    assert calibration is not None
+    known = calibration.units("heads", "decoder", by).flatten().tolist()
     assert scores.table["importance"].tolist() == pytest.approx(known, rel=1e-4)
     # one that goes on, and has nothing to calibrate any more, keeps what is recorded
-    toy(folder, teacher=teacher, space=space, objectives=[Memory(), Retention()]).run(trials=3)
+    toy(folder, teacher=teacher, space=space).run(trials=3)
     assert Front.read(folder).heads == [scores]
     assert "Which attention heads matter" in Front.read(folder).report().read_text(encoding="utf-8")
 
@@ -112,7 +116,7 @@ def test_a_study_that_cuts_no_heads_records_none(front: Front) -> None:
     assert "Which attention heads matter" not in front.report().read_text(encoding="utf-8")
 
 
-def test_a_calibration_of_a_space_has_what_its_members_ask_for() -> None:
+def test_a_calibration_of_a_space_has_what_its_members_ask_for(folder: Path) -> None:
     teacher = CASES["llama-causal-tied"].teacher()
     policies = Choice(First(), Magnitude(), Wanda(), Taylor())
     space = SearchSpace(
@@ -126,6 +130,6 @@ def test_a_calibration_of_a_space_has_what_its_members_ask_for() -> None:
     needs = Needs.of(space, teacher.architecture)
     assert needs.heads_by == ["gradient", "wanda"]
     assert needs.criteria == ["activation", "gradient", "taylor", "wanda"]
-    sequences = retention().parts(teacher).learnt
+    sequences = Prepared(teacher, Cache(folder), distillation()).data.learnt
     found = calibrate(teacher, sequences, needs, lambda _: None).tensors()
     assert {"hidden.taylor", "decoder.heads.gradient", "decoder.ffn.gram"} <= set(found)

@@ -9,6 +9,7 @@ import torch
 from protege.search.planning.calibrating import calibrate
 from protege.search.planning.needs import Needs
 from protege.spaces import Calibration, Choice, Greedy, SearchSpace, Surgeon, Taylor, Teacher
+from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.residual.states import Streams
 from tests.objectives.distillation.taught import asked as questions_of
 from tests.tiny import ZOO, inputs_of
@@ -63,7 +64,7 @@ def test_no_pass_is_made_for_a_ladder_that_nobody_climbs() -> None:
     counts = []
     for depths in (*fewest, {"encoder": 4, "decoder": 3}):
         runs.clear()
-        Calibration.of(teacher, given, layers=["greedy"], depths=depths)
+        Calibration.measured(teacher, given, CalibrationPlan(layers=["greedy"], depths=depths))
         counts.append(len(runs))
     assert counts == sorted(counts, reverse=True)
     assert len(set(counts)) == 4
@@ -90,18 +91,9 @@ def test_students_are_the_same_as_by_a_calibration_of_everything(
     space = SearchSpace(**{"multiple_of": 4, **DEFAULTS, **declared}).of(teacher)
     needs, batch = Needs.of(space, teacher.architecture), inputs_of(teacher)
     streams = Streams.of(teacher, batch)
-    every = Calibration.of(
-        teacher, [batch], ["wanda"], criteria=["surgeon"], grams=True, layers=["greedy"]
-    )
-    lean = Calibration.of(
-        teacher,
-        [batch],
-        needs.heads_by,
-        criteria=needs.criteria,
-        grams=needs.grams,
-        layers=needs.layers,
-        depths=needs.depths,
-    )
+    every = Calibration.of(teacher, [batch])
+    plan = CalibrationPlan(needs.heads_by, needs.criteria, needs.grams, needs.layers, needs.depths)
+    lean = Calibration.measured(teacher, [batch], plan)
     assert len(lean.importance) < len(every.importance)
     for member in space.members:
         one, other = (

@@ -20,7 +20,7 @@ def studies(draw: st.DrawFn, *, limits: bool = False) -> tuple[Goals, list[Trial
     """One to four goals and up to seven trials; few distinct values, so that many are equal."""
     chosen = draw(st.lists(directions, min_size=1, max_size=4))
     limit = st.one_of(st.none(), st.integers(1, 5)) if limits else st.none()
-    goals = [Goal(f"g{i}", "", way, draw(limit), f"g{i}") for i, way in enumerate(chosen)]
+    goals = [Goal(f"g{i}", "", way, draw(limit)) for i, way in enumerate(chosen)]
     row = st.lists(st.integers(0, 5), min_size=len(goals), max_size=len(goals))
     rows = draw(st.lists(row, max_size=7))
     return Goals(tuple(goals)), [record(number, values) for number, values in enumerate(rows)]

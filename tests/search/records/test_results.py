@@ -14,7 +14,6 @@ from protege.search.records.results import (
     checkpoint,
     clear,
     discard,
-    packed,
     record,
     recorded,
     replacing,
@@ -24,7 +23,7 @@ from protege.search.records.results import (
 )
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic
-from protege.spaces.students.manifest import write_manifest
+from protege.spaces.files.manifest import write_manifest
 from tests.search import toys
 
 
@@ -89,7 +88,7 @@ def test_what_processes_died_over_is_cleared_away_by_its_exact_name(
 ) -> None:
     whole, passed = stored(folder, 3), stored(folder, 2)
     record_file = folder / "records" / "trial-00002.json"
-    written = [whole, passed, packed(passed), checkpoint(folder, 2), record_file]
+    written = [whole, passed, checkpoint(folder, 2), record_file]
     for path in written:
         scratch_of(path, dead).mkdir()
     others = [

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protege.objectives import Measurement
+from protege.objectives.measurement import TrainingRecord
 from protege.search import State, Trial
 from tests.search.toys import OWN, record
 
@@ -17,6 +18,13 @@ measurements = st.builds(
     details=st.dictionaries(st.text(max_size=5), numbers | st.text(max_size=5), max_size=3),
     examples=st.lists(numbers, max_size=3).map(tuple),
 )
+trainings = st.builds(
+    TrainingRecord,
+    steps=st.integers(0),
+    best_step=st.integers(0),
+    learning_rate=numbers,
+    losses=st.lists(numbers, max_size=3).map(tuple),
+)
 trials = st.builds(
     Trial,
     number=st.integers(0),
@@ -27,7 +35,13 @@ trials = st.builds(
     seconds=st.dictionaries(st.text(max_size=5), numbers, max_size=3),
     reason=st.text(max_size=9),
     predictions=st.dictionaries(st.text(max_size=5), numbers, max_size=2),
-    rungs=st.dictionaries(st.integers(0, 999), numbers, min_size=1, max_size=3),
+    rungs=st.dictionaries(
+        st.integers(0, 999),
+        st.dictionaries(st.text(max_size=5), numbers, min_size=1, max_size=2),
+        min_size=1,
+        max_size=3,
+    ),
+    training=st.none() | trainings,
 )
 
 

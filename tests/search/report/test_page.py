@@ -11,8 +11,8 @@ from protege.objectives import Measurement
 from protege.search import Front, State
 from protege.search.cli.main import main
 from protege.search.progress import Accounting
-from protege.search.report import figures
 from protege.search.report import page as report
+from protege.search.report import style
 from protege.search.report.page import write_report
 from protege.search.report.parts import Table
 from protege.spaces import DiskFull
@@ -48,7 +48,7 @@ def mixed() -> Front:
 
 def test_facts_count_what_became_of_the_trials() -> None:
     front = mixed()
-    beaten = replace(front.trials[3], number=6, state=State.STOPPED, rungs={3: 0.7})
+    beaten = replace(front.trials[3], number=6, state=State.STOPPED, rungs={3: {"retention": 0.7}})
     raced = replace(front, trials=(*front.trials, beaten))
     found = {term: (figure, note) for term, figure, note in report.facts(raced)}
     became = "4 complete, 1 stopped, 1 screened, 1 failed; 61 students in the space"
@@ -152,7 +152,7 @@ def test_the_commands_of_the_report_do_what_it_says(
 def test_a_folder_with_spaces_is_quoted_in_the_commands() -> None:
     commands = report.commands(classic(folder=Path("my runs/toy")))
     assert commands["export"] == "protege export 'my runs/toy' --trial 2"
-    assert commands["pick"] == "protege pick 'my runs/toy' latency_ms=20.0"
+    assert commands["pick"] == "protege pick 'my runs/toy' --budget latency_ms=20.0"
 
 
 def test_a_budget_in_thousands_is_written_as_one_types_it() -> None:
@@ -166,7 +166,7 @@ def test_a_goal_is_one_word_of_the_commands_whatever_its_name() -> None:
     assert commands["pick"].isprintable()
     line = f"set -- {commands['pick']}; printf '%s|' \"$@\""
     said = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout.decode()
-    assert said == f"protege|pick|runs/toy|{odd.name}=5.00|"
+    assert said == f"protege|pick|runs/toy|--budget|{odd.name}=5.00|"
 
 
 @pytest.mark.parametrize(
@@ -272,15 +272,15 @@ def test_headings_descend_without_gaps_and_tables_and_plots_are_named() -> None:
     assert all(given["role"] == "img" and given["aria-label"] for given in plots)
 
 
-@pytest.mark.parametrize("palette", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
-def test_text_stands_out_from_the_page(palette: figures.Palette) -> None:
+@pytest.mark.parametrize("palette", [style.LIGHT, style.DARK], ids=["light", "dark"])
+def test_text_stands_out_from_the_page(palette: style.Palette) -> None:
     for text in (palette.ink, palette.soft, palette.accent):
         assert contrast(text, palette.paper) >= 4.5
     assert contrast(palette.ink, palette.grid) >= 4.5
 
 
 def test_the_palettes_can_be_exchanged_colour_by_colour() -> None:
-    light, dark = figures.LIGHT, figures.DARK
+    light, dark = style.LIGHT, style.DARK
     assert len({*light, *dark}) == 2 * len(light)
 
 
@@ -311,8 +311,8 @@ def test_sections_without_anything_to_show_are_left_out() -> None:
     assert set(Page(report.page(front)).plots) == {"pair-0"}
 
 
-def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "small", 1) as disk:
+def test_a_report_that_cannot_be_written_leaves_the_one_before() -> None:
+    with small_disk(1) as disk:
         path = disk / "index.html"
         path.write_text("before")
         with pytest.raises(DiskFull):

@@ -1,31 +1,26 @@
 """The first candidates are looked at as they are cut, before any of them is trained."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from protege.objectives import Candidate, Memory, Retention, Rung
-from protege.objectives.distillation.training import Training
+from protege.objectives import Candidate, Measurement, Memory, Retention
 from protege.search import Front, Search, State
-from protege.search.running import coordinator
 from protege.search.running.racing import Decision, Race, decide
+from protege.search.running.stopping import Leaving, Stopping
 from protege.search.storage.storage import read_study
 from protege.spaces import Teacher
-from tests.search.toys import WIDE, distillation, toy
+from tests.search.toys import WIDE, coordinated, distillation, toy
 
 HARD = Race(eta=4.0, min_records=1)
 
 
 def made(folder: Path, teacher: Teacher, **changes: Any) -> Search:
     """A search whose candidates race hard."""
-    given: dict[str, Any] = {
-        "objectives": [Memory(), Retention()],
-        "distillation": distillation(steps=9),
-        "race": HARD,
-    }
+    given: dict[str, Any] = {"distillation": distillation(steps=9), "race": HARD}
     return toy(folder, teacher=teacher, space=WIDE, **(given | changes))
 
 
@@ -45,21 +40,26 @@ class Killed(BaseException):
     """The process is killed."""
 
 
-def dies(search: Search, *, in_training: int) -> None:
-    """Run, and end at the first step of so many-th training."""
-    learn = Training._learn
+def dies(search: Search, *, in_training: int, **settings: int) -> None:
+    """Run, and end at the first step of so many-th training.
+
+    Args:
+        search: The search.
+        in_training: The training.
+        settings: Attributes of the coordinator.
+    """
     left = [in_training]
 
-    def learning(self: Training, parts: Any, watches: Any) -> None:
-        left[0] -= not self.losses
-        if not left[0]:
+    def learning(what: str) -> None:
+        left[0] -= what == "distil 1/9"
+        if what == "distil 1/9" and left[0] == 0:
             raise Killed
-        learn(self, parts, watches)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Training, "_learn", learning)
+    with coordinated(search, learning) as coordinator:
+        for name, value in settings.items():
+            setattr(coordinator, name, value)
         with pytest.raises(Killed):
-            search.run(trials=12)
+            list(coordinator.go_on(Stopping(12), Leaving()))
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_each_of_the_first_is_judged_by_all_others_that_were_looked_at(
     folder: Path, teacher: Teacher
 ) -> None:
     trials = made(folder, teacher).run(trials=10).trials
-    goals = np.array([[t.measurements["memory_mb"].value, -t.rungs[0]] for t in trials])
+    goals = np.array([[t.measurements["memory_mb"].value, -t.curve[0]] for t in trials])
     for trial in trials[2:]:
         others = np.delete(goals, trial.number, axis=0)
         beaten = decide(others, goals[trial.number], HARD) is Decision.STOP
@@ -104,11 +104,8 @@ def test_students_are_cut_once(folder: Path, teacher: Teacher, cut: list[str]) -
     assert sorted(key for key in cut if key in students) == sorted(students)
 
 
-def test_no_more_are_held_than_memory_is_set_aside_for(
-    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(coordinator, "HELD_BYTES", 1)
-    dies(made(folder, teacher), in_training=1)
+def test_no_more_are_held_than_memory_is_set_aside_for(folder: Path, teacher: Teacher) -> None:
+    dies(made(folder, teacher), in_training=1, most_held_bytes=1)
     assert looked_at(folder) == [0, 1]
     assert len(made(folder, teacher).run(trials=12).trials) == 12
 
@@ -132,19 +129,21 @@ def told(front: Front) -> list[tuple[Any, ...]]:
     return [(t.number, t.key, t.state, t.rungs, t.measurements) for t in front.trials]
 
 
-def test_a_student_that_cannot_be_looked_at_fails_alone(
-    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    search = made(folder, teacher)
-    naive = search.space.baselines[1]
-    rungs = Retention.rungs
+@dataclass(frozen=True)
+class Breaking(Retention):
+    """A retention that cannot be measured of one student."""
 
-    def broken(self: Retention, candidate: Candidate) -> Iterator[Rung]:
-        if candidate.architecture == naive:
+    key: str = ""
+
+    def measure(self, candidate: Candidate) -> Measurement:
+        if candidate.architecture.key() == self.key:
             raise RuntimeError("out of memory")
-        return rungs(self, candidate)
+        return super().measure(candidate)
 
-    monkeypatch.setattr(Retention, "rungs", broken)
+
+def test_a_student_that_cannot_be_looked_at_fails_alone(folder: Path, teacher: Teacher) -> None:
+    naive = made(folder, teacher).students.baselines[1].key()
+    search = made(folder, teacher, objectives=[Memory(), Breaking(key=naive)])
     trials = search.run(trials=10).trials
     assert len(trials) == 10
     assert [t.number for t in trials if t.state is State.FAILED] == [1]

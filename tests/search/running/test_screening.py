@@ -10,13 +10,15 @@ import pytest
 from optuna.samplers import RandomSampler
 
 from protege.objectives import Candidate, Latency, Measurement, Memory, Workload
+from protege.objectives.candidate import Prepared
 from protege.objectives.latency import Plan
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model
+from protege.objectives.latency.predictor.predicting import ENOUGH
 from protege.search import Front, Search, State, Trial
 from protege.search.records.goals import Goal
-from protege.search.running.screening import ENOUGH, screened
+from protege.search.running.screening import screened
 from protege.search.storage.storage import read_study
 from protege.spaces import Architecture, Cache, Ends, First, Teacher
 from tests.search.conftest import emptied
@@ -44,7 +46,7 @@ class Device:
         asked: Sizes of the models that were timed on it.
     """
 
-    asked: list[tuple[int, int, int]] = field(default_factory=list, repr=False)
+    asked: list[tuple[int, int, int]] = field(default_factory=list, repr=False, compare=False)
     threads: int = 1
     label: str = "lawful"
 
@@ -89,7 +91,7 @@ def timed(trials: int, off: Callable[[int], float] = lambda _: 1.0) -> list[Tria
 def candidate(teacher: Teacher, folder: Path) -> Candidate:
     """A student that none of the trials of `timed` is of the sizes of."""
     own = next(one for one in STUDENTS if one.key() not in {t.key for t in timed(25)})
-    return Candidate(teacher, own, Cache(folder))
+    return Candidate(Prepared(teacher, Cache(folder)), own)
 
 
 def test_what_is_over_the_limit_by_more_than_the_margin_is_screened(candidate: Candidate) -> None:
@@ -275,10 +277,10 @@ def test_a_study_that_is_taken_up_again_screens_the_same(
     again = Front.read(folder).trials
     assert again == front.trials
     fresh = search(folder, teacher, device)
-    latencies = [one for one in fresh.objectives if isinstance(one, Latency)]
+    shared = fresh.prepare()
     for at, trial in enumerate(again):
-        own = fresh.candidate(fresh.space.by_key[trial.key])
-        found = screened(trial.number, own, latencies, again[:at])
+        own = Candidate(shared, fresh.students.by_key[trial.key])
+        found = screened(trial.number, own, fresh.objectives, again[:at])
         assert (found.predictions if found else {}) == trial.predictions
         assert not found or found.reason == trial.reason
 

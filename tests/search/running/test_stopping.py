@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +21,16 @@ from hypothesis import strategies as st
 from protege.objectives import Memory
 from protege.search import Front, Search, Trial
 from protege.search.cli.main import guarded
-from protege.search.engines.engine import Done
-from protege.search.engines.evaluating import Evaluation
-from protege.search.engines.worker import Worker
+from protege.search.engines.events import Job
+from protege.search.engines.local import SerialEngine
+from protege.search.engines.task import Task
 from protege.search.progress import complain, say
-from protege.search.running import stopping
-from protege.search.running.coordinator import Coordinator
 from protege.search.running.stopping import (
     ASKED_TO_LEAVE,
     GAIN,
+    GRACE_S,
     Interrupted,
+    Leaving,
     Stopping,
     exit_code,
     interruptible,
@@ -36,9 +38,8 @@ from protege.search.running.stopping import (
     without_gain,
 )
 from protege.search.storage.storage import read_study
-from protege.search.study.ledger import Ledger
-from protege.spaces import Architecture, BadInput, Ends, First, Teacher
-from tests.search.toys import NARROW, PLAIN, WIDE, retention, toy
+from protege.spaces import BadInput, Ends, First, Teacher
+from tests.search.toys import NARROW, PLAIN, WIDE, distillation, toy
 from tests.study_files import write_study
 
 volumes = st.lists(st.floats(0, 1), max_size=12)
@@ -114,43 +115,92 @@ def test_a_study_of_a_small_space_ends_when_all_of_it_was_tried(
     assert front.about["ended"] == "all 9 students of the space were tried"
 
 
-def interrupting(
-    monkeypatch: pytest.MonkeyPatch, at: int, times: int = 1, number: int = signal.SIGINT
-) -> None:
-    """Press Ctrl-C, or send another signal, so many times when that trial is under way."""
-    done = Worker._done
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def pressed(self: Worker, evaluation: Evaluation) -> Done:
-        if evaluation.number == at:
-            for _ in range(times):
-                signal.raise_signal(number)
-        return done(self, evaluation)
 
-    monkeypatch.setattr(Worker, "_done", pressed)
+@dataclass
+class Pressing(SerialEngine):
+    """An engine that sends this process a signal in the midst of a trial.
+
+    Attributes:
+        at: The trial.
+        times: How often the signal is sent.
+        number: The signal.
+        doing: What the trial is at then.
+        handlers: The handlers of all signals at that moment.
+        is_closed: Whether the engine was closed.
+    """
+
+    at: int
+    times: int = 1
+    number: int = signal.SIGINT
+    doing: str = "distil 1/2"
+    handlers: list[Any] = field(default_factory=list, init=False)
+    is_closed: bool = field(default=False, init=False)
+    _now: int = field(default=-1, init=False)
+
+    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+        def heard(what: str) -> None:
+            announce(what)
+            if (self._now, what) == (self.at, self.doing) and not self.handlers:
+                self.handlers = [signal.getsignal(number) for number in SIGNALS]
+                for _ in range(self.times):
+                    signal.raise_signal(self.number)
+
+        super().start(task, heard)
+
+    def submit(self, job: Job) -> None:
+        self._now = job.number
+        super().submit(job)
+
+    def answer(self, number: int, *, goes_on: bool) -> None:
+        self._now = number
+        super().answer(number, goes_on=goes_on)
+
+    def close(self) -> None:
+        self.is_closed = True
+        super().close()
+
+
+@pytest.fixture
+def python_s_own() -> Iterator[None]:
+    """Python's own handler of Ctrl-C, which a shell that begins this in background takes away."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_s_own")
+def test_a_run_handles_no_signal_unless_it_is_told_to(folder: Path, teacher: Teacher) -> None:
+    before, engine = [signal.getsignal(number) for number in SIGNALS], Pressing(at=4)
+    with pytest.raises(KeyboardInterrupt) as found:
+        toy(folder, teacher=teacher, race=None).run(trials=8, engine=engine)
+    assert type(found.value) is KeyboardInterrupt
+    assert engine.handlers == [signal.getsignal(number) for number in SIGNALS] == before
+    assert engine.is_closed
+    assert len(Front.read(folder).trials) == 4
+    trials = toy(folder, teacher=teacher, race=None).run(trials=8).trials
+    assert [trial.number for trial in trials] == [*range(8)]
+    assert len({trial.key for trial in trials}) == 8
 
 
 def test_ctrl_c_once_finishes_what_runs(
-    folder: Path,
-    teacher: Teacher,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    folder: Path, teacher: Teacher, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = signal.getsignal(signal.SIGINT)  # ignored, where a shell began this in background
-    interrupting(monkeypatch, at=4)
-    front = toy(folder, teacher=teacher).run(trials=8)
+    search = toy(folder, teacher=teacher, race=None)
+    front = search.run(trials=8, engine=Pressing(at=4), leaving=leaving)
     assert [trial.number for trial in front.trials] == [0, 1, 2, 3, 4]
     assert front.about["ended"] == ASKED_TO_LEAVE
     assert "protege: leaving when this trial is finished; Ctrl-C again leaves now" in caplog.text
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_ctrl_c_twice_leaves_now(
-    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        interrupting(patch, at=4, times=2)
-        with pytest.raises(KeyboardInterrupt):
-            toy(folder, teacher=teacher).run(trials=8)
+def test_ctrl_c_twice_leaves_now(folder: Path, teacher: Teacher) -> None:
+    engine = Pressing(at=4, times=2)
+    with pytest.raises(Interrupted):
+        toy(folder, teacher=teacher, race=None).run(trials=8, engine=engine, leaving=leaving)
+    assert engine.is_closed
     assert len(Front.read(folder).trials) == 4
     trials = toy(folder, teacher=teacher).run(trials=8).trials
     assert [trial.number for trial in trials] == [*range(8)]
@@ -158,42 +208,36 @@ def test_ctrl_c_twice_leaves_now(
 
 
 def test_ctrl_c_while_the_first_are_looked_at_trains_none_of_them(
-    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
+    folder: Path, teacher: Teacher
 ) -> None:
-    objectives = [Memory(), retention(steps=9)]
-    ask = Ledger.ask
-
-    def pressed(self: Ledger) -> tuple[int, Architecture]:
-        found = ask(self)
-        if found[0] == 3:
-            signal.raise_signal(signal.SIGINT)
-        return found
-
-    monkeypatch.setattr(Ledger, "ask", pressed)
-    front = toy(folder, teacher=teacher, space=WIDE, objectives=objectives).run(trials=12)
+    search = toy(folder, teacher=teacher, space=WIDE, distillation=distillation(steps=9))
+    engine = Pressing(at=3, doing="evaluate")
+    front = search.run(trials=12, engine=engine, leaving=leaving)
     assert [trial.number for trial in front.trials] == [0]
     asked = [t for t in read_study(f"sqlite:///{folder}/study.db").trials if "key" in t.user_attrs]
     assert len(asked) == 4
 
 
-def test_before_the_first_trial_there_is_nothing_to_return(
-    folder: Path, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go_on = Coordinator.go_on
-
-    def pressed(self: Coordinator, stopping: Any, leave: Any) -> Any:
+@contextmanager
+def pressed() -> Iterator[Leaving]:
+    """Handle signals, one of which comes at once."""
+    with leaving() as leave:
         signal.raise_signal(signal.SIGINT)
-        return go_on(self, stopping, leave)
+        yield leave
 
-    monkeypatch.setattr(Coordinator, "go_on", pressed)
-    with pytest.raises(KeyboardInterrupt):
-        toy(folder, teacher=teacher).run(trials=3)
+
+def test_before_the_first_trial_there_is_nothing_to_return(folder: Path, teacher: Teacher) -> None:
+    with pytest.raises(Interrupted):
+        toy(folder, teacher=teacher).run(trials=3, leaving=pressed)
+    assert read_study(f"sqlite:///{folder}/study.db").user_attrs["about"]["ended"]
 
 
 def test_in_another_thread_signals_are_left_as_they_are(folder: Path, teacher: Teacher) -> None:
     found: list[Trial] = []
     search = toy(folder, teacher=teacher, objectives=[Memory()], space=PLAIN)
-    thread = threading.Thread(target=lambda: found.extend(search.run(trials=2).trials))
+    thread = threading.Thread(
+        target=lambda: found.extend(search.run(trials=2, leaving=leaving).trials)
+    )
     thread.start()
     thread.join()
     assert len(found) == 2
@@ -202,23 +246,24 @@ def test_in_another_thread_signals_are_left_as_they_are(folder: Path, teacher: T
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("times", [1, 3])
 def test_what_a_scheduler_sends_finishes_what_runs(
-    folder: Path,
-    teacher: Teacher,
-    monkeypatch: pytest.MonkeyPatch,
-    number: signal.Signals,
-    times: int,
+    folder: Path, teacher: Teacher, number: signal.Signals, times: int
 ) -> None:
-    monkeypatch.setattr(stopping, "GRACE_S", 600.0)
-    interrupting(monkeypatch, at=2, times=times, number=number)
-    front = toy(folder, teacher=teacher).run(trials=8)
+    engine, patient = Pressing(at=2, times=times, number=number), partial(leaving, 600.0)
+    search = toy(folder, teacher=teacher, race=None)
+    front = search.run(trials=8, engine=engine, leaving=patient)
     assert [trial.number for trial in front.trials] == [0, 1, 2]
     assert front.about["ended"] == f"{number.name} asked it to"
     assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
 
 
-def at_work(*numbers: int, seconds: float = 0.0, error: BaseException | None = None) -> None:
+def at_work(
+    *numbers: int,
+    seconds: float = 0.0,
+    error: BaseException | None = None,
+    grace_s: float = GRACE_S,
+) -> None:
     """Be sent these signals in the midst of a trial that takes so long, or ends in an error."""
-    with leaving():
+    with leaving(grace_s):
         for number in numbers:
             signal.raise_signal(number)
         time.sleep(seconds)
@@ -227,13 +272,10 @@ def at_work(*numbers: int, seconds: float = 0.0, error: BaseException | None = N
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_trial_that_takes_too_long_after_it_is_left(
-    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
-) -> None:
-    monkeypatch.setattr(stopping, "GRACE_S", 0.1)
+def test_a_trial_that_takes_too_long_after_it_is_left(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=number.name) as found:
-        at_work(number, seconds=60)
+        at_work(number, seconds=60, grace_s=0.1)
     assert exit_code(found.value) == 128 + number
     assert signal.getsignal(number) is before
 
@@ -244,10 +286,9 @@ def test_ctrl_c_after_sigterm_leaves_now() -> None:
     assert exit_code(found.value) == 143
 
 
-def test_sigterm_after_ctrl_c_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopping, "GRACE_S", 0.1)
+def test_sigterm_after_ctrl_c_does_not_wait_for_ever() -> None:
     with pytest.raises(Interrupted) as found:
-        at_work(signal.SIGINT, signal.SIGTERM, seconds=60)
+        at_work(signal.SIGINT, signal.SIGTERM, seconds=60, grace_s=0.1)
     assert exit_code(found.value) == 130
 
 

@@ -13,6 +13,8 @@ from protege.objectives import Memory
 from protege.search import Front, Search
 from protege.search.cli.main import main
 from protege.search.records.results import artifact
+from protege.search.session.session import claimed_folder
+from protege.search.storage.format import FORMAT
 from protege.search.storage.locating import database_path, url_of_file
 from protege.search.storage.run_folder import (
     MARKER,
@@ -143,7 +145,8 @@ def test_a_study_of_any_name_is_stored_and_found_again(
     front = search.run(trials=1)
     assert [path.name for path in folder.iterdir()] == ["runs"]
     assert [path.resolve() for path in (folder / "runs").iterdir()] == [front.folder.resolve()]
-    for place in (search.storage, search.folder, str(search.folder), front.folder / "study.db"):
+    own = search.run_folder.path
+    for place in (search.place, own, str(own), front.folder / "study.db"):
         assert Front.read(place).trials == front.trials
     assert front.save().parent.resolve() == front.folder.resolve()
 
@@ -242,13 +245,16 @@ def test_a_file_in_the_place_of_the_folder_is_refused(folder: Path, teacher: Tea
         ("[]", "the record is damaged"),
         ("7", "damaged"),
         ("\x00\xff", "damaged"),
-        ('{"format": 2, "protege": "0.1.0", "study": 3, "run": "", "database": ""}', "damaged"),
-        ('{"format": 2, "protege": "0.1.0", "study": "toy"}', "damaged"),
+        (
+            f'{{"format": {FORMAT}, "protege": "0.1.0", "study": 3, "run": "", "database": ""}}',
+            "damaged",
+        ),
+        (f'{{"format": {FORMAT}, "protege": "0.1.0", "study": "toy"}}', "damaged"),
         ('{"format": "x", "protege": "0.1.0"}', "the record is damaged"),
         ('{"format": 9, "protege": "4.2.0"}', r"written by protege 4.2.0 in format 9; .* install"),
         (
-            '{"format": 1, "protege": "0.1.0"}',
-            r"in format 1; .* reads format 2 only: run the study",
+            f'{{"format": {FORMAT - 1}, "protege": "0.1.0"}}',
+            rf"in format {FORMAT - 1}; .* reads format {FORMAT} only: run the study",
         ),
     ],
 )
@@ -336,7 +342,7 @@ def test_a_folder_that_is_gone_is_made_anew_and_that_is_said(
 
 def test_heads_before_the_run_do_not_bar_the_folder(folder: Path, teacher: Teacher) -> None:
     search = plain(folder / "run", teacher)
-    (search.claimed_folder() / "heads.csv").write_text("heads")
+    (claimed_folder(search) / "heads.csv").write_text("heads")
     assert len(search.run(trials=1).trials) == 1
     assert (folder / "run" / "heads.csv").read_text() == "heads"
 
@@ -344,7 +350,7 @@ def test_heads_before_the_run_do_not_bar_the_folder(folder: Path, teacher: Teach
 def test_a_run_on_a_read_only_disk_is_read_and_reported_elsewhere(
     tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str], teacher: Teacher
 ) -> None:
-    with disks.small_disk(tmp_path / "disk", 16) as disk:
+    with disks.small_disk(16) as disk:
         shutil.copytree(run_folder, disk / "run")
         disks.make_read_only(disk)
         before = Front.read(disk / "run")
@@ -354,7 +360,7 @@ def test_a_run_on_a_read_only_disk_is_read_and_reported_elsewhere(
         for words in (
             ["report", str(disk / "run"), "--folder", str(page)],
             ["report", str(disk / "run" / "study.db"), "--folder", str(page)],
-            ["pick", str(disk / "run"), "memory_mb=1"],
+            ["pick", str(disk / "run"), "--budget", "memory_mb=1"],
             ["export", str(disk / "run"), "--trial", number, "--to", str(to)],
         ):
             assert main(words) == 0, capsys.readouterr().err
@@ -396,5 +402,5 @@ def test_the_marker_names_study_database_and_format(folder: Path, teacher: Teach
     stored = json.loads((folder / "run" / MARKER).read_text(encoding="utf-8"))
     run = read_study(folder / "study.db").user_attrs["run"]
     assert stored.pop("protege")
-    assert stored == {"format": 2, "study": "toy", "run": run, "database": "../study.db"}
+    assert stored == {"format": FORMAT, "study": "toy", "run": run, "database": "../study.db"}
     assert located(folder / "run").storage == f"sqlite:///{folder}/study.db"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protege.spaces import Activation, Architecture, BadInput, Ends, First, Infeasible, Uniform
-from protege.spaces.architecture.architecture import nearest
+from protege.spaces.architecture.sizes import nearest
 from tests.tiny import CASES
 
 BERT = Architecture("bert", 12, 768, 12, 12, 64, 3072, 30522)
@@ -125,7 +125,8 @@ def test_fields_name_policies_and_sizes() -> None:
 
 
 def test_an_architecture_reads_as_one_line() -> None:
-    assert str(SMOL.scaled(layers=0.5)) == "15x576 heads 9/3 ffn 1536 vocab 49152 (uniform, first)"
+    half = SMOL.scaled(layers=0.5, layer_policy=Ends(), healing="none")
+    assert str(half) == "15x576 heads 9/3 ffn 1536 vocab 49152 (ends, first)"
     assert (
         str(CASES["bert"].teacher().architecture) == "4x24 heads 6 ffn 40 vocab 96 (uniform, first)"
     )

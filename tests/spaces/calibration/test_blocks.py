@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from protege.spaces import Calibration, Surgeon, Teacher
 from protege.spaces.calibration.blocks import RANKING_BYTES, Blocks, Room, blocks
+from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.files.block_file import on_disk
 from protege.spaces.models.activations import shapes
 from protege.spaces.models.placement import can_spill, spill
@@ -35,14 +36,13 @@ def teacher(request: pytest.FixtureRequest) -> Teacher:
 
 def test_several_passes_find_what_one_pass_finds(teacher: Teacher, tmp_path: Path) -> None:
     batches = [inputs_of(teacher), inputs_of(teacher)]
-    whole = Calibration.of(teacher, batches, criteria=["surgeon"], grams=True).tensors()
+    plan = CalibrationPlan.of([Surgeon()], "sequential")
+    whole = Calibration.measured(teacher, batches, plan).tensors()
     widest = max(units for _, units in shapes(teacher).values())
     for layers in (1, 3):
         room = Room(memory=4 * layers * widest**2, folder=tmp_path)
         # a generator can be read once, and is read in every pass
-        found = Calibration.of(
-            teacher, iter(batches), criteria=["surgeon"], grams=True, room=room
-        ).tensors()
+        found = Calibration.measured(teacher, iter(batches), plan, room=room).tensors()
         assert found.keys() == whole.keys()
         for name, expected in whole.items():
             assert torch.equal(found[name], expected), name
@@ -52,9 +52,7 @@ def test_several_passes_find_what_one_pass_finds(teacher: Teacher, tmp_path: Pat
 @pytest.mark.parametrize("name", ["llama-causal-grouped", "t5-text2text-generation", "bert-masked"])
 def test_the_default_policy_works_where_no_second_moment_has_room(name: str) -> None:
     teacher = ZOO[name].teacher()
-    found = Calibration.of(
-        teacher, [inputs_of(teacher)], criteria=["surgeon"], grams=True, room=Room(memory=100)
-    )
+    found = Calibration.of(teacher, [inputs_of(teacher)], room=Room(memory=100))
     assert not any(one.endswith(".gram") for one in found.importance)
     assert found.stand_ins == [f"{stack}.ffn" for stack in teacher.layout.depths]
     for stack in teacher.layout.depths:
@@ -67,9 +65,9 @@ def test_the_default_policy_works_where_no_second_moment_has_room(name: str) -> 
 def test_a_stack_that_has_room_is_ranked_by_its_second_moments() -> None:
     teacher = ZOO["t5-text2text-generation"].teacher()
     inputs = inputs_of(teacher)
-    whole = Calibration.of(teacher, [inputs], criteria=["surgeon"])
+    whole = Calibration.of(teacher, [inputs], [Surgeon()], "none")
     room = Room(memory=4 * 4 * 40**2, disk=0)
-    found = Calibration.of(teacher, [inputs], criteria=["surgeon"], room=room)
+    found = Calibration.of(teacher, [inputs], [Surgeon()], "none", room=room)
     assert found.stand_ins == ["decoder.ffn"]
     assert whole.stand_ins == []
     same = (one.importance["encoder.ffn.surgeon"] for one in (found, whole))

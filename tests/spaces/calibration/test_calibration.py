@@ -9,14 +9,17 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from protege.spaces import Activation, BadInput, Calibration, Teacher
+from protege.spaces import Activation, BadInput, Calibration, Teacher, Uniform
 from protege.spaces.architecture.policies import HeadsBy
+from protege.spaces.calibration.plan import HEALED, CalibrationPlan
 from protege.spaces.students.selection import choose
 from tests.tiny import CASES, ZOO, batch, inputs_of
 from tests.zoo import FLOWS, teacher_of
 
 BASES = ["bert", "bert-masked", "llama", "llama-causal-grouped", "mixtral-text-generation"]
 BASES += ["t5-text2text-generation", "gpt2-text-generation", "qwen3_moe-feature-extraction"]
+
+BY_HEADS = CalibrationPlan(heads_by=["gradient", "ablation"])
 
 
 @pytest.fixture(params=BASES, scope="module")
@@ -45,16 +48,16 @@ def padded(given: dict[str, Tensor], more: int) -> dict[str, Tensor]:
 
 def test_padding_and_batch_size_change_no_importance(teacher: Teacher) -> None:
     given = inputs_of(teacher)
-    expected = Calibration.of(teacher, one_by_one(given))
+    expected = Calibration.measured(teacher, one_by_one(given))
     for batches in ([given], [padded(given, 11)]):
-        found = Calibration.of(teacher, batches)
+        found = Calibration.measured(teacher, batches)
         assert_close(found.tensors(), expected.tensors(), rtol=1e-4, atol=1e-6)
 
 
 def test_every_text_counts_once(teacher: Teacher) -> None:
     # the norm over two equal texts is sqrt(2) times the one over one
     given = inputs_of(teacher)
-    once, twice = Calibration.of(teacher, [given]), Calibration.of(teacher, [given, given])
+    once, twice = (Calibration.measured(teacher, some) for some in ([given], [given, given]))
     for name, importance in once.tensors().items():
         # tokens are counted; what is a mean over tokens stays
         more = {"vocab": 2.0, "wanda": 1.0, "energy": 1.0}.get(name.rpartition(".")[2], 2**0.5)
@@ -65,7 +68,7 @@ def test_every_text_counts_once(teacher: Teacher) -> None:
 def test_importance_is_measured_for_every_unit_of_every_family(name: str) -> None:
     teacher = teacher_of(name)
     flat = Calibration.flat(teacher.layout).tensors()
-    found = Calibration.of(teacher, [inputs_of(teacher)]).tensors()
+    found = Calibration.measured(teacher, [inputs_of(teacher)]).tensors()
     assert {n: found[n].shape for n in flat} == {n: t.shape for n, t in flat.items()}
     assert all(torch.isfinite(tensor).all() for tensor in found.values())
     unseen = {name for name in flat if found[name].numel() and (found[name] == 1).all()}
@@ -75,14 +78,14 @@ def test_importance_is_measured_for_every_unit_of_every_family(name: str) -> Non
 
 def test_tokens_are_counted_and_padding_is_not() -> None:
     given = batch()
-    found = Calibration.of(CASES["bert"].teacher(), [given]).vocab
+    found = Calibration.measured(CASES["bert"].teacher(), [given]).vocab
     assert found.sum() == given["attention_mask"].sum()
     token = int(given["input_ids"][0, 0])
     assert found[token] == (given["input_ids"][given["attention_mask"] == 1] == token).sum()
 
 
 def test_listening_leaves_no_hook_behind(teacher: Teacher) -> None:
-    Calibration.of(teacher, [inputs_of(teacher)], ["gradient", "ablation"])
+    Calibration.measured(teacher, [inputs_of(teacher)], BY_HEADS)
     modules = list(teacher.model.modules())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
 
@@ -97,7 +100,7 @@ def test_neurons_and_heads_that_do_nothing_have_no_importance() -> None:
             projection.bias[5] = 0
         layer.self_attn.v_proj.weight[:head] = 0  # the first group's values: heads 0, 1 and 2
         layer.self_attn.v_proj.bias[:head] = 0
-    found = Calibration.of(teacher, [batch()])
+    found = Calibration.measured(teacher, [batch()])
     heads, ffn = found.units("heads", "decoder"), found.units("ffn", "decoder")
     assert (ffn[2] == 0).nonzero().flatten().tolist() == [5]
     assert (heads[2] == 0).nonzero().flatten().tolist() == [0, 1, 2]
@@ -142,7 +145,7 @@ def test_heads_are_chosen_within_their_groups() -> None:
 def test_heads_are_ranked_by_the_criterion_that_the_policy_names() -> None:
     teacher = CASES["llama-causal-tied"].teacher()
     own = teacher.architecture
-    found = Calibration.of(teacher, [batch()], ["gradient", "ablation"])
+    found = Calibration.measured(teacher, [batch()], BY_HEADS)
     for criterion in get_args(HeadsBy):
         policy = Activation(heads_by=criterion)
         student = own.scaled(kv_heads=0.5, width_policy=policy)
@@ -188,7 +191,9 @@ def test_the_choice_in_a_kept_layer_is_that_of_its_own_importance() -> None:
     importance = torch.arange(own.num_hidden_layers * own.intermediate_size).float()
     ffn = importance.reshape(own.num_hidden_layers, -1).clone()
     ffn[3] = ffn[3].flip(0)
-    student = own.scaled(layers=0.5, intermediate=0.4, width_policy=Activation())
+    student = own.scaled(
+        layers=0.5, intermediate=0.4, layer_policy=Uniform(), width_policy=Activation()
+    )
     kept = choose(teacher.layout, student, told(teacher, encoder_ffn=ffn))
     assert kept.layers("encoder") == (0, 2)
     assert [layer.units["ffn"] for layer in kept.stacks["encoder"]] == [tuple(range(24, 40))] * 2
@@ -213,5 +218,5 @@ def test_batches_are_read_one_by_one_and_let_go() -> None:
             alive.append(weakref.ref(made["input_ids"]))
             yield made
 
-    Calibration.of(teacher, batches(), grams=True)
+    Calibration.measured(teacher, batches(), CalibrationPlan(moments=HEALED))
     assert len(alive) == 4

@@ -17,6 +17,7 @@ from protege.spaces import Calibration, Task, Teacher
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.gradients import Place, losses
 from protege.spaces.calibration.importance import AT_ONCE, _sites, head_importance
+from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.models.batches import answers, distance, reading, written
 from tests.tiny import ZOO, batch, inputs_of, padded_left
 from tests.zoo import FLOWS, READERS, teacher_of
@@ -46,7 +47,8 @@ def measured(
     teacher: Teacher, criterion: HeadsBy, *batches: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """The importance of heads by site, by any of the three criteria."""
-    found = Calibration.of(teacher, batches or [inputs_of(teacher)], [criterion]).importance
+    plan = CalibrationPlan(heads_by=[criterion])
+    found = Calibration.measured(teacher, batches or [inputs_of(teacher)], plan).importance
     ending = "" if criterion == "activation" else f".{criterion}"
     sites = {site for _, (site, _) in _sites(teacher)}
     return {site: found[f"{site}{ending}"] for site in sites}

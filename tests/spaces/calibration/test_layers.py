@@ -22,6 +22,7 @@ from protege.spaces import (
 )
 from protege.spaces.architecture.policies import LayerPolicy
 from protege.spaces.calibration.layers import TOKENS, TRIED, _sample, greedy_ladder, layer_geometry
+from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.models.batches import IMAGE, distance
 from protege.spaces.students.selection import choose
 from tests.tiny import ZOO, answer, batch, inputs_of, padded_left
@@ -81,7 +82,7 @@ def padded(given: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("policy", POLICIES, ids=NAMES)
 def test_a_layer_that_does_nothing_goes_first(idle: Teacher, policy: LayerPolicy) -> None:
-    calibration = Calibration.of(idle, [inputs_of(idle)], layers=[policy.name])
+    calibration = Calibration.of(idle, [inputs_of(idle)], [policy], "none")
     assert policy.resolved(calibration).layers(4, 3, "decoder") == (0, 1, 3)
 
 
@@ -261,12 +262,12 @@ def assert_untouched(teacher: Teacher) -> None:
 def test_a_calibration_has_what_the_policies_ask_for(teacher: Teacher) -> None:
     told: list[str] = []
     given, stacks = inputs_of(teacher), stacks_of(teacher)
-    found = Calibration.of(teacher, [given], announce=told.append, layers=NAMES).importance
+    found = Calibration.of(teacher, [given], POLICIES, "none", announce=told.append).importance
     for stack in stacks:
         assert found[f"{stack}.ladder"].dtype == torch.int64
         assert {f"{stack}.influence", f"{stack}.angles"} <= found.keys()
         assert told.count(f"{stack} ladder 100%") == 1
-    bare = Calibration.of(teacher, [given]).importance
+    bare = Calibration.measured(teacher, [given]).importance
     assert found.keys() - bare.keys() == {
         f"{stack}.{what}" for stack in stacks for what in ("influence", "angles", "ladder")
     }
@@ -275,7 +276,7 @@ def test_a_calibration_has_what_the_policies_ask_for(teacher: Teacher) -> None:
 def test_a_calibration_knows_no_other_layer_policy() -> None:
     teacher = ZOO["bert-masked"].teacher()
     with pytest.raises(BadInput, match=r"layers=\['ends'\]: expected some of influence, contig"):
-        Calibration.of(teacher, [inputs_of(teacher)], layers=["ends"])
+        Calibration.measured(teacher, [inputs_of(teacher)], CalibrationPlan(layers=["ends"]))
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=NAMES)
@@ -285,7 +286,7 @@ def test_what_a_policy_found_is_what_the_student_keeps(
     own = teacher.architecture
     paired = own.num_decoder_layers > 0
     student = own.scaled(layers=0.75, decoder_layers=2 / 3 if paired else 1.0, layer_policy=policy)
-    calibration = Calibration.of(teacher, [inputs_of(teacher)], layers=[policy.name])
+    calibration = Calibration.of(teacher, [inputs_of(teacher)], [policy], "none")
     kept = choose(teacher.layout, student, calibration)
     for stack, depth in stacks_of(teacher).items():
         expected = policy.resolved(calibration).layers(depth, depth - 1, stack)
@@ -297,7 +298,8 @@ def test_what_a_policy_found_is_what_the_student_keeps(
 def test_a_student_by_a_policy_that_has_seen_no_data_is_refused(policy: LayerPolicy) -> None:
     teacher = ZOO["bert-masked"].teacher()
     student = teacher.architecture.scaled(layers=0.5, layer_policy=policy)
-    advice = rf"pass calibration=Calibration\.of\(teacher, batches, layers=\['{policy.name}'\]\)"
+    advice = rf"pass calibration=Calibration\.of\(teacher, batches, for_=\[{policy!r}\]\)"
+    advice = advice.replace("()", r"\(\)")
     with pytest.raises(BadInput, match=rf"'{policy.name}': needs a calibration; {advice}"):
         choose(teacher.layout, student, None)
     with pytest.raises(BadInput, match=rf"'{policy.name}': a calibration without \w+; {advice}"):

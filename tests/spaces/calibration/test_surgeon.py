@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from protege.spaces import BadInput, Calibration, Surgeon
+from protege.spaces import (
+    Architecture,
+    BadInput,
+    Calibration,
+    Surgeon,
+    Teacher,
+)
 from protege.spaces.calibration.surgeon import STEPS, removal_ranks
 from protege.spaces.residual.least_squares import damped
 from tests.tiny import CASES, inputs_of
@@ -62,14 +68,20 @@ def test_a_copy_goes_before_anything_of_its_own() -> None:
     assert int(ranks.argmin()) in {2, 6}
 
 
+def narrow(teacher: Teacher) -> Architecture:
+    own = teacher.architecture
+    return own.scaled(intermediate=0.4, width_policy=Surgeon(), healing="none")
+
+
 @pytest.mark.parametrize("name", ["bert-sentences", "llama-causal-grouped"])
 def test_a_student_keeps_the_neurons_that_go_last(name: str) -> None:
     teacher = CASES[name].teacher()
-    calibration = Calibration.of(teacher, [inputs_of(teacher)], criteria=["surgeon"])
+    calibration = Calibration.of(teacher, [inputs_of(teacher)], [Surgeon()], "none")
     stack = next(iter(teacher.layout.depths))
     ranks = calibration.importance[f"{stack}.ffn.surgeon"]
     student = teacher.student(
-        teacher.architecture.scaled(intermediate=0.4, width_policy=Surgeon()), calibration
+        teacher.architecture.scaled(intermediate=0.4, width_policy=Surgeon(), healing="none"),
+        calibration,
     )
     for layer in student.kept.stacks[stack]:
         count = student.architecture.intermediate_size
@@ -79,7 +91,9 @@ def test_a_student_keeps_the_neurons_that_go_last(name: str) -> None:
 
 def test_it_asks_for_its_order() -> None:
     teacher = CASES["llama-causal-grouped"].teacher()
-    calibration = Calibration.of(teacher, [inputs_of(teacher)])
-    architecture = teacher.architecture.scaled(intermediate=0.4, width_policy=Surgeon())
+    calibration = Calibration.measured(teacher, [inputs_of(teacher)])
+    architecture = teacher.architecture.scaled(
+        intermediate=0.4, width_policy=Surgeon(), healing="none"
+    )
     with pytest.raises(BadInput, match="a calibration without surgeon"):
         teacher.student(architecture, calibration)

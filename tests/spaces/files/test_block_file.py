@@ -249,9 +249,9 @@ def wait_for(condition: Callable[[], Any]) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A disk of one megabyte."""
-    with disks.small_disk(tmp_path / "disk", 1) as made:
+    with disks.small_disk(1) as made:
         yield made
 
 

@@ -153,20 +153,20 @@ def test_a_shared_folder_counts_only_if_it_keeps_owners_apart(
     assert {module._keeps_owners_apart(tmp_path)} == safe
 
 
-def parcel(folder: Path) -> Path:
+def handover(folder: Path) -> Path:
     path = folder / "task.pt"
     path.touch(mode=0o600)
     return path
 
 
 def test_what_this_user_wrote_is_unpickled(tmp_path: Path) -> None:
-    check_untampered(parcel(tmp_path))
+    check_untampered(handover(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["task.pt"]
 
 
 @as_root
 def test_a_file_of_another_user_is_not_unpickled(tmp_path: Path) -> None:
-    path = parcel(tmp_path)
+    path = handover(tmp_path)
     os.chown(path, STRANGER, STRANGER)
     with pytest.raises(BadInput, match=r"task\.pt belongs to user \w+, .*not read"):
         check_untampered(path)
@@ -175,7 +175,7 @@ def test_a_file_of_another_user_is_not_unpickled(tmp_path: Path) -> None:
 @as_root
 def test_a_file_in_a_folder_of_another_user_is_not_unpickled(tmp_path: Path) -> None:
     folder = made_private(tmp_path / "workers")
-    path = parcel(folder)
+    path = handover(folder)
     os.chown(folder, STRANGER, STRANGER)
     with pytest.raises(BadInput, match=r"workers belongs to user \w+, .*not read"):
         check_untampered(path)
@@ -184,14 +184,14 @@ def test_a_file_in_a_folder_of_another_user_is_not_unpickled(tmp_path: Path) -> 
 @pytest.mark.parametrize("bits", [0o620, 0o602, 0o666])
 @pytest.mark.parametrize("of", ["file", "folder"])
 def test_what_others_can_write_is_not_unpickled(tmp_path: Path, bits: int, of: str) -> None:
-    path = parcel(made_private(tmp_path / "workers"))
+    path = handover(made_private(tmp_path / "workers"))
     (path if of == "file" else path.parent).chmod(bits | 0o500)
     with pytest.raises(BadInput, match="can be written by other users"):
         check_untampered(path)
 
 
 def test_a_link_is_not_unpickled(tmp_path: Path) -> None:
-    parcel(tmp_path).rename(tmp_path / "real.pt")
+    handover(tmp_path).rename(tmp_path / "real.pt")
     (tmp_path / "task.pt").symlink_to("real.pt")
     with pytest.raises(BadInput, match="expected no symbolic link"):
         check_untampered(tmp_path / "task.pt")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from protege.spaces import Calibration, Teacher
+from protege.spaces.calibration.plan import HEALED, CalibrationPlan
 from protege.spaces.models.activations import Moments, columns
 from protege.spaces.models.batches import real_tokens
 from tests.spaces.calibration.test_calibration import one_by_one, padded
@@ -93,7 +94,7 @@ def distances(teacher: Teacher, module: nn.Module) -> bool:
 
 def test_second_moments_are_those_of_the_texts_one_by_one(teacher: Teacher) -> None:
     inputs = inputs_of(teacher)
-    found = Calibration.of(teacher, [inputs], grams=True).importance
+    found = Calibration.measured(teacher, [inputs], CalibrationPlan(moments=HEALED)).importance
     by_hand = seen(teacher, alone(inputs))
     assert {n.removesuffix(".gram") for n in found if n.endswith(".gram")} == set(by_hand)
     for name, layers in by_hand.items():
@@ -114,10 +115,11 @@ def test_second_moments_are_those_of_the_texts_one_by_one(teacher: Teacher) -> N
 def test_padding_and_batches_change_neither_moments_nor_criteria(name: str) -> None:
     teacher = ZOO[name].teacher()
     inputs = inputs_of(teacher)
-    expected = Calibration.of(teacher, [inputs], criteria=["taylor"], grams=True).tensors()
+    plan = CalibrationPlan(criteria=["taylor"], moments=HEALED)
+    expected = Calibration.measured(teacher, [inputs], plan).tensors()
     rows = [{n: v[row : row + 1] for n, v in inputs.items()} for row in range(3)]
     for batches in (rows, [padded(inputs, 4)]):
-        found = Calibration.of(teacher, batches, criteria=["taylor"], grams=True).tensors()
+        found = Calibration.measured(teacher, batches, plan).tensors()
         assert_close(found, expected, rtol=5e-3, atol=1e-5)
 
 
@@ -162,7 +164,7 @@ def test_tokens_are_picked_only_where_some_are_padding() -> None:
 def test_wanda_is_what_the_output_loses_without_the_unit(name: str) -> None:
     teacher = ZOO[name].teacher()
     inputs = inputs_of(teacher)
-    found = Calibration.of(teacher, [inputs]).importance
+    found = Calibration.measured(teacher, [inputs]).importance
     passed = seen(teacher, alone(inputs))
     heads = teacher.architecture.num_attention_heads
     for module, slot, unit in teacher.layout.reading(teacher.model):

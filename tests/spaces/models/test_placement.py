@@ -14,13 +14,16 @@ from torch.testing import assert_close
 from transformers import PreTrainedModel
 
 from protege.spaces import (
+    Activation,
     BadInput,
     Calibration,
     Greedy,
+    Influence,
     Magnitude,
     Mismatch,
     Rotation,
     Surgeon,
+    Taylor,
     Teacher,
     Unsupported,
 )
@@ -108,13 +111,8 @@ def test_it_is_calibrated_and_its_students_are_healed_alike(name: str, tmp_path:
     batch = inputs_of(both.plain)
     found = [
         Calibration.of(
-            one,
-            [batch],
-            heads_by=["ablation"],
-            criteria=["taylor", "surgeon"],
-            grams=True,
-            layers=["influence", "greedy"],
-        ).with_streams(one, batch)
+            one, [batch], [Activation("ablation"), Taylor(), Surgeon(), Influence(), Greedy()]
+        )
         for one in (both.spread, both.plain)
     ]
     spread, plain = found

@@ -14,7 +14,7 @@ from protege.spaces.families.family import CUT_AXES
 from protege.spaces.students.builder import filled
 from protege.spaces.students.cut import cut
 from protege.spaces.students.selection import everything
-from protege.spaces.vocabulary.tokenizer import renumbered
+from protege.spaces.vocabulary.renumbering import renumbered
 from tests.spaces.choices import assert_near, axes_of, shuffled
 from tests.tiny import CASES, ZOO, answer, inputs_of
 from tests.zoo import FLOWS, READERS, marked, teacher_of

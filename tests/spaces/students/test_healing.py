@@ -8,8 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from protege.spaces import BadInput, Calibration, Kept, Student, Teacher, family_of
+from protege.spaces import (
+    BadInput,
+    Calibration,
+    First,
+    Kept,
+    Student,
+    Teacher,
+    family_of,
+)
 from protege.spaces.architecture.policies import Healing
+from protege.spaces.calibration.plan import HEALED, CalibrationPlan
 from protege.spaces.residual.directions import Basis
 from protege.spaces.students.healing import Healer
 from protege.spaces.students.selection import KeptLayer, everything
@@ -250,14 +259,17 @@ def test_healing_without_what_it_looks_at_says_what_is_missing() -> None:
     """No calibration, no streams, no moments."""
     teacher = ZOO["llama-causal-grouped"].teacher()
     batch = plenty(teacher, rows=2)
-    bare, moments = Calibration.of(teacher, [batch]), Calibration.of(teacher, [batch], grams=True)
+    bare = Calibration.measured(teacher, [batch])
+    moments = Calibration.measured(teacher, [batch], CalibrationPlan(moments=HEALED))
     for healing in HEALINGS:
-        architecture = teacher.architecture.scaled(intermediate=0.5, healing=healing)
+        architecture = teacher.architecture.scaled(
+            intermediate=0.5, width_policy=First(), healing=healing
+        )
         for known in (None, bare, moments):
             with pytest.raises(BadInput, match=r"healing needs data .* it needs streams"):
                 teacher.student(architecture, known)
-    once = teacher.architecture.scaled(intermediate=0.5, healing="one-shot")
-    with pytest.raises(BadInput, match=r"one-shot healing needs data .* grams=True"):
+    once = teacher.architecture.scaled(intermediate=0.5, width_policy=First(), healing="one-shot")
+    with pytest.raises(BadInput, match=r"one-shot healing needs data .* healing='one-shot'"):
         teacher.student(once, bare.with_streams(teacher, batch))
 
 

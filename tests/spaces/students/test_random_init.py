@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from protege.spaces import Activation, BadInput, Initialisation, Student, Teacher
-from protege.spaces.architecture.architecture import RATIOS, Architecture
-from protege.spaces.students.manifest import MANIFEST, kept_tokens
+from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.sizes import RATIOS
+from protege.spaces.files.manifest import MANIFEST, kept_tokens
 from tests.tiny import CASES, ZOO, answer
 
 HOW: tuple[Initialisation, ...] = ("random", "xavier")
@@ -141,7 +142,7 @@ def test_the_manifest_says_how_it_was_drawn_and_which_tokens_it_has(tmp_path: Pa
     student.save(tmp_path)
     manifest = json.loads((tmp_path / MANIFEST).read_text(encoding="utf-8"))
     assert manifest["initialised"] == "random"
-    assert manifest["architecture"] == architecture.fields()
+    assert manifest["architecture"] == architecture.resolved(None).fields()
     kept = manifest["kept"]
     assert (kept["layers"], kept["hidden"], kept["stacks"]) == ({}, [], {})
     assert kept_tokens(tmp_path) == student.kept.vocab == cut.kept.vocab

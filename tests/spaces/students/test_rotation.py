@@ -209,7 +209,7 @@ def test_a_rotation_without_streams_says_what_is_missing() -> None:
     teacher = ZOO["llama"].teacher()
     architecture = halved_along(teacher, "hidden", "none", Rotation())
     assert architecture is not None
-    bare = Calibration.of(teacher, [inputs_of(teacher)])
+    bare = Calibration.measured(teacher, [inputs_of(teacher)])
     with pytest.raises(BadInput, match=r"a rotation needs data .* it needs streams"):
         teacher.student(architecture, bare)
     with pytest.raises(BadInput, match="width policy 'rotation' needs a calibration"):

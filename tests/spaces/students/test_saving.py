@@ -11,7 +11,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizer
 
 from protege.spaces import BadInput, Teacher
-from protege.spaces.students.saving import check_saves, savable
+from protege.spaces.students.student import check_saves, savable
 from tests.tiny import CASES, VOCABULARY, ZOO, batch, save
 
 FEWER = VOCABULARY - 1

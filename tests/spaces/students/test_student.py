@@ -12,8 +12,8 @@ from torch.testing import assert_close
 from transformers import PreTrainedModel
 
 from protege.spaces import Activation, Calibration, Ends, Pooling, Student, Task, Teacher
-from protege.spaces.architecture.architecture import RATIOS
-from protege.spaces.students.manifest import MANIFEST
+from protege.spaces.architecture.sizes import RATIOS
+from protege.spaces.files.manifest import MANIFEST
 from tests.tiny import CASES, ZOO, Case, answer, batch, inputs_of, save, texts
 
 SENTENCES = {name: case for name, case in CASES.items() if case.task is Task.SENTENCES}
@@ -132,8 +132,10 @@ def test_sentence_transformers_embeds_as_the_student_does(
 
 def test_a_narrower_sentence_vector_is_put_where_the_teacher_has_those_channels() -> None:
     teacher = CASES["bert-sentences"].teacher()
-    calibration = Calibration.of(teacher, [batch()])
-    architecture = teacher.architecture.scaled(hidden=0.7, width_policy=Activation())
+    calibration = Calibration.of(teacher, [batch()], [Activation()], "none")
+    architecture = teacher.architecture.scaled(
+        hidden=0.7, width_policy=Activation(), healing="none"
+    )
     student = teacher.student(architecture, calibration)
     assert student.embedder is not None
     assert student.embedder.projection is not None

@@ -20,13 +20,13 @@ from transformers import (
 )
 
 from protege.spaces import BadInput, Infeasible, Unsupported
-from protege.spaces.checkpoints.muted import quiet
+from protege.spaces.checkpoints.source import quiet
 from protege.spaces.vocabulary.merges import Merges
+from protege.spaces.vocabulary.renumbering import renumbered
 from protege.spaces.vocabulary.tokenizer import (
     choose_tokens,
     expansions,
     must_keep,
-    renumbered,
     shrunk,
 )
 from tests.spaces.tokenizers_of_every_kind import (

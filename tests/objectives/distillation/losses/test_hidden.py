@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from protege.objectives import AttentionRelations, HiddenMSE
 from protege.objectives.distillation.losses.hooked import HiddenLoss
-from protege.spaces import Calibration, LayerMap, ProtegeError, Rotation, Student, Teacher
+from protege.spaces import Calibration, LayerMap, ProtegeError, Rotation, Student, Teacher, Uniform
 from tests.objectives.distillation.losses.test_hooked import (
     lost,
     mask_of,
@@ -29,10 +29,15 @@ PAIRS = ["t5-text2text-generation", "bart-text2text-generation", "t5-text-classi
 
 def turned(teacher: Teacher) -> Student:
     sizes = teacher.architecture.scaled(
-        layers=0.5, hidden=0.5, multiple_of=4, width_policy=Rotation()
+        layers=0.5,
+        hidden=0.5,
+        multiple_of=4,
+        layer_policy=Uniform(),
+        width_policy=Rotation(),
+        healing="none",
     )
-    known = Calibration.of(teacher, [inputs_of(teacher)])
-    return teacher.student(sizes, known.with_streams(teacher, inputs_of(teacher)))
+    known = Calibration.of(teacher, [inputs_of(teacher)], [Rotation()], "none")
+    return teacher.student(sizes, known)
 
 
 def drawn(teacher: Teacher) -> Student:

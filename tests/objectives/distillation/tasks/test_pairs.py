@@ -17,7 +17,7 @@ from protege.objectives.distillation.tasks.pairs import Pairs, PairTask
 from protege.objectives.distillation.teacher_outputs import compute_outputs, judge
 from protege.search.front.confirming import confirmed
 from protege.spaces import BadInput, Cache, Task, Teacher
-from protege.spaces.students.manifest import kept_tokens
+from protege.spaces.files.manifest import kept_tokens
 from tests import pieces
 from tests.objectives.candidates import candidate, completed, distilled, half, itself, retained
 from tests.tiny import ZOO, texts

@@ -23,7 +23,7 @@ from protege.objectives.distillation.teacher_outputs import compute_outputs, jud
 from protege.objectives.quality.rungs import Distilling
 from protege.search.front.confirming import confirmed
 from protege.spaces import Cache, Teacher
-from protege.spaces.students.manifest import kept_tokens
+from protege.spaces.files.manifest import kept_tokens
 from tests import pieces
 from tests.objectives.candidates import candidate, completed, distilled, itself, retained
 from tests.objectives.distillation import taught

@@ -58,11 +58,11 @@ STEADY, JUMPY = [(2.0, 1.0)] * 100, [(2.0, 1.0), (1.0, 2.0)] * 50
 @pytest.mark.parametrize(
     ("walls", "pairs_s", "process_s", "stops"),
     [
-        (STEADY[:10], 0.1, 1.0, False),  # fewer than usual
-        (STEADY[:15], 0.1, 1.0, True),  # narrow
-        (STEADY[:16], 0.1, 1.0, False),  # not the moment to look
-        (JUMPY[:15], 0.1, 1.0, False),  # wide
-        (JUMPY[:15], 1.0, 2.0, True),  # wide, and out of seconds
+        (STEADY[:5], 0.1, 1.0, False),  # fewer than usual
+        (STEADY[:10], 0.1, 1.0, True),  # narrow
+        (STEADY[:11], 0.1, 1.0, False),  # not the moment to look
+        (JUMPY[:10], 0.1, 1.0, False),  # wide
+        (JUMPY[:10], 1.0, 2.0, True),  # wide, and out of seconds
         (JUMPY[:100], 0.1, 1.0, True),  # as many as there may be
         (STEADY[:5], 1.5, 2.0, True),  # slow calls: the least will do
         (STEADY[:4], 1.5, 2.0, False),  # fewer than the least

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protege.objectives.latency import Checkpoint, Workload
+from protege.objectives.latency import SavedModel, Workload
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.runtimes import programs as module
 from protege.objectives.latency.runtimes.programs import Programs, Unexportable
@@ -161,7 +161,7 @@ def test_a_checkpoint_is_known_by_its_weights_wherever_it_is(
 
     def path_of(name: str) -> Path:
         model.save_pretrained(tmp_path / name)
-        checkpoint = Checkpoint.at(tmp_path / name)
+        checkpoint = SavedModel.at(tmp_path / name)
         return programs.of(checkpoint, Workload(1, 8), runtime, "float32")
 
     first = path_of("here")

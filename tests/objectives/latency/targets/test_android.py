@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protege.objectives.latency import Checkpoint, Plan, Unmeasured, Workload, compare
+from protege.objectives.latency import Plan, SavedModel, Unmeasured, Workload, compare
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.runtimes import runtimes
@@ -200,7 +200,7 @@ def test_llama_bench_times_a_checkpoint_with_a_gguf_file(
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
-    model, workload = Checkpoint("LlamaForCausalLM", str(folder)), Workload(1, 8, 2)
+    model, workload = SavedModel("LlamaForCausalLM", str(folder)), Workload(1, 8, 2)
     bench = replace(target, binary="/data/local/tmp/llama-bench")
     with pytest.raises(Unmeasured, match="not LlamaForCausalLM with 0 of them at 1: convert it"):
         bench.trace([model], workload, brief)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protege.objectives.latency import Checkpoint, Plan, Workload, compare
+from protege.objectives.latency import Plan, SavedModel, Workload, compare
 from protege.objectives.latency.targets.bundle import PROCESSES, RESULTS, call_name, write_bundle
 from protege.objectives.latency.targets.imported import Imported, read_results
 from protege.spaces.errors import BadInput
@@ -84,11 +84,11 @@ def test_a_call_is_named_by_its_model_and_its_size(tmp_path: Path, encoder: Enco
     for place in ("here", "there"):
         (tmp_path / place).mkdir()
         (tmp_path / place / "config.json").write_text('{"hidden_size": 8}')
-        checkpoint = Checkpoint("BertModel", str(tmp_path / place))
+        checkpoint = SavedModel("BertModel", str(tmp_path / place))
         names.add(call_name(checkpoint, Workload(1, 8)))
     assert len(names) == 1  # by its content, wherever it is
     (tmp_path / "here/config.json").write_text('{"hidden_size": 9}')
-    assert call_name(Checkpoint("BertModel", str(tmp_path / "here")), Workload(1, 8)) not in names
+    assert call_name(SavedModel("BertModel", str(tmp_path / "here")), Workload(1, 8)) not in names
 
 
 def test_what_cannot_be_bundled_is_refused_and_leaves_nothing(

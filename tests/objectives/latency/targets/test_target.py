@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 
-from protege.objectives.latency import Checkpoint, LocalCPU, Plan, Unmeasured, Workload
+from protege.objectives.latency import LocalCPU, Plan, SavedModel, Unmeasured, Workload
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import generates
 from protege.objectives.latency.runtimes.programs import Programs, Unexportable
@@ -22,7 +22,7 @@ from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 from tests.tiny import ZOO
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 EXECUTORCH = os.environ.get("PROTEGE_EXECUTORCH_PYTHON") or str(
     ROOT / ".venv" / "executorch" / "bin" / "python"
 )
@@ -103,7 +103,7 @@ def test_a_checkpoint_runs_as_it_is_exported(
     pytest.importorskip("openvino")
     encoder(1).build().save_pretrained(tmp_path)
     target = LocalCPU(runtime="openvino", programs=programs)
-    assert target.trace([Checkpoint.at(tmp_path)], Workload(1, 8), brief).rounds
+    assert target.trace([SavedModel.at(tmp_path)], Workload(1, 8), brief).rounds
 
 
 def test_what_a_runtime_cannot_take_is_told_in_one_line(

@@ -14,15 +14,15 @@ import pytest
 from protege.objectives.latency import Plan, Workload
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.job import Trace
-from protege.objectives.latency.local import fork_server as nursery
+from protege.objectives.latency.local import fork_server
 from protege.objectives.latency.local.fork_server import INDUCTOR
 from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.targets.target import program_job, runner_here
 from protege.objectives.latency.targets.upload import (
-    program_parcel,
+    program_upload,
     runner,
     runner_name,
-    runner_parcel,
+    runner_upload,
 )
 from protege.spaces import BadInput
 from protege.spaces.files.hashing import digest
@@ -140,11 +140,11 @@ def test_what_is_compiled_is_kept_where_no_other_user_can_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(INDUCTOR, raising=False)
-    place = Path(nursery._compiled_in()[INDUCTOR])
+    place = Path(fork_server._compiled_in()[INDUCTOR])
     assert place.parent == private_folder()
     assert place.stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv(INDUCTOR, "/somewhere/of/mine")
-    assert nursery._compiled_in() == {}
+    assert fork_server._compiled_in() == {}
 
 
 def exported(folder: Path, content: str) -> Path:
@@ -158,16 +158,16 @@ def test_the_same_files_are_one_parcel_wherever_and_whenever(tmp_path: Path) -> 
     first, second = exported(tmp_path / "a", "model"), exported(tmp_path / "b", "model")
     os.utime(second / "prefill/model.onnx", (1, 1))
     (second / MANIFEST).chmod(0o600)
-    one, other = program_parcel(first), program_parcel(second)
+    one, other = program_upload(first), program_upload(second)
     assert (one.name, one.sha256) == (other.name, other.sha256)
     assert one.name == f"{one.sha256[:16]}.tar"
-    assert program_parcel(exported(tmp_path / "c", "another")).name != one.name
+    assert program_upload(exported(tmp_path / "c", "another")).name != one.name
 
 
 def test_what_is_sent_has_the_hash_that_the_parcel_names(tmp_path: Path) -> None:
-    parcel = program_parcel(exported(tmp_path / "a", "model"))
-    with parcel.opened() as content:
-        assert hashlib.sha256(content.read()).hexdigest() == parcel.sha256
+    upload = program_upload(exported(tmp_path / "a", "model"))
+    with upload.opened() as content:
+        assert hashlib.sha256(content.read()).hexdigest() == upload.sha256
         content.seek(0)
         with tarfile.open(fileobj=content) as archive:
             assert archive.getnames() == ["prefill/model.onnx", MANIFEST]
@@ -175,14 +175,14 @@ def test_what_is_sent_has_the_hash_that_the_parcel_names(tmp_path: Path) -> None
 
 def test_a_program_that_was_exported_anew_is_another_parcel(tmp_path: Path) -> None:
     folder = exported(tmp_path / "a", "model")
-    before = program_parcel(folder)
+    before = program_upload(folder)
     (folder / "prefill/model.onnx").write_text("another")
     os.utime(folder / MANIFEST, (1, 1))
-    assert program_parcel(folder).name != before.name
+    assert program_upload(folder).name != before.name
 
 
 def test_the_runner_is_a_parcel_too() -> None:
-    parcel = runner_parcel()
-    with parcel.opened() as content:
+    upload = runner_upload()
+    with upload.opened() as content:
         assert content.read() == runner()
-    assert parcel.sha256 == hashlib.sha256(runner()).hexdigest()
+    assert upload.sha256 == hashlib.sha256(runner()).hexdigest()

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from protege.objectives.latency import (
-    Checkpoint,
     Grade,
     LocalCPU,
     Plan,
+    SavedModel,
     Unmeasured,
     Workload,
     compare,
@@ -146,7 +146,7 @@ def test_a_checkpoint_is_compared_with_a_blueprint_on_this_machine(
     decoder: Blueprints, tmp_path: Path, brief: Plan
 ) -> None:
     decoder(1).build().save_pretrained(tmp_path)
-    models: list[Model] = [decoder(2), Checkpoint.at(tmp_path)]
+    models: list[Model] = [decoder(2), SavedModel.at(tmp_path)]
     teacher, student = compare(models, Workload(1, 8, new_tokens=2), LocalCPU(), brief)
     assert teacher.ratio == 1.0
     assert student.latency_ms == pytest.approx(student.ratio * teacher.latency_ms)

@@ -82,12 +82,12 @@ def test_a_reference_alone_is_told_in_milliseconds() -> None:
     ("values", "goes_on"),
     [
         ([1.0], True),
-        ([1.0, 1.02], False),
-        ([1.0, 1.03], True),
-        ([1.0, 1.03, 1.075], False),
-        ([1.0, 1.03, 1.09], True),
-        ([1.0, 1.03, 1.09, 1.0], True),
-        ([1.0, 1.03, 1.09, 1.0, 2.0], False),
+        ([1.0, 1.035], False),
+        ([1.0, 1.045], True),
+        ([1.0, 1.045, 1.075], False),
+        ([1.0, 1.045, 1.09], True),
+        ([1.0, 1.045, 1.09, 1.0], True),
+        ([1.0, 1.045, 1.09, 1.0, 2.0], False),
     ],
 )
 def test_two_processes_do_if_they_agree_and_five_if_they_never_do(

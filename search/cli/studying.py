@@ -1,0 +1,215 @@
+"""The commands ``run``, ``report``, ``fidelity``, ``pick`` and ``export``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import Parameter
+
+from protege.search.cli.given import Count, Whole, front_of, search_in
+from protege.search.progress import Accounting, say, say_table
+from protege.search.records.plain import printable, quoted
+from protege.search.running.stopping import Interrupted, leaving, signal_behind
+from protege.spaces.errors import BadInput
+
+if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
+    from protege.search.engines.engine import Engine
+    from protege.search.front.front import Front
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How trials run in parallel.
+
+    Attributes:
+        jobs: Parallel trials (default 1, or as many as the Ray cluster has room for).
+        ray: Address of a Ray cluster to run on, such as auto or host:6379.
+        cpus: CPUs per trial on Ray.
+        synchronous: Wait for all parallel trials before each decision, to be reproducible.
+    """
+
+    jobs: Count | None = None
+    ray: str | None = None
+    cpus: Count = 1
+    synchronous: bool = False
+
+    def engine(self) -> "Engine":
+        """Return the engine that the options ask for."""
+        from protege.search.engines.cluster import RayEngine
+        from protege.search.engines.local import LocalEngine, SerialEngine
+
+        if self.ray is not None:
+            return RayEngine(self.ray, self.jobs or 0, self.cpus, synchronous=self.synchronous)
+        jobs = self.jobs or 1
+        return LocalEngine(jobs, synchronous=self.synchronous) if jobs > 1 else SerialEngine()
+
+
+def run(
+    study: Path,
+    /,
+    *,
+    trials: Count = 40,
+    minutes: float | None = None,
+    patience: Count | None = None,
+    workers: WorkerOptions = WorkerOptions(),
+) -> None:
+    """Run or resume a study.
+
+    Args:
+        study: A Python file that defines a Search.
+        trials: Total number of trials, including those of earlier runs.
+        minutes: Start no trial after so many minutes.
+        patience: End after so many trials without a gain in hypervolume.
+        workers: How trials run in parallel.
+    """
+    search = search_in(study)
+    finish(
+        search.run(
+            trials,
+            minutes=minutes,
+            patience=patience,
+            engine=workers.engine(),
+            leaving=leaving,
+        )
+    )
+
+
+def finish(front: "Front") -> None:
+    """Write the report of a study and print its front, hypervolume and time by phase.
+
+    Raises:
+        Interrupted: Ctrl-C or another signal ended the study.
+    """
+    from protege.search.records.trial import State
+    from protege.search.records.wording import unimproved
+
+    report = front.report()
+    found, trials = len(front.students), len(front.trials)
+    on_front = f"{found} student{'' if found == 1 else 's'} on the front after {trials} trials"
+    say(f"\n{printable(front.name)}: {on_front}")
+    if front.about.get("ended"):
+        say(f"It ended because {printable(front.about['ended'])}.")
+    if failed := [one for one in front.trials if one.state is State.FAILED]:
+        last = failed[-1]
+        say(f"{len(failed)} failed; the last, trial {last.number}: {printable(last.reason)}")
+    scale = "0 = the teacher alone, 1 = its quality at no cost"
+    say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
+    if note := unimproved(front.trials):
+        say(note)
+    say(f"{Accounting(front.about['seconds'])}\nReport: {printable(report)}")
+    number = signal_behind(front.about.get("ended", ""))
+    if number is not None:
+        raise Interrupted(number)  # skip whatever the caller would do next
+
+
+def fidelity(study: Path, /, *, sample: Count = 16, times: Count = 8) -> None:
+    """Check that the short distillation ranks students as a longer one does.
+
+    Args:
+        study: The study file of a run.
+        sample: Number of students to train for longer.
+        times: Length of the longer distillation, relative to the study's.
+    """
+    from protege.search.front.front import Front
+
+    search = search_in(study)
+    found = search.fidelity(sample, times)
+    count = f"{len(found.runs)} students, trained {times:g} times as long"
+    say(f"{printable(search.name)}: {count}")
+    say_table(found.rows())
+    say(f"Report: {printable(Front.read(search.place, search.name).report())}")
+
+
+def report(run: str, /, *, study: str | None = None, folder: Path | None = None) -> None:
+    """Write the report of a run.
+
+    Args:
+        run: The run folder, its study.db, a storage URL, or the study file.
+        study: The study's name, where a storage has several.
+        folder: Output folder (default: report in the run folder).
+    """
+    say(f"Report: {printable(front_of(run, study).report(folder))}")
+
+
+def pick(
+    run: str,
+    /,
+    *,
+    study: str | None = None,
+    budget: tuple[str, ...] | None = None,
+    **objective: str,
+) -> None:
+    """Name the best student within budgets.
+
+    Budgets are objectives of the study by name, such as --latency-ms 8 (at most)
+    or --retention 0.9 (at least), and --speedup 2 (times faster than the teacher).
+    With budgets on qualities alone the fastest student that meets them is picked,
+    otherwise the best one within them. Without any budget the knee of the front is
+    picked. The teacher and the naive half never are.
+
+    Args:
+        run: The run folder, its study.db, a storage URL, or the study file.
+        study: The study's name, where a storage has several.
+        budget: A budget as OBJECTIVE=NUMBER, such as latency_ms=8; may be repeated.
+        objective: A budget on that objective, such as --latency-ms 8 for --budget latency_ms=8.
+    """
+    front = front_of(run, study)
+    choice = front.pick(**_budgets(front, budget or (), objective))
+    # a storage URL may hold a password
+    shown = "RUN" if "://" in run else quoted(run)
+    say(f"{choice}\nTo export it: protege export {shown} --trial {choice.trial.number}")
+
+
+def export(
+    run: str,
+    /,
+    *,
+    study: str | None = None,
+    budget: tuple[str, ...] | None = None,
+    trial: Whole | None = None,
+    to: Path | None = None,
+    **objective: str,
+) -> None:
+    """Write a student as a Hugging Face checkpoint.
+
+    Budgets are those of protege pick, such as --latency-ms 8, --retention 0.9 or
+    --speedup 2. Without any budget the knee of the front is exported.
+
+    Args:
+        run: The run folder, its study.db, a storage URL, or the study file.
+        study: The study's name, where a storage has several.
+        budget: A budget as OBJECTIVE=NUMBER, such as latency_ms=8; may be repeated.
+        trial: The trial's number, in place of budgets.
+        to: A new folder (default: students/LABEL in the run folder).
+        objective: A budget on that objective, such as --latency-ms 8 for --budget latency_ms=8.
+    """
+    from protege.search.analysis.choosing import ChosenStudent
+
+    front = front_of(run, study)
+    budgets = _budgets(front, budget or (), objective)
+    if trial is not None and budgets:
+        given = " ".join(f"{name}={value:g}" for name, value in budgets.items())
+        raise BadInput(f"--trial {trial} and {given}: name a trial or give budgets, not both")
+    choice = front.pick(**budgets) if trial is None else ChosenStudent(front.trial(trial), front)
+    say(f"{choice}\nStudent: {printable(choice.export(to))}")
+
+
+def _budgets(front: "Front", words: Sequence[str], named: Mapping[str, str]) -> dict[str, float]:
+    """Return the bound of each objective from ``latency_ms=8`` and ``--latency-ms 8``."""
+    from protege.search.analysis.choosing import bounded, unknown
+
+    known = {goal.name.replace("-", "_"): goal.name for goal in bounded(front)}
+    split = (word.rpartition("=")[::2] if "=" in word else (word, "") for word in words)
+    found = {}
+    for given, value in [*split, *named.items()]:
+        name = given.replace("-", "_")
+        if name not in known:
+            raise BadInput(unknown(front, name, ("--budget", "--study", "--to", "--trial")))
+        try:
+            found[known[name]] = float(value)
+        except ValueError:
+            expected = "an objective and a number, such as latency_ms=8 or --latency-ms 8"
+            raise BadInput(f"budget {given}={value}: expected {expected}") from None
+    return found

@@ -1,0 +1,108 @@
+"""Load the model, the processor and the task of a checkpoint, and fingerprint a model."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, PreTrainedModel
+from typing_extensions import Buffer
+
+from protege.spaces.checkpoints.missing import check_finite, settle
+from protege.spaces.checkpoints.pooling import Pooling, read_pooling, reads_pairs
+from protege.spaces.checkpoints.processors import read_processor, tokenizer_in
+from protege.spaces.checkpoints.source import (
+    as_bad_input,
+    hub_id_of,
+    place_of,
+    quiet,
+    tell_of_attention,
+    usable,
+)
+from protege.spaces.checkpoints.tasks import Task, read_as, task_of
+from protege.spaces.families import TOWERS, family_of
+from protege.spaces.files.cache import tensor_bytes
+from protege.spaces.files.hashing import digest_of
+from protege.spaces.models.placement import as_bad_placement, is_sharded, joined, weights
+
+
+def loaded(
+    source: str | Path,
+    task: str | None,
+    options: Mapping[str, Any],
+    placement: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Load a checkpoint and return the attributes of its `Teacher`.
+
+    Args:
+        source: A folder with a checkpoint, or a hub id.
+        task: A value of `Task`; read from the checkpoint if None.
+        options: Arguments of every ``from_pretrained``: ``revision``, ``trust_remote_code`` and,
+            for GGUF, ``gguf_file``.
+        placement: Arguments that place the weights; see `placed`.
+
+    Raises:
+        BadInput: See `Teacher.load`.
+        Unsupported: See `Teacher.load`.
+    """
+    place, revision, gguf_file = place_of(source), options["revision"], options.get("gguf_file")
+    with as_bad_input(place, revision, gguf_file), quiet():
+        config = AutoConfig.from_pretrained(place, **options)
+        config = getattr(config, TOWERS.get(config.model_type, ""), config)
+        attention = usable(config)
+        family = family_of(config.model_type)
+        pooling = None if gguf_file else read_pooling(place, revision)
+        kind = task_of(task, config, pooling, gguf_file)
+        if kind is Task.FEATURES and "vocab_size" not in family.sizes:
+            kind = Task.IMAGE_FEATURES  # both use the plain model class
+        auto_class = getattr(transformers, kind.auto_class)
+        # pass the configuration, because reading it again from GGUF takes seconds
+        with as_bad_placement(placement):
+            model, loading = auto_class.from_pretrained(
+                place,
+                config=config,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # `settle` reports them
+                **options,
+                **placement,
+            )
+        settle(model.eval(), loading, kind)
+        joined(model, family)
+        processor = read_processor(place, config, kind, dict(options))
+    tell_of_attention(place, attention, model.config)
+    return {
+        "model": model,
+        "processor": processor,
+        "task": kind,
+        "family": family,
+        "source": place,
+        "pooling": read_as(pooling, kind, config, tokenizer_in(processor)),
+        "loaded_with": {"task": kind.value, **options, **placement} if is_sharded(model) else None,
+        "hub_id": hub_id_of(place),
+        "reads_pairs": kind is Task.TEXTS and not gguf_file and reads_pairs(place, revision),
+    }
+
+
+def fingerprint_of(model: PreTrainedModel, pooling: Pooling | None) -> str:
+    """Hash configuration, weights and projection, independent of the files' location."""
+    fields = model.config.to_dict()
+    for place_or_version in ("_name_or_path", "transformers_version", "quantization_config"):
+        fields.pop(place_or_version, None)
+
+    def parts() -> Iterator[Buffer]:
+        """Yield the bytes to hash, one tensor at a time."""
+        yield json.dumps(fields, sort_keys=True, default=str).encode()
+        own = weights(model)  # loads each from the disk when it is asked for
+        for name in sorted(own):
+            yield name.encode()
+            tensor = own[name]
+            if is_sharded(model):  # tensors on disk were not checked at loading
+                check_finite(model, {name: tensor})
+            yield tensor_bytes(tensor)
+        if pooling is not None and pooling.projection is not None:
+            yield from map(tensor_bytes, pooling.projection)
+
+    return digest_of(parts())
