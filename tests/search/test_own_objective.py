@@ -58,7 +58,7 @@ def searched(folder: Path, teacher: Teacher, **changes: Any) -> Search:
     return toy(folder, **(given | changes))
 
 
-LIMIT = 0.9
+LIMIT = 0.95
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from sentence_transformers import SentenceTransformer
 
 from protege.objectives import Measurement
 from protege.search import Front, State, Trial
-from protege.search.about import about
 from protege.search.front.export import published
 from protege.search.records.goals import Goals
 from protege.search.records.plain import code
+from protege.search.session.about import about
 from protege.spaces import BadInput, Teacher
 from tests.search.toys import WIDE, teacher, toy
 from tests.tiny import CASES, texts
@@ -230,7 +230,7 @@ def hub(teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def base_model(front: Front, teacher: Teacher, target: Path) -> Any:
     """What the card of a student of that teacher says of it."""
     search = toy(front.folder, teacher=teacher)
-    known: Mapping[str, Any] = about(search, Goals.of(search.objectives), [])
+    known: Mapping[str, Any] = about(search, Goals.of(search.objectives))
     told = replace(front, about=json.loads(json.dumps(known)))
     return front_matter(told.export(front.members[0], target)).get("base_model")
 

@@ -77,7 +77,7 @@ def test_a_study_tells_of_both_phases_where_there_is_no_terminal(
     student, calibration = (line for line in lines if "about" in line)
     size = r"4x24 ffn 16, 12M weights, 5 steps"
     assert re.match(rf"largest student \({size}\): about \d+ s, peak \d+\.\d GB$", student)
-    assert re.match(r"calibration \(\d+ tokens, 1 pass\): about \d+ s, peak", calibration)
+    assert re.match(r"calibration \([\d,]+ tokens, 1 pass\): about \d+ s, peak", calibration)
     assert Front.read(tmp_path).about["told"] == [student, calibration]
     # gone on with, it has nothing to calibrate, and keeps what was told
     toy(tmp_path, **own).run(trials=3)
@@ -219,7 +219,7 @@ def test_a_table_of_heads_tells_what_it_takes(by: HeadsBy) -> None:
     teacher = replace(CASES["bert-texts"], fields=POSITIONS).teacher()
     measure_heads(teacher, texts(900), by, 5000, tell=told.append)
     assert len(told) == 1
-    assert re.match(r"calibration \(\d+ tokens, 1 pass\): about \d+ s, peak", told[0])
+    assert re.match(r"calibration \([\d,]+ tokens, 1 pass\): about \d+ s, peak", told[0])
 
 
 def test_the_largest_student_has_the_most_weights() -> None:

@@ -10,7 +10,6 @@ from sqlite3 import connect
 from typing import Any
 
 import pytest
-from tests.search.test_artifacts import declared
 
 from protege.search import Front
 from protege.search.cli.main import main
@@ -20,6 +19,7 @@ from protege.search.study.artifacts import Artifacts
 from protege.search.study.store import Store
 from protege.spaces import BadInput, Teacher
 from tests import s3
+from tests.search.study.test_artifacts import declared
 from tests.search.toys import toy
 
 
