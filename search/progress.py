@@ -63,9 +63,9 @@ class Bar:
         """
         if self._remaining is None:
             self._first, self._remaining = trials, Remaining(self.tell, "", self.clock)
-        shown = {"front": f"front {front}", "volume": f"HV {hypervolume:.3f}"}
-        self.progress.update(self.task, completed=trials, **shown)
-        self.progress.update(self.task, left=self.left())
+        self.progress.update(self.task, completed=trials)
+        volume = f"HV {hypervolume:.3f}"
+        self.progress.update(self.task, front=f"front {front}", volume=volume, left=self.left())
 
     def left(self) -> str:
         """Return the estimated time left; empty before a trial is finished."""
@@ -118,8 +118,8 @@ def bar(
         TextColumn("{task.fields[doing]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        fields = dict.fromkeys(("front", "volume", "left"), "")
-        task = progress.add_task(printable(name), total=trials, doing="starting", **fields)
+        task = progress.add_task(printable(name), total=trials, front="", volume="", left="")
+        progress.update(task, doing="starting")
         shown = Bar(progress, task, trials, clock)
         with _lines(shown.line, console, clock):
             yield shown

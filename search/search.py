@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from optuna.study import Study
-
 from protege.objectives import Candidate, Distillation, Objective
 from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.tasks.choice import distillation_task
@@ -18,7 +16,7 @@ from protege.search.engines.engine import Engine
 from protege.search.engines.local import SerialEngine
 from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
-from protege.search.planning.preparing import completed
+from protege.search.planning.calibrating import completed
 from protege.search.progress import watching
 from protege.search.records.goals import Goals
 from protege.search.running.racing import Race
@@ -26,7 +24,7 @@ from protege.search.running.stopping import LeavingContext, Stopping, never_leav
 from protege.search.session.session import Session, claimed_folder, holding, prepared_for
 from protege.search.storage.locating import database_path, url_of_file
 from protege.search.storage.run_folder import DATABASE, RunFolder, default_folder
-from protege.search.study.ledger import open_study
+from protege.search.study.ledger import OptunaStudy, open_study
 from protege.search.study.store import check_url
 from protege.spaces import BadInput, Cache, SearchSpace, Teacher
 from protege.spaces.files.private import owner_only
@@ -131,7 +129,7 @@ class Search:
         return front
 
     @property
-    def study(self) -> Study:
+    def study(self) -> OptunaStudy:
         """The Optuna study; created if it does not exist."""
         claimed_folder(self)
         return open_study(self.place, self.name, Goals.of(self.objectives))

@@ -174,13 +174,16 @@ def test_a_run_without_a_finished_trial_is_refused(
 
 def test_a_budget_that_is_none_is_refused(ran: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ran / "run"
-    assert "unknown objective 'small'; this study has memory_mb" in refused(
+    assert "Unused Tokens: ['small']; see protege pick --help" in refused(
         capsys, "pick", run, "small"
     )
-    assert "budget 'memory_mb=small': expected an objective and a number" in refused(
-        capsys, "pick", run, "memory_mb=small"
+    assert "unknown objective 'small'; this study has memory_mb" in refused(
+        capsys, "pick", run, "--budget", "small"
     )
-    assert "unknown objective 'speed'" in refused(capsys, "pick", run, "speed=3")
+    assert "budget memory_mb=small: expected an objective and a number" in refused(
+        capsys, "pick", run, "--memory-mb", "small"
+    )
+    assert "unknown objective 'speed'" in refused(capsys, "pick", run, "--speed", "3")
     assert "no trial 99" in refused(capsys, "export", run, "--trial", 99)
 
 

@@ -35,7 +35,11 @@ app = App(
     exit_on_error=False,
     print_error=False,
 )
-for order, command in enumerate((run, report, pick, export, fidelity, heads, measure, doctor)):
+COMMANDS: Sequence[Callable[..., None]] = (
+    *(run, report, pick, export),
+    *(fidelity, heads, measure, doctor),
+)
+for order, command in enumerate(COMMANDS):
     app.command(command, sort_key=order)
 
 

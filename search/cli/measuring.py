@@ -14,7 +14,7 @@ from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import Name
 from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
-from protege.search.cli.studying import Count, Whole, search_in
+from protege.search.cli.given import Count, Whole, search_in
 from protege.search.progress import complain, say, say_table, watching
 from protege.search.records.plain import printable
 from protege.spaces.architecture.policies import HeadsBy
@@ -96,7 +96,7 @@ class RuntimeOptions:
         if kind == "cpu" and not where:
             return LocalCPU(runtime=self.runtime or "eager", python=self.python or "", **settings)
         if kind == "ssh" and where:
-            python = {"python": self.python} if self.python else {}
+            python: dict[str, Any] = {"python": self.python} if self.python else {}
             return SSH(where, self.runtime or "onnxruntime", **settings, **python)
         if kind in {"cuda", "mps"} and not where:
             if self.cores or self.threads != 1:

@@ -45,13 +45,14 @@ class Service:
         from protege.search.engines.worker import Worker
         from protege.spaces import ProtegeError
 
+        self._report, self._spoke = report, 0.0
+
         def announce(what: str) -> None:
             if time.monotonic() - self._spoke > SPEAKS_S:
                 self._spoke = time.monotonic()
                 report(Progress(what))
 
         torch.set_num_threads(threads)
-        self._report, self._spoke = report, 0.0
         logging.getLogger("protege").addHandler(_Forward(report))
         try:
             self._worker = Worker(_loaded(task), announce)
@@ -70,6 +71,7 @@ class Service:
         from protege.search.records.trial import State, Trial
 
         found: Any
+        given: Any = ()
         try:
             verb, given, named = pickle.loads(call)
             found = getattr(self._worker, verb)(*given, **named)

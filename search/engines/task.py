@@ -10,7 +10,7 @@ from protege.objectives.candidate import Prepared
 from protege.objectives.handover import hand_over, unpacked
 from protege.search.engines.evaluating import Evaluation
 from protege.search.engines.events import Job
-from protege.search.planning.preparing import completed
+from protege.search.planning.calibrating import completed
 from protege.search.records.results import checkpoint
 from protege.spaces import SearchSpace
 from protege.spaces.files.atomic import remove_abandoned

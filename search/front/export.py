@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -81,6 +82,7 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
             name: {"value": found.value, "spread": found.spread, **_details(found)}
             for name, found in trial.measurements.items()
         },
+        "training": _trained(trial),
         "goals": [_listed(goal, GOAL) for goal in about["goals"]],
         "workloads": about["workloads"],
         "versions": {name: version(name) for name in ("protege", "torch", "transformers")},
@@ -107,6 +109,15 @@ def _details(found: Measurement) -> dict[str, Any]:
         for name, value in found.details.items()
         if name in WORDS or (not isinstance(value, str) and re.fullmatch(r"\w+", name))
     }
+
+
+def _trained(trial: Trial) -> dict[str, Any] | None:
+    """Return how a student was distilled, without the loss of every step."""
+    if trial.training is None:
+        return None
+    record = asdict(trial.training)
+    del record["losses"]
+    return record
 
 
 def _hub_id(teacher: Mapping[str, Any]) -> str | None:

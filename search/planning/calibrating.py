@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
+from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.stopwatch import Stopwatch
 from protege.search.planning.foretelling import foretell_calibration
-from protege.search.planning.needs import Needs
-from protege.search.records.heads import HEAD_TOKENS
-from protege.spaces import Cache, Calibration, Teacher
+from protege.search.planning.needs import Needs, cuts_heads
+from protege.search.records.heads import HEAD_TOKENS, HeadScores
+from protege.spaces import Cache, Calibration, SearchSpace, Teacher
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
 from protege.spaces.calibration.plan import CalibrationPlan
@@ -20,6 +21,45 @@ from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest
 from protege.spaces.residual.graph import Wiring
 from protege.spaces.residual.states import Streams, tokens_for
+
+
+def completed(prepared: Prepared, space: SearchSpace) -> Prepared:
+    """Return the record with the calibration that the space needs, from the cache if it is there.
+
+    Raises:
+        BadInput: This machine has too little memory.
+    """
+    if prepared.distillation is None or not space.looks_at_data:
+        return prepared
+    with prepared.stopwatch.phase("calibrate"):
+        own = prepared.teacher.architecture
+        learnt, needs = prepared.data.learnt, Needs.of(space, own)
+        found = calibrated(prepared.teacher, learnt, needs, prepared.cache, prepared.stopwatch)
+    return replace(prepared, calibration=found)
+
+
+def compute_outputs(prepared: Prepared) -> None:
+    """Compute the teacher's outputs that every trial needs, so that the cache has them.
+
+    Raises:
+        DiskFull: The disk is full.
+    """
+    if prepared.distillation is None:
+        return
+    settings, data = prepared.settings, prepared.data
+    data.outputs(data.selected)
+    if settings.steps and settings.answers == "cached" and not settings.hidden_losses:
+        data.outputs(data.learnt, settings.tuned(data.task))
+
+
+def head_scores(prepared: Prepared, space: SearchSpace) -> list[HeadScores]:
+    """Return the importance of the teacher's heads, if students have fewer of them."""
+    found = prepared.calibration
+    if found is None or not cuts_heads(space, prepared.teacher):
+        return []
+    needs = Needs.of(space, prepared.teacher.architecture)
+    return [HeadScores.of(prepared.teacher, found, by) for by in needs.heads_by]
+
 
 CALIBRATION_TOKENS = 65_536
 """Maximum number of real tokens of the calibration."""

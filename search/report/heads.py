@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from protege.search.records.heads import HeadScores
 from protege.search.records.wording import significant
-from protege.search.report.figures import LIGHT, stacked
 from protege.search.report.parts import Cell, Column, Plot, Table, plot, render
+from protege.search.report.style import LIGHT, stacked
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.files.atomic import atomic, write_text
 

@@ -15,8 +15,8 @@ from protege.search.records.goals import Goal
 from protege.search.records.plain import plotted
 from protege.search.records.trial import Trial, measured
 from protege.search.records.wording import significant, titled
-from protege.search.report.figures import LIGHT, blank, draw_trials
 from protege.search.report.parts import Cell, Column, Plot, Table, plot
+from protege.search.report.style import LIGHT, blank, draw_trials
 from protege.spaces import Task
 
 ONE_MORE = {

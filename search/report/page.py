@@ -31,7 +31,7 @@ from protege.search.records.wording import (
     titled,
     unimproved,
 )
-from protege.search.report import figures, views
+from protege.search.report import figures, style, views
 from protege.search.report.heads import heat_map
 from protege.search.report.latency import made_of
 from protege.search.report.parts import Cell, Column, Plot, Table, plot, render
@@ -117,7 +117,7 @@ def trade_offs(front: StudyResult) -> list[Plot]:
         frame = views.points(front, x, y)
         height_px = 400 if plots else 540
         figure = figures.scatter(frame, x, y, height_px)
-        title = f"{titled(y)} by trial" if x is views.TRIAL else f"{titled(y)} against {titled(x)}"
+        title = f"{titled(y)} by trial" if x is style.TRIAL else f"{titled(y)} against {titled(x)}"
         plots.append(plot(f"pair-{len(plots)}", title, _said(frame, x, y), figure))
     return plots
 
@@ -259,7 +259,7 @@ def _beside(front: StudyResult) -> str:
 
 def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
     """Describe a scatter plot in words."""
-    best = frame[frame["kind"] == views.FRONT].sort_values("x")
+    best = frame[frame["kind"] == style.FRONT].sort_values("x")
     says = f"Scatter plot of {len(frame)} trials, {len(best)} of them on the front."
     if best.empty:
         return says

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from protege.search.records.plain import printable
-from protege.search.report.figures import DARK, LIGHT
+from protege.search.report.style import DARK, LIGHT
 
 
 class Column(NamedTuple):

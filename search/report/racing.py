@@ -7,8 +7,8 @@ from protege.search.analysis.result import StudyResult
 from protege.search.records.goals import Goal
 from protege.search.records.trial import State
 from protege.search.records.wording import significant, titled
-from protege.search.report.figures import LIGHT, blank
 from protege.search.report.parts import Cell, Column, Plot, Table, plot
+from protege.search.report.style import LIGHT, blank
 
 WENT_ON, STOPPED = "Went on", "Stopped"
 

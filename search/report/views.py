@@ -23,13 +23,7 @@ from protege.search.records.wording import (
     significant,
     titled,
 )
-
-FRONT, DOMINATED, OVER = "Front", "Dominated", "Over a limit"
-STOPPED = "Stopped at a rung"
-TEACHER, NAIVE = "Teacher", "Naive half (every k-th layer, first units)"
-
-TRIAL = Goal("trial", "", "minimize")
-"""The x-axis for a single goal. It is minimised, so that the front is the best value so far."""
+from protege.search.report.style import DOMINATED, FRONT, NAIVE, OVER, STOPPED, TEACHER, TRIAL
 
 HOUSEKEEPING = {
     "ratio_to_teacher",

@@ -14,7 +14,8 @@ from protege.search.progress import Bar
 from protege.search.records.failure import Failure, Streak, ends_study
 from protege.search.records.results import artifact, clear, recorded, sweep
 from protege.search.records.trial import State, Trial
-from protege.search.running.racing import Judge, Race
+from protege.search.running.judging import Judge
+from protege.search.running.racing import Race
 from protege.search.running.screening import screened
 from protege.search.running.stopping import Leaving, Stopping
 from protege.search.study.artifacts import Artifacts

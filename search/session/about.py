@@ -8,7 +8,7 @@ from protege.objectives import Workload
 from protege.objectives.latency.targets.target import cpu_model
 from protege.objectives.objective import Predictable
 from protege.search.records.goals import Goals
-from protege.search.session.declared import Declared
+from protege.search.session.identity import Declared
 from protege.search.storage.locating import database_path
 from protege.spaces import SearchSpace
 

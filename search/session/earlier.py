@@ -9,10 +9,9 @@ from protege.objectives.latency.targets.target import cpu_model
 from protege.search.analysis.result import StudyResult
 from protege.search.records.goals import Goals
 from protege.search.records.results import artifact, copied
-from protege.search.session.identity import differences
 from protege.search.storage.storage import StoredStudy
 from protege.search.study.importing import adopt, adoptable
-from protege.search.study.ledger import trials_of
+from protege.search.study.ledger import differences, trials_of
 from protege.spaces import Mismatch, SearchSpace
 
 

@@ -1,18 +1,73 @@
 """The identity of a study, as a document of plain values."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from optuna.study import Study
+from protege.objectives import Distillation, Examples, Objective
+from protege.search.running.racing import Race
+from protege.search.storage.run_folder import RunFolder
+from protege.spaces import Cache, SearchSpace, Teacher
 
-from protege.objectives import Examples
-from protege.search.session.declared import Declared
-from protege.search.storage.format import IDENTITY
-from protege.spaces import Mismatch
+
+class Declared(Protocol):
+    """The declaration of a study; `protege.search.Search` is one."""
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher."""
+
+    @property
+    def students(self) -> SearchSpace:
+        """The search space, bound to the teacher."""
+
+    @property
+    def objectives(self) -> Sequence[Objective]:
+        """The objectives."""
+
+    @property
+    def distillation(self) -> Distillation | None:
+        """What students learn from and how."""
+
+    @property
+    def place(self) -> str | Path:
+        """The storage."""
+
+    @property
+    def run_folder(self) -> RunFolder:
+        """The run folder."""
+
+    @property
+    def cache(self) -> Cache:
+        """The cache in the run folder."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of proposals, data order and initialisation."""
+
+    @property
+    def sampler(self) -> Any:
+        """An Optuna sampler in place of the default one."""
+
+    @property
+    def race(self) -> Race | None:
+        """The rule that stops candidates at rungs."""
+
+    @property
+    def artifacts(self) -> str:
+        """The store that weights are uploaded to."""
+
+    @property
+    def private(self) -> bool:
+        """Whether files of the run are readable by their owner only."""
+
 
 VERSION = 1
 """Version of the document. Raise it when the same declaration would give another document."""
@@ -33,24 +88,6 @@ def identity(search: Declared) -> dict[str, Any]:
     }
 
 
-def identify(study: Study, own: Mapping[str, Any]) -> None:
-    """Store the identity of a new study, or compare it with the stored one.
-
-    Raises:
-        Mismatch: The study was made with another teacher, data, space or objectives.
-    """
-    recorded = study.user_attrs.get(IDENTITY)
-    if recorded is None:
-        study.set_user_attr(IDENTITY, dict(own))
-        return
-    found = differences(recorded, json.loads(json.dumps(own)))
-    if found:
-        raise Mismatch(
-            f"study {study.study_name!r} was made otherwise: {'; '.join(found)}; give the study "
-            "another name, or resume it with what it was made with"
-        )
-
-
 def document(value: Any) -> Any:
     """Return a declared value as JSON values.
 
@@ -69,22 +106,6 @@ def document(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted((document(one) for one in value), key=json.dumps)
     return _declared(value) if is_dataclass(value) else _named(value)
-
-
-def differences(recorded: Any, given: Any, path: str = "") -> list[str]:
-    """Return a line for each place in which two documents differ."""
-    if recorded == given:
-        return []
-    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
-        names = {**recorded, **given}
-        return [
-            line
-            for name in names
-            for line in differences(
-                recorded.get(name), given.get(name), f"{path}.{name}" if path else name
-            )
-        ]
-    return [f"{path}: recorded {_shown(recorded)}, given {_shown(given)}"]
 
 
 def _declared(value: Any) -> dict[str, Any]:
@@ -112,7 +133,3 @@ def _named(value: Any) -> str:
         return str(value)
     own = value if hasattr(value, "__qualname__") else type(value)
     return f"{own.__module__}.{own.__qualname__}"
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else repr(value)

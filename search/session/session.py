@@ -15,22 +15,21 @@ from protege.search.analysis.result import StudyResult
 from protege.search.engines.engine import Engine
 from protege.search.engines.local import SerialEngine
 from protege.search.engines.task import Task, remove_task
+from protege.search.planning.calibrating import completed, compute_outputs, head_scores
 from protege.search.planning.foretelling import foretell_training, left_out
-from protege.search.planning.preparing import completed, compute_outputs, head_scores
 from protege.search.progress import Bar, bar
 from protege.search.records.failure import ends_study, warn
 from protege.search.records.goals import Goals
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.stopping import LeavingContext, Stopping, never_leaving
 from protege.search.session.about import about, of_run
-from protege.search.session.declared import Declared
 from protege.search.session.earlier import take_over
-from protege.search.session.identity import identify, identity
+from protege.search.session.identity import Declared, identity
 from protege.search.storage.claim import claimed, held
 from protege.search.storage.explaining import explained, shown_storage
 from protege.search.storage.format import claimed_run
 from protege.search.study.artifacts import Artifacts
-from protege.search.study.ledger import Ledger, open_ledger, open_study, trials_of
+from protege.search.study.ledger import Ledger, identify, open_ledger, open_study, trials_of
 from protege.search.study.store import Store
 from protege.spaces import BadInput, SearchSpace
 from protege.spaces.files.private import owner_only

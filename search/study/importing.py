@@ -10,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 from protege.search.records.goals import Goals
 from protege.search.records.trial import State, Trial
 from protege.search.storage.storage import asked_for
-from protege.search.study.curves import RUNG
+from protege.search.study.gaussian import RUNG
 from protege.search.study.ledger import attributes
 from protege.search.study.sampler import distributions
 from protege.spaces import SearchSpace

@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from protege.objectives import Distillation, Memory, Retention, Texts
 from protege.search import Search
-from protege.search.planning.preparing import completed
+from protege.search.planning.calibrating import completed
 from protege.search.session.session import claimed_folder, prepared_for
 from protege.spaces import Choice, SearchSpace, Teacher
 from protege.spaces.files.memory import resident_bytes

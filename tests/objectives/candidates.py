@@ -1,5 +1,7 @@
 """Candidates of tiny teachers, as a search would try them."""
 
+from typing import Any
+
 from protege.objectives import Candidate, Distillation, Objective, Retention
 from protege.objectives.candidate import Prepared
 from protege.objectives.measurement import Measurement
@@ -8,7 +10,7 @@ from protege.spaces import Cache, Teacher
 
 
 def candidate(
-    teacher: Teacher, cache: Cache, distillation: Distillation | None = None, **ratios: float
+    teacher: Teacher, cache: Cache, distillation: Distillation | None = None, **ratios: Any
 ) -> Candidate:
     """The student with these ratios to its teacher."""
     prepared = Prepared(teacher, cache, distillation)

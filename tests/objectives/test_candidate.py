@@ -9,7 +9,7 @@ import torch
 from protege.objectives import Candidate, Distillation, Retention, Stopwatch, Texts
 from protege.objectives.candidate import Prepared
 from protege.objectives.handover import hand_over, unpacked
-from protege.search.planning.preparing import completed
+from protege.search.planning.calibrating import completed
 from protege.spaces import BadInput, Cache, ProtegeError
 from tests import pieces
 from tests.objectives.candidates import candidate, half, itself
@@ -25,7 +25,7 @@ def test_before_it_is_built_there_is_no_student(cache: Cache) -> None:
     with pytest.raises(ProtegeError, match=r"the student is not built yet; .*stage=Stage\.STUDENT"):
         _ = given.student
     built = given.built()
-    assert built.student.architecture == given.architecture
+    assert built.student.architecture.sizes() == given.architecture.sizes()
     # the candidate that was given is as it was
     assert given.made is None
     with pytest.raises(FrozenInstanceError):
@@ -86,7 +86,7 @@ def test_data_is_split_and_tokenised_once(cache: Cache) -> None:
 
 def test_what_is_shared_travels_without_what_the_cache_has(cache: Cache, tmp_path: Path) -> None:
     given = Prepared(
-        TEACHER, cache, distillation(), seed=3, batch_parts=2, stopwatch=Stopwatch(print)
+        TEACHER, cache, distillation(), seed=3, batch_parts=2, stopwatch=Stopwatch(announce=print)
     )
     space = NARROW.of(TEACHER)
     full = completed(given, space)

@@ -25,7 +25,7 @@ from protege.objectives.data import Picture
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.latency import Plan
 from protege.search import Search, State
-from protege.spaces import Choice, First, SearchSpace, Teacher
+from protege.spaces import Choice, First, Range, SearchSpace, Teacher
 from tests.tiny import ZOO, save, texts
 
 BRIEF = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
@@ -39,13 +39,23 @@ def slow(*given: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "ratios"),
     [
-        ("t5-text2text-generation", {"decoder_layers": (0.3, 1.0), "vocab": [0.5, 1.0]}),
-        slow("vit-image-classification", {"layers": (0.25, 1.0), "heads": [0.5, 1.0]}),
-        slow("mixtral-text-generation", {"experts": (0.4, 1.0), "moe_intermediate": [0.5, 1.0]}),
+        ("t5-text2text-generation", {"decoder_layers": Range(0.3, 1.0), "vocab": Choice(0.5, 1.0)}),
         slow(
-            "whisper-automatic-speech-recognition", {"layers": [0.5, 1.0], "intermediate": [0.4, 1]}
+            "vit-image-classification",
+            {"layers": Range(0.25, 1.0), "heads": Choice(0.5, 1.0)},
         ),
-        slow("deberta-v2-question-answering", {"layers": (0.25, 1.0), "vocab": [0.5, 1.0]}),
+        slow(
+            "mixtral-text-generation",
+            {"experts": Range(0.4, 1.0), "moe_intermediate": Choice(0.5, 1.0)},
+        ),
+        slow(
+            "whisper-automatic-speech-recognition",
+            {"layers": Choice(0.5, 1.0), "intermediate": Choice(0.4, 1.0)},
+        ),
+        slow(
+            "deberta-v2-question-answering",
+            {"layers": Range(0.25, 1.0), "vocab": Choice(0.5, 1.0)},
+        ),
     ],
 )
 def test_a_student_of_any_kind_is_found_told_of_and_exported(
@@ -101,20 +111,34 @@ def drawn(teacher: Teacher) -> Examples:
     ("name", "data", "ratios"),
     [
         slow(
-            "t5-text2text-generation", answered, {"decoder_layers": (0.3, 1.0), "vocab": [0.6, 1.0]}
+            "t5-text2text-generation",
+            answered,
+            {"decoder_layers": Range(0.3, 1.0), "vocab": Choice(0.6, 1.0)},
         ),
-        slow("bart-text2text-generation", answered, {"layers": (0.25, 1.0), "heads": [0.5, 1.0]}),
         slow(
-            "vit-image-classification", drawn, {"layers": (0.25, 1.0), "intermediate": [0.4, 1.0]}
+            "bart-text2text-generation",
+            answered,
+            {"layers": Range(0.25, 1.0), "heads": Choice(0.5, 1.0)},
         ),
-        ("bert-tokens", in_words, {"layers": (0.25, 1.0), "vocab": [0.6, 1.0]}),
+        slow(
+            "vit-image-classification",
+            drawn,
+            {"layers": Range(0.25, 1.0), "intermediate": Choice(0.4, 1.0)},
+        ),
+        ("bert-tokens", in_words, {"layers": Range(0.25, 1.0), "vocab": Choice(0.6, 1.0)}),
     ],
 )
 def test_students_of_any_task_are_calibrated_healed_taught_and_confirmed(
     name: str, data: Callable[[Teacher], Examples], ratios: dict[str, Any], tmp_path: Path
 ) -> None:
     teacher = Teacher.load(save(ZOO[name].teacher(), tmp_path / "teacher"), task=ZOO[name].task)
-    brief = {"steps": 6, "batch_size": 8, "max_tokens": 16, "selection": 15, "held_out": 15}
+    brief: dict[str, Any] = {
+        "steps": 6,
+        "batch_size": 8,
+        "max_tokens": 16,
+        "selection": 15,
+        "held_out": 15,
+    }
     search = Search(
         name="tasks",
         teacher=teacher,

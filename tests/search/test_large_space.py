@@ -17,7 +17,7 @@ LARGE = SearchSpace(
     layers=Range(0.05, 1.0),
     hidden=Range(0.05, 1.0, 1 / 12),
     intermediate=Range(0.05, 1.0, 1 / 96),
-    vocab=Range(0.1, 1.0, 1 / 400),
+    vocab=Range(0.1, 1.0, 1 / 500),
     layer_policy=Choice(Greedy(), Ends()),
     width_policy=Choice(Surgeon(), Wanda()),
 ).of(BERT)
@@ -31,9 +31,9 @@ def measured(number: int, one: Architecture) -> Trial:
     depth, width = shares["num_hidden_layers"], shares["hidden_size"]
     inner, vocab = shares["intermediate_size"], shares["vocab_size"]
     size = 0.4 * depth * width * (width + 2 * inner) / 3 + 0.6 * width * vocab
-    quality = 1 - 0.5 * (1 - depth) ** 2 - 0.4 * (1 - width) ** 3 - 0.1 * (1 - inner) ** 4
-    quality -= 0.2 * (1 - vocab) ** 6
-    quality -= 0.05 * (one.layer_policy.name != "greedy") + 0.03 * (one.healing == "none")
+    quality = depth**0.4 * width**0.5 * (0.4 + 0.6 * inner**0.5) * (0.2 + 0.8 * min(1, 2 * vocab))
+    quality *= 0.9 if one.layer_policy == Ends() else 1.0
+    quality *= 0.93 if one.width_policy == Wanda() else 1.0
     values = {"size": Measurement(size), "quality": Measurement(quality)}
     return Trial(number, one.key(), one.fields(), State.COMPLETE, values)
 

@@ -38,7 +38,7 @@ class Closeness:
 
     def _closeness(self, candidate: Candidate, given: Sequence[str]) -> float:
         read = candidate.teacher.tokenizer(list(given), padding=True, return_tensors="pt")
-        pair = (candidate.student.module, candidate.teacher.embedder())
+        pair: tuple[Any, ...] = (candidate.student.module, candidate.teacher.embedder())
         with torch.inference_mode():
             return float(cosine_similarity(*(model(**read) for model in pair)).mean())
 

@@ -97,7 +97,12 @@ def keys(trials: list[Trial]) -> list[str]:
 
 def distillation(**changes: Any) -> Distillation:
     """Two steps on forty texts, unless changes say otherwise."""
-    given = {"data": Texts.of(texts()), "steps": 2, "batch_size": 8, "selection": 16}
+    given: dict[str, Any] = {
+        "data": Texts.of(texts()),
+        "steps": 2,
+        "batch_size": 8,
+        "selection": 16,
+    }
     return Distillation(**(given | {"learning_rate": 1e-2, "max_tokens": 16} | changes))
 
 

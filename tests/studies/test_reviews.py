@@ -1,6 +1,7 @@
 """The teacher of film reviews learns from nothing that its students are judged on."""
 
 from pathlib import Path
+from typing import Any
 
 from protege.objectives import Distillation, Texts
 from protege.spaces import Task
@@ -11,7 +12,13 @@ from studies.snippets import snippets
 def few() -> Distillation:
     """Sixty-four sentences, as the study would ask them."""
     found = [(one.text, one.label) for one in list(reviews())[:64]]
-    sizes = {"steps": 2, "batch_size": 8, "max_tokens": 16, "selection": 8, "held_out": 8}
+    sizes: dict[str, Any] = {
+        "steps": 2,
+        "batch_size": 8,
+        "max_tokens": 16,
+        "selection": 8,
+        "held_out": 8,
+    }
     return Distillation(Texts.of(*zip(*found, strict=True)), **sizes)
 
 

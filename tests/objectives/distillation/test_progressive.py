@@ -166,7 +166,7 @@ def counted(found: Shrinking) -> dict[str, list[int]]:
 
 def test_a_layer_that_has_gone_computes_nothing_and_learns_nothing() -> None:
     teacher = ZOO["bert-masked"].teacher()
-    found = shrunk(teacher, layers=0.25)
+    found = shrunk(teacher, layers=0.25, layer_policy=Uniform())
     counts = counted(found)
     assert found.going == {"encoder": (3, 1, 2)}
     for step in range(6):
@@ -183,7 +183,7 @@ def test_a_layer_that_has_gone_computes_nothing_and_learns_nothing() -> None:
 
 def test_each_stack_of_a_pair_shrinks_on_its_own() -> None:
     teacher = ZOO["t5-text2text-generation"].teacher()
-    found = shrunk(teacher, layers=0.25, decoder_layers=0.7)
+    found = shrunk(teacher, layers=0.25, decoder_layers=0.7, layer_policy=Uniform())
     counts = counted(found)
     assert found.going == {"encoder": (3, 1, 2), "decoder": (2,)}
     for step in range(6):

@@ -207,7 +207,7 @@ def test_a_file_that_is_not_whole_is_not_read(trial: Trial, harm: str) -> None:
 def test_another_training_does_not_go_on_from_it(trial: Trial, steps: int) -> None:
     climbed(trial.again(), 3)
     trial.steps.clear()
-    judges = [Retention()] if steps > 9 else [Retention(), Scripted([0.0] * 4)]
+    judges: list[Objective] = [Retention()] if steps > 9 else [Retention(), Scripted([0.0] * 4)]
     found = trial.again(replace(NINE, steps=steps), judges).rungs()
     assert [rung.step for rung in found] == [0, steps // 9, steps // 3, steps]
     assert trial.steps == [*range(1, steps + 1)]

@@ -37,7 +37,7 @@ def big() -> Teacher:
 
 @pytest.fixture
 def cut(tmp_path: Path) -> Cut:
-    def made(teacher: Teacher, **ratios: float) -> Candidate:
+    def made(teacher: Teacher, **ratios: Any) -> Candidate:
         return candidates.candidate(teacher, Cache(tmp_path), **{"multiple_of": 4, **ratios})
 
     return made

@@ -1,6 +1,7 @@
 """What is counted on the meta device is what the built student has."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ CACHED = [
 """The cases that write with a cache, and the ratios that change its size."""
 
 
-def candidate(teacher: Teacher, **ratios: float) -> Candidate:
+def candidate(teacher: Teacher, **ratios: Any) -> Candidate:
     return candidates.candidate(teacher, Cache(Path("unused")), **{"multiple_of": 4, **ratios})
 
 

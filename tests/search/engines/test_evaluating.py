@@ -264,7 +264,8 @@ def test_at_the_last_rung_there_is_nothing_to_decide(candidate: Candidate) -> No
 def test_what_is_scored_at_the_end_alone_is_not_scored_of_one_that_is_stopped(
     candidate: Candidate,
 ) -> None:
-    objectives = [Retention(), Noted("dear", Stage.STUDENT, []), Noted("cheap", Stage.SHAPE, [])]
+    dear, cheap = Noted("dear", Stage.STUDENT, []), Noted("cheap", Stage.SHAPE, [])
+    objectives: list[Objective] = [Retention(), dear, cheap]
     stopped, seen = raced(Evaluation(0, candidate, objectives, halts=True), until=0)
     assert set(seen[0]) == set(stopped.measurements) == {"cheap", "retention"}
     whole, _ = raced(Evaluation(0, candidate, objectives, halts=True), until=100)

@@ -4,8 +4,8 @@ import logging
 import os
 import pickle
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,11 +26,21 @@ def same_handlers() -> Iterator[None]:
     logger.handlers[:] = before
 
 
+@dataclass(frozen=True)
+class Bare:
+    """A task of no study."""
+
+    private: bool = False
+
+    def completed(self) -> "Bare":
+        return self
+
+
 @pytest.fixture
 def task(tmp_path: Path) -> Path:
     """A task in the folder that an engine makes for it."""
     path = made_private(tmp_path / "workers") / "task.pt"
-    hand_over(SimpleNamespace(private=False), path, "it", "mend it")
+    hand_over(Bare(), path, "it", "mend it")
     return path
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from protege.search import State
 from protege.search.records.goals import Goal
 from protege.search.records.wording import decimals, duration, significant, titled
-from protege.search.report import figures, views
+from protege.search.report import figures, style, views
 from tests.search.report.drawn import LATENCY, RETENTION, classic, drawn, goal, student
 from tests.search.toys import OWN
 
@@ -42,8 +42,8 @@ def scatter(frame: pd.DataFrame, x: Goal = LATENCY, y: Goal = RETENTION) -> go.F
         ([LATENCY, RETENTION, AGREEMENT], [(LATENCY, RETENTION), (LATENCY, AGREEMENT)]),
         ([LATENCY, MEMORY], [(LATENCY, MEMORY)]),
         ([RETENTION, AGREEMENT], [(RETENTION, AGREEMENT)]),
-        ([RETENTION], [(views.TRIAL, RETENTION)]),
-        ([LATENCY], [(views.TRIAL, LATENCY)]),
+        ([RETENTION], [(style.TRIAL, RETENTION)]),
+        ([LATENCY], [(style.TRIAL, LATENCY)]),
     ],
 )
 def test_costs_lie_across_and_qualities_up(
@@ -64,10 +64,10 @@ def test_every_trial_with_both_values_is_a_point_of_its_kind() -> None:
     frame = views.points(classic(screened, untrained, failed), LATENCY, RETENTION)
     assert frame["trial"].tolist() == [0, 1, 2, 3, 4, 5]
     assert frame["kind"].tolist() == [
-        views.FRONT,
-        views.DOMINATED,
-        *[views.FRONT] * 3,
-        views.OVER,
+        style.FRONT,
+        style.DOMINATED,
+        *[style.FRONT] * 3,
+        style.OVER,
     ]
     numbers = frame[["x", "x_spread", "y", "y_spread"]].to_numpy()
     assert numbers[2].tolist() == [20, 0.2, 0.8, 0.008]
@@ -75,14 +75,14 @@ def test_every_trial_with_both_values_is_a_point_of_its_kind() -> None:
 
 def test_a_complete_trial_beyond_a_limit_is_not_called_dominated() -> None:
     frame = views.points(classic(limit_ms=25.0), LATENCY, RETENTION)
-    over = frame[frame["kind"] == views.OVER]
+    over = frame[frame["kind"] == style.OVER]
     assert over["trial"].tolist() == [0, 3]
     assert not over["step"].any()
 
 
 def test_teacher_and_naive_half_are_marked() -> None:
     frame = views.points(classic(), LATENCY, RETENTION).set_index("trial")
-    assert frame["role"].to_dict() == {0: views.TEACHER, 1: views.NAIVE, 2: "", 3: "", 4: ""}
+    assert frame["role"].to_dict() == {0: style.TEACHER, 1: style.NAIVE, 2: "", 3: "", 4: ""}
 
 
 def test_a_study_that_recorded_no_teacher_marks_none() -> None:
@@ -93,7 +93,7 @@ def test_a_study_that_recorded_no_teacher_marks_none() -> None:
 @given(studies)
 def test_with_two_goals_the_steps_are_the_front(rows: list[tuple[float, float]]) -> None:
     frame = views.points(drawn([LATENCY, RETENTION], rows), LATENCY, RETENTION)
-    assert (frame["step"] == (frame["kind"] == views.FRONT)).all()
+    assert (frame["step"] == (frame["kind"] == style.FRONT)).all()
 
 
 @given(studies, st.lists(values, min_size=12, max_size=12))
@@ -109,10 +109,10 @@ def test_with_more_goals_the_steps_are_the_best_of_the_pair(
 
 def test_the_steps_of_a_single_goal_are_the_best_so_far() -> None:
     frame = views.points(
-        drawn([RETENTION], [(0.2,), (0.5,), (0.4,), (0.7,)]), views.TRIAL, RETENTION
+        drawn([RETENTION], [(0.2,), (0.5,), (0.4,), (0.7,)]), style.TRIAL, RETENTION
     )
     assert frame.loc[frame["step"], "trial"].tolist() == [0, 1, 3]
-    assert frame.loc[frame["kind"] == views.FRONT, "trial"].tolist() == [3]
+    assert frame.loc[frame["kind"] == style.FRONT, "trial"].tolist() == [3]
 
 
 @given(studies)
@@ -121,7 +121,7 @@ def test_labels_on_the_front_keep_apart(rows: list[tuple[float, float]]) -> None
     places = frame[["x", "y"]]
     shares = (places - places.min()) / (places.max() - places.min()).replace(0, 1)
     named = shares[frame["labelled"]].to_numpy()
-    assert set(frame.loc[frame["labelled"], "kind"]) == {views.FRONT}
+    assert set(frame.loc[frame["labelled"], "kind"]) == {style.FRONT}
     for one, other in combinations(named, 2):
         assert (abs(one - other) > views.APART).any()
 
@@ -191,10 +191,10 @@ def test_times_are_shares_with_the_longest_first() -> None:
 def test_a_scatter_draws_each_kind_and_names_only_what_is_there() -> None:
     frame = views.points(classic(), LATENCY, RETENTION)
     shown = traces(scatter(frame))
-    assert list(shown) == [views.DOMINATED, views.FRONT, views.NAIVE, views.TEACHER]
-    assert shown[views.FRONT]["x"] == [40, 20, 30, 8]
-    assert shown[views.FRONT]["error_y"]["array"] == pytest.approx([0.01, 0.008, 0.009, 0.005])
-    assert shown[views.TEACHER]["marker"]["symbol"] == "star"
+    assert list(shown) == [style.DOMINATED, style.FRONT, style.NAIVE, style.TEACHER]
+    assert shown[style.FRONT]["x"] == [40, 20, 30, 8]
+    assert shown[style.FRONT]["error_y"]["array"] == pytest.approx([0.01, 0.008, 0.009, 0.005])
+    assert shown[style.TEACHER]["marker"]["symbol"] == "star"
 
 
 @pytest.mark.parametrize(

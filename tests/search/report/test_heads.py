@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from protege.search.records.heads import HeadScores
-from protege.search.report import figures, heads
+from protege.search.report import heads, style
 from protege.search.report import page as report
 from tests.search.report.drawn import ABOUT, classic
 from tests.search.report.pages import Browser, Page, contrast
@@ -78,10 +78,10 @@ def test_a_figure_has_a_panel_for_each_site() -> None:
     assert large.layout.height < 1000
 
 
-@pytest.mark.parametrize("palette", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
-def test_colours_are_in_order_of_lightness_alone(palette: figures.Palette) -> None:
+@pytest.mark.parametrize("palette", [style.LIGHT, style.DARK], ids=["light", "dark"])
+def test_colours_are_in_order_of_lightness_alone(palette: style.Palette) -> None:
     scale = heads.figure(heads.panels(GROUPED)).layout.coloraxis.colorscale
-    names = {colour: name for name, colour in figures.LIGHT._asdict().items()}
+    names = {colour: name for name, colour in style.LIGHT._asdict().items()}
     colours = [getattr(palette, names[colour]) for _, colour in scale]
     away = [contrast(palette.paper, colour) for colour in colours]
     assert all(after > 2 * before for before, after in pairwise(away))

@@ -13,7 +13,7 @@ from protege.objectives.latency.predictor.predicting import ENOUGH
 from protege.search import Front, State, Trial
 from protege.search.report import latency as report
 from protege.search.report.page import page, write_report
-from protege.search.report.views import FRONT
+from protege.search.report.style import FRONT
 from protege.spaces import Architecture
 from tests.objectives.latency.laws import encoder, law_ms, students
 from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, drawn, goal

@@ -11,8 +11,8 @@ from protege.objectives import Measurement
 from protege.search import Front, State
 from protege.search.cli.main import main
 from protege.search.progress import Accounting
-from protege.search.report import figures
 from protege.search.report import page as report
+from protege.search.report import style
 from protege.search.report.page import write_report
 from protege.search.report.parts import Table
 from protege.spaces import DiskFull
@@ -272,15 +272,15 @@ def test_headings_descend_without_gaps_and_tables_and_plots_are_named() -> None:
     assert all(given["role"] == "img" and given["aria-label"] for given in plots)
 
 
-@pytest.mark.parametrize("palette", [figures.LIGHT, figures.DARK], ids=["light", "dark"])
-def test_text_stands_out_from_the_page(palette: figures.Palette) -> None:
+@pytest.mark.parametrize("palette", [style.LIGHT, style.DARK], ids=["light", "dark"])
+def test_text_stands_out_from_the_page(palette: style.Palette) -> None:
     for text in (palette.ink, palette.soft, palette.accent):
         assert contrast(text, palette.paper) >= 4.5
     assert contrast(palette.ink, palette.grid) >= 4.5
 
 
 def test_the_palettes_can_be_exchanged_colour_by_colour() -> None:
-    light, dark = figures.LIGHT, figures.DARK
+    light, dark = style.LIGHT, style.DARK
     assert len({*light, *dark}) == 2 * len(light)
 
 

@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from protege.objectives import Measurement, Memory, Stopwatch
 from protege.search import Front, Search, State, Trial
-from protege.search.running.racing import Judge, Race
+from protege.search.running.judging import Judge
+from protege.search.running.racing import Race
 from protege.search.running.stopping import Leaving, Stopping
 from protege.search.storage.storage import read_study
 from protege.search.study.ledger import Ledger

@@ -9,7 +9,7 @@ import pytest
 
 from protege.objectives import Candidate, Measurement, Memory, Retention
 from protege.search import Front, Race, State
-from protege.search.planning.preparing import compute_outputs
+from protege.search.planning.calibrating import compute_outputs
 from protege.search.storage.storage import read_study
 from protege.spaces import BadInput, Choice, Mismatch, Teacher
 from tests.search.toys import NARROW, PLAIN, distillation, forwards, toy

@@ -27,7 +27,8 @@ from protege.objectives import (
     Workload,
 )
 from protege.search import Front, Search, State
-from protege.search.session.identity import differences, document, identify, identity
+from protege.search.session.identity import document, identity
+from protege.search.study.ledger import differences, identify
 from protege.spaces import Activation, Choice, First, Greedy, Mismatch, Range, SearchSpace, Teacher
 from tests.search.toys import PLAIN, WIDE, distillation, opened, toy
 
@@ -219,7 +220,11 @@ class Depth:
 def test_a_study_goes_on_with_a_tighter_or_looser_limit(
     folder: Path, teacher: Teacher, first: float | None, then: float | None
 ) -> None:
-    plain = {"layer_policy": PLAIN.layer_policy, "width_policy": First(), "healing": "none"}
+    plain: dict[str, Any] = {
+        "layer_policy": PLAIN.layer_policy,
+        "width_policy": First(),
+        "healing": "none",
+    }
     given: dict[str, Any] = {"teacher": teacher, "space": replace(WIDE, **plain)}
     before = toy(folder, objectives=[Memory(limit=first), Depth()], **given).run(trials=9)
     front = toy(folder, objectives=[Memory(limit=then), Depth()], **given).run(trials=14)

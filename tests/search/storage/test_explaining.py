@@ -81,7 +81,7 @@ def test_a_study_of_another_version_says_how_to_read_it(
         Front.read(copy)
     with pytest.raises(BadInput, match=message):
         toy(copy, teacher=teacher).run(trials=10)
-    refused(capsys, "pick", copy, "memory_mb=1")
+    refused(capsys, "pick", copy, "--budget", "memory_mb=1")
 
 
 def test_a_study_from_before_formats_were_recorded_says_so(copy: Path, teacher: Teacher) -> None:
@@ -105,7 +105,7 @@ def test_a_database_with_wrong_bytes_is_read_or_refused_in_one_line(
     if seed % 4 == 0:
         del content[chance.randrange(len(content)) :]
     path.write_bytes(content)
-    code = main(["pick", str(copy), "memory_mb=1"])
+    code = main(["pick", str(copy), "--budget", "memory_mb=1"])
     said = capsys.readouterr().err
     assert (code, said.count("\n")) in {(0, 0), (2, 1)}, said
 
@@ -131,7 +131,7 @@ def test_a_record_that_is_not_whole_is_named(
         .fetchone()
     )
     changed(copy, f"UPDATE {table} SET value_json = ? WHERE key = ?", CUTS[cut](text), key)
-    said = refused(capsys, "pick", copy, "memory_mb=1")
+    said = refused(capsys, "pick", copy, "--budget", "memory_mb=1")
     assert "damaged" in said
     assert "study.db" in said or "trial 0" in said
 

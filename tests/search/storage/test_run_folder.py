@@ -360,7 +360,7 @@ def test_a_run_on_a_read_only_disk_is_read_and_reported_elsewhere(
         for words in (
             ["report", str(disk / "run"), "--folder", str(page)],
             ["report", str(disk / "run" / "study.db"), "--folder", str(page)],
-            ["pick", str(disk / "run"), "memory_mb=1"],
+            ["pick", str(disk / "run"), "--budget", "memory_mb=1"],
             ["export", str(disk / "run"), "--trial", number, "--to", str(to)],
         ):
             assert main(words) == 0, capsys.readouterr().err

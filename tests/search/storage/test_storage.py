@@ -131,10 +131,10 @@ FULL = OperationalError("INSERT", {}, Exception("database or disk is full"))
 
 
 def test_what_fails_while_a_server_is_away_is_tried_again(
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert insist(failing(AWAY, 3)) == "done"
-    assert capsys.readouterr().err.count("the storage is away") == 1
+    assert caplog.text.count("the storage is away") == 1
 
 
 def test_patience_ends() -> None:

@@ -123,7 +123,7 @@ def test_sixty_files_and_folders_stay_after_everything_that_is_done_to_a_run(
     for command in (
         ["report", run],
         ["report", project / "study.db", "--folder", project / "page"],
-        ["pick", run, "memory_mb=1"],
+        ["pick", run, "--budget", "memory_mb=1"],
         ["export", run, "--trial", front.members[0].number],
         ["run", project / "study.py", "--trials", 6],
     ):

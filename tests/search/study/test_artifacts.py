@@ -70,7 +70,7 @@ def test_the_store_holds_the_front_and_nothing_besides(
     search: Callable[..., Search], server: s3.Server, tmp_path: Path
 ) -> None:
     front = search().run(trials=5)
-    ever = declared(read_study(search().storage))
+    ever = declared(read_study(search().place))
     assert len(ever) > len(front.members) > 1  # some have left the front
     assert_store_is(front, server, tmp_path)
     assert all(path.name.startswith("trial-") for path in (front.folder / "artifacts").iterdir())
@@ -84,7 +84,7 @@ def test_a_student_is_exported_on_a_machine_without_the_run(
     here = contents(front.export(best, tmp_path / "here"))
     shutil.rmtree(front.folder)
     monkeypatch.chdir(tmp_path)
-    words = ["export", str(search().storage), "--trial", str(best.number), "--to", "there"]
+    words = ["export", str(search().place), "--trial", str(best.number), "--to", "there"]
     assert main(words) == 0
     assert contents(tmp_path / "there") == here
     assert [path.name for path in (tmp_path / "runs/toy/artifacts").iterdir()] == [
@@ -99,7 +99,7 @@ def test_a_folder_is_a_store_too(search: Callable[..., Search], tmp_path: Path) 
     best = front.members[-1]
     here = contents(front.export(best, tmp_path / "here"))
     shutil.rmtree(front.folder / "artifacts")
-    again = Front.read(search().storage)
+    again = Front.read(search().place)
     assert contents(again.export(best.number, tmp_path / "there")) == here
 
 
@@ -163,7 +163,7 @@ def test_what_was_trained_again_to_another_end_takes_the_place_of_the_first(
     (weights / "model.safetensors").write_bytes(b"another end")
     (weights / SUMS).unlink()
     seal(weights)
-    again = Artifacts.of(read_study(search().storage), search().artifacts)
+    again = Artifacts.of(read_study(search().place), search().artifacts)
     assert again is not None
     again.put(weights)
     assert len(server.names()) == 2
@@ -229,15 +229,16 @@ def test_what_could_not_be_sent_is_sent_after_the_next_trial(
     lost: Coordinator, search: Callable[..., Search], server: s3.Server, tmp_path: Path
 ) -> None:
     next(lost.go_on(Stopping(4), Leaving()))
-    assert_store_is(Front.read(search().storage), server, tmp_path)
+    assert_store_is(Front.read(search().place), server, tmp_path)
 
 
 @pytest.mark.usefixtures("lost")
 def test_what_could_not_be_sent_is_sent_by_the_next_run(
     search: Callable[..., Search], server: s3.Server, tmp_path: Path
 ) -> None:
-    lacking = Front.read(search().storage)
-    lacking = Front(lacking.name, tmp_path, lacking.goals, lacking.trials, {}, lacking.sent)
+    lacking = Front.read(search().place)
+    own = (lacking.name, tmp_path, lacking.goals, lacking.trials)
+    lacking = Front(*own, sent=lacking.sent)
     message = r"on the front, but its weights are not in s3://students/runs/toy; run the study"
     with pytest.raises(BadInput, match=message):
         lacking.export(0)
@@ -261,7 +262,7 @@ def test_a_study_takes_weights_over_from_one_that_has_them_in_the_store_alone(
     monkeypatch.chdir(folder)
     other = f"sqlite:///{folder}/other.db"
     changes = {"artifacts": f"s3://{server.bucket}/other", "folder": folder / "other"}
-    heir = search(storage=other, earlier=[search().storage], **changes).run(trials=3)
+    heir = search(storage=other, earlier=[search().place], **changes).run(trials=3)
     assert {t.key: contents(artifact(heir.folder, t.number)) for t in heir.members} == weights
     names = server.names()
     assert len([name for name in names if name.startswith("other/")]) == len(heir.members)
@@ -284,7 +285,7 @@ def test_the_dashboard_shows_them_and_what_is_removed_there_is_sent_again(
 ) -> None:
     dashboard = pytest.importorskip("optuna_dashboard")
     front = search().run(trials=2)
-    study, store = read_study(search().storage), Store.at(search().artifacts)
+    study, store = read_study(search().place), Store.at(search().artifacts)
     meta = next(m for m in get_all_artifact_meta(study) if m.filename.startswith("trial-00000-"))
     app = dashboard.wsgi(study._storage, artifact_store=store)
     shown = asked(app, "GET", f"/artifacts/{study._study_id}/{meta.artifact_id}")

@@ -1,0 +1,113 @@
+"""Words, colours and layout that all figures of the report share."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from protege.search.records.goals import Goal
+
+FRONT, DOMINATED, OVER = "Front", "Dominated", "Over a limit"
+STOPPED = "Stopped at a rung"
+TEACHER, NAIVE = "Teacher", "Naive half (every k-th layer, first units)"
+
+TRIAL = Goal("trial", "", "minimize")
+"""The x-axis for a single goal. It is minimised, so that the front is the best value so far."""
+
+
+class Palette(NamedTuple):
+    """Colours of the page and its figures, as hexadecimal RGB."""
+
+    paper: str
+    ink: str
+    soft: str
+    faint: str
+    grid: str
+    accent: str
+
+
+LIGHT = Palette("#ffffff", "#1b1f27", "#565e6c", "#a1a8b4", "#e4e7ec", "#2158d0")
+"""Colours of the figures."""
+
+DARK = Palette("#15181d", "#e6e9ee", "#a3abb8", "#6a7280", "#2c323b", "#6d9dff")
+"""Replacements for `LIGHT`, colour by colour, in dark mode."""
+
+FONT = "system-ui, sans-serif"
+
+BEST = {"size": 10, "color": LIGHT.accent, "line": {"width": 1.5, "color": LIGHT.paper}}
+BEATEN = {"size": 7, "color": LIGHT.faint}
+"""Markers of trials on the front, and of others."""
+
+
+def layout(height_px: int) -> dict[str, Any]:
+    """Return the layout that all figures share."""
+    return {
+        "template": "none",
+        "height": height_px,
+        "showlegend": False,
+        "font": {"family": FONT, "size": 13, "color": LIGHT.ink},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 10, "r": 14, "t": 14, "b": 10},
+        "hovermode": "closest",
+        "hoverlabel": {
+            "align": "left",
+            "bgcolor": LIGHT.paper,
+            "font": {"family": FONT, "color": LIGHT.ink},
+        },
+        "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
+    }
+
+
+def blank(height_px: int) -> go.Figure:
+    """Return a figure without traces."""
+    figure = go.Figure(layout=layout(height_px))
+    style_axes(figure)
+    return figure
+
+
+def stacked(
+    titles: Sequence[str], heights_px: Sequence[int], gap_px: int, outside_px: int
+) -> go.Figure:
+    """Return panels without traces, one above the other, with titles on the upper left."""
+    drawn_px = sum(heights_px) + gap_px * (len(heights_px) - 1)
+    figure = make_subplots(
+        rows=len(heights_px),
+        cols=1,
+        row_heights=heights_px,
+        vertical_spacing=gap_px / drawn_px if len(heights_px) > 1 else 0,
+        subplot_titles=titles,
+    )
+    figure.update_layout(layout(drawn_px + outside_px))
+    figure.update_annotations(x=0, xanchor="left", font={"size": 13, "color": LIGHT.soft})
+    style_axes(figure)
+    return figure
+
+
+def style_axes(figure: go.Figure) -> None:
+    """Style the axes of a figure."""
+    lines = {"gridcolor": LIGHT.grid, "linecolor": LIGHT.faint, "tickcolor": LIGHT.faint}
+    figure.update_xaxes(automargin=True, zeroline=False, showline=True, ticks="outside", **lines)
+    figure.update_yaxes(automargin=True, zeroline=False, ticks="outside", **lines)
+
+
+def draw_trials(
+    figure: go.Figure, frame: pd.DataFrame, names: tuple[str, str, str], hover: str, **more: Any
+) -> None:
+    """Draw the trials on the front and all others, from the columns of x, y and hover data."""
+    for kind, marker in (("Other trials", BEATEN), (FRONT, BEST)):
+        part = frame[frame["on_front"] == (kind == FRONT)]
+        x, y, data = (part[name].tolist() for name in names)
+        figure.add_scatter(
+            x=x,
+            y=y,
+            customdata=data,
+            hovertemplate=hover,
+            mode="markers",
+            marker=marker,
+            name=kind,
+            legendgroup=kind,
+            **more,
+        )
