@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from protege.objectives import Latency, Objective, Retention, Stopwatch
-from protege.objectives.latency.targets.target import cpu_model
+from protege.objectives.latency.device.receiving import cpu_model
 from protege.search.records.goals import Goals
 from protege.search.running.racing import Race
 from protege.search.storage.locating import database_path

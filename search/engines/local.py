@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from protege.objectives.latency.targets.target import available_cores
+from protege.objectives.latency.device.receiving import available_cores
 from protege.search.engines.engine import AtRung, Done, Event, Job, Warned
 from protege.search.engines.process import Process
 from protege.search.engines.task import Task, prepare

@@ -22,7 +22,7 @@ from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 from tests.tiny import ZOO
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 EXECUTORCH = os.environ.get("PROTEGE_EXECUTORCH_PYTHON") or str(
     ROOT / ".venv" / "executorch" / "bin" / "python"
 )
