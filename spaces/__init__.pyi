@@ -33,7 +33,7 @@ from .models.blueprint import Blueprint as Blueprint
 from .space.ratios import Choice as Choice
 from .space.ratios import Range as Range
 from .space.space import SearchSpace as SearchSpace
-from .students.selection import Kept as Kept
+from .students.selection import Selection as Selection
 from .students.student import Initialisation as Initialisation
 from .students.student import Student as Student
 from .teacher import Teacher as Teacher
@@ -58,7 +58,6 @@ __all__ = [
     "Infeasible",
     "Influence",
     "Initialisation",
-    "Kept",
     "LayerMap",
     "Magnitude",
     "Mismatch",
@@ -67,6 +66,7 @@ __all__ = [
     "Range",
     "Rotation",
     "SearchSpace",
+    "Selection",
     "Student",
     "Surgeon",
     "Task",

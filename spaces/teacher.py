@@ -25,7 +25,7 @@ from protege.spaces.students.builder import embedder, made
 from protege.spaces.students.config import configured
 from protege.spaces.students.random_init import redrawn
 from protege.spaces.students.rotation import check_turns
-from protege.spaces.students.selection import Kept, choose
+from protege.spaces.students.selection import Selection, choose
 from protege.spaces.students.student import Initialisation, Student
 from protege.spaces.vocabulary.tokenizer import choose_tokens, must_keep
 
@@ -257,7 +257,7 @@ class Teacher:
         return self.student_of(architecture, kept, calibration)
 
     def student_of(
-        self, architecture: Architecture, kept: Kept, calibration: Calibration | None = None
+        self, architecture: Architecture, kept: Selection, calibration: Calibration | None = None
     ) -> Student:
         """Cut and heal the student that keeps exactly these units.
 

@@ -10,13 +10,21 @@ import torch
 from torch import nn
 
 from protege.objectives.stopwatch import Stopwatch
-from protege.spaces import Architecture, BadInput, Calibration, Infeasible, Kept, Student, Teacher
+from protege.spaces import (
+    Architecture,
+    BadInput,
+    Calibration,
+    Infeasible,
+    Selection,
+    Student,
+    Teacher,
+)
 from protege.spaces.architecture.policies import LayerPolicy
 from protege.spaces.architecture.sizes import nearest
 from protege.spaces.calibration.importance import layers_by_stack
 from protege.spaces.calibration.layers import skipping
-from protege.spaces.models.layout import Layout, Slot
-from protege.spaces.students.selection import KeptLayer, choose, pinned
+from protege.spaces.models.layout import Layout, TensorSpec
+from protege.spaces.students.selection import LayerSelection, choose, pinned
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ class Shrinking:
     student: Student
     teacher: Teacher
     architecture: Architecture
-    kept: Kept
+    kept: Selection
     going: Mapping[str, tuple[int, ...]]
     progressive: Progressive
     calibration: Calibration | None = None
@@ -154,7 +162,7 @@ class Shrinking:
             mine.load_state_dict(theirs.state_dict())
         return student
 
-    def _deep_name(self, slot: Slot) -> str:
+    def _deep_name(self, slot: TensorSpec) -> str:
         """Return the deep student's name of a tensor of the final student."""
         if slot.layer is None or slot.number_at == (0, 0):
             return slot.name
@@ -239,10 +247,10 @@ def _first_holds_more(layout: Layout, stack: str) -> bool:
 def _with_layers(
     teacher: Teacher,
     final: Architecture,
-    kept: Kept,
+    kept: Selection,
     going: Mapping[str, tuple[int, ...]],
     calibration: Calibration | None,
-) -> Kept:
+) -> Selection:
     """Return the deep student's selection: the final one's, plus the policy's for other layers."""
     own = teacher.architecture
     whole: dict[str, Any] = {size: getattr(own, size) for size in teacher.family.depths.values()}
@@ -253,7 +261,7 @@ def _with_layers(
         stay = kept.stacks[stack]
         shared = {unit: stay[0].units[unit] for unit in teacher.family.shared}
         more = [every.stacks[stack][number] for number in numbers]
-        extra = [KeptLayer(layer.number, {**layer.units, **shared}) for layer in more]
+        extra = [LayerSelection(layer.number, {**layer.units, **shared}) for layer in more]
         stacks[stack] = tuple(sorted((*stay, *extra), key=lambda layer: layer.number))
     return replace(kept, stacks=stacks)
 

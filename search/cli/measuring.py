@@ -157,7 +157,7 @@ def measure(
         write_text(json, dumps(record, indent=1))
         say(f"Raw samples: {printable(json)}")
     if front:
-        say(f"Kept with the run: {printable(front.keep(label, record))}")
+        say(f"Selection with the run: {printable(front.keep(label, record))}")
 
 
 def doctor(target: str = "cpu", /, *, runtime: RuntimeOptions = RuntimeOptions()) -> None:

@@ -7,7 +7,7 @@ from protege.objectives import Candidate, Objective
 from protege.objectives.objective import Confirmed, JudgedOnUnseen, Stage
 from protege.spaces import Student, Teacher
 from protege.spaces.files.manifest import kept_tokens
-from protege.spaces.students.selection import Kept
+from protege.spaces.students.selection import Selection
 
 
 def confirmed(objectives: Sequence[Objective], own: Candidate, folder: Path) -> dict[str, float]:
@@ -44,7 +44,7 @@ def _exported(own: Candidate, folder: Path) -> Candidate:
         model=loaded.model,
         processor=loaded.processor,
         architecture=loaded.architecture,
-        kept=Kept((), {}, kept_tokens(folder)),
+        kept=Selection((), {}, kept_tokens(folder)),
         embedder=loaded.embedder(),
     )
     return Candidate(own.prepared, loaded.architecture).holding(student)

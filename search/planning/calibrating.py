@@ -19,8 +19,8 @@ from protege.spaces.calibration.blocks import Room
 from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest
-from protege.spaces.residual.graph import Wiring
-from protege.spaces.residual.states import Streams, tokens_for
+from protege.spaces.residual.graph import ResidualGraph
+from protege.spaces.residual.states import ResidualStates, tokens_for
 
 
 def completed(prepared: Prepared, space: SearchSpace) -> Prepared:
@@ -165,7 +165,7 @@ def read(inputs: TaskInputs, size: int = BATCH) -> Iterator[dict[str, Tensor]]:
 
 def _streams(
     teacher: Teacher, learnt: TaskInputs, cache: Cache, announce: Callable[[str], None]
-) -> Streams:
+) -> ResidualStates:
     """Return the teacher's residual states on one batch of a few sequences."""
     few = learnt.batch(learnt.alike(tokens_for(teacher.architecture.hidden_size)))
     batch = dict(few.inputs)
@@ -175,11 +175,11 @@ def _streams(
         "batch": digest(*map(tensor_bytes, batch.values())),
     }
 
-    wired = cache.record("wiring", key, lambda: Wiring.of(teacher, batch).record())
-    wiring = Wiring.of_record(wired)
+    wired = cache.record("wiring", key, lambda: ResidualGraph.of(teacher, batch).record())
+    wiring = ResidualGraph.of_record(wired)
 
     def compute_outputs() -> dict[str, Tensor]:
         announce("teacher's streams")
-        return Streams.of(teacher, batch, wiring).tensors()
+        return ResidualStates.of(teacher, batch, wiring).tensors()
 
-    return Streams.of_tensors(wiring, cache.tensors("streams", key, compute_outputs))
+    return ResidualStates.of_tensors(wiring, cache.tensors("streams", key, compute_outputs))

@@ -28,7 +28,7 @@ from protege.spaces.models.batches import Batch
 from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.layout import Layout
 from protege.spaces.models.placement import weights
-from protege.spaces.residual.states import Streams
+from protege.spaces.residual.states import ResidualStates
 
 FEW = 16_384
 """Real tokens for gradients, head ablations and layer measurements, rounded up to batches."""
@@ -67,7 +67,7 @@ class Calibration:
               ``decoder.ffn.mean``, ``(layers, ffn)``, and ``decoder.ffn.gram``, ``(layers, ffn,
               ffn)``, not centred; ``decoder.heads.gram`` and ``decoder.cross_heads.gram`` over
               channels; ``hidden.gram``, ``(norms, hidden_size, hidden_size)``; ``tokens``, their
-              number. Moments too large for memory are collected in several passes and
+              number. RunningMoments too large for memory are collected in several passes and
               memory-mapped; those too large for the disk are left out (see `Blocks`), and
               ``wanda`` replaces ``surgeon``.
             - With layer policies, ``decoder.influence``, ``decoder.angles`` and
@@ -76,7 +76,7 @@ class Calibration:
     """
 
     importance: Mapping[str, Tensor]
-    streams: Streams | None = None
+    streams: ResidualStates | None = None
 
     @classmethod
     def of(
@@ -158,7 +158,7 @@ class Calibration:
 
     def with_streams(self, teacher: LaidOutModel, batch: Batch) -> "Calibration":
         """Return this calibration with the teacher's residual states on one batch."""
-        return replace(self, streams=Streams.of(teacher, batch))
+        return replace(self, streams=ResidualStates.of(teacher, batch))
 
     @classmethod
     def of_weights(cls, teacher: LaidOutModel) -> "Calibration":

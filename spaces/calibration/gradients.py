@@ -20,7 +20,7 @@ Found = tuple[int, dict[Place, Tensor]]
 
 
 @dataclass(frozen=True, eq=False)
-class Gate:
+class UnitGate:
     """A factor of one on each unit of a site, to take the gradient with respect to it.
 
     Attributes:
@@ -64,26 +64,26 @@ class Gate:
         return self.module.register_forward_pre_hook(before).remove
 
 
-def head_gates(teacher: LaidOutModel) -> Iterator[Gate]:
+def head_gates(teacher: LaidOutModel) -> Iterator[UnitGate]:
     """Yield a gate for the heads at every attention's output projection."""
     heads = teacher.architecture.num_attention_heads
     for module, slot, unit in teacher.layout.reading(teacher.model):
         if unit in HEADS:
-            yield Gate(module, (f"{slot.stack}.{unit}", slot.layer or 0), heads)
+            yield UnitGate(module, (f"{slot.stack}.{unit}", slot.layer or 0), heads)
 
 
-def all_gates(teacher: LaidOutModel) -> Iterator[Gate]:
+def all_gates(teacher: LaidOutModel) -> Iterator[UnitGate]:
     """Yield the gates of heads, of neurons, and of channels at the residual stream's norms."""
     yield from head_gates(teacher)
     for module, slot, unit in teacher.layout.reading(teacher.model):
         if unit == "ffn":
-            yield Gate(module, (f"{slot.stack}.ffn", slot.layer or 0), inputs(module))
+            yield UnitGate(module, (f"{slot.stack}.ffn", slot.layer or 0), inputs(module))
     width = teacher.architecture.hidden_size
     for module, _ in teacher.layout.norms(teacher.model):
-        yield Gate(module, ("hidden", 0), width, at_output=True)
+        yield UnitGate(module, ("hidden", 0), width, at_output=True)
 
 
-def slopes(teacher: LaidOutModel, batch: Batch, first: int, gates: Iterable[Gate]) -> Found:
+def slopes(teacher: LaidOutModel, batch: Batch, first: int, gates: Iterable[UnitGate]) -> Found:
     """Sum ``|dL/dgate|`` over the sequences of a batch, in one backward pass.
 
     Args:

@@ -145,7 +145,7 @@ def _by_ablation(
     heads, is_logits = teacher.architecture.num_attention_heads, teacher.has_logits
     found: dict[Place, Tensor] = {}
     with torch.inference_mode():
-        with Course(teacher) as course:
+        with ForwardTrace(teacher) as course:
             whole = answers(teacher, batch)
         sites = [(module, place) for module, place in _sites(teacher) if module in course.before]
         for number, (module, place) in enumerate(sites, 1):
@@ -161,7 +161,7 @@ def _by_ablation(
 
 
 @dataclass
-class Course:
+class ForwardTrace:
     """Records a forward pass with hooks.
 
     Attributes:
@@ -175,7 +175,7 @@ class Course:
     before: dict[nn.Module, int] = field(default_factory=dict)
     _handles: ExitStack = field(default_factory=ExitStack)
 
-    def __enter__(self) -> "Course":
+    def __enter__(self) -> "ForwardTrace":
         for layers in layers_by_stack(self.teacher).values():
             for layer in layers:
                 self._handles.callback(layer.register_forward_hook(self._layer_ran).remove)

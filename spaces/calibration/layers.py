@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from protege.spaces.calibration.importance import (
-    Course,
+    ForwardTrace,
     layers_by_stack,
     pieces,
     running,
@@ -238,7 +238,7 @@ class _Outputs:
     @classmethod
     def by_all(cls, teacher: LaidOutModel, batch: Batch) -> "_Outputs":
         """Run the whole teacher."""
-        with Course(teacher) as course:
+        with ForwardTrace(teacher) as course:
             found = answers(teacher, batch)
         is_logits = teacher.has_logits
         targets = [one.softmax(dim=-1) for one in found] if is_logits else found
@@ -252,7 +252,7 @@ class _Outputs:
         later = [layer, *(one for one in order[first:] if one in gone)]
         skipped = {one: skipping(self.outputs[one]) for one in later}
         known = standing_in(self.outputs, first)
-        with Course(self.teacher) as course, known, running(skipped):
+        with ForwardTrace(self.teacher) as course, known, running(skipped):
             found = answers(self.teacher, self.batch)
         loss = _loss(self.targets, found, is_logits=self.teacher.has_logits)
         return replace(self, outputs=course.outputs, loss=loss)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from protege.spaces.families.family import CUT_AXES
-from protege.spaces.models.layout import Layout, Part, Slot
+from protege.spaces.models.layout import Layout, Part, TensorSpec
 
 
 def magnitudes(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -41,7 +41,7 @@ class _Totals:
     layout: Layout
     squares: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, slot: Slot, tensor: Tensor) -> None:
+    def add(self, slot: TensorSpec, tensor: Tensor) -> None:
         """Add the squares of a tensor to its units."""
         for dimension, begin, part in _places(slot):
             over = (slot.axes.index("experts"),) if part.unit == "expert_ffn" else ()
@@ -66,7 +66,7 @@ class _Totals:
         return self.squares.setdefault(name, torch.zeros(shape, dtype=torch.float64))
 
 
-def _places(slot: Slot) -> Iterator[tuple[int, int, Part]]:
+def _places(slot: TensorSpec) -> Iterator[tuple[int, int, Part]]:
     """Yield the ranked parts of a tensor with their dimension and start index."""
     for dimension, parts in enumerate(slot.dimensions):
         begin = 0

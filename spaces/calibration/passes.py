@@ -8,7 +8,7 @@ from torch import Tensor
 
 from protege.spaces.calibration.blocks import Blocks, Room
 from protege.spaces.files.block_file import on_disk
-from protege.spaces.models.activations import Sites, shapes
+from protege.spaces.models.activations import ActivationHooks, shapes
 from protege.spaces.models.batches import Batch, given, headless, lengths
 from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.remaining import Remaining
@@ -46,10 +46,10 @@ class Passes:
             few: Number of real tokens to keep in ``self.few``.
 
         Returns:
-            The measurements of `Sites`, the token counts ``vocab``, and second moments.
+            The measurements of `ActivationHooks`, the token counts ``vocab``, and second moments.
         """
         remaining = Remaining(self.announce, "calibration")
-        sites = Sites(self.teacher, plan.passes[0])
+        sites = ActivationHooks(self.teacher, plan.passes[0])
         vocab = torch.zeros(self.teacher.architecture.vocab_size)
         for batch in self._read(sites, remaining):
             vocab += _occurrences(batch, len(vocab))
@@ -60,13 +60,13 @@ class Passes:
         grams: dict[str, Tensor] = {}
         _collect(sites, grams, plan, room, self.teacher)
         for block in plan.passes[1:]:
-            sites = Sites(self.teacher, block, alone=True)
+            sites = ActivationHooks(self.teacher, block, alone=True)
             for _ in self._read(sites, remaining):
                 pass
             _collect(sites, grams, plan, room, self.teacher)
         return {**found, **grams}
 
-    def _read(self, sites: Sites, remaining: Remaining) -> Iterator[Batch]:
+    def _read(self, sites: ActivationHooks, remaining: Remaining) -> Iterator[Batch]:
         """Run every batch through the teacher with hooks at its sites."""
         model = headless(self.teacher.model)
         with sites:
@@ -92,7 +92,11 @@ class Passes:
 
 
 def _collect(
-    sites: Sites, grams: dict[str, Tensor], plan: Blocks, room: Room, teacher: LaidOutModel
+    sites: ActivationHooks,
+    grams: dict[str, Tensor],
+    plan: Blocks,
+    room: Room,
+    teacher: LaidOutModel,
 ) -> None:
     """Store the second moments of a pass."""
     for name, layers, moments in sites.grams():

@@ -26,9 +26,9 @@ Block = dict[str, Tensor]
 def rows(
     cache: Cache, kind: str, key: Key, starts: Sequence[int], compute: Callable[[int], Block]
 ) -> Block:
-    """Return the rows of a key from a `Shelf` in the cache; compute missing blocks."""
+    """Return the rows of a key from a `BlockFile` in the cache; compute missing blocks."""
     path = cache.path(kind, key, "rows")
-    return cache.opened(path, lambda: Shelf(path, canonical(key), starts).filled(compute))
+    return cache.opened(path, lambda: BlockFile(path, canonical(key), starts).filled(compute))
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class BlockFile:
     """A folder with one file of raw values per column, and a record of the finished blocks.
 
     The record holds a checksum of every finished block, so a killed process loses only its current

@@ -18,7 +18,7 @@ HEADS = frozenset({"heads", "cross_heads"})
 """Units with several channels each."""
 
 
-class Moments:
+class RunningMoments:
     """Running sums over real tokens at one site, such as ``decoder.ffn``, in every layer.
 
     Layers without this site keep zeros.
@@ -81,7 +81,7 @@ class Moments:
         return (sums / self.tokens.clamp(min=1)[:, None]).float()
 
 
-class Sites:
+class ActivationHooks:
     """Hooks that collect activations at all sites whose units can be cut.
 
     Set `batch` before each forward pass.
@@ -99,7 +99,7 @@ class Sites:
         self._teacher = teacher
         self._alone = alone
         self._moments = {
-            name: Moments(*shape, products.get(name, ()))
+            name: RunningMoments(*shape, products.get(name, ()))
             for name, shape in shapes(teacher).items()
             if name in products or not alone
         }
@@ -128,7 +128,7 @@ class Sites:
     def found(self) -> dict[str, Tensor]:
         """Return the statistics except second moments, by the names of `Calibration`.
 
-        Sites that no token passed are left out.
+        ActivationHooks that no token passed are left out.
         """
         found = {name: total.sqrt().float() for name, total in self._experts.items()}
         for name, moments in self._moments.items():
@@ -206,7 +206,7 @@ class Sites:
             add(place[1], by_text.cpu(), mask)
 
 
-_NOTHING = Moments(0, 0)
+_NOTHING = RunningMoments(0, 0)
 
 
 def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:

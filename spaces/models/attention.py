@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from protege.spaces.errors import Unsupported
 from protege.spaces.families import Family
-from protege.spaces.models.layout import Layout, Part, Slot, reading_dimension
+from protege.spaces.models.layout import Layout, Part, TensorSpec, reading_dimension
 
 KINDS = ("queries", "keys", "values")
 """The parts of self-attention, in the order of fused projections."""
@@ -161,7 +161,7 @@ def layers_above(family: Family, model: PreTrainedModel) -> dict[str, int]:
     return {name: most[id(parameter)] for name, parameter in parameters.items()}
 
 
-def _above(layout: Layout, slot: Slot, prefix: str) -> int:
+def _above(layout: Layout, slot: TensorSpec, prefix: str) -> int:
     family = layout.family
     depths = {stack: layout.depths.get(stack, 0) for stack in family.depths}
     if slot.layer is not None and slot.stack in depths:

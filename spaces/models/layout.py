@@ -38,7 +38,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Slot:
+class TensorSpec:
     """The axes of one tensor and its place in the model.
 
     Attributes:
@@ -82,7 +82,7 @@ class Layout:
 
     family: Family
     architecture: Architecture
-    slots: tuple[Slot, ...]
+    slots: tuple[TensorSpec, ...]
 
     @classmethod
     def of(cls, family: Family, model: PreTrainedModel) -> "Layout":
@@ -130,7 +130,7 @@ class Layout:
         size = self.family.depths.get(stack)
         return student.sizes().get(size, 0) if size else self.depths[stack]
 
-    def reading(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot, str]]:
+    def reading(self, model: nn.Module) -> Iterator[tuple[nn.Module, TensorSpec, str]]:
         """Find the projections from heads or neurons into the residual stream, in order.
 
         Yields:
@@ -141,13 +141,13 @@ class Layout:
             if read in {"heads", "cross_heads", "ffn"} and written == "hidden":
                 yield module, slot, read
 
-    def readers(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot]]:
+    def readers(self, model: nn.Module) -> Iterator[tuple[nn.Module, TensorSpec]]:
         """Yield the projections that read vectors of the residual stream's width, in order."""
         for module, slot in self._linear(model):
             if _read_and_written(module, slot)[0] == "hidden":
                 yield module, slot
 
-    def _linear(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot]]:
+    def _linear(self, model: nn.Module) -> Iterator[tuple[nn.Module, TensorSpec]]:
         modules = dict(model.named_modules())
         for slot in self.slots:
             module = modules.get(slot.name.removesuffix(".weight"))
@@ -164,7 +164,7 @@ class Layout:
             if kind == "weight" and slot.axes == ("hidden",) and id(modules[name]) in inside:
                 yield modules[name], slot.stack == "decoder" or "decoder." in name
 
-    def experts(self, model: nn.Module) -> Iterator[tuple[nn.Module, Slot]]:
+    def experts(self, model: nn.Module) -> Iterator[tuple[nn.Module, TensorSpec]]:
         """Yield the modules that hold all experts of a layer, in order."""
         modules = dict(model.named_modules())
         for slot in self.slots:
@@ -177,7 +177,7 @@ def reading_dimension(module: nn.Module) -> int:
     return 0 if isinstance(module, Conv1D) else 1
 
 
-def _read_and_written(module: nn.Module, slot: Slot) -> tuple[str, str]:
+def _read_and_written(module: nn.Module, slot: TensorSpec) -> tuple[str, str]:
     """Return the input and output axes of a linear layer."""
     at = reading_dimension(module)
     return slot.axes[at], slot.axes[1 - at]
@@ -246,7 +246,7 @@ def _depths(family: Family, tensors: Mapping[str, Tensor], prefix: str) -> dict[
 
 def _slot(
     family: Family, own: Architecture, rule: Rule, prefix: str, name: str, tensor: Tensor
-) -> Slot:
+) -> TensorSpec:
     entry, axes = rule
     stack, layer, span = _layer(family, entry, prefix, name)
     dimensions = [
@@ -259,7 +259,7 @@ def _slot(
             f"tensor {name!r} of shape {tuple(tensor.shape)}: the {family.name} table expects "
             f"{' x '.join(axes)}; correct the table of the family"
         )
-    return Slot(name, tuple(dimensions), stack, layer, span)
+    return TensorSpec(name, tuple(dimensions), stack, layer, span)
 
 
 def _layer(
@@ -291,8 +291,8 @@ def _part(word: str, stack: str, own: Architecture, size: int) -> Part:
 
 
 def _with_factor(
-    family: Family, config: PretrainedConfig, slot: Slot, prefix: str, *, tied: bool
-) -> Slot:
+    family: Family, config: PretrainedConfig, slot: TensorSpec, prefix: str, *, tied: bool
+) -> TensorSpec:
     """Set ``factor`` if the family's forward pass scales this tensor's module by the width."""
     module = slot.name.removeprefix(prefix).rpartition(".")[0]
     for factor in family.factors:

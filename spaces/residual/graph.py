@@ -14,7 +14,7 @@ from protege.spaces.models.layout import Layout
 
 
 @dataclass(frozen=True)
-class Join:
+class ResidualEdge:
     """Where a projection's output is added to the residual stream.
 
     Attributes:
@@ -30,7 +30,7 @@ class Join:
 
 
 @dataclass(frozen=True)
-class Wiring:
+class ResidualGraph:
     """The projections that read and write the residual stream, and the norms between them.
 
     Attributes:
@@ -46,14 +46,14 @@ class Wiring:
 
     norms: tuple[str, ...]
     sources: Mapping[str, tuple[str, ...]]
-    joins: Mapping[str, Join]
+    joins: Mapping[str, ResidualEdge]
     writers: tuple[str, ...]
     loose: tuple[str, ...]
     in_decoder: frozenset[str]
     centred: bool = False
 
     @classmethod
-    def of(cls, teacher: LaidOutModel, batch: Batch) -> "Wiring":
+    def of(cls, teacher: LaidOutModel, batch: Batch) -> "ResidualGraph":
         """Trace one sequence of a batch through a teacher."""
         layout = teacher.layout
         one = {name: values[:1] for name, values in given(batch).items()}
@@ -78,12 +78,12 @@ class Wiring:
         return {**asdict(self), "in_decoder": sorted(self.in_decoder)}
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> "Wiring":
+    def of_record(cls, record: Mapping[str, Any]) -> "ResidualGraph":
         """Restore the graph from `record`."""
         return cls(
             norms=tuple(record["norms"]),
             sources={norm: tuple(read) for norm, read in record["sources"].items()},
-            joins={name: Join(**join) for name, join in record["joins"].items()},
+            joins={name: ResidualEdge(**join) for name, join in record["joins"].items()},
             writers=tuple(record["writers"]),
             loose=tuple(record["loose"]),
             in_decoder=frozenset(record["in_decoder"]),
@@ -154,7 +154,7 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _join(events: list[_Event], place: int) -> Join | None:
+def _join(events: list[_Event], place: int) -> ResidualEdge | None:
     """Find the addition of the projection at an index of the events; None if not visible."""
     event = events[place]
     after = next((e for e in events[place + 1 :] if e.kind == "norm"), None)
@@ -162,7 +162,7 @@ def _join(events: list[_Event], place: int) -> Join | None:
         return None
     given, gave = after.given.reshape(event.gave.shape).cpu(), event.gave.cpu()
     if torch.equal(given, gave):
-        return Join(after.name)
+        return ResidualEdge(after.name)
     norms = (e for e in reversed(events[:place]) if e.kind == "norm")
     # skip norms of other things than tokens, such as DeBERTa's norm of distances
     before = next((e for e in norms if e.given.numel() == gave.numel()), None)
@@ -170,5 +170,5 @@ def _join(events: list[_Event], place: int) -> Join | None:
         return None
     for stream, normed in ((before.given, False), (before.gave, True)):
         if torch.allclose(given, gave + stream.reshape(gave.shape).cpu(), rtol=1e-4, atol=1e-4):
-            return Join(after.name, before.name, normed)
+            return ResidualEdge(after.name, before.name, normed)
     return None

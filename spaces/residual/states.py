@@ -13,7 +13,7 @@ from protege.spaces.models.activations import by_sequence
 from protege.spaces.models.batches import Batch, given, headless, real_tokens
 from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.residual.directions import Directions
-from protege.spaces.residual.graph import Wiring
+from protege.spaces.residual.graph import ResidualGraph
 
 TOKENS = 4096
 """Maximum number of real tokens to record, which bounds the time of healing."""
@@ -32,7 +32,7 @@ _GIVEN = "given."
 
 
 @dataclass(frozen=True, eq=False)
-class Streams:
+class ResidualStates:
     """The teacher's residual states at every place where a student is healed.
 
     Memory is ``4 * tokens * hidden_size`` bytes for each norm of the stream: 0.6 GB for
@@ -45,14 +45,16 @@ class Streams:
             ``loose`` projections, and the outputs of writers without a join.
     """
 
-    wiring: Wiring
+    wiring: ResidualGraph
     batch: Mapping[str, Tensor]
     states: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, teacher: LaidOutModel, batch: Batch, wiring: Wiring | None = None) -> "Streams":
+    def of(
+        cls, teacher: LaidOutModel, batch: Batch, wiring: ResidualGraph | None = None
+    ) -> "ResidualStates":
         """Record a teacher's states on a batch; trace the graph if it is not given."""
-        inputs, wiring = given(batch), wiring or Wiring.of(teacher, batch)
+        inputs, wiring = given(batch), wiring or ResidualGraph.of(teacher, batch)
         states: dict[str, Tensor] = {}
         modules = dict(teacher.model.named_modules())
         unjoined = [name for name in wiring.writers if name not in wiring.joins]
@@ -64,7 +66,7 @@ class Streams:
         return cls(wiring, inputs, states)
 
     @classmethod
-    def of_tensors(cls, wiring: Wiring, tensors: Mapping[str, Tensor]) -> "Streams":
+    def of_tensors(cls, wiring: ResidualGraph, tensors: Mapping[str, Tensor]) -> "ResidualStates":
         """Restore the states from `tensors`."""
         batch = {n.removeprefix(_GIVEN): t for n, t in tensors.items() if n.startswith(_GIVEN)}
         states = {n: t for n, t in tensors.items() if not n.startswith(_GIVEN)}
@@ -81,7 +83,7 @@ class Streams:
         return Directions.of(states, centred=self.wiring.centred)
 
 
-def run_through(model: Any, wiring: Wiring, batch: Batch) -> None:
+def run_through(model: Any, wiring: ResidualGraph, batch: Batch) -> None:
     """Run one pass, without the head unless a ``loose`` projection is in it."""
     base = f"{model.base_model_prefix}."
     outside = any(not name.startswith(base) for name in wiring.loose)
@@ -100,7 +102,7 @@ def real_rows(values: Tensor, batch: Batch, *, in_decoder: bool) -> Tensor:
 
 
 def _recording_hook(
-    states: dict[str, Tensor], batch: Batch, wiring: Wiring, name: str, *, output: bool
+    states: dict[str, Tensor], batch: Batch, wiring: ResidualGraph, name: str, *, output: bool
 ) -> Callable[..., None]:
     def hook(_module: nn.Module, read: tuple[Any, ...], gave: Any) -> None:
         if name in states:  # DeBERTa runs its projections on tokens, then on distances

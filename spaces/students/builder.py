@@ -19,17 +19,17 @@ from protege.spaces.checkpoints.processors import with_tokenizer
 from protege.spaces.checkpoints.tasks import Task
 from protege.spaces.errors import BadInput, Mismatch
 from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import Slot
+from protege.spaces.models.layout import TensorSpec
 from protege.spaces.models.placement import is_tied, weights
 from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.least_squares import Fit
-from protege.spaces.residual.states import Streams
+from protege.spaces.residual.states import ResidualStates
 from protege.spaces.students.config import configured
 from protege.spaces.students.cut import cut
 from protege.spaces.students.healing import Healer
 from protege.spaces.students.moments import refit_from_moments
 from protege.spaces.students.rotation import read_off, turned
-from protege.spaces.students.selection import Kept, everything
+from protege.spaces.students.selection import Selection, everything
 from protege.spaces.students.student import Student, generation_config
 from protege.spaces.vocabulary.tokenizer import shrunk
 
@@ -37,7 +37,7 @@ from protege.spaces.vocabulary.tokenizer import shrunk
 def made(
     teacher: LaidOutModel,
     architecture: Architecture,
-    kept: Kept,
+    kept: Selection,
     calibration: Calibration | None = None,
 ) -> Student:
     """Build the student that keeps exactly these units, with the architecture's healing.
@@ -132,8 +132,8 @@ class _Tensors:
         cls,
         teacher: LaidOutModel,
         architecture: Architecture,
-        kept: Kept,
-        streams: Streams | None,
+        kept: Selection,
+        streams: ResidualStates | None,
     ) -> "_Tensors":
         own, width = weights(teacher.model), teacher.architecture.hidden_size
         basis = Basis(width, channels=kept.hidden)
@@ -150,14 +150,14 @@ class _Tensors:
         narrow = turned(wide, teacher, kept, streams, tied=tied)
         return cls(narrow, wide, basis, unties=not tied)
 
-    def readout(self, teacher: LaidOutModel, streams: Streams | None) -> Fit | None:
+    def readout(self, teacher: LaidOutModel, streams: ResidualStates | None) -> Fit | None:
         """Return the map from the cut student's last state to the teacher's; None if identical."""
         if streams is not None and self.basis.channels is None:
             return Fit(read_off(teacher, streams.wiring.norms[-1], self.basis))
         return None if self.basis.is_same else Fit(self.basis.matrix)
 
 
-def _reader_slots(teacher: LaidOutModel) -> list[Slot]:
+def _reader_slots(teacher: LaidOutModel) -> list[TensorSpec]:
     """Return the tensors of modules that read the stream, except a tied output head."""
     names = {
         slot.name.removesuffix(".weight")
@@ -171,7 +171,7 @@ def _heal(
     model: PreTrainedModel,
     teacher: LaidOutModel,
     architecture: Architecture,
-    kept: Kept,
+    kept: Selection,
     tensors: _Tensors,
     calibration: Calibration | None,
 ) -> Fit | None:
@@ -198,7 +198,10 @@ def _heal(
 
 
 def _heal_then_cut_vocab(
-    teacher: LaidOutModel, architecture: Architecture, kept: Kept, calibration: Calibration | None
+    teacher: LaidOutModel,
+    architecture: Architecture,
+    kept: Selection,
+    calibration: Calibration | None,
 ) -> Student:
     """Heal with the full vocabulary, then cut it: calibration text uses all tokens."""
     every = replace(architecture, vocab_size=teacher.architecture.vocab_size)

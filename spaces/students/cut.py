@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from protege.spaces.families.family import CUT_AXES
-from protege.spaces.models.layout import Layout, Part, Slot
-from protege.spaces.students.selection import Kept
+from protege.spaces.models.layout import Layout, Part, TensorSpec
+from protege.spaces.students.selection import Selection
 
 
 def cut(
     tensors: Mapping[str, Tensor],
     layout: Layout,
-    kept: Kept,
-    slots: Iterable[Slot] | None = None,
+    kept: Selection,
+    slots: Iterable[TensorSpec] | None = None,
 ) -> dict[str, Tensor]:
     """Cut the student's state dict out of the teacher's.
 
@@ -42,7 +42,7 @@ def cut(
     return student
 
 
-def _rescale(tensor: Tensor, slot: Slot, width: float) -> Tensor:
+def _rescale(tensor: Tensor, slot: TensorSpec, width: float) -> Tensor:
     """Rescale a tensor whose forward pass depends on the width (see `WidthFactor`)."""
     if slot.factor is None or width == 1:
         return tensor
@@ -55,11 +55,11 @@ def _rescale(tensor: Tensor, slot: Slot, width: float) -> Tensor:
 class Rows:
     """Indices to keep along each dimension, cached for all tensors that share them."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: Selection) -> None:
         self.kept = kept
         self._cached: dict[tuple[object, ...], Tensor | None] = {}
 
-    def narrowed(self, tensor: Tensor, slot: Slot, position: int | None) -> Tensor:
+    def narrowed(self, tensor: Tensor, slot: TensorSpec, position: int | None) -> Tensor:
         """Return a copy of the kept part of a tensor, for the student's layer at a position."""
         indices = [self.index(parts, position) for parts in slot.dimensions]
         narrowed = tensor.detach()

@@ -13,14 +13,14 @@ from transformers.pytorch_utils import Conv1D
 
 from protege.spaces.models.activations import columns
 from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import Slot
+from protege.spaces.models.layout import TensorSpec
 from protege.spaces.models.placement import is_tied, values
 from protege.spaces.residual.directions import Basis
-from protege.spaces.residual.graph import Join
+from protege.spaces.residual.graph import ResidualEdge
 from protege.spaces.residual.least_squares import Fit, gains_refitted, refitted
-from protege.spaces.residual.states import Streams, real_rows, run_through
+from protege.spaces.residual.states import ResidualStates, real_rows, run_through
 from protege.spaces.students.rotation import read_off
-from protege.spaces.students.selection import Kept
+from protege.spaces.students.selection import Selection
 
 _PreHook = Callable[[nn.Module, tuple[Any, ...]], None]
 """A forward pre-hook that refits a projection on its own inputs."""
@@ -70,10 +70,10 @@ class Healer:
 
     model: PreTrainedModel
     teacher: LaidOutModel
-    kept: Kept
+    kept: Selection
     basis: Basis
     wide: Mapping[str, Tensor]
-    streams: Streams
+    streams: ResidualStates
     reads: dict[str, Fit] = field(default_factory=dict, init=False, repr=False)
     _refitted_loose: set[str] = field(default_factory=set, init=False, repr=False)
     _norm_states: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False)
@@ -134,7 +134,7 @@ class Healer:
         """The student's module names by the teacher's."""
         return {match.own: match.name for match in self._matches}
 
-    def _target(self, slot: Slot, position: int | None) -> str:
+    def _target(self, slot: TensorSpec, position: int | None) -> str:
         """Return the teacher's module that a module of the student is fitted to."""
         layout, wiring, own = self.teacher.layout, self.streams.wiring, _module(slot.name)
         if slot.layer is None or position is None or slot.number_at == (0, 0):
@@ -143,7 +143,7 @@ class Healer:
         following = layers[position + 1 :] or (layout.depths[slot.stack],)
         until = _module(slot.named(following[0] - 1))
         last = self._last_writers.get((slot.stack, slot.layer), "")
-        join, of_target = wiring.joins.get(last, Join("")), wiring.joins.get(until)
+        join, of_target = wiring.joins.get(last, ResidualEdge("")), wiring.joins.get(until)
         ends_layer = own == last and join.before and of_target is not None
         norms_it = own == join.after and join.normed and until in wiring.norms
         return until if ends_layer or norms_it else own

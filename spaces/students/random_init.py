@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from protege.spaces.errors import BadInput
 from protege.spaces.families import Family
 from protege.spaces.models.layout import Layout
-from protege.spaces.students.selection import Kept
+from protege.spaces.students.selection import Selection
 from protege.spaces.students.student import Initialisation, Student
 
 
@@ -42,7 +42,7 @@ def redrawn(student: Student, family: Family, how: Initialisation, seed: int) ->
         student.model.load_state_dict(model.state_dict())
         if student.embedder is not None and student.embedder.projection is not None:
             _draw_projection(student.embedder.projection, student.model, how)
-    nothing = Kept(hidden=(), stacks={}, vocab=student.kept.vocab)
+    nothing = Selection(hidden=(), stacks={}, vocab=student.kept.vocab)
     return replace(student, kept=nothing, initialised=how)
 
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from protege.spaces.errors import Infeasible
 from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import Slot
+from protege.spaces.models.layout import TensorSpec
 from protege.spaces.models.placement import is_tied, values
 from protege.spaces.residual.directions import Basis
-from protege.spaces.residual.states import Streams
-from protege.spaces.students.selection import Kept
+from protege.spaces.residual.states import ResidualStates
+from protege.spaces.students.selection import Selection
 
 
 def check_turns(teacher: LaidOutModel) -> None:
@@ -43,8 +43,8 @@ def read_off(teacher: LaidOutModel, norm: str, basis: Basis) -> Tensor:
 def turned(
     wide: Mapping[str, Tensor],
     teacher: LaidOutModel,
-    kept: Kept,
-    streams: Streams,
+    kept: Selection,
+    streams: ResidualStates,
     *,
     tied: bool,
 ) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ def turned(
 class _Rotator:
     """Rotates the tensors of a model one by one."""
 
-    def __init__(self, teacher: LaidOutModel, streams: Streams, width: int) -> None:
+    def __init__(self, teacher: LaidOutModel, streams: ResidualStates, width: int) -> None:
         self.teacher, self.width = teacher, width
         self.directions = streams.directions
         self.basis = streams.directions.basis(width)
@@ -99,7 +99,7 @@ class _Rotator:
             return ""
         return next(f"{name}.weight" for name, module in self.modules.items() if module is head)
 
-    def tensor(self, slot: Slot, wide: Tensor) -> Tensor:
+    def tensor(self, slot: TensorSpec, wide: Tensor) -> Tensor:
         """Rotate one of the student's tensors, given with all channels of the teacher's stream."""
         module, _, kind = slot.name.rpartition(".")
         if module in self.norms:

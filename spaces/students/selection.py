@@ -12,14 +12,14 @@ from protege.spaces.architecture.policies import FixedPolicy
 from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.families import family_of
-from protege.spaces.models.layout import Layout, Slot
+from protege.spaces.models.layout import Layout, TensorSpec
 from protege.spaces.students.config import layers_of
 
 Units = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class KeptLayer:
+class LayerSelection:
     """One layer of the student.
 
     Attributes:
@@ -33,7 +33,7 @@ class KeptLayer:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Selection:
     """The teacher's units that a student keeps, as ascending indices.
 
     Attributes:
@@ -45,7 +45,7 @@ class Kept:
     """
 
     hidden: Units
-    stacks: Mapping[str, tuple[KeptLayer, ...]]
+    stacks: Mapping[str, tuple[LayerSelection, ...]]
     vocab: Units | None = None
     turned: bool = False
 
@@ -67,7 +67,7 @@ class Kept:
             return self.hidden if unit == "hidden" else self.vocab
         return self.stacks[stack][position or 0].units[unit]
 
-    def names(self, slot: Slot) -> Iterator[tuple[str, int | None]]:
+    def names(self, slot: TensorSpec) -> Iterator[tuple[str, int | None]]:
         """Yield the student's name of a tensor and its layer's position; nothing if it is cut."""
         if slot.layer is None:
             yield slot.name, None
@@ -89,7 +89,7 @@ class Kept:
         return {"layers": layers, "hidden": hidden, "stacks": stacks, "vocab": self.vocab}
 
 
-def everything(layout: Layout) -> Kept:
+def everything(layout: Layout) -> Selection:
     """Return the selection of all units: the teacher itself."""
     return choose(layout, layout.architecture, None)
 
@@ -99,7 +99,7 @@ def choose(
     student: Architecture,
     calibration: Calibration | None,
     vocab: Units | None = None,
-) -> Kept:
+) -> Selection:
     """Select the units that the student's policies keep.
 
     Heads are chosen within their key-value groups: every kept group keeps the same number of query
@@ -127,7 +127,7 @@ def choose(
     narrower = student.hidden_size < layout.architecture.hidden_size
     by = policy.criterion("hidden") if narrower and not turned else "position"
     channels = choice.importance.residual(by)
-    return Kept(
+    return Selection(
         hidden=strongest(channels, student.hidden_size),
         turned=turned,
         stacks={stack: choice.layers(stack) for stack in layout.depths},
@@ -141,9 +141,9 @@ class _Selector:
     student: Architecture
     importance: Calibration
 
-    def layers(self, stack: str) -> tuple[KeptLayer, ...]:
+    def layers(self, stack: str) -> tuple[LayerSelection, ...]:
         numbers = layers_of(self.layout, self.student, stack)
-        return tuple(KeptLayer(n, self._units(stack, n, numbers)) for n in numbers)
+        return tuple(LayerSelection(n, self._units(stack, n, numbers)) for n in numbers)
 
     def _units(self, stack: str, layer: int, kept: Units) -> dict[str, Units | tuple[Units, ...]]:
         """Select the units kept in one layer, by axis."""
@@ -222,7 +222,7 @@ class Pinned(FixedPolicy):
         return layers
 
 
-def pinned(architecture: Architecture, kept: Kept) -> Architecture:
+def pinned(architecture: Architecture, kept: Selection) -> Architecture:
     """Return the architecture with the kept layers' depth and a policy that keeps these layers."""
     depths = {
         size: len(kept.layers(stack))

@@ -19,7 +19,7 @@ from protege.spaces.errors import BadInput
 from protege.spaces.files.manifest import write_manifest
 from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.students.config import configured
-from protege.spaces.students.selection import Kept, Units
+from protege.spaces.students.selection import Selection, Units
 from protege.spaces.vocabulary.renumbering import renumbered
 from protege.spaces.vocabulary.tokenizer import choose_tokens, shrunk
 
@@ -52,7 +52,7 @@ class Student:
     model: PreTrainedModel
     processor: Any
     architecture: Architecture
-    kept: Kept
+    kept: Selection
     embedder: Embedder | None = None
     is_sentence_transformer: bool = False
     initialised: Initialisation | None = None

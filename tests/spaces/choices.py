@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from protege.spaces import Architecture, Family, Kept, Teacher
-from protege.spaces.students.selection import KeptLayer, everything
+from protege.spaces import Architecture, Family, Selection, Teacher
+from protege.spaces.students.selection import LayerSelection, everything
 
 AXES = ("hidden", "heads", "cross_heads", "ffn", "experts", "expert_ffn", "vocab")
 
@@ -32,7 +32,7 @@ def axes_to_cut(family: Family) -> list[str]:
     return [axis for axis in axes_of(family) if axis not in {"hidden", "vocab", *whole}]
 
 
-def shuffled(teacher: Teacher, axis: str) -> Kept:
+def shuffled(teacher: Teacher, axis: str) -> Selection:
     """Every unit, those of one axis in another order, which differs from layer to layer."""
     generator = torch.Generator().manual_seed(0)
 
@@ -43,14 +43,14 @@ def shuffled(teacher: Teacher, axis: str) -> Kept:
     return _changed(teacher, axis, order)
 
 
-def halved(teacher: Teacher, axis: str) -> Kept:
+def halved(teacher: Teacher, axis: str) -> Selection:
     """Every other unit of one axis, from the second one on: not what slicing would give."""
     return _changed(teacher, axis, lambda units: units[1::2])
 
 
 def _changed(
     teacher: Teacher, axis: str, change: Callable[[tuple[int, ...]], tuple[int, ...]]
-) -> Kept:
+) -> Selection:
     whole = everything(teacher.layout)
     if axis == "hidden":
         return replace(whole, hidden=change(whole.hidden))
@@ -63,7 +63,7 @@ def _changed(
         alike = axis in teacher.family.shared
         changed = [_layer(teacher, layer, axis, change) for layer in layers]
         stacks[stack] = tuple(
-            KeptLayer(layer.number, changed[0].units if alike else one.units)
+            LayerSelection(layer.number, changed[0].units if alike else one.units)
             for layer, one in zip(layers, changed, strict=True)
         )
     return replace(whole, stacks=stacks)
@@ -71,10 +71,10 @@ def _changed(
 
 def _layer(
     teacher: Teacher,
-    layer: KeptLayer,
+    layer: LayerSelection,
     axis: str,
     change: Callable[[tuple[int, ...]], tuple[int, ...]],
-) -> KeptLayer:
+) -> LayerSelection:
     units: dict[str, Any] = dict(layer.units)
     if axis not in units:
         return layer
@@ -95,10 +95,10 @@ def _layer(
         units[axis] = tuple(group * size + head for group in groups for head in in_group)
     else:
         units[axis] = change(units[axis])
-    return KeptLayer(layer.number, units)
+    return LayerSelection(layer.number, units)
 
 
-def sized(own: Architecture, kept: Kept) -> Architecture:
+def sized(own: Architecture, kept: Selection) -> Architecture:
     """The architecture of a student that keeps these units."""
     sizes: dict[str, Any] = {"hidden_size": len(kept.hidden)}
     if kept.vocab is not None:

@@ -20,7 +20,7 @@ from protege.spaces.architecture.policies import Healing, WidthPolicy
 from protege.spaces.architecture.sizes import RATIOS
 from protege.spaces.calibration.plan import HEALED, CalibrationPlan
 from protege.spaces.residual.directions import Basis
-from protege.spaces.residual.states import Streams, real_rows, run_through
+from protege.spaces.residual.states import ResidualStates, real_rows, run_through
 from tests.tiny import SPECIAL, VOCABULARY
 
 AXES: dict[str, tuple[str, ...]] = {
@@ -51,7 +51,7 @@ class Flow:
         return cls(teacher, batch, calibration.with_streams(teacher, batch))
 
     @property
-    def streams(self) -> Streams:
+    def streams(self) -> ResidualStates:
         assert self.calibration.streams is not None
         return self.calibration.streams
 
@@ -135,7 +135,9 @@ def basis_of(flow: Flow, student: Student) -> Basis:
     return Basis(flow.teacher.architecture.hidden_size, student.kept.hidden)
 
 
-def passed(model: Any, streams: Streams, names: list[str]) -> dict[str, tuple[Tensor, Tensor]]:
+def passed(
+    model: Any, streams: ResidualStates, names: list[str]
+) -> dict[str, tuple[Tensor, Tensor]]:
     """What real tokens gave to modules and got from them, the first time each ran."""
     modules, found = dict(model.named_modules()), dict[str, tuple[Tensor, Tensor]]()
 

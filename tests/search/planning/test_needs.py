@@ -10,7 +10,7 @@ from protege.search.planning.calibrating import calibrate
 from protege.search.planning.needs import Needs
 from protege.spaces import Calibration, Choice, Greedy, SearchSpace, Surgeon, Taylor, Teacher
 from protege.spaces.calibration.plan import CalibrationPlan
-from protege.spaces.residual.states import Streams
+from protege.spaces.residual.states import ResidualStates
 from tests.objectives.distillation.taught import asked as questions_of
 from tests.tiny import ZOO, inputs_of
 
@@ -90,7 +90,7 @@ def test_students_are_the_same_as_by_a_calibration_of_everything(
     teacher = ZOO[name].teacher()
     space = SearchSpace(**{"multiple_of": 4, **DEFAULTS, **declared}).of(teacher)
     needs, batch = Needs.of(space, teacher.architecture), inputs_of(teacher)
-    streams = Streams.of(teacher, batch)
+    streams = ResidualStates.of(teacher, batch)
     every = Calibration.of(teacher, [batch])
     plan = CalibrationPlan(needs.heads_by, needs.criteria, needs.grams, needs.layers, needs.depths)
     lean = Calibration.measured(teacher, [batch], plan)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from protege.spaces import Calibration, Kept, Magnitude, Teacher
+from protege.spaces import Calibration, Magnitude, Selection, Teacher
 from protege.spaces.students.cut import cut
 from protege.spaces.students.selection import choose, everything
 from tests.tiny import CASES, ZOO
@@ -83,17 +83,17 @@ def test_fused_and_transposed_tensors_are_taken_apart(name: str) -> None:
         )
 
 
-def without(teacher: Teacher, neuron: int) -> Kept:
+def without(teacher: Teacher, neuron: int) -> Selection:
     """Everything but one neuron of the second layer."""
     whole = everything(teacher.layout)
     layers = list(whole.stacks["decoder"])
     units: dict[str, Any] = dict(layers[1].units)
     units["ffn"] = tuple(unit for unit in units["ffn"] if unit != neuron)
     layers[1] = type(layers[1])(layers[1].number, units)
-    return Kept(whole.hidden, {**whole.stacks, "decoder": tuple(layers)}, whole.vocab)
+    return Selection(whole.hidden, {**whole.stacks, "decoder": tuple(layers)}, whole.vocab)
 
 
-def total(teacher: Teacher, kept: Kept) -> Tensor:
+def total(teacher: Teacher, kept: Selection) -> Tensor:
     """The sum of squares of all weights, those that are tied counted once."""
     tensors = cut(teacher.model.state_dict(), teacher.layout, kept)
     own = {tensor.data_ptr(): tensor for tensor in tensors.values()}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from protege.spaces import Cache, DiskFull
-from protege.spaces.files.block_file import RECORD, Block, Column, Shelf, rows
+from protege.spaces.files.block_file import RECORD, Block, BlockFile, Column, rows
 from tests import disks
 
 STARTS = (0, 3, 3, 5, 9)
@@ -54,8 +54,8 @@ class Counted:
         return block(number)
 
 
-def shelf(folder: Path, key: str = "{}") -> Shelf:
-    return Shelf(folder, key, STARTS)
+def shelf(folder: Path, key: str = "{}") -> BlockFile:
+    return BlockFile(folder, key, STARTS)
 
 
 def equal(one: Block, other: Block) -> bool:
@@ -83,7 +83,7 @@ def test_any_blocks_come_back_in_order(
     starts = (0, *torch.tensor(sizes).cumsum(0).tolist())
     folder = tmp_path_factory.mktemp("shelf")
     for _ in range(2):
-        found = Shelf(folder, "{}", starts).filled(lambda number: block(number, starts))
+        found = BlockFile(folder, "{}", starts).filled(lambda number: block(number, starts))
         assert equal(found, whole(starts))
 
 
@@ -165,14 +165,14 @@ def test_a_shelf_of_another_key_is_not_believed(tmp_path: Path) -> None:
 def test_of_blocks_that_lie_elsewhere_none_is_believed(tmp_path: Path) -> None:
     shelf(tmp_path).filled(Counted())
     moved = (0, 2, 4, 9)
-    found = Shelf(tmp_path, "{}", moved).filled(lambda number: block(number, moved))
+    found = BlockFile(tmp_path, "{}", moved).filled(lambda number: block(number, moved))
     assert equal(found, whole(moved))
 
 
 def test_rows_are_mapped_and_not_loaded(tmp_path: Path) -> None:
     many = 2**18
-    found = Shelf(tmp_path, "{}", (0, many)).filled(lambda _: {"row": torch.zeros(many, 64)})
-    found = Shelf(tmp_path, "{}", (0, many)).filled(lambda _: {})
+    found = BlockFile(tmp_path, "{}", (0, many)).filled(lambda _: {"row": torch.zeros(many, 64)})
+    found = BlockFile(tmp_path, "{}", (0, many)).filled(lambda _: {})
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")
     assert str(tmp_path / "row.bin") in maps
     assert found["row"].shape == (many, 64)
@@ -264,7 +264,7 @@ def test_on_a_full_disk_the_finished_blocks_wait_for_room(small_disk: Path) -> N
 
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(500 * 1024))
-    filling = Shelf(small_disk / "shelf", "{}", (0, 40, 80, 120, 160))
+    filling = BlockFile(small_disk / "shelf", "{}", (0, 40, 80, 120, 160))
     message = "shelf: no space left on the device; make room, .*answers=.online"
     with pytest.raises(DiskFull, match=message):
         filling.filled(compute)

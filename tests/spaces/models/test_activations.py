@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from protege.spaces import Calibration, Teacher
 from protege.spaces.calibration.plan import HEALED, CalibrationPlan
-from protege.spaces.models.activations import Moments, columns
+from protege.spaces.models.activations import RunningMoments, columns
 from protege.spaces.models.batches import real_tokens
 from tests.spaces.calibration.test_calibration import one_by_one, padded
 from tests.tiny import ZOO, batch, inputs_of
@@ -136,7 +136,7 @@ def test_a_mask_is_the_same_as_leaving_its_tokens_out(
     values = torch.randn(sequences, tokens, 3, generator=generator)
     mask = torch.rand(sequences, tokens, generator=generator) < 0.6
     mask |= whole
-    once, by_row = (Moments(1, 3, [0]) for _ in range(2))
+    once, by_row = (RunningMoments(1, 3, [0]) for _ in range(2))
     once.add(0, values, None if whole else mask)
     for row, real in zip(values, mask, strict=True):
         by_row.add(0, row[real][None], None) if real.any() else None

@@ -5,9 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from protege.spaces import Teacher
-from protege.spaces.models.layout import Slot
-from protege.spaces.residual.graph import Join, Wiring
-from protege.spaces.residual.states import Streams, real_rows, run_through
+from protege.spaces.models.layout import TensorSpec
+from protege.spaces.residual.graph import ResidualEdge, ResidualGraph
+from protege.spaces.residual.states import ResidualStates, real_rows, run_through
 from tests.spaces.healed import Flow, passed, plenty, same
 from tests.tiny import ZOO, inputs_of
 
@@ -24,7 +24,7 @@ IN_NO_SUM = {"gpt_neox", "dinov2"}
 """Two projections are added at once, or each channel is scaled first."""
 
 
-def kind_of(join: Join | None) -> str:
+def kind_of(join: ResidualEdge | None) -> str:
     """How what a projection writes comes to the next norm."""
     if join is None:
         return "in no sum"
@@ -51,7 +51,7 @@ def expected(teacher: Teacher, count: int) -> list[str]:
     return found
 
 
-def reads_no_norm(teacher: Teacher, slot: Slot) -> bool:
+def reads_no_norm(teacher: Teacher, slot: TensorSpec) -> bool:
     """Whether a projection in a layer reads what no norm gave."""
     name, config = teacher.config.model_type, teacher.config
     attends = "ffn" not in slot.axes and ".pos_" not in slot.name  # those read distances
@@ -68,7 +68,7 @@ def reads_no_norm(teacher: Teacher, slot: Slot) -> bool:
 
 def test_every_projection_into_the_stream_joins_it_as_its_family_does(teacher: Teacher) -> None:
     """Before its norms, after them, alone, or in no sum that a norm sees."""
-    wiring = Wiring.of(teacher, inputs_of(teacher))
+    wiring = ResidualGraph.of(teacher, inputs_of(teacher))
     assert [kind_of(wiring.joins.get(name)) for name in wiring.writers] == expected(
         teacher, len(wiring.writers)
     )
@@ -80,7 +80,7 @@ def test_every_projection_into_the_stream_joins_it_as_its_family_does(teacher: T
 
 def test_what_reads_the_stream_finds_the_norm_that_it_reads(teacher: Teacher) -> None:
     """Every reader in a layer has one norm, but where its family says otherwise."""
-    wiring = Wiring.of(teacher, inputs_of(teacher))
+    wiring = ResidualGraph.of(teacher, inputs_of(teacher))
     norm_of = {reader: norm for norm, readers in wiring.sources.items() for reader in readers}
     for _, slot in teacher.layout.readers(teacher.model):
         name = slot.name.removesuffix(".weight")
@@ -93,14 +93,14 @@ def test_what_reads_the_stream_finds_the_norm_that_it_reads(teacher: Teacher) ->
 def test_the_wiring_is_the_same_whatever_is_read(teacher: Teacher) -> None:
     """Another batch, and padding in the sequence that is looked at, make no difference."""
     side = "left" if teacher.family.stacks.keys() == {"decoder"} else "right"
-    other = Wiring.of(teacher, plenty(teacher, rows=2, tokens=12, side=side))
-    assert other == Wiring.of(teacher, inputs_of(teacher))
+    other = ResidualGraph.of(teacher, plenty(teacher, rows=2, tokens=12, side=side))
+    assert other == ResidualGraph.of(teacher, inputs_of(teacher))
 
 
 def test_joins_hold_on_another_batch(flow: Flow) -> None:
     """What a norm is given is what was written, and the stream as it was, and nothing else."""
     batch = plenty(flow.teacher, rows=3, seed=8)
-    streams = Streams.of(flow.teacher, batch)
+    streams = ResidualStates.of(flow.teacher, batch)
     seen = passed(
         flow.teacher.model, streams, [*flow.streams.wiring.norms, *flow.streams.wiring.writers]
     )
@@ -117,7 +117,7 @@ def test_the_streams_are_what_the_norms_were_given(flow: Flow) -> None:
     streams = flow.streams
     seen = passed(flow.teacher.model, streams, list(streams.wiring.norms))
     assert all(torch.equal(streams.states[name], given) for name, (given, _) in seen.items())
-    again = Streams.of_tensors(streams.wiring, streams.tensors())
+    again = ResidualStates.of_tensors(streams.wiring, streams.tensors())
     assert same(dict(again.states), dict(streams.states))
     assert same(dict(again.batch), dict(streams.batch))
 
@@ -157,7 +157,7 @@ def test_a_decoder_without_tokens_of_its_own_has_the_mask_of_its_encoder() -> No
 def test_a_head_is_run_only_where_its_own_states_are_needed(name: str) -> None:
     """What writes a vocabulary's logits would take longer than all the rest."""
     teacher = ZOO[name].teacher()
-    streams = Streams.of(teacher, plenty(teacher, rows=2))
+    streams = ResidualStates.of(teacher, plenty(teacher, rows=2))
     ran: list[str] = []
     heads = [n for n, m in teacher.model.named_children() if m is not teacher.model.base_model]
     for n in heads:

@@ -12,7 +12,7 @@ from protege.spaces import (
     BadInput,
     Calibration,
     First,
-    Kept,
+    Selection,
     Student,
     Teacher,
     family_of,
@@ -21,7 +21,7 @@ from protege.spaces.architecture.policies import Healing
 from protege.spaces.calibration.plan import HEALED, CalibrationPlan
 from protege.spaces.residual.directions import Basis
 from protege.spaces.students.healing import Healer
-from protege.spaces.students.selection import KeptLayer, everything
+from protege.spaces.students.selection import LayerSelection, everything
 from tests.spaces.healed import AXES, Flow, halved_along, off, plenty, same, tensors_of
 from tests.tiny import CASES, ZOO, answer, inputs_of
 from tests.zoo import FLOWS, READERS, teacher_of
@@ -227,11 +227,12 @@ def test_neurons_that_are_copies_of_others_are_made_up_for(name: str, healing: H
     assert off(flow, mended) < 0.1 * off(flow, cut)
 
 
-def first_neurons(teacher: Teacher, count: int) -> Kept:
+def first_neurons(teacher: Teacher, count: int) -> Selection:
     whole = everything(teacher.layout)
     stacks = {
         stack: tuple(
-            KeptLayer(layer.number, {**layer.units, "ffn": tuple(range(count))}) for layer in layers
+            LayerSelection(layer.number, {**layer.units, "ffn": tuple(range(count))})
+            for layer in layers
         )
         for stack, layers in whole.stacks.items()
     }

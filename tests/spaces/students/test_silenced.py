@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from protege.spaces import Infeasible, Kept, Teacher, family_of
+from protege.spaces import Infeasible, Selection, Teacher, family_of
 from protege.spaces.architecture.policies import Findings, LayerPolicy
-from protege.spaces.students.selection import KeptLayer, everything
+from protege.spaces.students.selection import LayerSelection, everything
 from tests.spaces.choices import assert_near, axes_of, axes_to_cut, halved, sized
 from tests.tiny import ZOO, answer
 from tests.zoo import FLOWS, teacher_of
 
 
 @contextmanager
-def silenced(teacher: Teacher, axis: str, kept: Kept) -> Iterator[None]:
+def silenced(teacher: Teacher, axis: str, kept: Selection) -> Iterator[None]:
     """The teacher with nothing of the units that are not kept reaching what reads them."""
     model = teacher.model
     with ExitStack() as stack:
@@ -100,7 +100,7 @@ def _paired(teacher: Teacher, axis: str) -> set[str]:
     return pair if axis in pair and "cross_heads" in axes_of(teacher.family) else set()
 
 
-def _with_other_heads(teacher: Teacher, kept: Kept) -> Kept:
+def _with_other_heads(teacher: Teacher, kept: Selection) -> Selection:
     """The same with as many heads of the other kind, where a layer has two attentions."""
     own = teacher.architecture.num_attention_heads
     stacks = {}
@@ -111,12 +111,12 @@ def _with_other_heads(teacher: Teacher, kept: Kept) -> Kept:
             for axis in ("heads", "cross_heads"):
                 if axis in units and len(units[axis]) == own and "kv_heads" not in units:
                     units[axis] = tuple(range(own // 2))
-            changed.append(KeptLayer(layer.number, units))
+            changed.append(LayerSelection(layer.number, units))
         stacks[stack] = tuple(changed)
     return replace(kept, stacks=stacks)
 
 
-def without_layers(teacher: Teacher, layers: dict[str, tuple[int, ...]]) -> Kept:
+def without_layers(teacher: Teacher, layers: dict[str, tuple[int, ...]]) -> Selection:
     """All units of these layers, and all layers of the stacks not named."""
     whole = everything(teacher.layout)
     stacks = {
