@@ -1,4 +1,4 @@
-"""ResidualStates of texts and images, and their split into disjoint parts."""
+"""Streams of texts and images, and their split into disjoint parts."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

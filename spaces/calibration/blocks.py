@@ -32,7 +32,7 @@ class Blocks:
         passes: For each pass, the layers of each site whose second moments it collects. The first
             pass also collects everything that takes little memory.
         on_disk: Whether moments are memory-mapped files because they do not fit into memory.
-        left_out: ActivationHooks whose moments fit neither into memory nor on disk.
+        left_out: Sites whose moments fit neither into memory nor on disk.
         bytes: Memory for the moments of the largest pass.
         disk_bytes: Disk space for the moments.
     """

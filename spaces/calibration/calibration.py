@@ -67,7 +67,7 @@ class Calibration:
               ``decoder.ffn.mean``, ``(layers, ffn)``, and ``decoder.ffn.gram``, ``(layers, ffn,
               ffn)``, not centred; ``decoder.heads.gram`` and ``decoder.cross_heads.gram`` over
               channels; ``hidden.gram``, ``(norms, hidden_size, hidden_size)``; ``tokens``, their
-              number. RunningMoments too large for memory are collected in several passes and
+              number. Moments too large for memory are collected in several passes and
               memory-mapped; those too large for the disk are left out (see `Blocks`), and
               ``wanda`` replaces ``surgeon``.
             - With layer policies, ``decoder.influence``, ``decoder.angles`` and

@@ -128,7 +128,7 @@ class ActivationHooks:
     def found(self) -> dict[str, Tensor]:
         """Return the statistics except second moments, by the names of `Calibration`.
 
-        ActivationHooks that no token passed are left out.
+        Sites that no token passed are left out.
         """
         found = {name: total.sqrt().float() for name, total in self._experts.items()}
         for name, moments in self._moments.items():

@@ -22,7 +22,7 @@ def refit_from_moments(healer: Healer, calibration: Calibration) -> None:
     assuming that the kept units do not change. λ shrinks it towards the cut weights as in
     `refitted`. For projections with a bias, moments are taken about the mean. Norms over fewer
     channels have their gains scaled to the energy of these channels, and the maps from their
-    outputs to the teacher's are stored in ``healer.reads``. ActivationHooks whose moments were too large to
+    outputs to the teacher's are stored in ``healer.reads``. Sites whose moments were too large to
     collect are not refitted, nor are readers of a rotated stream, whose directions are
     uncorrelated.
     """
