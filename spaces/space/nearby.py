@@ -49,7 +49,7 @@ class Listed:
     def around(self, member: Architecture) -> list[Architecture]:
         """Return the members at most one step away in every size."""
         near = (np.abs(self._ranks - self._ranks[self._numbers[member]]) <= 1).all(axis=1)
-        return [self.members[number] for number in np.flatnonzero(near)]
+        return [self.members[number] for number in np.flatnonzero(near).tolist()]
 
     def _found(self, members: Iterable[Architecture]) -> list[int]:
         return [self._numbers[member] for member in members if member in self._numbers]

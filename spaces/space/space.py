@@ -165,7 +165,7 @@ class SearchSpace(Members):
     def baselines(self) -> tuple[Architecture, ...]:
         teacher = self._teacher
         named = ("layers", "decoder_layers", "hidden", "intermediate", "moe_intermediate")
-        half = {name: 0.5 for name in named if getattr(teacher, RATIOS[name])}
+        half: dict[str, Any] = {name: 0.5 for name in named if getattr(teacher, RATIOS[name])}
         choices = [{**half, "heads": 0.5, "kv_heads": 0.5}, half]
         plain: Any = {"layer_policy": Uniform(), "width_policy": First(), "healing": "none"}
         for ratios in choices:

@@ -181,8 +181,8 @@ def test_every_member_is_found_before_the_space_is_exhausted(
 ) -> None:
     other = pair[1]
     found: list[Architecture] = []
+    params = other.params(other.baselines[-1])
     while len(found) < min(len(other), 200):
-        params = other.params(other.baselines[-1])
         found.append(choose(other, found) if choose else other.nearest(params, found))
     assert len({*found}) == len(found)
     with pytest.raises(Infeasible, match=f"all {len(other)} members of the space have been tried"):
