@@ -11,7 +11,6 @@ import optuna
 import pytest
 
 from protege.search import State
-from protege.search.study import gaussian
 from protege.search.study.gaussian import MemberGP
 from protege.search.study.ledger import open_ledger
 from protege.search.study.sampler import distributions
@@ -25,10 +24,7 @@ DEEP = SearchSpace(
 
 
 @pytest.mark.parametrize("looked_at", [8, 10_000])
-def test_the_best_member_is_found_whether_or_not_all_are_looked_at(
-    monkeypatch: pytest.MonkeyPatch, looked_at: int
-) -> None:
-    monkeypatch.setattr(gaussian, "LOOKED_AT", looked_at)
+def test_the_best_member_is_found_whether_or_not_all_are_looked_at(looked_at: int) -> None:
     points = np.array([[*member.sizes().values()] for member in DEEP], dtype=float)
     points /= points.max(axis=0)
     for goal in points[:: len(DEEP) // 6]:
@@ -36,7 +32,7 @@ def test_the_best_member_is_found_whether_or_not_all_are_looked_at(
             search_space=SimpleNamespace(get_normalized_params=lambda *_: points),
             eval_acqf_no_grad=partial(lambda goal, some: -np.abs(some - goal).sum(axis=1), goal),
         )
-        found = MemberGP(DEEP, 0)._optimize_acqf(acquisition, None)
+        found = MemberGP(DEEP, 0, looked_at)._optimize_acqf(acquisition, None)
         assert (found == goal).all()
 
 
