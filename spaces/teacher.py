@@ -93,10 +93,9 @@ class Teacher:
             Unsupported: The model type is unknown or cannot be cut, or its weights cannot be read
                 from disk.
         """
-        placement = placed(device_map, max_memory, offload_folder)
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         options |= {} if gguf_file is None else {"gguf_file": gguf_file}
-        return cls(**loaded(source, task, options, placement))
+        return cls(**loaded(source, task, options, placed(device_map, max_memory, offload_folder)))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all attributes; for a sharded model only its source and fingerprint."""

@@ -92,8 +92,7 @@ class Layout:
             Mismatch: The table does not name a tensor, or its shape differs from the entry.
             Unsupported: A model of this configuration cannot be cut.
         """
-        reason = family.refusal(model.config)
-        if reason:
+        if reason := family.refusal(model.config):
             raise Unsupported(f"{model.config.model_type} of this configuration: {reason}")
         tensors = model.state_dict()
         prefix = f"{model.base_model_prefix}."
@@ -214,15 +213,14 @@ def _architecture(
     kv_heads = "num_key_value_heads" in family.sizes and family.field_of(
         config, "num_key_value_heads"
     )
+    routed = getattr(config, "num_experts_per_tok", 0) if sizes["num_experts"] else 0
     counted: dict[str, Any] = {**depths, **sizes}
     return Architecture(
         model_type=config.model_type,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads or heads,
         head_dim=channels // heads,
-        num_experts_per_tok=getattr(config, "num_experts_per_tok", 0)
-        if sizes["num_experts"]
-        else 0,
+        num_experts_per_tok=routed,
         **counted,
     )
 

@@ -13,7 +13,7 @@ from protege.spaces.architecture.sizes import sizes_in
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.space.boxes import Box, Factor, SizeTuple
 from protege.spaces.space.knobs import Knob, Params, Value, knobs_of, value_of
-from protege.spaces.space.nearby import Listed, Unlisted
+from protege.spaces.space.nearby import Listed, around, searched
 
 DRAWN = 1024
 """Members of a space that is not listed among which the farthest is looked for."""
@@ -186,7 +186,12 @@ class Members(ABC):
         Raises:
             Infeasible: Every such member is excluded.
         """
-        found = (self._listed or self._unlisted).nearest(params, excluding, holding or {})
+        boxes, listed, held = self.all_boxes, self._listed, holding or {}
+        found = (
+            listed.nearest(params, excluding, held)
+            if listed
+            else searched(boxes, self.knobs, params, excluding, held)
+        )
         if found is None:
             raise Infeasible(f"all {len(self)} members of the space have been tried")
         return found
@@ -212,25 +217,18 @@ class Members(ABC):
         )
 
     def around(self, architecture: Architecture) -> list[Architecture]:
-        """Return the neighbours of a member.
-
-        Those are the members at most one step away in every size, under all policies. In a space
-        that is not listed, they differ in one factor and at most one policy: by one step, or in one
-        size by 2, 4, 8 and so on.
-        """
-        return (self._listed or self._unlisted).around(architecture)
+        """Return the neighbours of a member; see `nearby.around`."""
+        return around(self.all_boxes, self.knobs, architecture, alone=not self.is_listed)
 
     def drawn(self, count: int, rng: np.random.RandomState) -> list[Architecture]:
         """Draw distinct members at random, at most `count`."""
-        return self._unlisted.drawn(count, rng)
+        sizes = np.array([float(box.count) for box in self.all_boxes])
+        numbers = rng.choice(len(sizes), count, p=sizes / sizes.sum())
+        return [*dict.fromkeys(self.all_boxes[number].drawn(rng) for number in numbers)]
 
     @cached_property
     def _listed(self) -> Listed | None:
         return Listed(self.members, self.knobs) if self.is_listed else None
-
-    @cached_property
-    def _unlisted(self) -> Unlisted:
-        return Unlisted(self.all_boxes, self.knobs)
 
 
 class _ByKey(Mapping[str, Architecture]):

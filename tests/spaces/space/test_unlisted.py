@@ -182,6 +182,7 @@ def test_every_member_is_found_before_the_space_is_exhausted(
     other = pair[1]
     params = other.params(other.baselines[-1])
     found: list[Architecture] = []
+    params = other.params(other.baselines[-1])
     while len(found) < min(len(other), 200):
         found.append(choose(other, found) if choose else other.nearest(params, found))
     assert len({*found}) == len(found)
