@@ -211,7 +211,12 @@ class Session:
 
 
 def prepared_for(search: Declared) -> Prepared:
-    """Return what all trials of a study share, without the calibration."""
+    """Return what all trials of a study share, without the calibration.
+
+    Raises:
+        BadInput: The run folder is another study's, or has files that protege did not make.
+    """
+    search.run_folder.check()  # the cache is made in it
     return Prepared(search.teacher, search.cache, search.distillation, seed=search.seed)
 
 
