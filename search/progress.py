@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from protege.search.records.plain import printable
-from protege.spaces.redaction import without_secrets
+from protege.spaces.errors import without_secrets
 from protege.spaces.remaining import Remaining
 
 if TYPE_CHECKING:  # `protege --help` starts without rich

@@ -22,7 +22,6 @@ ROOMS = ("spaces", "objectives", "search", "studies")
 
 ORDER = {
     "spaces": (
-        "redaction",
         "errors",
         "remaining",
         "files",
@@ -33,9 +32,9 @@ ORDER = {
         "residual",
         "calibration",
         "vocabulary",
+        "space",
         "students",
         "teacher",
-        "space",
     ),
     "objectives": (
         "stopwatch",

@@ -13,7 +13,7 @@ from protege.objectives.lease import shared_machine
 from protege.spaces import Cache, Mismatch
 from protege.spaces.files.block_file import rows
 from protege.spaces.files.hashing import Key
-from protege.spaces.models.placement import is_sharded
+from protege.spaces.models.sharing import is_sharded
 
 BLOCK = 256
 """Sequences per block of the cache; a killed process loses at most one block."""

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from protege.search.records.plain import printable
 from protege.search.records.trial import State, Trial
 from protege.spaces import Architecture, BadInput, DiskFull, ProtegeError, Unavailable
-from protege.spaces.errors import text_of
+from protege.spaces.errors import text_of, without_secrets
 from protege.spaces.files.atomic import has_no_room
-from protege.spaces.redaction import without_secrets
 
 _LOG = logging.getLogger("protege")
 

@@ -7,7 +7,7 @@ from math import nan
 from typing import Any
 
 from protege.objectives.measurement import Measurement, TrainingRecord
-from protege.spaces.redaction import without_secrets
+from protege.spaces.errors import without_secrets
 from protege.spaces.space.knobs import SIZES
 
 

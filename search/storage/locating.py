@@ -8,7 +8,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from protege.spaces import BadInput
-from protege.spaces.redaction import HIDDEN, without_secrets
+from protege.spaces.errors import HIDDEN, without_secrets
 
 JOURNAL = "journal"
 """The scheme of Optuna's append-only file, which is safe on network file systems."""

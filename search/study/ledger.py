@@ -21,8 +21,8 @@ from protege.search.storage.storage import asked_for, calm, insist, open_storage
 from protege.search.study.gaussian import RUNG, STOPPED_AT
 from protege.search.study.sampler import UniqueSampler, suggested
 from protege.spaces import Mismatch
+from protege.spaces.errors import without_secrets
 from protege.spaces.files.hashing import text_checksum
-from protege.spaces.redaction import without_secrets
 
 if TYPE_CHECKING:  # a study is read without torch
     from protege.spaces import Architecture, SearchSpace

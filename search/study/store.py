@@ -14,9 +14,8 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from protege.search.records.plain import printable
 from protege.search.storage.locating import shown
-from protege.spaces.errors import BadInput, ProtegeError
+from protege.spaces.errors import BadInput, ProtegeError, without_secrets
 from protege.spaces.files.atomic import atomic, has_no_room
-from protege.spaces.redaction import without_secrets
 
 OPTIONS: dict[str, dict[str, Any]] = {
     # few retries, as `insist` retries too

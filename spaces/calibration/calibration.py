@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from protege.spaces.architecture.defaults import WITH_DATA
+from protege.spaces.architecture.architecture import WITH_DATA
 from protege.spaces.architecture.policies import (
     Criterion,
     HeadsBy,

@@ -14,7 +14,7 @@ from protege.spaces.architecture.sizes import SIZE_OF
 from protege.spaces.errors import Mismatch, Unsupported
 from protege.spaces.families import Family
 from protege.spaces.families.family import ALIASES, CUT_AXES, ROWS, compiled
-from protege.spaces.models.placement import first_names, is_tied
+from protege.spaces.models.sharing import first_names, is_tied
 
 _READ = ("hidden", "vocab", "ffn", "experts", "expert_ffn")
 """Axes whose size is read from the tensors; only the configuration has the number of heads."""

@@ -25,7 +25,8 @@ from protege.spaces.checkpoints.tasks import Task, read_as, task_of
 from protege.spaces.families import TOWERS, family_of
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest_of
-from protege.spaces.models.placement import as_bad_placement, is_sharded, joined, weights
+from protege.spaces.models.placement import as_bad_placement, joined, weights
+from protege.spaces.models.sharing import is_sharded
 
 
 def loaded(

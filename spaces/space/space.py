@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
-from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.architecture.defaults import default_recipe
+from protege.spaces.architecture.architecture import Architecture, default_recipe
 from protege.spaces.architecture.policies import (
+    Findings,
     First,
     Healing,
     LayerPolicy,
@@ -17,7 +17,6 @@ from protege.spaces.architecture.policies import (
     check_healing,
 )
 from protege.spaces.architecture.sizes import RATIOS
-from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.space.anchors import anchors
 from protege.spaces.space.boxes import Box, Factor
@@ -25,7 +24,18 @@ from protege.spaces.space.declared import boxes_of, factors_of
 from protege.spaces.space.knobs import POLICIES, name_of
 from protege.spaces.space.members import Members
 from protege.spaces.space.ratios import Choice, Ratios, spread
-from protege.spaces.teacher import Teacher
+
+
+class Model(Protocol):
+    """What a space needs of a teacher."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """Its sizes."""
+
+    def can_be(self, architecture: Architecture) -> bool:
+        """Return whether a student of an architecture can be cut from it."""
+        ...
 
 
 def _any(_: Architecture) -> bool:
@@ -101,7 +111,7 @@ class SearchSpace(Members):
         for healing in _several(self.healing or "none"):
             check_healing(healing)
 
-    def of(self, teacher: Teacher | Architecture, *, has_data: bool = True) -> "SearchSpace":
+    def of(self, teacher: Model | Architecture, *, has_data: bool = True) -> "SearchSpace":
         """Bind this space to a teacher.
 
         Args:
@@ -111,8 +121,8 @@ class SearchSpace(Members):
         Raises:
             BadInput: The space contains no student except the teacher itself.
         """
-        own = teacher.architecture if isinstance(teacher, Teacher) else teacher
-        fits = teacher.can_be if isinstance(teacher, Teacher) else self.fits
+        own = teacher if isinstance(teacher, Architecture) else teacher.architecture
+        fits = self.fits if isinstance(teacher, Architecture) else teacher.can_be
         usual = default_recipe(has_data=has_data).items()
         chosen = {name: policy for name, policy in usual if getattr(self, name) is None}
         bound = replace(self, teacher=own, fits=fits, **chosen)
@@ -123,7 +133,7 @@ class SearchSpace(Members):
             )
         return bound
 
-    def resolved(self, calibration: Calibration | None) -> "SearchSpace":
+    def resolved(self, calibration: Findings | None) -> "SearchSpace":
         """Return this space with resolved layer policies; policies that keep the same layers merge.
 
         The declaration stays the same.

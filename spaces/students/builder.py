@@ -20,7 +20,8 @@ from protege.spaces.checkpoints.tasks import Task
 from protege.spaces.errors import BadInput, Mismatch
 from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.layout import TensorSpec
-from protege.spaces.models.placement import is_tied, weights
+from protege.spaces.models.placement import weights
+from protege.spaces.models.sharing import is_tied
 from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.least_squares import Fit
 from protege.spaces.residual.states import ResidualStates

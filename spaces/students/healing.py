@@ -14,7 +14,8 @@ from transformers.pytorch_utils import Conv1D
 from protege.spaces.models.activations import columns
 from protege.spaces.models.laid_out import LaidOutModel
 from protege.spaces.models.layout import TensorSpec
-from protege.spaces.models.placement import is_tied, values
+from protege.spaces.models.placement import values
+from protege.spaces.models.sharing import is_tied
 from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.graph import ResidualEdge
 from protege.spaces.residual.least_squares import Fit, gains_refitted, refitted

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protege.spaces import BadInput, ProtegeError
-from protege.spaces.redaction import without_secrets
+from protege.spaces.errors import without_secrets
 
 SECRET = "S3cr3tS3cr3tS3cr3t"
 

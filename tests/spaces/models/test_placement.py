@@ -27,7 +27,8 @@ from protege.spaces import (
     Teacher,
     Unsupported,
 )
-from protege.spaces.models.placement import is_sharded, is_tied, weights
+from protege.spaces.models.placement import weights
+from protege.spaces.models.sharing import is_sharded, is_tied
 from tests.tiny import ZOO, answer, inputs_of, save
 
 NAMES = (
