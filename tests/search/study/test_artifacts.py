@@ -10,7 +10,6 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 from optuna.artifacts import download_artifact, get_all_artifact_meta
-from tests.search.test_resume import stored as files_of
 
 from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front, Search
@@ -24,6 +23,7 @@ from protege.search.study.ledger import Ledger
 from protege.search.study.store import Store
 from protege.spaces import BadInput, Teacher
 from tests import s3
+from tests.search.running.test_resume import stored as files_of
 from tests.search.toys import WIDE, coordinated, toy
 
 
