@@ -210,8 +210,7 @@ class RayWorker:
 def _wait(sources: Sequence[Any], timeout_s: float) -> Sequence[Any]:
     import ray
 
-    found: Sequence[Any] = ray.wait([*sources], num_returns=1, timeout=min(timeout_s, ANSWERS_S))[0]
-    return found
+    return ray.wait([*sources], num_returns=1, timeout=min(timeout_s, ANSWERS_S))[0]
 
 
 def _line(error: Exception) -> str:

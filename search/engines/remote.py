@@ -20,7 +20,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from protege.search.engines.events import Message
@@ -45,14 +45,15 @@ class Service:
         from protege.search.engines.worker import Worker
         from protege.spaces import ProtegeError
 
-        self._report, self._spoke = report, 0.0
+        last = [0.0]
 
         def announce(what: str) -> None:
-            if time.monotonic() - self._spoke > SPEAKS_S:
-                self._spoke = time.monotonic()
+            if time.monotonic() - last[0] > SPEAKS_S:
+                last[0] = time.monotonic()
                 report(Progress(what))
 
         torch.set_num_threads(threads)
+        self._report = report
         logging.getLogger("protege").addHandler(_Forward(report))
         try:
             self._worker = Worker(_loaded(task), announce)
@@ -70,20 +71,18 @@ class Service:
         from protege.search.records.failure import Failure, plain
         from protege.search.records.trial import State, Trial
 
-        found: Any
-        given: Any = ()
         try:
             verb, given, named = pickle.loads(call)
             found = getattr(self._worker, verb)(*given, **named)
+            if isinstance(found, Trial):  # a job was measured before it begins
+                known, seconds = found.measurements, found.seconds
+                is_over = found.state is not State.COMPLETE
+                found = Done(found) if is_over else replace(given[0], known=known, seconds=seconds)
         except MemoryError:
             raise  # ends this worker alone: another one may have enough memory
         except Exception as error:  # noqa: BLE001 - anything that fails more than one trial
             sys.stderr.write(f"{Failure.of(error).traceback}\n")
             found = plain(error)
-        if isinstance(found, Trial):  # a job was measured before it begins
-            known, seconds = found.measurements, found.seconds
-            is_over = found.state is not State.COMPLETE
-            found = Done(found) if is_over else replace(given[0], known=known, seconds=seconds)
         self._report(found)
 
 

@@ -21,7 +21,7 @@ from protege.search.engines.events import (
     Progress,
     Ready,
 )
-from protege.spaces import BadInput, ProtegeError
+from protege.spaces import BadInput
 from tests.search.toys import OWN
 
 
@@ -182,11 +182,7 @@ def test_a_silent_worker_is_replaced() -> None:
 def test_what_workers_say_is_announced_and_their_warnings_are_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    says: list[Message | ProtegeError] = [
-        Progress("distil"),
-        Progress("waiting", is_warning=True),
-        done(3),
-    ]
+    says: list[Message] = [Progress("distil"), Progress("waiting", is_warning=True), done(3)]
     found = started(Scripted([[Ready()], says]), sends_early=True)
     found.pool.submit(Job(3, OWN))
     with caplog.at_level(logging.WARNING, "protege"):
