@@ -80,8 +80,7 @@ class Prepared:
         sizes = (train, settings.selection, settings.held_out, settings.max_tokens)
         key = (examples, *sizes)
         if key not in self.read:
-            own = (self.teacher, self.cache, examples, *sizes, self.stopwatch)
-            self.read[key] = TaskData(*own)
+            self.read[key] = TaskData(self.teacher, self.cache, examples, *sizes)
         return self.read[key]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -162,10 +161,18 @@ class Candidate:
             found = VocabularyMap.of(self.teacher, student.model, student.tokenizer, vocab)
         return replace(self, made=student, vocabulary_map=found)
 
-    def mapped(
-        self, inputs: TaskInputs, targets: Targets, task: DistillationTask
+    def taught(
+        self, data: TaskData, inputs: TaskInputs, task: DistillationTask
     ) -> tuple[TaskInputs, Targets]:
-        """Map inputs and teacher outputs to the student's vocabulary, if it is cut."""
+        """Return inputs and the teacher's outputs, mapped to the student's vocabulary if it is cut.
+
+        Args:
+            data: The data that the inputs are part of.
+            inputs: Inputs of the teacher.
+            task: The task.
+        """
+        with self.stopwatch.phase("teacher answers"):
+            targets = data.outputs(inputs, task)
         if self.vocabulary_map is None:
             return inputs, targets
         with self.stopwatch.phase("map vocabulary"):

@@ -1,7 +1,7 @@
 """Data as a teacher's students see it: split in three, tokenised, with the teacher's outputs."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from protege.objectives.data.example import Example
@@ -15,7 +15,6 @@ from protege.objectives.distillation.tasks.labels import check_known, renamed
 from protege.objectives.distillation.tasks.pictures import ImageInputs
 from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.distillation.teacher_outputs import cached_outputs
-from protege.objectives.stopwatch import Stopwatch
 from protege.spaces import Cache, Teacher
 
 CALIBRATING = 512
@@ -34,7 +33,6 @@ class TaskData:
         selection: Sequences to score on during the search.
         held_out: Sequences that the search never uses.
         max_tokens: Maximum sequence length.
-        stopwatch: Records the seconds of each phase.
     """
 
     teacher: Teacher
@@ -44,7 +42,6 @@ class TaskData:
     selection: int
     held_out: int
     max_tokens: int
-    stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
 
     @cached_property
     def task(self) -> DistillationTask:
@@ -86,9 +83,8 @@ class TaskData:
             "inputs": inputs.fingerprint,
             "pooling": teacher.pooling and [teacher.pooling.mode, teacher.pooling.normalize],
         }
-        with self.stopwatch.phase("teacher answers"):
-            module = teacher.embedder() or teacher.model
-            return cached_outputs(self.cache, key, module, task, inputs)
+        module = teacher.embedder() or teacher.model
+        return cached_outputs(self.cache, key, module, task, inputs)
 
     def check(self) -> None:
         """Check early that the data fits the teacher.

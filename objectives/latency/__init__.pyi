@@ -12,8 +12,8 @@ from .targets.target import Target as Target
 from .targets.target import Unmeasured as Unmeasured
 from .timing.comparison import Compared as Compared
 from .timing.comparison import compare as compare
-from .timing.estimator import ERROR_FLOOR as ERROR_FLOOR
-from .timing.estimator import Grade as Grade
+from .timing.timing import ERROR_FLOOR as ERROR_FLOOR
+from .timing.timing import Grade as Grade
 from .workload import Workload as Workload
 
 __all__ = [

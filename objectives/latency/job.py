@@ -1,12 +1,12 @@
-"""Jobs sent to a measuring process and the traces it returns, both as JSON."""
+"""Jobs sent to a measuring process, and the traces that it returns."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from protege.objectives.latency.device.loop import Sample
-from protege.objectives.latency.models import Model, described, model_from
+from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.workload import Workload
 
@@ -81,13 +81,13 @@ class Question:
     """What a process measures.
 
     Attributes:
-        kind: ``"time"`` of alternating models; ``"memory"`` or ``"energy"`` of one model.
+        kind: A ``"trace"`` of alternating models; ``"memory"`` or ``"energy"`` of one model.
         window_s: Seconds of back-to-back calls in an energy window.
         windows: Number of energy windows.
         sysfs: Where sysfs is mounted, for energy counters.
     """
 
-    kind: Literal["time", "memory", "energy"] = "time"
+    kind: Literal["trace", "memory", "energy"] = "trace"
     window_s: float = 5.0
     windows: int = 3
     sysfs: str = "/sys"
@@ -110,22 +110,3 @@ class Job:
     setting: Setting
     plan: Plan
     question: Question = Question()
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Job":
-        """Return the job from what `record` returned."""
-        plan = record["plan"] | {"back_off_s": tuple(record["plan"]["back_off_s"])}
-        models = tuple(model_from(fields) for fields in record["models"])
-        setting = Setting(**record["setting"] | {"cores": tuple(record["setting"]["cores"])})
-        question = Question(**record["question"])
-        return cls(models, Workload(**record["workload"]), setting, Plan(**plan), question)
-
-    def record(self) -> dict[str, Any]:
-        """Return the job as JSON values."""
-        return {
-            "models": [described(model) for model in self.models],
-            "workload": asdict(self.workload),
-            "setting": asdict(self.setting) | {"cores": list(self.setting.cores)},
-            "plan": asdict(self.plan) | {"back_off_s": list(self.plan.back_off_s)},
-            "question": asdict(self.question),
-        }

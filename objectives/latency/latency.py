@@ -14,14 +14,14 @@ from protege.objectives.latency.predictor.predicting import predicted_beyond
 from protege.objectives.latency.predictor.terms import Call
 from protege.objectives.latency.targets.target import Target, Unmeasured
 from protege.objectives.latency.timing.comparison import compare, parts_of, timed
-from protege.objectives.latency.timing.estimator import (
+from protege.objectives.latency.timing.timing import (
     ERROR_FLOOR,
     LEAST_SPREAD,
     MOVED,
-    Combined,
     Grade,
+    Part,
+    Timing,
 )
-from protege.objectives.latency.timing.timing import Part, Timing
 from protege.objectives.latency.workload import Workload
 from protege.objectives.measurement import Direction, Measurement, Prediction, name_of
 from protege.objectives.objective import Stage
@@ -103,13 +103,19 @@ class Latency:
         """
         with candidate.stopwatch.phase("latency"):
             teacher = candidate.teacher.blueprint(candidate.teacher.architecture)
-            reference = self._reference(candidate, "reference", teacher)
-            if candidate.blueprint == teacher:
-                parts = dict.fromkeys(parts_of(self.workload), 1.0)
-                return self._measurement(candidate, reference, reference, parts, ())
-            timing = self._time_pair(candidate, teacher)
-            parts = {part: timing.ratio(part) for part in parts_of(self.workload)}
-            return self._measurement(candidate, timing, reference, parts, timing.samples)
+            timing = reference = self._timing(candidate, "reference", teacher)
+            ratios, samples = dict.fromkeys(parts_of(self.workload), 1.0), tuple[float, ...]()
+            if candidate.blueprint != teacher:
+                timing = self._timing(candidate, "latency", teacher, candidate.blueprint)
+                ratios = {part: timing.ratio(part) for part in ratios}
+                samples = timing.samples
+            share = ratios["total"] if self.percentile == 50 else timing.tail(self.percentile)
+            value_ms = share * reference.reference_ms()
+            details = self._details(timing, reference, ratios, value_ms)
+            if abs(drift(timing, reference)) > MOVED:
+                again = self._timing(candidate, "reference-again", teacher)
+                details["reference_now_ms"] = again.reference_ms()
+            return Measurement(value_ms, timing.combined.spread * value_ms, samples, details)
 
     def confirm(self, own: Candidate, folder: Path) -> dict[str, float]:
         """Measure the student in a folder, its calls alternating with the teacher's.
@@ -137,22 +143,25 @@ class Latency:
             return None
         return predicted_beyond(architecture, known, Call(self.workload, teacher.task), self.limit)
 
-    def _reference(self, candidate: Candidate, kind: str, teacher: Blueprint) -> Timing:
-        """Time the teacher alone, cached under `kind`."""
-        return self._cached(candidate, kind, (teacher,), lambda: self._time_models((teacher,)))
+    def _timing(self, candidate: Candidate, kind: str, *models: Blueprint) -> Timing:
+        """Time models, or read their traces from the cache; repeat once if it was throttled."""
 
-    def _time_pair(self, candidate: Candidate, teacher: Blueprint) -> Timing:
-        """Time the candidate against the teacher; repeat once if the device was throttled."""
-        models = (teacher, candidate.blueprint)
-
-        def measured() -> Timing:
+        def measured() -> dict[str, Any]:
             timing = self._time_models(models)
             if timing.throttled:
                 time.sleep(self.plan.cool_down_s)
                 timing = self._time_models(models)
-            return timing
+            return {"traces": [trace.record() for trace in timing.traces]}
 
-        return self._cached(candidate, "latency", models, measured)
+        key = {
+            "models": [described(model) for model in models],
+            "workload": asdict(self.workload),
+            "target": self.target.description(),
+            "samples": SAMPLES[self.percentile],
+            "sustained_s": self.plan.sustained_s,
+        }
+        traces = candidate.cache.record(kind, key, measured)["traces"]
+        return Timing(tuple(map(Trace.of, traces)), self.target.threads, self.workload.new_tokens)
 
     def _time_models(self, models: tuple[Blueprint, ...]) -> Timing:
         plan = self.plan.with_samples(self.percentile)
@@ -166,50 +175,11 @@ class Latency:
             )
         return timing
 
-    def _cached(
-        self, candidate: Candidate, kind: str, models: tuple[Blueprint, ...], measure: Any
-    ) -> Timing:
-        key = {
-            "models": [described(model) for model in models],
-            "workload": asdict(self.workload),
-            "target": self.target.description(),
-            "samples": SAMPLES[self.percentile],
-            "sustained_s": self.plan.sustained_s,
-        }
-        record = candidate.cache.record(
-            kind, key, lambda: {"traces": [one.record() for one in measure().traces]}
-        )
-        traces = tuple(Trace.of(trace) for trace in record["traces"])
-        return Timing(traces, self.target.threads, self.workload.new_tokens)
-
-    def _measurement(
-        self,
-        candidate: Candidate,
-        timing: Timing,
-        reference: Timing,
-        ratios: dict[Part, float],
-        samples: tuple[float, ...],
-    ) -> Measurement:
-        share = ratios["total"] if self.percentile == 50 else timing.tail(self.percentile)
-        value_ms = share * reference.reference_ms()
-        error = timing.combined
-        details = {**self._details(timing, reference, ratios), **_error(error, value_ms, timing)}
-        if abs(drift(timing, reference)) > MOVED:
-            teacher = candidate.teacher.blueprint(candidate.teacher.architecture)
-            again = self._reference(candidate, "reference-again", teacher)
-            details["reference_now_ms"] = again.reference_ms()
-        return Measurement(value_ms, error.spread * value_ms, samples, details)
-
     def _details(
-        self, timing: Timing, reference: Timing, ratios: dict[Part, float]
+        self, timing: Timing, reference: Timing, ratios: dict[Part, float], value_ms: float
     ) -> dict[str, float | str]:
-        parts_ms = {
-            f"{part}_ms": ratio * reference.reference_ms(part)
-            for part, ratio in ratios.items()
-            if part != "total"
-        }
-        moved = timing.drift(reference)
-        return {
+        moved, error = timing.drift(reference), timing.combined
+        details: dict[str, float | str] = {
             "ratio_to_teacher": ratios["total"],
             "speedup": 1 / ratios["total"],
             "target": self.target.label,
@@ -219,16 +189,17 @@ class Latency:
             "processes": float(len(timing.traces)),
             "cold_ms": timing.cold_ms,
             "reference_drift": moved,
-            **({"throttled": timing.throttled} if timing.throttled else {}),
-            **parts_ms,
         }
-
-
-def _error(error: Combined, value_ms: float, timing: Timing) -> dict[str, float | str]:
-    """Return the measured error without the floor, and the floor if it applies."""
-    several = len(timing.traces) > 1
-    measured = {"measured_error_ms": error.deviation * value_ms} if several else {}
-    return {**measured, **({ERROR_FLOOR: f"{LEAST_SPREAD:.1%}"} if error.is_floor else {})}
+        if timing.throttled:
+            details["throttled"] = timing.throttled
+        if len(timing.traces) > 1:
+            details["measured_error_ms"] = error.deviation * value_ms
+        if error.is_floor:
+            details[ERROR_FLOOR] = f"{LEAST_SPREAD:.1%}"
+        for part, ratio in ratios.items():
+            if part != "total":
+                details[f"{part}_ms"] = ratio * reference.reference_ms(part)
+        return details
 
 
 def drift(timing: Timing, reference: Timing) -> float:

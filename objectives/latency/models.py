@@ -15,7 +15,7 @@ from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 
 if TYPE_CHECKING:  # jobs and their results are read without torch
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -90,26 +90,13 @@ def generates(model: Model) -> bool:
     return bool(class_named(model.model_class).can_generate())
 
 
-def most_tokens(model: Model, prompt: int, new: int) -> tuple[int, int | None]:
-    """Return the sequence length of a call, and the model's maximum or None if it has none.
-
-    For an encoder-decoder it is the longer of the two sequences.
-
-    Args:
-        model: The model.
-        prompt: Prompt tokens.
-        new: Generated tokens.
-    """
+def configuration_of(model: Model) -> "PretrainedConfig":
+    """Return the model's configuration."""
     if isinstance(model, Blueprint):
-        config = model.configuration()
-    else:
-        kind = class_named(model.model_class).config_class
-        config = kind.from_pretrained(model.folder, local_files_only=True)
-    needed = prompt + new
-    if config.is_encoder_decoder and new:
-        reads_text = class_named(model.model_class).main_input_name == "input_ids"
-        needed = max(prompt if reads_text else 0, new + 1)  # + the decoder start token
-    return needed, positions_in(config.to_dict())
+        return model.configuration()
+    kind = class_named(model.model_class).config_class
+    config: PretrainedConfig = kind.from_pretrained(model.folder, local_files_only=True)
+    return config
 
 
 def described(model: Model) -> dict[str, str]:
@@ -147,7 +134,13 @@ def check_fits(model: Model, workload: Workload) -> None:
             f"{model.model_class} generates no tokens: new_tokens must be 0,"
             f" not {workload.new_tokens}"
         )
-    needed, bound = most_tokens(model, workload.prompt_tokens, workload.new_tokens)
+    config = configuration_of(model)
+    needed = workload.prompt_tokens + workload.new_tokens
+    if config.is_encoder_decoder and workload.new_tokens:
+        # the longer of its two sequences; the decoder's has a start token
+        reads_text = class_named(model.model_class).main_input_name == "input_ids"
+        needed = max(workload.prompt_tokens if reads_text else 0, workload.new_tokens + 1)
+    bound = positions_in(config.to_dict())
     if bound is not None and needed > bound:
         raise BadInput(
             f"{model.model_class} has positions for {bound} tokens: {workload} takes {needed}; "

@@ -62,8 +62,9 @@ class Retention:
         data = shared.data if self.data is None else shared.data_of(self.data)
         inputs = data.unseen if held_out else data.selected
         if not held_out:
-            data.check_labels(inputs)
-        own, targets = candidate.mapped(inputs, data.outputs(inputs), data.task)
+            with candidate.stopwatch.phase("teacher answers"):
+                data.check_labels(inputs)
+        own, targets = candidate.taught(data, inputs, data.task)
         with candidate.stopwatch.phase("evaluate"):
             score = data.task.score(judge(candidate.student.module, data.task, own, targets))
         if candidate.vocabulary_map is not None:

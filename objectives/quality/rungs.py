@@ -279,7 +279,7 @@ def training_of(start: Candidate) -> Training:
             )
         answers = LiveOutputs(teacher.embedder() or teacher.model, task, inputs.labels)
     else:
-        inputs, targets = start.mapped(inputs, shared.data.outputs(inputs, task), task)
+        inputs, targets = start.taught(shared.data, inputs, task)
         answers = CachedOutputs.of(inputs, targets)
     training = Training(
         settings=settings,

@@ -8,9 +8,13 @@ from protege.objectives.candidate import Candidate
 from protege.objectives.latency.device.meters import Absent, meter
 from protege.objectives.latency.job import Question
 from protege.objectives.latency.models import check_fits, described
-from protege.objectives.latency.targets.fresh_process import asked, setting_of
-from protege.objectives.latency.targets.target import Target, Unmeasured
-from protege.objectives.latency.timing.estimator import MAD_TO_DEVIATION
+from protege.objectives.latency.targets.target import (
+    Target,
+    Unmeasured,
+    measured_alone,
+    on_this_machine,
+)
+from protege.objectives.latency.timing.timing import MAD_TO_DEVIATION
 from protege.objectives.latency.workload import Workload
 from protege.objectives.measurement import Direction, Measurement, name_of
 from protege.objectives.objective import Stage
@@ -24,9 +28,8 @@ class Energy:
 
     A separate process runs windows of back-to-back calls between two idle windows, whose power is
     subtracted. CPUs are metered by RAPL (packages, and DRAM if counted separately), GPUs by NVML's
-    energy counter, through zeus if installed, Jetson boards by their INA3221. The meters count
-    everything that runs, so results are meaningful only on an otherwise idle machine; a large
-    `spread` shows interference.
+    energy counter, Jetson boards by their INA3221. The meters count everything that runs, so
+    results are meaningful only on an otherwise idle machine; a large `spread` shows interference.
 
     Attributes:
         target: Where the model runs.
@@ -61,7 +64,7 @@ class Energy:
                 "seconds and 1 window or more"
             )
         try:
-            meter(setting_of(self.target).device, self.sysfs)
+            meter(on_this_machine(self.target).setting.device, self.sysfs)
         except Absent as absent:
             raise BadInput(
                 f"energy is not available here: {absent}; leave Energy out, or measure on a "
@@ -93,7 +96,7 @@ class Energy:
             record = candidate.cache.record(
                 "energy",
                 key,
-                lambda: asked(self.target, candidate.blueprint, self.workload, question),
+                lambda: measured_alone(self.target, candidate.blueprint, self.workload, question),
             )
         return measurement(record)
 

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.job import Question
 from protege.objectives.latency.models import Model, check_fits, described
-from protege.objectives.latency.targets.fresh_process import asked, setting_of
-from protege.objectives.latency.targets.target import Target
-from protege.objectives.latency.timing.estimator import MAD_TO_DEVIATION
+from protege.objectives.latency.targets.target import Target, measured_alone, on_this_machine
+from protege.objectives.latency.timing.timing import MAD_TO_DEVIATION
 from protege.objectives.latency.workload import Workload
 from protege.objectives.measurement import Direction, Measurement, name_of
 from protege.objectives.objective import Stage
@@ -67,7 +66,7 @@ class PeakMemory:
 
     def __post_init__(self) -> None:
         _ = self.name  # checks the label
-        setting = setting_of(self.target)
+        setting = on_this_machine(self.target).setting
         if setting.runtime == "compile" and setting.device == "cpu":
             raise BadInput(
                 "the peak of runtime='compile' is its compiler's: measure memory on "
@@ -93,26 +92,19 @@ class PeakMemory:
             "workload": asdict(self.workload),
             "target": self.target.description(),
         }
+
+        def measured() -> dict[str, Any]:
+            return {"processes": weighed(self.target, candidate.blueprint, self.workload)}
+
         with candidate.stopwatch.phase("memory"):
-            record = candidate.cache.record("peak-memory", key, lambda: self._processes(candidate))
-        return self._read(record["processes"], self._kv_cache_mb(candidate))
-
-    def _processes(self, candidate: Candidate) -> dict[str, Any]:
-        return {"processes": weighed(self.target, candidate.blueprint, self.workload)}
-
-    def _kv_cache_mb(self, candidate: Candidate) -> float:
-        """Size of the key-value cache after all tokens of the workload."""
-        precision = setting_of(self.target).precision
-        # int8 applies to the weights only
-        size = 2 if precision in {"bfloat16", "float16"} else 4
-        return cached_values(candidate, self.workload) * size / 1e6
-
-    @staticmethod
-    def _read(processes: list[dict[str, float]], kv_cache_mb: float) -> Measurement:
+            processes = candidate.cache.record("peak-memory", key, measured)["processes"]
         peaks = tuple(map(peak_mb, processes))
         value = median(peaks)
         spread = MAD_TO_DEVIATION * median(abs(peak - value) for peak in peaks)
         details = {name: median(one[name] for one in processes) for name in processes[0]}
+        # int8 applies to the weights only
+        half = on_this_machine(self.target).setting.precision in {"bfloat16", "float16"}
+        kv_cache_mb = cached_values(candidate, self.workload) * (2 if half else 4) / 1e6
         return Measurement(value, spread, peaks, {**details, "kv_cache_mb": kv_cache_mb})
 
 
@@ -126,7 +118,7 @@ def weighed(target: Target, model: Model, workload: Workload) -> list[dict[str, 
         BadInput: The workload does not fit the model, or the target is another machine.
         Unmeasured: The model cannot run on the target.
     """
-    return [asked(target, model, workload, Question("memory")) for _ in range(PROCESSES)]
+    return [measured_alone(target, model, workload, Question("memory")) for _ in range(PROCESSES)]
 
 
 def peak_mb(process: Mapping[str, float]) -> float:

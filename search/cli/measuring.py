@@ -260,7 +260,7 @@ def _of_front(front: "Front") -> "dict[str, SavedModel]":
 
 def _row(one: "Compared") -> dict[str, Any]:
     """Return a model's row of the table, by column."""
-    from protege.objectives.latency.timing.estimator import LEAST_SPREAD
+    from protege.objectives.latency.timing.timing import LEAST_SPREAD
 
     return {
         "ms": one.latency_ms,

@@ -137,6 +137,8 @@ class PooledWorker:
 class WorkerPool:
     """Gives jobs to workers, listens to them, and replaces those that are lost or silent.
 
+    `free`, `submit`, `answer` and `wait_any` are those of `Engine`.
+
     Attributes:
         wait: Returns the sources that have messages; waits for some at most that many seconds.
         silence_s: Seconds without a message after which a working worker is killed.
@@ -182,7 +184,7 @@ class WorkerPool:
             worker.start()
 
     def free(self, number: int | None = None) -> bool:
-        """Do as `Engine.free`, but wait for a worker to start if no job runs."""
+        # if no job runs, a worker is about to start
         while not (idle := self._idle()) and not self._is_busy:
             self._announce("waiting for a worker to start")
             self._listen()
@@ -194,19 +196,16 @@ class WorkerPool:
         return len(idle) > ahead and (holder is None or holder in idle)
 
     def submit(self, job: Job) -> None:
-        """Do as `Engine.submit`, as soon as a worker is idle."""
         measures = not job.known and any(worker.measures for worker in self.workers)
         self._queue.append(("measure" if measures else "begin", job))
         self._dispatch()
 
     def answer(self, number: int, *, goes_on: bool) -> None:
-        """Do as `Engine.answer`."""
         holder = self._holder(number)
         if holder is not None:  # else its worker is gone, as `wait_any` reports
             holder.call("go_on", number, number, goes_on=goes_on)
 
     def wait_any(self) -> Event:
-        """Do as `Engine.wait_any`."""
         while not self._events:
             if not self._is_busy:
                 raise RuntimeError("no job is running")

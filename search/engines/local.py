@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, ClassVar
 
-from protege.objectives.latency.targets.target import available_cores
+from protege.objectives.latency.device.receiving import available_cores
 from protege.search.engines import remote
 from protege.search.engines.engine import WorkerPool
 from protege.search.engines.events import AtRung, Done, Event, Job, Lost, Message

@@ -47,9 +47,10 @@ def compute_outputs(prepared: Prepared) -> None:
     if prepared.distillation is None:
         return
     settings, data = prepared.settings, prepared.data
-    data.outputs(data.selected)
-    if settings.steps and settings.answers == "cached" and not settings.hidden_losses:
-        data.outputs(data.learnt, settings.tuned(data.task))
+    with prepared.stopwatch.phase("teacher answers"):
+        data.outputs(data.selected)
+        if settings.steps and settings.answers == "cached" and not settings.hidden_losses:
+            data.outputs(data.learnt, settings.tuned(data.task))
 
 
 def head_scores(prepared: Prepared, space: SearchSpace) -> list[HeadScores]:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, Protocol, runtime_checkable
 
 from protege.objectives import Workload
-from protege.objectives.latency.targets.target import cpu_model
+from protege.objectives.latency.device.receiving import cpu_model
 from protege.objectives.objective import Predictable
 from protege.search.records.goals import Goals
 from protege.search.session.identity import Declared

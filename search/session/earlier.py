@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from protege.objectives.latency.targets.target import cpu_model
+from protege.objectives.latency.device.receiving import cpu_model
 from protege.search.analysis.result import StudyResult
 from protege.search.records.goals import Goals
 from protege.search.records.results import artifact, copied

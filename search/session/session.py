@@ -128,7 +128,8 @@ class Session:
             if objective.limit is not None and objective.stage < Stage.STUDENT:
                 _check_limit(objective, search, self.prepared)
         if search.distillation is not None:
-            self.prepared.data.check()
+            with self.prepared.stopwatch.phase("teacher answers"):
+                self.prepared.data.check()
 
     def _open(self) -> Ledger:
         """Open the study, check its identity, compute what all trials share, and resume."""

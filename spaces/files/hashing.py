@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import Buffer
@@ -26,6 +27,12 @@ def digest_of(parts: Iterable[Buffer]) -> str:
     for part in parts:
         state.update(part)
     return state.hexdigest()[:16]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the whole SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def text_checksum(record: Key) -> str:

@@ -11,7 +11,7 @@ from itertools import combinations
 from statistics import mean, stdev
 
 from protege.objectives.latency import LocalCPU, Plan, Workload
-from protege.objectives.latency.timing.estimator import (
+from protege.objectives.latency.timing.timing import (
     LEAST_SPREAD,
     Combined,
     combine,

@@ -113,3 +113,12 @@ def test_what_is_shared_travels_without_what_the_cache_has(cache: Cache, tmp_pat
     own = next(one for one in space if one.looks_at_data)
     mine, theirs = (state(Candidate(one, own).built()) for one in (again, full))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_the_time_of_a_candidate_is_its_own(cache: Cache) -> None:
+    shared = Prepared(TEACHER, cache, distillation())
+    _ = shared.data.selected
+    own = replace(shared, stopwatch=Stopwatch())
+    Retention().measure(Candidate(own, TEACHER.architecture).built())
+    assert {"teacher answers", "evaluate"} <= own.stopwatch.seconds.keys()
+    assert shared.stopwatch.seconds == {}

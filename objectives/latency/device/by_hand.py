@@ -50,23 +50,18 @@ def run_of(names: list[str], trace: dict[str, Any]) -> dict[str, Any]:
 def _asked(place: Path, manifest: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """Run the runner on some models; return its trace."""
     job = {**manifest["run"]["job"], "programs": [str(place / "programs" / name) for name in names]}
-    with subprocess.Popen(
+    said = subprocess.run(
         [sys.executable, str(place / manifest["runner"])],
-        stdin=subprocess.PIPE,
+        input=(json.dumps(job) + "\n").encode(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-    ) as process:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("the runner has no pipes")
-        process.stdin.write(json.dumps(job).encode() + b"\n")
-        process.stdin.flush()  # not closed, which would end the runner
-        for line in process.stdout:
-            if line.startswith(FRAME.encode()):
-                answer = json.loads(line[len(FRAME) :])
-                if "trace" in answer:
-                    return dict(answer["trace"])
-                sys.exit("{}: {}".format(" beside ".join(names), answer))
-        sys.exit("{}: the runner ended without an answer".format(" beside ".join(names)))
+        check=False,
+    ).stdout.decode()
+    answers = [line[len(FRAME) :] for line in said.splitlines() if line.startswith(FRAME)]
+    answer: Any = json.loads(answers[0]) if answers else "the runner ended without an answer"
+    if "trace" in answer:
+        return dict(answer["trace"])
+    sys.exit("{}: {}".format(" beside ".join(names), answer))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_CPU = Path("/sys/devices/system/cpu")
 _NOW = 0xF
 """The bits of a Raspberry Pi's throttling state for now; the others are since boot."""
 
@@ -21,14 +20,16 @@ _SLOWED = {
 """Slowdowns of a GPU that is hot or short of power; a power cap is a setting and not listed."""
 
 
-def snapshot() -> dict[str, Any]:
+def snapshot(cpus: Path = Path("/sys/devices/system/cpu")) -> dict[str, Any]:
     """Return temperatures, clocks, governors, throttle counts and load, as far as available."""
+    throttled = sorted(cpus.glob("cpu[0-9]*/thermal_throttle/*_throttle_count"))
+    counts = {f"{path.parent.parent.name}:{path.name}": _text(path) for path in throttled}
     found: dict[str, Any] = {
         "temperatures_c": _temperatures(),
-        "mhz": _megahertz("scaling_cur_freq"),
-        "max_mhz": _megahertz("scaling_max_freq"),
-        "governors": sorted(set(_texts(_CPU.glob("cpu[0-9]*/cpufreq/scaling_governor")))),
-        "throttle_counts": _throttle_counts(),
+        "mhz": _megahertz(cpus, "scaling_cur_freq"),
+        "max_mhz": _megahertz(cpus, "scaling_max_freq"),
+        "governors": sorted(set(_texts(cpus, "scaling_governor"))),
+        "throttle_counts": {name: int(text) for name, text in counts.items() if text.isdigit()},
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else [],
     }
     state = _pi_state()
@@ -62,39 +63,23 @@ def _temperatures() -> dict[str, float]:
     return found
 
 
-def _megahertz(name: str) -> Any:
+def _megahertz(cpus: Path, name: str) -> Any:
     """Return the median over cores in MHz; an empty list if the kernel does not report it."""
-    values = sorted(int(text) for text in _texts(_CPU.glob(f"cpu[0-9]*/cpufreq/{name}")))
+    values = sorted(int(text) for text in _texts(cpus, name))
     return values[len(values) // 2] / 1000 if values else []
 
 
-def _throttle_counts() -> dict[str, int]:
-    found = {}
-    for path in sorted(_CPU.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")):
-        text = _text(path)
-        if text.isdigit():
-            found[f"{path.parent.parent.name}:{path.name}"] = int(text)
-    return found
-
-
 def _pi_state() -> int | None:
-    if shutil.which("vcgencmd") is None:
-        return None
-    try:
-        said = subprocess.run(
-            ["vcgencmd", "get_throttled"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        ).stdout
-        return int(said.strip().partition("=")[2], 16)
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
+    with suppress(OSError, ValueError, subprocess.SubprocessError):  # mostly, no such command
+        said = subprocess.check_output(
+            ["vcgencmd", "get_throttled"], stderr=subprocess.DEVNULL, timeout=5
+        )
+        return int(said.decode().strip().partition("=")[2], 16)
+    return None
 
 
-def _texts(paths: Any) -> list[str]:
-    return [text for text in map(_text, sorted(paths)) if text]
+def _texts(cpus: Path, name: str) -> list[str]:
+    return [text for text in map(_text, sorted(cpus.glob(f"cpu[0-9]*/cpufreq/{name}"))) if text]
 
 
 def _text(path: Path) -> str:

@@ -78,7 +78,7 @@ def timed(
     gc.freeze()
     gc.disable()
     cold_ms = _warm_up(brief, plan)
-    return cold_ms, _rounds(calls, plan, start_s)
+    return cold_ms, take_rounds(calls, plan, start_s)
 
 
 def _warm_up(calls: Sequence[Call], plan: Any) -> tuple[float, ...]:
@@ -94,21 +94,18 @@ def _warm_up(calls: Sequence[Call], plan: Any) -> tuple[float, ...]:
         rounds += 1
 
 
-def _rounds(calls: Sequence[Call], plan: Any, start_s: float) -> tuple[Round, ...]:
+def take_rounds(calls: Sequence[Call], plan: Any, start_s: float) -> tuple[Round, ...]:
+    """Take rounds until the plan's stopping rules hold; see `timed`."""
     rounds: list[Round] = []
     first_s = time.perf_counter()
     while True:
-        rounds.append(_round(calls, flipped=len(rounds) % 2 == 1))
+        # the order alternates: the second model inherits the processor cache from the first
+        step = -1 if len(rounds) % 2 else 1
+        row = [call() for call in calls[::step]]
+        rounds.append(tuple(row[::step]))
         now_s = time.perf_counter()
         if enough(rounds, now_s - first_s, now_s - start_s, plan):
             return tuple(rounds)
-
-
-def _round(calls: Sequence[Call], *, flipped: bool) -> Round:
-    # the order alternates: the second model inherits the processor cache from the first
-    if not flipped:
-        return tuple([call() for call in calls])
-    return tuple(reversed([call() for call in reversed(calls)]))
 
 
 def enough(rounds: Sequence[Round], pairs_s: float, process_s: float, plan: Any) -> bool:

@@ -1,7 +1,8 @@
 """Run one job: read it as a JSON line on standard input, write a framed JSON line with the answer.
 
 The client keeps the input open while it waits; the end of the input, also at the client's death,
-ends this process at once. A line per second on standard error is the heartbeat.
+ends this process at once, unless the job is ``detached``. A line per second on standard output is
+the heartbeat.
 """
 
 from __future__ import annotations
@@ -40,9 +41,14 @@ def main() -> int:
     """Run the job on standard input."""
     start_s = time.perf_counter()
     job = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_exit_with_input, daemon=True).start()
-    threading.Thread(target=_beat, daemon=True).start()
+    done = threading.Event()
+    heart = threading.Thread(target=_beat, args=(done,), daemon=True)
+    heart.start()
+    if not job.get("detached"):
+        threading.Thread(target=_exit_with_input, daemon=True).start()
     answer = answered(job, start_s)
+    done.set()
+    heart.join()
     # the leading line break ends a line begun by a stray print
     sys.stdout.write(f"\n{FRAME}{json.dumps(answer)}\n")
     sys.stdout.flush()
@@ -53,13 +59,7 @@ def answered(job: dict[str, Any], start_s: float) -> dict[str, Any]:
     """Run a job: return its ``trace``, ``memory`` or ``energy``, or ``busy`` or ``failed``."""
     try:
         with _locked(job.get("lock")):
-            arranged = arrange(job.get("cores", []), job.get("priority", "normal"))
-            question = job.get("question", {"kind": "time"})
-            if question["kind"] == "memory":
-                return {"memory": _memory(job)}
-            if question["kind"] == "energy":
-                return {"energy": _energy(job, question)}
-            return {"trace": {**_trace(job, start_s), "arranged": arranged}}
+            return _answer(job, start_s)
     except BlockingIOError as error:
         return {"busy": str(error)}
     except Exception as error:  # noqa: BLE001 - any error of a runtime is the answer
@@ -67,34 +67,36 @@ def answered(job: dict[str, Any], start_s: float) -> dict[str, Any]:
         return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"}
 
 
-def _trace(job: dict[str, Any], start_s: float) -> dict[str, Any]:
-    plan, new_tokens = SimpleNamespace(**job["plan"]), int(job["new_tokens"])
-    programs = [Program(folder, job["threads"]) for folder in job["programs"]]
+def _answer(job: dict[str, Any], start_s: float) -> dict[str, Any]:
+    new_tokens, threads, question = int(job["new_tokens"]), job["threads"], job.get("question", {})
+    arranged = arrange(job.get("cores", []), job.get("priority", "normal"))
+    if question.get("kind") == "memory":
+        return {"memory": _memory(job["programs"][0], threads, new_tokens)}
+    programs = [Program(folder, threads) for folder in job["programs"]]
+    calls = [one.call(new_tokens) for one in programs]
+    if question.get("kind") == "energy":
+        calls[0]()
+        return {"energy": energy(calls[0], "cpu", question)}
+    plan, before = SimpleNamespace(**job["plan"]), snapshot()
     brief = [one.call(min(new_tokens, plan.warm_up_tokens)) for one in programs]
-    before = snapshot()
-    cold_ms, rounds = timed(brief, [one.call(new_tokens) for one in programs], plan, start_s)
+    cold_ms, rounds = timed(brief, calls, plan, start_s)
+    environment = {"before": before, "after": snapshot()}
     return {
-        "cold_ms": list(cold_ms),
-        "rounds": [[list(sample) for sample in row] for row in rounds],
-        "environment": {"before": before, "after": snapshot()},
+        "trace": {
+            "cold_ms": cold_ms,
+            "rounds": rounds,
+            "environment": environment,
+            "arranged": arranged,
+        }
     }
 
 
-def _memory(job: dict[str, Any]) -> dict[str, float]:
-    """Measure peak memory of the one program; one decoding step suffices, as all are equal."""
-    (folder,) = job["programs"]
+def _memory(folder: str, threads: int, new_tokens: int) -> dict[str, float]:
+    """Measure a program's peak memory; one decoding step suffices, as all are equal."""
     import_runtime(folder)
     imports_mb = resident_bytes() / 1e6
-    steps = min(int(job["new_tokens"]), 1)
-    peaks = footprint(lambda: Program(folder, job["threads"]).call(steps))
+    peaks = footprint(lambda: Program(folder, threads).call(min(new_tokens, 1)))
     return {**peaks, "imports_mb": imports_mb, "artifact_mb": program_bytes(folder) / 1e6}
-
-
-def _energy(job: dict[str, Any], question: dict[str, Any]) -> dict[str, Any]:
-    (folder,) = job["programs"]
-    call = Program(folder, job["threads"]).call(int(job["new_tokens"]))
-    call()
-    return energy(call, "cpu", question)
 
 
 def arrange(cores: list[int], priority: str) -> str:
@@ -127,9 +129,6 @@ def _locked(path: str | None) -> Iterator[None]:
     """Hold the device's lock, which the kernel releases at the process's end.
 
     filelock is not used, because the runner needs the standard library and the runtime only.
-
-    Raises:
-        BlockingIOError: Another process is measuring; names it.
     """
     if not path:
         yield
@@ -156,8 +155,11 @@ def _exit_with_input() -> None:
     os._exit(ABANDONED)
 
 
-def _beat() -> None:
-    while True:
-        time.sleep(1)
-        sys.stderr.write("measuring\n")
-        sys.stderr.flush()
+def _beat(done: threading.Event) -> None:
+    while not done.wait(1):
+        sys.stdout.write("measuring\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,7 @@
 """Read energy meters, and measure the energy of calls.
 
-zeus alone does not suffice: this file runs on devices with Python 3.8 and no packages, while zeus
-needs Python 3.9 and ten packages, and polls RAPL from another process during the measurement. It is
-used for GPUs if it is installed.
+zeus is not used: this file also runs where only Python 3.8 is installed, and zeus reads RAPL and
+Jetson sensors with help of processes that import the main module again and outlive a forked one.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -33,20 +33,10 @@ class Absent(Exception):
 
 
 class Counter:
-    """A hardware energy counter, starting at 0 when created.
-
-    Attributes:
-        name: What is counted.
-    """
+    """A hardware energy counter, starting at 0 when created."""
 
     def __init__(self, name: str, read: Callable[[], list[float]], wraps: list[float]) -> None:
-        """Start counting.
-
-        Args:
-            name: What is counted.
-            read: Returns the values of one or more counters in mJ.
-            wraps: The value of each counter at which it wraps around to 0.
-        """
+        """Start counting; `read` returns counters in mJ, which wrap around to 0 at `wraps`."""
         self.name = name
         self._read, self._wraps = read, wraps
         self._last, self._total = read(), 0.0
@@ -61,11 +51,7 @@ class Counter:
 
 
 class Sampled:
-    """Energy integrated from a power sensor, starting at 0 when created.
-
-    Attributes:
-        name: What is sensed.
-    """
+    """Energy integrated from a power sensor, starting at 0 when created."""
 
     def __init__(self, name: str, read: Callable[[], float], clock: Clock = time.monotonic) -> None:
         """Start integrating; `read` returns mW, `clock` seconds."""
@@ -164,83 +150,66 @@ def _rapl(root: Path) -> Counter:
         raise Absent(
             f"RAPL, which only root may read (sudo chmod a+r {place}/intel-rapl:*/energy_uj)"
         )
-    wraps = [_micro(zone / "max_energy_range_uj") for zone in zones]
+    wraps = [_number(zone / "max_energy_range_uj") / 1000 for zone in zones]
     names = ", ".join(_text(zone / "name") for zone in zones)
-    return Counter(f"RAPL: {names}", lambda: [_micro(zone / "energy_uj") for zone in zones], wraps)
-
-
-def _micro(path: Path) -> float:
-    return int(_text(path)) / 1000
+    return Counter(
+        f"RAPL: {names}", lambda: [_number(zone / "energy_uj") / 1000 for zone in zones], wraps
+    )
 
 
 def _nvidia(_root: Path) -> Counter:
-    """Return the counter of the first visible NVIDIA GPU, by zeus or else by NVML."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0]
-    index = int(first) if first.isdigit() else 0
-    causes = []
-    for name, opened in (("zeus", _by_zeus), ("pynvml", _by_nvml)):
-        try:
-            return Counter(f"NVIDIA GPU {index} by {name}", opened(index), [0.0])
-        except ImportError:
-            causes.append(f"{name} is not installed")
-        except Exception as error:  # noqa: BLE001 - both libraries raise errors of their own
-            causes.append(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
-    raise Absent(f"no NVIDIA GPU ({', '.join(causes)})")
+    """Return the counter of torch's current CUDA device."""
+    try:
+        nvml, handle = nvml_device()
+        name = str(nvml.nvmlDeviceGetName(handle))
+        return Counter(name, lambda: [float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))], [0])
+    except ImportError:
+        cause = "nvidia-ml-py is not installed"
+    except Exception as error:  # noqa: BLE001 - torch and NVML raise errors of their own
+        cause = " ".join(str(error).split()) or type(error).__name__
+    raise Absent(f"no NVIDIA GPU ({cause})")
 
 
-def _by_zeus(_index: int) -> Callable[[], list[float]]:
-    # zeus numbers visible GPUs only, as CUDA does
-    card = import_module("zeus.device.gpu").get_gpus().gpus[0]
-    return lambda: [float(card.get_total_energy_consumption())]
-
-
-def _by_nvml(index: int) -> Callable[[], list[float]]:
-    nvml = import_module("pynvml")
+def nvml_device() -> tuple[Any, Any]:
+    """Return NVML's module, and its handle of torch's current CUDA device."""
+    nvml, cuda = import_module("pynvml"), import_module("torch").cuda
     nvml.nvmlInit()
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    return lambda: [float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))]
+    # NVML numbers all devices, torch only the visible ones
+    uuid = cuda.get_device_properties(cuda.current_device()).uuid
+    return nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
 
 
 def _jetson(root: Path) -> Sampled:
     """Return the power of a Jetson's INA3221: the module's rail, or the sum of all rails."""
     drivers = root / "bus" / "i2c" / "drivers"
-    rails = {**_rails_by_hwmon(drivers), **_rails_by_iio(drivers)}
+    rails = _rails(drivers)
     if not rails:
         raise Absent(f"no Jetson sensors ({drivers}/ina3221*)")
     chosen = [name for name in rails if name in _WHOLE] or sorted(rails)
     return Sampled(f"INA3221: {', '.join(chosen)}", lambda: sum(rails[name]() for name in chosen))
 
 
-def _rails_by_hwmon(drivers: Path) -> dict[str, Callable[[], float]]:
-    """Return readers of each rail's power in mW by name, from volts and amperes (JetPack 5, 6)."""
-    found = {}
-    for label in sorted(drivers.glob("ina3221/*/hwmon/hwmon*/in*_label")):
-        number = label.name[2 : -len("_label")]
-        volts, amperes = (
-            label.with_name(f"in{number}_input"),
-            label.with_name(f"curr{number}_input"),
-        )
+def _rails(drivers: Path) -> dict[str, Callable[[], float]]:
+    """Return readers of each rail's power in mW, by the rail's name."""
+    found: dict[str, Callable[[], float]] = {}
+    for label in sorted(drivers.glob("ina3221/*/hwmon/hwmon*/in*_label")):  # JetPack 5 and 6
+        volts = label.with_name(label.name.replace("label", "input"))
+        amperes = volts.with_name(volts.name.replace("in", "curr", 1))
         if volts.exists() and amperes.exists():
-            found[_text(label)] = _product(volts, amperes)
-    return found
-
-
-def _rails_by_iio(drivers: Path) -> dict[str, Callable[[], float]]:
-    """Return readers of each rail's power in mW by name (JetPack 4)."""
-    found = {}
-    for label in sorted(drivers.glob("ina3221x/*/iio:device*/rail_name_*")):
+            found[_text(label)] = partial(_product, volts, amperes)
+    for label in sorted(drivers.glob("ina3221x/*/iio:device*/rail_name_*")):  # JetPack 4
         power = label.with_name(f"in_power{label.name[-1]}_input")
         if power.exists():
-            found[_text(label)] = _number(power)
+            found[_text(label)] = partial(_number, power)
     return found
 
 
-def _product(volts: Path, amperes: Path) -> Callable[[], float]:
-    return lambda: int(_text(volts)) * int(_text(amperes)) / 1000
+def _product(volts: Path, amperes: Path) -> float:
+    return _number(volts) * _number(amperes) / 1000
 
 
-def _number(path: Path) -> Callable[[], float]:
-    return lambda: float(_text(path))
+def _number(path: Path) -> float:
+    return float(_text(path))
 
 
 def _text(path: Path) -> str:

@@ -96,16 +96,20 @@ def hush_openvino() -> None:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
+def hint_of(precision: str) -> str:
+    """Return OpenVINO's name of a precision."""
+    return {"bfloat16": "bf16", "float16": "f16"}.get(precision, "f32")
+
+
 def _openvino(folder: Path, file: str, threads: int, precision: str) -> Stage:
     hush_openvino()
     import openvino
 
-    hint = {"bfloat16": "bf16", "float16": "f16"}.get(precision, "f32")
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_PRECISION_HINT": hint_of(precision),
     }
     request = (
         openvino.Core().compile_model(str(folder / file), "CPU", settings).create_infer_request()

@@ -17,11 +17,12 @@ import stat
 import sys
 import tarfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 2 * 2**30
-"""Maximum size of all programs; beyond it, those unused for an hour are deleted."""
+"""Maximum size of all programs."""
 
 _HOUR_S = 3600.0
 _SAFELY: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
@@ -53,9 +54,9 @@ def probe(place: Path, *modules: str) -> dict[str, Any]:
     return {
         "folder": str(place),
         "machine": platform.machine(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "python": platform.python_version(),
-        "cores": _cores(),
+        "cores": available_cores(),
         "versions": versions,
         "missing": missing,
     }
@@ -75,7 +76,7 @@ def look(place: Path, *names: str) -> dict[str, Any]:
     return {"there": there}
 
 
-def keep(place: Path, name: str, expected: str) -> dict[str, Any]:
+def keep(place: Path, name: str, expected: str, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """Store standard input under a name if its SHA-256 is as expected; unpack an archive.
 
     Raises:
@@ -85,17 +86,23 @@ def keep(place: Path, name: str, expected: str) -> dict[str, Any]:
     _check_own(place)
     scratch = place / ".{}.{}".format(name, os.getpid())
     unpacked = scratch.with_name(scratch.name + ".d")
+    state = hashlib.sha256()
     try:
-        found = _receive(scratch)
-        if found != expected:
-            return {"wrong": found}
+        with scratch.open("wb") as file:
+            for chunk in iter(lambda: sys.stdin.buffer.read(1 << 20), b""):
+                state.update(chunk)
+                file.write(chunk)
+        if state.hexdigest() != expected:
+            return {"wrong": state.hexdigest()}
         if name.endswith(".tar"):
             with tarfile.open(str(scratch)) as archive:
                 archive.extractall(str(unpacked), **_SAFELY)
-            scratch.unlink()
-            scratch = unpacked
-        _rename(scratch, place / name)
-        _make_room(place)
+        try:
+            (unpacked if unpacked.exists() else scratch).replace(place / name)
+        except OSError:
+            if not (place / name).exists():  # otherwise another process stored the same content
+                raise
+        _make_room(place, most_bytes)
         return {"kept": name}
     finally:
         _remove(scratch)
@@ -105,14 +112,13 @@ def keep(place: Path, name: str, expected: str) -> dict[str, Any]:
 def _check_own(place: Path) -> None:
     """Check that the folder belongs to this user, and that no other user can write to it."""
     found = place.lstat()
-    mode = stat.S_IMODE(found.st_mode)
     wrong = ""
     if not stat.S_ISDIR(found.st_mode):
         wrong = "not a folder, or a symbolic link"
     elif found.st_uid != os.getuid():
         wrong = "of another user, uid {}".format(found.st_uid)
-    elif mode & (stat.S_IWGRP | stat.S_IWOTH):
-        wrong = "open to other users, with mode {:03o}".format(mode)
+    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        wrong = "open to other users, with mode {:03o}".format(stat.S_IMODE(found.st_mode))
     if wrong:
         raise PermissionError(
             "{} is {}; name a folder that only you can write to".format(place, wrong)
@@ -126,30 +132,11 @@ def _is_kept(path: Path) -> bool:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] in path.name
 
 
-def _receive(scratch: Path) -> str:
-    """Write standard input to a file; return its SHA-256."""
-    state = hashlib.sha256()
-    with scratch.open("wb") as file:
-        for chunk in iter(lambda: sys.stdin.buffer.read(1 << 20), b""):
-            state.update(chunk)
-            file.write(chunk)
-    return state.hexdigest()
-
-
-def _rename(scratch: Path, final: Path) -> None:
-    try:
-        scratch.replace(final)
-    except OSError:
-        if not final.exists():  # otherwise another process stored the same content first
-            raise
-
-
-def _make_room(place: Path) -> None:
-    kept = sorted(place.glob("*.tar"), key=lambda path: -path.stat().st_mtime)
-    left = MOST_BYTES
-    for path in kept:
-        left -= sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        if left < 0 and time.time() - path.stat().st_mtime > _HOUR_S:
+def _make_room(place: Path, most_bytes: int) -> None:
+    """Delete the least recently used programs beyond a size, if unused for an hour."""
+    for path in sorted(place.glob("*.tar"), key=lambda path: -path.stat().st_mtime):
+        most_bytes -= sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        if most_bytes < 0 and time.time() - path.stat().st_mtime > _HOUR_S:
             _remove(path)
 
 
@@ -160,23 +147,20 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _cores() -> list[int]:
+def available_cores() -> list[int]:
+    """Return the cores that this process may use, which in a container may be a part of all."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     """Return the processor's name, or the board's if the kernel reports no processor."""
-    sources = (("/proc/cpuinfo", "model name"), ("/proc/device-tree/model", ""))
-    for source, wanted in sources:
-        try:
-            lines = Path(source).read_text(encoding="utf-8").splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            if line.startswith(wanted) and line.strip():
-                return line.rpartition(":")[2].strip(" \t\0")
+    for source, wanted in (("/proc/cpuinfo", "model name"), ("/proc/device-tree/model", "")):
+        with suppress(OSError):
+            for line in Path(source).read_text(encoding="utf-8").splitlines():
+                if line.startswith(wanted) and line.strip():
+                    return line.rpartition(":")[2].strip(" \t\0")
     return platform.processor() or platform.machine()
 
 

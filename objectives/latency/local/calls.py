@@ -2,8 +2,8 @@
 
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -41,42 +41,23 @@ def traced(job: Job) -> Trace:
         calls = [call_of(model, job.workload) for model in models]
         compiling_ms: tuple[float, ...] = ()
         if setting.runtime == "compile":
-            compiling_ms = _compiled(calls)
+            compiling_ms = tuple([call().prefill_wall_ms for call in calls])
+            for call in calls:
+                call()  # recompiles for dynamic lengths
             start_s = time.perf_counter()  # compilation does not count against the time limit
         before = _state(setting)
-        cold_ms, rounds = timed(
-            [call_of(model, brief) for model in models], calls, job.plan, start_s
-        )
-    cold_ms = compiling_ms or cold_ms
-    trace = Trace(cold_ms, rounds, {"before": before, "after": _state(setting)}, arranged)
-    return replace(trace, environment={**trace.environment, **_of_device(trace, setting.device)})
-
-
-def _compiled(calls: Sequence[Call]) -> tuple[float, ...]:
-    """Call each model twice, after which `torch.compile` has recompiled for dynamic lengths.
-
-    Returns:
-        The wall time in ms of each model's very first prompt.
-    """
-    cold_ms = tuple([call().prefill_wall_ms for call in calls])
-    for call in calls:
-        call()
-    return cold_ms
+        brief_calls = [call_of(model, brief) for model in models]
+        cold_ms, rounds = timed(brief_calls, calls, job.plan, start_s)
+    environment = {"before": before, "after": _state(setting), **peak_bytes(setting.device)}
+    if setting.device == "cuda":  # only with events is processor time the time to fill the queue
+        environment["queue_bound"] = queue_bound([one for row in rounds for one in row])
+    return Trace(compiling_ms or cold_ms, rounds, environment, arranged)
 
 
 def _state(setting: Setting) -> dict[str, Any]:
     """Return the state of the machine, and of its GPU if models run there."""
     of_device = state(setting.device)
     return snapshot() | ({"gpu": of_device} if of_device else {})
-
-
-def _of_device(trace: Trace, device: str) -> dict[str, Any]:
-    """Return the share of queue-bound calls and the peak memory of a GPU; empty for a CPU."""
-    if device == "cpu":
-        return {}
-    # only with CUDA events is processor time the time to fill the queue
-    waits = {"queue_bound": queue_bound(trace.samples)} if device == "cuda" else {}
-    return waits | peak_bytes(device)
 
 
 def _ready(model: Model, setting: Setting) -> PreTrainedModel:
@@ -93,10 +74,10 @@ def call_of(model: PreTrainedModel, workload: Workload) -> Call:
     inputs = {name: _like(model, value) for name, value in given.items()}
     watch = watch_on(model.device.type)
     if not model.can_generate():
-        return _Forward(model, inputs, watch)
+        return _forward(model, inputs, watch)
     if model.config.is_encoder_decoder:
-        return _EncoderDecoder(model, inputs, workload.new_tokens, watch)
-    return _Decoder(model, inputs["input_ids"], workload.new_tokens, watch)
+        return _encoder_decoder(model, inputs, workload.new_tokens, watch)
+    return _decoder(model, inputs["input_ids"], workload.new_tokens, watch)
 
 
 def _like(model: PreTrainedModel, value: Tensor) -> Tensor:
@@ -104,76 +85,62 @@ def _like(model: PreTrainedModel, value: Tensor) -> Tensor:
     return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
 
 
-@dataclass(frozen=True)
-class _Forward:
-    """One forward pass of a whole batch."""
+def _forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], watch: Watch) -> Call:
+    """Return one forward pass of a whole batch."""
 
-    model: PreTrainedModel
-    inputs: Mapping[str, Tensor]
-    watch: Watch
+    def call() -> Sample:
+        start = watch.start()
+        model(**inputs)
+        end = watch.now()
+        return watch.sample(start, end, end)
 
-    def __call__(self) -> Sample:
-        start = self.watch.start()
-        self.model(**self.inputs)
-        end = self.watch.now()
-        return self.watch.sample(start, end, end)
+    return call
 
 
-@dataclass(frozen=True)
-class _EncoderDecoder:
-    """One encoder pass with a first decoder token, then one greedy step per new token."""
+def _encoder_decoder(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], new_tokens: int, watch: Watch
+) -> Call:
+    """Return an encoder pass with a first decoder token, then one greedy step per new token."""
+    rows = len(next(iter(inputs.values())))
+    begin = model.config.decoder_start_token_id or 0
+    mask = {name: given for name, given in inputs.items() if name == "attention_mask"}
 
-    model: PreTrainedModel
-    inputs: Mapping[str, Tensor]
-    new_tokens: int
-    watch: Watch
-
-    def __call__(self) -> Sample:
-        rows = len(next(iter(self.inputs.values())))
-        begin = self.model.config.decoder_start_token_id or 0
-        token = torch.full((rows, 1), begin, dtype=torch.int64, device=self.model.device)
-        start = self.watch.start()
-        seen = self.model(**self.inputs, decoder_input_ids=token, use_cache=True)
-        prefilled = self.watch.now()
-        mask = {name: m for name, m in self.inputs.items() if name == "attention_mask"}
-        for _ in range(self.new_tokens):
-            seen = self.model(
+    def call() -> Sample:
+        token = torch.full((rows, 1), begin, dtype=torch.int64, device=model.device)
+        start = watch.start()
+        seen = model(**inputs, decoder_input_ids=token, use_cache=True)
+        prefilled = watch.now()
+        for _ in range(new_tokens):
+            seen = model(
                 encoder_outputs=(seen.encoder_last_hidden_state,),
                 decoder_input_ids=seen.logits[:, -1].argmax(-1, keepdim=True),
                 past_key_values=seen.past_key_values,
                 use_cache=True,
                 **mask,
             )
-        return self.watch.sample(start, prefilled, self.watch.now())
+        return watch.sample(start, prefilled, watch.now())
+
+    return call
 
 
-@dataclass(frozen=True)
-class _Decoder:
-    """A prefill of `ids`, `(batch, tokens)`, then one greedy step per new token."""
+def _decoder(model: PreTrainedModel, ids: Tensor, new_tokens: int, watch: Watch) -> Call:
+    """Return a prefill of `ids`, `(batch, tokens)`, then one greedy step per new token."""
+    batch_size, tokens = ids.shape
+    mask = ids.new_ones(batch_size, tokens + new_tokens)
+    cuts_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+    last_only = {"logits_to_keep": 1} if cuts_logits else {}
 
-    model: PreTrainedModel
-    ids: Tensor
-    new_tokens: int
-    watch: Watch
-
-    def __call__(self) -> Sample:
-        batch_size, tokens = self.ids.shape
-        mask = self.ids.new_ones(batch_size, tokens + self.new_tokens)
-        last_only = {"logits_to_keep": 1} if _accepts(self.model, "logits_to_keep") else {}
-        start = self.watch.start()
-        seen = self.model(
-            input_ids=self.ids, attention_mask=mask[:, :tokens], use_cache=True, **last_only
-        )
-        prefilled = self.watch.now()
-        for length in range(tokens + 1, tokens + self.new_tokens + 1):
-            seen = self.model(
+    def call() -> Sample:
+        start = watch.start()
+        seen = model(input_ids=ids, attention_mask=mask[:, :tokens], use_cache=True, **last_only)
+        prefilled = watch.now()
+        for length in range(tokens + 1, tokens + new_tokens + 1):
+            seen = model(
                 input_ids=seen.logits[:, -1].argmax(-1, keepdim=True),
                 attention_mask=mask[:, :length],
                 past_key_values=seen.past_key_values,
                 use_cache=True,
             )
-        return self.watch.sample(start, prefilled, self.watch.now())
+        return watch.sample(start, prefilled, watch.now())
 
-
-def _accepts(model: PreTrainedModel, argument: str) -> bool:
-    return argument in inspect.signature(model.forward).parameters
+    return call

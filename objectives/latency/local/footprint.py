@@ -3,7 +3,8 @@
 import os
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -33,7 +34,8 @@ def memory(job: Job) -> dict[str, float]:
     with torch.inference_mode():
         peaks = footprint(load) if device == "cpu" else footprint_on(_memory_of(device), load)
     imports_mb = resident_bytes(str(os.getppid())) / 1e6
-    return {**peaks, "imports_mb": imports_mb, "artifact_mb": _bytes(loaded[0]) / 1e6}
+    weights_mb = sum(weight.nbytes for weight in loaded[0].parameters()) / 1e6
+    return {**peaks, "imports_mb": imports_mb, "artifact_mb": weights_mb}
 
 
 def used(job: Job) -> dict[str, Any]:
@@ -48,28 +50,13 @@ def used(job: Job) -> dict[str, Any]:
         return energy(call, setting.device, asdict(job.question))
 
 
-class MemoryOfDevice(Protocol):
-    """The memory statistics of `torch.cuda`, in bytes."""
-
-    def reset_peak_memory_stats(self) -> None:
-        """Reset the peaks to the current values."""
-
-    def max_memory_allocated(self) -> int:
-        """Return the peak memory of tensors."""
-
-    def max_memory_reserved(self) -> int:
-        """Return the peak memory that PyTorch took from the driver."""
-
-
-def footprint_on(
-    device: MemoryOfDevice, load: Callable[[], Callable[[], object]]
-) -> dict[str, Any]:
+def footprint_on(device: Any, load: Callable[[], Callable[[], object]]) -> dict[str, float]:
     """Measure peak tensor memory on a GPU, in MB of 10**6 bytes.
 
     Memory of the driver and of libraries is not counted.
 
     Args:
-        device: The memory statistics.
+        device: `torch.cuda`, or an object with its memory statistics.
         load: Loads the model and returns a call of it.
 
     Returns:
@@ -88,24 +75,17 @@ def footprint_on(
     }
 
 
-def _memory_of(device: str) -> MemoryOfDevice:
-    if device != "cuda":
-        return _Metal()
-    torch.cuda.init()  # statistics do not exist before
-    return torch.cuda
-
-
-class _Metal:
-    """Memory of an Apple GPU: no peaks, but PyTorch keeps all that the driver allocated."""
-
-    def reset_peak_memory_stats(self) -> None:
-        torch.mps.empty_cache()
-
-    def max_memory_allocated(self) -> int:
-        return torch.mps.driver_allocated_memory()
-
-    def max_memory_reserved(self) -> int:
-        return torch.mps.driver_allocated_memory()
+def _memory_of(device: str) -> Any:
+    if device == "cuda":
+        torch.cuda.init()  # statistics do not exist before
+        return torch.cuda
+    # an Apple GPU has no peaks, but PyTorch keeps all that the driver allocated
+    held = torch.mps.driver_allocated_memory
+    return SimpleNamespace(
+        reset_peak_memory_stats=torch.mps.empty_cache,
+        max_memory_allocated=held,
+        max_memory_reserved=held,
+    )
 
 
 def _loaded(model: Model, setting: Setting) -> PreTrainedModel:
@@ -116,8 +96,3 @@ def _loaded(model: Model, setting: Setting) -> PreTrainedModel:
     if setting.runtime == "compile":
         module.compile()
     return module
-
-
-def _bytes(model: PreTrainedModel) -> int:
-    """Return the size of the weights in bytes, tied weights counted once."""
-    return sum(weight.nbytes for weight in model.parameters())

@@ -1,15 +1,14 @@
 """The fork server of this process: started on first use, shared by threads, closed at exit."""
 
 import atexit
-import contextlib
-import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+from multiprocessing.connection import Connection
 from typing import Any
 
-from protege.objectives.latency.device.main import FRAME
 from protege.objectives.latency.job import Job
 from protege.objectives.lease import exclusive_machine
 from protege.spaces.errors import Unsupported
@@ -20,58 +19,94 @@ INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
 
 
 class ForkServer:
-    """The fork server process and the pipes to it."""
+    """A process that has imported torch and transformers and forks a child for every job.
+
+    `multiprocessing` has one too, whose children would import the user's script again.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None if it is not running."""
+        return self._process.pid if self._process else None
+
+    def exchange(self, job: Job) -> dict[str, Any]:
+        """Run a job in a fresh process, one at a time among all of the user's processes.
+
+        Returns:
+            The ``trace``, ``memory`` or ``energy``, or why the job ``failed`` or was
+            ``interrupted``.
+
+        Raises:
+            Unsupported: The platform cannot fork.
+        """
+        if not hasattr(os, "fork"):
+            raise Unsupported("latency is measured in forked processes, which this platform lacks")
+        with self._lock:
+            connection = self._connection or self._started()  # before the machine is locked
+            try:
+                with exclusive_machine():
+                    answer = _answer(connection, job)
+            except BaseException:
+                self.close()  # a late answer would be read as that of the next job
+                raise
+            if answer is None:
+                self.close()
+            return answer or {"interrupted": "the fork server ended"}
+
+    def _started(self) -> Connection:
+        ours, theirs = socket.socketpair()
         # -P: files beside the user's script must not shadow libraries. New session: Ctrl-C reaches
         # only the study, which then closes the server; and with autogroups the kernel scheduler
         # gives the server its own share.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "protege.objectives.latency.local.fork_worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,
-            env=os.environ | _compiled_in(),
-        )
-
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        return self._process.pid
-
-    def exchange(self, job: Job) -> dict[str, Any] | None:
-        """Send a job and wait for the answer; None if the server died. Blocks without polling."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            return None
-        try:
-            stdin.write(json.dumps(job.record()) + "\n")
-            stdin.flush()
-        except BrokenPipeError:
-            return None
-        for line in stdout:
-            if line.startswith(FRAME):
-                return dict(json.loads(line.removeprefix(FRAME)))
-        return None
+        module = "protege.objectives.latency.local.fork_worker"
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+                env=os.environ | compiler_cache(),
+            )
+        self._connection = Connection(ours.detach())
+        return self._connection
 
     def close(self) -> None:
-        """Kill the server, which also ends its child."""
-        self.let_go()
-        self._process.kill()
-        self._process.wait()
+        """End the server and its child if it is running."""
+        process = self._process
+        self.forget()
+        if process is not None:
+            process.kill()
+            process.wait()
 
-    def let_go(self) -> None:
-        """Close this process's ends of the pipes."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                # the server may have died with a job unread
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+    def forget(self) -> None:
+        """Leave the server to the parent process; called after a fork."""
+        if self._connection is not None:
+            # an open copy would hide the parent's exit from the server
+            self._connection.close()
+        self._process = self._connection = None
+
+    def after_fork(self) -> None:
+        """Start with an unlocked lock and no server in a forked process."""
+        self._lock = threading.Lock()
+        self.forget()
 
 
-def _compiled_in() -> dict[str, str]:
+def _answer(connection: Connection, job: Job) -> dict[str, Any] | None:
+    """Send a job and wait for the answer without polling; None if the server died."""
+    try:
+        connection.send(job)
+        return dict(connection.recv())
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return None
+
+
+def compiler_cache() -> dict[str, str]:
     """Return the environment that puts the cache of `torch.compile` into a private folder.
 
     Its default is a predictable name under the temporary folder, where another user could plant
@@ -85,59 +120,9 @@ def _compiled_in() -> dict[str, str]:
     return {INDUCTOR: str(made_private(private_folder() / "inductor"))}
 
 
-class _Shared:
-    """The fork server of this process, with a lock between threads."""
+SERVER = ForkServer()
+"""The fork server of this process."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.server: ForkServer | None = None
-
-    def ready(self) -> ForkServer:
-        """Return the server; start it if it is not running."""
-        if self.server is None:
-            self.server = ForkServer()
-            atexit.register(self.close)
-            os.register_at_fork(after_in_child=self.forget)
-        return self.server
-
-    def close(self) -> None:
-        """End the server if it is running."""
-        server, self.server = self.server, None
-        if server is not None:
-            server.close()
-
-    def forget(self) -> None:
-        """After a fork, leave the server to the parent process."""
-        self.lock = threading.Lock()
-        server, self.server = self.server, None
-        if server is not None:
-            # an open copy of the pipe would hide the parent's exit from the server
-            server.let_go()
-
-
-_SHARED = _Shared()
-
-
-def exchange(job: Job) -> dict[str, Any]:
-    """Run a job in a fresh process, one at a time among all of the user's processes.
-
-    Returns:
-        The ``trace``, ``memory`` or ``energy``, or why the job ``failed`` or was ``interrupted``.
-
-    Raises:
-        Unsupported: The platform cannot fork.
-    """
-    if not hasattr(os, "fork"):
-        raise Unsupported("latency is measured in forked processes, which this platform lacks")
-    with _SHARED.lock:
-        server = _SHARED.ready()  # started before the machine is locked
-        try:
-            with exclusive_machine():
-                answer = server.exchange(job)
-        except BaseException:
-            _SHARED.close()  # a late answer would be read as that of the next job
-            raise
-        if answer is None:
-            _SHARED.close()
-            return {"interrupted": "the fork server ended"}
-        return answer
+atexit.register(SERVER.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=SERVER.after_fork)

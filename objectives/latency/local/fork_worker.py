@@ -1,27 +1,24 @@
 """The fork server's process: forks a fresh child for every job.
 
-Run as ``python -m protege.objectives.latency.local.fork_worker``. It reads one job per line as JSON
-on standard input and writes one framed JSON line per answer to standard output. It imports the
-libraries but never uses them: OpenMP threads do not survive a fork, so the first torch operation
-must be a child's. At the end of its input, also when the parent dies, it ends with its child.
+Run as ``python -m protege.objectives.latency.local.fork_worker FD``, where FD is the file
+descriptor of a socket to the study. It imports the libraries but never uses them: OpenMP threads do
+not survive a fork, so the first torch operation must be a child's. When the study closes the socket
+or dies, the process ends with its child.
 """
 
 import contextlib
 import ctypes
-import json
 import math
 import os
-import select
 import signal
 import sys
-import time
 import warnings
-from collections.abc import Mapping
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from transformers.utils import logging
 
-from protege.objectives.latency.device.main import FRAME
 from protege.objectives.latency.job import Job
 from protege.objectives.latency.local.calls import traced
 from protege.objectives.latency.local.footprint import memory, used
@@ -32,7 +29,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Answer jobs until the input ends."""
+    """Answer jobs until the study closes the socket."""
     # cluster schedulers signal every process of a job; the study handles it and ends this process
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
@@ -40,70 +37,47 @@ def main() -> None:
     logging.disable_progress_bar()
     # Python 3.12 warns of forks in threaded processes; numpy's threads hold no lock
     warnings.simplefilter("ignore", DeprecationWarning)
-    for line in iter(sys.stdin.buffer.readline, b""):
-        answer = json.dumps(_answer(json.loads(line)))
-        # the leading line break ends a line begun by a stray print
-        sys.stdout.write(f"\n{FRAME}{answer}\n")
-        sys.stdout.flush()
+    with Connection(int(sys.argv[1])) as study, contextlib.suppress(EOFError, OSError):
+        while True:
+            study.send(_answer(study.recv(), study))
 
 
-def _answer(record: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(job: Job, study: Connection) -> dict[str, Any]:
+    """Run a job in a forked child; return its answer, or how it ended. Blocks without polling."""
     try:
-        job = Job.of(record)
         for model in job.models:
             class_named(model.model_class)  # imports its module here once, not in every child
     except ProtegeError as error:
         return {"failed": str(error)}
-    sys.stdout.flush()
-    reading, writing = os.pipe()
+    reading, writing = Pipe(duplex=False)
     server = os.getpid()
     child = os.fork()
     if child == 0:
-        os.close(reading)
+        study.close()  # an open copy would hide the server's death from the study
         _run_child(job, writing, server)
-    os.close(writing)
-    with open(reading, "rb", buffering=0) as pipe:  # noqa: PTH123 - a descriptor has no path
-        return _await(child, pipe.fileno(), job.plan.deadline_s)
-
-
-def _await(child: int, pipe: int, deadline_s: float) -> dict[str, Any]:
-    """Return the child's answer, or how it ended. Blocks without polling, to use no CPU."""
-    until_s = time.monotonic() + deadline_s
-    poll = select.poll()
-    poll.register(pipe, select.POLLIN)
-    poll.register(sys.stdin, 0)  # only POLLHUP, which cannot be masked
-    received = bytearray()
-    while True:
-        left_ms = math.ceil(max(0.0, until_s - time.monotonic()) * 1000)
-        ready = dict(poll.poll(left_ms))
-        if not ready or sys.stdin.fileno() in ready:
+    writing.close()
+    answer = None
+    with reading:
+        ready = wait([reading, study], job.plan.deadline_s)
+        if reading in ready:
+            with contextlib.suppress(EOFError, OSError):  # killed, or killed as it answered
+                answer = dict(reading.recv())
+        else:
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            if ready:
-                sys.exit(0)
-            return {"interrupted": f"no answer within {deadline_s:g} s"}
-        chunk = os.read(pipe, 1 << 16)
-        received += chunk
-        if not chunk:
-            return _collect(child, bytes(received))
-
-
-def _collect(child: int, received: bytes) -> dict[str, Any]:
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code == 0:
-        return dict(json.loads(received))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if answer is not None:
+        return answer
+    if not ready:
+        return {"interrupted": f"no answer within {job.plan.deadline_s:g} s"}
     cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return {"interrupted": f"the process ended with {cause}"}
 
 
-def _run_child(job: Job, writing: int, server: int) -> None:
+def _run_child(job: Job, answer: Connection, server: int) -> None:
     """Measure, answer, and exit without running the parent's exit handlers."""
     try:
         _exit_with_parent(server, job.plan.deadline_s)
-        answer = json.dumps(_measured(job)).encode()
-        with open(writing, "wb") as pipe:
-            pipe.write(answer)
+        answer.send(_measured(job))
         os._exit(0)
     finally:
         os._exit(1)

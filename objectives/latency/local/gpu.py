@@ -2,58 +2,31 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
 from protege.objectives.latency.device.loop import Clocks, Sample, sample_of
+from protege.objectives.latency.device.meters import nvml_device
 
 
-class Watch(Protocol):
-    """The clock of a device, which marks points in time during a call."""
+class Synchronized:
+    """A clock whose marks wait for the device; a processor has nothing to wait for."""
 
-    def start(self) -> Any:
-        """Wait for the device and mark the start of a call."""
-
-    def now(self) -> Any:
-        """Mark a point within a call, or its end."""
-
-    def sample(self, start: Any, prefilled: Any, end: Any) -> Sample:
-        """Return the sample of a call from the marks at its start, after its prompt, at its end."""
-
-
-class Processor:
-    """The clock of a synchronous device, such as a processor."""
-
-    def start(self) -> Clocks:
-        return Clocks.now()
-
-    def now(self) -> Clocks:
-        return Clocks.now()
-
-    def sample(self, start: Clocks, prefilled: Clocks, end: Clocks) -> Sample:
-        return sample_of(start, prefilled, end)
-
-
-class Awaited:
-    """The clock of an asynchronous device without events: each mark waits for the device.
-
-    Attributes:
-        synchronize: Waits for the device.
-    """
-
-    def __init__(self, synchronize: Callable[[], None]) -> None:
+    def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
         self.synchronize = synchronize
 
     def start(self) -> Clocks:
+        """Mark the start of a call."""
         return self.now()
 
     def now(self) -> Clocks:
+        """Mark a point within a call, or its end."""
         self.synchronize()
         return Clocks.now()
 
-    def sample(self, start: Clocks, prefilled: Clocks, end: Clocks) -> Sample:
+    def sample(self, start: Any, prefilled: Any, end: Any) -> Sample:
+        """Return the sample of a call from the marks at its start, after its prompt, at its end."""
         return sample_of(start, prefilled, end)
 
 
@@ -68,10 +41,6 @@ class Events:
     """The clock of a CUDA device: events in its queue, so that no call waits in the middle.
 
     A call's processor time is the time to fill the queue.
-
-    Attributes:
-        synchronize: Waits for the device.
-        event: Creates an event.
     """
 
     def __init__(self, synchronize: Callable[[], None], event: Callable[[], Any]) -> None:
@@ -87,7 +56,7 @@ class Events:
         event.record()
         return Marked(event, Clocks.now())
 
-    def sample(self, start: Marked, prefilled: Marked, end: Marked) -> Sample:
+    def sample(self, start: Any, prefilled: Any, end: Any) -> Sample:
         end.event.synchronize()
         filling = sample_of(start.clocks, prefilled.clocks, end.clocks)
         return filling._replace(
@@ -96,13 +65,16 @@ class Events:
         )
 
 
+Watch = Synchronized | Events
+
+
 def watch_on(device: str) -> Watch:
     """Return the clock of a device: ``"cpu"``, ``"cuda"`` or ``"mps"``."""
     if device == "cuda":
         return Events(torch.cuda.synchronize, lambda: torch.cuda.Event(enable_timing=True))
     if device == "mps":
-        return Awaited(torch.mps.synchronize)
-    return Processor()
+        return Synchronized(torch.mps.synchronize)
+    return Synchronized()
 
 
 def queue_bound(samples: Sequence[Sample]) -> float:
@@ -115,15 +87,9 @@ def queue_bound(samples: Sequence[Sample]) -> float:
 
 def state(device: str) -> dict[str, Any]:
     """Return a CUDA device's clocks, temperature, power and slowdowns; empty if unavailable."""
-    if device != "cuda":
-        return {}
-    with suppress(Exception):  # missing library, driver or permission raise errors of their own
-        nvml: Any = import_module("pynvml")
-        nvml.nvmlInit()
-        number = torch.cuda.current_device()
-        # NVML numbers all devices, torch only the visible ones
-        name = f"GPU-{torch.cuda.get_device_properties(number).uuid}"
-        return nvidia_state(nvml, nvml.nvmlDeviceGetHandleByUUID(name))
+    if device == "cuda":
+        with suppress(Exception):  # a missing library, driver or permission has its own errors
+            return nvidia_state(*nvml_device())
     return {}
 
 

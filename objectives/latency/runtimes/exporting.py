@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from protege.objectives.latency.device.programs import MANIFEST, PLAIN, hush_openvino
+from protege.objectives.latency.device.programs import MANIFEST, PLAIN, hint_of, hush_openvino
 from protege.objectives.latency.local.inputs import example_inputs
 from protege.objectives.latency.models import built, model_from
 from protege.objectives.latency.workload import Workload
@@ -40,13 +41,21 @@ def main() -> None:
     torch.manual_seed(0)  # for a blueprint's random weights
     model = built(model_from(job["model"]))
     workload = Workload(**job["workload"])
-    export(model, workload, job["runtime"], job["precision"], Path(job["folder"]))
+    folder = Path(job["folder"])
+    manifest = export(model, workload, EXPORTERS[job["runtime"]], job["precision"], folder)
+    manifest |= {"runtime": job["runtime"]}
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+Exporter = Callable[[Any, dict[str, Any], Path, str], tuple[Tensor, str]]
+"""Exports a stage of a model, given its inputs, into a folder with a precision; returns the first
+output of the program and the program's file name."""
 
 
 def export(
-    model: PreTrainedModel, workload: Workload, runtime: str, precision: str, folder: Path
-) -> None:
-    """Export a model into an empty folder and check it.
+    model: PreTrainedModel, workload: Workload, exporter: Exporter, precision: str, folder: Path
+) -> dict[str, Any]:
+    """Export all stages of a model into an empty folder and check them; return the manifest.
 
     Raises:
         WrongAnswer: The program's output differs from the model's.
@@ -56,16 +65,18 @@ def export(
         place = folder / name
         place.mkdir()
         with torch.no_grad():
-            expected = _first(model(**copy.deepcopy(given)))
-        answer, files[name] = _EXPORTERS[runtime](model, given, place, precision)
-        errors[name] = _error(answer, expected)
+            expected: Tensor = model(**copy.deepcopy(given))[0]
+        answer, files[name] = exporter(model, given, place, precision)
+        errors[name] = float("inf")
+        if answer.shape == expected.shape:
+            difference = (answer.float() - expected.float()).norm()
+            errors[name] = float(difference / expected.float().norm())
         if not errors[name] <= TOLERANCE[precision]:
             raise WrongAnswer(
                 f"its {name} differs by {errors[name]:.2g} of its norm; expected at most "
                 f"{TOLERANCE[precision]:g}"
             )
-    manifest = {"runtime": runtime, "precision": precision, "stages": files, "errors": errors}
-    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    return {"precision": precision, "stages": files, "errors": errors}
 
 
 def stages(model: PreTrainedModel, workload: Workload) -> dict[str, dict[str, Any]]:
@@ -113,9 +124,6 @@ def _paired_step(model: PreTrainedModel, given: Mapping[str, Any]) -> dict[str, 
     }
 
 
-Exporter = Callable[[nn.Module, dict[str, Any], Path, str], tuple[Tensor, str]]
-
-
 def _onnx(model: Any, given: dict[str, Any], place: Path, precision: str) -> tuple[Tensor, str]:
     import onnxruntime
     from transformers.exporters.configs import OnnxConfig
@@ -127,9 +135,8 @@ def _onnx(model: Any, given: dict[str, Any], place: Path, precision: str) -> tup
     if precision == "int8":
         file = _quantized(place)
     session = onnxruntime.InferenceSession(str(place / file), providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_inputs()]
-    feed = onnx_feed(names, given)
-    _write(place, feed)
+    feed: Any = onnx_feed([one.name for one in session.get_inputs()], given)
+    np.savez(place / "inputs.npz", **feed)
     return torch.from_numpy(session.run(None, feed)[0]), file
 
 
@@ -162,9 +169,8 @@ def _openvino(model: Any, given: dict[str, Any], place: Path, precision: str) ->
     core = openvino.Core()
     graph = core.read_model(place / file)
     feed = openvino_feed(graph, given)
-    hint = {"bfloat16": "bf16", "float16": "f16"}.get(precision, "f32")
-    compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint})
-    _write(place, feed)
+    compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": hint_of(precision)})
+    np.savez(place / "inputs.npz", **feed)
     answer = compiled.create_infer_request().infer(feed)
     return torch.from_numpy(answer[compiled.outputs[0]].copy()).float(), file
 
@@ -185,40 +191,19 @@ def _executorch(
     leaves = fx_pytree.tree_flatten_spec(((), {**metadata.in_constants, **given}), spec)
     method = Runtime.get().load_program(place / "model.pte").load_method("forward")
     fed = [leaf.contiguous() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    _write(place, dict(_numbered(leaf, number) for number, leaf in enumerate(fed)))
+    numbered: dict[str, Any] = {
+        f"{number:04d}{'' if isinstance(leaf, Tensor) else PLAIN}": leaf
+        for number, leaf in enumerate(fed)
+    }
+    np.savez(place / "inputs.npz", **numbered)
     return method.execute(fed)[0], "model.pte"
 
 
-def _numbered(leaf: Any, number: int) -> tuple[str, Any]:
-    """Return the name and value of an input; plain numbers get the suffix `PLAIN`."""
-    if isinstance(leaf, Tensor):
-        return f"{number:04d}", leaf.numpy()
-    return f"{number:04d}{PLAIN}", leaf
-
-
-_EXPORTERS: dict[str, Exporter] = {
+EXPORTERS: dict[str, Exporter] = {
     "onnxruntime": _onnx,
     "openvino": _openvino,
     "executorch": _executorch,
 }
-
-
-def _write(place: Path, arrays: Mapping[str, Any]) -> None:
-    import numpy as np
-
-    np.savez(place / "inputs.npz", **arrays)
-
-
-def _first(output: Any) -> Tensor:
-    found: Tensor = output[0]
-    return found
-
-
-def _error(found: Tensor, expected: Tensor) -> float:
-    """Return the norm of the error relative to the norm of the expected output."""
-    if found.shape != expected.shape:
-        return float("inf")
-    return float((found.float() - expected.float()).norm() / expected.float().norm())
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """The cache of exported models: each is exported and checked once, for all studies."""
 
-import contextlib
-import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -22,16 +20,13 @@ from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
 from protege.spaces.errors import DiskFull, ProtegeError
 from protege.spaces.files.atomic import atomic, remove
-from protege.spaces.files.hashing import canonical, digest
+from protege.spaces.files.hashing import canonical, digest, sha256_of
 from protege.spaces.files.locks import locked
 from protege.spaces.files.private import made_own
 
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "protege" / "programs"
 MOST_BYTES = 8 * 2**30
 """Maximum bytes of all programs together; the least recently used are deleted first."""
-
-EXPORT_S = 900
-"""Seconds after which an export counts as hung."""
 
 _INSTEAD = "choose another folder for programs with XDG_CACHE_HOME or Programs(folder=...)"
 
@@ -54,10 +49,12 @@ class Programs:
     Attributes:
         folder: Path of the folder.
         most_bytes: Maximum size of all programs together.
+        export_s: Seconds after which an export counts as hung.
     """
 
     folder: Path = field(default=FOLDER)
     most_bytes: int = MOST_BYTES
+    export_s: float = 900.0
 
     def of(self, model: Model, workload: Workload, runtime: Runtime, precision: Precision) -> Path:
         """Return the folder of a model's program; export and check it if it is new.
@@ -66,34 +63,52 @@ class Programs:
             BadInput: Other users can write to the folder, whose content is executed.
             Unexportable: The runtime cannot run the model, or its output differs from PyTorch's.
         """
-        key = {
-            "model": described(model) | weights_of(model),
-            "workload": _shapes(workload),
+        job = {
+            "model": described(model),
+            "workload": asdict(workload),
             "runtime": runtime.name,
             "precision": precision,
+        }
+        key = {
+            **job,
+            "model": described(model) | weights_of(model),
+            # the number of decoding steps does not matter
+            "workload": asdict(workload) | {"new_tokens": min(workload.new_tokens, 1)},
             "versions": runtime.versions(),
             "exporter": _exporter_hash(),
         }
         path = made_own(self.folder, _INSTEAD) / digest(canonical(key).encode())
-        with _locked_program(path):
+        lock = path.with_name(f".{path.name}.lock")
+        with locked(lock):  # a second process waits and then finds it exported
+            os.utime(lock)  # old locks are deleted as remains of dead exports
             if (path / MANIFEST).exists():
                 os.utime(path)  # the time of the last use
                 return path
-            job = {
-                "model": described(model),
-                "workload": asdict(workload),
-                "runtime": runtime.name,
-                "precision": precision,
-            }
             with atomic(path) as scratch:
-                _export(job | {"folder": str(scratch)}, model.model_class, runtime.interpreter)
+                self._export(job | {"folder": str(scratch)}, model.model_class, runtime.interpreter)
                 remove(path)
         self._make_room(path)
         return path
 
+    def _export(self, job: Mapping[str, Any], name: str, interpreter: str) -> None:
+        """Export in a separate process, because exporters patch modules, print, and need memory."""
+        what = f"{name} could not be exported for {job['runtime']} in {job['precision']}"
+        try:
+            done = _run_exporter(job, interpreter, self.export_s)
+            if -done.returncode in _FOR_THE_STUDY:
+                done = _run_exporter(job, interpreter, self.export_s)
+        except subprocess.TimeoutExpired:
+            raise Unexportable(f"{what}: not done after {self.export_s:g} s") from None
+        if done.returncode == 0:
+            return
+        said = [line for line in done.stderr.splitlines() if line.strip()]
+        if "No space left" in done.stderr or shutil.disk_usage(job["folder"]).free < 2**20:
+            raise DiskFull(f"{job['folder']}: no space left on the device; make room, then go on")
+        raise Unexportable(f"{what}: {said[-1] if said else f'exit code {done.returncode}'}")
+
     def _make_room(self, newest: Path) -> None:
         """Delete least recently used programs until the rest fits, and remains of dead exports."""
-        long_ago = time.time() - 2 * EXPORT_S
+        long_ago = time.time() - 2 * self.export_s
         left = self.most_bytes - _size(newest)
         known = [(one.stat().st_mtime, one) for one in self.folder.iterdir() if one != newest]
         for used, path in sorted(known, reverse=True):
@@ -104,20 +119,6 @@ class Programs:
             left -= _size(path)
             if left < 0:
                 remove(path)
-
-
-@contextlib.contextmanager
-def _locked_program(path: Path) -> Iterator[None]:
-    """Lock a program: a second process waits and then finds it exported."""
-    lock = path.with_name(f".{path.name}.lock")
-    with locked(lock):
-        os.utime(lock)  # old locks are deleted as remains of dead exports
-        yield
-
-
-def _shapes(workload: Workload) -> dict[str, Any]:
-    """Return the workload's part of the key, which ignores the number of decoding steps."""
-    return asdict(workload) | {"new_tokens": min(workload.new_tokens, 1)}
 
 
 def weights_of(model: Model) -> dict[str, str]:
@@ -134,8 +135,7 @@ def weights_of(model: Model) -> dict[str, str]:
 @cache
 def _file_hash(path: Path, _size: int, _changed_ns: int) -> str:
     """Hash a file; cached while its size and modification time stay the same."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 @cache
@@ -151,43 +151,20 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
-def _export(job: Mapping[str, Any], name: str, interpreter: str) -> None:
-    """Export in a separate process, because exporters patch modules, print, and need memory.
-
-    Raises:
-        DiskFull: The disk is full.
-        Unexportable: The export failed or hung.
-    """
-    what = f"{name} could not be exported for {job['runtime']} in {job['precision']}"
-    done = _run_exporter(job, interpreter, what)
-    if -done.returncode in _FOR_THE_STUDY:
-        done = _run_exporter(job, interpreter, what)
-    if done.returncode == 0:
-        return
-    said = [line for line in done.stderr.splitlines() if line.strip()]
-    cause = said[-1] if said else f"exit code {done.returncode}"
-    if "No space left" in done.stderr or shutil.disk_usage(job["folder"]).free < 2**20:
-        raise DiskFull(f"{job['folder']}: no space left on the device; make room, then go on")
-    raise Unexportable(f"{what}: {cause}")
-
-
 def _run_exporter(
-    job: Mapping[str, Any], interpreter: str, what: str
+    job: Mapping[str, Any], interpreter: str, seconds: float
 ) -> "subprocess.CompletedProcess[str]":
     """Run the exporter on a job, in an empty folder."""
     folder = Path(job["folder"])
     remove(folder)
     folder.mkdir()
-    try:
-        return subprocess.run(
-            [interpreter, "-P", "-m", "protege.objectives.latency.runtimes.exporting"],
-            input=json.dumps(job),
-            capture_output=True,
-            text=True,
-            timeout=EXPORT_S,
-            check=False,
-            env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
-            start_new_session=True,  # Ctrl-C is for the study
-        )
-    except subprocess.TimeoutExpired:
-        raise Unexportable(f"{what}: not done after {EXPORT_S} s") from None
+    return subprocess.run(
+        [interpreter, "-P", "-m", "protege.objectives.latency.runtimes.exporting"],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+        start_new_session=True,  # Ctrl-C is for the study
+    )

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -77,11 +78,13 @@ class Runtime:
         return [name for name in names if name not in there]
 
 
+_FLOATS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
+
 RUNTIMES: dict[str, Runtime] = {
     one.name: one
     for one in (
-        Runtime("eager", (), "", ("float32", "bfloat16", "float16"), exports=False),
-        Runtime("compile", (), "", ("float32", "bfloat16", "float16"), exports=False),
+        Runtime("eager", (), "", _FLOATS, exports=False),
+        Runtime("compile", (), "", _FLOATS, exports=False),
         Runtime(
             "onnxruntime",
             ("onnx", "onnxscript", "onnxruntime"),
@@ -89,13 +92,7 @@ RUNTIMES: dict[str, Runtime] = {
             ("float32", "int8"),
             needed=("numpy", "onnxruntime"),
         ),
-        Runtime(
-            "openvino",
-            ("openvino",),
-            "openvino",
-            ("float32", "bfloat16", "float16"),
-            needed=("numpy", "openvino"),
-        ),
+        Runtime("openvino", ("openvino",), "openvino", _FLOATS, needed=("numpy", "openvino")),
         Runtime(
             "executorch",
             ("executorch",),
@@ -107,13 +104,16 @@ RUNTIMES: dict[str, Runtime] = {
 }
 
 
-def runtime_named(name: str, precision: str = "float32", python: str = "") -> Runtime:
+def runtime_named(
+    name: str, precision: str = "float32", python: str = "", *, exports: bool = False
+) -> Runtime:
     """Return the runtime of that name after checking that it can be used.
 
     Args:
         name: The runtime's name.
         precision: The precision that it must support.
         python: The interpreter of the runtime's environment; the current one if empty.
+        exports: Whether it must be one that models are exported for.
 
     Raises:
         BadInput: The name is unknown, the runtime is not installed, or the precision is not
@@ -122,6 +122,9 @@ def runtime_named(name: str, precision: str = "float32", python: str = "") -> Ru
     runtime = RUNTIMES.get(name)
     if runtime is None:
         raise BadInput(f"runtime={name!r}: expected one of {', '.join(RUNTIMES)}")
+    if exports and not runtime.exports:
+        able = ", ".join(one.name for one in RUNTIMES.values() if one.exports)
+        raise BadInput(f"runtime={name!r} needs protege where it runs: elsewhere, one of {able}")
     check_precision(precision, runtime.precisions, f" on {name}")
     if python and not runtime.exports:
         raise BadInput(f"python={python!r}: {name} runs in this interpreter; leave python empty")
@@ -133,33 +136,23 @@ def runtime_named(name: str, precision: str = "float32", python: str = "") -> Ru
             f"{f'for {python}' if python else 'here'}: "
             f'{runtime.interpreter} -m pip install "protege[{runtime.extra}]"'
         )
-    if name == "compile":
-        _check_compiler()
-    return runtime
-
-
-def _check_compiler() -> None:
-    """Check that there is a C++ compiler.
-
-    Raises:
-        BadInput: There is none on the path.
-    """
-    known = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
-    if not any(shutil.which(name) for name in known if name):
+    compilers = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
+    if name == "compile" and not any(shutil.which(one) for one in compilers if one):
         raise BadInput(
             "runtime 'compile' needs a C++ compiler, not found here (none of $CXX, c++, g++, "
             "clang++): apt-get install g++"
         )
+    return runtime
 
 
-def check_hardware(precision: Precision) -> None:
-    """Check that this machine's processor supports the arithmetic of a precision.
+def check_hardware(precision: Precision, features: frozenset[str]) -> None:
+    """Check that a processor with some features supports the arithmetic of a precision.
 
     Raises:
         BadInput: It does not; names the features that would do.
     """
     wanted = HALF_PRECISIONS.get(precision)
-    if wanted and not wanted & processor_features():
+    if wanted and not wanted & features:
         raise BadInput(
             f"precision={precision!r}: this processor does not support it (needs one of "
             f"{', '.join(sorted(wanted))}); use float32"
@@ -169,14 +162,11 @@ def check_hardware(precision: Precision) -> None:
 @cache
 def processor_features() -> frozenset[str]:
     """Return the processor's feature flags as Linux lists them; empty on other systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    listed = (
-        line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))
-    )
-    return frozenset(next(listed, []))
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("flags", "Features")):
+                return frozenset(line.partition(":")[2].split())
+    return frozenset()
 
 
 @cache

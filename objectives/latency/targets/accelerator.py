@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import torch
 
-from protege.objectives.latency.job import Setting, Trace
+from protege.objectives.latency.job import Job, Question, Setting, Trace
+from protege.objectives.latency.local.fork_server import SERVER
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import runtime_named
-from protege.objectives.latency.targets.target import trace_eagerly
+from protege.objectives.latency.targets.target import label_of, measured
 from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput
@@ -66,8 +67,7 @@ class Accelerator:
 
     @property
     def label(self) -> str:
-        precision = "" if self.precision == "float32" else f" {self.precision}"
-        return f"{self.device}, {self.runtime}{precision}"
+        return label_of(f"{self.device}, {self.runtime}", self.precision)
 
     def description(self) -> Mapping[str, Any]:
         return {
@@ -79,21 +79,20 @@ class Accelerator:
         }
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
-        setting = Setting(
-            threads=self.threads,
-            runtime=self.runtime,
-            precision=self.precision,
-            device=self.device,
-        )
-        return trace_eagerly(models, workload, setting, warmed(plan))
+        return Trace.of(measured(self, models, workload, plan, Question()))
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.threads, self.runtime, self.precision, self.device)
+
+    def ask(
+        self, models: Sequence[Model], workload: Workload, plan: Plan, question: Question
+    ) -> dict[str, Any]:
+        plan = replace(plan, warm_up_s=max(plan.warm_up_s, WARM_UP_S))
+        return SERVER.exchange(Job(tuple(models), workload, self.setting, plan, question))
 
 
 _DEVICES = {"cuda": "CUDA", "mps": "MPS"}
-
-
-def warmed(plan: Plan) -> Plan:
-    """Return the plan with the warm-up that a GPU needs."""
-    return replace(plan, warm_up_s=max(plan.warm_up_s, WARM_UP_S))
 
 
 def why_absent(device: str) -> str:

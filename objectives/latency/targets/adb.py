@@ -1,6 +1,5 @@
 """Run commands, store files and read temperatures on a phone by ``adb``."""
 
-import hashlib
 import re
 import shlex
 import shutil
@@ -11,6 +10,7 @@ from typing import Any
 
 from protege.objectives.latency.targets.ssh_connection import LostError
 from protege.spaces.errors import DiskFull, Unavailable, Unsupported
+from protege.spaces.files.hashing import sha256_of
 
 FOLDER = "/data/local/tmp/protege"
 """The folder on the phone that needs no root access; may be deleted at any time."""
@@ -61,8 +61,7 @@ class Phone:
             DiskFull: The phone's storage is full.
             LostError: The phone does not answer.
         """
-        with content.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = sha256_of(content)
         path = f"{FOLDER}/{sha256[:16]}{suffix}"
         if self._sha256(path) == sha256:
             return path
@@ -82,20 +81,14 @@ class Phone:
     def environment(self) -> dict[str, Any]:
         """Return temperatures, throttling status and battery level, as far as available."""
         heat, battery = self._dump("thermalservice"), self._dump("battery")
-        found: dict[str, Any] = {
-            "temperatures_c": {
-                name: float(value)
-                for value, name in re.findall(r"mValue=([\d.]+), mType=\d+, mName=([\w-]+)", heat)
-            }
-        }
-        status = re.search(r"Thermal Status: (\d+)", heat)
-        if status:  # 0 is cool; a rise during the measurement means throttling
+        sensors = re.findall(r"mValue=([\d.]+), mType=\d+, mName=([\w-]+)", heat)
+        found: dict[str, Any] = {"temperatures_c": {name: float(value) for value, name in sensors}}
+        if status := re.search(r"Thermal Status: (\d+)", heat):
+            # 0 is cool; a rise during the measurement means throttling
             found["throttle_counts"] = {"thermal status": int(status[1])}
-        level = re.search(r"^\s*level: (\d+)", battery, re.MULTILINE)
-        if level:
+        if level := re.search(r"^\s*level: (\d+)", battery, re.MULTILINE):
             found["battery_percent"] = int(level[1])
-        tenths = re.search(r"^\s*temperature: (\d+)", battery, re.MULTILINE)
-        if tenths:
+        if tenths := re.search(r"^\s*temperature: (\d+)", battery, re.MULTILINE):
             found["temperatures_c"]["battery"] = int(tenths[1]) / 10
         return found
 
@@ -121,7 +114,6 @@ class Phone:
                 [program, *chosen, *words],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
                 errors="replace",
                 timeout=patience_s,
                 check=False,
@@ -133,16 +125,12 @@ class Phone:
             return done.stdout
         said = (done.stdout + done.stderr).strip().splitlines() or [f"code {done.returncode}"]
         # the shell command redirects its stderr to stdout, so stderr is adb's own
-        if done.stderr.strip() and _NOT_COPIED not in done.stderr:
-            self._raise_permanent(said[-1])
-            raise LostError(said[-1])
-        raise CommandError(said[-1])
-
-    def _raise_permanent(self, said: str) -> None:
-        """Raise Unavailable if ``adb`` reports an error that a retry does not change."""
+        if not done.stderr.strip() or _NOT_COPIED in done.stderr:
+            raise CommandError(said[-1])
         for cause, advice in _REFUSALS.items():
-            if cause in said:
-                raise Unavailable(f"adb does not reach {self.name} ({said}): {advice}")
+            if cause in said[-1]:
+                raise Unavailable(f"adb does not reach {self.name} ({said[-1]}): {advice}")
+        raise LostError(said[-1])
 
 
 class CommandError(Exception):

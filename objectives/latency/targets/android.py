@@ -6,23 +6,23 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from protege.objectives.latency.device.loop import Sample, enough
+from protege.objectives.latency.device.loop import Sample, take_rounds
 from protege.objectives.latency.device.programs import MANIFEST
-from protege.objectives.latency.job import Round, Trace
+from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model, SavedModel
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Runtime, runtime_named
 from protege.objectives.latency.targets.adb import CommandError, Phone
 from protege.objectives.latency.targets.ssh_connection import PAUSES_S, LostError, retried, turn_at
-from protege.objectives.latency.targets.target import Unmeasured, check_threads, names
+from protege.objectives.latency.targets.target import Unmeasured, check_threads, label_of, names
 from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import BadInput, Unavailable
 
@@ -82,8 +82,7 @@ class Android:
     @property
     def label(self) -> str:
         program = PurePosixPath(self.binary).name
-        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{program} on {self._phone.name}, {threads}"
+        return label_of(program, "float32", f" on {self._phone.name}", self.threads)
 
     def description(self) -> dict[str, Any]:
         """Return all that a latency depends on besides model and workload.
@@ -144,17 +143,9 @@ class Android:
         placed = [place(model, workload) for model in models]
         before = self._phone.environment()
         cold_ms = tuple(self._sample(one, workload, plan, calls=1).wall_ms for one in placed)
-        rounds: list[Round] = []
-        first_s = time.perf_counter()
-        while True:
-            # the order alternates: the second model inherits the phone's state from the first
-            step = -1 if len(rounds) % 2 else 1
-            row = [self._sample(one, workload, plan) for one in placed[::step]]
-            rounds.append(tuple(row[::step]))
-            now_s = time.perf_counter()
-            if enough(rounds, now_s - first_s, now_s - start_s, plan):
-                after = self._phone.environment()
-                return Trace(cold_ms, tuple(rounds), {"before": before, "after": after})
+        calls = [partial(self._sample, one, workload, plan) for one in placed]
+        rounds = take_rounds(calls, plan, start_s)
+        return Trace(cold_ms, rounds, {"before": before, "after": self._phone.environment()})
 
     def _placed(self, model: Model, workload: Workload) -> dict[str, str]:
         """Push a model's program; return the arguments of ``executor_runner`` for each stage."""
@@ -196,48 +187,35 @@ class Android:
         self, placed: dict[str, str], workload: Workload, plan: Plan, calls: int | None = None
     ) -> Sample:
         """Run each stage once and combine them into one sample."""
-        run = self._run_gguf if self._reads_gguf else self._run
-        prefill_ms = run(placed["prefill"], calls, plan)
-        step_ms = run(placed["step"], calls, plan) if "step" in placed else 0.0
+        prefill_ms = self._run(placed["prefill"], calls, plan)
+        step_ms = self._run(placed["step"], calls, plan) if "step" in placed else 0.0
         steps = 1 if self._reads_gguf else workload.new_tokens
         wall_ms = prefill_ms + steps * step_ms
         return Sample(wall_ms, wall_ms, 0, prefill_ms, prefill_ms)
 
     def _run(self, arguments: str, calls: int | None, plan: Plan) -> float:
-        """Run ``executor_runner``; return the mean milliseconds per call."""
-        count = calls or CALLS
-        said = self._shell(
-            f"{arguments} --num_executions={count} --cpu_threads={self.threads}", plan
-        )
-        found = _RUNS_EXECUTORCH.search(said)
-        if found is None or int(found[1]) != count:
-            raise CommandError(f"{self.binary} printed no time; build it with logging")
-        return float(found[2]) / count
-
-    def _run_gguf(self, arguments: str, calls: int | None, plan: Plan) -> float:
-        """Run ``llama-bench``; return the median milliseconds of its repetitions."""
-        count = calls or REPETITIONS
-        said = self._shell(f"{arguments} -r {count} -t {self.threads} -o json", plan)
-        try:
-            (test,), _ = json.JSONDecoder().raw_decode(said, said.index("[\n"))  # after the log
-            return float(median(test["samples_ns"])) / 1e6
-        except (ValueError, KeyError, TypeError) as error:
-            raise CommandError(f"{self.binary} printed no samples_ns as JSON") from error
-
-    def _shell(self, arguments: str, plan: Plan) -> str:
+        """Run the program; return its mean milliseconds per call, or llama-bench's median."""
         mask = sum(1 << core for core in self.cores)
-        kept = f"taskset {mask:x} " if mask else ""
-        return self._phone.shell(f"{kept}{self.binary} {arguments}", plan.deadline_s)
+        pinned = f"taskset {mask:x} {self.binary}" if mask else self.binary
+        if self._reads_gguf:
+            options, wanted = f"-r {calls or REPETITIONS} -t {self.threads} -o json", "samples_ns"
+        else:
+            options = f"--num_executions={calls or CALLS} --cpu_threads={self.threads}"
+            wanted = "time; build it with logging"
+        said = self._phone.shell(f"{pinned} {arguments} {options}", plan.deadline_s)
+        try:
+            if self._reads_gguf:
+                (test,), _ = json.JSONDecoder().raw_decode(said, said.index("[\n"))  # after the log
+                return float(median(test["samples_ns"])) / 1e6
+            count, total_ms = _RUNS_EXECUTORCH.findall(said)[0]
+            return float(total_ms) / int(count)
+        except (ValueError, LookupError, TypeError) as error:
+            raise CommandError(f"{self.binary} printed no {wanted}") from error
 
 
 @cache
 def _described(phone: Phone, binary: str) -> dict[str, str]:
-    """Return the phone's model and the program's hash; answers are cached, failures are not.
-
-    Raises:
-        Unavailable: The phone lacks the program.
-        LostError: The phone does not answer.
-    """
+    """Return the phone's model and the program's hash; answers are cached, failures are not."""
     try:
         sha256 = phone.shell(f"test -x {binary} && sha256sum {binary}").partition(" ")[0]
     except CommandError:

@@ -1,9 +1,8 @@
 """Write a folder of exported models to be timed on a device that is reached by copying files."""
 
-import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -12,32 +11,23 @@ from typing import Any
 import numpy as np
 
 from protege.objectives.latency.device.programs import MANIFEST
-from protege.objectives.latency.models import Model, SavedModel, check_fits, described
+from protege.objectives.latency.models import Model, check_fits, configuration_of, described
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs, weights_of
-from protege.objectives.latency.targets.ssh import exporting_runtime
+from protege.objectives.latency.runtimes.runtimes import runtime_named
 from protege.objectives.latency.targets.target import program_job
 from protege.objectives.latency.targets.upload import runner, runner_name
 from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput
 from protege.spaces.files.atomic import atomic
-from protege.spaces.files.hashing import canonical, digest
+from protege.spaces.files.hashing import canonical, digest, sha256_of
 
 RESULTS = "protege-results-1"
 """The format name of a results file."""
 
 PROCESSES = 3
 """Fresh processes for each pair; the spread between them is the reported error."""
-
-_SIZES = (
-    "num_hidden_layers",
-    "hidden_size",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "intermediate_size",
-    "vocab_size",
-)
 
 
 def write_bundle(
@@ -77,7 +67,7 @@ def write_bundle(
         raise BadInput("models=[]: expected one or more")
     for model in models:
         check_fits(model, workload)
-    exporting = exporting_runtime(runtime, precision)
+    exporting = runtime_named(runtime, precision, exports=True)
     kept = programs or Programs()
     exported = {
         call_name(model, workload): (model, kept.of(model, workload, exporting, precision))
@@ -114,33 +104,24 @@ def call_name(model: Model, workload: Workload) -> str:
 def _entry(name: str, model: Model, program: Path) -> dict[str, Any]:
     """Return one model's entry in the manifest."""
     manifest = json.loads((program / MANIFEST).read_text(encoding="utf-8"))
+    place, config = f"programs/{name}", configuration_of(model).to_dict()
+    sizes = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
     paths = sorted(path for path in program.rglob("*") if path.is_file())
     return {
         "name": name,
         "model_class": model.model_class,
-        "sizes": _sizes(model),
+        "sizes": {size: config[size] for size in sizes if size in config},
         "stages": {
             stage: {
-                "program": f"programs/{name}/{stage}/{file}",
+                "program": f"{place}/{stage}/{file}",
                 "inputs": _inputs(program / stage / "inputs.npz"),
             }
             for stage, file in manifest["stages"].items()
         },
         "sha256": {
-            f"programs/{name}/{path.relative_to(program).as_posix()}": _sha256(path)
-            for path in paths
+            f"{place}/{path.relative_to(program).as_posix()}": sha256_of(path) for path in paths
         },
     }
-
-
-def _sizes(model: Model) -> dict[str, int]:
-    """Return the sizes from a model's configuration, for readers of the manifest."""
-    if isinstance(model, SavedModel):
-        text = (Path(model.folder) / "config.json").read_text(encoding="utf-8")
-    else:
-        text = model.config
-    config: Mapping[str, Any] = json.loads(text)
-    return {name: config[name] for name in _SIZES if isinstance(config.get(name), int)}
 
 
 def _inputs(path: Path) -> dict[str, Any]:
@@ -149,11 +130,6 @@ def _inputs(path: Path) -> dict[str, Any]:
             name: {"shape": list(stored[name].shape), "type": str(stored[name].dtype)}
             for name in stored.files
         }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _how_to_run(workload: Workload) -> dict[str, Any]:
@@ -167,7 +143,7 @@ def _how_to_run(workload: Workload) -> dict[str, Any]:
         "is impossible, run the two as close together as possible",
         "call": "prefill once"
         + (f", then step {workload.new_tokens} times" if workload.new_tokens else ""),
-        "job": program_job(workload, plan, 1, (), "normal"),
+        "job": program_job(workload, plan, 1, (), "normal") | {"detached": True},
     }
 
 

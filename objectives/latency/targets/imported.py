@@ -2,73 +2,22 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from protege.objectives.latency.device.by_hand import COLUMNS
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.targets.bundle import RESULTS, call_name
-from protege.objectives.latency.targets.target import Unmeasured
+from protege.objectives.latency.targets.target import Unmeasured, label_of
 from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import BadInput
 from protege.spaces.files.hashing import digest
-
-_FEWEST = 3
-_LEAST_MS = 1e-6
-
-
-@dataclass(frozen=True)
-class Figures:
-    """The calls of one model in one process.
-
-    Attributes:
-        first_ms: Wall time of the very first call in ms.
-        samples: The later calls; processor time equals wall time if the file has none.
-        in_parts: Whether the file has the prompt's part of each call.
-    """
-
-    first_ms: float
-    samples: tuple[Sample, ...]
-    in_parts: bool
-
-
-@dataclass(frozen=True)
-class Run:
-    """One fresh process on the device.
-
-    Attributes:
-        models: The calls of each model, by its name in the bundle.
-        environment: The device's state ``before`` and ``after``, as far as the file has it.
-    """
-
-    models: Mapping[str, Figures]
-    environment: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Results:
-    """The content of a results file.
-
-    Attributes:
-        device: The device's name.
-        runtime: The runtime.
-        precision: The precision.
-        threads: Threads that a model used.
-        runs: The processes.
-        digest: A hash of the file.
-    """
-
-    device: str
-    runtime: str
-    precision: str
-    threads: int
-    runs: tuple[Run, ...]
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -95,28 +44,22 @@ class Imported:
         _ = self._read
 
     @cached_property
-    def _read(self) -> Results:
+    def _read(self) -> dict[str, Any]:
         return read_results(self.results)
 
     @property
     def threads(self) -> int:
-        return self._read.threads
+        return int(self._read["threads"])
 
     @property
     def label(self) -> str:
         found = self._read
-        precision = "" if found.precision == "float32" else f" {found.precision}"
-        return f"{found.runtime}{precision} on {found.device}, from {Path(self.results).name}"
+        where = f" on {found['device']}, from {Path(self.results).name}"
+        return label_of(found["runtime"], found["precision"], where)
 
     def description(self) -> dict[str, Any]:
-        found = self._read
-        return {
-            "device": found.device,
-            "runtime": found.runtime,
-            "precision": found.precision,
-            "threads": found.threads,
-            "results": found.digest,
-        }
+        names = ("device", "runtime", "precision", "threads", "results")
+        return {name: self._read[name] for name in names}
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:  # noqa: ARG002
         """Return the next run with the models; the plan is ignored.
@@ -126,20 +69,21 @@ class Imported:
             Unmeasured: The file has no run with all models; says how to add one.
         """
         wanted = tuple(call_name(model, workload) for model in models)
-        found = [run for run in self._read.runs if set(wanted) <= run.models.keys()]
+        found = [run for run in self._read["runs"] if set(wanted) <= run["models"].keys()]
         if not found:
             raise Unmeasured(self._lacking(models, wanted))
         turn = self._asked.get(wanted, 0)
         self._asked[wanted] = turn + 1
         run = found[turn % len(found)]
-        figures = [run.models[name] for name in wanted]
-        if workload.new_tokens and not all(one.in_parts for one in figures):
+        figures = [run["models"][name] for name in wanted]
+        if workload.new_tokens and not all("prefill_ms" in one for one in figures):
             raise BadInput(f"{self.results}: a run of {', '.join(wanted)} lacks prefill_ms")
-        rounds = tuple(zip(*(one.samples for one in figures), strict=False))  # the most of pairs
-        return Trace(tuple(one.first_ms for one in figures), rounds, run.environment)
+        # as many rounds as every model has calls
+        rounds = tuple(zip(*map(_samples, figures), strict=False))
+        return Trace(tuple(float(one["first_ms"]) for one in figures), rounds, run["environment"])
 
     def _lacking(self, models: Sequence[Model], wanted: Sequence[str]) -> str:
-        known = {name for run in self._read.runs for name in run.models}
+        known = {name for run in self._read["runs"] for name in run["models"]}
         listed = ", ".join(
             f"{model.model_class} {name}"
             for model, name in zip(models, wanted, strict=True)
@@ -148,97 +92,87 @@ class Imported:
         lacks = f"has no figures of {listed}" if listed else "has no run with both models"
         return (
             f"{self.results} {lacks} for this workload: put them into one bundle (write_bundle), "
-            f"run it on {self._read.device}, and add its runs to the file"
+            f"run it on {self._read['device']}, and add its runs to the file"
         )
 
 
-def read_results(path: str | Path) -> Results:
-    """Read a results file.
+def read_results(path: str | Path) -> dict[str, Any]:
+    """Read a results file; return its content, with a hash of it as ``results``.
 
     Raises:
         BadInput: It cannot be read, or is not in the format that the bundle's manifest describes.
     """
     try:
         content = Path(path).read_bytes()
-        record = json.loads(content)
+        record: dict[str, Any] = json.loads(content)
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read as JSON: {error}") from error
-    reading = _Reading(str(path))
-    top = reading.mapping(record, "the file")
-    if top.get("format") != RESULTS:
-        raise BadInput(f"{path}: format is {top.get('format')!r}, expected {RESULTS!r}")
-    runs = top.get("runs")
-    if not isinstance(runs, list) or not runs:
-        raise BadInput(f"{path}: runs is {runs!r}, expected a list of one or more")
-    threads = top.get("threads", 1)
-    if not isinstance(threads, int) or threads < 1:
-        raise BadInput(f"{path}: threads is {threads!r}, expected 1 or more")
-    device, runtime, precision = (
-        reading.text(top, name) for name in ("device", "runtime", "precision")
+    for fits, message in _checks(record):
+        if not fits:
+            raise BadInput(f"{path}: {message}")
+    return record | {"results": digest(content)}
+
+
+def _samples(figures: Mapping[str, list[float]]) -> Iterator[Sample]:
+    """Yield the calls of a model; processor time equals wall time if the file has none."""
+    wall_ms = figures["ms"]
+    prefill_ms = figures.get("prefill_ms", wall_ms)
+    columns = (
+        wall_ms,
+        figures.get("cpu_ms", wall_ms),
+        map(int, figures.get("preemptions", [0] * len(wall_ms))),
+        prefill_ms,
+        figures.get("prefill_cpu_ms", figures.get("cpu_ms", prefill_ms)),
     )
-    found = tuple(reading.run(run, f"runs[{number}]") for number, run in enumerate(runs))
-    return Results(device, runtime, precision, threads, found, digest(content))
+    return map(Sample, *columns)
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """A reader of the parts of a file, whose errors name the file and the place in it."""
+Check = tuple[bool, str]
+"""Whether a part of the file is as it should be, and the message if it is not."""
 
-    path: str
 
-    def run(self, given: object, where: str) -> Run:
-        record = self.mapping(given, where)
-        models = self.mapping(record.get("models"), f"{where}.models")
-        environment = self.mapping(record.get("environment", {}), f"{where}.environment")
-        figures = {
-            name: self.figures(self.mapping(model, f"{where}.{name}"), f"{where}.{name}")
-            for name, model in models.items()
-        }
-        return Run(figures, environment)
+def _checks(record: Any) -> Iterator[Check]:
+    """Yield the checks of a file; each presumes the ones before it."""
+    yield _is_object(record, "the file")
+    form = record.get("format")
+    yield form == RESULTS, f"format is {form!r}, expected {RESULTS!r}"
+    for name in ("device", "runtime", "precision"):
+        text = record.get(name)
+        yield isinstance(text, str) and bool(text.strip()), f"{name} is {text!r}, expected a text"
+    threads = record.setdefault("threads", 1)
+    yield isinstance(threads, int) and threads >= 1, f"threads is {threads!r}, expected 1 or more"
+    runs = record.get("runs")
+    yield isinstance(runs, list) and bool(runs), f"runs is {runs!r}, expected a list of one or more"
+    for number, run in enumerate(runs):
+        yield _is_object(run, f"runs[{number}]")
+        yield _is_object(run.get("models"), f"runs[{number}].models")
+        yield _is_object(run.setdefault("environment", {}), f"runs[{number}].environment")
+        for name, figures in run["models"].items():
+            yield from _model_checks(figures, f"runs[{number}].{name}")
 
-    def figures(self, record: Mapping[str, Any], where: str) -> Figures:
-        wall_ms = self.numbers(record.get("ms"), f"{where}.ms", _LEAST_MS)
-        if len(wall_ms) < _FEWEST:
-            raise BadInput(f"{self.path}: {where}.ms has {len(wall_ms)} calls, expected 3 or more")
-        cpu_ms = self.column(record, "cpu_ms", where, wall_ms)
-        prefill_ms = self.column(record, "prefill_ms", where, wall_ms)
-        instead = prefill_ms if "cpu_ms" not in record else cpu_ms
-        prefill_cpu_ms = self.column(record, "prefill_cpu_ms", where, instead)
-        preemptions = self.column(record, "preemptions", where, [0.0] * len(wall_ms))
-        columns = (wall_ms, cpu_ms, map(int, preemptions), prefill_ms, prefill_cpu_ms)
-        (first_ms,) = self.numbers([record.get("first_ms")], f"{where}.first_ms", _LEAST_MS)
-        return Figures(first_ms, tuple(map(Sample, *columns)), "prefill_ms" in record)
 
-    def column(
-        self, record: Mapping[str, Any], name: str, where: str, instead: list[float]
-    ) -> list[float]:
-        """Return a column, or `instead` if the file lacks it; both have the same length."""
-        if name not in record:
-            return instead
-        found = self.numbers(record[name], f"{where}.{name}", 0.0)
-        if len(found) != len(instead):
-            raise BadInput(
-                f"{self.path}: {where}.{name} has {len(found)} calls, expected {len(instead)}"
-            )
-        return found
+def _model_checks(figures: Any, where: str) -> Iterator[Check]:
+    yield _is_object(figures, where)
+    yield _are_numbers([figures.get("first_ms")], f"{where}.first_ms", above_zero=True)
+    yield _are_numbers(figures.get("ms"), f"{where}.ms", above_zero=True)
+    count = len(figures["ms"])
+    yield count >= 3, f"{where}.ms has {count} calls, expected 3 or more"
+    for name in set(COLUMNS) & figures.keys() - {"ms"}:
+        yield _are_numbers(figures[name], f"{where}.{name}")
+        found = len(figures[name])
+        yield found == count, f"{where}.{name} has {found} calls, expected {count}"
 
-    def numbers(self, given: object, where: str, least: float) -> list[float]:
-        """Return finite numbers of at least `least`."""
-        values: list[Any] = given if isinstance(given, list) else [given]
-        for value in values:
-            fits = isinstance(value, int | float) and not isinstance(value, bool)
-            if not fits or not math.isfinite(value) or value < least:
-                wanted = "milliseconds above 0" if least else "numbers of at least 0"
-                raise BadInput(f"{self.path}: {where} has {value!r}, expected {wanted}")
-        return [float(value) for value in values]
 
-    def mapping(self, given: object, where: str) -> Mapping[str, Any]:
-        if not isinstance(given, dict):
-            raise BadInput(f"{self.path}: {where} is {type(given).__name__}, expected an object")
-        return given
+def _is_object(given: Any, where: str) -> Check:
+    return isinstance(given, dict), f"{where} is {type(given).__name__}, expected an object"
 
-    def text(self, record: Mapping[str, Any], name: str) -> str:
-        value = record.get(name)
-        if not isinstance(value, str) or not value.strip():
-            raise BadInput(f"{self.path}: {name} is {value!r}, expected a text")
-        return value
+
+def _are_numbers(given: Any, where: str, *, above_zero: bool = False) -> Check:
+    def fits(value: Any) -> bool:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and math.isfinite(value) and (value > 0 if above_zero else value >= 0)
+
+    values = given if isinstance(given, list) else [None]
+    wrong = next((value for value in values if not fits(value)), None)
+    wanted = "milliseconds above 0" if above_zero else "numbers of at least 0"
+    return all(map(fits, values)), f"{where} has {wrong!r}, expected {wanted}"

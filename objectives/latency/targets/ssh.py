@@ -6,24 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, NoReturn
+from typing import IO, Any, Literal, NoReturn
 
 from protege.objectives.latency.device.main import FRAME
 from protege.objectives.latency.job import Trace
-from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
-from protege.objectives.latency.runtimes.runtimes import RUNTIMES, Name, Runtime, runtime_named
+from protege.objectives.latency.runtimes.runtimes import Name, Runtime, runtime_named
 from protege.objectives.latency.targets.ssh_connection import (
     PAUSES_S,
     LostError,
     SshConnection,
     retried,
+    turn_at,
 )
 from protege.objectives.latency.targets.target import (
     Unmeasured,
     check_threads,
+    cores_for,
+    label_of,
     names,
     program_job,
 )
@@ -32,19 +34,11 @@ from protege.objectives.latency.workload import Workload
 from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput, DiskFull, Unavailable
 
-STALL_S = 10.0
-"""Seconds without a heartbeat until the runner counts as hung; it sends one per second."""
-
 ASK_S = 60.0
 """Time limit in seconds of a request other than timing; a slow board takes long to import."""
 
-_TOO_OLD = 90
-_NO_COMMAND = (126, 127)
-_CHECK = (
-    "import sys; old = sys.version_info < (3, 8); "
-    'old and sys.stderr.write("Python %d.%d" % sys.version_info[:2]); sys.exit(90 if old else 0)'
-)
-"""The version check, in syntax that any Python can parse."""
+_PYTHON_FAILED, _NO_COMMAND = 1, (126, 127)
+"""Exit codes: Python raised an error, and the shell found no such command."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +63,7 @@ class SSH:
         options: Further arguments for ``ssh``, such as ``("-p", "2222")``.
         exporter: The local interpreter of the runtime's own environment; the current one if empty.
         pauses_s: Pauses in seconds before each retry.
+        stall_s: Seconds without the runner's heartbeat, one per second, until it counts as hung.
         programs: The cache of exported models on this machine.
 
     Raises:
@@ -86,6 +81,7 @@ class SSH:
     options: tuple[str, ...] = ()
     exporter: str = ""
     pauses_s: tuple[float, ...] = field(default=PAUSES_S, repr=False)
+    stall_s: float = field(default=10.0, repr=False)
     programs: Programs = field(default_factory=Programs, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -94,16 +90,12 @@ class SSH:
             # unquoted in the device's shell, so that ~ expands to its home
             if not re.fullmatch(r"[\w./~+-]+", value) or value.startswith("-"):
                 raise BadInput(f"{name}={value!r}: expected a path without spaces or quotes")
-        check_threads(self.threads, self.cores)
-        if self.priority not in {"normal", "high"}:
-            raise BadInput(f"priority={self.priority!r}: expected normal or high")
+        check_threads(self.threads, self.cores, self.priority)
         _ = self._runtime
 
     @property
     def label(self) -> str:
-        precision = "" if self.precision == "float32" else f" {self.precision}"
-        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{self.runtime}{precision} on {self.host}, {threads}"
+        return label_of(self.runtime, self.precision, f" on {self.host}", self.threads)
 
     def description(self) -> dict[str, Any]:
         """Return all that a latency depends on besides model and workload.
@@ -120,10 +112,7 @@ class SSH:
                 f"{self.host} cannot be reached ({lost}); try: ssh {self.host}"
             ) from lost
         return {
-            "host": self.host,
-            "runtime": self.runtime,
-            "precision": self.precision,
-            "threads": self.threads,
+            **{name: getattr(self, name) for name in ("host", "runtime", "precision", "threads")},
             "cores": list(self.cores),
             "priority": self.priority,
             "cpu": there["cpu"],
@@ -151,7 +140,7 @@ class SSH:
 
     @property
     def _runtime(self) -> Runtime:
-        return exporting_runtime(self.runtime, self.precision, self.exporter)
+        return runtime_named(self.runtime, self.precision, self.exporter, exports=True)
 
     @property
     def _connection(self) -> SshConnection:
@@ -161,31 +150,23 @@ class SSH:
         self, uploads: Sequence[Upload], job: Mapping[str, Any], deadline_s: float
     ) -> dict[str, Any]:
         """Upload what is missing, run one job on the device, and return its answer."""
-        with self._connection.turn():
+        with turn_at(repr(self._connection)):
             there = self._probed()
             place, runner = there["folder"], runner_upload()
             self._send([runner, *uploads], deadline_s)
             job = {
                 **job,
-                "cores": self._kept_cores(there["cores"]),
+                "cores": cores_for(self.runtime, self.cores, self.threads, there["cores"]),
                 "programs": [f"{place}/{upload.name}" for upload in uploads],
                 "lock": f"{place}/lock",
             }
-            command = self._connection.command(
-                f"{self.python} {shlex.quote(f'{place}/{runner.name}')}"
-            )
-            answer = self._connection.heard(converse(command, job, deadline_s, STALL_S))
+            command = f"{self.python} {shlex.quote(f'{place}/{runner.name}')}"
+            answer = self._connection.ask(command, deadline_s, job, self.stall_s)
         if "busy" in answer:
             raise LostError(f"{self.host} is busy: {answer['busy']} measures there")
         if "No space left" in answer.get("failed", ""):
-            self._no_room(answer["failed"])
+            self._raise_full(answer["failed"])
         return answer
-
-    def _kept_cores(self, there: Sequence[int]) -> list[int]:
-        # ExecuTorch has no thread setting in Python: it uses as many as the cores it may run on
-        if self.runtime == "executorch" and not self.cores:
-            return list(there[: self.threads])
-        return list(self.cores)
 
     def _probed(self) -> dict[str, Any]:
         there = _probed(self._connection, self.python, self.folder, self._runtime.needed)
@@ -197,74 +178,56 @@ class SSH:
             )
         return there
 
-    def _send(self, uploads: Sequence[Upload], patience_s: float) -> None:
+    def _send(self, uploads: Sequence[Upload], deadline_s: float) -> None:
         """Upload what is not on the device."""
         wanted = {upload.name: upload for upload in uploads}
-        there = self._asked("look", *wanted)["there"]
-        for upload in [upload for name, upload in wanted.items() if name not in there]:
-            remote = _receiving(self.python, "keep", self.folder, upload.name, upload.sha256)
-            with upload.opened() as content:
-                answer = self._connection.ask(remote, patience_s, content)
-            self._check(answer)
+        there = self._request("look", *wanted)["there"]
+        for name in [name for name in wanted if name not in there]:
+            sha256 = wanted[name].sha256
+            with wanted[name].opened() as content:
+                answer = self._request("keep", name, sha256, given=content, deadline_s=deadline_s)
             if "wrong" in answer:
                 raise Unavailable(
-                    f"{self.host} received {upload.name} with the hash {answer['wrong'][:16]}, not "
-                    f"{upload.sha256[:16]}: check its memory and its disk, then go on"
+                    f"{self.host} received {name} with the hash {answer['wrong'][:16]}, not "
+                    f"{sha256[:16]}: check its memory and its disk, then go on"
                 )
 
-    def _asked(self, verb: str, *rest: str) -> dict[str, Any]:
-        answer = self._connection.ask(_receiving(self.python, verb, self.folder, *rest), ASK_S)
-        self._check(answer)
-        return answer
-
-    def _check(self, answer: Mapping[str, Any]) -> None:
+    def _request(
+        self, *words: str, given: IO[bytes] | None = None, deadline_s: float = ASK_S
+    ) -> dict[str, Any]:
+        verb, *rest = words
+        remote = _receiving(self.python, verb, self.folder, *rest)
+        answer = self._connection.ask(remote, deadline_s, given)
         if "full" in answer:
-            self._no_room(answer["full"])
+            self._raise_full(answer["full"])
         if "failed" in answer:
             raise Unavailable(
                 f"{self.host}: {self.folder} cannot be used there: {answer['failed']}"
             )
+        return answer
 
-    def _no_room(self, cause: str) -> NoReturn:
+    def _raise_full(self, cause: str) -> NoReturn:
         raise DiskFull(
             f"{self.host}: no room in {self.folder} there ({cause}); make room, then go on"
         )
-
-
-def exporting_runtime(name: str, precision: str, python: str = "") -> Runtime:
-    """Return the runtime of that name after checking that this machine can export for it.
-
-    Raises:
-        BadInput: The name is unknown, models are not exported for it, or it is not installed.
-    """
-    if name in RUNTIMES and not RUNTIMES[name].exports:
-        able = ", ".join(one.name for one in RUNTIMES.values() if one.exports)
-        raise BadInput(f"runtime={name!r} needs protege where it runs: elsewhere, one of {able}")
-    return runtime_named(name, precision, python)
 
 
 @cache
 def _probed(
     ssh: SshConnection, python: str, folder: str, needed: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return the device's processor, cores and versions; answers are cached, failures are not.
-
-    Raises:
-        Unavailable: The device lacks Python or a module.
-        LostError: The device does not answer.
-    """
-    remote = f"{python} -c {shlex.quote(_CHECK)} && {_receiving(python, 'probe', folder, *needed)}"
-    answer = ssh.said(remote, ASK_S)
-    if isinstance(answer, Broken) and answer.code in _NO_COMMAND:
-        raise Unavailable(
-            f"{ssh.host} has no {python}: install Python 3.8 or later there, or say python=PATH"
-        )
-    if isinstance(answer, Broken) and answer.code == _TOO_OLD:
-        raise Unavailable(
-            f"{ssh.host}: {python} is {answer.said.split('Python')[-1].strip()} there; expected "
-            f"Python 3.8 or later: say python=PATH"
-        )
-    there = ssh.heard(answer)
+    """Return the device's processor, cores and versions; answers are cached, failures are not."""
+    wanted = "Python 3.8 or later there, or say python=PATH"
+    try:
+        there = ssh.ask(_receiving(python, "probe", folder, *needed), ASK_S)
+    except LostError as lost:
+        if lost.code in _NO_COMMAND:
+            raise Unavailable(f"{ssh.host} has no {python}: install {wanted}") from None
+        if lost.code == _PYTHON_FAILED:  # too old to read the script
+            raise Unavailable(f"{ssh.host}: {python} fails ({lost}): install {wanted}") from None
+        raise
+    if tuple(map(int, there["python"].split(".")[:2])) < (3, 8):
+        raise Unavailable(f"{ssh.host}: {python} is {there['python']}: install {wanted}")
     for module, cause in there["missing"].items():
         raise Unavailable(
             f"{ssh.host}: {python} cannot import {module} there ({cause}); run there: "
@@ -280,11 +243,7 @@ def _receiving(python: str, verb: str, folder: str, *rest: str) -> str:
 
 
 def _check_host(host: str) -> None:
-    """Check a host.
-
-    Raises:
-        BadInput: It is not a host, or contains a password, which the message does not show.
-    """
+    """Check a host; an error does not show a password in it."""
     user, _, machine = host.rpartition("@")
     if ":" in user.removeprefix("ssh://"):
         raise BadInput(

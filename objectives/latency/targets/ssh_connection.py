@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import IO, Any, TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_chain, wait_fixed
 
-from protege.objectives.latency.local.messages import Broken, framed
+from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.targets.target import Unmeasured
 from protege.spaces.errors import Unavailable, Unsupported
 from protege.spaces.files.hashing import digest
@@ -43,7 +43,15 @@ _OPTIONS = {
 
 
 class LostError(Exception):
-    """A device did not answer; a retry may help."""
+    """A device did not answer; a retry may help.
+
+    Attributes:
+        code: The exit code of the command that was to ask it, if it ended.
+    """
+
+    def __init__(self, why: str, code: int | None = None) -> None:
+        super().__init__(why)
+        self.code = code
 
 
 def retried(ask: Callable[[], Result], pauses_s: Sequence[float], what: str) -> Result:
@@ -73,11 +81,8 @@ def retried(ask: Callable[[], Result], pauses_s: Sequence[float], what: str) -> 
 class SshConnection:
     """An SSH connection to a host.
 
-    Attributes:
-        host: The host as ``ssh`` takes it: ``pi5``, ``user@192.168.0.7``, an alias of
-            ``~/.ssh/config``.
-        options: Further arguments for ``ssh``, such as ``("-p", "2222")``. They come after ours,
-            and ``ssh`` uses the first value of an option, so host keys are always checked.
+    The `options` come after ours, and ``ssh`` uses the first value of an option, so host keys are
+    always checked.
     """
 
     host: str
@@ -97,57 +102,27 @@ class SshConnection:
         ours = [part for name, value in given.items() for part in ("-o", f"{name}={value}")]
         return [program, "-T", *ours, *self.options, "--", self.host, remote]
 
-    def said(
-        self, remote: str, patience_s: float, given: IO[bytes] | None = None
-    ) -> dict[str, Any] | Broken:
-        """Run a command on the host; return its framed answer, or why there is none.
-
-        Args:
-            remote: The shell command.
-            patience_s: Seconds until it counts as hung.
-            given: Its standard input; None for no input.
-        """
-        # not a pipe: before 8.5 the ssh process that holds the connection keeps stderr open
-        with tempfile.TemporaryFile() as stderr:
-            try:
-                done = subprocess.run(
-                    self.command(remote),
-                    stdin=given or subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=stderr,
-                    timeout=patience_s,
-                    check=False,
-                    start_new_session=True,
-                )
-            except subprocess.TimeoutExpired:
-                return Broken(f"no answer within {patience_s:g} s")
-            stderr.seek(0)
-            error = stderr.read().decode(errors="replace")
-        code = done.returncode
-        return framed(done.stdout) or Broken(f"it ended with exit code {code}", code, error)
-
-    def ask(self, remote: str, patience_s: float, given: IO[bytes] | None = None) -> dict[str, Any]:
-        """Run a command on the host and return its framed answer; see `said`.
+    def ask(
+        self,
+        remote: str,
+        deadline_s: float,
+        given: Mapping[str, Any] | IO[bytes] | None = None,
+        stall_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Run a command on the host and return its framed answer; see `converse`.
 
         Raises:
             Unavailable: The host key is not trusted, or the host refuses access.
             LostError: The host does not answer.
         """
-        return self.heard(self.said(remote, patience_s, given))
-
-    def heard(self, answer: dict[str, Any] | Broken) -> dict[str, Any]:
-        """Return the answer, or raise the error that its absence means.
-
-        Raises:
-            Unavailable: The host key is not trusted, or the host refuses access.
-            LostError: The host does not answer.
-        """
+        answer = converse(self.command(remote), given, deadline_s, stall_s)
         if not isinstance(answer, Broken):
             return answer
         if answer.code == _NO_CONNECTION:
             self._raise_permanent(answer.said)
         lines = answer.said.strip().splitlines()
-        raise LostError(f"{answer.cause}: {lines[-1].strip()}" if lines else answer.cause)
+        why = f"{answer.cause}: {lines[-1].strip()}" if lines else answer.cause
+        raise LostError(why, answer.code)
 
     def _raise_permanent(self, said: str) -> None:
         """Raise Unavailable if ``ssh`` reports an error that a retry does not change."""
@@ -181,10 +156,6 @@ class SshConnection:
         if port == "22":
             return name, f"ssh-keyscan {name} >> {file}"
         return shlex.quote(f"[{name}]:{port}"), f"ssh-keyscan -p {port} {name} >> {file}"
-
-    def turn(self) -> contextlib.AbstractContextManager[None]:
-        """Lock the device among the user's processes on this machine."""
-        return turn_at(repr(self))
 
 
 def turn_at(device: str) -> contextlib.AbstractContextManager[None]:

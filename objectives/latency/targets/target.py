@@ -1,34 +1,33 @@
 """The target protocol, and this machine's processor as a target."""
 
-import os
-import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from functools import cached_property
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from protege.objectives.latency.job import Job, Setting, Trace
-from protege.objectives.latency.local import fork_server
+from protege.objectives.latency.device.receiving import available_cores, cpu_model
+from protege.objectives.latency.job import Job, Question, Setting, Trace
+from protege.objectives.latency.local.fork_server import SERVER
 from protege.objectives.latency.local.messages import Broken, converse
-from protege.objectives.latency.models import Model
+from protege.objectives.latency.models import Model, check_fits
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import (
     Name,
     Runtime,
     check_hardware,
+    processor_features,
     runtime_named,
 )
-from protege.objectives.latency.targets.upload import runner, runner_name
 from protege.objectives.latency.workload import Workload
 from protege.objectives.lease import exclusive_machine
 from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput, ProtegeError
-from protege.spaces.files.atomic import atomic, remove
-from protege.spaces.files.private import private_folder
 
 _TRIES = 3
+
+RUNNER = ("-P", "-m", "protege.objectives.latency.device.main")
+"""The arguments by which an interpreter of this machine runs a job."""
 
 
 class Unmeasured(ProtegeError):
@@ -55,6 +54,24 @@ class Target(Protocol):
         Raises:
             Unexportable: A model cannot be exported for the runtime.
             Unmeasured: A model cannot run on the device.
+        """
+
+
+@runtime_checkable
+class LocalTarget(Target, Protocol):
+    """A target on this machine, where the memory and energy of a model can be measured too."""
+
+    @property
+    def setting(self) -> Setting:
+        """How PyTorch runs a model there."""
+
+    def ask(
+        self, models: Sequence[Model], workload: Workload, plan: Plan, question: Question
+    ) -> dict[str, Any]:
+        """Run one job in a fresh process while nothing else is timed on this machine.
+
+        Returns:
+            The answer under the question's kind, or why the job ``failed`` or was ``interrupted``.
         """
 
 
@@ -92,15 +109,14 @@ class LocalCPU:
             raise BadInput(
                 f"threads must be 1 to {len(there)}, the cores available, not {self.threads}"
             )
-        if set(self.cores) - there or (self.cores and len(self.cores) < self.threads):
+        if set(self.cores) - set(there):
             raise BadInput(
                 f"cores={self.cores}: expected {self.threads} or more of "
-                f"{', '.join(map(str, sorted(there)))}"
+                f"{', '.join(map(str, there))}"
             )
-        if self.priority not in {"normal", "high"}:
-            raise BadInput(f"priority={self.priority!r}: expected normal or high")
+        check_threads(self.threads, self.cores, self.priority)
         _ = self._runtime
-        check_hardware(self.precision)
+        check_hardware(self.precision, processor_features())
 
     @cached_property
     def _runtime(self) -> Runtime:
@@ -108,8 +124,7 @@ class LocalCPU:
 
     @property
     def label(self) -> str:
-        precision = "" if self.precision == "float32" else f" {self.precision}"
-        return f"{self.runtime}{precision}, {self.threads} thread{'s' * (self.threads > 1)}"
+        return label_of(self.runtime, self.precision, threads=self.threads)
 
     def description(self) -> dict[str, Any]:
         return {
@@ -123,14 +138,10 @@ class LocalCPU:
         }
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
-        if not self._runtime.exports:
-            return trace_eagerly(models, workload, self.setting, plan)
-        what = f"{names(models)} could not be timed"
-        return Trace.of(insisted(lambda: self.ask(models, workload, plan), "trace", what))
+        return Trace.of(measured(self, models, workload, plan, Question()))
 
     @property
     def setting(self) -> Setting:
-        """How PyTorch runs a model here."""
         return Setting(
             threads=self.threads,
             runtime=self.runtime,
@@ -140,72 +151,73 @@ class LocalCPU:
         )
 
     def ask(
-        self, models: Sequence[Model], workload: Workload, plan: Plan, **more: object
+        self, models: Sequence[Model], workload: Workload, plan: Plan, question: Question
     ) -> dict[str, Any]:
-        """Export the models, run a job with their programs in a fresh process, return its answer.
-
-        Args:
-            models: The models.
-            workload: The size of a call.
-            plan: How long to measure.
-            more: Further fields of the job.
-
-        Returns:
-            The answer, or why the job ``failed`` or was ``interrupted``.
-        """
+        if not self._runtime.exports:
+            return SERVER.exchange(Job(tuple(models), workload, self.setting, plan, question))
         folders = [self.programs.of(m, workload, self._runtime, self.precision) for m in models]
+        cores = cores_for(self.runtime, self.cores, self.threads, available_cores())
         job = {
-            **program_job(workload, plan, self.threads, self.kept_cores, self.priority),
+            **program_job(workload, plan, self.threads, cores, self.priority),
             "programs": [str(folder) for folder in folders],
-            **more,
+            "question": asdict(question),
         }
         with exclusive_machine():
-            command = [self._runtime.interpreter, str(runner_here())]
-            answer = converse(command, job, plan.deadline_s)
+            answer = converse([self._runtime.interpreter, *RUNNER], job, plan.deadline_s)
         return {"interrupted": answer.cause} if isinstance(answer, Broken) else answer
 
-    @property
-    def kept_cores(self) -> tuple[int, ...]:
-        """The cores that exported programs are pinned to."""
-        # ExecuTorch has no thread setting in Python: it uses as many as the cores it may run on
-        if self.runtime == "executorch" and not self.cores:
-            return tuple(sorted(available_cores())[: self.threads])
-        return self.cores
 
-
-def trace_eagerly(
-    models: Sequence[Model], workload: Workload, setting: Setting, plan: Plan
-) -> Trace:
-    """Time models alternately under PyTorch, in a fresh process of this machine.
-
-    Raises:
-        Unmeasured: A model cannot run.
-    """
-    job = Job(tuple(models), workload, setting, plan)
-    what = f"{names(models)} could not be timed"
-    return Trace.of(insisted(lambda: fork_server.exchange(job), "trace", what))
-
-
-def insisted(ask: Callable[[], dict[str, Any]], wanted: str, what: str) -> dict[str, Any]:
-    """Run a job, again if its process was interrupted, and return one field of the answer.
-
-    Args:
-        ask: Runs the job; returns the field, or why it ``failed`` or was ``interrupted``.
-        wanted: The name of the field.
-        what: The beginning of the error message.
+def measured(
+    target: LocalTarget,
+    models: Sequence[Model],
+    workload: Workload,
+    plan: Plan,
+    question: Question,
+) -> dict[str, Any]:
+    """Ask a target, again if the process was interrupted; return the answer.
 
     Raises:
         Unmeasured: The job failed, or was interrupted in every try.
     """
+    what = f"{names(models)} could not be timed"
+    if question.kind != "trace":
+        what = f"{question.kind} of {names(models)} could not be measured"
     cause = ""
     for _ in range(_TRIES):
-        answer = ask()
-        if wanted in answer:
-            return dict(answer[wanted])
+        answer = target.ask(models, workload, plan, question)
+        if question.kind in answer:
+            return dict(answer[question.kind])
         if "failed" in answer:  # would fail again
             raise Unmeasured(f"{what}: {answer['failed']}")
         cause = answer["interrupted"]
     raise Unmeasured(f"{what} in {_TRIES} tries: {cause}")
+
+
+def measured_alone(
+    target: Target, model: Model, workload: Workload, question: Question
+) -> dict[str, Any]:
+    """Measure the memory or energy of one model on this machine, in a fresh process.
+
+    Raises:
+        BadInput: The model cannot run the workload, or the target is not on this machine.
+        Unmeasured: The model cannot run on the target.
+    """
+    check_fits(model, workload)
+    return measured(on_this_machine(target), (model,), workload, Plan(), question)
+
+
+def on_this_machine(target: Target) -> LocalTarget:
+    """Return a target of this machine.
+
+    Raises:
+        BadInput: The target is another device.
+    """
+    if not isinstance(target, LocalTarget):
+        raise BadInput(
+            f"{target.label}: memory and energy are measured on this machine; expected LocalCPU or "
+            "Accelerator"
+        )
+    return target
 
 
 def program_job(
@@ -221,51 +233,37 @@ def program_job(
     }
 
 
-def runner_here() -> Path:
-    """Write the runner's file into a private folder unless it is there; return its path.
+def check_threads(threads: int, cores: Sequence[int], priority: str = "normal") -> None:
+    """Check the threads, cores and priority given for a device.
 
     Raises:
-        BadInput: Another user can write to the folder.
-    """
-    path, content = private_folder() / runner_name(), runner()
-    if path.is_symlink() or not path.is_file() or path.read_bytes() != content:
-        remove(path)
-        with atomic(path) as scratch:
-            scratch.write_bytes(content)
-    return path
-
-
-def check_threads(threads: int, cores: Sequence[int]) -> None:
-    """Check the threads and cores given for a remote device.
-
-    Raises:
-        BadInput: There is no thread, or there are cores but fewer than threads.
+        BadInput: There is no thread, there are cores but fewer than threads, or the priority is
+            unknown.
     """
     if threads < 1 or (cores and len(cores) < threads):
         raise BadInput(
             f"threads={threads}, cores={tuple(cores)}: expected 1 thread or more, and no cores or "
             "as many as threads"
         )
+    if priority not in {"normal", "high"}:
+        raise BadInput(f"priority={priority!r}: expected normal or high")
+
+
+def cores_for(
+    runtime: str, cores: Sequence[int], threads: int, there: Sequence[int]
+) -> Sequence[int]:
+    """Return the cores that exported programs are pinned to, of those that are there."""
+    # ExecuTorch has no thread setting in Python: it uses as many as the cores it may run on
+    return there[:threads] if runtime == "executorch" and not cores else cores
+
+
+def label_of(runtime: str, precision: str, where: str = "", threads: int = 0) -> str:
+    """Return a target's label, such as ``onnxruntime int8 on pi5, 1 thread``."""
+    of_precision = "" if precision == "float32" else f" {precision}"
+    of_threads = f", {threads} thread{'s' * (threads > 1)}" if threads else ""
+    return f"{runtime}{of_precision}{where}{of_threads}"
 
 
 def names(models: Sequence[Model]) -> str:
     """Return the models' classes for error messages, the candidate first."""
     return " beside ".join(model.model_class for model in reversed(models))
-
-
-def available_cores() -> frozenset[int]:
-    """Return the cores that this process may use, which in a container may be a part of all."""
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
-
-
-@cache
-def cpu_model() -> str:
-    """Return the processor's name, as far as the system reports it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return found[0] if found else platform.processor() or platform.machine()

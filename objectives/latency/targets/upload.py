@@ -64,18 +64,16 @@ def runner() -> bytes:
 
     Equal sources give equal bytes.
     """
-    sources = {"__main__.py": _MAIN.encode()}
     folders = _PACKAGE.split(".")
-    for depth in range(1, len(folders)):
-        sources["/".join([*folders[:depth], "__init__.py"])] = b""
+    packages = ["/".join(folders[:depth]) for depth in range(1, len(folders))]
+    sources = {"__main__.py": _MAIN} | {f"{package}/__init__.py": "" for package in packages}
     for source in files(_PACKAGE).iterdir():
         if source.name.endswith(".py"):
-            sources["/".join([*folders, source.name])] = source.read_bytes()
+            sources["/".join([*folders, source.name])] = source.read_text(encoding="utf-8")
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(sources):
-            entry = zipfile.ZipInfo(name, _FIXED_DATE)
-            archive.writestr(entry, sources[name])
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, source_text in sorted(sources.items()):
+            archive.writestr(zipfile.ZipInfo(name, _FIXED_DATE), source_text)
     return buffer.getvalue()
 
 

@@ -8,8 +8,7 @@ from statistics import median
 from protege.objectives.latency.models import Model, check_fits
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.targets.target import Target, Unmeasured
-from protege.objectives.latency.timing.estimator import Grade, another_process
-from protege.objectives.latency.timing.timing import Part, Timing
+from protege.objectives.latency.timing.timing import Grade, Part, Timing, another_process
 from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import BadInput
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import BertConfig
 
+from protege.objectives.latency.device.receiving import available_cores
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import (
     HALF_PRECISIONS,
@@ -16,10 +17,9 @@ from protege.objectives.latency.runtimes.runtimes import (
     processor_features,
     runtime_named,
 )
-from protege.objectives.latency.targets.target import LocalCPU, Target, available_cores
+from protege.objectives.latency.targets.target import LocalCPU, Target
 from protege.objectives.latency.timing.comparison import timed
-from protege.objectives.latency.timing.estimator import DRIFTED, Grade
-from protege.objectives.latency.timing.timing import Timing
+from protege.objectives.latency.timing.timing import DRIFTED, Grade, Timing
 from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
@@ -44,14 +44,11 @@ class Finding:
 
 
 def examine(target: Target, announce: Callable[[str], None]) -> Iterator[Finding]:
-    """Inspect a target, then time a model against itself on it for some seconds.
+    """Yield a target's properties, then time a model against itself on it for some seconds.
 
     Args:
         target: The target.
         announce: Called with what is done next, if it takes long.
-
-    Yields:
-        One property at a time.
 
     Raises:
         BadInput: The target cannot be reached, or lacks what is needed.
@@ -65,7 +62,16 @@ def examine(target: Target, announce: Callable[[str], None]) -> Iterator[Finding
         yield from _machine()
     announce("timing a model against itself")
     plan = Plan(back_off_s=(), differ_beyond=0.0, agree_within=0.0)
-    timing = timed((_probe(), _probe()), _WORKLOAD, target, plan)
+    # a small encoder that takes a few milliseconds
+    config = BertConfig(
+        vocab_size=1000,
+        hidden_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=1024,
+    )
+    probe = Blueprint.of("BertModel", config)
+    timing = timed((probe, probe), _WORKLOAD, target, plan)
     yield from _state(timing)
     yield from _noise(timing, target)
 
@@ -114,35 +120,18 @@ def _noise(timing: Timing, target: Target) -> Iterator[Finding]:
     """Yield how far apart two latencies of one model are."""
     ratios = timing.process_ratios()
     worst = max(abs(ratio - 1) for ratio in ratios)
-    yield Finding(
-        "a model against itself", f"off by {worst:.1%} at most in {len(ratios)} processes"
-    )
+    found = f"off by {worst:.1%} at most in {len(ratios)} processes"
+    yield Finding("a model against itself", found)
     times = [median(row[0].wall_ms for row in trace.rounds) for trace in timing.traces]
     apart = max(times) / min(times) - 1
-    unsteady = (
-        f"over {DRIFTED:.0%} lowers the grade: let it cool, fix its clock, end other processes"
-    )
-    advice = unsteady if apart > DRIFTED else ""
-    yield Finding("the same model alone", f"{apart:.1%} between processes, wall time", advice)
+    advice = f"over {DRIFTED:.0%} lowers the grade: let it cool, fix its clock, end other processes"
+    found = f"{apart:.1%} between processes, wall time"
+    yield Finding("the same model alone", found, advice if apart > DRIFTED else "")
     advice = {
-        Grade.A: "",
-        Grade.B: "",
         Grade.C: "other processes use the processor; processor time is used instead of wall time",
         Grade.UNRELIABLE: f"end other processes, or use fewer than {target.threads} threads",
-    }[timing.grade]
+    }.get(timing.grade, "")
     yield Finding("interrupted calls", f"{timing.contaminated:.0%}: grade {timing.grade}", advice)
-
-
-def _probe() -> Blueprint:
-    """Return a small encoder that takes a few milliseconds."""
-    config = BertConfig(
-        vocab_size=1000,
-        hidden_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=1024,
-    )
-    return Blueprint.of("BertModel", config)
 
 
 def _text(value: object) -> str:

@@ -1,12 +1,16 @@
 """Energy of a call is what calls use beyond rest; where nothing counts it, one line says so."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from protege.objectives import Candidate, Energy, LocalCPU, Objective, Workload
-from protege.objectives.latency import Unmeasured
+from protege.objectives.latency import Plan, Unmeasured
+from protege.objectives.latency.job import Question, Setting, Trace
+from protege.objectives.latency.models import Model
 from protege.objectives.objective import exceeds
 from protege.objectives.resources.energy import measurement
 from protege.spaces import Cache
@@ -65,13 +69,33 @@ def test_a_machine_that_was_busy_at_rest_is_not_believed() -> None:
         measurement(record([[50_000.0, 5.0, 100]], idle))
 
 
-def test_what_was_measured_is_not_measured_again(
-    tmp_path: Path, sysfs: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers = [record([[50_000.0, 5.0, 100]], [[20_000.0, 5.0]] * 2)]
-    monkeypatch.setattr("protege.objectives.resources.energy.asked", lambda *_: answers.pop())
+@dataclass(frozen=True)
+class Scripted:
+    """A target of this machine with answers for some jobs."""
+
+    answers: list[dict[str, Any]]
+    setting: Setting = field(default_factory=Setting)
+    threads: int = 1
+    label: str = "scripted"
+
+    def description(self) -> dict[str, Any]:
+        return {}
+
+    def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
+        raise NotImplementedError
+
+    def ask(
+        self, models: Sequence[Model], workload: Workload, plan: Plan, question: Question
+    ) -> dict[str, Any]:
+        assert (len(models), question.kind) == (1, "energy")
+        assert (workload, plan) == (Workload(1, 8), Plan())
+        return {"energy": self.answers.pop()}
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path: Path, sysfs: str) -> None:
+    target = Scripted([record([[50_000.0, 5.0, 100]], [[20_000.0, 5.0]] * 2)])
     given = candidate(tmp_path)
-    objective = Energy(LocalCPU(), Workload(1, 8), sysfs=sysfs)
+    objective = Energy(target, Workload(1, 8), sysfs=sysfs)
     first = objective.measure(given)
     assert first.value == 300
     assert objective.measure(given) == first

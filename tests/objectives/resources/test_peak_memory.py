@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from protege.objectives import Candidate, LocalCPU, Memory, Objective, PeakMemory, Workload
-from protege.objectives.latency import Unmeasured
+from protege.objectives.latency import Plan, Unmeasured
+from protege.objectives.latency.job import Question
+from protege.objectives.latency.targets.target import measured
 from protege.objectives.objective import exceeds
 from protege.spaces import Cache, Task, Teacher
 from protege.spaces.errors import BadInput
@@ -85,15 +87,13 @@ def test_activations_count(big: Teacher, cut: Cut) -> None:
     )
 
 
-def test_what_was_measured_is_not_measured_again(
-    big: Teacher, cut: Cut, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_measured_is_not_measured_again(big: Teacher, cut: Cut, tmp_path: Path) -> None:
     objective = PeakMemory(LocalCPU(), Workload(1, 8))
     first = objective.measure(cut(big))
-    monkeypatch.setattr(
-        "protege.objectives.resources.peak_memory.asked", lambda *_: pytest.fail("asked")
-    )
+    (stored,) = tmp_path.glob("peak-memory-*")
+    written = stored.stat().st_mtime_ns
     assert objective.measure(cut(big)) == first
+    assert stored.stat().st_mtime_ns == written
 
 
 def test_the_cache_of_a_decoder_is_told_at_full_context(cut: Cut) -> None:
@@ -112,14 +112,10 @@ def test_a_workload_that_is_not_one_for_the_model_is_an_error(cut: Cut) -> None:
         PeakMemory(LocalCPU(), Workload(1, 100)).measure(encoder)
 
 
-def test_a_model_that_cannot_run_is_an_error_that_says_why(
-    big: Teacher, cut: Cut, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "protege.objectives.latency.targets.fresh_process.check_fits", lambda *_: None
-    )
+def test_a_model_that_cannot_run_is_an_error_that_says_why(big: Teacher, cut: Cut) -> None:
+    too_long, question = Workload(1, 100), Question("memory")
     with pytest.raises(Unmeasured, match=r"^memory of BertModel could not be measured: \w+Error: "):
-        PeakMemory(LocalCPU(), Workload(1, 100)).measure(cut(big))
+        measured(LocalCPU(), [cut(big).blueprint], too_long, Plan(), question)
 
 
 def test_the_memory_of_a_compiler_is_not_that_of_a_student() -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from protege.objectives.latency.device import environment
 from protege.objectives.latency.device.environment import snapshot, throttled
 
 
@@ -15,9 +14,7 @@ def written(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def test_a_snapshot_reads_what_the_kernel_tells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_snapshot_reads_what_the_kernel_tells(tmp_path: Path) -> None:
     cores = {
         "cpu0/cpufreq/scaling_cur_freq": "1200000\n",
         "cpu1/cpufreq/scaling_cur_freq": "1800000\n",
@@ -25,8 +22,7 @@ def test_a_snapshot_reads_what_the_kernel_tells(
         "cpu1/cpufreq/scaling_governor": "powersave\n",
         "cpu0/thermal_throttle/core_throttle_count": "7\n",
     }
-    monkeypatch.setattr(environment, "_CPU", written(tmp_path, cores))
-    found = snapshot()
+    found = snapshot(written(tmp_path, cores))
     assert found["mhz"] == 1800.0
     assert found["governors"] == ["powersave"]
     assert found["throttle_counts"] == {"cpu0:core_throttle_count": 7}

@@ -70,15 +70,12 @@ def test_a_runner_that_nobody_waits_for_ends(program: Made, endless: Plan, tmp_p
     file = tmp_path / "runner.pyz"
     file.write_bytes(runner())
     command = [sys.executable, "-I", str(file)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout
-        assert process.stderr
         process.stdin.write(json.dumps(job(program(["prefill"]), endless)).encode() + b"\n")
         process.stdin.flush()
-        assert process.stderr.readline() == b"measuring\n"  # a sign of life
+        assert process.stdout.readline() == b"measuring\n"  # a sign of life
         process.stdin.close()
         assert process.wait(60) == ABANDONED
         assert FRAME.encode() not in process.stdout.read()

@@ -2,13 +2,12 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
+import torch
 
 from protege.objectives.latency.device.meters import Absent, Counter, Sampled, energy, meter
 
@@ -179,43 +178,21 @@ def test_a_sensor_of_power_is_looked_at_throughout_a_window(tmp_path: Path) -> N
     assert 1100 < mj / seconds < 5000
 
 
-@pytest.fixture
-def nvml() -> Iterator[SimpleNamespace]:
-    card = SimpleNamespace(mj=7_000_000, index=-1)
-    module: Any = ModuleType("pynvml")
-
-    def handle(index: int) -> SimpleNamespace:
-        card.index = index
-        return card
-
-    module.nvmlInit = lambda: None
-    module.nvmlDeviceGetHandleByIndex = handle
-    module.nvmlDeviceGetTotalEnergyConsumption = lambda one: one.mj
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "pynvml", module)
-        patch.setitem(sys.modules, "zeus", None)
-        patch.setenv("CUDA_VISIBLE_DEVICES", "2,0")
-        yield card
-
-
-def test_a_graphics_card_is_read_by_its_own_counter(nvml: SimpleNamespace) -> None:
+def test_a_graphics_card_is_read_by_its_own_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    card, module = SimpleNamespace(mj=7_000_000), ModuleType("pynvml")
+    vars(module).update(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID={"GPU-4711": card}.__getitem__,
+        nvmlDeviceGetName=lambda _: "a card",
+        nvmlDeviceGetTotalEnergyConsumption=lambda one: one.mj,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    uuids = {1: SimpleNamespace(uuid="4711")}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", uuids.__getitem__)
     found = meter("cuda")
-    nvml.mj += 250
-    assert (found.name, nvml.index) == ("NVIDIA GPU 2 by pynvml", 2)
-    assert found.mj() == 250
-
-
-def test_zeus_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: Callable[[], int] = iter([10, 17]).__next__
-    card = SimpleNamespace(get_total_energy_consumption=read)
-    module: Any = ModuleType("zeus.device.gpu")
-    module.get_gpus = lambda: SimpleNamespace(gpus=[card])
-    for name in ("zeus", "zeus.device"):
-        monkeypatch.setitem(sys.modules, name, ModuleType(name))
-    monkeypatch.setitem(sys.modules, "zeus.device.gpu", module)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    found = meter("cuda")
-    assert (found.name, found.mj()) == ("NVIDIA GPU 0 by zeus", 7)
+    card.mj += 250
+    assert (found.name, found.mj()) == ("a card", 250)
 
 
 def test_a_counter_starts_at_nought_and_may_start_again() -> None:

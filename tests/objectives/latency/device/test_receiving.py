@@ -56,17 +56,14 @@ def test_who_comes_second_with_the_same_content_changes_nothing(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("send")
-def test_old_programs_make_room_and_recent_ones_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(receiving, "MOST_BYTES", 7)
+def test_old_programs_make_room_and_recent_ones_stay(tmp_path: Path) -> None:
     for name, hours in (("recent", 0.5), ("old", 2)):
         place = tmp_path / f"{name}.tar"
         place.mkdir()
         (place / "model").write_bytes(b"12345")
         used_s = time.time() - hours * 3600
         os.utime(place, (used_s, used_s))
-    receiving.keep(tmp_path, "a.tar", SHA256)
+    receiving.keep(tmp_path, "a.tar", SHA256, most_bytes=7)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "recent.tar"]
 
 

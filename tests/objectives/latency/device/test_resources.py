@@ -19,13 +19,11 @@ from protege.objectives.latency.device.resources import (
     program_bytes,
     resident_bytes,
 )
-from protege.objectives.latency.targets.target import runner_here
 
 MB = 10**6
 
 _BEGIN = """
 import json, mmap, sys
-sys.path.insert(0, sys.argv[1])
 from protege.objectives.latency.device.resources import Growth, footprint
 MB = 10**6
 
@@ -38,7 +36,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere peaks only
 
 def told(body: str, *more: str) -> list[float]:
     """What a fresh process tells, with nothing of protege in it but what goes to a device."""
-    command = [sys.executable, "-c", _BEGIN + dedent(body), str(runner_here()), *more]
+    command = [sys.executable, "-c", _BEGIN + dedent(body), *more]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return [float(figure) for figure in json.loads(done.stdout)]
 
@@ -70,7 +68,7 @@ def test_memory_that_is_never_written_is_not_taken() -> None:
 
 MAPPED = """
     growth = Growth()
-    with open(sys.argv[2], "rb") as file:
+    with open(sys.argv[1], "rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         mapped[0]
         some = growth.peak_mb()

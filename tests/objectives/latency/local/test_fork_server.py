@@ -10,7 +10,7 @@ import pytest
 
 from protege.objectives.latency import Plan, Workload
 from protege.objectives.latency.job import Job, Setting
-from protege.objectives.latency.local import fork_server
+from protege.objectives.latency.local.fork_server import SERVER
 from protege.spaces.models.blueprint import Blueprint
 
 
@@ -20,17 +20,18 @@ def test_threads_share_one_runner_and_each_gets_its_own_answer(
     alone = Job((encoder(1),), Workload(1, 4), Setting(), brief)
     beside = Job((encoder(1), encoder(2)), Workload(1, 4), Setting(), brief)
     with ThreadPoolExecutor(2) as threads:
-        answers = list(threads.map(fork_server.exchange, [alone, beside, alone, beside]))
+        answers = list(threads.map(SERVER.exchange, [alone, beside, alone, beside]))
     assert [len(each["trace"]["cold_ms"]) for each in answers] == [1, 2, 1, 2]
 
 
 @pytest.mark.slow
 def test_a_runner_that_died_is_replaced(encoder: Callable[[int], Blueprint], brief: Plan) -> None:
     job = Job((encoder(1),), Workload(1, 4), Setting(), brief)
-    assert "trace" in fork_server.exchange(job)
-    os.kill(fork_server._SHARED.ready().pid, signal.SIGKILL)
-    assert fork_server.exchange(job) == {"interrupted": "the fork server ended"}
-    assert "trace" in fork_server.exchange(job)
+    assert "trace" in SERVER.exchange(job)
+    assert SERVER.pid
+    os.kill(SERVER.pid, signal.SIGKILL)
+    assert SERVER.exchange(job) == {"interrupted": "the fork server ended"}
+    assert "trace" in SERVER.exchange(job)
 
 
 @pytest.mark.slow
@@ -40,11 +41,11 @@ def test_a_script_without_a_main_guard_measures_once_and_leaves_nothing_behind(
     script = f"""
         print("the script runs")
         from protege.objectives.latency import LocalCPU, Plan, Workload
-        from protege.objectives.latency.local import fork_server
+        from protege.objectives.latency.local.fork_server import SERVER
         from protege.spaces.models.blueprint import Blueprint
         plan = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01)
         LocalCPU().trace([Blueprint(**{vars(encoder(1))!r})], Workload(1, 4), plan)
-        print(fork_server._SHARED.ready().pid)
+        print(SERVER.pid)
     """
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -8,9 +8,8 @@ from protege.objectives.latency import Workload
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.local.calls import call_of
 from protege.objectives.latency.local.gpu import (
-    Awaited,
     Events,
-    Processor,
+    Synchronized,
     nvidia_state,
     peak_bytes,
     queue_bound,
@@ -67,7 +66,7 @@ def test_a_call_on_a_device_is_timed_by_events_in_its_queue() -> None:
 
 def test_a_device_without_events_is_waited_for_at_every_moment() -> None:
     queue = Queue()
-    watch = Awaited(queue.synchronize)
+    watch = Synchronized(queue.synchronize)
     sample = watch.sample(watch.start(), watch.now(), watch.now())
     assert queue.said == ["synchronize"] * 3
     assert 0 <= sample.prefill_wall_ms <= sample.wall_ms
@@ -77,9 +76,13 @@ def test_models_are_called_by_the_watch_of_their_device(monkeypatch: pytest.Monk
     queue = Queue()
     monkeypatch.setattr(torch.cuda, "synchronize", queue.synchronize)
     monkeypatch.setattr(torch.cuda, "Event", lambda **_: queue.event())
-    assert isinstance(watch_on("cpu"), Processor)
-    assert isinstance(watch_on("mps"), Awaited)
-    watch = watch_on("cuda")
+    monkeypatch.setattr(torch.mps, "synchronize", queue.synchronize)
+    watch_on("cpu").now()
+    assert not queue.said
+    watch_on("mps").now()
+    assert queue.said == ["synchronize"]
+    queue.said.clear()
+    watch: Any = watch_on("cuda")
     watch.sample(watch.start(), watch.now(), watch.now())
     assert queue.said[:2] == ["synchronize", "record"]
 

@@ -10,7 +10,6 @@ import pytest
 
 from protege.objectives.latency import SavedModel, Workload
 from protege.objectives.latency.device.programs import MANIFEST
-from protege.objectives.latency.runtimes import programs as module
 from protege.objectives.latency.runtimes.programs import Programs, Unexportable
 from protege.objectives.latency.runtimes.runtimes import RUNTIMES, Runtime
 from protege.spaces.errors import BadInput, DiskFull
@@ -99,13 +98,11 @@ def test_what_cannot_be_exported_is_told_and_leaves_nothing(
     assert not [path for path in programs.folder.iterdir() if path.is_dir()]
 
 
-def test_an_export_that_hangs_is_ended(
-    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "EXPORT_S", 0.2)
+def test_an_export_that_hangs_is_ended(tmp_path: Path, encoder: Encoder) -> None:
     runtime = exporting_runtime(tmp_path / "bin", "time.sleep(60)")
+    programs = Programs(tmp_path / "programs", export_s=0.2)
     with pytest.raises(Unexportable, match=r"not done after 0\.2 s$"):
-        Programs(tmp_path / "programs").of(encoder(1), Workload(1, 8), runtime, "float32")
+        programs.of(encoder(1), Workload(1, 8), runtime, "float32")
 
 
 def test_a_full_disk_is_told_as_one(tmp_path: Path, encoder: Encoder) -> None:
@@ -147,7 +144,7 @@ def test_what_a_dead_process_left_makes_room_and_what_is_at_work_does_not(
     dead, alive = (programs.folder / f".{number:016d}.{number}" for number in (1, 2))
     for path in (dead, alive):
         path.mkdir(parents=True)
-    os.utime(dead, (time.time() - 3 * module.EXPORT_S,) * 2)
+    os.utime(dead, (time.time() - 3 * programs.export_s,) * 2)
     programs.of(encoder(1), Workload(1, 8), exporting_runtime(tmp_path / "bin"), "float32")
     assert not dead.exists()
     assert alive.exists()

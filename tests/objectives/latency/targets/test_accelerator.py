@@ -3,12 +3,10 @@ from typing import Any
 import pytest
 import torch
 
-from protege.objectives.latency import Accelerator, Plan, Target
+from protege.objectives.latency import Accelerator, Target
 from protege.objectives.latency.job import Trace
-from protege.objectives.latency.targets import accelerator
-from protege.objectives.latency.targets.accelerator import warmed, why_absent
-from protege.objectives.latency.timing.estimator import Grade, grade
-from protege.objectives.latency.timing.timing import Timing
+from protege.objectives.latency.targets.accelerator import why_absent
+from protege.objectives.latency.timing.timing import Grade, Timing, grade
 from protege.spaces.errors import BadInput
 
 NO_CUDA = not torch.cuda.is_available()
@@ -54,8 +52,9 @@ def test_what_no_gpu_can_run_is_refused(fields: Any, message: str) -> None:
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that says that it has a card, of a kind without bfloat16."""
-    monkeypatch.setattr(accelerator, "why_absent", lambda _device: "")
-    monkeypatch.setattr(accelerator, "device_name", lambda _device: "a card")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
 
 
@@ -81,8 +80,3 @@ def test_processor_time_never_stands_in_for_the_time_of_a_gpu() -> None:
     trace = Trace.of({"cold_ms": [1.0], "rounds": [[sample]] * 9})
     assert grade([trace], Accelerator().threads) is Grade.UNRELIABLE
     assert not Timing((trace,), Accelerator().threads, 0).on_cpu
-
-
-def test_a_gpu_is_warmed_up_for_a_second_at_least() -> None:
-    assert warmed(Plan(warm_up_s=0.5)).warm_up_s == 1.0
-    assert warmed(Plan(warm_up_s=3.0)).warm_up_s == 3.0

@@ -10,7 +10,6 @@ import pytest
 from protege.objectives.latency import Plan, SavedModel, Unmeasured, Workload, compare
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import Model
-from protege.objectives.latency.runtimes import runtimes
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Runtime
 from protege.objectives.latency.targets.android import CALLS, Android
@@ -115,11 +114,14 @@ def adb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Android:
+def target(tmp_path: Path) -> Android:
     """The phone, tried once; each test's has a serial of its own, as what it is is kept."""
-    # nothing is exported here, so that it does not matter whether ExecuTorch could
-    monkeypatch.setattr(runtimes, "installed", lambda _: {"executorch": "1.0"})
-    return Android(tmp_path.name, pauses_s=(), programs=Exported(tmp_path / "programs"))
+    # nothing is exported here: an interpreter that says that it has ExecuTorch will do
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho \'{"executorch": "1.0", "protege": "1.0"}\'\n')
+    python.chmod(0o755)
+    programs = Exported(tmp_path / "programs")
+    return Android(tmp_path.name, python=str(python), pauses_s=(), programs=programs)
 
 
 def test_models_are_run_by_turns_and_their_figures_read(

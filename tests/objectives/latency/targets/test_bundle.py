@@ -57,11 +57,12 @@ def test_its_script_measures_what_the_study_then_reads(tmp_path: Path, encoder: 
     script = [sys.executable, "-I", str(folder / "run.py"), "a", "board"]
     subprocess.run(script, check=True, capture_output=True, timeout=100)
     results = read_results(folder / "RESULTS.json")
-    assert (results.device, results.runtime, len(results.runs)) == ("a board", "onnxruntime", 2)
+    assert (results["device"], results["runtime"]) == ("a board", "onnxruntime")
+    assert len(results["runs"]) == 2
     first, second = compare(models, workload, Imported(folder / "RESULTS.json"), Plan())
     assert first.ratio == 1.0
     assert second.ratio > 0
-    assert "before" in results.runs[0].environment
+    assert "before" in results["runs"][0]["environment"]
 
 
 def test_its_script_tells_why_a_model_does_not_run(tmp_path: Path, encoder: Encoder) -> None:

@@ -13,7 +13,6 @@ import pytest
 from protege.objectives.latency import Plan, Unmeasured, Workload
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.runtimes.programs import Programs
-from protege.objectives.latency.targets import ssh
 from protege.objectives.latency.targets.ssh import SSH
 from protege.objectives.latency.targets.target import Target
 from protege.spaces.errors import BadInput, DiskFull
@@ -188,16 +187,11 @@ def test_a_hanging_runner_leaves_no_process_and_no_lock(
 
 
 def test_a_device_without_a_sign_of_life_is_given_up(
-    board: Board,
-    target: SSH,
-    pair: list[Model],
-    brief: Plan,
-    monkeypatch: pytest.MonkeyPatch,
+    board: Board, target: SSH, pair: list[Model], brief: Plan
 ) -> None:
-    monkeypatch.setattr(ssh, "STALL_S", 0.5)
     python = wrapped(board, "mute", f'[ "$1" = -c ] && exec {target.python} "$@"\ncat > /dev/null')
     with pytest.raises(Unmeasured, match=r"in 1 tries: no sign of life for 0\.5 s"):
-        replace(target, python=python).trace(pair, WORKLOAD, brief)
+        replace(target, python=python, stall_s=0.5).trace(pair, WORKLOAD, brief)
 
 
 def test_a_connection_cut_in_mid_run_is_made_again(
@@ -245,10 +239,17 @@ def test_what_the_device_lacks_is_told_with_what_to_do(board: Board, target: SSH
     with pytest.raises(BadInput, match=r"^board has no nonesuch: install Python 3\.8"):
         replace(target, python="nonesuch").description()
 
-    pretend = "import sys; sys.version_info = (3, 6); exec(sys.argv[2])"
-    old = f"""exec {target.python} -c '{pretend}' "$@" """
-    with pytest.raises(BadInput, match=r"is 3\.6 there; expected Python 3\.8 or later"):
+    pretend = (
+        "import platform, sys; platform.python_version = lambda: '3.6.9'; code = sys.argv[2]; "
+        "del sys.argv[1:3]; exec(code)"
+    )
+    old = f"""exec {target.python} -c "{pretend}" "$@" """
+    with pytest.raises(BadInput, match=r"is 3\.6\.9: install Python 3\.8 or later there"):
         replace(target, python=wrapped(board, "old", old)).description()
+
+    older = wrapped(board, "older", "echo SyntaxError: future feature >&2; exit 1")
+    with pytest.raises(BadInput, match=r"fails \(.*SyntaxError.*\): install Python 3\.8 or later"):
+        replace(target, python=older).description()
 
 
 def test_a_model_that_cannot_run_there_is_not_tried_again(

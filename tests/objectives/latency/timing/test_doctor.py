@@ -1,8 +1,10 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from protege.objectives.latency import LocalCPU
+from protege.objectives.latency import LocalCPU, Plan, Workload
+from protege.objectives.latency.job import Trace
+from protege.objectives.latency.models import Model
 from protege.objectives.latency.timing.doctor import Finding, examine
 from tests.objectives.latency.scripted import Device
 
@@ -58,13 +60,15 @@ def test_what_the_device_says_of_itself_is_passed_on() -> None:
     assert findings["throttling"].advice
 
 
-def test_this_machine_tells_its_runtimes_and_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(
-        LocalCPU, "trace", lambda _, models, workload, plan: Device().trace(models, workload, plan)
-    )
-    findings = found(LocalCPU())
+class Untimed(LocalCPU):
+    """This machine, with the times of a scripted device."""
+
+    def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
+        return Device().trace(models, workload, plan)
+
+
+def test_this_machine_tells_its_runtimes_and_what_is_missing() -> None:
+    findings = found(Untimed())
     assert findings["runtime eager"].found.startswith("torch ")
     assert findings["cores"].found.split(" of ")[0].isdigit()
     for name in ("onnxruntime", "openvino", "executorch"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from protege.objectives.latency.device.loop import Sample, wall_ms
 from protege.objectives.latency.job import Round, Trace
 from protege.objectives.latency.plan import Plan
-from protege.objectives.latency.timing.estimator import (
+from protege.objectives.latency.timing.timing import (
     LEAST_SPREAD,
     Combined,
     Grade,
