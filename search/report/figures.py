@@ -69,7 +69,8 @@ def composition(frame: pd.DataFrame, x: Goal) -> go.Figure:
     names = list(frame.columns[3:])
     figure = stacked([SIZES[name] for name in names], [PANEL_PX] * len(names), GAP_PX, 130)
     figure.update_layout(showlegend=True, legend={"y": 1 + 28 / (figure.layout.height - 130)})
-    figure.update_xaxes(matches="x", showticklabels=False)
+    figure.update_xaxes(showticklabels=False)
+    figure.update_xaxes(matches="x", selector=lambda axis: axis.plotly_name != "xaxis")
     for row, name in enumerate(names, start=1):
         shown = frame.assign(y=frame[name].map(_plain))
         hover = f"trial %{{customdata}}: {SIZES[name]} %{{y}}<extra></extra>"

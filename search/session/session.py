@@ -128,6 +128,8 @@ class Session:
             if objective.limit is not None and objective.stage < Stage.STUDENT:
                 _check_limit(objective, search, self.prepared)
         if search.distillation is not None:
+            _ = self.prepared.data.selected  # raises before anything is written
+            claimed_folder(search)  # the teacher's outputs are cached there
             with self.prepared.stopwatch.phase("teacher answers"):
                 self.prepared.data.check()
 
@@ -216,8 +218,9 @@ def prepared_for(search: Declared) -> Prepared:
     Raises:
         BadInput: The run folder is another study's, or has files that protege did not make.
     """
-    search.run_folder.check()  # the cache is made in it
-    return Prepared(search.teacher, search.cache, search.distillation, seed=search.seed)
+    with explained(search.place):
+        search.run_folder.check()  # the cache is made in it
+        return Prepared(search.teacher, search.cache, search.distillation, seed=search.seed)
 
 
 def claimed_folder(search: Declared) -> Path:
