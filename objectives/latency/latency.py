@@ -112,7 +112,7 @@ class Latency:
             share = ratios["total"] if self.percentile == 50 else timing.tail(self.percentile)
             value_ms = share * reference.reference_ms()
             details = self._details(timing, reference, ratios, value_ms)
-            if abs(drift(timing, reference)) > MOVED:
+            if abs(timing.drift(reference)) > MOVED:
                 again = self._timing(candidate, "reference-again", teacher)
                 details["reference_now_ms"] = again.reference_ms()
             return Measurement(value_ms, timing.combined.spread * value_ms, samples, details)
@@ -200,14 +200,3 @@ class Latency:
             if part != "total":
                 details[f"{part}_ms"] = ratio * reference.reference_ms(part)
         return details
-
-
-def drift(timing: Timing, reference: Timing) -> float:
-    """Return the relative increase of the reference's time beside a candidate over its time alone.
-
-    It is 0 if other processes disturbed either timing: a busy machine slows both models of a pair
-    alike, so the ratio stays valid and cooling down would not help.
-    """
-    if max(timing.grade, reference.grade) > Grade.A:
-        return 0.0
-    return timing.reference_ms() / reference.reference_ms() - 1

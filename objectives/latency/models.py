@@ -109,13 +109,14 @@ def model_from(fields: Mapping[str, str]) -> Model:
     return SavedModel(**fields) if "folder" in fields else Blueprint(**fields)
 
 
-def built(model: Model) -> "PreTrainedModel":
-    """Build the module in float32.
+def built(model: Model, dtype: Any = None) -> "PreTrainedModel":
+    """Build the module in a torch dtype, float32 if None.
 
     A blueprint's weights are written with random numbers: untouched pages all map to one zero page,
     which stays in the processor cache as real weights do not.
     """
-    module: PreTrainedModel = model.build().float()
+    module: PreTrainedModel = model.build()
+    module = module.float() if dtype is None else module.to(dtype)
     text: Any = module.config.get_text_config()
     if not module.can_generate() and getattr(text, "pad_token_id", None) is None:
         text.pad_token_id = -1  # decoder classifiers refuse a batch without a padding id

@@ -29,12 +29,9 @@ class PeakMemory:
     memory-mapped weight file counts in full. The value is the larger of the loading peak and the
     running peak, as the median of three processes.
 
-    The runtime adds to the bytes of the weights, which `Memory` counts: a BERT with 6 layers and
-    hidden size 384 has 90.9 MB of weights. With one text of 64 tokens it takes 94 MB in PyTorch,
-    98 MB in ONNX Runtime (int8: 108 MB while loading, then 78 MB) and 148 MB in OpenVINO; with 8
-    texts 112 MB in PyTorch and 123 MB in ONNX Runtime (``python -m studies.benchmarks.memory``,
-    processes within 2.5 MB of each other). A decoder is exported as two programs, prompt and step,
-    each with its own weights.
+    The runtime adds to the bytes of the weights, which `Memory` counts: 90.9 MB of weights take 94
+    MB in PyTorch and 148 MB in OpenVINO (``python -m studies.benchmarks.memory``). A decoder is
+    exported as two programs, prompt and step, each with its own weights.
 
     PyTorch builds the student with random weights in its precision. On a GPU only tensors are
     counted (`torch.cuda.max_memory_allocated`). Without ``/proc`` (macOS) the rise of the process's

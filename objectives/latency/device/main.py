@@ -159,7 +159,3 @@ def _beat(done: threading.Event) -> None:
     while not done.wait(1):
         sys.stdout.write("measuring\n")
         sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

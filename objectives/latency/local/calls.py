@@ -34,7 +34,7 @@ def traced(job: Job) -> Trace:
     setting = job.setting
     arranged = arrange(list(setting.cores), setting.priority)
     torch.set_num_threads(setting.threads)
-    models = [_ready(model, setting) for model in job.models]
+    models = [ready(model, setting) for model in job.models]
     few_tokens = min(job.workload.new_tokens, job.plan.warm_up_tokens)
     brief = replace(job.workload, new_tokens=few_tokens)
     with torch.inference_mode():
@@ -60,9 +60,15 @@ def _state(setting: Setting) -> dict[str, Any]:
     return snapshot() | ({"gpu": of_device} if of_device else {})
 
 
-def _ready(model: Model, setting: Setting) -> PreTrainedModel:
-    """Build the module on the setting's device, in its precision, compiled if asked."""
-    module: PreTrainedModel = built(model).to(setting.device, getattr(torch, setting.precision))  # type: ignore[arg-type]
+def ready(model: Model, setting: Setting) -> PreTrainedModel:
+    """Build the module on the setting's device, compiled if asked.
+
+    It is built directly in its precision, so that the peak of memory holds no float32 copy.
+    """
+    precision, before = getattr(torch, setting.precision), torch.get_default_dtype()
+    torch.set_default_dtype(precision)
+    module: PreTrainedModel = built(model, precision).to(setting.device)  # type: ignore[arg-type]
+    torch.set_default_dtype(before)
     if setting.runtime == "compile":
         module.compile()
     return module

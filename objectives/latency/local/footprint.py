@@ -12,9 +12,8 @@ from transformers import PreTrainedModel
 from protege.objectives.latency.device.main import arrange
 from protege.objectives.latency.device.meters import energy
 from protege.objectives.latency.device.resources import CALLS, footprint, resident_bytes
-from protege.objectives.latency.job import Job, Setting
-from protege.objectives.latency.local.calls import Call, call_of
-from protege.objectives.latency.models import Model
+from protege.objectives.latency.job import Job
+from protege.objectives.latency.local.calls import Call, call_of, ready
 
 
 def memory(job: Job) -> dict[str, float]:
@@ -28,7 +27,7 @@ def memory(job: Job) -> dict[str, float]:
     loaded: list[PreTrainedModel] = []
 
     def load() -> Call:
-        loaded.append(_loaded(model, job.setting))
+        loaded.append(ready(model, job.setting))
         return call_of(loaded[0], job.workload)
 
     with torch.inference_mode():
@@ -44,7 +43,7 @@ def used(job: Job) -> dict[str, Any]:
     arrange(list(setting.cores), setting.priority)
     torch.set_num_threads(setting.threads)
     with torch.inference_mode():
-        call = call_of(_loaded(model, setting), job.workload)
+        call = call_of(ready(model, setting), job.workload)
         for _ in range(CALLS):
             call()
         return energy(call, setting.device, asdict(job.question))
@@ -86,13 +85,3 @@ def _memory_of(device: str) -> Any:
         max_memory_allocated=held,
         max_memory_reserved=held,
     )
-
-
-def _loaded(model: Model, setting: Setting) -> PreTrainedModel:
-    """Build the module directly in its precision, so that the peak holds no float32 copy."""
-    precision = getattr(torch, setting.precision)
-    torch.set_default_dtype(precision)
-    module: PreTrainedModel = model.build().to(precision).to(setting.device)
-    if setting.runtime == "compile":
-        module.compile()
-    return module

@@ -71,7 +71,8 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
-                env=os.environ | compiler_cache(),
+                # by default the compiler's cache is where another user could plant code
+                env={INDUCTOR: str(made_private(private_folder() / "inductor"))} | os.environ,
             )
         self._connection = Connection(ours.detach())
         return self._connection
@@ -104,20 +105,6 @@ def _answer(connection: Connection, job: Job) -> dict[str, Any] | None:
         return dict(connection.recv())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return None
-
-
-def compiler_cache() -> dict[str, str]:
-    """Return the environment that puts the cache of `torch.compile` into a private folder.
-
-    Its default is a predictable name under the temporary folder, where another user could plant
-    code.
-
-    Raises:
-        BadInput: Another user can write to the folder.
-    """
-    if INDUCTOR in os.environ:
-        return {}
-    return {INDUCTOR: str(made_private(private_folder() / "inductor"))}
 
 
 SERVER = ForkServer()

@@ -26,14 +26,8 @@ HALF_PRECISIONS = {
 
 _ASK = """
 import json, sys
-from importlib.metadata import PackageNotFoundError, version
-found = {}
-for name in sys.argv[1:]:
-    try:
-        found[name] = version(name)
-    except PackageNotFoundError:
-        pass
-print(json.dumps(found))
+from importlib.metadata import distributions
+print(json.dumps({one.name: one.version for one in distributions() if one.name in sys.argv}))
 """
 
 
@@ -43,21 +37,22 @@ class Runtime:
 
     Attributes:
         name: Its name.
-        packages: The packages needed where models are exported.
-        extra: The extra of protege that installs those packages.
         precisions: The precisions that it supports.
-        exports: Whether models are exported for it; otherwise PyTorch runs them.
+        packages: The packages needed where models are exported; PyTorch runs them if empty.
         needed: The modules needed where models are timed.
         python: The interpreter that exports and runs models; the current one if empty.
     """
 
     name: Name
-    packages: tuple[str, ...]
-    extra: str
     precisions: tuple[Precision, ...]
-    exports: bool = True
+    packages: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
     python: str = ""
+
+    @property
+    def exports(self) -> bool:
+        """Whether models are exported for it."""
+        return bool(self.packages)
 
     @property
     def interpreter(self) -> str:
@@ -80,26 +75,16 @@ class Runtime:
 
 _FLOATS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
+
 RUNTIMES: dict[str, Runtime] = {
     one.name: one
     for one in (
-        Runtime("eager", (), "", _FLOATS, exports=False),
-        Runtime("compile", (), "", _FLOATS, exports=False),
-        Runtime(
-            "onnxruntime",
-            ("onnx", "onnxscript", "onnxruntime"),
-            "onnx",
-            ("float32", "int8"),
-            needed=("numpy", "onnxruntime"),
-        ),
-        Runtime("openvino", ("openvino",), "openvino", _FLOATS, needed=("numpy", "openvino")),
-        Runtime(
-            "executorch",
-            ("executorch",),
-            "executorch",
-            ("float32",),
-            needed=("numpy", "torch", "executorch"),
-        ),
+        Runtime("eager", _FLOATS),
+        Runtime("compile", _FLOATS),
+        Runtime("onnxruntime", ("float32", "int8"), _ONNX, ("numpy", "onnxruntime")),
+        Runtime("openvino", _FLOATS, ("openvino",), ("numpy", "openvino")),
+        Runtime("executorch", ("float32",), ("executorch",), ("numpy", "torch", "executorch")),
     )
 }
 
@@ -129,12 +114,12 @@ def runtime_named(
     if python and not runtime.exports:
         raise BadInput(f"python={python!r}: {name} runs in this interpreter; leave python empty")
     runtime = replace(runtime, python=python)
-    missing = runtime.missing()
+    missing, extra = runtime.missing(), name.removesuffix("runtime")
     if missing:
         raise BadInput(
             f"runtime {name!r} needs {', '.join(missing)}, not installed "
             f"{f'for {python}' if python else 'here'}: "
-            f'{runtime.interpreter} -m pip install "protege[{runtime.extra}]"'
+            f'{runtime.interpreter} -m pip install "protege[{extra}]"'
         )
     compilers = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
     if name == "compile" and not any(shutil.which(one) for one in compilers if one):

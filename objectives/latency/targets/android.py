@@ -85,9 +85,7 @@ class Android:
         return label_of(program, "float32", f" on {self._phone.name}", self.threads)
 
     def description(self) -> dict[str, Any]:
-        """Return all that a latency depends on besides model and workload.
-
-        The phone is probed once per process.
+        """Return all that a latency depends on; the phone is probed once per process.
 
         Raises:
             Unavailable: The phone cannot be reached, or lacks the program.

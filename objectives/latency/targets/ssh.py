@@ -98,9 +98,7 @@ class SSH:
         return label_of(self.runtime, self.precision, f" on {self.host}", self.threads)
 
     def description(self) -> dict[str, Any]:
-        """Return all that a latency depends on besides model and workload.
-
-        The device is probed once per process.
+        """Return all that a latency depends on; the device is probed once per process.
 
         Raises:
             Unavailable: The device cannot be reached, or lacks what is needed.

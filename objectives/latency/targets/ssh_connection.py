@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +39,22 @@ _OPTIONS = {
     "ControlMaster": "auto",
     "ControlPersist": 60,
 }
+
+
+_UNKNOWN = (
+    "has a host key that is not known here: connect once by hand ({ssh}), and compare the "
+    "fingerprint that it shows with the device's (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub)"
+)
+_LOGIN = "refuses login without a password: run ssh-copy-id {host}, or load the key with ssh-add"
+_REFUSALS = {
+    "IDENTIFICATION HAS CHANGED": "has another host key than the known one, maybe by an attack; if "
+    "the device was reinstalled, connect by hand, which tells how to forget the old key: {ssh}",
+    "Host key verification failed": _UNKNOWN,
+    "host key is known for": _UNKNOWN,
+    "Permission denied": _LOGIN,
+    "Too many authentication failures": _LOGIN,
+}
+"""Errors of ``ssh`` that a retry does not change, and what they mean."""
 
 
 class LostError(Exception):
@@ -118,44 +133,13 @@ class SshConnection:
         answer = converse(self.command(remote), given, deadline_s, stall_s)
         if not isinstance(answer, Broken):
             return answer
-        if answer.code == _NO_CONNECTION:
-            self._raise_permanent(answer.said)
+        by_hand = shlex.join(["ssh", *self.options, self.host])
+        for cause, advice in _REFUSALS.items() if answer.code == _NO_CONNECTION else ():
+            if cause in answer.said:
+                raise Unavailable(f"{self.host} {advice.format(host=self.host, ssh=by_hand)}")
         lines = answer.said.strip().splitlines()
         why = f"{answer.cause}: {lines[-1].strip()}" if lines else answer.cause
         raise LostError(why, answer.code)
-
-    def _raise_permanent(self, said: str) -> None:
-        """Raise Unavailable if ``ssh`` reports an error that a retry does not change."""
-        if "IDENTIFICATION HAS CHANGED" in said:
-            name, scan = self._key_commands()
-            raise Unavailable(
-                f"{self.host} has another host key than the known one, which may be an attack; if "
-                f"the device was reinstalled, check its fingerprint, then run: "
-                f"ssh-keygen -R {name} && {scan}"
-            )
-        if "Host key verification failed" in said or "host key is known for" in said:
-            _, scan = self._key_commands()
-            raise Unavailable(
-                f"{self.host} has a host key that is not known here: check its fingerprint on the "
-                f"device (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then run: {scan}"
-            )
-        if "Permission denied" in said or "Too many authentication failures" in said:
-            raise Unavailable(
-                f"{self.host} refuses login without a password: run ssh-copy-id {self.host}, "
-                f"or load the key with ssh-add"
-            )
-
-    def _key_commands(self) -> tuple[str, str]:
-        """Return the host's name in known_hosts, and the command that adds its key."""
-        asked = ["ssh", "-G", *self.options, "--", self.host]
-        told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
-        found = dict(line.partition(" ")[::2] for line in told.splitlines())
-        name, port = found.get("hostname", self.host), found.get("port", "22")
-        known = found.get("userknownhostsfile", "").split()
-        file = known[0] if known else "~/.ssh/known_hosts"
-        if port == "22":
-            return name, f"ssh-keyscan {name} >> {file}"
-        return shlex.quote(f"[{name}]:{port}"), f"ssh-keyscan -p {port} {name} >> {file}"
 
 
 def turn_at(device: str) -> contextlib.AbstractContextManager[None]:

@@ -1,5 +1,6 @@
 """The target protocol, and this machine's processor as a target."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -19,15 +20,13 @@ from protege.objectives.latency.runtimes.runtimes import (
     processor_features,
     runtime_named,
 )
+from protege.objectives.latency.targets.upload import runner
 from protege.objectives.latency.workload import Workload
 from protege.objectives.lease import exclusive_machine
 from protege.objectives.precision import Precision
 from protege.spaces.errors import BadInput, ProtegeError
 
 _TRIES = 3
-
-RUNNER = ("-P", "-m", "protege.objectives.latency.device.main")
-"""The arguments by which an interpreter of this machine runs a job."""
 
 
 class Unmeasured(ProtegeError):
@@ -162,8 +161,11 @@ class LocalCPU:
             "programs": [str(folder) for folder in folders],
             "question": asdict(question),
         }
-        with exclusive_machine():
-            answer = converse([self._runtime.interpreter, *RUNNER], job, plan.deadline_s)
+        # in a file, since another interpreter may have another version of protege
+        with tempfile.NamedTemporaryFile(suffix=".pyz") as file, exclusive_machine():
+            file.write(runner())
+            file.flush()
+            answer = converse([self._runtime.interpreter, file.name], job, plan.deadline_s)
         return {"interrupted": answer.cause} if isinstance(answer, Broken) else answer
 
 

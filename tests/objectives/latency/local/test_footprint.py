@@ -7,7 +7,8 @@ import torch
 
 from protege.objectives.latency.device.resources import CALLS
 from protege.objectives.latency.job import Setting
-from protege.objectives.latency.local.footprint import _loaded, footprint_on
+from protege.objectives.latency.local.calls import ready
+from protege.objectives.latency.local.footprint import footprint_on
 from protege.spaces.models.blueprint import Blueprint
 
 Blueprints = Callable[[int], Blueprint]
@@ -56,10 +57,7 @@ def test_peaks_of_loading_and_of_running_are_apart_on_a_graphics_card() -> None:
 def test_a_model_is_built_in_its_precision(
     encoder: Blueprints, decoder: Blueprints, precision: str
 ) -> None:
-    before = torch.get_default_dtype()
-    try:
-        for made in (encoder, decoder):
-            model = _loaded(made(1), Setting(precision=precision))
-            assert {str(one.dtype) for one in model.parameters()} == {f"torch.{precision}"}
-    finally:
-        torch.set_default_dtype(before)
+    for made in (encoder, decoder):
+        model = ready(made(1), Setting(precision=precision))
+        assert {str(one.dtype) for one in model.parameters()} == {f"torch.{precision}"}
+    assert torch.get_default_dtype() == torch.float32

@@ -5,12 +5,14 @@ import sys
 import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from protege.objectives.latency import Plan, Workload
 from protege.objectives.latency.job import Job, Setting
-from protege.objectives.latency.local.fork_server import SERVER
+from protege.objectives.latency.local.fork_server import INDUCTOR, SERVER, ForkServer
+from protege.spaces.files.private import private_folder
 from protege.spaces.models.blueprint import Blueprint
 
 
@@ -53,3 +55,23 @@ def test_a_script_without_a_main_guard_measures_once_and_leaves_nothing_behind(
     assert first == "the script runs"
     assert not ended.stderr
     assert not os.path.exists(f"/proc/{int(runner)}")  # noqa: PTH110
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", ["", "/somewhere/of/mine"])
+def test_what_is_compiled_is_kept_where_no_other_user_can_write(
+    own: str, encoder: Callable[[int], Blueprint], brief: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(INDUCTOR, raising=False)
+    if own:
+        monkeypatch.setenv(INDUCTOR, own)
+    server = ForkServer()
+    server.exchange(Job((encoder(1),), Workload(1, 4), Setting(), brief))
+    given = Path(f"/proc/{server.pid}/environ").read_text().split("\0")
+    server.close()
+    (place,) = [one.partition("=")[2] for one in given if one.startswith(f"{INDUCTOR}=")]
+    if own:
+        assert place == own
+    else:
+        assert Path(place).parent == private_folder()
+        assert Path(place).stat().st_mode & 0o777 == 0o700

@@ -14,7 +14,6 @@ import pytest
 from protege.objectives.latency import Plan, Workload
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.job import Trace
-from protege.objectives.latency.local.fork_server import INDUCTOR, compiler_cache
 from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.targets.target import program_job
 from protege.objectives.latency.targets.upload import (
@@ -24,7 +23,6 @@ from protege.objectives.latency.targets.upload import (
     runner_upload,
 )
 from protege.spaces.files.hashing import digest
-from protege.spaces.files.private import private_folder
 
 DEVICE = "protege.objectives.latency.device"
 SOURCES = [file for file in files(DEVICE).iterdir() if file.name.endswith(".py")]
@@ -83,17 +81,6 @@ def test_the_runner_tells_what_it_cannot_do(tmp_path: Path, brief: Plan, packed:
     answer = converse(packed, job, deadline_s=60.0)
     assert isinstance(answer, dict)
     assert answer["failed"].startswith("FileNotFoundError: ")
-
-
-def test_what_is_compiled_is_kept_where_no_other_user_can_write(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv(INDUCTOR, raising=False)
-    place = Path(compiler_cache()[INDUCTOR])
-    assert place.parent == private_folder()
-    assert place.stat().st_mode & 0o777 == 0o700
-    monkeypatch.setenv(INDUCTOR, "/somewhere/of/mine")
-    assert compiler_cache() == {}
 
 
 def exported(folder: Path, content: str) -> Path:
