@@ -180,7 +180,7 @@ def test_a_budget_that_is_none_is_refused(ran: Path, capsys: pytest.CaptureFixtu
     assert "unknown objective 'small'; this study has memory_mb" in refused(
         capsys, "pick", run, "--budget", "small"
     )
-    assert "budget memory_mb=small: expected an objective and a number" in refused(
+    assert "budget memory-mb=small: expected an objective and a number" in refused(
         capsys, "pick", run, "--memory-mb", "small"
     )
     assert "unknown objective 'speed'" in refused(capsys, "pick", run, "--speed", "3")
