@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from protege.search.records.plain import printable
 from protege.spaces.errors import without_secrets
@@ -118,8 +118,9 @@ def bar(
         TextColumn("{task.fields[doing]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(printable(name), total=trials, front="", volume="", left="")
-        progress.update(task, doing="starting")
+        # all fields at once: another thread draws them
+        fields: dict[str, Any] = {"front": "", "volume": "", "left": "", "doing": "starting"}
+        task = progress.add_task(printable(name), total=trials, **fields)
         shown = Bar(progress, task, trials, clock)
         with _lines(shown.line, console, clock):
             yield shown
