@@ -96,8 +96,8 @@ class RuntimeOptions:
         if kind == "cpu" and not where:
             return LocalCPU(runtime=self.runtime or "eager", python=self.python or "", **settings)
         if kind == "ssh" and where:
-            python: dict[str, Any] = {"python": self.python} if self.python else {}
-            return SSH(where, self.runtime or "onnxruntime", **settings, **python)
+            settings |= {"python": self.python} if self.python else {}
+            return SSH(where, self.runtime or "onnxruntime", **settings)
         if kind in {"cuda", "mps"} and not where:
             if self.cores or self.threads != 1:
                 raise BadInput(f"target {kind}: --threads and --cores do not apply")
