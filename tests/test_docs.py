@@ -41,7 +41,7 @@ TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 """The hub id in the pages; the tests have a folder with a tiny teacher in its place."""
 
 SMALLER = {
-    "trials=40": "trials=4",
+    "trials=40": "trials=6",
     "steps=200": "steps=2",
     "prompt_tokens=128": "prompt_tokens=16",
     "limit=0.001": "limit=-0.001",  # the tiny teacher knows none of the words

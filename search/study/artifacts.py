@@ -97,7 +97,7 @@ class Artifacts:
             if name in there:
                 kept.add(name)
             elif damage(stored):
-                kept |= {one for one in there if one.startswith(f"{self._run}-{stored.name}-")}
+                kept |= {one for one in there if one.startswith(_prefix(self._run, stored))}
             else:
                 kept.add(self._send(stored))
         for unwanted in there - kept:
@@ -106,7 +106,8 @@ class Artifacts:
     def _send(self, stored: Path) -> str:
         """Declare and upload the weights in a folder; return the name of the archive."""
         name = archive_name(self._run, stored, checksum(stored))
-        about = ArtifactMeta(name, name.partition("-")[2], "application/zip", None)
+        shown = f"{stored.name}-{checksum(stored)}.zip"
+        about = ArtifactMeta(name, shown, "application/zip", None)
         # Optuna has no public way to declare an artifact under a given id
         storage, number = self.study._storage, self.study._study_id  # noqa: SLF001
         storage.set_study_system_attr(number, f"{DECLARED}{name}", json.dumps(asdict(about)))
@@ -154,7 +155,8 @@ class Sent:
             store.open_reader(name) as file,
             replacing(stored) as folder,
         ):
-            with suppress(BadZipFile), ZipFile(file) as archive:
+            # a file of s3fs raises ValueError where it is too short to be an archive
+            with suppress(BadZipFile, ValueError), ZipFile(file) as archive:
                 archive.extractall(folder)
             if damage(folder, expected):
                 raise BadInput(
@@ -164,5 +166,13 @@ class Sent:
 
 
 def archive_name(run: str, stored: Path, checksum: str) -> str:
-    """Return the name of the archive of a trial's weights."""
-    return f"{run}-{stored.name}-{checksum}.zip"
+    """Return the name of the archive of a trial's weights.
+
+    It has hexadecimal digits and hyphens only: Optuna Dashboard serves no others.
+    """
+    return f"{_prefix(run, stored)}{checksum}"
+
+
+def _prefix(run: str, stored: Path) -> str:
+    """Return what the names of a trial's archives begin with."""
+    return f"{run}-{stored.name.rpartition('-')[2]}-"

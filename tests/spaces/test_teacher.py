@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch.testing import assert_close
 
-from protege.spaces import BadInput, Pooling, Task, Teacher, Unsupported
+from protege.spaces import BadInput, First, Pooling, Task, Teacher, Uniform, Unsupported
 from protege.spaces.models.blueprint import Blueprint
 from tests.tiny import CASES, ZOO, Case, answer, batch, save
 
@@ -209,7 +209,10 @@ def test_a_gguf_teacher_is_dequantised_and_cut() -> None:
     teacher = Teacher.load(file.parent, gguf_file=file.name)
     assert teacher.task is Task.GENERATION
     assert str(teacher.architecture).startswith("30x576 heads 9/3 ffn 1536")
-    student = teacher.student(teacher.architecture.scaled(layers=0.1, kv_heads=1 / 3))
+    cut = teacher.architecture.scaled(
+        layers=0.1, kv_heads=1 / 3, layer_policy=Uniform(), width_policy=First(), healing="none"
+    )
+    student = teacher.student(cut)
     assert str(student.architecture).startswith("3x576 heads 3/1 ffn 1536 vocab 49152")
     kept = [student.model.state_dict(), teacher.model.state_dict()]
     name = "model.layers.{}.mlp.up_proj.weight"
