@@ -164,15 +164,13 @@ def installed(python: str) -> Mapping[str, str]:
     packages = {package for one in RUNTIMES.values() for package in one.packages}
     names = sorted({"torch", "transformers", "protege", *packages})
     # a process even for the current interpreter, to see packages installed since it started
+    command = [python, "-P", "-c", _ASK, *names]
     try:
-        said = subprocess.run(
-            [python, "-P", "-c", _ASK, *names],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        ).stdout
-        found: dict[str, str] = json.loads(said)
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if asked.returncode < 0:  # killed, which says nothing of the interpreter
+            asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        asked.check_returncode()
+        found: dict[str, str] = json.loads(asked.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise BadInput(
             f"python={python!r} does not answer ({type(error).__name__}): expected the path of an "

@@ -103,3 +103,12 @@ def test_what_is_timed_needs_no_more_than_what_exports() -> None:
     for runtime in RUNTIMES.values():
         assert set(runtime.needed) <= {"numpy", "torch", *runtime.packages}
         assert runtime.exports is bool(runtime.needed)
+
+
+def test_an_interpreter_that_was_killed_is_asked_again(tmp_path: Path) -> None:
+    killed, python = tmp_path / "killed", tmp_path / "python"
+    once = f'[ -e "{killed}" ] || {{ touch "{killed}"; kill -9 $$; }}'
+    python.write_text(f'#!/bin/sh\n{once}\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    assert installed(str(python)) == installed(sys.executable)
+    assert killed.exists()
