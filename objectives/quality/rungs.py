@@ -242,7 +242,8 @@ class Distilling:
                 "architecture": own.architecture.key(),
                 "data": shared.settings.data.fingerprint,
                 "distillation": repr(shared.settings),
-                "objectives": [repr(one) for one in self.objectives],
+                # names: the text of a function or a foreign object differs between processes
+                "objectives": [one.name for one in self.objectives],
                 "seed": shared.seed,
                 "stops": list(stops),
             }

@@ -70,22 +70,9 @@ class Architecture(Sizes):
     """The sizes of a model, under their Hugging Face configuration names, and its policies.
 
     Equal architectures give the same student. To that end, a policy that has nothing to cut is
-    replaced by the default (see `with_policies`).
+    replaced by the default (see `with_policies`). `Sizes` describes the sizes.
 
     Attributes:
-        model_type: The ``model_type`` of the configuration, which names the family.
-        num_hidden_layers: Depth of the only stack or of the encoder.
-        hidden_size: Width of the residual stream.
-        num_attention_heads: Query heads of each layer.
-        num_key_value_heads: Key and value heads of each layer; each serves one group of query
-            heads.
-        head_dim: Channels of one head; always the teacher's.
-        intermediate_size: Width of each feed-forward network; 0 if all are experts.
-        vocab_size: Rows of the embedding; 0 without tokens.
-        num_decoder_layers: Depth of the decoder of an encoder-decoder; else 0.
-        num_experts: Experts of each layer that has them; 0 without experts.
-        moe_intermediate_size: Width of each expert.
-        num_experts_per_tok: Experts that a token is routed to; always the teacher's.
         layer_policy: Chooses the kept layers.
         width_policy: Chooses the kept channels, heads and neurons.
         healing: How the cut student is repaired; see `Healer`. ``default`` is chosen when the

@@ -19,15 +19,19 @@ def anchors(space: Members) -> tuple[Architecture, ...]:
     Those in between interpolate every size except `hidden_size`, which stays the teacher's if any
     other size can shrink, because at the same speed shallow students beat narrow ones.
     """
+    found = (space.nearest(rung, excluding=space.baselines) for rung in rungs(space))
+    return tuple(dict.fromkeys((*space.baselines, *found)))
+
+
+def rungs(space: Members) -> list[dict[str, Value]]:
+    """Return the values of the knobs that the anchors between the baselines are nearest to."""
     teacher, students = space.baselines[0], space.representatives[len(space.baselines) :]
     if not students:
-        return space.baselines
+        return []
     usual = space.params(students[0])
-    rungs = [_between(space, 0, usual)]
+    smallest = _between(space, 0, usual)
     width = {WIDTH[0]: teacher.hidden_size} if _shrink_elsewhere(students) else {}
-    rungs += [{**_between(space, share, usual), **width} for share in LADDER]
-    ladder = (space.nearest(rung, excluding=space.baselines) for rung in rungs)
-    return tuple(dict.fromkeys((*space.baselines, *ladder)))
+    return [smallest, *({**_between(space, share, usual), **width} for share in LADDER)]
 
 
 def _shrink_elsewhere(students: Sequence[Architecture]) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protege.spaces import Architecture, BadInput, Infeasible, SearchSpace
-from protege.spaces.space.anchors import LADDER
+from protege.spaces.space.anchors import rungs
 from protege.spaces.space.knobs import POLICIES, Params
 from tests.spaces.space.apart import apart
 from tests.spaces.space.test_boxes import TEACHERS, declared
@@ -98,12 +98,14 @@ def test_the_anchors_are_the_same_but_for_ties(pair: tuple[SearchSpace, SearchSp
     listed, other = pair
     assert other.anchors[: len(other.baselines)] == listed.baselines
     assert {*other.anchors} <= {*listed}
+    sizes = {knob.name for knob in listed.knobs if knob.is_size}
+    mine, theirs = (
+        [{name: rung[name] for name in sizes} for rung in rungs(space)] for space in pair
+    )
+    assert mine == theirs
     for space in pair:
-        ladder = space.anchors[len(space.baselines) :]
-        teacher = sum(space.baselines[0].sizes().values())
-        # members in a tie for two rungs may be one member or two
-        assert 1 <= len(ladder) <= 1 + len(LADDER)
-        assert all(sum(member.sizes().values()) <= teacher for member in ladder)
+        near = {space.nearest(rung, excluding=space.baselines) for rung in rungs(space)}
+        assert {*space.anchors} == {*space.baselines} | near
 
 
 @given(pairs())
