@@ -224,7 +224,7 @@ def test_the_weights_of_another_trial_in_the_store_are_refused(
 ) -> None:
     one, other = sent.members[0], sent.members[-1]
     own, theirs = (
-        next(name for name in server.names() if f"trial-{trial.number:05d}" in name)
+        next(name for name in server.names() if f"-{trial.number:05d}-" in name)
         for trial in (one, other)
     )
     content = server.client.get_object(Bucket=server.bucket, Key=theirs)["Body"].read()

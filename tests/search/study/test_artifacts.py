@@ -1,7 +1,7 @@
 """Weights of the front are in a store too: all of them, no others, whenever it can be reached."""
 
+import logging
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,30 +177,30 @@ def test_a_study_waits_for_a_store_that_is_away(
     server: s3.Server,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    measure, measured = Memory.measure, []
-
-    def returning() -> None:
-        time.sleep(1)
-        server.start()
-
-    thread = threading.Thread(target=returning)
+    measure, measured, away = Memory.measure, [], []
 
     def stopping(self: Memory, candidate: Candidate) -> Measurement:
         measured.append(candidate)
         if len(measured) == 3:
             server.stop()
-            thread.start()
         return measure(self, candidate)
 
+    def starting(record: logging.LogRecord) -> bool:
+        if "is away" in record.getMessage():
+            away.append(record.getMessage())
+            server.start()
+        return True
+
     monkeypatch.setattr(Memory, "measure", stopping)
-    front = search().run(trials=4)
-    thread.join()
+    logger = logging.getLogger("protege")
+    logger.addFilter(starting)
+    try:
+        front = search().run(trials=4)
+    finally:
+        logger.removeFilter(starting)
     assert_store_is(front, server, tmp_path)
-    assert (
-        caplog.text.count("artifacts s3://students/runs/toy is away, trying again for 300 s") == 1
-    )
+    assert away == ["protege: artifacts s3://students/runs/toy is away, trying again for 300 s"]
 
 
 @pytest.fixture
