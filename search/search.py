@@ -18,14 +18,14 @@ from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
 from protege.search.planning.calibrating import completed
 from protege.search.progress import watching
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.running.racing import Race
 from protege.search.running.stopping import LeavingContext, Stopping, never_leaving
 from protege.search.session.session import Session, claimed_folder, holding, prepared_for
 from protege.search.storage.locating import database_path, url_of_file
 from protege.search.storage.run_folder import DATABASE, RunFolder, default_folder
-from protege.search.study.ledger import OptunaStudy, open_study
 from protege.search.study.store import check_url
+from protege.search.study.study import OptunaStudy, open_study
 from protege.spaces import BadInput, Cache, SearchSpace, Teacher
 from protege.spaces.files.private import owner_only
 
@@ -132,7 +132,7 @@ class Search:
     def study(self) -> OptunaStudy:
         """The Optuna study; created if it does not exist."""
         claimed_folder(self)
-        return open_study(self.place, self.name, Goals.of(self.objectives))
+        return open_study(self.place, self.name, ObjectiveRecords.of(self.objectives))
 
     def prepare(self) -> Prepared:
         """Return what all trials share, computed or read from the cache."""
@@ -159,7 +159,7 @@ class Search:
         if not judges:
             raise BadInput("none of the objectives judges students at rungs: nothing to check")
         front = Front.read(self.place, self.name)
-        trials = chosen(front.trials, front.goals, sample)
+        trials = chosen(front.trials, front.objectives, sample)
         with holding(self), watching("fidelity") as announce:
             shared = replace(self.prepare(), batch_parts=front.about.get("parts", 1))
             space = self.students.resolved(shared.calibration)

@@ -13,8 +13,8 @@ import pandas as pd
 
 from protege.search.analysis.fidelity import Fidelity
 from protege.search.analysis.ties import Noise
-from protege.search.records.goals import Goals
 from protege.search.records.heads import HeadScores
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.plain import printable
 from protege.search.records.trial import State, Trial
 from protege.search.records.wording import (
@@ -49,7 +49,7 @@ class StudyResult(ABC):
     Attributes:
         name: The study.
         folder: The run folder with its artifacts.
-        goals: The goals of the study.
+        objectives: The objectives of the study.
         trials: All finished trials.
         about: The record of the study: teacher, seed, seconds by phase.
         identity: The identity of the study; see `protege.search.session.identity`.
@@ -60,7 +60,7 @@ class StudyResult(ABC):
 
     name: str
     folder: Path
-    goals: Goals
+    objectives: ObjectiveRecords
     trials: tuple[Trial, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -70,8 +70,8 @@ class StudyResult(ABC):
 
     @cached_property
     def members(self) -> list[Trial]:
-        """The trials on the front, ordered by the first goal."""
-        return self.goals.front(self.trials)
+        """The trials on the front, ordered by the first objective."""
+        return self.objectives.front(self.trials)
 
     @cached_property
     def teacher(self) -> Trial | None:
@@ -115,7 +115,7 @@ class StudyResult(ABC):
 
     @cached_property
     def ties(self) -> dict[int, list[int]]:
-        """For each trial on the front, the others that equal it within noise in every goal.
+        """For each trial on the front, the others that equal it within noise in every objective.
 
         Keys and values are trial numbers. See `protege.search.analysis.ties` for the test.
         """
@@ -130,7 +130,7 @@ class StudyResult(ABC):
         """The students on the front that others dominate within noise, and which others do.
 
         Keys and values are trial numbers. One student dominates another within noise if it is
-        better in some goal by more than noise and worse in none by more than noise.
+        better in some objective by more than noise and worse in none by more than noise.
         """
         return self._beaten(self.students)
 
@@ -148,9 +148,12 @@ class StudyResult(ABC):
     @cached_property
     def _noise(self) -> Noise:
         """Ties and dominance between the members within noise."""
-        goals = self.goals.goals
-        found = [[trial.measurements[goal.name] for trial in self.members] for goal in goals]
-        return Noise.of(found, [goal.sign for goal in goals])
+        objectives = self.objectives.records
+        found = [
+            [trial.measurements[objective.name] for trial in self.members]
+            for objective in objectives
+        ]
+        return Noise.of(found, [objective.sign for objective in objectives])
 
     def role(self, trial: Trial) -> str:
         """Return ``teacher``, ``naive half``, or an empty string for a student."""
@@ -170,10 +173,10 @@ class StudyResult(ABC):
 
     @property
     def hypervolume(self) -> float:
-        """The hypervolume of the front (see `Goals.hypervolume`); NaN without a teacher trial."""
+        """`ObjectiveRecords.hypervolume` of the front; NaN without a teacher trial."""
         if self.teacher is None:
             return float("nan")
-        return self.goals.hypervolume(self.trials, self.teacher)
+        return self.objectives.hypervolume(self.trials, self.teacher)
 
     def trial(self, number: int) -> Trial:
         """Return the trial with a number.
@@ -192,8 +195,10 @@ class StudyResult(ABC):
         return pd.DataFrame([self._line(trial) for trial in self.members]).to_string(index=False)
 
     def _line(self, trial: Trial) -> dict[str, Any]:
-        """Return a trial's row for a terminal, with ``value ± error`` per goal."""
-        figures = {printable(name): figure(trial.measurements[name]) for name in self.goals.names}
+        """Return a trial's row for a terminal, with ``value ± error`` per objective."""
+        figures = {
+            printable(name): figure(trial.measurements[name]) for name in self.objectives.names
+        }
         policies = {name: printable(trial.architecture.get(name, "none")) for name in CHOSEN}
         more = {
             WORDS[name]: printable(trial.architecture.get(name)) for name in rarely_cut(self.trials)
@@ -229,7 +234,7 @@ class StudyResult(ABC):
     def _row(self, trial: Trial, on_front: bool) -> dict[str, Any]:  # noqa: FBT001 - a column
         own = trial.architecture
         row: dict[str, Any] = {"trial": trial.number, "student": trial.label}
-        for name in self.goals.names:
+        for name in self.objectives.names:
             found = trial.measurements.get(name)
             row[name] = found.value if found else float("nan")
             row[f"{name}_spread"] = found.spread if found else float("nan")

@@ -27,25 +27,25 @@ class Noise:
     """Ties and dominance between candidates within measurement error.
 
     Attributes:
-        tied: ``(candidates, candidates)``, whether two differ in no goal by more than noise;
+        tied: ``(candidates, candidates)``, whether two differ in no objective by more than noise;
             false on the diagonal.
         dominates: ``(candidates, candidates)``, whether the row's candidate is better than the
-            column's in some goal and, within noise, no worse in any.
+            column's in some objective and, within noise, no worse in any.
     """
 
     tied: Pairs
     dominates: Pairs
 
     @classmethod
-    def of(cls, goals: Sequence[Sequence[Measurement]], signs: Sequence[float]) -> "Noise":
-        """Compare candidates in every goal.
+    def of(cls, objectives: Sequence[Sequence[Measurement]], signs: Sequence[float]) -> "Noise":
+        """Compare candidates in every objective.
 
         Args:
-            goals: For each goal one measurement of every candidate, in the same order.
-            signs: For each goal 1 if it is minimised, -1 if it is maximised.
+            objectives: For each objective one measurement of every candidate, in the same order.
+            signs: For each objective 1 if it is minimised, -1 if it is maximised.
         """
-        same = np.array([close(found) for found in goals])
-        costs = np.array([[one.value for one in found] for found in goals])
+        same = np.array([close(found) for found in objectives])
+        costs = np.array([[one.value for one in found] for found in objectives])
         costs *= np.array(signs)[:, None]
         better = (costs[:, :, None] < costs[:, None, :]) & ~same
         every: Pairs = np.logical_and.reduce(same, axis=0)
@@ -79,7 +79,7 @@ class Noise:
 
 
 def close(found: Sequence[Measurement], level: float = 0.95) -> Pairs:
-    """Return which pairs of one goal's measurements are equal within noise.
+    """Return which pairs of one objective's measurements are equal within noise.
 
     Measurements of the same number of held-out examples are compared by `tied`, others are equal if
     the interval of their difference, from their standard errors, contains 0.

@@ -200,7 +200,7 @@ def _budgets(front: "Front", words: Sequence[str], named: Mapping[str, str]) -> 
     """Return the bound of each objective from ``latency_ms=8`` and ``--latency-ms 8``."""
     from protege.search.analysis.choosing import bounded, unknown
 
-    known = {goal.name.replace("-", "_"): goal.name for goal in bounded(front)}
+    known = {objective.name.replace("-", "_"): objective.name for objective in bounded(front)}
     split = (word.rpartition("=")[::2] if "=" in word else (word, "") for word in words)
     found = {}
     for given, value in [*split, *named.items()]:

@@ -14,7 +14,7 @@ import cloudpickle
 
 from protege.objectives.objective import Stage
 from protege.search.engines.engine import WorkerPool
-from protege.search.engines.events import Event, Job, Lost, Message
+from protege.search.engines.events import Event, Job, Message, WorkerLost
 from protege.search.engines.remote import ANSWERS_S, Actor
 from protege.search.engines.task import Task, prepare
 from protege.spaces import BadInput
@@ -194,7 +194,7 @@ class RayWorker:
             found: list[Message] | None = ray.get(source)
         except ray.exceptions.RayError as error:
             failed = isinstance(error, ray.exceptions.RayTaskError)
-            return [Lost(f"its actor is gone ({_line(error)})", failed)]
+            return [WorkerLost(f"its actor is gone ({_line(error)})", failed)]
         if found is None:
             return []  # of `run`, which reports by messages
         self.sources.append(self._actor.messages.remote())

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from protege.search.engines.events import (
-    AtRung,
-    Died,
-    Done,
     Event,
     Job,
-    Lost,
+    JobFinished,
+    JobLost,
     Message,
     Progress,
-    Ready,
+    RungReached,
+    WorkerLost,
+    WorkerReady,
 )
 from protege.search.engines.task import Task
 from protege.spaces import BadInput
@@ -265,7 +265,9 @@ class WorkerPool:
                 self._handle(found[source], message)
         silent = min(self._working, key=lambda one: one.overdue(self.silence_s), default=None)
         if silent is not None and silent.overdue(self.silence_s) < time.monotonic():
-            self._lose(silent, Lost(f"its worker gave no sign of life for {self.silence_s:g} s"))
+            self._lose(
+                silent, WorkerLost(f"its worker gave no sign of life for {self.silence_s:g} s")
+            )
             for other in self.workers:  # they may have waited for its lock
                 other.heard = time.monotonic()
         self._dispatch()
@@ -278,34 +280,34 @@ class WorkerPool:
         """
         worker.heard = time.monotonic()
         match message:
-            case Ready():
+            case WorkerReady():
                 worker.is_ready = self._has_started = True
                 self._failures = 0
             case Progress(text, is_warning):
                 say = logger.warning if is_warning else self._announce
                 say(text if worker.job is None else f"trial {worker.job}: {text}")
-            case Lost():
+            case WorkerLost():
                 self._lose(worker, message)
             case Job():
                 worker.job = None
                 self._queue.append(("begin", message))
-            case AtRung() | Done():
+            case RungReached() | JobFinished():
                 worker.job = None
                 self._events.append(message)
-                if isinstance(message, AtRung):
+                if isinstance(message, RungReached):
                     worker.halted.add(message.number)
             case error:
                 raise error
 
-    def _lose(self, worker: PooledWorker, lost: Lost) -> None:
+    def _lose(self, worker: PooledWorker, lost: WorkerLost) -> None:
         """Report the jobs that a lost worker had, and start another one.
 
         Raises:
             BadInput: No worker can start.
         """
         if worker.job is not None:
-            self._events.append(Died(worker.job, lost.reason if worker.is_ready else ""))
-        self._events += [Died(number, "") for number in sorted(worker.halted)]
+            self._events.append(JobLost(worker.job, lost.reason if worker.is_ready else ""))
+        self._events += [JobLost(number, "") for number in sorted(worker.halted)]
         worker.transport.kill()
         if not worker.is_ready:
             self._failures += 1

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from protege.objectives.latency.device.receiving import available_cores
 from protege.search.engines import remote
 from protege.search.engines.engine import WorkerPool
-from protege.search.engines.events import AtRung, Done, Event, Job, Lost, Message
+from protege.search.engines.events import Event, Job, JobFinished, Message, RungReached, WorkerLost
 from protege.search.engines.task import Task, prepare
 from protege.search.engines.worker import Worker
 from protege.spaces import BadInput
@@ -28,7 +28,7 @@ class SerialEngine:
     synchronous: ClassVar[bool] = False
 
     _worker: Worker | None = field(default=None, init=False)
-    _next: Callable[[Worker], AtRung | Done] | None = field(default=None, init=False)
+    _next: Callable[[Worker], RungReached | JobFinished] | None = field(default=None, init=False)
 
     def start(self, task: Task, announce: Callable[[str], None]) -> None:
         self._worker = Worker(task, announce)
@@ -163,7 +163,7 @@ class LocalWorker:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.sources[0].send(message)
 
-    def _lost(self) -> Lost:
+    def _lost(self) -> WorkerLost:
         """Say how the process ended."""
         code = None
         if self.process is not None:
@@ -172,10 +172,10 @@ class LocalWorker:
         if code is None or code >= 0:
             lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             said = lines[-1] if lines else "it printed nothing"
-            return Lost(f"its process ended with exit code {code}: {said}", failed=bool(code))
+            return WorkerLost(f"its process ended with exit code {code}: {said}", failed=bool(code))
         name = signal.Signals(-code).name
         hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-        return Lost(f"its process was ended by {name}{hint}")
+        return WorkerLost(f"its process was ended by {name}{hint}")
 
 
 def _limits(threads: int) -> dict[str, str]:

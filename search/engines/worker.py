@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from protege.objectives.objective import Stage
 from protege.search.engines.evaluating import Evaluation
-from protege.search.engines.events import AtRung, Done, Job
+from protege.search.engines.events import Job, JobFinished, RungReached
 from protege.search.engines.task import Task
 from protege.search.records.failure import Failure, ends_study
 from protege.search.records.results import keep, record
@@ -32,7 +32,7 @@ class Worker:
     announce: Callable[[str], None]
     _held: dict[int, Evaluation] = field(default_factory=dict, init=False)
 
-    def begin(self, job: Job) -> AtRung | Done:
+    def begin(self, job: Job) -> RungReached | JobFinished:
         """Run a job to its first rung or to its end.
 
         Raises:
@@ -41,16 +41,16 @@ class Worker:
             DiskFull: The disk is full.
         """
         found = self._guarded(job.number, job.architecture, lambda: self._begun(job))
-        return Done(found) if isinstance(found, Trial) else found
+        return JobFinished(found) if isinstance(found, Trial) else found
 
-    def go_on(self, number: int, *, goes_on: bool) -> AtRung | Done:
+    def go_on(self, number: int, *, goes_on: bool) -> RungReached | JobFinished:
         """Continue a held job to its next rung, or end it; raises as `begin` does."""
         evaluation = self._held.pop(number)
         if not goes_on:
             evaluation.stop()
         own = evaluation.candidate.architecture
         found = self._guarded(number, own, lambda: self._advanced(evaluation))
-        return Done(found) if isinstance(found, Trial) else found
+        return JobFinished(found) if isinstance(found, Trial) else found
 
     def measure(self, job: Job) -> Trial:
         """Measure a candidate by the objectives that need no training; raises as `begin` does."""
@@ -62,7 +62,7 @@ class Worker:
         cheap = [one for one in whole.objectives if one.stage < Stage.STUDENT]
         return Evaluation(job.number, whole.candidate, cheap).trial()
 
-    def _begun(self, job: Job) -> AtRung | Done:
+    def _begun(self, job: Job) -> RungReached | JobFinished:
         evaluation = self.task.evaluation(job)
         evaluation.candidate.stopwatch.announce = self.announce
         return self._advanced(evaluation)
@@ -81,16 +81,16 @@ class Worker:
     def _concerns_all(self, error: Exception, architecture: Architecture) -> bool:
         return ends_study(error, of_teacher=architecture == self.task.space.baselines[0])
 
-    def _advanced(self, evaluation: Evaluation) -> AtRung | Done:
+    def _advanced(self, evaluation: Evaluation) -> RungReached | JobFinished:
         with evaluation.candidate.stopwatch.phase("other"):
             rung = evaluation.advance()
         if rung is None:
             return self._done(evaluation)
         self._held[evaluation.number] = evaluation
         known = dict(evaluation.measurements)
-        return AtRung(evaluation.number, rung.step, known, evaluation.held_bytes)
+        return RungReached(evaluation.number, rung.step, known, evaluation.held_bytes)
 
-    def _done(self, evaluation: Evaluation) -> Done:
+    def _done(self, evaluation: Evaluation) -> JobFinished:
         """Store record and weights, so that the result survives a crash of the study."""
         trial = evaluation.trial()
         # trials over a limit never join the front
@@ -99,7 +99,7 @@ class Worker:
         record(self.task.folder, trial)
         del evaluation
         _give_back()
-        return Done(trial)
+        return JobFinished(trial)
 
     def _stored(self, trial: Trial, evaluation: Evaluation) -> Trial:
         """Store the student's weights; return the trial, failed if that cannot be done."""

@@ -10,7 +10,7 @@ from typing import Any
 from protege.search.analysis.choosing import ChosenStudent, knee, pick
 from protege.search.analysis.result import MEASURED, StudyResult
 from protege.search.front.export import export
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.results import artifact, damage
 from protege.search.records.trial import State, Trial
 from protege.search.report.page import write_report
@@ -20,7 +20,7 @@ from protege.search.storage.locating import database_path
 from protege.search.storage.run_folder import RunFolder, folder_name, found_folder, located
 from protege.search.storage.storage import read_study
 from protege.search.study.artifacts import Sent
-from protege.search.study.ledger import trials_of
+from protege.search.study.study import trials_of
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, write_text
 from protege.spaces.files.hashing import digest
@@ -56,12 +56,12 @@ class Front(StudyResult):
                     "run the study first, or for longer"
                 )
             about = study.user_attrs["about"]
-            goals = Goals.of_records(about["goals"])
+            objectives = ObjectiveRecords.of_records(about["goals"])
             sent = Sent(about["artifacts"], own) if about["artifacts"] else None
             folder = found_folder(place, named, own, about["folder"])
             database = database_path(place.storage)
             identity = study.user_attrs.get(IDENTITY, {})
-            return cls(named, folder, goals, trials, about, identity, sent, own, database)
+            return cls(named, folder, objectives, trials, about, identity, sent, own, database)
 
     def pick(self, **budgets: float) -> ChosenStudent:
         """Choose the best student within budgets, such as ``pick(latency_ms=8)``.
@@ -81,11 +81,11 @@ class Front(StudyResult):
         return pick(self, budgets)
 
     def knee(self) -> ChosenStudent:
-        """Choose the student at the knee: the one with the least summed loss over all goals.
+        """Choose the student at the knee: the one with the least summed loss over all objectives.
 
-        The loss in a goal is the distance to its best value, relative to its range over the front.
-        With two goals the knee is the student farthest from the line between the ends of the front
-        (Das, Structural and Multidisciplinary Optimization 18, 1999).
+        The loss in an objective is the distance to its best value, relative to its range over the
+        front. With two objectives the knee is the student farthest from the line between the ends
+        of the front (Das, Structural and Multidisciplinary Optimization 18, 1999).
 
         Raises:
             BadInput: No student is on the front.

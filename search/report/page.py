@@ -12,7 +12,7 @@ from protege.objectives.latency import ERROR_FLOOR
 from protege.search.analysis.choosing import knee, pick
 from protege.search.analysis.result import StudyResult
 from protege.search.progress import Accounting
-from protege.search.records.goals import Goal
+from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import quoted
 from protege.search.records.trial import State, Trial
 from protege.search.records.wording import (
@@ -49,7 +49,7 @@ FLOOR_NOTE = (
 )
 DOMINATED_NOTE = (
     "A student that is dominated within noise is on the exact front, yet another one is better in "
-    "one goal by more than noise and worse in none by more than noise. It is not picked."
+    "one objective by more than noise and worse in none by more than noise. It is not picked."
 )
 
 
@@ -111,9 +111,9 @@ def facts(front: StudyResult) -> list[tuple[str, str, str]]:
 
 
 def trade_offs(front: StudyResult) -> list[Plot]:
-    """Plot every pair of goals, the first one large."""
+    """Plot every pair of objectives, the first one large."""
     plots: list[Plot] = []
-    for x, y in views.pairs(front.goals.goals):
+    for x, y in views.pairs(front.objectives.records):
         frame = views.points(front, x, y)
         height_px = 400 if plots else 540
         figure = figures.scatter(frame, x, y, height_px)
@@ -137,9 +137,11 @@ def growth(front: StudyResult) -> Plot | None:
 
 
 def composition(front: StudyResult) -> Plot | None:
-    """Plot the sizes over the first minimised goal, if trials differ in any size."""
-    goals = front.goals.goals
-    x = next((goal for goal in goals if goal.direction == "minimize"), goals[0])
+    """Plot the sizes over the first minimised objective, if trials differ in any size."""
+    objectives = front.objectives.records
+    x = next(
+        (objective for objective in objectives if objective.direction == "minimize"), objectives[0]
+    )
     frame = views.sizes(front, x)
     names = list(frame.columns[3:])
     if not names:
@@ -162,11 +164,11 @@ def bars(accounting: Accounting) -> Plot | None:
 
 def students(front: StudyResult) -> Table:
     """Return the table of the front, one row per student."""
-    goals, members = front.goals.goals, front.members
+    objectives, members = front.objectives.records, front.members
     speedups = [trial.speedup for trial in members]
     timed = any(map(isfinite, speedups))
     columns = [Column("Trial"), Column("Student", "text")]
-    columns += [Column(titled(goal)) for goal in goals]
+    columns += [Column(titled(objective)) for objective in objectives]
     columns += [Column("Times faster")] if timed else []
     columns += [Column(f"{place} (ms)") for place in front.measured]
     columns += [Column(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
@@ -179,7 +181,7 @@ def students(front: StudyResult) -> Table:
         if any(found.values())
     ]
     columns += [Column(title.capitalize(), "text") for title, _ in noise]
-    measured = [_measured(members, goal) for goal in goals]
+    measured = [_measured(members, objective) for objective in objectives]
     rows = []
     for index, trial in enumerate(members):
         role = front.role(trial)
@@ -195,10 +197,10 @@ def students(front: StudyResult) -> Table:
 
 def all_trials(front: StudyResult) -> Table:
     """Return the table of all trials in order, with state and reason."""
-    goals = front.goals.goals
+    objectives = front.objectives.records
     columns = [Column("Trial"), Column("Student", "text"), Column("State", "text")]
-    columns += [Column(titled(goal)) for goal in goals] + [Column("Why", "sentence")]
-    measured = [_measured(front.trials, goal) for goal in goals]
+    columns += [Column(titled(objective)) for objective in objectives] + [Column("Why", "sentence")]
+    measured = [_measured(front.trials, objective) for objective in objectives]
     rows = [
         [
             Cell(str(trial.number)),
@@ -217,7 +219,7 @@ def commands(front: StudyResult) -> dict[str, str]:
     if not front.students:
         return {}
     best, folder = knee(front).trial, quoted(front.folder)
-    budgets = [(goal.name, _budget(best, goal)) for goal in front.goals.goals]
+    budgets = [(objective.name, _budget(best, objective)) for objective in front.objectives.records]
     # prefer a budget that picks the same student
     name, bound = next(
         (one for one in budgets if pick(front, {one[0]: float(one[1])}).trial is best), budgets[0]
@@ -230,7 +232,7 @@ def commands(front: StudyResult) -> dict[str, str]:
 
 def notes(front: StudyResult) -> list[str]:
     """Return notes on errors, dominance, grades and training of the students on the front."""
-    figures = [(t.number, t.measurements[n]) for t in front.members for n in front.goals.names]
+    figures = [(t.number, t.measurements[n]) for t in front.members for n in front.objectives.names]
     floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
     found = [FLOOR_NOTE.format(share) for share in sorted(floors)]
     found += [DOMINATED_NOTE] if front.beaten else []
@@ -242,11 +244,11 @@ def notes(front: StudyResult) -> list[str]:
     return found + [said for said in [unimproved(front.trials)] if said]
 
 
-def _budget(trial: Trial, goal: Goal) -> str:
+def _budget(trial: Trial, objective: ObjectiveRecord) -> str:
     """Return the trial's value to three digits, rounded so that the trial meets it."""
-    value = trial.measurements[goal.name].value
+    value = trial.measurements[objective.name].value
     digits = 2 - floor(log10(abs(value))) if value else 0
-    towards = ceil if goal.direction == "minimize" else floor
+    towards = ceil if objective.direction == "minimize" else floor
     return f"{towards(value * 10**digits) / 10**digits:.{max(0, digits)}f}"
 
 
@@ -254,10 +256,10 @@ def _beside(front: StudyResult) -> str:
     """Explain the front, and name the baselines on it."""
     others = [f"the {front.role(trial)}" for trial in front.members if front.role(trial)]
     beside = f"; {' and '.join(others)} not counted" if others else ""
-    return f"no trial is better in one goal and no worse in the rest{beside}"
+    return f"no trial is better in one objective and no worse in the rest{beside}"
 
 
-def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
+def _said(frame: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord) -> str:
     """Describe a scatter plot in words."""
     best = frame[frame["kind"] == style.FRONT].sort_values("x")
     says = f"Scatter plot of {len(frame)} trials, {len(best)} of them on the front."
@@ -270,9 +272,9 @@ def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
     return f"{says} The front runs from {first} to {last}."
 
 
-def _measured(trials: Sequence[Trial], goal: Goal) -> list[Cell]:
-    """Return a goal's column, with equal decimals and without errors that round to zero."""
-    found = [trial.measurements.get(goal.name) for trial in trials]
+def _measured(trials: Sequence[Trial], objective: ObjectiveRecord) -> list[Cell]:
+    """Return an objective's column, with equal decimals and without errors that round to zero."""
+    found = [trial.measurements.get(objective.name) for trial in trials]
     places = decimals([one.value for one in found if one])
     cells = []
     for one in found:

@@ -9,7 +9,7 @@ from protege.objectives import Candidate, Objective, Stopwatch
 from protege.objectives.candidate import Prepared
 from protege.objectives.objective import scores_rungs
 from protege.search.engines.engine import Engine
-from protege.search.engines.events import AtRung, Died, Done, Event, Job
+from protege.search.engines.events import Event, Job, JobFinished, JobLost, RungReached
 from protege.search.progress import Bar
 from protege.search.records.failure import Failure, Streak, ends_study
 from protege.search.records.results import artifact, clear, recorded, sweep
@@ -19,7 +19,7 @@ from protege.search.running.racing import Race
 from protege.search.running.screening import screened
 from protege.search.running.stopping import Leaving, Stopping
 from protege.search.study.artifacts import Artifacts
-from protege.search.study.ledger import Ledger
+from protege.search.study.study import StoredStudy
 from protege.spaces import Architecture, ProtegeError
 
 SCOUTED = 10
@@ -38,7 +38,7 @@ class Coordinator:
     """A study under way.
 
     Attributes:
-        ledger: The stored study.
+        study: The stored study.
         prepared: What all candidates share.
         objectives: The objectives of the study.
         folder: The run folder.
@@ -54,7 +54,7 @@ class Coordinator:
         ended: Why the study ended.
     """
 
-    ledger: Ledger
+    study: StoredStudy
     prepared: Prepared
     objectives: Sequence[Objective]
     folder: Path
@@ -70,7 +70,7 @@ class Coordinator:
     ended: str = field(default="", init=False)
     _jobs: dict[int, Job] = field(default_factory=dict, init=False)
     """Jobs by trial number that have begun and are not finished."""
-    _halted: dict[int, AtRung] = field(default_factory=dict, init=False)
+    _halted: dict[int, RungReached] = field(default_factory=dict, init=False)
     """Jobs that reached a rung and wait for the decision."""
     _again: dict[int, Job] = field(default_factory=dict, init=False)
     """Jobs to start again because their worker crashed."""
@@ -85,17 +85,17 @@ class Coordinator:
         return self.prepared.stopwatch
 
     def __post_init__(self) -> None:
-        for number, key in self.ledger.unfinished():
+        for number, key in self.study.unfinished():
             found = recorded(self.folder, number, key)
             # its job finished, but the coordinator was killed before it recorded the result;
             # a failed teacher is tried again
             if found is not None and not self._has_no_teacher(found):
-                self.ledger.tell(found)
-        for trial in self.ledger.trials():
+                self.study.tell(found)
+        for trial in self.study.trials():
             self._add(trial)
         front = [one.number for one in self.front]
         sweep(self.folder, front, [one.number for one in self.done])
-        clear(self.folder, front, self.ledger.numbers())
+        clear(self.folder, front, self.study.numbers())
         self._sync()
 
     def go_on(self, stopping: Stopping, leave: Leaving) -> Iterator[Trial]:
@@ -134,8 +134,8 @@ class Coordinator:
         """Return why no further trial begins, or an empty string."""
         if reason := stopping.reason(self.volumes, seconds):
             return reason
-        if not self._jobs and self.ledger.exhausted:
-            return f"all {len(self.ledger.space)} students of the space were tried"
+        if not self._jobs and self.study.exhausted:
+            return f"all {len(self.study.space)} students of the space were tried"
         return leave.reason
 
     @property
@@ -176,7 +176,7 @@ class Coordinator:
         held = sum(one.held_bytes for one in self._halted.values())
         begun = len(self.done) + len(self._jobs)
         has_room = held < self.most_held_bytes
-        return begun < min(trials, self.scouted) and has_room and not self.ledger.exhausted
+        return begun < min(trials, self.scouted) and has_room and not self.study.exhausted
 
     @property
     def _scouts(self) -> bool:
@@ -194,12 +194,12 @@ class Coordinator:
             return False  # its outputs and latency are computed once, for all trials
         if self._looks(trials) and not self._looks_on(trials):
             return False  # finish pre-scoring first
-        return not self.ledger.exhausted
+        return not self.study.exhausted
 
     def _begin(self, *, looks: bool) -> Trial | None:
         """Begin the next trial; return it if it is screened or failed at once, else None."""
         with self.stopwatch.phase("propose"):
-            number, architecture = self.ledger.ask()
+            number, architecture = self.study.ask()
         try:
             found = self._prepared(number, architecture)
         except Exception as error:
@@ -245,12 +245,12 @@ class Coordinator:
     def _heard(self, event: Event) -> Iterator[Trial]:
         """Handle an event; yield the trial if it has ended."""
         match event:
-            case AtRung(number, step, measurements, _):
+            case RungReached(number, step, measurements, _):
                 self._judge(number).reached(step, measurements)
                 self._halted[number] = event
-            case Done(trial):
+            case JobFinished(trial):
                 yield self._told(trial)
-            case Died(number, reason):
+            case JobLost(number, reason):
                 yield from self._retried(number, reason)
 
     def _told(self, trial: Trial) -> Trial:
@@ -269,7 +269,7 @@ class Coordinator:
         job = self._jobs.get(number)
         if job is None:
             return  # dropped for the next run
-        if reason and self.ledger.died(number, reason) >= ATTEMPTS:
+        if reason and self.study.add_crash(number, reason) >= ATTEMPTS:
             own, why = job.architecture, f"{ATTEMPTS} processes died over it: {reason}"
             failed = Trial(number, own.key(), own.fields(), State.FAILED, {}, reason=why)
             yield self._told(failed)
@@ -284,7 +284,7 @@ class Coordinator:
             self._add(trial)
             self._streak.add(trial)
             front = {one.number for one in self.front}
-            self.ledger.tell(trial)
+            self.study.tell(trial)
             self._jobs.pop(trial.number, None)
             self._ahead.discard(trial.number)
             sweep(self.folder, front, {trial.number} | (before - front))
@@ -297,7 +297,7 @@ class Coordinator:
         Returns:
             The trial, marked failed if the upload failed.
         """
-        if not self.artifacts or trial not in self.ledger.goals.front([*self.front, trial]):
+        if not self.artifacts or trial not in self.study.objectives.front([*self.front, trial]):
             return trial
         try:
             self.artifacts.put(artifact(self.folder, trial.number))
@@ -325,18 +325,20 @@ class Coordinator:
     @property
     def _own(self) -> str:
         """The teacher's architecture key."""
-        return self.ledger.space.baselines[0].key()
+        return self.study.space.baselines[0].key()
 
     def _add(self, trial: Trial) -> None:
-        goals = self.ledger.goals
+        objectives = self.study.objectives
         self.done.append(trial)
-        self.front = goals.front([*self.front, trial])
+        self.front = objectives.front([*self.front, trial])
         if trial.key == self._own and trial.state is State.COMPLETE:
             self.teacher = trial
-        self.volumes.append(goals.hypervolume(self.front, self.teacher) if self.teacher else 0.0)
+        self.volumes.append(
+            objectives.hypervolume(self.front, self.teacher) if self.teacher else 0.0
+        )
 
     def _judge(self, number: int) -> Judge:
         """Return the judge of a candidate; baselines are never stopped."""
-        never = self._jobs[number].architecture in self.ledger.space.baselines
+        never = self._jobs[number].architecture in self.study.space.baselines
         race = self.race or Race()
-        return Judge(race, self.ledger, number, self.stopwatch, never_stops=never)
+        return Judge(race, self.study, number, self.stopwatch, never_stops=never)

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from protege.objectives import Workload
 from protege.objectives.latency.device.receiving import cpu_model
 from protege.objectives.objective import Predictable
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.session.identity import Declared
 from protege.search.storage.locating import database_path
 from protege.spaces import SearchSpace
@@ -22,7 +22,7 @@ class Predicted(Predictable, Protocol):
         """Shape of a call."""
 
 
-def about(search: Declared, goals: Goals) -> dict[str, Any]:
+def about(search: Declared, objectives: ObjectiveRecords) -> dict[str, Any]:
     """Return what of the declaration reports need, as JSON values."""
     own = search.teacher
     timed = [one for one in search.objectives if isinstance(one, Predicted)]
@@ -33,7 +33,7 @@ def about(search: Declared, goals: Goals) -> dict[str, Any]:
         "private": search.private,
         "seed": search.seed,
         "race": search.race and asdict(search.race),
-        "goals": [goal.record() for goal in goals.goals],
+        "goals": [objective.record() for objective in objectives.records],
         "workloads": {one.name: asdict(one.workload) for one in timed},
         "teacher": {
             "source": own.source,

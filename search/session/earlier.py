@@ -7,11 +7,11 @@ from typing import Any
 
 from protege.objectives.latency.device.receiving import cpu_model
 from protege.search.analysis.result import StudyResult
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.results import artifact, copied
 from protege.search.storage.storage import StoredStudy
 from protege.search.study.importing import adopt, adoptable
-from protege.search.study.ledger import differences, trials_of
+from protege.search.study.study import differences, trials_of
 from protege.spaces import Mismatch, SearchSpace
 
 
@@ -19,7 +19,7 @@ def take_over(
     front: StudyResult,
     study: StoredStudy,
     space: SearchSpace,
-    goals: Goals,
+    objectives: ObjectiveRecords,
     identity: Mapping[str, Any],
     folder: Path,
 ) -> int:
@@ -31,7 +31,7 @@ def take_over(
         front: The earlier study.
         study: The study to add to.
         space: Its resolved space.
-        goals: Its goals.
+        objectives: Its objectives.
         identity: Its identity; that of the earlier study may differ in space and limits only.
         folder: Its run folder.
 
@@ -44,11 +44,13 @@ def take_over(
     _check_is_alike(front.name, front.identity, identity)
     _check_is_here(front)
     found = adoptable(study, space, front.trials)
-    on_front = {one.number for one in goals.front([*trials_of(study), *(own for _, own in found)])}
+    on_front = {
+        one.number for one in objectives.front([*trials_of(study), *(own for _, own in found)])
+    }
     for there, own in found:
         if own.number in on_front:
             copied(front.weights(front.trial(there)), artifact(folder, own.number))
-        adopt(study, space, goals, own, front.name)
+        adopt(study, space, objectives, own, front.name)
     return len(found)
 
 

@@ -19,7 +19,7 @@ from protege.search.planning.calibrating import completed, compute_outputs, head
 from protege.search.planning.foretelling import foretell_training, left_out
 from protege.search.progress import Bar, bar
 from protege.search.records.failure import ends_study, warn
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.stopping import LeavingContext, Stopping, never_leaving
 from protege.search.session.about import about, of_run
@@ -29,8 +29,8 @@ from protege.search.storage.claim import claimed, held
 from protege.search.storage.explaining import explained, shown_storage
 from protege.search.storage.format import claimed_run
 from protege.search.study.artifacts import Artifacts
-from protege.search.study.ledger import Ledger, identify, open_ledger, open_study, trials_of
 from protege.search.study.store import Store
+from protege.search.study.study import StoredStudy, identify, open_study, trials_of
 from protege.spaces import BadInput, SearchSpace
 from protege.spaces.files.private import owner_only
 from protege.spaces.students.student import check_saves
@@ -83,9 +83,9 @@ class Session:
                     coordinator.show(progress)
                     for trial in coordinator.go_on(stopping, leave):
                         warn(trial)
-                        self._describe(coordinator.ledger)
+                        self._describe(coordinator.study)
                         coordinator.show(progress)
-                self._describe(coordinator.ledger, coordinator.ended)
+                self._describe(coordinator.study, coordinator.ended)
         if not coordinator.done:
             leave.check()  # there is no front to return
         return coordinator
@@ -102,18 +102,18 @@ class Session:
         """
         stopwatch, search = self.prepared.stopwatch, self.search
         with stopwatch.phase("study"):
-            ledger = self._open()
-            ledger.claim = partial(self._check_is_ours, claim)
+            study = self._open()
+            study.claim = partial(self._check_is_ours, claim)
         coordinator = Coordinator(
-            ledger=ledger,
+            study=study,
             prepared=self.prepared,
             objectives=search.objectives,
             folder=search.run_folder.path,
             race=search.race,
             engine=self.engine,
-            artifacts=Artifacts.of(ledger.study, search.artifacts),
+            artifacts=Artifacts.of(study.optuna_study, search.artifacts),
         )
-        with self._started(ledger.space):
+        with self._started(study.space):
             yield coordinator
 
     def _check(self) -> None:
@@ -133,13 +133,13 @@ class Session:
             with self.prepared.stopwatch.phase("teacher answers"):
                 self.prepared.data.check()
 
-    def _open(self) -> Ledger:
+    def _open(self) -> StoredStudy:
         """Open the study, check its identity, compute what all trials share, and resume."""
-        search, goals = self.search, Goals.of(self.search.objectives)
+        search, objectives = self.search, ObjectiveRecords.of(self.search.objectives)
         claimed_folder(search)
-        study = open_study(search.place, search.name, goals)
-        self.run = claimed_run(study, shown_storage(search.place))
-        if search.run_folder.bind(self.run) and trials_of(study) and not search.artifacts:
+        optuna_study = open_study(search.place, search.name, objectives)
+        self.run = claimed_run(optuna_study, shown_storage(search.place))
+        if search.run_folder.bind(self.run) and trials_of(optuna_study) and not search.artifacts:
             _LOG.warning(
                 "protege: %s: the run folder of study %r was missing, and the weights of its "
                 "students with it; the study continues without them",
@@ -147,18 +147,18 @@ class Session:
                 search.name,
             )
         made_with = identity(search)
-        identify(study, made_with)
-        known = study.user_attrs.get("about", {})
+        identify(optuna_study, made_with)
+        known = optuna_study.user_attrs.get("about", {})
         self.told = known.get("told", [])
-        space = self._prepare(known.get("parts", 1), is_new=not study.trials)
+        space = self._prepare(known.get("parts", 1), is_new=not optuna_study.trials)
         for front in self.earlier:
-            take_over(front, study, space, goals, made_with, search.run_folder.path)
-        ledger = open_ledger(study, space, goals, search.seed, search.sampler)
-        ledger.catch_up()
+            take_over(front, optuna_study, space, objectives, made_with, search.run_folder.path)
+        study = StoredStudy.open(optuna_study, space, objectives, search.seed, search.sampler)
+        study.catch_up()
         for phase, seconds in known.get("seconds", {}).items():
             self.prepared.stopwatch.seconds[phase] += seconds
-        self._describe(ledger)
-        return ledger
+        self._describe(study)
+        return study
 
     def _prepare(self, parts: int, *, is_new: bool) -> SearchSpace:
         """Compute what all trials share, and return the resolved space."""
@@ -195,12 +195,12 @@ class Session:
         claim()
         self.search.run_folder.require(self.run)
 
-    def _describe(self, ledger: Ledger, ended: str = "") -> None:
+    def _describe(self, study: StoredStudy, ended: str = "") -> None:
         """Store the record of the study, with the reason if it ended."""
         shared = self.prepared
-        now = of_run(ledger.space, self.heads, shared.stopwatch.snapshot())
+        now = of_run(study.space, self.heads, shared.stopwatch.snapshot())
         more = {"ended": ended, "told": self.told, "parts": shared.batch_parts}
-        ledger.describe(about(self.search, ledger.goals) | now | more)
+        study.describe(about(self.search, study.objectives) | now | more)
 
     def _tell(self, progress: Bar, line: str) -> None:
         """Print a line and record it."""

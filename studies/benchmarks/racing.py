@@ -57,15 +57,16 @@ class Spent:
 
 def spent(front: Front, race: Race) -> Spent:
     """Replay a study with a race, its students in their order of arrival."""
-    goals, teacher = front.goals, front.teacher
+    objectives, teacher = front.objectives, front.teacher
     if teacher is None:
         raise RuntimeError("the study has no teacher")
     trials = [trial for trial in front.trials if trial.rungs]
     stopped = _stopped(front, trials, race)
-    whole = goals.hypervolume(trials, teacher)
+    whole = objectives.hypervolume(trials, teacher)
     seconds = [_seconds(trial, stopped.get(trial.number)) for trial in trials]
     volumes = [
-        goals.hypervolume([t for t in trials[:count] if t.number not in stopped], teacher) / whole
+        objectives.hypervolume([t for t in trials[:count] if t.number not in stopped], teacher)
+        / whole
         for count in range(1, len(trials) + 1)
     ]
     reached = next((at for at, volume in enumerate(volumes, 1) if volume >= 0.99), None)
@@ -80,10 +81,10 @@ def spent(front: Front, race: Race) -> Spent:
 
 def _stopped(front: Front, trials: Sequence[Trial], race: Race) -> dict[int, int]:
     """Return the step at which each stopped trial is stopped, by trial number."""
-    costs = [goal for goal in front.goals.goals if goal.name != "retention"]
+    costs = [objective for objective in front.objectives.records if objective.name != "retention"]
     curves = []
     for trial in trials:
-        cost = [goal.sign * trial.measurements[goal.name].value for goal in costs]
+        cost = [objective.sign * trial.measurements[objective.name].value for objective in costs]
         curves.append([[*cost, -best] for best in accumulate(trial.curve.values(), max)])
     never = {front.teacher.number if front.teacher else -1, 0, 1}  # the baselines come first
     found = zip(trials, replay(curves, race), strict=True)
@@ -112,10 +113,10 @@ def replay(curves: Sequence[Sequence[Sequence[float]]], race: Race) -> list[int 
     stopped: list[int | None] = []
     for number, curve in enumerate(curves):
         stopped.append(None)
-        for rung, goals in enumerate(curve[:-1]):
+        for rung, objectives in enumerate(curve[:-1]):
             others = [found for other, found in reached[rung].items() if other != number]
-            reached[rung][number] = goals
-            if decide(others, goals, race) is Decision.STOP:
+            reached[rung][number] = objectives
+            if decide(others, objectives, race) is Decision.STOP:
                 stopped[-1] = rung
                 break
     return stopped

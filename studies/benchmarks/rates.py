@@ -23,7 +23,7 @@ from protege.objectives.candidate import Prepared
 from protege.objectives.quality.rungs import Distilling
 from protege.search.analysis.agreement import kendall
 from protege.search.progress import watching
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
 from protege.spaces import Architecture
 from protege.spaces.files.atomic import write_text
@@ -172,7 +172,7 @@ def _hypervolume(some: Sequence[Architecture], values: Sequence[float]) -> float
     sizes = ["num_hidden_layers", "hidden_size", "intermediate_size"]
     ms = table.groupby(sizes)["latency_ms"].median()
     own = minilm_cpu.search.teacher.architecture
-    goals = Goals.of(minilm_cpu.search.objectives)
+    objectives = ObjectiveRecords.of(minilm_cpu.search.objectives)
 
     def trial(architecture: Architecture, value: float) -> Trial:
         took = float(ms[tuple(getattr(architecture, size) for size in sizes)])
@@ -180,7 +180,7 @@ def _hypervolume(some: Sequence[Architecture], values: Sequence[float]) -> float
         return Trial(0, architecture.key(), architecture.fields(), State.COMPLETE, found)
 
     trials = [trial(one, value) for one, value in zip(some, values, strict=True)]
-    return goals.hypervolume(trials, trial(own, 1.0))
+    return objectives.hypervolume(trials, trial(own, 1.0))
 
 
 if __name__ == "__main__":

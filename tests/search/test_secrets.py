@@ -151,11 +151,11 @@ def test_a_database_error_does_not_show_what_was_stored(storage: str) -> None:
 
 
 def test_a_reason_is_stored_without_the_secret_in_it(storage: str) -> None:
-    ledger = opened(storage)
-    found = worth(*ledger.ask())
+    study = opened(storage)
+    found = worth(*study.ask())
     reason = f"OSError: https://me:{SECRET}@host does not answer"
-    ledger.died(found.number, reason)
-    ledger.tell(replace(found, reason=reason))
+    study.add_crash(found.number, reason)
+    study.tell(replace(found, reason=reason))
     assert SECRET not in str(read_study(storage).trials[0].user_attrs)
     assert SECRET.encode() not in Path(storage.removeprefix("sqlite:///")).read_bytes()
 

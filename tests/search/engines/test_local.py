@@ -20,7 +20,7 @@ from protege.search.engines.local import LocalWorker
 from protege.search.records.results import record
 from protege.search.running.stopping import Leaving, Stopping
 from protege.search.storage.storage import read_study
-from protege.search.study.ledger import trials_of
+from protege.search.study.study import trials_of
 from protege.spaces import BadInput, Teacher
 from studies.benchmarks.lives import ForkServer, alive, family, fork_server
 from tests import disks
@@ -295,7 +295,7 @@ def test_a_recorded_trial_is_told_though_whoever_was_to_tell_it_died(
 ) -> None:
     given: dict[str, Any] = {"teacher": teacher, "space": PLAIN, "objectives": [Memory()]}
     with coordinated(toy(folder, **given)) as coordinator:
-        first, second = coordinator.ledger.ask(), coordinator.ledger.ask()
+        first, second = coordinator.study.ask(), coordinator.study.ask()
     found = worth(*first)
     found = replace(found, measurements={"memory_mb": Measurement(4711.0)})
     record(folder, found)
@@ -308,7 +308,7 @@ def test_a_recorded_trial_is_told_though_whoever_was_to_tell_it_died(
 def test_a_teacher_that_failed_is_tried_again(folder: Path, teacher: Teacher) -> None:
     given: dict[str, Any] = {"teacher": teacher, "space": PLAIN, "objectives": [Memory()]}
     with coordinated(toy(folder, **given)) as coordinator:
-        own = worth(*coordinator.ledger.ask())
+        own = worth(*coordinator.study.ask())
     record(folder, replace(own, state=State.FAILED, measurements={}))
     trials = toy(folder, **given).run(trials=2).trials
     assert [trial.state for trial in trials] == [State.COMPLETE] * 2

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from protege.objectives.handover import hand_over
-from protege.search.engines.events import Message, Progress, Ready
+from protege.search.engines.events import Message, Progress, WorkerReady
 from protege.search.engines.remote import Actor, Service
 from protege.spaces import BadInput, ProtegeError
 from protege.spaces.files.private import made_private
@@ -49,13 +49,13 @@ def test_a_worker_tells_the_study_what_it_logs(task: Path) -> None:
     Service(told.append, task, 1)
     logger.info("nothing to speak of")
     logger.warning("waiting for %s", "a lock")
-    assert told == [Ready(), Progress("waiting for a lock", is_warning=True)]
+    assert told == [WorkerReady(), Progress("waiting for a lock", is_warning=True)]
 
 
 def test_an_actor_returns_each_message_once(task: Path) -> None:
     actor = Actor([], task, 1)
     logger.warning("waiting for %s", "a lock")
-    assert actor.messages() == [Ready(), Progress("waiting for a lock", is_warning=True)]
+    assert actor.messages() == [WorkerReady(), Progress("waiting for a lock", is_warning=True)]
     logger.warning("still waiting")
     assert actor.messages() == [Progress("still waiting", is_warning=True)]
 

@@ -16,12 +16,12 @@ from protege.search.report.page import page, write_report
 from protege.search.report.style import FRONT
 from protege.spaces import Architecture
 from tests.objectives.latency.laws import encoder, law_ms, students
-from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, drawn, goal
+from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, drawn, objective
 from tests.search.report.pages import Browser, Page
 
 TEACHER = encoder(12, 512, 2048)
 RECORD = {"batch_size": 1, "prompt_tokens": 128, "new_tokens": 0}
-MEMORY = goal("memory_mb")
+MEMORY = objective("memory_mb")
 
 
 def measured(number: int, own: Architecture, share: float = 1.0) -> Trial:
@@ -153,7 +153,7 @@ def test_a_study_that_has_not_measured_enough_has_no_such_section(front: Front) 
 
 def test_each_latency_has_a_figure_and_a_table_of_its_own() -> None:
     front = study()
-    second = goal("latency_pi5_ms")
+    second = objective("latency_pi5_ms")
     trials = [
         replace(trial, measurements={**trial.measurements, second.name: Measurement(9 * value)})
         for trial in front.trials

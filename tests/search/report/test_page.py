@@ -17,11 +17,11 @@ from protege.search.report.page import write_report
 from protege.search.report.parts import Table
 from protege.spaces import DiskFull
 from tests.disks import small_disk
-from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, goal, student
+from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, objective, student
 from tests.search.report.pages import Browser, Page, contrast
 from tests.search.toys import OWN
 
-MEMORY = goal("memory_mb")
+MEMORY = objective("memory_mb")
 
 
 def texts(table: Table) -> list[dict[str, str]]:
@@ -35,15 +35,15 @@ def texts(table: Table) -> list[dict[str, str]]:
 
 
 def mixed() -> Front:
-    """Trials in every state, three goals, a limit, and names that look like markup."""
-    goals = [goal("latency_ms", limit=35.0), MEMORY, RETENTION]
+    """Trials in every state, three objectives, a limit, and names that look like markup."""
+    objectives = [objective("latency_ms", limit=35.0), MEMORY, RETENTION]
     rows = [(40.0, 90.0, 1.0), (10.0, 20.0, 0.3), (20.0, 30.0, 0.8), (12.0, 60.0, 0.7)]
     screened = student(4, {"latency_ms": 50.0}, state=State.SCREENED, reason="over the limit")
     failed = student(5, {}, state=State.FAILED, reason="RuntimeError: </script><b>&")
     about = ABOUT | {
         "teacher": {"key": "key-0", "source": "<i>&amp;", "architecture": OWN.fields()}
     }
-    return drawn(goals, rows, screened, failed, name="<script>alert(1)</script>", about=about)
+    return drawn(objectives, rows, screened, failed, name="<script>alert(1)</script>", about=about)
 
 
 def test_facts_count_what_became_of_the_trials() -> None:
@@ -55,7 +55,7 @@ def test_facts_count_what_became_of_the_trials() -> None:
     assert found["Trials"] == ("7", became)
     assert found["Students on the front"] == (
         "2",
-        "no trial is better in one goal and no worse in the rest; the naive half not counted",
+        "no trial is better in one objective and no worse in the rest; the naive half not counted",
     )
     assert found["Time spent"][0] == "1 h 7 min"
     assert found["Teacher"][1] == "bert, 4 layers of 24, 6 heads, feed-forward 40, vocabulary 96"
@@ -160,8 +160,8 @@ def test_a_budget_in_thousands_is_written_as_one_types_it() -> None:
     assert report.commands(drawn([LATENCY, RETENTION], rows))["pick"].endswith("latency_ms=1240")
 
 
-def test_a_goal_is_one_word_of_the_commands_whatever_its_name() -> None:
-    odd = goal("size; touch x\n\x1b[2J")
+def test_an_objective_is_one_word_of_the_commands_whatever_its_name() -> None:
+    odd = objective("size; touch x\n\x1b[2J")
     commands = report.commands(drawn([odd, RETENTION], [(9.0, 1.0), (2.0, 0.1), (5.0, 0.8)]))
     assert commands["pick"].isprintable()
     line = f"set -- {commands['pick']}; printf '%s|' \"$@\""
@@ -290,13 +290,21 @@ def test_the_palettes_can_be_exchanged_colour_by_colour() -> None:
         drawn([LATENCY], [(40.0,), (10.0,)]),
         drawn([LATENCY, MEMORY], [(40.0, 90.0), (10.0, 20.0)]),
         drawn(
-            [LATENCY, MEMORY, RETENTION, goal("agreement", "maximize")], [(4.0, 9.0, 1.0, 1.0)] * 2
+            [LATENCY, MEMORY, RETENTION, objective("agreement", "maximize")],
+            [(4.0, 9.0, 1.0, 1.0)] * 2,
         ),
         classic(limit_ms=1.0),
         classic(about={}),
         mixed(),
     ],
-    ids=["one goal", "only costs", "four goals", "nobody within the limit", "unrecorded", "mixed"],
+    ids=[
+        "one objective",
+        "only costs",
+        "four objectives",
+        "nobody within the limit",
+        "unrecorded",
+        "mixed",
+    ],
 )
 def test_a_report_is_written_whatever_was_found(tmp_path: Path, front: Front) -> None:
     page = Page(write_report(front, tmp_path / "index.html").read_text(encoding="utf-8"))
@@ -322,7 +330,7 @@ def test_a_report_that_cannot_be_written_leaves_the_one_before() -> None:
 
 
 def test_names_with_controls_of_text_are_written_out() -> None:
-    odd = goal("si\x1b[2Jze\u202e")
+    odd = objective("si\x1b[2Jze\u202e")
     rows = [(9.0, 1.0), (2.0, 0.1), (5.0, 0.8)]
     front = drawn([odd, RETENTION], rows, name="x\u2066\ud800", folder=Path("runs/\u202egnp"))
     page = report.page(front)

@@ -90,10 +90,10 @@ def test_each_of_the_first_is_judged_by_all_others_that_were_looked_at(
     folder: Path, teacher: Teacher
 ) -> None:
     trials = made(folder, teacher).run(trials=10).trials
-    goals = np.array([[t.measurements["memory_mb"].value, -t.curve[0]] for t in trials])
+    objectives = np.array([[t.measurements["memory_mb"].value, -t.curve[0]] for t in trials])
     for trial in trials[2:]:
-        others = np.delete(goals, trial.number, axis=0)
-        beaten = decide(others, goals[trial.number], HARD) is Decision.STOP
+        others = np.delete(objectives, trial.number, axis=0)
+        beaten = decide(others, objectives[trial.number], HARD) is Decision.STOP
         assert beaten == (trial.state is State.STOPPED and trial.stopped_at == 0)
     assert any(trial.stopped_at == 0 for trial in trials)
 

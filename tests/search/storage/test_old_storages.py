@@ -49,9 +49,9 @@ def test_a_study_goes_on_in_a_journal_whose_last_line_was_cut(folder: Path, cut:
     before = go_on(opened(storage), 3)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines, CUTS[cut](lines[-1])]))
-    ledger = opened(storage)
-    assert ledger.trials() == before
-    go_on(ledger, 2)
+    study = opened(storage)
+    assert study.trials() == before
+    go_on(study, 2)
     assert len(opened(storage).trials()) == 5
     assert path.read_bytes().count(b"\0") == 0
 

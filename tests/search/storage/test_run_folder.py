@@ -25,10 +25,10 @@ from protege.search.storage.run_folder import (
     located,
 )
 from protege.search.storage.storage import read_study
-from protege.search.study.ledger import open_study
+from protege.search.study.study import open_study
 from protege.spaces import BadInput, Teacher
 from tests import disks
-from tests.search.toys import GOALS, PLAIN, go_on, opened, toy
+from tests.search.toys import OBJECTIVES, PLAIN, go_on, opened, toy
 
 NAMES = [
     "what?now",
@@ -126,7 +126,7 @@ def test_urls_of_files_are_read_as_they_are_meant(url: str, path: str) -> None:
 )
 def test_urls_that_cannot_be_are_refused_without_their_password(url: str, message: str) -> None:
     with pytest.raises(BadInput, match=message) as refusal:
-        open_study(url, "toy", GOALS)
+        open_study(url, "toy", OBJECTIVES)
     assert "secret" not in str(refusal.value)
 
 

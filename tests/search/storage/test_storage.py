@@ -18,7 +18,7 @@ from protege.search.storage.format import written_by
 from protege.search.storage.storage import insist, open_storage, read_study
 from protege.spaces import BadInput, Teacher
 from tests.postgres import Server
-from tests.search.toys import GOALS, PLAIN, go_on, keys, opened, toy
+from tests.search.toys import OBJECTIVES, PLAIN, go_on, keys, opened, toy
 
 
 @pytest.fixture(params=[pytest.param("postgresql", marks=pytest.mark.slow), "journal"])
@@ -98,7 +98,7 @@ def test_proposals_are_those_of_any_storage(storage: str, folder: Path) -> None:
 def test_a_trial_is_told_once_though_the_server_could_not_say_so(
     storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = opened(storage)
+    study = opened(storage)
     tell, told = Study.tell, []
 
     def unheard(self: Study, *given: Any, **named: Any) -> Any:
@@ -108,7 +108,7 @@ def test_a_trial_is_told_once_though_the_server_could_not_say_so(
         return told[-1]
 
     monkeypatch.setattr(Study, "tell", unheard)
-    found = go_on(ledger, 4)
+    found = go_on(study, 4)
     assert len(told) == 4
     assert opened(storage).trials() == found
 
@@ -178,11 +178,11 @@ def test_reading_leaves_no_file_open(
     folder: Path, scheme: str, read: Callable[[str], object]
 ) -> None:
     storage = f"{scheme}:///{folder}/study.db"
-    ledger = opened(storage)
-    go_on(ledger, 2)
-    goals = [goal.record() for goal in GOALS.goals]
-    ledger.describe({"goals": goals, "folder": str(folder), "artifacts": ""})
-    ledger.study.set_user_attr("format", written_by())
+    study = opened(storage)
+    go_on(study, 2)
+    objectives = [objective.record() for objective in OBJECTIVES.records]
+    study.describe({"goals": objectives, "folder": str(folder), "artifacts": ""})
+    study.optuna_study.set_user_attr("format", written_by())
     found = [read(storage)]
     before = descriptors()
     found += [read(storage) for _ in range(50)]
@@ -191,7 +191,7 @@ def test_reading_leaves_no_file_open(
 
 
 def test_a_study_that_goes_on_keeps_no_file_of_its_database_open(folder: Path) -> None:
-    ledger = opened(f"sqlite:///{folder}/study.db")
-    assert len(go_on(ledger, 3)) == 3
+    study = opened(f"sqlite:///{folder}/study.db")
+    assert len(go_on(study, 3)) == 3
     links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     assert not [one for one in links if str(one.readlink()).startswith(str(folder))]

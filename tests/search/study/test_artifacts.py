@@ -20,8 +20,8 @@ from protege.search.running.coordinator import Coordinator
 from protege.search.running.stopping import Leaving, Stopping
 from protege.search.storage.storage import read_study
 from protege.search.study.artifacts import DECLARED, Artifacts
-from protege.search.study.ledger import Ledger
 from protege.search.study.store import PROBE, Store
+from protege.search.study.study import StoredStudy
 from protege.spaces import BadInput, Teacher
 from tests import s3
 from tests.search.running.test_resume import stored as files_of
@@ -109,7 +109,7 @@ def die(*_: Any, **__: Any) -> None:
 
 DEATHS: dict[str, tuple[type, str, int]] = {
     "while it is sent": (Store, "writing", 2),
-    "between sending and telling": (Ledger, "tell", 3),
+    "between sending and telling": (StoredStudy, "tell", 3),
     "between telling and removing": (Artifacts, "sync", 3),
 }
 """Where a process dies at the third trial, which beats the second, and how many are then there."""
@@ -210,7 +210,7 @@ def lost(
     """A study three trials of which were told while the store was away; it is back now."""
     one = search()
     with coordinated(one) as coordinator:
-        study = coordinator.ledger.study
+        study = coordinator.study.optuna_study
         coordinator.artifacts = Artifacts(study, Store.at(one.artifacts), patience_s=0.2)
         server.stop()
         began = time.monotonic()
@@ -237,7 +237,7 @@ def test_what_could_not_be_sent_is_sent_by_the_next_run(
     search: Callable[..., Search], server: s3.Server, tmp_path: Path
 ) -> None:
     lacking = Front.read(search().place)
-    own = (lacking.name, tmp_path, lacking.goals, lacking.trials)
+    own = (lacking.name, tmp_path, lacking.objectives, lacking.trials)
     lacking = Front(*own, sent=lacking.sent)
     message = r"on the front, but its weights are not in s3://students/runs/toy; run the study"
     with pytest.raises(BadInput, match=message):

@@ -1,4 +1,4 @@
-"""The ledger: ask the Optuna study for architectures, and record results in it."""
+"""`StoredStudy`: ask the Optuna study for architectures, and record results in it."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
 from protege.search.storage.explaining import undamaged
 from protege.search.storage.format import IDENTITY
@@ -41,33 +41,54 @@ OptunaStudy = Study
 CHECKSUM = "checksum"
 """The attribute with the checksum of a trial's record."""
 
-DIED = "died"
+CRASHES = "died"
 """The attribute with the reasons of a trial's worker crashes."""
 
 
 @dataclass
-class Ledger:
+class StoredStudy:
     """The stored study: asks for architectures and records trials.
 
     Attributes:
-        study: The Optuna study.
+        optuna_study: The Optuna study.
         space: The resolved search space.
-        goals: The goals of the study.
+        objectives: The objectives of the study.
         claim: Raises if another process has claimed the study.
     """
 
-    study: Study
+    optuna_study: Study
     space: "SearchSpace"
-    goals: Goals
+    objectives: ObjectiveRecords
     claim: Callable[[], None] = lambda: None
     _open: dict[int, optuna.trial.Trial] = field(default_factory=dict, repr=False)
     _in_hand: set[int] = field(default_factory=set, repr=False)
+
+    @classmethod
+    def open(
+        cls,
+        study: Study,
+        space: "SearchSpace",
+        objectives: ObjectiveRecords,
+        seed: int,
+        sampler: BaseSampler | None = None,
+    ) -> "StoredStudy":
+        """Set the sampler of a study, and enqueue anchors that are not tried yet."""
+        # another seed per run: a resumed sampler must not repeat its first proposals
+        state = int(np.random.SeedSequence([seed, len(study.trials)]).generate_state(1)[0])
+        study.sampler = UniqueSampler(space, state, sampler, objectives)
+        # an earlier process may have enqueued some; some may be imported from another study
+        known = asked_for(study)
+        for anchor in space.anchors:
+            if anchor.key() not in known:
+                params = dict(space.params(anchor))
+                study.enqueue_trial(params, {"anchor": True}, skip_if_exists=True)
+        return cls(study, space, objectives)
 
     def catch_up(self) -> None:
         """Finish trials whose record was stored by a process that died before `tell`."""
         for trial in self._unfinished():
             if "protege" in trial.user_attrs:
-                self.tell(_read(trial, self.study.study_name))
+                self.tell(_read(trial, self.optuna_study.study_name))
 
     def ask(self) -> "tuple[int, Architecture]":
         """Return number and architecture of the next trial.
@@ -83,14 +104,14 @@ class Ledger:
     def _ask(self) -> "tuple[int, Architecture]":
         self.claim()
         waiting = self._waiting()
-        trial = self._open[waiting[0].number] if waiting else self.study.ask()
+        trial = self._open[waiting[0].number] if waiting else self.optuna_study.ask()
         self._open[trial.number] = trial
         known = trial.user_attrs.get("key")
         if known:
             self._in_hand.add(trial.number)
             return trial.number, self.space.by_key[known]
         params = {knob.name: suggested(trial, knob) for knob in self.space.knobs}
-        asked = [self.space.by_key[key] for key in asked_for(self.study)]
+        asked = [self.space.by_key[key] for key in asked_for(self.optuna_study)]
         architecture = self.space.nearest(params, excluding=asked)
         trial.set_user_attr("key", architecture.key())
         trial.set_user_attr("architecture", str(architecture))
@@ -113,24 +134,26 @@ class Ledger:
             return  # an earlier attempt succeeded, but its reply was lost
         known = trial.constraints
         # all of them and sorted: the Gaussian process reads constraints by position
-        for name, violation in self.goals.violations(result).items():
+        for name, violation in self.objectives.violations(result).items():
             if name not in known:
                 trial.set_constraint(name, violation)
         state = _TOLD[result.state]
-        if not all(name in result.measurements for name in self.goals.names):
+        if not all(name in result.measurements for name in self.objectives.names):
             # stopped at a rung before all objectives were measured
             state = TrialState.PRUNED if state is TrialState.COMPLETE else state
         complete = state is TrialState.COMPLETE
-        self.study.tell(trial, self.goals.values(result) if complete else None, state=state)
+        self.optuna_study.tell(
+            trial, self.objectives.values(result) if complete else None, state=state
+        )
 
-    def died(self, number: int, reason: str) -> int:
+    def add_crash(self, number: int, reason: str) -> int:
         """Record a worker crash of a trial; return the number of crashes so far.
 
         It is stored, so that resumed runs do not retry the trial forever.
         """
         trial = self._open[number]
-        found = [*trial.user_attrs.get(DIED, []), without_secrets(reason)]
-        insist(lambda: trial.set_user_attr(DIED, found))
+        found = [*trial.user_attrs.get(CRASHES, []), without_secrets(reason)]
+        insist(lambda: trial.set_user_attr(CRASHES, found))
         return len(found)
 
     def unfinished(self) -> list[tuple[int, str]]:
@@ -143,34 +166,36 @@ class Ledger:
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Store the record of the study that reports need."""
-        insist(lambda: self.study.set_user_attr("about", dict(about)))
+        insist(lambda: self.optuna_study.set_user_attr("about", dict(about)))
 
-    def note(self, number: int, step: int, values: Sequence[float]) -> None:
-        """Store a candidate's values that are known at a rung, in the order of the goals."""
+    def store_rung(self, number: int, step: int, values: Sequence[float]) -> None:
+        """Store a candidate's values that are known at a rung, in the order of the objectives."""
         trial = self._open[number]
         insist(lambda: trial.set_user_attr(f"{RUNG}{step}", list(values)))
 
-    def others(self, number: int, step: int) -> list[list[float]]:
-        """Return the values of all other candidates at a rung, in the order of the goals."""
+    def others_at_rung(self, number: int, step: int) -> list[list[float]]:
+        """Return the values of all other candidates at a rung, in the order of the objectives."""
         name = f"{RUNG}{step}"
-        trials = insist(lambda: self.study.get_trials(deepcopy=False))
+        trials = insist(lambda: self.optuna_study.get_trials(deepcopy=False))
         return [t.user_attrs[name] for t in trials if t.number != number and name in t.user_attrs]
 
     def numbers(self) -> list[int]:
         """Return the numbers of all trials, finished or not."""
-        return [trial.number for trial in insist(lambda: self.study.get_trials(deepcopy=False))]
+        return [
+            trial.number for trial in insist(lambda: self.optuna_study.get_trials(deepcopy=False))
+        ]
 
     def trials(self) -> list[Trial]:
         """Return all finished trials, in order."""
-        return trials_of(self.study)
+        return trials_of(self.optuna_study)
 
     def _unfinished(self) -> list[FrozenTrial]:
         """Return unfinished trials of this and of earlier processes, after taking them over."""
-        left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        left = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in left:
             if trial.number not in self._open:
                 # Optuna has no public way to take over a trial
-                taken_over = optuna.trial.Trial(self.study, trial._trial_id)  # noqa: SLF001
+                taken_over = optuna.trial.Trial(self.optuna_study, trial._trial_id)  # noqa: SLF001
                 self._open[trial.number] = taken_over
         return left
 
@@ -184,41 +209,21 @@ class Ledger:
         return insist(self._is_exhausted)
 
     def _is_exhausted(self) -> bool:
-        return not self._waiting() and len(asked_for(self.study)) >= len(self.space)
+        return not self._waiting() and len(asked_for(self.optuna_study)) >= len(self.space)
 
 
-def open_study(storage: str | Path, name: str, goals: Goals) -> Study:
+def open_study(storage: str | Path, name: str, objectives: ObjectiveRecords) -> Study:
     """Open the study of that name, or create it."""
     with calm():
         study = optuna.create_study(
             study_name=name,
             storage=open_storage(storage),
-            directions=[goal.direction for goal in goals.goals],
+            directions=[objective.direction for objective in objectives.records],
             load_if_exists=True,
         )
         if study.metric_names is None:
-            study.set_metric_names(goals.names)
+            study.set_metric_names(objectives.names)
     return study
-
-
-def open_ledger(
-    study: Study,
-    space: "SearchSpace",
-    goals: Goals,
-    seed: int,
-    sampler: BaseSampler | None = None,
-) -> Ledger:
-    """Open the ledger of a study, and enqueue anchors that are not tried yet."""
-    done = len(study.trials)
-    # another seed per run: a resumed sampler must not repeat its first proposals
-    state = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
-    study.sampler = UniqueSampler(space, state, sampler, goals)
-    # an earlier process may have enqueued some; some may be imported from another study
-    known = asked_for(study)
-    for anchor in space.anchors:
-        if anchor.key() not in known:
-            study.enqueue_trial(dict(space.params(anchor)), {"anchor": True}, skip_if_exists=True)
-    return Ledger(study, space, goals)
 
 
 def attributes(trial: Trial) -> dict[str, Any]:
