@@ -12,8 +12,8 @@ from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import Targets
 from protege.objectives.distillation.task_data import TaskData
 from protege.objectives.distillation.tasks.task import DistillationTask
-from protege.objectives.lease import shared_machine
-from protege.objectives.stopwatch import Stopwatch
+from protege.objectives.machine.lock import shared_machine
+from protege.objectives.machine.stopwatch import Stopwatch
 from protege.spaces import (
     Architecture,
     BadInput,

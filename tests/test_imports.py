@@ -37,11 +37,7 @@ ORDER = {
         "teacher",
     ),
     "objectives": (
-        "stopwatch",
-        "lease",
-        "handover",
-        "bootstrap",
-        "precision",
+        "machine",
         "measurement",
         "data",
         "distillation",

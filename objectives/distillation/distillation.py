@@ -10,7 +10,7 @@ from protege.objectives.distillation.progressive import Progressive
 from protege.objectives.distillation.tasks.language import LanguageTask
 from protege.objectives.distillation.tasks.pairs import PairTask
 from protege.objectives.distillation.tasks.task import DistillationTask
-from protege.objectives.precision import TrainingPrecision, check_precision
+from protege.objectives.machine.precision import TrainingPrecision, check_precision
 from protege.spaces import BadInput
 
 Term = Loss | HiddenLoss

@@ -19,7 +19,7 @@ from protege.objectives.distillation.optimizers import Optimizers
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.distillation.teacher_outputs import LiveOutputs, TeacherOutputs
-from protege.objectives.lease import shared_machine
+from protege.objectives.machine.lock import shared_machine
 from protege.spaces import ProtegeError, Student, Teacher
 
 State = dict[str, Tensor]

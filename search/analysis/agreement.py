@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
-from protege.objectives.bootstrap import ends
+from protege.objectives.quality.bootstrap import ends
 from protege.spaces.errors import BadInput
 
 Values = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protege.objectives import Measurement
-from protege.objectives.bootstrap import Scores, ends, means
+from protege.objectives.quality.bootstrap import Scores, ends, means
 
 Pairs = npt.NDArray[np.bool_]
 

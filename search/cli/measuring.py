@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import Name
 from protege.objectives.latency.workload import Workload
-from protege.objectives.precision import Precision
+from protege.objectives.machine.precision import Precision
 from protege.search.cli.given import Count, Whole, search_in
 from protege.search.progress import complain, say, say_table, watching
 from protege.search.records.plain import printable

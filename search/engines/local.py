@@ -56,7 +56,7 @@ class SerialEngine:
 class LocalEngine:
     """Runs several jobs in parallel on this machine, one process each.
 
-    While one process measures latency all others pause (`protege.objectives.lease`).
+    While one process measures latency all others pause (`protege.objectives.machine.lock`).
 
     Attributes:
         jobs: Number of parallel jobs.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from protege.objectives import Candidate, Objective, Stopwatch
 from protege.objectives.candidate import Prepared
-from protege.objectives.handover import hand_over, unpacked
+from protege.objectives.machine.pickling import read_pickle, write_pickle
 from protege.search.engines.evaluating import Evaluation
 from protege.search.engines.events import Job
 from protege.search.planning.calibrating import completed
@@ -61,12 +61,12 @@ class Task:
             DiskFull: The disk is full.
         """
         advice = "define it without open files, locks and connections, or run it "
-        hand_over(self, path, "the study", advice + "with one job")
+        write_pickle(self, path, "the study", advice + "with one job")
 
     @staticmethod
     def load(path: Path) -> "Task":
         """Load a saved task; its tensors are private memory maps of the file."""
-        loaded: Task = unpacked(path)
+        loaded: Task = read_pickle(path)
         logging.getLogger("transformers").setLevel(logging.ERROR)
         return loaded.completed()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import TaskInputs
-from protege.objectives.stopwatch import Stopwatch
+from protege.objectives.machine.stopwatch import Stopwatch
 from protege.search.planning.foretelling import foretell_calibration
 from protege.search.planning.needs import Needs, cuts_heads
 from protege.search.records.heads import HEAD_TOKENS, HeadScores

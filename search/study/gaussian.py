@@ -114,7 +114,7 @@ class MemberGP(GPSampler):
 
     Optuna maximises its acquisition function (for several objectives, the log expected hypervolume
     improvement) over the box around the space. The maximum may be tried already or no member, and
-    the nearest untried member need not be the next best. This sampler evaluates untried members only:
+    the nearest untried member need not be the next best. This sampler evaluates untried ones only:
     all of them up to `looked_at`, otherwise a random sample and the neighbours of the front,
     followed by a local search over neighbours of the best. Of a space that is not listed, it draws
     other members for each proposal, and adds the anchors to them.

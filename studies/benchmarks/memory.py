@@ -12,7 +12,7 @@ from transformers import BertConfig
 
 from protege.objectives import LocalCPU, Workload
 from protege.objectives.latency.runtimes.runtimes import Name
-from protege.objectives.precision import Precision
+from protege.objectives.machine.precision import Precision
 from protege.objectives.resources.peak_memory import peak_mb, weighed
 from protege.search.cli.main import guarded
 from protege.spaces import Blueprint

@@ -8,7 +8,7 @@ import torch
 
 from protege.objectives import Candidate, Distillation, Retention, Stopwatch, Texts
 from protege.objectives.candidate import Prepared
-from protege.objectives.handover import hand_over, unpacked
+from protege.objectives.machine.pickling import read_pickle, write_pickle
 from protege.search.planning.calibrating import completed
 from protege.spaces import BadInput, Cache, ProtegeError
 from tests import pieces
@@ -92,8 +92,8 @@ def test_what_is_shared_travels_without_what_the_cache_has(cache: Cache, tmp_pat
     full = completed(given, space)
     assert full.calibration is not None
     assert full.data.selected.rows > 0
-    hand_over(full, tmp_path / "shared.pt", "the study", "try again")
-    found: Prepared = unpacked(tmp_path / "shared.pt")
+    write_pickle(full, tmp_path / "shared.pt", "the study", "try again")
+    found: Prepared = read_pickle(tmp_path / "shared.pt")
     assert found.calibration is None
     assert found.read == {}
     assert found.stopwatch.seconds == {}

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from protege.objectives.latency.job import Job
-from protege.objectives.lease import exclusive_machine
+from protege.objectives.machine.lock import exclusive_machine
 from protege.spaces.errors import Unsupported
 from protege.spaces.files.private import made_private, private_folder
 

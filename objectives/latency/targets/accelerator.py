@@ -14,7 +14,7 @@ from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import runtime_named
 from protege.objectives.latency.targets.target import label_of, measured
 from protege.objectives.latency.workload import Workload
-from protege.objectives.precision import Precision
+from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput
 
 WARM_UP_S = 1.0

@@ -31,7 +31,7 @@ from protege.objectives.latency.targets.target import (
 )
 from protege.objectives.latency.targets.upload import Upload, program_upload, runner_upload
 from protege.objectives.latency.workload import Workload
-from protege.objectives.precision import Precision
+from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput, DiskFull, Unavailable
 
 ASK_S = 60.0

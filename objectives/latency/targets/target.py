@@ -22,8 +22,8 @@ from protege.objectives.latency.runtimes.runtimes import (
 )
 from protege.objectives.latency.targets.upload import runner
 from protege.objectives.latency.workload import Workload
-from protege.objectives.lease import exclusive_machine
-from protege.objectives.precision import Precision
+from protege.objectives.machine.lock import exclusive_machine
+from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput, ProtegeError
 
 _TRIES = 3

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from protege.objectives.handover import hand_over
+from protege.objectives.machine.pickling import write_pickle
 from protege.search.engines.events import Message, Progress, WorkerReady
 from protege.search.engines.remote import Actor, Service
 from protege.spaces import BadInput, ProtegeError
@@ -40,7 +40,7 @@ class Bare:
 def task(tmp_path: Path) -> Path:
     """A task in the folder that an engine makes for it."""
     path = made_private(tmp_path / "workers") / "task.pt"
-    hand_over(Bare(), path, "it", "mend it")
+    write_pickle(Bare(), path, "it", "mend it")
     return path
 
 
@@ -88,7 +88,7 @@ def test_a_task_is_for_its_owner_alone(task: Path) -> None:
 def test_a_task_that_others_can_write_is_unpickled_by_no_worker(task: Path, at: str) -> None:
     (task if at == "file" else task.parent).chmod(0o777)
     ran = task.with_name("ran")
-    hand_over(Planted(ran), task.with_name("planted.pt"), "it", "mend it")
+    write_pickle(Planted(ran), task.with_name("planted.pt"), "it", "mend it")
     os.rename(task.with_name("planted.pt"), task)  # noqa: PTH104 - over what is there
     if at == "file":
         task.chmod(0o666)
