@@ -8,8 +8,16 @@ from typing import Any, ClassVar
 
 from protege.objectives.data.example import Example, Label, Picture
 from protege.objectives.data.files import File, Kind
-from protege.objectives.data.records import Columns, Rows, encodable, held, text_of
-from protege.objectives.data.split import Asked, Size, Sketch, Split, Survey, cut, survey
+from protege.objectives.data.records import Columns, DatasetRows, encodable, held, text_of
+from protege.objectives.data.split import (
+    RequestedSizes,
+    Size,
+    Sketch,
+    Split,
+    StreamSummary,
+    cut,
+    summarized,
+)
 from protege.spaces.errors import BadInput
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -103,7 +111,7 @@ class Examples:
             size: Returns the size of an example, by default 1; called for thousands of examples, so
                 it should be fast.
         """
-        asked = Asked(train, selection, held_out)
+        asked = RequestedSizes(train, selection, held_out)
         # at least 1, since doubling 0 gives 0
         sketch, room = self._survey.sketch, max(1, 1.25 * asked.room)
         while True:
@@ -114,8 +122,8 @@ class Examples:
             sketch, room = Sketch.of(self, room, size), 2 * room
 
     @cached_property
-    def _survey(self) -> Survey:
-        found = survey(self)
+    def _survey(self) -> StreamSummary:
+        found = summarized(self)
         if 0 < found.labels < found.examples:
             raise BadInput(
                 f"{self._where}{found.labels} of {found.examples} {self.noun} have a label; "
@@ -194,7 +202,7 @@ class Texts(Examples):
         Raises:
             BadInput: The dataset has several splits, lacks a column, or holds other values.
         """
-        return cls(Rows.of(dataset, Columns(text, label), text_of), "dataset")
+        return cls(DatasetRows.of(dataset, Columns(text, label), text_of), "dataset")
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -249,7 +257,7 @@ class Images(Examples):
         Raises:
             BadInput: The dataset has several splits, lacks a column, or holds other values.
         """
-        rows = Rows.of(dataset, Columns(image, label), Picture.of)
+        rows = DatasetRows.of(dataset, Columns(image, label), Picture.of)
         return cls(replace(rows, dataset=_undecoded(rows.dataset, image)), "dataset")
 
 

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, TextIO, get_args
 
 from protege.objectives.data.example import Example
-from protege.objectives.data.records import BATCH, Columns, Rows, example, shown, text_of
+from protege.objectives.data.records import BATCH, Columns, DatasetRows, example, shown, text_of
 from protege.spaces.errors import BadInput
 
 Kind = Literal["lines", "json", "jsonl", "csv", "tsv", "parquet"]
@@ -186,7 +186,7 @@ def _values(text: str, where: str) -> Iterator[Any]:
         yield from value if isinstance(value, list) else [value]
 
 
-def _parquet(path: Path, columns: Columns) -> Rows:
+def _parquet(path: Path, columns: Columns) -> DatasetRows:
     """Return the rows of a Parquet file, with the requested columns only.
 
     Raises:
@@ -205,7 +205,7 @@ def _parquet(path: Path, columns: Columns) -> Rows:
                 batch_size=BATCH,
                 cache_dir=locks,
             )
-        return Rows.of(rows, columns, text_of, str(path))
+        return DatasetRows.of(rows, columns, text_of, str(path))
     except OSError as error:
         raise _unreadable(path, error) from None
     except ValueError as error:  # base class of pyarrow's errors

@@ -29,7 +29,7 @@ class Split(NamedTuple):
     held_out: list[Example]
 
 
-class Asked(NamedTuple):
+class RequestedSizes(NamedTuple):
     """The requested size of each part, as a sum of example sizes."""
 
     train: float
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
 
 
 def cut(
-    examples: Sequence[Example], sizes: Sequence[float], asked: Asked, *, whole: bool
+    examples: Sequence[Example], sizes: Sequence[float], asked: RequestedSizes, *, whole: bool
 ) -> Split | None:
     """Cut sorted examples into parts: held-out first, then selection, then training.
 
@@ -127,7 +127,7 @@ class Sketch:
         return [self._kept[identity][0] for identity in sorted(self._kept)]
 
 
-class Survey(NamedTuple):
+class StreamSummary(NamedTuple):
     """Summary of one pass over a stream.
 
     Attributes:
@@ -143,7 +143,7 @@ class Survey(NamedTuple):
     sketch: Sketch
 
 
-def survey(stream: Iterable[Example]) -> Survey:
+def summarized(stream: Iterable[Example]) -> StreamSummary:
     """Summarise a stream in constant memory."""
     sketch = Sketch(CAPACITY, _share)
     examples = labels = total = 0
@@ -154,7 +154,7 @@ def survey(stream: Iterable[Example]) -> Survey:
         total = (total + int.from_bytes(example.signature)) % 2**128
         sketch.add(example)
     fingerprint = digest(examples.to_bytes(16), total.to_bytes(16))
-    return Survey(fingerprint, examples, labels, sketch)
+    return StreamSummary(fingerprint, examples, labels, sketch)
 
 
 def _share(example: Example) -> float:

@@ -196,8 +196,8 @@ class Distillation:
             distance: The student's distance from its teacher; see `Training.distance`.
             task: The task.
         """
-        far = task.far if self.full_rate_at is None else self.full_rate_at
-        share = distance / far if far else 1.0
+        full = task.full_rate_distance if self.full_rate_at is None else self.full_rate_at
+        share = distance / full if full else 1.0
         return self.learning_rate * min(max(share, LEAST_RATE), 1.0)
 
     def pace(self, step: int) -> float:

@@ -94,7 +94,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Job:
+class MeasuringJob:
     """The work of one fresh process: time models alternately, or measure one model.
 
     Attributes:

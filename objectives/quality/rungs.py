@@ -34,7 +34,7 @@ STORED = 9
 
 
 @dataclass(frozen=True)
-class Best:
+class BestRung:
     """The best rung so far.
 
     Attributes:
@@ -49,7 +49,7 @@ class Best:
 
 
 @dataclass
-class Distilling:
+class CandidateDistillation:
     """The distillation of one candidate.
 
     Training can make a student worse than it was as cut and healed. So the first rung is the
@@ -69,7 +69,7 @@ class Distilling:
     candidate: Candidate
     objectives: Sequence[Objective]
     path: Path | None = None
-    best: Best | None = field(default=None, init=False)
+    best: BestRung | None = field(default=None, init=False)
     losses: list[float] = field(default_factory=list, init=False)
     learning_rate: float = field(default=0.0, init=False)
 
@@ -84,14 +84,14 @@ class Distilling:
             _ = self.candidate.prepared.data.learnt  # raises early if the training data is invalid
         yield from (self._untrained(step, stops) for step in stops)
 
-    def last(self) -> Best:
+    def last(self) -> BestRung:
         """Train to the end and return the best rung."""
         for _ in self.rungs():
             pass
         return self.published
 
     @property
-    def published(self) -> Best:
+    def published(self) -> BestRung:
         """The best rung so far.
 
         Raises:
@@ -112,7 +112,7 @@ class Distilling:
     def _untrained(self, step: int, stops: Sequence[int]) -> Rung:
         if self.best is None:
             start = self.candidate.built()
-            self.best = Best(0, self._scores(start), start)
+            self.best = BestRung(0, self._scores(start), start)
         found = self.best.measurements
         return Rung(step, found, found, is_last=step == stops[-1])
 
@@ -168,7 +168,7 @@ class Distilling:
             self.best = None  # frees its weights before others are copied
             goes_on = step > 0 and not is_last
             kept = candidate.trained(candidate.student.copy()) if goes_on else candidate
-            self.best = Best(step, found, kept)
+            self.best = BestRung(step, found, kept)
         return Rung(step, found, self.best.measurements, is_last=is_last)
 
     def _scores(self, candidate: Candidate, step: int = 0) -> dict[str, Measurement]:
@@ -230,7 +230,7 @@ class Distilling:
             with torch.no_grad():
                 for name, parameter in kept.student.module.named_parameters():
                     parameter.copy_(state[f"{saved}{name}"])
-        self.best = Best(best.step, best.measurements, kept)
+        self.best = BestRung(best.step, best.measurements, kept)
         return own
 
     def _key(self, stops: Sequence[int]) -> str:

@@ -163,17 +163,18 @@ def _distilled(
     checkpoint: Path,
 ) -> LongRun:
     """Distil one student for the short and the long run."""
-    from protege.objectives.quality.rungs import Distilling
+    from protege.objectives.quality.rungs import CandidateDistillation
 
     shared, name = candidate.prepared, judges[0].name
     shared.stopwatch.announce = announce
     rungs = {
-        rung.step: rung.published[name].value for rung in Distilling(candidate, judges).rungs()
+        rung.step: rung.published[name].value
+        for rung in CandidateDistillation(candidate, judges).rungs()
     }
     steps = round(times * shared.settings.steps)
     longer = replace(shared, distillation=replace(shared.settings, steps=steps))
     before = shared.stopwatch.snapshot()
-    best = Distilling(replace(candidate, prepared=longer), judges, checkpoint).last()
+    best = CandidateDistillation(replace(candidate, prepared=longer), judges, checkpoint).last()
     took = shared.stopwatch.since(before).get("distil", 0.0)
     return LongRun(number, rungs, best.measurements[name].value, steps, took)
 

@@ -28,7 +28,7 @@ from protege.search.records.wording import (
 )
 from protege.search.records.wording import SIZES as WORDS
 from protege.search.storage.explaining import undamaged
-from protege.search.study.artifacts import Sent
+from protege.search.study.artifacts import UploadedWeights
 from protege.spaces import BadInput
 from protege.spaces.space.knobs import SIZES
 
@@ -64,7 +64,7 @@ class StudyResult(ABC):
     trials: tuple[Trial, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    sent: Sent | None = None
+    sent: UploadedWeights | None = None
     run: str = ""
     database: Path | None = None
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from cyclopts import Parameter
 
 from protege.search.cli.given import Count, Whole, front_of, search_in
-from protege.search.progress import Accounting, say, say_table
+from protege.search.progress import PhaseTimes, say, say_table
 from protege.search.records.plain import printable, quoted
-from protege.search.running.stopping import Interrupted, leaving, signal_behind
+from protege.search.running.stopping import Interrupted, signal_behind, stop_requests
 from protege.spaces.errors import BadInput
 
 if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
@@ -71,7 +71,7 @@ def run(
             minutes=minutes,
             patience=patience,
             engine=workers.engine(),
-            leaving=leaving,
+            stop_requests=stop_requests,
         )
     )
 
@@ -98,7 +98,7 @@ def finish(front: "Front") -> None:
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
     if note := unimproved(front.trials):
         say(note)
-    say(f"{Accounting(front.about['seconds'])}\nReport: {printable(report)}")
+    say(f"{PhaseTimes(front.about['seconds'])}\nReport: {printable(report)}")
     number = signal_behind(front.about.get("ended", ""))
     if number is not None:
         raise Interrupted(number)  # skip whatever the caller would do next

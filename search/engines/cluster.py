@@ -16,7 +16,7 @@ from protege.objectives.objective import Stage
 from protege.search.engines.engine import WorkerPool
 from protege.search.engines.events import Event, Job, Message, WorkerLost
 from protege.search.engines.remote import ANSWERS_S, Actor
-from protege.search.engines.task import Task, prepare
+from protege.search.engines.task import StudyTask, prepare
 from protege.spaces import BadInput
 
 
@@ -64,7 +64,7 @@ class RayEngine:
         # an actor for which the cluster has no room yet must not get a job
         self._pool = WorkerPool(_wait, self.silence_s, sends_early=False)
 
-    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
         self._connect()
         path = prepare(task.folder.resolve())
         options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}

@@ -20,7 +20,7 @@ from protege.search.engines.events import (
     WorkerLost,
     WorkerReady,
 )
-from protege.search.engines.task import Task
+from protege.search.engines.task import StudyTask
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import remove
 
@@ -40,7 +40,7 @@ class Engine(Protocol):
     def synchronous(self) -> bool:
         """Whether all running jobs halt before any of them goes on."""
 
-    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
         """Prepare for the jobs of a study.
 
         Args:

@@ -12,7 +12,7 @@ from protege.objectives import Candidate, Measurement, Objective, Retention
 from protege.objectives.measurement import TrainingRecord
 from protege.objectives.objective import Stage, exceeds, scores_rungs
 from protege.objectives.quality.checkpoint import Rung
-from protege.objectives.quality.rungs import Distilling
+from protege.objectives.quality.rungs import CandidateDistillation
 from protege.search.records.failure import Failure, ends_study
 from protege.search.records.trial import State, Trial
 from protege.spaces import ProtegeError, Student
@@ -48,7 +48,7 @@ class Evaluation:
     _reason: str = field(default="", init=False)
     _traceback: str = field(default="", init=False)
     _at: Rung | None = field(default=None, init=False)
-    _distilling: Distilling | None = field(default=None, init=False)
+    _distilling: CandidateDistillation | None = field(default=None, init=False)
     _way: Generator[Rung, None, None] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,7 +153,7 @@ class Evaluation:
         """Distil the student and measure it; yield each rung except the last."""
         scored = [one for one in objectives if scores_rungs(one)]
         judges = scored or [Retention()]  # selects the published rung
-        self._distilling = Distilling(self.candidate, judges, self.checkpoint)
+        self._distilling = CandidateDistillation(self.candidate, judges, self.checkpoint)
         for rung in self._distilling.rungs():
             for objective in scored:
                 self._note(objective, rung.published[objective.name])

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from protege.search.engines.events import Message
-    from protege.search.engines.task import Task
+    from protege.search.engines.task import StudyTask
 
 SPEAKS_S = 0.5
 """Minimum seconds between two messages of progress."""
@@ -90,13 +90,13 @@ class Service:
         self._report(found)
 
 
-def _loaded(path: Path) -> "Task":
+def _loaded(path: Path) -> "StudyTask":
     """Load the task.
 
     Raises:
         BadInput: The file is not there, or another user could have written it.
     """
-    from protege.search.engines.task import Task
+    from protege.search.engines.task import StudyTask
     from protege.spaces import BadInput
 
     if not path.is_file():
@@ -104,7 +104,7 @@ def _loaded(path: Path) -> "Task":
             f"{path} is not visible on node {socket.gethostname()}: expected a run folder that all "
             "nodes of the cluster share; give Search(folder=...) on a network file system"
         )
-    task = Task.load(path)
+    task = StudyTask.load(path)
     if task.private:
         os.umask(0o077)  # Ray starts actors, not the study
     return task

@@ -10,7 +10,7 @@ from protege.objectives.candidate import Prepared
 from protege.objectives.machine.pickling import read_pickle, write_pickle
 from protege.search.engines.evaluating import Evaluation
 from protege.search.engines.events import Job
-from protege.search.planning.calibrating import completed
+from protege.search.planning.calibrating import with_calibration
 from protege.search.records.results import checkpoint
 from protege.spaces import SearchSpace
 from protege.spaces.files.atomic import remove_abandoned
@@ -21,7 +21,7 @@ FOLDER, FILE = "workers", "task.pt"
 
 
 @dataclass(frozen=True)
-class Task:
+class StudyTask:
     """A study as its jobs see it.
 
     Attributes:
@@ -64,15 +64,15 @@ class Task:
         write_pickle(self, path, "the study", advice + "with one job")
 
     @staticmethod
-    def load(path: Path) -> "Task":
+    def load(path: Path) -> "StudyTask":
         """Load a saved task; its tensors are private memory maps of the file."""
-        loaded: Task = read_pickle(path)
+        loaded: StudyTask = read_pickle(path)
         logging.getLogger("transformers").setLevel(logging.ERROR)
-        return loaded.completed()
+        return loaded.with_calibration()
 
-    def completed(self) -> "Task":
+    def with_calibration(self) -> "StudyTask":
         """Return the task with what the study has written to the cache."""
-        return replace(self, prepared=completed(self.prepared, self.space))
+        return replace(self, prepared=with_calibration(self.prepared, self.space))
 
 
 def task_file(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import TypeVar
 from protege.objectives.objective import Stage
 from protege.search.engines.evaluating import Evaluation
 from protege.search.engines.events import Job, JobFinished, RungReached
-from protege.search.engines.task import Task
+from protege.search.engines.task import StudyTask
 from protege.search.records.failure import Failure, ends_study
 from protege.search.records.results import keep, record
 from protege.search.records.trial import State, Trial
@@ -28,7 +28,7 @@ class Worker:
         announce: Called with the current phase.
     """
 
-    task: Task
+    task: StudyTask
     announce: Callable[[str], None]
     _held: dict[int, Evaluation] = field(default_factory=dict, init=False)
 
@@ -98,7 +98,7 @@ class Worker:
             trial = self._stored(trial, evaluation)
         record(self.task.folder, trial)
         del evaluation
-        _give_back()
+        _trim_memory()
         return JobFinished(trial)
 
     def _stored(self, trial: Trial, evaluation: Evaluation) -> Trial:
@@ -116,7 +116,7 @@ class Worker:
         return replace(trial, seconds={**trial.seconds, **stopwatch.since(before)})
 
 
-def _give_back() -> None:
+def _trim_memory() -> None:
     """Return freed memory to the system; glibc keeps it, fragmented by every student."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

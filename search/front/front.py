@@ -17,9 +17,9 @@ from protege.search.report.page import write_report
 from protege.search.storage.explaining import explained, shown_storage, undamaged
 from protege.search.storage.format import IDENTITY, run_of
 from protege.search.storage.locating import database_path
-from protege.search.storage.run_folder import RunFolder, folder_name, found_folder, located
+from protege.search.storage.run_folder import RunFolder, find_run_folder, folder_name, locate_run
 from protege.search.storage.storage import read_study
-from protege.search.study.artifacts import Sent
+from protege.search.study.artifacts import UploadedWeights
 from protege.search.study.study import trials_of
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, write_text
@@ -44,7 +44,7 @@ class Front(StudyResult):
             BadInput: There is no study, it has no finished trial, it is damaged, or it has another
                 format.
         """
-        place = located(run)
+        place = locate_run(run)
         with undamaged(shown_storage(place.storage)), explained(place.storage):
             study = read_study(place.storage, name or place.study or None)
             named = study.study_name
@@ -57,8 +57,8 @@ class Front(StudyResult):
                 )
             about = study.user_attrs["about"]
             objectives = ObjectiveRecords.of_records(about["goals"])
-            sent = Sent(about["artifacts"], own) if about["artifacts"] else None
-            folder = found_folder(place, named, own, about["folder"])
+            sent = UploadedWeights(about["artifacts"], own) if about["artifacts"] else None
+            folder = find_run_folder(place, named, own, about["folder"])
             database = database_path(place.storage)
             identity = study.user_attrs.get(IDENTITY, {})
             return cls(named, folder, objectives, trials, about, identity, sent, own, database)

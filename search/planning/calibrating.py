@@ -10,7 +10,7 @@ from torch import Tensor
 from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.machine.stopwatch import Stopwatch
-from protege.search.planning.foretelling import foretell_calibration
+from protege.search.planning.foretelling import check_calibration_cost
 from protege.search.planning.needs import Needs, cuts_heads
 from protege.search.records.heads import HEAD_TOKENS, HeadScores
 from protege.spaces import Cache, Calibration, SearchSpace, Teacher
@@ -23,7 +23,7 @@ from protege.spaces.residual.graph import ResidualGraph
 from protege.spaces.residual.states import ResidualStates, tokens_for
 
 
-def completed(prepared: Prepared, space: SearchSpace) -> Prepared:
+def with_calibration(prepared: Prepared, space: SearchSpace) -> Prepared:
     """Return the record with the calibration that the space needs, from the cache if it is there.
 
     Raises:
@@ -102,7 +102,7 @@ def calibrated(
 
     def measure() -> dict[str, Tensor]:
         room = Room.here(cache.folder)
-        foretell_calibration(teacher, sequences, needs, room, stopwatch.tell)
+        check_calibration_cost(teacher, sequences, needs, room, stopwatch.tell)
         return calibrate(teacher, sequences, needs, stopwatch.announce, room).tensors()
 
     found = Calibration(cache.tensors("calibration", key, measure)).counting(learnt.ids)
@@ -131,7 +131,7 @@ def calibrate(
     """
     quick: list[HeadsBy] = [criterion for criterion in needs.heads_by if criterion != "ablation"]
     plan = CalibrationPlan(quick, needs.criteria, needs.grams, needs.layers, needs.depths)
-    found = Calibration.measured(teacher, Reading(sequences), plan, announce, room)
+    found = Calibration.measured(teacher, CalibrationBatches(sequences), plan, announce, room)
     if "ablation" not in needs.heads_by:
         return found
     few = read(sequences.up_to(HEAD_TOKENS["ablation"]))
@@ -139,7 +139,7 @@ def calibrate(
 
 
 @dataclass(frozen=True)
-class Reading:
+class CalibrationBatches:
     """The batches of a calibration; can be iterated repeatedly.
 
     Attributes:

@@ -24,7 +24,7 @@ from protege.spaces.models.placement import can_spill, spill
 Tell = Callable[[str], None]
 
 
-def foretell_calibration(
+def check_calibration_cost(
     teacher: Teacher,
     sequences: TaskInputs,
     needs: Needs,
@@ -63,7 +63,7 @@ def left_out(name: str) -> str:
     return f"{name}: too wide for second moments on this machine{stand_in}, healed without them"
 
 
-def foretell_training(
+def check_training_cost(
     prepared: Prepared, members: list[Architecture], worth: float = WORTH_TELLING
 ) -> int:
     """Report what training the largest student of a space takes.

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from protege.search.records.heads import HeadScores
 from protege.search.records.wording import significant
-from protege.search.report.parts import Cell, Column, Plot, Table, plot, render
+from protege.search.report.parts import Cell, Plot, Table, TableColumn, plot, render
 from protege.search.report.style import LIGHT, stacked
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.files.atomic import atomic, write_text
@@ -171,7 +171,7 @@ def _listed(heads: pd.DataFrame) -> Table:
         if heads["kv_group"].equals(heads["head"])
         else ["Layer", "Head", "KV group"]
     )
-    columns = [Column("Site", "text"), *map(Column, places), Column("Importance")]
+    columns = [TableColumn("Site", "text"), *map(TableColumn, places), TableColumn("Importance")]
     rows = [
         [Cell(named(site)), *map(Cell, map(str, at[: len(places)])), Cell(significant(importance))]
         for site, *at, importance in heads.to_numpy()

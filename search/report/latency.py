@@ -15,7 +15,7 @@ from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import plotted
 from protege.search.records.trial import Trial, measured
 from protege.search.records.wording import significant, titled
-from protege.search.report.parts import Cell, Column, Plot, Table, plot
+from protege.search.report.parts import Cell, Plot, Table, TableColumn, plot
 from protege.search.report.style import LIGHT, blank, draw_trials
 from protege.spaces import Task
 
@@ -32,7 +32,7 @@ ONE_MORE = {
 """The steps of `STEPS` in words."""
 
 
-class MadeOf(NamedTuple):
+class LatencyBreakdown(NamedTuple):
     """The report on one latency: the accuracy of its model, and marginal costs of sizes."""
 
     plot: Plot
@@ -40,7 +40,7 @@ class MadeOf(NamedTuple):
     costs: Table
 
 
-def made_of(front: StudyResult) -> list[MadeOf]:
+def latency_breakdowns(front: StudyResult) -> list[LatencyBreakdown]:
     """Return the report on each latency with enough measurements for a model."""
     found = []
     for objective in front.objectives.records:
@@ -51,7 +51,7 @@ def made_of(front: StudyResult) -> list[MadeOf]:
             title = f"{titled(objective)}, predicted and measured"
             says = f"Scatter plot of {len(frame)} students. {words}"
             shown = plot(f"made-of-{objective.name}", title, says, figure(frame, objective))
-            found.append(MadeOf(shown, words, costs(front, objective, model)))
+            found.append(LatencyBreakdown(shown, words, costs(front, objective, model)))
     return found
 
 
@@ -127,8 +127,8 @@ def costs(front: StudyResult, objective: ObjectiveRecord, model: LatencyModel) -
         places[at] = recorded(fastest.architecture)
     found = [model.one_more(place) for place in places.values()]
     totals = [model.predict(place)[0] for place in places.values()]
-    columns = [Column("One more", "text")]
-    columns += [Column(f"{place} ({objective.unit})") for place in places]
+    columns = [TableColumn("One more", "text")]
+    columns += [TableColumn(f"{place} ({objective.unit})") for place in places]
     rows = [
         [Cell(words), *(_cost(one, size, all_) for one, all_ in zip(found, totals, strict=True))]
         for size, words in ONE_MORE.items()

@@ -11,7 +11,7 @@ import pandas as pd
 from protege.objectives.latency import ERROR_FLOOR
 from protege.search.analysis.choosing import knee, pick
 from protege.search.analysis.result import StudyResult
-from protege.search.progress import Accounting
+from protege.search.progress import PhaseTimes
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import quoted
 from protege.search.records.trial import State, Trial
@@ -33,8 +33,8 @@ from protege.search.records.wording import (
 )
 from protege.search.report import figures, style, views
 from protege.search.report.heads import heat_map
-from protege.search.report.latency import made_of
-from protege.search.report.parts import Cell, Column, Plot, Table, plot, render
+from protege.search.report.latency import latency_breakdowns
+from protege.search.report.parts import Cell, Plot, Table, TableColumn, plot, render
 from protege.search.report.racing import rungs, trust
 from protege.spaces.files.atomic import write_text
 
@@ -65,7 +65,7 @@ def write_report(front: StudyResult, path: Path) -> Path:
 
 def page(front: StudyResult) -> str:
     """Return the report as HTML; text from the study is escaped."""
-    accounting = Accounting(front.about.get("seconds", {}))
+    accounting = PhaseTimes(front.about.get("seconds", {}))
     return render(
         "page.html",
         name=front.name,
@@ -83,7 +83,7 @@ def page(front: StudyResult) -> str:
         spent=duration(accounting.total),
         bars=bars(accounting),
         trials=all_trials(front),
-        latencies=made_of(front),
+        latencies=latency_breakdowns(front),
         heat_maps=[heat_map(scores) for scores in front.heads],
     )
 
@@ -152,7 +152,7 @@ def composition(front: StudyResult) -> Plot | None:
     return plot("sizes", title, says, figures.composition(frame, x))
 
 
-def bars(accounting: Accounting) -> Plot | None:
+def bars(accounting: PhaseTimes) -> Plot | None:
     """Plot the time by phase, if recorded."""
     frame = views.times(accounting.seconds)
     if not accounting.total:
@@ -167,20 +167,20 @@ def students(front: StudyResult) -> Table:
     objectives, members = front.objectives.records, front.members
     speedups = [trial.speedup for trial in members]
     timed = any(map(isfinite, speedups))
-    columns = [Column("Trial"), Column("Student", "text")]
-    columns += [Column(titled(objective)) for objective in objectives]
-    columns += [Column("Times faster")] if timed else []
-    columns += [Column(f"{place} (ms)") for place in front.measured]
-    columns += [Column(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
+    columns = [TableColumn("Trial"), TableColumn("Student", "text")]
+    columns += [TableColumn(titled(objective)) for objective in objectives]
+    columns += [TableColumn("Times faster")] if timed else []
+    columns += [TableColumn(f"{place} (ms)") for place in front.measured]
+    columns += [TableColumn(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
     more = rarely_cut(front.trials)
-    columns += [Column(SIZES[name].capitalize()) for name in more]
-    columns += [Column("Policies", "text")]
+    columns += [TableColumn(SIZES[name].capitalize()) for name in more]
+    columns += [TableColumn("Policies", "text")]
     noise = [
         (title, found)
         for title, found in ((WITHIN_NOISE, front.ties), (DOMINATED_BY, front.beaten))
         if any(found.values())
     ]
-    columns += [Column(title.capitalize(), "text") for title, _ in noise]
+    columns += [TableColumn(title.capitalize(), "text") for title, _ in noise]
     measured = [_measured(members, objective) for objective in objectives]
     rows = []
     for index, trial in enumerate(members):
@@ -198,8 +198,10 @@ def students(front: StudyResult) -> Table:
 def all_trials(front: StudyResult) -> Table:
     """Return the table of all trials in order, with state and reason."""
     objectives = front.objectives.records
-    columns = [Column("Trial"), Column("Student", "text"), Column("State", "text")]
-    columns += [Column(titled(objective)) for objective in objectives] + [Column("Why", "sentence")]
+    columns = [TableColumn("Trial"), TableColumn("Student", "text"), TableColumn("State", "text")]
+    columns += [TableColumn(titled(objective)) for objective in objectives] + [
+        TableColumn("Why", "sentence")
+    ]
     measured = [_measured(front.trials, objective) for objective in objectives]
     rows = [
         [

@@ -7,7 +7,7 @@ from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.trial import State
 from protege.search.records.wording import significant, titled
-from protege.search.report.parts import Cell, Column, Plot, Table, plot
+from protege.search.report.parts import Cell, Plot, Table, TableColumn, plot
 from protege.search.report.style import LIGHT, blank
 
 WENT_ON, STOPPED = "Went on", "Stopped"
@@ -50,8 +50,8 @@ def trust(front: StudyResult) -> Table | None:
         return None
     agreements = front.fidelity.by_rung
     best = next(iter(agreements.values())).k
-    columns = [Column("Step"), Column("Kendall's tau"), Column("95%", "text")]
-    columns += [Column(f"Shared of the best {best}"), Column("95% of it", "text")]
+    columns = [TableColumn("Step"), TableColumn("Kendall's tau"), TableColumn("95%", "text")]
+    columns += [TableColumn(f"Shared of the best {best}"), TableColumn("95% of it", "text")]
     rows = [
         [
             Cell(str(step)),

@@ -10,14 +10,14 @@ from protege.objectives.candidate import Prepared
 from protege.objectives.objective import scores_rungs
 from protege.search.engines.engine import Engine
 from protege.search.engines.events import Event, Job, JobFinished, JobLost, RungReached
-from protege.search.progress import Bar
-from protege.search.records.failure import Failure, Streak, ends_study
+from protege.search.progress import StudyProgress
+from protege.search.records.failure import Failure, FailureStreak, ends_study
 from protege.search.records.results import artifact, clear, recorded, sweep
 from protege.search.records.trial import State, Trial
 from protege.search.running.judging import Judge
 from protege.search.running.racing import Race
 from protege.search.running.screening import screened
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.study.artifacts import Artifacts
 from protege.search.study.study import StoredStudy
 from protege.spaces import Architecture, ProtegeError
@@ -76,7 +76,7 @@ class Coordinator:
     """Jobs to start again because their worker crashed."""
     _ahead: set[int] = field(default_factory=set, init=False)
     """Trials that are pre-scored before any is trained."""
-    _streak: Streak = field(default_factory=Streak, init=False)
+    _failures: FailureStreak = field(default_factory=FailureStreak, init=False)
     """Counts consecutive failures with the same reason."""
 
     @property
@@ -98,7 +98,7 @@ class Coordinator:
         clear(self.folder, front, self.study.numbers())
         self._sync()
 
-    def go_on(self, stopping: Stopping, leave: Leaving) -> Iterator[Trial]:
+    def go_on(self, stopping: Stopping, leave: StopRequest) -> Iterator[Trial]:
         """Run the study until it ends, and set `ended` to the reason.
 
         Args:
@@ -114,7 +114,7 @@ class Coordinator:
         """
         began = time.monotonic()
         while True:
-            self._streak.check(has_succeeded=self._has_succeeded)
+            self._failures.check(has_succeeded=self._has_succeeded)
             reason = self._reason(stopping, leave, time.monotonic() - began)
             if reason:
                 self._leave_behind()
@@ -125,12 +125,12 @@ class Coordinator:
                 yield from self._heard(event)
         self.ended = self._reason(stopping, leave, time.monotonic() - began)
 
-    def show(self, progress: Bar) -> None:
+    def show(self, progress: StudyProgress) -> None:
         """Show trials done, front size and hypervolume."""
         volume = self.volumes[-1] if self.volumes else 0.0
         progress.done(len(self.done), len(self.front), volume)
 
-    def _reason(self, stopping: Stopping, leave: Leaving, seconds: float) -> str:
+    def _reason(self, stopping: Stopping, leave: StopRequest, seconds: float) -> str:
         """Return why no further trial begins, or an empty string."""
         if reason := stopping.reason(self.volumes, seconds):
             return reason
@@ -282,7 +282,7 @@ class Coordinator:
             trial = self._sent(trial)
             before = {one.number for one in self.front}
             self._add(trial)
-            self._streak.add(trial)
+            self._failures.add(trial)
             front = {one.number for one in self.front}
             self.study.tell(trial)
             self._jobs.pop(trial.number, None)

@@ -8,7 +8,7 @@ from protege.objectives import Workload
 from protege.objectives.latency.device.receiving import cpu_model
 from protege.objectives.objective import Predictable
 from protege.search.records.objectives import ObjectiveRecords
-from protege.search.session.identity import Declared
+from protege.search.session.identity import SearchDeclaration
 from protege.search.storage.locating import database_path
 from protege.spaces import SearchSpace
 
@@ -22,7 +22,7 @@ class Predicted(Predictable, Protocol):
         """Shape of a call."""
 
 
-def about(search: Declared, objectives: ObjectiveRecords) -> dict[str, Any]:
+def about(search: SearchDeclaration, objectives: ObjectiveRecords) -> dict[str, Any]:
     """Return what of the declaration reports need, as JSON values."""
     own = search.teacher
     timed = [one for one in search.objectives if isinstance(one, Predicted)]
@@ -68,7 +68,7 @@ def of_run(
     }
 
 
-def _folder(search: Declared) -> str:
+def _folder(search: SearchDeclaration) -> str:
     """Return the run folder, relative to the database if possible, so that both can be moved."""
     folder, database = search.run_folder.path.resolve(), database_path(search.place)
     if database is not None and folder.is_relative_to(beside := database.parent.resolve()):

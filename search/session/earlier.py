@@ -9,15 +9,15 @@ from protege.objectives.latency.device.receiving import cpu_model
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.results import artifact, copied
-from protege.search.storage.storage import StoredStudy
-from protege.search.study.importing import adopt, adoptable
+from protege.search.storage.storage import OptunaStudy
+from protege.search.study.importing import import_trial, importable_trials
 from protege.search.study.study import differences, trials_of
 from protege.spaces import Mismatch, SearchSpace
 
 
-def take_over(
+def import_earlier(
     front: StudyResult,
-    study: StoredStudy,
+    study: OptunaStudy,
     space: SearchSpace,
     objectives: ObjectiveRecords,
     identity: Mapping[str, Any],
@@ -43,14 +43,14 @@ def take_over(
     """
     _check_is_alike(front.name, front.identity, identity)
     _check_is_here(front)
-    found = adoptable(study, space, front.trials)
+    found = importable_trials(study, space, front.trials)
     on_front = {
         one.number for one in objectives.front([*trials_of(study), *(own for _, own in found)])
     }
     for there, own in found:
         if own.number in on_front:
             copied(front.weights(front.trial(there)), artifact(folder, own.number))
-        adopt(study, space, objectives, own, front.name)
+        import_trial(study, space, objectives, own, front.name)
     return len(found)
 
 

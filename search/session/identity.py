@@ -13,7 +13,7 @@ from protege.search.storage.run_folder import RunFolder
 from protege.spaces import Cache, SearchSpace, Teacher
 
 
-class Declared(Protocol):
+class SearchDeclaration(Protocol):
     """The declaration of a study; `protege.search.Search` is one."""
 
     @property
@@ -76,7 +76,7 @@ APART = frozenset({"limit"})
 """Fields that are no part of the identity: limits may be changed when a study is resumed."""
 
 
-def identity(search: Declared) -> dict[str, Any]:
+def identity(search: SearchDeclaration) -> dict[str, Any]:
     """Return the identity of a study; it can be resumed only with the same."""
     return {
         "version": VERSION,

@@ -14,17 +14,17 @@ from protege.objectives.objective import Stage, exceeds, scores_rungs
 from protege.search.analysis.result import StudyResult
 from protege.search.engines.engine import Engine
 from protege.search.engines.local import SerialEngine
-from protege.search.engines.task import Task, remove_task
-from protege.search.planning.calibrating import completed, compute_outputs, head_scores
-from protege.search.planning.foretelling import foretell_training, left_out
-from protege.search.progress import Bar, bar
+from protege.search.engines.task import StudyTask, remove_task
+from protege.search.planning.calibrating import compute_outputs, head_scores, with_calibration
+from protege.search.planning.foretelling import check_training_cost, left_out
+from protege.search.progress import StudyProgress, bar
 from protege.search.records.failure import ends_study, warn
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.running.coordinator import Coordinator
-from protege.search.running.stopping import LeavingContext, Stopping, never_leaving
+from protege.search.running.stopping import Stopping, StopRequestContext, no_stop_requests
 from protege.search.session.about import about, of_run
-from protege.search.session.earlier import take_over
-from protege.search.session.identity import Declared, identity
+from protege.search.session.earlier import import_earlier
+from protege.search.session.identity import SearchDeclaration, identity
 from protege.search.storage.claim import claimed, held
 from protege.search.storage.explaining import explained, shown_storage
 from protege.search.storage.format import claimed_run
@@ -46,17 +46,17 @@ class Session:
         search: The declaration.
         engine: Runs the jobs.
         earlier: Studies whose measurements are imported.
-        leaving: The context of the trials, which handles requests to end the run early.
+        stop_requests: The context of the trials, which handles requests to end the run early.
         prepared: What all trials share; without the calibration until the study is open.
         told: Lines that the study has reported, to be recorded.
         seconds: Seconds by phase of earlier runs of the study.
         run: The id that study and run folder share; empty until the study is open.
     """
 
-    search: Declared
+    search: SearchDeclaration
     engine: Engine = field(default_factory=SerialEngine)
     earlier: Sequence[StudyResult] = ()
-    leaving: LeavingContext = never_leaving
+    stop_requests: StopRequestContext = no_stop_requests
     prepared: Prepared = field(init=False)
     told: list[str] = field(default_factory=list, init=False)
     heads: list[dict[str, Any]] = field(default_factory=list, init=False)
@@ -79,7 +79,7 @@ class Session:
             with bar(search.name, stopping.trials) as progress:
                 stopwatch.announce, stopwatch.tell = progress.doing, partial(self._tell, progress)
                 # the inner context: neither start nor end of the engine handles signals
-                with self.coordinated(claim) as coordinator, self.leaving() as leave:
+                with self.coordinated(claim) as coordinator, self.stop_requests() as leave:
                     coordinator.show(progress)
                     for trial in coordinator.go_on(stopping, leave):
                         warn(trial)
@@ -152,7 +152,9 @@ class Session:
         self.told = known.get("told", [])
         space = self._prepare(known.get("parts", 1), is_new=not optuna_study.trials)
         for front in self.earlier:
-            take_over(front, optuna_study, space, objectives, made_with, search.run_folder.path)
+            import_earlier(
+                front, optuna_study, space, objectives, made_with, search.run_folder.path
+            )
         study = StoredStudy.open(optuna_study, space, objectives, search.seed, search.sampler)
         study.catch_up()
         for phase, seconds in known.get("seconds", {}).items():
@@ -165,9 +167,9 @@ class Session:
         shared, space = replace(self.prepared, batch_parts=parts), self.search.students
         if is_new and shared.distillation is not None:
             shared = replace(
-                shared, batch_parts=foretell_training(shared, list(space.representatives))
+                shared, batch_parts=check_training_cost(shared, list(space.representatives))
             )
-        self.prepared = shared = completed(shared, space)
+        self.prepared = shared = with_calibration(shared, space)
         compute_outputs(shared)
         if shared.calibration is not None:
             self._note(*map(left_out, shared.calibration.stand_ins))
@@ -180,7 +182,7 @@ class Session:
         search, stopwatch = self.search, self.prepared.stopwatch
         folder = search.run_folder.path
         races = search.race is not None and any(map(scores_rungs, search.objectives))
-        task = Task(self.prepared, search.objectives, space, folder, races, search.private)
+        task = StudyTask(self.prepared, search.objectives, space, folder, races, search.private)
         remove_task(folder)  # left by a killed process
         try:
             with stopwatch.phase("engine"):
@@ -202,7 +204,7 @@ class Session:
         more = {"ended": ended, "told": self.told, "parts": shared.batch_parts}
         study.describe(about(self.search, study.objectives) | now | more)
 
-    def _tell(self, progress: Bar, line: str) -> None:
+    def _tell(self, progress: StudyProgress, line: str) -> None:
         """Print a line and record it."""
         progress.tell(line)
         self._note(line)
@@ -212,7 +214,7 @@ class Session:
         self.told += [line for line in dict.fromkeys(lines) if line not in self.told]
 
 
-def prepared_for(search: Declared) -> Prepared:
+def prepared_for(search: SearchDeclaration) -> Prepared:
     """Return what all trials of a study share, without the calibration.
 
     Raises:
@@ -223,7 +225,7 @@ def prepared_for(search: Declared) -> Prepared:
         return Prepared(search.teacher, search.cache, search.distillation, seed=search.seed)
 
 
-def claimed_folder(search: Declared) -> Path:
+def claimed_folder(search: SearchDeclaration) -> Path:
     """Return the run folder, created and marked if needed.
 
     Raises:
@@ -237,7 +239,7 @@ def claimed_folder(search: Declared) -> Path:
 
 
 @contextmanager
-def holding(search: Declared) -> Iterator[Callable[[], None]]:
+def holding(search: SearchDeclaration) -> Iterator[Callable[[], None]]:
     """Lock a study and its folder in the block.
 
     Yields:
@@ -252,7 +254,7 @@ def holding(search: Declared) -> Iterator[Callable[[], None]]:
         yield claim
 
 
-def _check_limit(objective: Objective, search: Declared, prepared: Prepared) -> None:
+def _check_limit(objective: Objective, search: SearchDeclaration, prepared: Prepared) -> None:
     """Check that the smallest students meet a limit.
 
     Raises:

@@ -102,7 +102,7 @@ class Marker:
 
 
 @dataclass(frozen=True)
-class Place:
+class RunLocation:
     """The location of a run, from a folder, a file or a URL.
 
     Attributes:
@@ -121,30 +121,30 @@ def is_run(word: str) -> bool:
     return any((Path(word) / name).is_file() for name in (MARKER, DATABASE))
 
 
-def located(run: str | Path) -> Place:
+def locate_run(run: str | Path) -> RunLocation:
     """Locate a run by its folder, its database file or its storage URL.
 
     Raises:
         BadInput: The study of the folder is on a server.
     """
     if isinstance(run, str) and is_url(run):
-        return Place(run)
+        return RunLocation(run)
     path = Path(run).expanduser()
     if not path.is_dir():
-        return Place(url_of_file(path))
+        return RunLocation(url_of_file(path))
     marker = Marker.read(path)
     if marker is None:
-        return Place(url_of_file(path / DATABASE), "", path)
+        return RunLocation(url_of_file(path / DATABASE), "", path)
     if not marker.database:
         raise BadInput(
             f"{path}: its study {marker.study!r} is on a server; give the URL of the storage, or "
             "the study file"
         )
     database = Path(os.path.normpath(path.resolve() / marker.database))
-    return Place(url_of_file(database), marker.study, path)
+    return RunLocation(url_of_file(database), marker.study, path)
 
 
-def found_folder(place: Place, name: str, run: str, recorded: str) -> Path:
+def find_run_folder(place: RunLocation, name: str, run: str, recorded: str) -> Path:
     """Find the run folder of a study by its marker.
 
     Args:

@@ -14,7 +14,7 @@ from optuna.study import Study
 
 from protege.search.records.results import checksum, damage, replacing, stored_files
 from protege.search.storage.format import RUN
-from protege.search.storage.storage import PATIENCE_S, insist
+from protege.search.storage.storage import PATIENCE_S, with_retries
 from protege.search.study.store import Store, StoreError
 from protege.spaces import BadInput
 
@@ -71,8 +71,8 @@ class Artifacts:
         """Run a repeatable operation with retries; return whether it succeeded."""
         try:
             # the inner call waits for the storage, without which there is no study
-            insist(
-                lambda: insist(operation),
+            with_retries(
+                lambda: with_retries(operation),
                 0.0 if self._waited else self.patience_s,
                 lambda error: isinstance(error, StoreError) and error.is_temporary,
                 f"artifacts {self.store.url}",
@@ -127,7 +127,7 @@ class Artifacts:
 
 
 @dataclass(frozen=True)
-class Sent:
+class UploadedWeights:
     """The uploaded weights of a study, for reading.
 
     Attributes:

@@ -16,7 +16,9 @@ from protege.search.study.study import attributes
 from protege.spaces import SearchSpace
 
 
-def adoptable(study: Study, space: SearchSpace, known: Iterable[Trial]) -> list[tuple[int, Trial]]:
+def importable_trials(
+    study: Study, space: SearchSpace, known: Iterable[Trial]
+) -> list[tuple[int, Trial]]:
     """Return trials of another study that can be imported.
 
     Those are complete or stopped trials of members of this space that this study has not tried.
@@ -40,7 +42,7 @@ def adoptable(study: Study, space: SearchSpace, known: Iterable[Trial]) -> list[
     return found
 
 
-def adopt(
+def import_trial(
     study: Study, space: SearchSpace, objectives: ObjectiveRecords, trial: Trial, source: str
 ) -> None:
     """Store a trial of another study as a finished trial of this one.

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from threadpoolctl import threadpool_limits
 
 from protege.search.records.objectives import ObjectiveRecords
-from protege.search.storage.storage import asked_for, calm
+from protege.search.storage.storage import asked_for, quiet_optuna
 from protege.search.study.gaussian import MemberGP
 from protege.spaces.space.knobs import Knob, Value
 
@@ -40,7 +40,7 @@ class UniqueSampler(BaseSampler):
         self._distributions = distributions(space)
         self._enumerates = base is None and len(space) <= ENUMERATED
         self._early = base or MemberGP(space, seed, objectives)
-        with calm():
+        with quiet_optuna():
             self._late = base or TPESampler(seed=seed, multivariate=True)
 
     def infer_relative_search_space(

@@ -17,7 +17,7 @@ from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
 from protege.search.storage.explaining import undamaged
 from protege.search.storage.format import IDENTITY
-from protege.search.storage.storage import asked_for, calm, insist, open_storage
+from protege.search.storage.storage import asked_for, open_storage, quiet_optuna, with_retries
 from protege.search.study.gaussian import RUNG, STOPPED_AT
 from protege.search.study.sampler import UniqueSampler, suggested
 from protege.spaces import Mismatch
@@ -34,9 +34,6 @@ _TOLD = {
     State.SCREENED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
-
-OptunaStudy = Study
-"""The study in the storage, as Optuna knows it."""
 
 CHECKSUM = "checksum"
 """The attribute with the checksum of a trial's record."""
@@ -99,7 +96,7 @@ class StoredStudy:
             Infeasible: The space is exhausted.
         """
         # a retry resumes the trial that was begun when the connection broke
-        return insist(self._ask)
+        return with_retries(self._ask)
 
     def _ask(self) -> "tuple[int, Architecture]":
         self.claim()
@@ -120,7 +117,7 @@ class StoredStudy:
 
     def tell(self, result: Trial) -> None:
         """Store the record of a trial, then finish it in the Optuna study."""
-        insist(lambda: self._tell(result))
+        with_retries(lambda: self._tell(result))
         del self._open[result.number]
         self._in_hand.discard(result.number)
 
@@ -153,36 +150,37 @@ class StoredStudy:
         """
         trial = self._open[number]
         found = [*trial.user_attrs.get(CRASHES, []), without_secrets(reason)]
-        insist(lambda: trial.set_user_attr(CRASHES, found))
+        with_retries(lambda: trial.set_user_attr(CRASHES, found))
         return len(found)
 
     def unfinished(self) -> list[tuple[int, str]]:
         """Return number and key of each trial that an earlier process left unfinished."""
         return [
             (trial.number, str(trial.user_attrs["key"]))
-            for trial in insist(self._waiting)
+            for trial in with_retries(self._waiting)
             if "key" in trial.user_attrs
         ]
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Store the record of the study that reports need."""
-        insist(lambda: self.optuna_study.set_user_attr("about", dict(about)))
+        with_retries(lambda: self.optuna_study.set_user_attr("about", dict(about)))
 
     def store_rung(self, number: int, step: int, values: Sequence[float]) -> None:
         """Store a candidate's values that are known at a rung, in the order of the objectives."""
         trial = self._open[number]
-        insist(lambda: trial.set_user_attr(f"{RUNG}{step}", list(values)))
+        with_retries(lambda: trial.set_user_attr(f"{RUNG}{step}", list(values)))
 
     def others_at_rung(self, number: int, step: int) -> list[list[float]]:
         """Return the values of all other candidates at a rung, in the order of the objectives."""
         name = f"{RUNG}{step}"
-        trials = insist(lambda: self.optuna_study.get_trials(deepcopy=False))
+        trials = with_retries(lambda: self.optuna_study.get_trials(deepcopy=False))
         return [t.user_attrs[name] for t in trials if t.number != number and name in t.user_attrs]
 
     def numbers(self) -> list[int]:
         """Return the numbers of all trials, finished or not."""
         return [
-            trial.number for trial in insist(lambda: self.optuna_study.get_trials(deepcopy=False))
+            trial.number
+            for trial in with_retries(lambda: self.optuna_study.get_trials(deepcopy=False))
         ]
 
     def trials(self) -> list[Trial]:
@@ -206,7 +204,7 @@ class StoredStudy:
     @property
     def exhausted(self) -> bool:
         """Whether every member of the space is finished or under way."""
-        return insist(self._is_exhausted)
+        return with_retries(self._is_exhausted)
 
     def _is_exhausted(self) -> bool:
         return not self._waiting() and len(asked_for(self.optuna_study)) >= len(self.space)
@@ -214,7 +212,7 @@ class StoredStudy:
 
 def open_study(storage: str | Path, name: str, objectives: ObjectiveRecords) -> Study:
     """Open the study of that name, or create it."""
-    with calm():
+    with quiet_optuna():
         study = optuna.create_study(
             study_name=name,
             storage=open_storage(storage),

@@ -15,7 +15,7 @@ from protege.objectives import Retention
 from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.racing import Race
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.session.session import prepared_for
 from protege.search.study.sampler import one_thread
 from protege.search.study.study import StoredStudy
@@ -88,7 +88,7 @@ def protege(
             race=race,
             engine=TableEngine(table, spent.append, halts=race is not None),
         )
-        for trial in coordinator.go_on(Stopping(trials, None, None), Leaving()):
+        for trial in coordinator.go_on(Stopping(trials, None, None), StopRequest()):
             if trial.stopped_at is None:
                 finished.append(trial.key)
             course.volumes.append(table.volume(finished))

@@ -20,7 +20,7 @@ import pandas as pd
 
 from protege.objectives import Candidate, Measurement, Retention
 from protege.objectives.candidate import Prepared
-from protege.objectives.quality.rungs import Distilling
+from protege.objectives.quality.rungs import CandidateDistillation
 from protege.search.analysis.agreement import kendall
 from protege.search.progress import watching
 from protege.search.records.objectives import ObjectiveRecords
@@ -107,7 +107,7 @@ def _distilled(seed: int, kind: str, architecture: Architecture) -> Run:
     shared = replace(_prepared(), distillation=settings, seed=seed)
     with watching(f"seed {seed}, {kind}") as announce:
         shared.stopwatch.announce = announce
-        distilling = Distilling(Candidate(shared, architecture), [Retention()])
+        distilling = CandidateDistillation(Candidate(shared, architecture), [Retention()])
         rungs = [*distilling.rungs()]
     values = {str(rung.step): rung.measurements["retention"].value for rung in rungs}
     published = rungs[-1].published["retention"].value

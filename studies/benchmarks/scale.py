@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from protege.objectives import Measurement
 from protege.search import State, Trial
 from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
-from protege.search.study.importing import adopt
+from protege.search.study.importing import import_trial
 from protege.search.study.study import StoredStudy, open_study
 from protege.spaces import Architecture, Choice, Range, SearchSpace
 from studies.benchmarks.figures import FOLDER, Figure
@@ -82,7 +82,7 @@ def filled(storage: str, space: SearchSpace, count: int) -> StoredStudy:
     optuna_study = open_study(storage, "scale", OBJECTIVES)
     students = Random(0).sample([*space], count)
     for number, architecture in enumerate(students):
-        adopt(optuna_study, space, OBJECTIVES, trial(number, architecture), "drawn")
+        import_trial(optuna_study, space, OBJECTIVES, trial(number, architecture), "drawn")
     return StoredStudy.open(optuna_study, space, OBJECTIVES, seed=0)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from protege.objectives import Measurement
 from protege.search import State, Trial
 from protege.search.engines.events import Event, Job, JobFinished, RungReached
-from protege.search.engines.task import Task
+from protege.search.engines.task import StudyTask
 
 OBJECTIVES = ("latency_ms", "retention")
 """The objectives: the first is minimised, the second maximised."""
@@ -110,7 +110,7 @@ class TableEngine:
     _under_way: dict[int, tuple[Job, int]] = field(default_factory=dict, init=False)
     _next: Event | None = field(default=None, init=False)
 
-    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
         """No-op: there is nothing to prepare."""
 
     def free(self, number: int | None = None) -> bool:  # noqa: ARG002 - it holds all jobs

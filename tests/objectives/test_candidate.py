@@ -9,7 +9,7 @@ import torch
 from protege.objectives import Candidate, Distillation, Retention, Stopwatch, Texts
 from protege.objectives.candidate import Prepared
 from protege.objectives.machine.pickling import read_pickle, write_pickle
-from protege.search.planning.calibrating import completed
+from protege.search.planning.calibrating import with_calibration
 from protege.spaces import BadInput, Cache, ProtegeError
 from tests import pieces
 from tests.objectives.candidates import candidate, half, itself
@@ -89,7 +89,7 @@ def test_what_is_shared_travels_without_what_the_cache_has(cache: Cache, tmp_pat
         TEACHER, cache, distillation(), seed=3, batch_parts=2, stopwatch=Stopwatch(announce=print)
     )
     space = NARROW.of(TEACHER)
-    full = completed(given, space)
+    full = with_calibration(given, space)
     assert full.calibration is not None
     assert full.data.selected.rows > 0
     write_pickle(full, tmp_path / "shared.pt", "the study", "try again")
@@ -104,7 +104,7 @@ def test_what_is_shared_travels_without_what_the_cache_has(cache: Cache, tmp_pat
     # nothing is measured again: the calibration comes back from the cache
     passes: list[object] = []
     found.teacher.model.base_model.register_forward_hook(lambda *_: passes.append(_))
-    again = completed(found, space)
+    again = with_calibration(found, space)
     assert passes == []
     assert again.calibration is not None
     mine, theirs = again.calibration.tensors(), full.calibration.tensors()

@@ -7,7 +7,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from protege.objectives import Measurement
 from protege.search import State, Trial
 from protege.search.records.objectives import ObjectiveRecords
-from protege.search.study.importing import adopt, adoptable
+from protege.search.study.importing import import_trial, importable_trials
 from protege.search.study.study import StoredStudy
 from protege.spaces import Architecture, Choice, Ends, Greedy, Range, SearchSpace, Surgeon, Wanda
 from tests.search.toys import OBJECTIVES, go_on, opened
@@ -85,8 +85,8 @@ def test_one_seed_gives_one_sequence_of_proposals() -> None:
 def test_trials_of_a_large_space_are_imported_from_another_study() -> None:
     _, told = searched(0, None, 7)
     optuna_study = optuna.create_study(directions=["minimize", "maximize"])
-    for _, own in adoptable(optuna_study, LARGE, told):
-        adopt(optuna_study, LARGE, OBJECTIVES, own, "other")
+    for _, own in importable_trials(optuna_study, LARGE, told):
+        import_trial(optuna_study, LARGE, OBJECTIVES, own, "other")
     study = StoredStudy.open(optuna_study, LARGE, OBJECTIVES, seed=1)
     assert study.trials() == told
     _, member = study.ask()

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from protege.objectives.latency.device.environment import snapshot
 from protege.objectives.latency.device.loop import Sample, timed
 from protege.objectives.latency.device.main import arrange
-from protege.objectives.latency.job import Job, Setting, Trace
+from protege.objectives.latency.job import MeasuringJob, Setting, Trace
 from protege.objectives.latency.local.gpu import (
     Watch,
     peak_bytes,
@@ -28,7 +28,7 @@ from protege.objectives.latency.workload import Workload
 Call = Callable[[], Sample]
 
 
-def traced(job: Job) -> Trace:
+def traced(job: MeasuringJob) -> Trace:
     """Build the job's models in this process and time them alternately."""
     start_s = time.perf_counter()
     setting = job.setting

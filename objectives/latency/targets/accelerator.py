@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from protege.objectives.latency.job import Job, Question, Setting, Trace
+from protege.objectives.latency.job import MeasuringJob, Question, Setting, Trace
 from protege.objectives.latency.local.fork_server import SERVER
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
@@ -89,7 +89,7 @@ class Accelerator:
         self, models: Sequence[Model], workload: Workload, plan: Plan, question: Question
     ) -> dict[str, Any]:
         plan = replace(plan, warm_up_s=max(plan.warm_up_s, WARM_UP_S))
-        return SERVER.exchange(Job(tuple(models), workload, self.setting, plan, question))
+        return SERVER.exchange(MeasuringJob(tuple(models), workload, self.setting, plan, question))
 
 
 _DEVICES = {"cuda": "CUDA", "mps": "MPS"}

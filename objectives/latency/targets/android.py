@@ -21,7 +21,12 @@ from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Runtime, runtime_named
 from protege.objectives.latency.targets.adb import CommandError, Phone
-from protege.objectives.latency.targets.ssh_connection import PAUSES_S, LostError, retried, turn_at
+from protege.objectives.latency.targets.ssh_connection import (
+    PAUSES_S,
+    ConnectionLost,
+    retried,
+    turn_at,
+)
 from protege.objectives.latency.targets.target import Unmeasured, check_threads, label_of, names
 from protege.objectives.latency.workload import Workload
 from protege.spaces.errors import BadInput, Unavailable
@@ -92,7 +97,7 @@ class Android:
         """
         try:
             there = _described(self._phone, self.binary)
-        except LostError as lost:
+        except ConnectionLost as lost:
             raise Unavailable(f"{self._phone.name} does not answer ({lost}): adb devices") from lost
         exported = {} if self._reads_gguf else self._runtime.versions()
         return {

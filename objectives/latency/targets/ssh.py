@@ -16,7 +16,7 @@ from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Name, Runtime, runtime_named
 from protege.objectives.latency.targets.ssh_connection import (
     PAUSES_S,
-    LostError,
+    ConnectionLost,
     SshConnection,
     retried,
     turn_at,
@@ -105,7 +105,7 @@ class SSH:
         """
         try:
             there = self._probed()
-        except LostError as lost:
+        except ConnectionLost as lost:
             raise Unavailable(
                 f"{self.host} cannot be reached ({lost}); try: ssh {self.host}"
             ) from lost
@@ -161,7 +161,7 @@ class SSH:
             command = f"{self.python} {shlex.quote(f'{place}/{runner.name}')}"
             answer = self._connection.ask(command, deadline_s, job, self.stall_s)
         if "busy" in answer:
-            raise LostError(f"{self.host} is busy: {answer['busy']} measures there")
+            raise ConnectionLost(f"{self.host} is busy: {answer['busy']} measures there")
         if "No space left" in answer.get("failed", ""):
             self._raise_full(answer["failed"])
         return answer
@@ -218,7 +218,7 @@ def _probed(
     wanted = "Python 3.8 or later there, or say python=PATH"
     try:
         there = ssh.ask(_receiving(python, "probe", folder, *needed), ASK_S)
-    except LostError as lost:
+    except ConnectionLost as lost:
         if lost.code in _NO_COMMAND:
             raise Unavailable(f"{ssh.host} has no {python}: install {wanted}") from None
         if lost.code == _PYTHON_FAILED:  # too old to read the script

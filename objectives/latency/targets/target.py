@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from protege.objectives.latency.device.receiving import available_cores, cpu_model
-from protege.objectives.latency.job import Job, Question, Setting, Trace
+from protege.objectives.latency.job import MeasuringJob, Question, Setting, Trace
 from protege.objectives.latency.local.fork_server import SERVER
 from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.models import Model, check_fits
@@ -153,7 +153,9 @@ class LocalCPU:
         self, models: Sequence[Model], workload: Workload, plan: Plan, question: Question
     ) -> dict[str, Any]:
         if not self._runtime.exports:
-            return SERVER.exchange(Job(tuple(models), workload, self.setting, plan, question))
+            return SERVER.exchange(
+                MeasuringJob(tuple(models), workload, self.setting, plan, question)
+            )
         folders = [self.programs.of(m, workload, self._runtime, self.precision) for m in models]
         cores = cores_for(self.runtime, self.cores, self.threads, available_cores())
         job = {

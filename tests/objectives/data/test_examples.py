@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protege.objectives.data import Example, Examples, Split, Texts
-from protege.objectives.data.split import CAPACITY, Asked, cut
+from protege.objectives.data.split import CAPACITY, RequestedSizes, cut
 from protege.spaces import BadInput
 
 
@@ -36,10 +36,10 @@ def size(example: Example) -> int:
 
 
 LINES = st.lists(st.text("abAB ", max_size=5), min_size=2, max_size=60)
-PARTS = st.builds(Asked, *[st.integers(0, 60)] * 3)
+PARTS = st.builds(RequestedSizes, *[st.integers(0, 60)] * 3)
 
 
-def naive(lines: list[str], asked: Asked) -> Split | None:
+def naive(lines: list[str], asked: RequestedSizes) -> Split | None:
     """Every different text sorted by its identity, then cut."""
     first: dict[bytes, Example] = {}
     for line in lines:
@@ -53,7 +53,7 @@ def naive(lines: list[str], asked: Asked) -> Split | None:
 
 @given(lines=LINES, asked=PARTS, capacity=st.sampled_from([0, 1, 5, 20, CAPACITY]))
 def test_a_split_is_that_of_all_texts_in_the_order_of_their_identities(
-    lines: list[str], asked: Asked, capacity: int
+    lines: list[str], asked: RequestedSizes, capacity: int
 ) -> None:
     expected = naive(lines, asked)
     if expected is None:
@@ -68,7 +68,7 @@ def test_a_split_depends_neither_on_the_order_nor_on_duplicates(
     data: tuple[list[str], list[str]],
 ) -> None:
     lines, shuffled = ([line.lower() for line in order] for order in data)
-    if naive(lines, Asked(1, 1, 1)) is None:
+    if naive(lines, RequestedSizes(1, 1, 1)) is None:
         return
     one_way, other_way = Texts.of(lines), Texts.of([*shuffled, *shuffled])
     asked = (20, 7, 7)

@@ -18,7 +18,7 @@ from protege.search import Front, LocalEngine, State
 from protege.search.engines.engine import STARTS
 from protege.search.engines.local import LocalWorker
 from protege.search.records.results import record
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study
 from protege.search.study.study import trials_of
 from protege.spaces import BadInput, Teacher
@@ -274,7 +274,7 @@ def test_what_a_killed_process_held_is_begun_again(folder: Path, teacher: Teache
     engine = Deadly(2, threads=1, storage=str(search.place))
     with coordinated(search, engine=engine) as coordinator:
         coordinator.scouted = 4
-        trials = [*coordinator.go_on(Stopping(7), Leaving())]
+        trials = [*coordinator.go_on(Stopping(7), StopRequest())]
     assert sorted(trial.number for trial in trials) == [*range(7)]
     assert State.FAILED not in {trial.state for trial in trials}
     assert coordinator.ended == "7 trials are done"

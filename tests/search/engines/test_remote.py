@@ -32,7 +32,7 @@ class Bare:
 
     private: bool = False
 
-    def completed(self) -> "Bare":
+    def with_calibration(self) -> "Bare":
         return self
 
 

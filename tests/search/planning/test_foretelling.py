@@ -15,7 +15,7 @@ from protege.objectives.candidate import Prepared
 from protege.objectives.quality.rungs import training_of
 from protege.search import Front
 from protege.search.engines.local import SerialEngine
-from protege.search.engines.task import Task as Work
+from protege.search.engines.task import StudyTask
 from protege.search.planning import estimating, foretelling
 from protege.search.planning.estimating import (
     Estimate,
@@ -24,7 +24,7 @@ from protege.search.planning.estimating import (
     largest,
     training_estimate,
 )
-from protege.search.planning.foretelling import foretell_calibration, foretell_training
+from protege.search.planning.foretelling import check_calibration_cost, check_training_cost
 from protege.search.planning.heads import measure_heads
 from protege.search.planning.needs import Needs
 from protege.search.planning.probing import _of_depth, _probe, probe_training
@@ -58,7 +58,7 @@ def foretold(prepared: Prepared, told: list[str]) -> int:
     """The parts of a batch that training the members of `space_of` asks for."""
     prepared.stopwatch.tell = told.append
     members = list(space_of(prepared.teacher).members)
-    return foretell_training(prepared, members, worth=0.0)
+    return check_training_cost(prepared, members, worth=0.0)
 
 
 def memory_is(monkeypatch: pytest.MonkeyPatch, count: float) -> None:
@@ -94,9 +94,9 @@ def test_a_calibration_that_cannot_fit_is_refused_before_it_begins(
     memory_is(monkeypatch, 1000)
     given = (teacher, sequences, needs, Room(folder=tmp_path), told.append)
     with pytest.raises(BadInput, match=r"calibration takes about .* GB of memory and 0.0 GB are"):
-        foretell_calibration(*given, worth=0.0)
+        check_calibration_cost(*given, worth=0.0)
     assert told == []
-    foretell_calibration(*given)  # nothing is told of a moment's work
+    check_calibration_cost(*given)  # nothing is told of a moment's work
     assert told == []
 
 
@@ -105,7 +105,7 @@ def test_the_policy_that_takes_another_ones_place_is_told_first(tmp_path: Path) 
     needs = Needs.of(space_of(teacher), teacher.architecture)
     sequences, told = prepared_of(teacher, tmp_path).data.learnt, list[str]()
     room = Room(memory=100, folder=tmp_path)
-    foretell_calibration(teacher, sequences, needs, room, told.append, worth=0.0)
+    check_calibration_cost(teacher, sequences, needs, room, told.append, worth=0.0)
     assert len(told) == 3
     stand_in = "too wide for second moments on this machine; its neurons are ranked by wanda"
     assert [line.partition(", healed")[0] for line in told[:2]] == [
@@ -157,7 +157,7 @@ class Noting(SerialEngine):
 
     parts: int = 0
 
-    def start(self, task: Work, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
         self.parts = task.prepared.batch_parts
         super().start(task, announce)
 

@@ -147,7 +147,7 @@ def test_with_the_teacher_alone_on_the_front_costs_are_told_there_alone() -> Non
     ids=["too few", "no latency"],
 )
 def test_a_study_that_has_not_measured_enough_has_no_such_section(front: Front) -> None:
-    assert report.made_of(front) == []
+    assert report.latency_breakdowns(front) == []
     assert "What latency is made of" not in Page(page(front)).text
 
 
@@ -164,7 +164,7 @@ def test_each_latency_has_a_figure_and_a_table_of_its_own() -> None:
     shown = Page(page(both))
     assert {"made-of-latency_ms", "made-of-latency_pi5_ms"} <= set(shown.plots)
     assert shown.left_open == []
-    one, other = report.made_of(both)
+    one, other = report.latency_breakdowns(both)
     assert (one.plot.title, other.plot.title) == (
         "Latency (ms), predicted and measured",
         "Latency pi5 (ms), predicted and measured",
@@ -174,7 +174,7 @@ def test_each_latency_has_a_figure_and_a_table_of_its_own() -> None:
 
 
 def test_the_plot_says_in_words_what_it_shows() -> None:
-    (made,) = report.made_of(study())
+    (made,) = report.latency_breakdowns(study())
     assert made.plot.says == f"Scatter plot of 25 students. {made.caption}"
     assert "The mean error is 0.0%" in made.caption
 

@@ -10,7 +10,7 @@ import pytest
 from protege.objectives import Measurement
 from protege.search import Front, State
 from protege.search.cli.main import main
-from protege.search.progress import Accounting
+from protege.search.progress import PhaseTimes
 from protege.search.report import page as report
 from protege.search.report import style
 from protege.search.report.page import write_report
@@ -315,7 +315,7 @@ def test_a_report_is_written_whatever_was_found(tmp_path: Path, front: Front) ->
 def test_sections_without_anything_to_show_are_left_out() -> None:
     front = drawn([LATENCY, RETENTION], [(40.0, 1.0)], about={})
     assert report.composition(front) is None
-    assert report.bars(Accounting({})) is None
+    assert report.bars(PhaseTimes({})) is None
     assert set(Page(report.page(front)).plots) == {"pair-0"}
 
 

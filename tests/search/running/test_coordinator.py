@@ -10,7 +10,7 @@ import pytest
 from protege.objectives import Candidate, Measurement, Memory, Retention
 from protege.search import Front, Search, State
 from protege.search.running.racing import Decision, Race, decide
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study
 from protege.spaces import Teacher
 from tests.search.toys import WIDE, coordinated, distillation, toy
@@ -59,7 +59,7 @@ def dies(search: Search, *, in_training: int, **settings: int) -> None:
         for name, value in settings.items():
             setattr(coordinator, name, value)
         with pytest.raises(Killed):
-            list(coordinator.go_on(Stopping(12), Leaving()))
+            list(coordinator.go_on(Stopping(12), StopRequest()))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from protege.objectives import Measurement, Memory, Stopwatch
 from protege.search import Front, Search, State, Trial
 from protege.search.running.judging import Judge
 from protege.search.running.racing import Race
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study
 from protege.search.study.study import StoredStudy
 from protege.spaces import Teacher
@@ -168,7 +168,7 @@ def test_figures_are_stored_before_anyone_is_judged_by_them(folder: Path, teache
             raise KeyboardInterrupt
 
     with coordinated(search, interrupt) as coordinator, pytest.raises(KeyboardInterrupt):
-        next(coordinator.go_on(Stopping(3), Leaving()))
+        next(coordinator.go_on(Stopping(3), StopRequest()))
     left = told(folder)[2]
     assert left.state is TrialState.RUNNING
     assert list(at_rungs(left)) == [0, 1]

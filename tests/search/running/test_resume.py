@@ -14,7 +14,7 @@ from protege.objectives.latency import Plan
 from protege.search import Front, Trial
 from protege.search.engines.evaluating import Evaluation
 from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage import claim
 from protege.search.storage.storage import read_study
 from protege.search.study.sampler import suggested
@@ -136,7 +136,7 @@ def test_an_interrupted_trial_is_done_again_under_its_number(
     finished = search.run(trials=3).trials
     with coordinated(search, interrupt) as coordinator:
         with pytest.raises(KeyboardInterrupt):
-            next(coordinator.go_on(Stopping(4), Leaving()))
+            next(coordinator.go_on(Stopping(4), StopRequest()))
         asked = coordinator.study.optuna_study.trials[3].user_attrs["key"]
     trials = toy(folder, teacher=teacher).run(trials=4).trials
     assert trials[:3] == finished
@@ -156,12 +156,12 @@ def test_a_trial_that_was_killed_at_a_rung_goes_on_from_there(
     search = toy(folder, teacher=teacher, distillation=nine)
     search.run(trials=1)
     with coordinated(search, interrupt) as coordinator, pytest.raises(KeyboardInterrupt):
-        next(coordinator.go_on(Stopping(3), Leaving()))
+        next(coordinator.go_on(Stopping(3), StopRequest()))
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["trial-00001.safetensors"]
     told: list[str] = []
     again = toy(folder, teacher=teacher, distillation=nine)
     with coordinated(again, told.append) as coordinator:
-        trials = [*coordinator.go_on(Stopping(3), Leaving())]
+        trials = [*coordinator.go_on(Stopping(3), StopRequest())]
     # steps of the other one, and then of both
     assert [told.count(f"distil {step}/9") for step in (1, 4, 5, 9)] == [1, 1, 2, 2]
     assert [t.measurements for t in trials] == [t.measurements for t in whole[1:]]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protege.search.storage.storage import mend, open_storage, read_study
+from protege.search.storage.storage import open_storage, read_study, repair_journal
 from protege.spaces import BadInput
 from tests.search.toys import go_on, opened
 
@@ -58,11 +58,11 @@ def test_a_study_goes_on_in_a_journal_whose_last_line_was_cut(folder: Path, cut:
 
 def test_a_journal_that_is_whole_empty_or_not_there_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "study.log"
-    mend(path)
+    repair_journal(path)
     assert not path.exists()
     for content in (b"", b'{"a":1}\n', b'{"a":1}\n{"b":2}\n' * 20_000):
         path.write_bytes(content)
-        mend(path)
+        repair_journal(path)
         assert path.read_bytes() == content
     assert [*tmp_path.iterdir()] == [path]
 
@@ -70,5 +70,5 @@ def test_a_journal_that_is_whole_empty_or_not_there_is_left_as_it_is(tmp_path: P
 def test_a_cut_line_longer_than_a_block_is_removed_whole(tmp_path: Path) -> None:
     path = tmp_path / "study.log"
     path.write_bytes(b'{"a":1}\n{"b":"' + b"x" * 200_000)
-    mend(path)
+    repair_journal(path)
     assert path.read_bytes() == b'{"a":1}\n'

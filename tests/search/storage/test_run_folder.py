@@ -22,7 +22,7 @@ from protege.search.storage.run_folder import (
     RunFolder,
     default_folder,
     folder_name,
-    located,
+    locate_run,
 )
 from protege.search.storage.storage import read_study
 from protege.search.study.study import open_study
@@ -403,4 +403,4 @@ def test_the_marker_names_study_database_and_format(folder: Path, teacher: Teach
     run = read_study(folder / "study.db").user_attrs["run"]
     assert stored.pop("protege")
     assert stored == {"format": FORMAT, "study": "toy", "run": run, "database": "../study.db"}
-    assert located(folder / "run").storage == f"sqlite:///{folder}/study.db"
+    assert locate_run(folder / "run").storage == f"sqlite:///{folder}/study.db"

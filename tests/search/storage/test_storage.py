@@ -15,7 +15,7 @@ from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front
 from protege.search.storage import storage as module
 from protege.search.storage.format import written_by
-from protege.search.storage.storage import insist, open_storage, read_study
+from protege.search.storage.storage import open_storage, read_study, with_retries
 from protege.spaces import BadInput, Teacher
 from tests.postgres import Server
 from tests.search.toys import OBJECTIVES, PLAIN, go_on, keys, opened, toy
@@ -133,20 +133,20 @@ FULL = OperationalError("INSERT", {}, Exception("database or disk is full"))
 def test_what_fails_while_a_server_is_away_is_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert insist(failing(AWAY, 3)) == "done"
+    assert with_retries(failing(AWAY, 3)) == "done"
     assert caplog.text.count("the storage is away") == 1
 
 
 def test_patience_ends() -> None:
     with pytest.raises(StorageInternalError):
-        insist(failing(AWAY, 100), patience_s=0.2)
+        with_retries(failing(AWAY, 100), patience_s=0.2)
 
 
 @pytest.mark.parametrize("cause", [FULL, ValueError("a bug")])
 def test_what_waiting_does_not_mend_is_not_waited_for(cause: Exception) -> None:
     began = time.monotonic()
     with pytest.raises(StorageInternalError):
-        insist(failing(cause, 1))
+        with_retries(failing(cause, 1))
     assert time.monotonic() - began < 0.1
 
 

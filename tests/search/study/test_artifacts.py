@@ -17,7 +17,7 @@ from protege.search import Front, Search
 from protege.search.cli.main import main
 from protege.search.records.results import SUMS, artifact, checksum, seal
 from protege.search.running.coordinator import Coordinator
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study
 from protege.search.study.artifacts import DECLARED, Artifacts
 from protege.search.study.store import PROBE, Store
@@ -129,7 +129,7 @@ def test_a_process_that_dies_leaves_nothing_behind_and_nothing_twice(
     with coordinated(dying) as coordinator, monkeypatch.context() as patch:
         patch.setattr(kind, name, die)
         with pytest.raises(KeyboardInterrupt):
-            next(coordinator.go_on(Stopping(3), Leaving()))
+            next(coordinator.go_on(Stopping(3), StopRequest()))
     before = declared(read_study(dying.storage))
     assert (len(before), len(server.names())) == (3, there)
     front = search().run(trials=3)
@@ -214,7 +214,7 @@ def lost(
         coordinator.artifacts = Artifacts(study, Store.at(one.artifacts), patience_s=0.2)
         server.stop()
         began = time.monotonic()
-        told = [*coordinator.go_on(Stopping(3), Leaving())]
+        told = [*coordinator.go_on(Stopping(3), StopRequest())]
         server.start()
         assert [trial.number for trial in told] == [0, 1, 2]
         assert time.monotonic() - began < 60
@@ -228,7 +228,7 @@ def lost(
 def test_what_could_not_be_sent_is_sent_after_the_next_trial(
     lost: Coordinator, search: Callable[..., Search], server: s3.Server, tmp_path: Path
 ) -> None:
-    next(lost.go_on(Stopping(4), Leaving()))
+    next(lost.go_on(Stopping(4), StopRequest()))
     assert_store_is(Front.read(search().place), server, tmp_path)
 
 
