@@ -10,7 +10,7 @@ from torch import Tensor
 from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.machine.stopwatch import Stopwatch
-from protege.search.planning.foretelling import check_calibration_cost
+from protege.search.planning.calibration_cost import check_calibration_cost
 from protege.search.planning.needs import Needs, cuts_heads
 from protege.search.records.heads import HEAD_TOKENS, HeadScores
 from protege.spaces import Cache, Calibration, SearchSpace, Teacher

@@ -10,7 +10,7 @@ from protege.objectives import Distillation, Examples, Texts
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.search.planning.calibrating import CalibrationBatches
-from protege.search.planning.foretelling import check_calibration_cost
+from protege.search.planning.calibration_cost import check_calibration_cost
 from protege.search.planning.needs import Needs
 from protege.search.records.heads import HEAD_TOKENS, HeadScores
 from protege.spaces import BadInput, Calibration, Teacher, Unsupported
@@ -67,7 +67,7 @@ def measure_heads(
         raise BadInput(f"by={by!r}: expected one of {', '.join(HEAD_TOKENS)}")
     given = _batches(teacher, data, tokens or HEAD_TOKENS[by])
     if isinstance(given, CalibrationBatches):
-        check_calibration_cost(teacher, given.inputs, Needs(heads_by=[by]), Room(), tell)
+        check_calibration_cost(teacher, given.inputs, Needs(heads_by=[by]), Room.here(), tell)
     plan = CalibrationPlan(heads_by=[by])
     return HeadScores.of(teacher, Calibration.measured(teacher, given, plan, announce), by)
 

@@ -16,7 +16,8 @@ from protege.search.engines.engine import Engine
 from protege.search.engines.local import SerialEngine
 from protege.search.engines.task import StudyTask, remove_task
 from protege.search.planning.calibrating import compute_outputs, head_scores, with_calibration
-from protege.search.planning.foretelling import check_training_cost, left_out
+from protege.search.planning.calibration_cost import left_out
+from protege.search.planning.training_cost import check_training_cost
 from protege.search.progress import StudyProgress, bar
 from protege.search.records.failure import ends_study, warn
 from protege.search.records.objectives import ObjectiveRecords
