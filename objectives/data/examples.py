@@ -10,6 +10,7 @@ from protege.objectives.data.example import Example, Label, Picture
 from protege.objectives.data.files import File, Kind
 from protege.objectives.data.records import Columns, DatasetRows, encodable, held, text_of
 from protege.objectives.data.split import (
+    CAPACITY,
     RequestedSizes,
     Size,
     Sketch,
@@ -39,6 +40,7 @@ class Examples:
     Attributes:
         source: Returns an iterator from the first example; must yield the same examples each time.
         origin: Name of the data in error messages.
+        capacity: Examples in the random sample that the first full pass keeps.
 
     Raises:
         BadInput: There are fewer than two distinct, non-blank examples. The constructor reads no
@@ -47,6 +49,7 @@ class Examples:
 
     source: Callable[[], Iterator[Example]]
     origin: str = ""
+    capacity: int = CAPACITY
 
     noun: ClassVar[str] = "examples"
     wanted: ClassVar[str] = "examples"
@@ -123,7 +126,7 @@ class Examples:
 
     @cached_property
     def _survey(self) -> StreamSummary:
-        found = summarized(self)
+        found = summarized(self, self.capacity)
         if 0 < found.labels < found.examples:
             raise BadInput(
                 f"{self._where}{found.labels} of {found.examples} {self.noun} have a label; "

@@ -42,9 +42,6 @@ KINDS: dict[str, Kind] = {
 LONGEST = 1_000_000
 """Maximum characters of a text; a longer line is split, a longer table field raises."""
 
-LONGEST_OBJECT = 64_000_000
-"""Maximum characters of a JSON line, which cannot be split."""
-
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -57,12 +54,14 @@ class File:
         columns: The columns of texts and labels.
         kind: Format of the file.
         quoted: Whether table fields may be quoted; quoted fields may hold separators and newlines.
+        longest_object: Maximum characters of a JSON line, which cannot be split.
     """
 
     path: Path
     columns: Columns
     kind: Kind
     quoted: bool = False
+    longest_object: int = 64_000_000
 
     @classmethod
     def of(cls, path: Path, columns: Columns, kind: Kind | None, quoted: bool | None) -> "File":  # noqa: FBT001
@@ -105,12 +104,12 @@ class File:
             yield Example(line.removesuffix("\n"))
 
     def _objects(self, file: TextIO) -> Iterator[Example]:
-        is_whole = self.kind == "json"
-        texts = iter(file.read if is_whole else partial(file.readline, LONGEST_OBJECT), "")
+        is_whole, most = self.kind == "json", self.longest_object
+        texts = iter(file.read if is_whole else partial(file.readline, most), "")
         for line, text in enumerate(texts, 1):
             where = str(self.path) if is_whole else f"{self.path}, line {line}"
-            if len(text) == LONGEST_OBJECT and not is_whole:
-                raise BadInput(f"{where}: {LONGEST_OBJECT} characters or more; expected one object")
+            if len(text) == most and not is_whole:
+                raise BadInput(f"{where}: {most} characters or more; expected one object")
             for item, value in enumerate(_values(text, where), 1):
                 yield self._object(value, f"{where}, item {item}" if is_whole else where)
 

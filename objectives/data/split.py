@@ -143,9 +143,9 @@ class StreamSummary(NamedTuple):
     sketch: Sketch
 
 
-def summarized(stream: Iterable[Example]) -> StreamSummary:
-    """Summarise a stream in constant memory."""
-    sketch = Sketch(CAPACITY, _share)
+def summarized(stream: Iterable[Example], capacity: int = CAPACITY) -> StreamSummary:
+    """Summarise a stream, with a random sample of up to `capacity` examples."""
+    sketch = Sketch(capacity, _share)
     examples = labels = total = 0
     for example in stream:
         examples += 1
@@ -158,7 +158,7 @@ def summarized(stream: Iterable[Example]) -> StreamSummary:
 
 
 def _share(example: Example) -> float:
-    """Return the share of `CAPACITY` that an example takes: 1, or 1 per 1,000 bytes if larger."""
+    """Return the share of the capacity that an example takes: 1, or 1 per 1,000 bytes if larger."""
     content = example.content
     if isinstance(content, Picture):
         held = len(content.held) if isinstance(content.held, bytes) else 0
