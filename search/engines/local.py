@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 from protege.objectives.latency.device.receiving import available_cores
 from protege.search.engines import remote
-from protege.search.engines.engine import WorkerPool
+from protege.search.engines.engine import StudyTask, prepare
 from protege.search.engines.events import Event, Job, JobFinished, Message, RungReached, WorkerLost
-from protege.search.engines.task import StudyTask, prepare
+from protege.search.engines.pool import PooledEngine, WorkerPool
 from protege.search.engines.worker import Worker
 from protege.spaces import BadInput
 
@@ -53,7 +53,7 @@ class SerialEngine:
 
 
 @dataclass
-class LocalEngine:
+class LocalEngine(PooledEngine):
     """Runs several jobs in parallel on this machine, one process each.
 
     While one process measures latency all others pause (`protege.objectives.machine.lock`).
@@ -90,21 +90,6 @@ class LocalEngine:
             log.unlink(missing_ok=True)
         task.save(path)
         self._pool.start(path, announce, [LocalWorker(path, threads, log) for log in logs])
-
-    def free(self, number: int | None = None) -> bool:
-        return self._pool.free(number)
-
-    def submit(self, job: Job) -> None:
-        self._pool.submit(job)
-
-    def answer(self, number: int, *, goes_on: bool) -> None:
-        self._pool.answer(number, goes_on=goes_on)
-
-    def wait_any(self) -> Event:
-        return self._pool.wait_any()
-
-    def close(self) -> None:
-        self._pool.close()
 
 
 @dataclass

@@ -23,8 +23,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from protege.search.engines.engine import StudyTask
     from protege.search.engines.events import Message
-    from protege.search.engines.task import StudyTask
 
 SPEAKS_S = 0.5
 """Minimum seconds between two messages of progress."""
@@ -96,7 +96,7 @@ def _loaded(path: Path) -> "StudyTask":
     Raises:
         BadInput: The file is not there, or another user could have written it.
     """
-    from protege.search.engines.task import StudyTask
+    from protege.search.engines.engine import StudyTask
     from protege.spaces import BadInput
 
     if not path.is_file():

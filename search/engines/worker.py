@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from protege.objectives.objective import Stage
+from protege.search.engines.engine import StudyTask
 from protege.search.engines.evaluating import Evaluation
 from protege.search.engines.events import Job, JobFinished, RungReached
-from protege.search.engines.task import StudyTask
 from protege.search.records.failure import Failure, ends_study
 from protege.search.records.results import keep, record
 from protege.search.records.trial import State, Trial

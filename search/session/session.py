@@ -12,9 +12,8 @@ from protege.objectives import Candidate, Objective
 from protege.objectives.candidate import Prepared
 from protege.objectives.objective import Stage, exceeds, scores_rungs
 from protege.search.analysis.result import StudyResult
-from protege.search.engines.engine import Engine
+from protege.search.engines.engine import Engine, StudyTask, remove_task
 from protege.search.engines.local import SerialEngine
-from protege.search.engines.task import StudyTask, remove_task
 from protege.search.planning.calibrating import compute_outputs, head_scores, with_calibration
 from protege.search.planning.calibration_cost import left_out
 from protege.search.planning.training_cost import check_training_cost

@@ -11,8 +11,8 @@ import pandas as pd
 
 from protege.objectives import Measurement
 from protege.search import State, Trial
+from protege.search.engines.engine import StudyTask
 from protege.search.engines.events import Event, Job, JobFinished, RungReached
-from protege.search.engines.task import StudyTask
 
 OBJECTIVES = ("latency_ms", "retention")
 """The objectives: the first is minimised, the second maximised."""

@@ -19,8 +19,8 @@ from sqlalchemy.exc import OperationalError
 from protege.objectives import Memory
 from protege.search import Front, Search
 from protege.search.cli.main import main
+from protege.search.engines.engine import StudyTask, prepare, task_file
 from protege.search.engines.local import SerialEngine
-from protege.search.engines.task import StudyTask, prepare, task_file
 from protege.search.storage.claim import Claim
 from protege.search.storage.locating import database_path, shown
 from protege.search.storage.storage import open_storage, read_study

@@ -15,8 +15,8 @@ import pytest
 
 from protege.objectives import Measurement, Memory
 from protege.search import Front, LocalEngine, State
-from protege.search.engines.engine import STARTS
 from protege.search.engines.local import LocalWorker
+from protege.search.engines.pool import STARTS
 from protege.search.records.results import record
 from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study

@@ -14,8 +14,8 @@ from protege.objectives import Candidate, Texts
 from protege.objectives.candidate import Prepared
 from protege.objectives.quality.rungs import training_of
 from protege.search import Front
+from protege.search.engines.engine import StudyTask
 from protege.search.engines.local import SerialEngine
-from protege.search.engines.task import StudyTask
 from protege.search.planning.calibration_cost import check_calibration_cost, held_bytes
 from protege.search.planning.estimate import Estimate, Rates
 from protege.search.planning.heads import measure_heads

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from protege.objectives import Memory
 from protege.search import Front, Search, Trial
 from protege.search.cli.main import guarded
+from protege.search.engines.engine import StudyTask
 from protege.search.engines.events import Job
 from protege.search.engines.local import SerialEngine
-from protege.search.engines.task import StudyTask
 from protege.search.progress import complain, say
 from protege.search.running.stopping import (
     CTRL_C_REASON,

@@ -10,7 +10,6 @@ import pytest
 
 from protege.objectives import Measurement
 from protege.search import State, Trial
-from protege.search.engines.engine import STARTS, WorkerPool
 from protege.search.engines.events import (
     Job,
     JobFinished,
@@ -21,6 +20,7 @@ from protege.search.engines.events import (
     WorkerLost,
     WorkerReady,
 )
+from protege.search.engines.pool import STARTS, WorkerPool
 from protege.spaces import BadInput
 from tests.search.toys import OWN
 
