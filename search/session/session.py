@@ -86,7 +86,7 @@ class Session:
                         self._describe(coordinator.study)
                         coordinator.show(progress)
                 self._describe(coordinator.study, coordinator.ended)
-        if not coordinator.done:
+        if not coordinator.finished.trials:
             leave.check()  # there is no front to return
         return coordinator
 

@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from protege.search import Front, Search, Trial
-from protege.search.running.coordinator import SCOUTED
+from protege.search.running.coordinator import Coordinator
 from protege.search.running.racing import Decision, Race, decide
 from studies import minilm_cpu
 from studies.benchmarks.figures import FOLDER, Figure
@@ -99,7 +99,8 @@ def replay(curves: Sequence[Sequence[Sequence[float]]], race: Race) -> list[int 
     """Replay a race over candidates with known objectives at every rung, one after another.
 
     At each rung but the last, a candidate is compared with all earlier ones that reached it,
-    stopped or not. The first `SCOUTED` are all scored at their first rung before any continues.
+    stopped or not. The first `Coordinator.prescored` are all scored at their first rung before
+    any continues.
 
     Args:
         curves: Each candidate's objectives at each rung, to be minimised, in order of arrival.
@@ -109,7 +110,9 @@ def replay(curves: Sequence[Sequence[Sequence[float]]], race: Race) -> list[int 
         The rung at which each candidate was stopped, or None if it reached the last.
     """
     reached: defaultdict[int, dict[int, Sequence[float]]] = defaultdict(dict)
-    reached[0] = {at: curve[0] for at, curve in enumerate(curves[:SCOUTED]) if len(curve) > 1}
+    reached[0] = {
+        at: curve[0] for at, curve in enumerate(curves[: Coordinator.prescored]) if len(curve) > 1
+    }
     stopped: list[int | None] = []
     for number, curve in enumerate(curves):
         stopped.append(None)

@@ -273,7 +273,7 @@ def test_what_a_killed_process_held_is_begun_again(folder: Path, teacher: Teache
     search = toy(folder, teacher=teacher, distillation=distillation(steps=9))
     engine = Deadly(2, threads=1, storage=str(search.place))
     with coordinated(search, engine=engine) as coordinator:
-        coordinator.scouted = 4
+        coordinator.prescored = 4
         trials = [*coordinator.go_on(Stopping(7), StopRequest())]
     assert sorted(trial.number for trial in trials) == [*range(7)]
     assert State.FAILED not in {trial.state for trial in trials}
