@@ -22,8 +22,8 @@ from protege.search.records.objectives import ObjectiveRecords
 from protege.search.running.racing import Race
 from protege.search.running.stopping import Stopping, StopRequestContext, no_stop_requests
 from protege.search.session.session import Session, claimed_folder, holding, prepared_for
-from protege.search.storage.locating import database_path, url_of_file
-from protege.search.storage.run_folder import DATABASE, RunFolder, default_folder
+from protege.search.storage.locating import database_path, default_folder, url_of_file
+from protege.search.storage.run_folder import DATABASE, RunFolder
 from protege.search.storage.storage import OptunaStudy
 from protege.search.study.store import check_url
 from protege.search.study.study import open_study

@@ -1,49 +1,17 @@
 """The commands ``run``, ``report``, ``fidelity``, ``pick`` and ``export``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
-from protege.search.cli.given import Count, Whole, front_of, search_in
+from protege.search.cli.arguments import Count, Whole, WorkerOptions, front_of, search_in
 from protege.search.progress import PhaseTimes, say, say_table
 from protege.search.records.plain import printable, quoted
 from protege.search.running.stopping import Interrupted, signal_behind, stop_requests
 from protege.spaces.errors import BadInput
 
 if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
-    from protege.search.engines.engine import Engine
     from protege.search.front.front import Front
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class WorkerOptions:
-    """How trials run in parallel.
-
-    Attributes:
-        jobs: Parallel trials (default 1, or as many as the Ray cluster has room for).
-        ray: Address of a Ray cluster to run on, such as auto or host:6379.
-        cpus: CPUs per trial on Ray.
-        synchronous: Wait for all parallel trials before each decision, to be reproducible.
-    """
-
-    jobs: Count | None = None
-    ray: str | None = None
-    cpus: Count = 1
-    synchronous: bool = False
-
-    def engine(self) -> "Engine":
-        """Return the engine that the options ask for."""
-        from protege.search.engines.cluster import RayEngine
-        from protege.search.engines.local import LocalEngine, SerialEngine
-
-        if self.ray is not None:
-            return RayEngine(self.ray, self.jobs or 0, self.cpus, synchronous=self.synchronous)
-        jobs = self.jobs or 1
-        return LocalEngine(jobs, synchronous=self.synchronous) if jobs > 1 else SerialEngine()
 
 
 def run(

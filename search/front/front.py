@@ -16,8 +16,8 @@ from protege.search.records.trial import State, Trial
 from protege.search.report.page import write_report
 from protege.search.storage.explaining import explained, shown_storage, undamaged
 from protege.search.storage.format import IDENTITY, run_of
-from protege.search.storage.locating import database_path
-from protege.search.storage.run_folder import RunFolder, find_run_folder, folder_name, locate_run
+from protege.search.storage.locating import database_path, folder_name
+from protege.search.storage.run_folder import RunFolder, find_run_folder, locate_run
 from protege.search.storage.storage import read_study
 from protege.search.study.artifacts import UploadedWeights
 from protege.search.study.study import trials_of

@@ -1,8 +1,8 @@
 """The report of a study: one self-contained HTML file."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from math import ceil, floor, isfinite, log10
+from collections.abc import Mapping
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,11 @@ from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import quoted
 from protege.search.records.trial import State, Trial
 from protege.search.records.wording import (
-    CHOSEN,
-    DOMINATED_BY,
-    FLOOR,
     RARELY_CUT,
     SIZES,
-    WITHIN_NOISE,
-    decimals,
     duration,
     grade_note,
     listed,
-    rarely_cut,
     significant,
     titled,
     unimproved,
@@ -34,8 +28,9 @@ from protege.search.records.wording import (
 from protege.search.report import figures, style, views
 from protege.search.report.heads import heat_map
 from protege.search.report.latency import latency_breakdowns
-from protege.search.report.parts import Cell, Plot, Table, TableColumn, plot, render
+from protege.search.report.parts import Plot, plot, render
 from protege.search.report.racing import rungs, trust
+from protege.search.report.tables import all_trials, students
 from protege.spaces.files.atomic import write_text
 
 HYPERVOLUME = (
@@ -162,60 +157,6 @@ def bars(accounting: PhaseTimes) -> Plot | None:
     return plot("time", "Time by phase", says, figures.bars(frame))
 
 
-def students(front: StudyResult) -> Table:
-    """Return the table of the front, one row per student."""
-    objectives, members = front.objectives.records, front.members
-    speedups = [trial.speedup for trial in members]
-    timed = any(map(isfinite, speedups))
-    columns = [TableColumn("Trial"), TableColumn("Student", "text")]
-    columns += [TableColumn(titled(objective)) for objective in objectives]
-    columns += [TableColumn("Times faster")] if timed else []
-    columns += [TableColumn(f"{place} (ms)") for place in front.measured]
-    columns += [TableColumn(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
-    more = rarely_cut(front.trials)
-    columns += [TableColumn(SIZES[name].capitalize()) for name in more]
-    columns += [TableColumn("Policies", "text")]
-    noise = [
-        (title, found)
-        for title, found in ((WITHIN_NOISE, front.ties), (DOMINATED_BY, front.beaten))
-        if any(found.values())
-    ]
-    columns += [TableColumn(title.capitalize(), "text") for title, _ in noise]
-    measured = [_measured(members, objective) for objective in objectives]
-    rows = []
-    for index, trial in enumerate(members):
-        role = front.role(trial)
-        label = f"{trial.label} ({role})" if role else trial.label
-        row = [Cell(str(trial.number)), Cell(label), *(cells[index] for cells in measured)]
-        row += [Cell(f"{speedups[index]:.2f}")] if timed else []
-        row += [Cell(_ms(value)) for value in front.elsewhere(trial).values()]
-        row += map(Cell, _sizes(trial, more))
-        row += [Cell(listed(found.get(trial.number, ()))) for _, found in noise]
-        rows.append(row)
-    return Table(columns, rows)
-
-
-def all_trials(front: StudyResult) -> Table:
-    """Return the table of all trials in order, with state and reason."""
-    objectives = front.objectives.records
-    columns = [TableColumn("Trial"), TableColumn("Student", "text"), TableColumn("State", "text")]
-    columns += [TableColumn(titled(objective)) for objective in objectives] + [
-        TableColumn("Why", "sentence")
-    ]
-    measured = [_measured(front.trials, objective) for objective in objectives]
-    rows = [
-        [
-            Cell(str(trial.number)),
-            Cell(trial.label),
-            Cell(str(trial.state)),
-            *cells,
-            Cell(" ".join(trial.reason.split())),
-        ]
-        for trial, *cells in zip(front.trials, *measured, strict=True)
-    ]
-    return Table(columns, rows)
-
-
 def commands(front: StudyResult) -> dict[str, str]:
     """Return example commands: ``export`` of the knee, and ``pick`` with a budget."""
     if not front.students:
@@ -272,34 +213,6 @@ def _said(frame: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord) -> str:
         for at in (best.iloc[0], best.iloc[-1])
     )
     return f"{says} The front runs from {first} to {last}."
-
-
-def _measured(trials: Sequence[Trial], objective: ObjectiveRecord) -> list[Cell]:
-    """Return an objective's column, with equal decimals and without errors that round to zero."""
-    found = [trial.measurements.get(objective.name) for trial in trials]
-    places = decimals([one.value for one in found if one])
-    cells = []
-    for one in found:
-        spread = f"{one.spread:,.{places}f}" if one else ""
-        shown = any(digit in spread for digit in "123456789")
-        text = f"{one.value:,.{places}f}" if one and isfinite(one.value) else "-"
-        mark = f"({FLOOR})" if one and shown and ERROR_FLOOR in one.details else ""
-        cells.append(Cell(text, spread if shown else "", mark))
-    return cells
-
-
-def _ms(value: float) -> str:
-    return significant(value) if isfinite(value) else "-"
-
-
-def _sizes(trial: Trial, more: Sequence[str]) -> list[str]:
-    own = trial.architecture
-    heads = str(own["num_attention_heads"])
-    if own.get("num_key_value_heads", own["num_attention_heads"]) != own["num_attention_heads"]:
-        heads += f" / {own['num_key_value_heads']} KV"
-    policies = ", ".join(own.get(name, "none") for name in CHOSEN)
-    sizes = [own["num_hidden_layers"], own["hidden_size"], heads, own.get("intermediate_size", "-")]
-    return [*map(str, sizes), *(f"{own.get(name, 0):,}" for name in more), policies]
 
 
 def _teacher_sizes(teacher: Mapping[str, Any]) -> str:

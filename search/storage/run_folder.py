@@ -6,7 +6,6 @@ stored in the study too, so that no other study or folder of the same name is mi
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,51 +14,14 @@ from pathlib import Path
 from protege.search.storage.claim import LOCK, claim_file
 from protege.search.storage.explaining import undamaged
 from protege.search.storage.format import check_format, written_by
-from protege.search.storage.locating import database_path, is_url, url_of_file
+from protege.search.storage.locating import database_path, default_folder, is_url, url_of_file
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, is_scratch_of, raise_if_full, write_text
-from protege.spaces.files.hashing import digest
-
-RUNS = Path("runs")
-"""The folder of all runs, in the working directory or beside a database."""
 
 MARKER = "protege-run.json"
 
 DATABASE = "study.db"
 """The default database in a run folder."""
-
-_LONGEST = 200
-"""Maximum bytes of a folder name; file systems allow 255, and temporary names are longer."""
-
-_ENCODED = re.compile(r"[^\w,+=@() .-]|^[ .-]|[ .-]\Z")
-"""Characters encoded in folder names; dots and hyphens at the ends would hide a folder or look like
-an option."""
-
-
-def folder_name(name: str) -> str:
-    """Return a safe folder name, unique for each study name.
-
-    Characters other than letters, digits and harmless ones are percent-encoded, as are dots,
-    hyphens and spaces at the ends.
-    """
-    found = _ENCODED.sub(_percent, name)
-    if len(found.encode()) <= _LONGEST:
-        return found
-    cut = found.encode()[: _LONGEST - 20].decode(errors="ignore")
-    return f"{cut}-{digest(name.encode(errors='surrogatepass'))}"
-
-
-def default_folder(name: str, database: Path | None) -> Path:
-    """Return the default run folder, ``runs/<name>``.
-
-    It lies beside the database file, or in the working directory. By default the database lies in
-    the run folder itself.
-    """
-    own = RUNS / folder_name(name)
-    if database is None:
-        return own
-    beside = database.parent
-    return beside if beside.parts[-2:] == own.parts else beside / own
 
 
 @dataclass(frozen=True)
@@ -304,7 +266,3 @@ class RunFolder:
         if self.database is None:
             return ""
         return os.path.relpath(self.database.resolve(), self.path.resolve())
-
-
-def _percent(found: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogatepass"))

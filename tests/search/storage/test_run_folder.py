@@ -15,13 +15,11 @@ from protege.search.cli.main import main
 from protege.search.records.results import artifact
 from protege.search.session.session import claimed_folder
 from protege.search.storage.format import FORMAT
-from protege.search.storage.locating import database_path, url_of_file
+from protege.search.storage.locating import database_path, default_folder, folder_name, url_of_file
 from protege.search.storage.run_folder import (
     MARKER,
     Marker,
     RunFolder,
-    default_folder,
-    folder_name,
     locate_run,
 )
 from protege.search.storage.storage import read_study
