@@ -10,15 +10,8 @@ from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import Targets
-from protege.objectives.distillation.progressive import shrinking
 from protege.objectives.distillation.task_data import TaskData
 from protege.objectives.distillation.tasks.task import DistillationTask
-from protege.objectives.distillation.teacher_outputs import (
-    CachedOutputs,
-    LiveOutputs,
-    TeacherOutputs,
-)
-from protege.objectives.distillation.training import Training
 from protege.objectives.machine.lock import shared_machine
 from protege.objectives.machine.stopwatch import Stopwatch
 from protege.spaces import (
@@ -30,7 +23,6 @@ from protege.spaces import (
     ProtegeError,
     Student,
     Teacher,
-    Unsupported,
 )
 
 
@@ -185,45 +177,6 @@ class Candidate:
             return inputs, targets
         with self.stopwatch.phase("map vocabulary"):
             return task.mapped(inputs, targets, self.vocabulary_map)
-
-    def training(self) -> Training:
-        """Prepare the training of the student, which itself stays as it is.
-
-        Raises:
-            Unsupported: The student has a cut vocabulary, and the distillation runs the teacher at
-                every step.
-        """
-        shared, teacher, own = self.prepared, self.teacher, self.architecture
-        settings = shared.settings
-        task, inputs = settings.tuned(shared.data.task), shared.data.learnt
-        known = shared.calibration if own.looks_at_data else None
-        deeper = settings.progressive and shrinking(
-            teacher, own, known, settings.progressive, self.stopwatch
-        )
-        answers: TeacherOutputs
-        if settings.answers == "online" or settings.hidden_losses:
-            if self.vocabulary_map is not None:
-                raise Unsupported(
-                    "a student with a cut vocabulary cannot be distilled from a teacher that "
-                    'answers online, which reads different tokens; give answers="cached" and no '
-                    "losses on hidden states or attention"
-                )
-            answers = LiveOutputs(teacher.embedder() or teacher.model, task, inputs.labels)
-        else:
-            inputs, targets = self.taught(shared.data, inputs, task)
-            answers = CachedOutputs.of(inputs, targets)
-        training = Training(
-            settings=settings,
-            student=deeper.student if deeper else self.student.copy(),
-            task=task,
-            inputs=inputs,
-            answers=answers,
-            teacher=teacher,
-            shrinking=deeper or None,
-            seed=shared.seed,
-            announce=self.stopwatch.show,
-        )
-        return training.at_rate(self.student)
 
     def trained(self, student: Student) -> "Candidate":
         """Return this candidate with its student after some training."""

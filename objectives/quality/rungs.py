@@ -10,11 +10,17 @@ import torch
 from torch import Tensor
 
 from protege.objectives.candidate import Candidate
+from protege.objectives.distillation.progressive import shrinking
+from protege.objectives.distillation.teacher_outputs import (
+    CachedOutputs,
+    LiveOutputs,
+    TeacherOutputs,
+)
 from protege.objectives.distillation.training import STUDENT, State, Training
 from protege.objectives.measurement import Measurement, TrainingRecord
 from protege.objectives.objective import Objective
 from protege.objectives.quality.checkpoint import Checkpoint, Rung
-from protege.spaces import ProtegeError
+from protege.spaces import ProtegeError, Unsupported
 from protege.spaces.files.hashing import canonical
 
 BEST = "best."
@@ -122,7 +128,7 @@ class CandidateDistillation:
             # scored before training is prepared, since many trials stop here
             checkpoint.rungs.append(self._rung(0, start, is_last=False))
         yield from (rung for rung in checkpoint.rungs if rung.step in stops)
-        training = replace(start.training(), taken_up=state)
+        training = replace(training_of(start), taken_up=state)
         start = replace(start, made=None)  # frees its weights once a better rung is found
         self.losses, self.learning_rate = training.losses, training.settings.learning_rate
         checkpoint.begin()
@@ -242,6 +248,49 @@ class CandidateDistillation:
                 "stops": list(stops),
             }
         )
+
+
+def training_of(start: Candidate) -> Training:
+    """Prepare the training of a candidate's student, which itself stays as it is.
+
+    Args:
+        start: The candidate with the untrained student.
+
+    Raises:
+        Unsupported: The student has a cut vocabulary, and the distillation runs the teacher at
+            every step.
+    """
+    shared, teacher, own = start.prepared, start.teacher, start.architecture
+    settings = shared.settings
+    task, inputs = settings.tuned(shared.data.task), shared.data.learnt
+    known = shared.calibration if own.looks_at_data else None
+    deeper = settings.progressive and shrinking(
+        teacher, own, known, settings.progressive, start.stopwatch
+    )
+    answers: TeacherOutputs
+    if settings.answers == "online" or settings.hidden_losses:
+        if start.vocabulary_map is not None:
+            raise Unsupported(
+                "a student with a cut vocabulary cannot be distilled from a teacher that "
+                'answers online, which reads different tokens; give answers="cached" and no '
+                "losses on hidden states or attention"
+            )
+        answers = LiveOutputs(teacher.embedder() or teacher.model, task, inputs.labels)
+    else:
+        inputs, targets = start.taught(shared.data, inputs, task)
+        answers = CachedOutputs.of(inputs, targets)
+    training = Training(
+        settings=settings,
+        student=deeper.student if deeper else start.student.copy(),
+        task=task,
+        inputs=inputs,
+        answers=answers,
+        teacher=teacher,
+        shrinking=deeper or None,
+        seed=shared.seed,
+        announce=start.stopwatch.show,
+    )
+    return training.at_rate(start.student)
 
 
 def _halts(stops: Sequence[int]) -> list[int]:

@@ -104,10 +104,7 @@ def pick(front: "StudyResult", given: Mapping[str, float]) -> ChosenStudent:
     if not within:
         raise BadInput(_missed(front, budgets))
     ranked = _ranked(front.objectives.records, budgets)
-    best = min(
-        within,
-        key=lambda trial: [objective.sign * value_of(trial, objective) for objective in ranked],
-    )
+    best = min(within, key=lambda trial: [one.sign * value_of(trial, one) for one in ranked])
     return ChosenStudent(best, front, f"the {superlative(ranked[0])} {_within(budgets)}")
 
 
@@ -122,10 +119,8 @@ def knee(front: "StudyResult") -> ChosenStudent:
         BadInput: There is no student on the front.
     """
     some_students(front)
-    objectives = front.objectives.records
     reached = {
-        objective: [value_of(trial, objective) for trial in front.members]
-        for objective in objectives
+        one: [value_of(trial, one) for trial in front.members] for one in front.objectives.records
     }
 
     def lost(trial: Trial) -> list[float]:

@@ -9,9 +9,10 @@ from protege.objectives.latency.device.receiving import cpu_model
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.results import artifact, copied
+from protege.search.session.identity import differences
 from protege.search.storage.storage import OptunaStudy
 from protege.search.study.importing import import_trial, importable_trials
-from protege.search.study.study import differences, trials_of
+from protege.search.study.study import trials_of
 from protege.spaces import Mismatch, SearchSpace
 
 

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from protege.objectives import Distillation, Examples, Objective
 from protege.search.running.racing import Race
+from protege.search.storage.format import IDENTITY
 from protege.search.storage.run_folder import RunFolder
-from protege.spaces import Cache, SearchSpace, Teacher
+from protege.search.storage.storage import OptunaStudy
+from protege.spaces import Cache, Mismatch, SearchSpace, Teacher
 
 
 class SearchDeclaration(Protocol):
@@ -86,6 +88,44 @@ def identity(search: SearchDeclaration) -> dict[str, Any]:
         "distillation": document(search.distillation),
         "objectives": {one.name: document(one) for one in search.objectives},
     }
+
+
+def identify(study: OptunaStudy, own: Mapping[str, Any]) -> None:
+    """Store the identity of a new study, or compare it with the stored one.
+
+    Raises:
+        Mismatch: The study was made with another teacher, data, space or objectives.
+    """
+    recorded = study.user_attrs.get(IDENTITY)
+    if recorded is None:
+        study.set_user_attr(IDENTITY, dict(own))
+        return
+    found = differences(recorded, json.loads(json.dumps(own)))
+    if found:
+        raise Mismatch(
+            f"study {study.study_name!r} was made otherwise: {'; '.join(found)}; give the study "
+            "another name, or resume it with what it was made with"
+        )
+
+
+def differences(recorded: Any, given: Any, path: str = "") -> list[str]:
+    """Return a line for each place in which two documents differ."""
+    if recorded == given:
+        return []
+    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
+        names = {**recorded, **given}
+        return [
+            line
+            for name in names
+            for line in differences(
+                recorded.get(name), given.get(name), f"{path}.{name}" if path else name
+            )
+        ]
+    return [f"{path}: recorded {_shown(recorded)}, given {_shown(given)}"]
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else repr(value)
 
 
 def document(value: Any) -> Any:

@@ -24,13 +24,13 @@ from protege.search.running.coordinator import Coordinator
 from protege.search.running.stopping import Stopping, StopRequestContext, no_stop_requests
 from protege.search.session.about import about, of_run
 from protege.search.session.earlier import import_earlier
-from protege.search.session.identity import SearchDeclaration, identity
+from protege.search.session.identity import SearchDeclaration, identify, identity
 from protege.search.storage.claim import claimed, held
 from protege.search.storage.explaining import explained, shown_storage
 from protege.search.storage.format import claimed_run
 from protege.search.study.artifacts import Artifacts
 from protege.search.study.store import Store
-from protege.search.study.study import StoredStudy, identify, open_study, trials_of
+from protege.search.study.study import StoredStudy, open_study, trials_of
 from protege.spaces import BadInput, SearchSpace
 from protege.spaces.files.private import owner_only
 from protege.spaces.students.student import check_saves

@@ -16,11 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
 from protege.search.storage.explaining import undamaged
-from protege.search.storage.format import IDENTITY
 from protege.search.storage.storage import asked_for, open_storage, quiet_optuna, with_retries
 from protege.search.study.gaussian import RUNG, STOPPED_AT
 from protege.search.study.sampler import UniqueSampler, suggested
-from protege.spaces import Mismatch
 from protege.spaces.errors import without_secrets
 from protege.spaces.files.hashing import text_checksum
 
@@ -262,41 +260,3 @@ def _read(stored: FrozenTrial, study: str) -> Trial:
         if (trial.number, trial.key) != (stored.number, own["key"]):
             raise ValueError("another trial's")
         return trial
-
-
-def identify(study: Study, own: Mapping[str, Any]) -> None:
-    """Store the identity of a new study, or compare it with the stored one.
-
-    Raises:
-        Mismatch: The study was made with another teacher, data, space or objectives.
-    """
-    recorded = study.user_attrs.get(IDENTITY)
-    if recorded is None:
-        study.set_user_attr(IDENTITY, dict(own))
-        return
-    found = differences(recorded, json.loads(json.dumps(own)))
-    if found:
-        raise Mismatch(
-            f"study {study.study_name!r} was made otherwise: {'; '.join(found)}; give the study "
-            "another name, or resume it with what it was made with"
-        )
-
-
-def differences(recorded: Any, given: Any, path: str = "") -> list[str]:
-    """Return a line for each place in which two documents differ."""
-    if recorded == given:
-        return []
-    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
-        names = {**recorded, **given}
-        return [
-            line
-            for name in names
-            for line in differences(
-                recorded.get(name), given.get(name), f"{path}.{name}" if path else name
-            )
-        ]
-    return [f"{path}: recorded {_shown(recorded)}, given {_shown(given)}"]
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else repr(value)

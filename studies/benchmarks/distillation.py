@@ -25,6 +25,7 @@ from protege.objectives.distillation.optimizers import Optimizers
 from protege.objectives.distillation.teacher_outputs import LiveOutputs
 from protege.objectives.distillation.training import Training
 from protege.objectives.machine.precision import TrainingPrecision
+from protege.objectives.quality.rungs import training_of
 from protege.spaces import Cache
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.parts import run_parts
@@ -48,7 +49,7 @@ def half(folder: Path, inputs: int) -> Training:
         selection=64,
     )
     shared = Prepared(teacher, Cache(folder), settings)
-    return Candidate(shared, architecture).built().training()
+    return training_of(Candidate(shared, architecture).built())
 
 
 def steps_over_student(training: Training, rounds: int, each: int) -> Iterator[Figure]:

@@ -20,7 +20,7 @@ from protege.objectives import (
 from protege.objectives.distillation.teacher_outputs import ASKED
 from protege.objectives.measurement import TrainingRecord
 from protege.objectives.quality.checkpoint import Rung
-from protege.objectives.quality.rungs import CandidateDistillation
+from protege.objectives.quality.rungs import CandidateDistillation, training_of
 from protege.spaces import Cache, ProtegeError, Unsupported
 from tests import pieces
 from tests.objectives.candidates import candidate, completed, distilled, half, itself, retained
@@ -202,7 +202,7 @@ def test_a_training_copies_the_student_that_it_trains(
 ) -> None:
     settings = replace(SHORT, progressive=progressive)
     start = half(CASES["llama-causal-tied"].teacher(), cache, settings).built()
-    before, training = state(start), start.training()
+    before, training = state(start), training_of(start)
     assert training.student is not start.student
     assert list(training.run([9])) == [9]
     assert same(state(start), before)
@@ -331,7 +331,7 @@ def test_a_deeper_start_of_fewer_tokens_ends_in_the_student_of_that_size(cache: 
     teacher = pieces.teacher("bert-sentences")
     settings = replace(PIECES, steps=6, learning_rate=3e-3, progressive=Progressive(until=0.5))
     fewer = candidate(teacher, cache, settings, vocab=0.6, layers=0.5)
-    training = fewer.built().training()
+    training = training_of(fewer.built())
     assert training.shrinking is not None
     assert training.student is training.shrinking.student
     run = completed(fewer)

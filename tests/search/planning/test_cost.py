@@ -12,6 +12,7 @@ import torch
 
 from protege.objectives import Candidate, Texts
 from protege.objectives.candidate import Prepared
+from protege.objectives.quality.rungs import training_of
 from protege.search import Front
 from protege.search.engines.engine import StudyTask
 from protege.search.engines.local import SerialEngine
@@ -154,7 +155,7 @@ def test_parts_of_a_batch_are_asked_for_by_every_trial_and_on_resume(tmp_path: P
     whole = prepared_of(teacher, tmp_path / "whole")
     parted = replace(prepared_of(teacher, tmp_path / "parted"), batch_parts=4)
     half = teacher.architecture.scaled(layers=0.5)
-    assert Candidate(parted, half).built().training().settings.accumulate == 4
+    assert training_of(Candidate(parted, half).built()).settings.accumulate == 4
     one, other = (retained(Candidate(shared, half)) for shared in (whole, parted))
     assert other.value == pytest.approx(one.value, rel=1e-3)
     search, engine = toy(tmp_path / "run"), Noting()

@@ -27,8 +27,7 @@ from protege.objectives import (
     Workload,
 )
 from protege.search import Front, Search, State
-from protege.search.session.identity import document, identity
-from protege.search.study.study import differences, identify
+from protege.search.session.identity import differences, document, identify, identity
 from protege.spaces import Activation, Choice, First, Greedy, Mismatch, Range, SearchSpace, Teacher
 from tests.search.toys import PLAIN, WIDE, distillation, opened, toy
 
