@@ -164,13 +164,7 @@ class Candidate:
     def taught(
         self, data: TaskData, inputs: TaskInputs, task: DistillationTask
     ) -> tuple[TaskInputs, Targets]:
-        """Return inputs and the teacher's outputs, mapped to the student's vocabulary if it is cut.
-
-        Args:
-            data: The data that the inputs are part of.
-            inputs: Inputs of the teacher.
-            task: The task.
-        """
+        """Return inputs and the teacher's outputs, both mapped if the vocabulary is cut."""
         with self.stopwatch.phase("teacher answers"):
             targets = data.outputs(inputs, task)
         if self.vocabulary_map is None:

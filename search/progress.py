@@ -89,14 +89,7 @@ def bar(
     console: "Console | None" = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[StudyProgress]:
-    """Show the progress of a study: a bar, or lines if the output is not a terminal.
-
-    Args:
-        name: The study's name.
-        trials: Number of trials.
-        console: Where it is shown; by default stderr.
-        clock: Returns the time in seconds.
-    """
+    """Show the progress of a study: a bar, or lines if the output is not a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

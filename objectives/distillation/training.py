@@ -69,9 +69,6 @@ class Training:
     def distance(self, student: Student) -> float:
         """Measure how far an untrained student's outputs are from the teacher's.
 
-        Args:
-            student: The untrained student.
-
         Returns:
             The task's default loss on the first batches, divided by the loss of all-zero outputs; 0
             for the teacher itself. All students get the same batches.
@@ -104,11 +101,7 @@ class Training:
         return sum(losses, start=answer.new_zeros(()))
 
     def at_rate(self, start: Student) -> "Training":
-        """Return this training with the peak rate that fits the start's distance from the teacher.
-
-        Args:
-            start: The untrained student.
-        """
+        """Return this training with the peak rate that fits the distance from the teacher."""
         if self.settings.full_rate_at == 0:
             return self
         rate = self.settings.rate(self.distance(start), self.task)
@@ -229,11 +222,6 @@ class Training:
 
     def check(self, step: int, norm: Tensor, parts: list[Batch]) -> None:
         """Check that the training has not diverged.
-
-        Args:
-            step: Optimiser steps done.
-            norm: Norm of the last gradient.
-            parts: The last batch.
 
         Raises:
             ProtegeError: Loss or gradient is not finite, or the loss exceeds twice the first loss

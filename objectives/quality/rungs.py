@@ -253,9 +253,6 @@ class CandidateDistillation:
 def training_of(start: Candidate) -> Training:
     """Prepare the training of a candidate's student, which itself stays as it is.
 
-    Args:
-        start: The candidate with the untrained student.
-
     Raises:
         Unsupported: The student has a cut vocabulary, and the distillation runs the teacher at
             every step.

@@ -41,10 +41,7 @@ class ChosenStudent:
 
     def __str__(self) -> str:
         trial, front = self.trial, self.front
-        rows = {
-            printable(objective.name): _value(trial, objective)
-            for objective in front.objectives.records
-        }
+        rows = {printable(one.name): _value(trial, one) for one in front.objectives.records}
         if isfinite(trial.speedup):
             rows["times faster"] = significant(trial.speedup)
         role = front.role(trial)
@@ -78,10 +75,8 @@ class Budget:
 
     def meets(self, trial: Trial) -> bool:
         """Return whether the trial is within the budget."""
-        return (
-            self.objective.sign * value_of(trial, self.objective)
-            <= self.objective.sign * self.bound
-        )
+        sign = self.objective.sign
+        return sign * value_of(trial, self.objective) <= sign * self.bound
 
     @property
     def is_cost(self) -> bool:
@@ -167,17 +162,15 @@ def _value(trial: Trial, objective: ObjectiveRecord) -> str:
 
 
 def _budget(front: "StudyResult", name: str, bound: Any) -> Budget:
-    objective = next((objective for objective in bounded(front) if objective.name == name), None)
+    objective = next((one for one in bounded(front) if one.name == name), None)
     if objective is None:
         raise BadInput(unknown(front, name))
     if isinstance(bound, bool) or not isinstance(bound, Real) or not isfinite(bound):
         raise BadInput(
             f"{name}={bound!r}: expected a number, such as {name}={_example(front, objective)}"
         )
-    stands_for = _timed(front) if objective is SPEEDUP else objective
-    return Budget(
-        objective, stands_for or objective, float(bound), _amount(front, objective, f"{bound:g}")
-    )
+    stands_for = (_timed(front) if objective is SPEEDUP else None) or objective
+    return Budget(objective, stands_for, float(bound), _amount(front, objective, f"{bound:g}"))
 
 
 def unknown(front: "StudyResult", name: str, options: Sequence[str] = ()) -> str:
@@ -196,10 +189,8 @@ def unknown(front: "StudyResult", name: str, options: Sequence[str] = ()) -> str
 
 def bounded(front: "StudyResult") -> list[ObjectiveRecord]:
     """Return the objectives that a budget can bound, including the speedup if it was measured."""
-    own = list(front.objectives.records)
-    return (
-        own if _timed(front) is None or SPEEDUP.name in front.objectives.names else [*own, SPEEDUP]
-    )
+    is_own = _timed(front) is None or SPEEDUP.name in front.objectives.names
+    return [*front.objectives.records, *([] if is_own else [SPEEDUP])]
 
 
 def _timed(front: "StudyResult") -> ObjectiveRecord | None:
@@ -228,9 +219,7 @@ def _ranked(
     bounded = {budget.stands_for for budget in budgets}
     floors = not any(budget.is_cost for budget in budgets)
     first = "minimize" if floors else "maximize"
-    return sorted(
-        objectives, key=lambda objective: (objective in bounded, objective.direction != first)
-    )
+    return sorted(objectives, key=lambda one: (one in bounded, one.direction != first))
 
 
 def _amount(front: "StudyResult", objective: ObjectiveRecord, value: str) -> str:
@@ -238,11 +227,9 @@ def _amount(front: "StudyResult", objective: ObjectiveRecord, value: str) -> str
     if objective is SPEEDUP:
         return f"a speedup of {value}"
     alone = [other.unit for other in front.objectives.records].count(objective.unit) == 1
-    return (
-        f"{value} {objective.unit}"
-        if objective.unit and alone
-        else f"{printable(objective.name)} {value}"
-    )
+    if objective.unit and alone:
+        return f"{value} {objective.unit}"
+    return f"{printable(objective.name)} {value}"
 
 
 def _missed(front: "StudyResult", budgets: Sequence[Budget]) -> str:

@@ -148,12 +148,9 @@ class StudyResult(ABC):
     @cached_property
     def _noise(self) -> Noise:
         """Ties and dominance between the members within noise."""
-        objectives = self.objectives.records
-        found = [
-            [trial.measurements[objective.name] for trial in self.members]
-            for objective in objectives
-        ]
-        return Noise.of(found, [objective.sign for objective in objectives])
+        own = self.objectives.records
+        found = [[trial.measurements[one.name] for trial in self.members] for one in own]
+        return Noise.of(found, [one.sign for one in own])
 
     def role(self, trial: Trial) -> str:
         """Return ``teacher``, ``naive half``, or an empty string for a student."""

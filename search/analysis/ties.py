@@ -57,9 +57,6 @@ class Noise:
 
         If A dominates B and B dominates C, but A does not dominate C, then A and C stay.
 
-        Args:
-            among: Indices of the candidates to compare.
-
         Returns:
             For each candidate that does not stay, the sorted indices of those that dominate it.
         """

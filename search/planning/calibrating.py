@@ -85,14 +85,6 @@ def calibrated(
     Token frequencies are counted over all training data, as rare tokens hardly occur in the
     calibration data.
 
-    Args:
-        teacher: The teacher.
-        learnt: The training data.
-        needs: What the members of the space need.
-        cache: The cache.
-        stopwatch: Reports the estimate and the progress.
-        tokens: Maximum number of real tokens to read.
-
     Raises:
         BadInput: This machine has too little memory.
     """
@@ -120,14 +112,8 @@ def calibrate(
 ) -> Calibration:
     """Measure what students of a space need to be cut and healed.
 
-    Ablation of heads reads only the first sequences, as it takes one pass per head.
-
-    Args:
-        teacher: The teacher.
-        sequences: The calibration data.
-        needs: What the students need.
-        announce: Called with the progress.
-        room: Memory and disk for second moments; by default what this machine has.
+    Ablation of heads reads only the first sequences, as it takes one pass per head. Without `room`,
+    second moments take the memory and disk of this machine.
     """
     quick: list[HeadsBy] = [criterion for criterion in needs.heads_by if criterion != "ablation"]
     plan = CalibrationPlan(quick, needs.criteria, needs.grams, needs.layers, needs.depths)

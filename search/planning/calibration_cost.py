@@ -58,15 +58,7 @@ def left_out(name: str) -> str:
 def calibration_estimate(
     teacher: Teacher, sequences: TaskInputs, needs: Needs, plan: Blocks, rates: Rates
 ) -> Estimate:
-    """Estimate a calibration.
-
-    Args:
-        teacher: The teacher.
-        sequences: The calibration data.
-        needs: What is measured.
-        plan: The second moments of each pass.
-        rates: Speed of this machine.
-    """
+    """Estimate a calibration."""
     tokens, own = float(sequences.lengths.sum()), teacher.architecture
     found = shapes(teacher)
     wanted = {name for one in plan.passes for name in one}

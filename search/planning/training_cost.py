@@ -89,11 +89,7 @@ def training_estimate(
 ) -> Estimate:
     """Estimate building, healing, training and evaluating a student.
 
-    Args:
-        prepared: What all students share.
-        member: The student.
-        rates: Speed of this machine.
-        held: Bytes of the calibration.
+    `held` bytes of the calibration stay in memory.
     """
     teacher, settings = prepared.teacher, prepared.settings
     step = probe_training(prepared, member)
@@ -169,10 +165,6 @@ def probe_training(prepared: Prepared, member: Architecture) -> TrainingProbe:
     """Estimate the cost of a training step of a student.
 
     Students of its widths with one and with two layers are trained for a few steps.
-
-    Args:
-        prepared: What all students share.
-        member: The student.
     """
     teacher = prepared.teacher
     if not prepared.settings.steps:

@@ -103,14 +103,9 @@ def significant(value: float, digits: int = 3) -> str:
 
 def titled(objective: ObjectiveRecord) -> str:
     """Return the objective's name with its unit: ``Latency (ms)`` for ``latency_ms``."""
-    words = (
-        objective.name.removesuffix(f"_{objective.unit.lower()}")
-        if objective.unit
-        else objective.name
-    )
-    words = words.replace("_", " ")
-    unit = f" ({objective.unit})" if objective.unit else ""
-    return words[:1].upper() + words[1:] + unit
+    name, unit = objective.name, objective.unit
+    words = (name.removesuffix(f"_{unit.lower()}") if unit else name).replace("_", " ")
+    return words[:1].upper() + words[1:] + (f" ({unit})" if unit else "")
 
 
 def duration(seconds: float) -> str:

@@ -93,12 +93,7 @@ def _power(scores: HeadScores) -> float:
 
 
 def figure(shown: Sequence[Panel], power: float = 1.0) -> go.Figure:
-    """Draw the heat map of `panels`: layers from the top, heads from the left.
-
-    Args:
-        shown: The panels.
-        power: Exponent of the colour scale.
-    """
+    """Draw the heat map of `panels`: layers from the top, heads from the left."""
     heights = [_cell_px(panel) * panel.heads["layer"].nunique() for panel in shown]
     outside_px = ABOVE_PX + AXIS_PX
     drawn = stacked([one.title for one in shown], heights, TITLE_PX + AXIS_PX, outside_px)
@@ -125,11 +120,6 @@ def heat_map(scores: HeadScores) -> Plot:
 
 def write_heads(scores: HeadScores, source: str, folder: Path) -> tuple[Path, Path]:
     """Write ``heads.html`` and ``heads.csv``, each atomically.
-
-    Args:
-        scores: The scores.
-        source: Name of the teacher.
-        folder: The output folder.
 
     Returns:
         Both paths.

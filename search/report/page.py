@@ -95,11 +95,7 @@ def facts(front: StudyResult) -> list[tuple[str, str, str]]:
     return [
         ("Teacher", teacher.get("source", "unknown"), _teacher_sizes(teacher)),
         ("Trials", str(len(front.trials)), became + of_all),
-        (
-            "Students on the front",
-            str(len(front.students)),
-            _beside(front),
-        ),
+        ("Students on the front", str(len(front.students)), _beside(front)),
         ("Hypervolume", volume, HYPERVOLUME if front.teacher else _no_teacher(front)),
         ("Time spent", spent, "of work, summed over all jobs and runs of the study"),
     ]
@@ -133,10 +129,8 @@ def growth(front: StudyResult) -> Plot | None:
 
 def composition(front: StudyResult) -> Plot | None:
     """Plot the sizes over the first minimised objective, if trials differ in any size."""
-    objectives = front.objectives.records
-    x = next(
-        (objective for objective in objectives if objective.direction == "minimize"), objectives[0]
-    )
+    own = front.objectives.records
+    x = next((one for one in own if one.direction == "minimize"), own[0])
     frame = views.sizes(front, x)
     names = list(frame.columns[3:])
     if not names:

@@ -28,7 +28,7 @@ def students(front: StudyResult) -> Table:
     speedups = [trial.speedup for trial in members]
     timed = any(map(isfinite, speedups))
     columns = [TableColumn("Trial"), TableColumn("Student", "text")]
-    columns += [TableColumn(titled(objective)) for objective in objectives]
+    columns += [TableColumn(titled(one)) for one in objectives]
     columns += [TableColumn("Times faster")] if timed else []
     columns += [TableColumn(f"{place} (ms)") for place in front.measured]
     columns += [TableColumn(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
@@ -59,9 +59,8 @@ def all_trials(front: StudyResult) -> Table:
     """Return the table of all trials in order, with state and reason."""
     objectives = front.objectives.records
     columns = [TableColumn("Trial"), TableColumn("Student", "text"), TableColumn("State", "text")]
-    columns += [TableColumn(titled(objective)) for objective in objectives] + [
-        TableColumn("Why", "sentence")
-    ]
+    columns += [TableColumn(titled(one)) for one in objectives]
+    columns += [TableColumn("Why", "sentence")]
     measured = [_measured(front.trials, objective) for objective in objectives]
     rows = [
         [

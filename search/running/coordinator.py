@@ -91,10 +91,6 @@ class Coordinator:
     def go_on(self, stopping: Stopping, stop_request: StopRequest) -> Iterator[Trial]:
         """Run the study until it ends, and set `ended` to the reason.
 
-        Args:
-            stopping: The stopping rule.
-            stop_request: Set by signals that ask the study to end.
-
         Yields:
             Each trial as it is recorded.
 

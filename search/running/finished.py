@@ -35,9 +35,8 @@ class FinishedTrials:
         self.front = self.front_with(trial)
         if trial.key == self.teacher_key and trial.state is State.COMPLETE:
             self.teacher = trial
-        teacher = self.teacher
-        volume = self.objectives.hypervolume(self.front, teacher) if teacher else 0.0
-        self.volumes.append(volume)
+        teacher, of = self.teacher, self.objectives
+        self.volumes.append(of.hypervolume(self.front, teacher) if teacher else 0.0)
 
     def front_with(self, trial: Trial) -> list[Trial]:
         """Return the front if this trial is added."""

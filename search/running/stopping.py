@@ -56,12 +56,7 @@ class Stopping:
                 raise BadInput(f"{name}={value!r}: expected a number above 0")
 
     def reason(self, volumes: Sequence[float], seconds: float) -> str:
-        """Return why the study ends, or an empty string.
-
-        Args:
-            volumes: The hypervolume after each trial.
-            seconds: Duration of this run so far.
-        """
+        """Return why the study ends, or an empty string."""
         if len(volumes) >= self.trials:
             return f"{self.trials} trials are done"
         if self.minutes is not None and volumes and seconds >= 60 * self.minutes:

@@ -52,13 +52,7 @@ def about(search: SearchDeclaration, objectives: ObjectiveRecords) -> dict[str, 
 def of_run(
     space: SearchSpace, heads: Sequence[Mapping[str, Any]], seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Return what a run adds to the record.
-
-    Args:
-        space: The resolved space.
-        heads: The importance of the teacher's heads.
-        seconds: Seconds by phase.
-    """
+    """Return what a run adds to the record."""
     return {
         "space": repr(space),
         "students": len(space),

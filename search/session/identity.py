@@ -16,59 +16,34 @@ from protege.spaces import Cache, Mismatch, SearchSpace, Teacher
 
 
 class SearchDeclaration(Protocol):
-    """The declaration of a study; `protege.search.Search` is one."""
+    """The declaration of a study; see `protege.search.Search` for its attributes."""
 
     @property
-    def name(self) -> str:
-        """Name of the study."""
-
+    def name(self) -> str: ...
     @property
-    def teacher(self) -> Teacher:
-        """The teacher."""
-
+    def teacher(self) -> Teacher: ...
     @property
-    def students(self) -> SearchSpace:
-        """The search space, bound to the teacher."""
-
+    def students(self) -> SearchSpace: ...
     @property
-    def objectives(self) -> Sequence[Objective]:
-        """The objectives."""
-
+    def objectives(self) -> Sequence[Objective]: ...
     @property
-    def distillation(self) -> Distillation | None:
-        """What students learn from and how."""
-
+    def distillation(self) -> Distillation | None: ...
     @property
-    def place(self) -> str | Path:
-        """The storage."""
-
+    def place(self) -> str | Path: ...
     @property
-    def run_folder(self) -> RunFolder:
-        """The run folder."""
-
+    def run_folder(self) -> RunFolder: ...
     @property
-    def cache(self) -> Cache:
-        """The cache in the run folder."""
-
+    def cache(self) -> Cache: ...
     @property
-    def seed(self) -> int:
-        """Seed of proposals, data order and initialisation."""
-
+    def seed(self) -> int: ...
     @property
-    def sampler(self) -> Any:
-        """An Optuna sampler in place of the default one."""
-
+    def sampler(self) -> Any: ...
     @property
-    def race(self) -> Race | None:
-        """The rule that stops candidates at rungs."""
-
+    def race(self) -> Race | None: ...
     @property
-    def artifacts(self) -> str:
-        """The store that weights are uploaded to."""
-
+    def artifacts(self) -> str: ...
     @property
-    def private(self) -> bool:
-        """Whether files of the run are readable by their owner only."""
+    def private(self) -> bool: ...
 
 
 VERSION = 1

@@ -94,9 +94,6 @@ class Session:
     def coordinated(self, claim: Callable[[], None] = lambda: None) -> Iterator[Coordinator]:
         """Open the study and start the engine; close the engine after the block.
 
-        Args:
-            claim: Raises if the study's lock was lost.
-
         Yields:
             The coordinator of the study.
         """

@@ -147,9 +147,6 @@ class RunFolder:
     def check(self, run: str = "") -> Marker | None:
         """Return the marker, or None if the folder is new and may be claimed.
 
-        Args:
-            run: The id of the study, if it is known.
-
         Raises:
             BadInput: The folder is another study's, or has something in it and no marker.
         """

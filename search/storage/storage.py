@@ -124,9 +124,6 @@ def repair_journal(path: Path) -> None:
 
     Optuna ignores such a line when reading, but appends to it, after which the journal cannot be
     read. A complete last line without a line break gets one.
-
-    Args:
-        path: The journal, which need not exist.
     """
     if not path.is_file() or not _rest(path):
         return

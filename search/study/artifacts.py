@@ -58,11 +58,7 @@ class Artifacts:
             self._settled = None
 
     def sync(self, front: Iterable[Path]) -> None:
-        """Upload missing weights of the front, and remove all others of the study.
-
-        Args:
-            front: The folders with the weights of its trials.
-        """
+        """Upload missing weights of the front, and remove all others of the study."""
         kept = {path.name: path for path in front}
         if self._settled != set(kept) and self._done(lambda: self._settle(kept.values())):
             self._settled = set(kept)
@@ -140,10 +136,6 @@ class UploadedWeights:
 
     def fetch(self, stored: Path, expected: str) -> None:
         """Download the weights of a trial atomically, if they are in the store.
-
-        Args:
-            stored: The folder for the weights.
-            expected: Their checksum.
 
         Raises:
             BadInput: The store cannot be read, or the weights differ from those sent.

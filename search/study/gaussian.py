@@ -36,9 +36,6 @@ def continued(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     models finished students would take them for final ones and underestimate the region. So each
     value is extrapolated by a linear fit of final values on values at the rung, over the trials
     that passed the same rung. With fewer than `ENOUGH` of them the values stay.
-
-    Args:
-        trials: Complete trials as stored.
     """
     ended = [trial for trial in trials if STOPPED_AT not in trial.user_attrs]
     return [_continued(trial, ended) for trial in trials]
@@ -49,10 +46,6 @@ def limited(trials: Sequence[FrozenTrial], objectives: ObjectiveRecords) -> list
 
     A trial is stored with the constraints of the limits that its study had then. The limits may
     have been changed since, and the Gaussian process needs the same constraints of all trials.
-
-    Args:
-        trials: Complete trials as stored.
-        objectives: The objectives of the study.
     """
     return [_limited(trial, objectives) for trial in trials]
 
@@ -160,12 +153,6 @@ class MemberGP(GPSampler):
         excluded: "Sequence[Architecture]",
     ) -> "Architecture":
         """Propose the member for a trial.
-
-        Args:
-            study: The study.
-            trial: The trial.
-            search_space: Distributions of the knobs, in order.
-            excluded: Members that cannot be proposed.
 
         Raises:
             Infeasible: All members are excluded.

@@ -136,10 +136,8 @@ class StoredStudy:
         if not all(name in result.measurements for name in self.objectives.names):
             # stopped at a rung before all objectives were measured
             state = TrialState.PRUNED if state is TrialState.COMPLETE else state
-        complete = state is TrialState.COMPLETE
-        self.optuna_study.tell(
-            trial, self.objectives.values(result) if complete else None, state=state
-        )
+        values = self.objectives.values(result) if state is TrialState.COMPLETE else None
+        self.optuna_study.tell(trial, values, state=state)
 
     def add_crash(self, number: int, reason: str) -> int:
         """Record a worker crash of a trial; return the number of crashes so far.
@@ -171,15 +169,15 @@ class StoredStudy:
     def others_at_rung(self, number: int, step: int) -> list[list[float]]:
         """Return the values of all other candidates at a rung, in the order of the objectives."""
         name = f"{RUNG}{step}"
-        trials = with_retries(lambda: self.optuna_study.get_trials(deepcopy=False))
+        trials = self._stored()
         return [t.user_attrs[name] for t in trials if t.number != number and name in t.user_attrs]
 
     def numbers(self) -> list[int]:
         """Return the numbers of all trials, finished or not."""
-        return [
-            trial.number
-            for trial in with_retries(lambda: self.optuna_study.get_trials(deepcopy=False))
-        ]
+        return [trial.number for trial in self._stored()]
+
+    def _stored(self) -> list[FrozenTrial]:
+        return with_retries(lambda: self.optuna_study.get_trials(deepcopy=False))
 
     def trials(self) -> list[Trial]:
         """Return all finished trials, in order."""

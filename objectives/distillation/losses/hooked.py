@@ -25,10 +25,6 @@ class HiddenLoss(Protocol):
     def attach(self, student: Student, teacher: Teacher) -> "AttachedLoss":
         """Attach hooks to student and teacher.
 
-        Args:
-            student: The student, on its training device.
-            teacher: The teacher.
-
         Raises:
             BadInput: The student or the teacher has no such layer.
             Unsupported: The two cannot be compared position by position, or not at this layer.

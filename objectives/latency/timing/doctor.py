@@ -46,10 +46,6 @@ class Finding:
 def examine(target: Target, announce: Callable[[str], None]) -> Iterator[Finding]:
     """Yield a target's properties, then time a model against itself on it for some seconds.
 
-    Args:
-        target: The target.
-        announce: Called with what is done next, if it takes long.
-
     Raises:
         BadInput: The target cannot be reached, or lacks what is needed.
         Unmeasured: No model can be timed on the target.
