@@ -161,7 +161,7 @@ class Candidate:
             found = VocabularyMap.of(self.teacher, student.model, student.tokenizer, vocab)
         return replace(self, made=student, vocabulary_map=found)
 
-    def taught(
+    def inputs_and_targets(
         self, data: TaskData, inputs: TaskInputs, task: DistillationTask
     ) -> tuple[TaskInputs, Targets]:
         """Return inputs and the teacher's outputs, both mapped if the vocabulary is cut."""

@@ -50,7 +50,7 @@ class Training:
         seed: Seed of the data order.
         announce: Progress callback, called after each step.
         losses: The loss of every step so far.
-        taken_up: A saved `state` to resume from; empty for a new training.
+        resumed_from: A saved `state` to resume from; empty for a new training.
     """
 
     settings: Distillation
@@ -63,7 +63,7 @@ class Training:
     seed: int = 0
     announce: Callable[[str], None] = lambda _: None
     losses: list[float] = field(default_factory=list)
-    taken_up: Mapping[str, Tensor] = field(default_factory=dict)
+    resumed_from: Mapping[str, Tensor] = field(default_factory=dict)
     _state: Callable[[], State] = field(default=dict, init=False)
 
     def distance(self, student: Student) -> float:
@@ -143,7 +143,7 @@ class Training:
             watches = self._watched(stack)
             along = [parameter for _, watch in watches for parameter in watch.parameters()]
             optimizers = Optimizers(module, settings, along, stack)
-            if self.taken_up:
+            if self.resumed_from:
                 optimizers.load(self._recall(along), len(self.losses))
             self._state = partial(self._state_with, along, optimizers)
             step = len(self.losses)
@@ -172,8 +172,8 @@ class Training:
         return {name: one.detach().cpu() for name, one in trained} | known | {"losses": losses}
 
     def _recall(self, along: Sequence[Tensor]) -> State:
-        """Load parameters and losses from `taken_up` and return the optimisers' state."""
-        taken = dict(self.taken_up)
+        """Load parameters and losses from `resumed_from` and return the optimisers' state."""
+        taken = dict(self.resumed_from)
         self.losses[:] = taken.pop("losses").tolist()
         with torch.no_grad():
             for name, parameter in _trained(self.student.module, along).items():

@@ -56,7 +56,7 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Setting:
+class TorchSettings:
     """How PyTorch runs a model.
 
     Attributes:
@@ -77,7 +77,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Question:
+class MeasurementRequest:
     """What a process measures.
 
     Attributes:
@@ -107,6 +107,6 @@ class MeasuringJob:
 
     models: tuple[Model, ...]
     workload: Workload
-    setting: Setting
+    setting: TorchSettings
     plan: Plan
-    question: Question = Question()
+    question: MeasurementRequest = MeasurementRequest()

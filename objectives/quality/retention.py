@@ -64,7 +64,7 @@ class Retention:
         if not held_out:
             with candidate.stopwatch.phase("teacher answers"):
                 data.check_labels(inputs)
-        own, targets = candidate.taught(data, inputs, data.task)
+        own, targets = candidate.inputs_and_targets(data, inputs, data.task)
         with candidate.stopwatch.phase("evaluate"):
             score = data.task.score(judge(candidate.student.module, data.task, own, targets))
         if candidate.vocabulary_map is not None:

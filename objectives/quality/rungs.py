@@ -128,7 +128,7 @@ class CandidateDistillation:
             # scored before training is prepared, since many trials stop here
             checkpoint.rungs.append(self._rung(0, start, is_last=False))
         yield from (rung for rung in checkpoint.rungs if rung.step in stops)
-        training = replace(training_of(start), taken_up=state)
+        training = replace(training_of(start), resumed_from=state)
         start = replace(start, made=None)  # frees its weights once a better rung is found
         self.losses, self.learning_rate = training.losses, training.settings.learning_rate
         checkpoint.begin()
@@ -274,7 +274,7 @@ def training_of(start: Candidate) -> Training:
             )
         answers = LiveOutputs(teacher.embedder() or teacher.model, task, inputs.labels)
     else:
-        inputs, targets = start.taught(shared.data, inputs, task)
+        inputs, targets = start.inputs_and_targets(shared.data, inputs, task)
         answers = CachedOutputs.of(inputs, targets)
     training = Training(
         settings=settings,

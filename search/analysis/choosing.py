@@ -47,7 +47,7 @@ class ChosenStudent:
         role = front.role(trial)
         rows["note"] = f"this is the {role}" if role else ""
         rows["chosen"] = self.why
-        above = front.beaten.get(trial.number, ())
+        above = front.dominated.get(trial.number, ())
         rows["dominated within noise by"] = ", ".join(f"trial {number}" for number in above)
         notes = [grade_note(trial.measurements.get(name)) for name in front.objectives.names]
         rows["latency"] = "; ".join(dict.fromkeys(filter(None, notes)))
@@ -95,7 +95,7 @@ def pick(front: "StudyResult", given: Mapping[str, float]) -> ChosenStudent:
     if not budgets:
         return knee(front)
     # students dominated within noise are picked only if no other is within the budgets
-    within = _meeting(front.choices, budgets) or front.standing(_meeting(students, budgets))
+    within = _meeting(front.choices, budgets) or front.undominated(_meeting(students, budgets))
     if not within:
         raise BadInput(_missed(front, budgets))
     ranked = _ranked(front.objectives.records, budgets)

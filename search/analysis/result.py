@@ -110,8 +110,8 @@ class StudyResult(ABC):
 
     @cached_property
     def choices(self) -> list[Trial]:
-        """The students that no other student dominates within noise; see `beaten`."""
-        return self.standing(self.students)
+        """The students that no other student dominates within noise; see `dominated`."""
+        return self.undominated(self.students)
 
     @cached_property
     def ties(self) -> dict[int, list[int]]:
@@ -126,22 +126,22 @@ class StudyResult(ABC):
         }
 
     @cached_property
-    def beaten(self) -> dict[int, list[int]]:
+    def dominated(self) -> dict[int, list[int]]:
         """The students on the front that others dominate within noise, and which others do.
 
         Keys and values are trial numbers. One student dominates another within noise if it is
         better in some objective by more than noise and worse in none by more than noise.
         """
-        return self._beaten(self.students)
+        return self._dominated(self.students)
 
-    def standing(self, among: Sequence[Trial]) -> list[Trial]:
+    def undominated(self, among: Sequence[Trial]) -> list[Trial]:
         """Return those trials on the front that no other one given dominates within noise."""
-        beaten = self._beaten(among)
+        beaten = self._dominated(among)
         return [trial for trial in among if trial.number not in beaten]
 
-    def _beaten(self, among: Sequence[Trial]) -> dict[int, list[int]]:
+    def _dominated(self, among: Sequence[Trial]) -> dict[int, list[int]]:
         at = {trial.number: place for place, trial in enumerate(self.members)}
-        found = self._noise.beaten([at[trial.number] for trial in among])
+        found = self._noise.dominated([at[trial.number] for trial in among])
         numbers = list(at)
         return {numbers[one]: [numbers[other] for other in above] for one, above in found.items()}
 
@@ -204,7 +204,7 @@ class StudyResult(ABC):
             f"{printable(place)} ms": f"{ms:.4g}" for place, ms in self.elsewhere(trial).items()
         }
         noise: dict[str, Any] = {}
-        for title, found in ((WITHIN_NOISE, self.ties), (DOMINATED_BY, self.beaten)):
+        for title, found in ((WITHIN_NOISE, self.ties), (DOMINATED_BY, self.dominated)):
             if any(found.values()):
                 noise[title] = listed(found.get(trial.number, ()))
         if any(one.best_step == 0 for one in self.members):
@@ -239,7 +239,7 @@ class StudyResult(ABC):
         row |= {name: own[name] for name in (*SIZES, *CHOSEN) if name in own}
         row["best_step"] = float("nan") if trial.best_step is None else trial.best_step
         row["role"] = self.role(trial) or "student"
-        row["dominated_within_noise_by"] = listed(self.beaten.get(trial.number, ()))
+        row["dominated_within_noise_by"] = listed(self.dominated.get(trial.number, ()))
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}
 
     @abstractmethod

@@ -52,7 +52,7 @@ class Noise:
         dominates: Pairs = (same | better).all(axis=0) & better.any(axis=0)
         return cls(np.logical_and(every, ~_itself(len(costs[0]))), dominates)
 
-    def beaten(self, among: Sequence[int]) -> dict[int, list[int]]:
+    def dominated(self, among: Sequence[int]) -> dict[int, list[int]]:
         """Return the candidates that are dominated within noise by one that stays.
 
         If A dominates B and B dominates C, but A does not dominate C, then A and C stay.

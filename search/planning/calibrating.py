@@ -164,8 +164,8 @@ def _streams(
     wired = cache.record("wiring", key, lambda: ResidualGraph.of(teacher, batch).record())
     wiring = ResidualGraph.of_record(wired)
 
-    def compute_outputs() -> dict[str, Tensor]:
+    def compute_states() -> dict[str, Tensor]:
         announce("teacher's streams")
         return ResidualStates.of(teacher, batch, wiring).tensors()
 
-    return ResidualStates.of_tensors(wiring, cache.tensors("streams", key, compute_outputs))
+    return ResidualStates.of_tensors(wiring, cache.tensors("streams", key, compute_states))

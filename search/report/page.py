@@ -172,7 +172,7 @@ def notes(front: StudyResult) -> list[str]:
     figures = [(t.number, t.measurements[n]) for t in front.members for n in front.objectives.names]
     floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
     found = [FLOOR_NOTE.format(share) for share in sorted(floors)]
-    found += [DOMINATED_NOTE] if front.beaten else []
+    found += [DOMINATED_NOTE] if front.dominated else []
     graded: dict[str, list[int]] = {}
     for number, one in figures:
         if note := grade_note(one):

@@ -37,7 +37,7 @@ def students(front: StudyResult) -> Table:
     columns += [TableColumn("Policies", "text")]
     noise = [
         (title, found)
-        for title, found in ((WITHIN_NOISE, front.ties), (DOMINATED_BY, front.beaten))
+        for title, found in ((WITHIN_NOISE, front.ties), (DOMINATED_BY, front.dominated))
         if any(found.values())
     ]
     columns += [TableColumn(title.capitalize(), "text") for title, _ in noise]

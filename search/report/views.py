@@ -169,7 +169,7 @@ def _hover(front: StudyResult, trial: Trial) -> str:
             note = grade_note(found)
             lines += [f"{titled(objective)}: {_reading(found)}", _details(found)]
             lines += [INDENT + note] if note else []
-    above = front.beaten.get(trial.number)
+    above = front.dominated.get(trial.number)
     lines += [f"{DOMINATED_BY} {listed(above)}"] if above else []
     lines += [f"Training: {AS_CUT}"] if trial.best_step == 0 else []
     text = [plotted(line, keep=INDENT) for line in lines if line]

@@ -26,7 +26,7 @@ STEPS = {
 """The increment of each size in `LatencyModel.one_more`."""
 
 
-class Sample(NamedTuple):
+class LatencySample(NamedTuple):
     """One architecture and its latency, in the same unit for all samples."""
 
     architecture: Architecture
@@ -48,11 +48,11 @@ class LatencyModel:
     """
 
     call: Call
-    samples: tuple[Sample, ...]
+    samples: tuple[LatencySample, ...]
     process: ResidualGP
 
     @classmethod
-    def fit(cls, samples: Iterable[Sample], call: Call) -> "LatencyModel":
+    def fit(cls, samples: Iterable[LatencySample], call: Call) -> "LatencyModel":
         """Fit the model; samples of equal sizes are averaged.
 
         Raises:
@@ -131,7 +131,7 @@ class _Table:
     values: Values
 
     @classmethod
-    def of(cls, samples: tuple[Sample, ...], call: Call) -> "_Table":
+    def of(cls, samples: tuple[LatencySample, ...], call: Call) -> "_Table":
         terms = np.array([call.terms(one.architecture) for one in samples])
         places = np.array([_place(one.architecture) for one in samples])
         return cls(terms, places, np.array([one.value for one in samples]))
@@ -168,7 +168,7 @@ def recorded(given: Mapping[str, Any]) -> Architecture:
     return Architecture(given["model_type"], **sizes)
 
 
-def _merged(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+def _merged(samples: Iterable[LatencySample]) -> tuple[LatencySample, ...]:
     """Average samples of equal sizes, and order them by size."""
     found: dict[tuple[tuple[str, int], ...], tuple[Architecture, list[float]]] = {}
     for architecture, value in samples:
@@ -182,7 +182,7 @@ def _merged(samples: Iterable[Sample]) -> tuple[Sample, ...]:
         raise BadInput("no latency was measured; expected one sample or more to learn from")
     ordered = (found[sizes] for sizes in sorted(found))
     # fsum is exact, so that the order of the samples does not matter
-    return tuple(Sample(one, fsum(values) / len(values)) for one, values in ordered)
+    return tuple(LatencySample(one, fsum(values) / len(values)) for one, values in ordered)
 
 
 def _place(own: Architecture) -> Values:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from protege.objectives.latency.predictor.model import LatencyModel, Sample, recorded
+from protege.objectives.latency.predictor.model import LatencyModel, LatencySample, recorded
 from protege.objectives.latency.predictor.terms import Call
 from protege.objectives.measurement import Prediction
 from protege.spaces import Architecture
@@ -25,7 +25,7 @@ Known = Iterable[tuple[Mapping[str, Any], float]]
 
 def model_of(known: Known, call: Call) -> LatencyModel | None:
     """Fit a latency model, or return None for fewer than `ENOUGH` sets of sizes."""
-    samples = [Sample(recorded(fields), value) for fields, value in known]
+    samples = [LatencySample(recorded(fields), value) for fields, value in known]
     if len({one.architecture for one in samples}) < ENOUGH:
         return None
     return LatencyModel.fit(samples, call)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from protege.objectives.latency.job import MeasuringJob, Question, Setting, Trace
+from protege.objectives.latency.job import MeasurementRequest, MeasuringJob, TorchSettings, Trace
 from protege.objectives.latency.local.fork_server import SERVER
 from protege.objectives.latency.models import Model
 from protege.objectives.latency.plan import Plan
@@ -79,14 +79,14 @@ class Accelerator:
         }
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
-        return Trace.of(measured(self, models, workload, plan, Question()))
+        return Trace.of(measured(self, models, workload, plan, MeasurementRequest()))
 
     @property
-    def setting(self) -> Setting:
-        return Setting(self.threads, self.runtime, self.precision, self.device)
+    def setting(self) -> TorchSettings:
+        return TorchSettings(self.threads, self.runtime, self.precision, self.device)
 
     def ask(
-        self, models: Sequence[Model], workload: Workload, plan: Plan, question: Question
+        self, models: Sequence[Model], workload: Workload, plan: Plan, question: MeasurementRequest
     ) -> dict[str, Any]:
         plan = replace(plan, warm_up_s=max(plan.warm_up_s, WARM_UP_S))
         return SERVER.exchange(MeasuringJob(tuple(models), workload, self.setting, plan, question))

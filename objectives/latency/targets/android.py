@@ -24,8 +24,8 @@ from protege.objectives.latency.targets.adb import CommandError, Phone
 from protege.objectives.latency.targets.ssh_connection import (
     PAUSES_S,
     ConnectionLost,
+    device_lock,
     retried,
-    turn_at,
 )
 from protege.objectives.latency.targets.target import Unmeasured, check_threads, label_of, names
 from protege.objectives.latency.workload import Workload
@@ -119,7 +119,7 @@ class Android:
         what = f"{names(models)} could not be timed on {self._phone.name}"
 
         def trace() -> Trace:
-            with turn_at(f"adb {self.serial}"):
+            with device_lock(f"adb {self.serial}"):
                 return self._traced(models, workload, plan)
 
         try:

@@ -18,8 +18,8 @@ from protege.objectives.latency.targets.ssh_connection import (
     PAUSES_S,
     ConnectionLost,
     SshConnection,
+    device_lock,
     retried,
-    turn_at,
 )
 from protege.objectives.latency.targets.target import (
     Unmeasured,
@@ -148,7 +148,7 @@ class SSH:
         self, uploads: Sequence[Upload], job: Mapping[str, Any], deadline_s: float
     ) -> dict[str, Any]:
         """Upload what is missing, run one job on the device, and return its answer."""
-        with turn_at(repr(self._connection)):
+        with device_lock(repr(self._connection)):
             there = self._probed()
             place, runner = there["folder"], runner_upload()
             self._send([runner, *uploads], deadline_s)

@@ -142,7 +142,7 @@ class SshConnection:
         raise ConnectionLost(why, answer.code)
 
 
-def turn_at(device: str) -> contextlib.AbstractContextManager[None]:
+def device_lock(device: str) -> contextlib.AbstractContextManager[None]:
     """Lock a device among the user's processes on this machine; waits until it is free."""
     return locked(of_this_user(f"device-{digest(device.encode())}"))
 

@@ -215,7 +215,7 @@ def test_one_objective_has_its_best_student_for_a_knee() -> None:
 
 
 def test_what_is_worse_within_noise_is_off_the_front_for_choosing_but_stays_on_it() -> None:
-    assert DEMO.beaten == {13: [22]}
+    assert DEMO.dominated == {13: [22]}
     assert [trial.number for trial in DEMO.choices] == [15, 5, 22]
     assert 13 in [trial.number for trial in DEMO.members]
     # a student that is within the budget is not hidden by one that is not
@@ -229,19 +229,19 @@ def test_what_is_worse_within_noise_is_off_the_front_for_choosing_but_stays_on_i
 
 def test_a_latency_apart_by_more_than_noise_is_another_latency() -> None:
     front = noisy(measured(13, 38.4, 0.1, 0.936), measured(22, 39.0, 0.1, 0.944))
-    assert front.beaten == {}
+    assert front.dominated == {}
     assert front.pick(latency_ms=38.5).trial.number == 13
 
 
 def test_what_is_tied_in_every_objective_is_within_noise_and_dominates_nothing() -> None:
     front = noisy(measured(13, 38.4, 1.0, 0.9436), measured(22, 39.0, 0.6, 0.944))
-    assert (front.beaten, front.ties) == ({}, {0: [], 1: [], 13: [22], 22: [13]})
+    assert (front.dominated, front.ties) == ({}, {0: [], 1: [], 13: [22], 22: [13]})
 
 
 def test_what_dominates_must_itself_stay() -> None:
     # each is within noise of the next and better than it, but not of the one after it
     ladder = [measured(n, 40.0 - 1.2 * n, 0.5, 0.95 - 0.01 * n) for n in range(2, 6)]
-    assert noisy(*ladder).beaten == {3: [2], 5: [4]}
+    assert noisy(*ladder).dominated == {3: [2], 5: [4]}
 
 
 @pytest.mark.parametrize("grade", ["B", "C"])

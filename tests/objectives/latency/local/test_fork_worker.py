@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from protege.objectives.latency import Plan, Workload
-from protege.objectives.latency.job import MeasuringJob, Setting
+from protege.objectives.latency.job import MeasuringJob, TorchSettings
 from protege.spaces.models.blueprint import Blueprint
 
 
@@ -48,7 +48,7 @@ def lasting() -> Iterator[Runner]:
 
 @pytest.fixture
 def job(encoder: Callable[[int], Blueprint], brief: Plan) -> MeasuringJob:
-    return MeasuringJob((encoder(1), encoder(2)), Workload(1, 4), Setting(), brief)
+    return MeasuringJob((encoder(1), encoder(2)), Workload(1, 4), TorchSettings(), brief)
 
 
 def child_of(runner: Runner) -> int:
