@@ -114,7 +114,7 @@ class Search:
             patience: End after so many consecutive trials without a gain in hypervolume.
             engine: Runs the jobs; by default one after another in this process.
             stop_requests: Context of the trials, which may end the run after the running ones; the
-                command line's handles Ctrl-C, SIGTERM and SIGHUP (`stopping.leaving`). By default
+                command line's handles Ctrl-C, SIGTERM and SIGHUP (`stopping.stop_requests`). By default
                 no signal is handled.
 
         Raises:
