@@ -114,8 +114,8 @@ class Search:
             patience: End after so many consecutive trials without a gain in hypervolume.
             engine: Runs the jobs; by default one after another in this process.
             stop_requests: Context of the trials, which may end the run after the running ones; the
-                command line's handles Ctrl-C, SIGTERM and SIGHUP (`stopping.stop_requests`). By default
-                no signal is handled.
+                command line's, `stopping.stop_requests`, handles Ctrl-C, SIGTERM and SIGHUP. By
+                default no signal is handled.
 
         Raises:
             BadInput: No student can meet a limit, another process runs this study, the artifact

@@ -12,7 +12,7 @@ from protege.objectives.machine.pickling import read_pickle, write_pickle
 from protege.search.engines.evaluating import Evaluation
 from protege.search.engines.events import Event, Job
 from protege.search.planning.calibrating import with_calibration
-from protege.search.records.results import checkpoint
+from protege.search.records.results import checkpoint_file
 from protege.spaces import SearchSpace
 from protege.spaces.files.atomic import remove_abandoned
 from protege.spaces.files.private import made_own
@@ -48,7 +48,7 @@ class StudyTask:
             number=job.number,
             candidate=Candidate(replace(self.prepared, stopwatch=watch), job.architecture),
             objectives=self.objectives,
-            checkpoint=checkpoint(self.folder, job.number),
+            checkpoint=checkpoint_file(self.folder, job.number),
             halts=self.races,
             measurements=dict(job.known),
             seconds=dict(job.seconds),

@@ -10,7 +10,7 @@ from protege.search.engines.engine import StudyTask
 from protege.search.engines.evaluating import Evaluation
 from protege.search.engines.events import Job, JobFinished, RungReached
 from protege.search.records.failure import Failure, ends_study
-from protege.search.records.results import keep, record
+from protege.search.records.results import store_trial, store_weights
 from protege.search.records.trial import State, Trial
 from protege.spaces import Architecture
 
@@ -96,7 +96,7 @@ class Worker:
         # trials over a limit never join the front
         if trial.state is State.COMPLETE and not trial.reason:
             trial = self._stored(trial, evaluation)
-        record(self.task.folder, trial)
+        store_trial(self.task.folder, trial)
         del evaluation
         _trim_memory()
         return JobFinished(trial)
@@ -107,7 +107,7 @@ class Worker:
         before = stopwatch.snapshot()
         try:
             with stopwatch.phase("store"):
-                weights = keep(self.task.folder, trial.number, evaluation.student)
+                weights = store_weights(self.task.folder, trial.number, evaluation.student)
             trial = replace(trial, weights=weights)
         except Exception as error:
             if self._concerns_all(error, evaluation.candidate.architecture):

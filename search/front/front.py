@@ -11,7 +11,7 @@ from protege.search.analysis.choosing import ChosenStudent, knee, pick
 from protege.search.analysis.result import MEASURED, StudyResult
 from protege.search.front.export import export
 from protege.search.records.objectives import ObjectiveRecords
-from protege.search.records.results import artifact, damage
+from protege.search.records.results import damage, weights_folder
 from protege.search.records.trial import State, Trial
 from protege.search.report.page import write_report
 from protege.search.storage.explaining import explained, shown_storage, undamaged
@@ -107,10 +107,10 @@ class Front(StudyResult):
         Raises:
             BadInput: The store cannot be read, or the weights are damaged or another study's.
         """
-        stored = artifact(self.folder, trial.number)
+        stored = weights_folder(self.folder, trial.number)
         damaged = damage(stored, trial.weights)
         if damaged and self.sent and trial in self.members:
-            stored = artifact(self._own_folder(), trial.number)
+            stored = weights_folder(self._own_folder(), trial.number)
             with (
                 _written(stored, "read the study where there is a disk that can be written"),
                 self._owned(),

@@ -12,7 +12,12 @@ from protege.search.engines.engine import Engine
 from protege.search.engines.events import Event, Job, JobFinished, JobLost, RungReached
 from protege.search.progress import StudyProgress
 from protege.search.records.failure import Failure, FailureStreak, ends_study
-from protege.search.records.results import artifact, clear, recorded, sweep
+from protege.search.records.results import (
+    remove_finished,
+    remove_leftovers,
+    stored_trial,
+    weights_folder,
+)
 from protege.search.records.trial import Trial
 from protege.search.running.finished import FinishedTrials
 from protege.search.running.judging import Judge
@@ -76,7 +81,7 @@ class Coordinator:
     def __post_init__(self) -> None:
         self.finished = FinishedTrials(self.study.objectives, self.study.space.baselines[0].key())
         for number, key in self.study.unfinished():
-            found = recorded(self.folder, number, key)
+            found = stored_trial(self.folder, number, key)
             # its job finished, but the coordinator was killed before it recorded the result;
             # a failed teacher is tried again
             if found is not None and not self.finished.is_failed_teacher(found):
@@ -84,15 +89,12 @@ class Coordinator:
         for trial in self.study.trials():
             self.finished.add(trial)
         front = self.finished.on_front
-        sweep(self.folder, front, [one.number for one in self.finished.trials])
-        clear(self.folder, front, self.study.numbers())
+        remove_finished(self.folder, front, [one.number for one in self.finished.trials])
+        remove_leftovers(self.folder, front, self.study.numbers())
         self._sync()
 
     def go_on(self, stopping: Stopping, stop_request: StopRequest) -> Iterator[Trial]:
-        """Run the study until it ends, and set `ended` to the reason.
-
-        Yields:
-            Each trial as it is recorded.
+        """Run the study until it ends, yield each trial once stored, and set `ended` to the reason.
 
         Raises:
             ProtegeError: The teacher itself cannot be measured, or many trials in a row fail for
@@ -268,7 +270,7 @@ class Coordinator:
             self.study.tell(trial)
             self._jobs.pop(trial.number, None)
             self._in_prescoring.discard(trial.number)
-            sweep(self.folder, front, {trial.number} | (before - front))
+            remove_finished(self.folder, front, {trial.number} | (before - front))
             self._sync()
         return trial
 
@@ -277,7 +279,7 @@ class Coordinator:
         if not self.artifacts or trial not in self.finished.front_with(trial):
             return trial
         try:
-            self.artifacts.put(artifact(self.folder, trial.number))
+            self.artifacts.put(weights_folder(self.folder, trial.number))
         except Exception as error:
             if ends_study(error, of_teacher=trial.key == self.finished.teacher_key):
                 raise
@@ -287,7 +289,7 @@ class Coordinator:
     def _sync(self) -> None:
         """Make the store hold exactly the weights of the front."""
         if self.artifacts:
-            self.artifacts.sync(artifact(self.folder, one.number) for one in self.finished.front)
+            self.artifacts.sync(weights_folder(self.folder, t.number) for t in self.finished.front)
 
     def _judge(self, number: int) -> Judge:
         """Return the judge of a candidate; baselines are never stopped."""

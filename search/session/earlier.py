@@ -8,7 +8,7 @@ from typing import Any
 from protege.objectives.latency.device.receiving import cpu_model
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import ObjectiveRecords
-from protege.search.records.results import artifact, copied
+from protege.search.records.results import copy_weights, weights_folder
 from protege.search.session.identity import differences
 from protege.search.storage.storage import OptunaStudy
 from protege.search.study.importing import import_trial, importable_trials
@@ -50,7 +50,7 @@ def import_earlier(
     }
     for there, own in found:
         if own.number in on_front:
-            copied(front.weights(front.trial(there)), artifact(folder, own.number))
+            copy_weights(front.weights(front.trial(there)), weights_folder(folder, own.number))
         import_trial(study, space, objectives, own, front.name)
     return len(found)
 

@@ -12,7 +12,7 @@ from optuna.artifacts import ArtifactMeta
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import Study
 
-from protege.search.records.results import checksum, damage, replacing, stored_files
+from protege.search.records.results import checksum, damage, replacing_weights, stored_files
 from protege.search.storage.format import RUN
 from protege.search.storage.storage import PATIENCE_S, with_retries
 from protege.search.study.store import Store, StoreError
@@ -145,7 +145,7 @@ class UploadedWeights:
             suppress(ArtifactNotFound),
             store.explained(),
             store.open_reader(name) as file,
-            replacing(stored) as folder,
+            replacing_weights(stored) as folder,
         ):
             # a file of s3fs raises ValueError where it is too short to be an archive
             with suppress(BadZipFile, ValueError), ZipFile(file) as archive:

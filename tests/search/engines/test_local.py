@@ -17,7 +17,7 @@ from protege.objectives import Measurement, Memory
 from protege.search import Front, LocalEngine, State
 from protege.search.engines.local import LocalWorker
 from protege.search.engines.pool import STARTS
-from protege.search.records.results import record
+from protege.search.records.results import store_trial
 from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study
 from protege.search.study.study import trials_of
@@ -298,8 +298,8 @@ def test_a_recorded_trial_is_told_though_whoever_was_to_tell_it_died(
         first, second = coordinator.study.ask(), coordinator.study.ask()
     found = worth(*first)
     found = replace(found, measurements={"memory_mb": Measurement(4711.0)})
-    record(folder, found)
-    record(folder, replace(worth(*second), state=State.FAILED, key="of another student"))
+    store_trial(folder, found)
+    store_trial(folder, replace(worth(*second), state=State.FAILED, key="of another student"))
     trials = toy(folder, **given).run(trials=3).trials
     assert trials[0] == found
     assert [trial.state for trial in trials] == [State.COMPLETE] * 3
@@ -309,7 +309,7 @@ def test_a_teacher_that_failed_is_tried_again(folder: Path, teacher: Teacher) ->
     given: dict[str, Any] = {"teacher": teacher, "space": PLAIN, "objectives": [Memory()]}
     with coordinated(toy(folder, **given)) as coordinator:
         own = worth(*coordinator.study.ask())
-    record(folder, replace(own, state=State.FAILED, measurements={}))
+    store_trial(folder, replace(own, state=State.FAILED, measurements={}))
     trials = toy(folder, **given).run(trials=2).trials
     assert [trial.state for trial in trials] == [State.COMPLETE] * 2
 

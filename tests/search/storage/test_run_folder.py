@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from protege.objectives import Memory
 from protege.search import Front, Search
 from protege.search.cli.main import main
-from protege.search.records.results import artifact
+from protege.search.records.results import weights_folder
 from protege.search.session.session import claimed_folder
 from protege.search.storage.format import FORMAT
 from protege.search.storage.locating import database_path, default_folder, folder_name, url_of_file
@@ -181,7 +181,9 @@ def test_two_studies_of_one_database_have_a_folder_each(folder: Path, teacher: T
         for seed, name in enumerate(["one", "two"])
     }
     fronts = {name: search.run(trials=2) for name, search in searches.items()}
-    weights = {name: artifact(folder / "runs" / name, 1) / "model.safetensors" for name in searches}
+    weights = {
+        name: weights_folder(folder / "runs" / name, 1) / "model.safetensors" for name in searches
+    }
     assert weights["one"].read_bytes() != weights["two"].read_bytes()
     for name, front in fronts.items():
         assert front.folder.resolve() == folder / "runs" / name

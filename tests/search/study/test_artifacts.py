@@ -15,7 +15,7 @@ from optuna.study import Study
 from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front, Search
 from protege.search.cli.main import main
-from protege.search.records.results import SUMS, artifact, checksum, seal
+from protege.search.records.results import SUMS, checksum, weights_folder, write_checksums
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study
@@ -60,7 +60,7 @@ def assert_store_is(front: Front, server: s3.Server, scratch: Path) -> None:
     assert len(server.names()) == len(front.members)
     assert front.sent is not None
     for trial in front.members:
-        stored, kept = (artifact(folder, trial.number) for folder in (scratch, front.folder))
+        stored, kept = (weights_folder(folder, trial.number) for folder in (scratch, front.folder))
         front.sent.fetch(stored, checksum(kept))
         assert contents(stored) == contents(kept)
     assert len([*(scratch / "artifacts").iterdir()]) == len(front.members)
@@ -159,10 +159,10 @@ def test_what_was_trained_again_to_another_end_takes_the_place_of_the_first(
     search: Callable[..., Search], server: s3.Server, tmp_path: Path
 ) -> None:
     front = search().run(trials=1)
-    weights = artifact(front.folder, 0)
+    weights = weights_folder(front.folder, 0)
     (weights / "model.safetensors").write_bytes(b"another end")
     (weights / SUMS).unlink()
-    seal(weights)
+    write_checksums(weights)
     again = Artifacts.of(read_study(search().place), search().artifacts)
     assert again is not None
     again.put(weights)
@@ -257,13 +257,13 @@ def test_a_study_takes_weights_over_from_one_that_has_them_in_the_store_alone(
     search: Callable[..., Search], server: s3.Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front = search().run(trials=3)
-    weights = {t.key: contents(artifact(front.folder, t.number)) for t in front.members}
+    weights = {t.key: contents(weights_folder(front.folder, t.number)) for t in front.members}
     shutil.rmtree(front.folder)
     monkeypatch.chdir(folder)
     other = f"sqlite:///{folder}/other.db"
     changes = {"artifacts": f"s3://{server.bucket}/other", "folder": folder / "other"}
     heir = search(storage=other, earlier=[search().place], **changes).run(trials=3)
-    assert {t.key: contents(artifact(heir.folder, t.number)) for t in heir.members} == weights
+    assert {t.key: contents(weights_folder(heir.folder, t.number)) for t in heir.members} == weights
     names = server.names()
     assert len([name for name in names if name.startswith("other/")]) == len(heir.members)
     assert len([name for name in names if name.startswith("runs/")]) == len(front.members)
@@ -306,5 +306,5 @@ def test_what_was_altered_in_the_store_is_not_taken(
     name = server.names()[0]
     server.client.put_object(Bucket=server.bucket, Key=name, Body=b"not what it was")
     with pytest.raises(BadInput, match="not what was sent; remove it"):
-        front.sent.fetch(artifact(tmp_path, 0), front.trials[0].weights)
+        front.sent.fetch(weights_folder(tmp_path, 0), front.trials[0].weights)
     assert [*(tmp_path / "artifacts").iterdir()] == []
