@@ -66,7 +66,6 @@ ORDER = {
         "workload",
         "device",
         "models",
-        "plan",
         "job",
         "local",
         "runtimes",

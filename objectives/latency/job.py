@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.models import Model
-from protege.objectives.latency.plan import Plan
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 
 Round = tuple[Sample, ...]
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, Token, validators
 
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import Name
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput
 

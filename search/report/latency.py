@@ -7,8 +7,13 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from protege.objectives import Workload
-from protege.objectives.latency.predictor.model import STEPS, LatencyModel, recorded
-from protege.objectives.latency.predictor.predicting import CREDIBLE, model_of
+from protege.objectives.latency.predictor.model import (
+    CREDIBLE,
+    STEPS,
+    LatencyModel,
+    model_of,
+    recorded,
+)
 from protege.objectives.latency.predictor.terms import Call
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import ObjectiveRecord

@@ -1,4 +1,4 @@
-"""A model of latency, fitted to the measurements of a study."""
+"""A model of latency, fitted to the measurements of a study, and predictions by it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -11,6 +11,7 @@ from scipy.optimize import nnls
 
 from protege.objectives.latency.predictor.residual import ResidualGP, Values
 from protege.objectives.latency.predictor.terms import Call, attention_width
+from protege.objectives.measurement import Prediction
 from protege.spaces import Architecture, BadInput, family_of
 
 STEPS = {
@@ -24,6 +25,18 @@ STEPS = {
     "vocab_size": 1000,
 }
 """The increment of each size in `LatencyModel.one_more`."""
+
+ENOUGH = 15
+"""Distinct sets of sizes that must be measured before the latency model is used."""
+
+LEAST_MARGIN = 0.05
+"""Minimum relative error margin of a prediction."""
+
+CREDIBLE = 0.9
+"""Quantile of the model's leave-one-out errors that the margin covers."""
+
+Known = Iterable[tuple[Mapping[str, Any], float]]
+"""Sizes and policies of measured candidates, each with its latency."""
 
 
 class LatencySample(NamedTuple):
@@ -191,3 +204,32 @@ def _place(own: Architecture) -> Values:
     widths += [own.intermediate_size, own.moe_intermediate_size, own.vocab_size]
     place: Values = np.log1p(widths)
     return place
+
+
+def model_of(known: Known, call: Call) -> LatencyModel | None:
+    """Fit a latency model, or return None for fewer than `ENOUGH` sets of sizes."""
+    samples = [LatencySample(recorded(fields), value) for fields, value in known]
+    if len({one.architecture for one in samples}) < ENOUGH:
+        return None
+    return LatencyModel.fit(samples, call)
+
+
+def predicted_beyond(
+    architecture: Architecture, known: Known, call: Call, limit: float
+) -> Prediction | None:
+    """Return the prediction of an architecture if even its lower bound is over the limit.
+
+    Sizes that were measured before, and sizes predicted to be faster than all measured ones, are
+    never judged by a prediction.
+    """
+    model = model_of(known, call)
+    if model is None or model.knows(architecture):
+        return None
+    value, _ = model.predict(architecture)
+    if value * (1 - LEAST_MARGIN) <= limit:
+        return None  # within the limit even by the smallest margin
+    if value < min(one.value for one in model.samples):
+        return None  # extrapolation: faster than every sample
+    wrong = float(np.quantile(np.abs(model.leave_one_out()), CREDIBLE))
+    found = Prediction(value, max(wrong, LEAST_MARGIN), len(model.samples))
+    return found if found.least > limit else None

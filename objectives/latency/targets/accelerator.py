@@ -10,10 +10,9 @@ import torch
 from protege.objectives.latency.job import MeasurementRequest, MeasuringJob, TorchSettings, Trace
 from protege.objectives.latency.local.fork_server import SERVER
 from protege.objectives.latency.models import Model
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import runtime_named
 from protege.objectives.latency.targets.target import label_of, measured
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput
 

@@ -17,7 +17,6 @@ from protege.objectives.latency.device.loop import Sample, take_rounds
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model, SavedModel
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Runtime, runtime_named
 from protege.objectives.latency.targets.adb import CommandError, Phone
@@ -28,7 +27,7 @@ from protege.objectives.latency.targets.ssh_connection import (
     retried,
 )
 from protege.objectives.latency.targets.target import Unmeasured, check_threads, label_of, names
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 from protege.spaces.errors import BadInput, Unavailable
 
 BINARY = "/data/local/tmp/executor_runner"

@@ -11,7 +11,6 @@ from typing import IO, Any, Literal, NoReturn
 from protege.objectives.latency.device.main import FRAME
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Name, Runtime, runtime_named
 from protege.objectives.latency.targets.ssh_connection import (
@@ -30,7 +29,7 @@ from protege.objectives.latency.targets.target import (
     program_job,
 )
 from protege.objectives.latency.targets.upload import Upload, program_upload, runner_upload
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput, DiskFull, Unavailable
 

@@ -11,7 +11,6 @@ from protege.objectives.latency.job import MeasurementRequest, MeasuringJob, Tor
 from protege.objectives.latency.local.fork_server import SERVER
 from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.models import Model, check_fits
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import (
     Name,
@@ -21,7 +20,7 @@ from protege.objectives.latency.runtimes.runtimes import (
     runtime_named,
 )
 from protege.objectives.latency.targets.upload import runner
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 from protege.objectives.machine.lock import exclusive_machine
 from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput, ProtegeError

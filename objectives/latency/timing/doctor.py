@@ -10,7 +10,6 @@ from typing import Any
 from transformers import BertConfig
 
 from protege.objectives.latency.device.receiving import available_cores
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import (
     HALF_PRECISIONS,
     RUNTIMES,
@@ -20,7 +19,7 @@ from protege.objectives.latency.runtimes.runtimes import (
 from protege.objectives.latency.targets.target import LocalCPU, Target
 from protege.objectives.latency.timing.comparison import timed
 from protege.objectives.latency.timing.timing import DRIFTED, Grade, Timing
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 

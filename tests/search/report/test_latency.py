@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from protege.objectives import Measurement
-from protege.objectives.latency.predictor.model import LatencyModel, recorded
-from protege.objectives.latency.predictor.predicting import ENOUGH
+from protege.objectives.latency.predictor.model import ENOUGH, LatencyModel, recorded
 from protege.search import Front, State, Trial
 from protege.search.report import latency as report
 from protege.search.report.page import page, write_report

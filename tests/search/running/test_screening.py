@@ -15,7 +15,7 @@ from protege.objectives.latency import Plan
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model
-from protege.objectives.latency.predictor.predicting import ENOUGH
+from protege.objectives.latency.predictor.model import ENOUGH
 from protege.search import Front, Search, State, Trial
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.running.screening import screened
