@@ -19,6 +19,7 @@ from .latency import Imported as Imported
 from .latency import Latency as Latency
 from .latency import LocalCPU as LocalCPU
 from .latency import Workload as Workload
+from .machine.stopwatch import Stopwatch as Stopwatch
 from .measurement import Direction as Direction
 from .measurement import Measurement as Measurement
 from .objective import Objective as Objective
@@ -28,7 +29,6 @@ from .resources.energy import Energy as Energy
 from .resources.peak_memory import PeakMemory as PeakMemory
 from .resources.size import Memory as Memory
 from .resources.size import Parameters as Parameters
-from .stopwatch import Stopwatch as Stopwatch
 
 __all__ = [
     "SSH",

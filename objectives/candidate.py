@@ -12,8 +12,8 @@ from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import Targets
 from protege.objectives.distillation.task_data import TaskData
 from protege.objectives.distillation.tasks.task import DistillationTask
-from protege.objectives.lease import shared_machine
-from protege.objectives.stopwatch import Stopwatch
+from protege.objectives.machine.lock import shared_machine
+from protege.objectives.machine.stopwatch import Stopwatch
 from protege.spaces import (
     Architecture,
     BadInput,
@@ -161,16 +161,10 @@ class Candidate:
             found = VocabularyMap.of(self.teacher, student.model, student.tokenizer, vocab)
         return replace(self, made=student, vocabulary_map=found)
 
-    def taught(
+    def inputs_and_targets(
         self, data: TaskData, inputs: TaskInputs, task: DistillationTask
     ) -> tuple[TaskInputs, Targets]:
-        """Return inputs and the teacher's outputs, mapped to the student's vocabulary if it is cut.
-
-        Args:
-            data: The data that the inputs are part of.
-            inputs: Inputs of the teacher.
-            task: The task.
-        """
+        """Return inputs and the teacher's outputs, both mapped if the vocabulary is cut."""
         with self.stopwatch.phase("teacher answers"):
             targets = data.outputs(inputs, task)
         if self.vocabulary_map is None:

@@ -27,7 +27,7 @@ POLL_S = 1.0
 
 
 @dataclass
-class Bar:
+class StudyProgress:
     """The progress of a study: trials done, front size, hypervolume, time left, current phase.
 
     Attributes:
@@ -88,15 +88,8 @@ def bar(
     trials: int,
     console: "Console | None" = None,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Bar]:
-    """Show the progress of a study: a bar, or lines if the output is not a terminal.
-
-    Args:
-        name: The study's name.
-        trials: Number of trials.
-        console: Where it is shown; by default stderr.
-        clock: Returns the time in seconds.
-    """
+) -> Iterator[StudyProgress]:
+    """Show the progress of a study: a bar, or lines if the output is not a terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -121,7 +114,7 @@ def bar(
         # all fields at once: another thread draws them
         fields: dict[str, Any] = {"front": "", "volume": "", "left": "", "doing": "starting"}
         task = progress.add_task(printable(name), total=trials, **fields)
-        shown = Bar(progress, task, trials, clock)
+        shown = StudyProgress(progress, task, trials, clock)
         with _lines(shown.line, console, clock):
             yield shown
 
@@ -213,7 +206,7 @@ def _text(value: object) -> str:
 
 
 @dataclass(frozen=True)
-class Accounting:
+class PhaseTimes:
     """Seconds of a study by phase.
 
     Attributes:

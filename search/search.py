@@ -16,16 +16,17 @@ from protege.search.engines.engine import Engine
 from protege.search.engines.local import SerialEngine
 from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
-from protege.search.planning.calibrating import completed
+from protege.search.planning.calibrating import with_calibration
 from protege.search.progress import watching
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.running.racing import Race
-from protege.search.running.stopping import LeavingContext, Stopping, never_leaving
+from protege.search.running.stopping import Stopping, StopRequestContext, no_stop_requests
 from protege.search.session.session import Session, claimed_folder, holding, prepared_for
-from protege.search.storage.locating import database_path, url_of_file
-from protege.search.storage.run_folder import DATABASE, RunFolder, default_folder
-from protege.search.study.ledger import OptunaStudy, open_study
+from protege.search.storage.locating import database_path, default_folder, url_of_file
+from protege.search.storage.run_folder import DATABASE, RunFolder
+from protege.search.storage.storage import OptunaStudy
 from protege.search.study.store import check_url
+from protege.search.study.study import open_study
 from protege.spaces import BadInput, Cache, SearchSpace, Teacher
 from protege.spaces.files.private import owner_only
 
@@ -100,7 +101,7 @@ class Search:
         minutes: float | None = None,
         patience: int | None = None,
         engine: Engine | None = None,
-        leaving: LeavingContext = never_leaving,
+        stop_requests: StopRequestContext = no_stop_requests,
     ) -> Front:
         """Run or resume the study until it has that many trials, and return its front.
 
@@ -112,9 +113,9 @@ class Search:
             minutes: Minutes after which no trial begins.
             patience: End after so many consecutive trials without a gain in hypervolume.
             engine: Runs the jobs; by default one after another in this process.
-            leaving: Context of the trials, which may end the run after the running ones; the
-                command line's handles Ctrl-C, SIGTERM and SIGHUP (`stopping.leaving`). By default
-                no signal is handled.
+            stop_requests: Context of the trials, which may end the run after the running ones; the
+                command line's, `stopping.stop_requests`, handles Ctrl-C, SIGTERM and SIGHUP. By
+                default no signal is handled.
 
         Raises:
             BadInput: No student can meet a limit, another process runs this study, the artifact
@@ -123,7 +124,7 @@ class Search:
         """
         stopping = Stopping(trials, minutes, patience)
         earlier = [Front.read(run) for run in self.earlier]
-        Session(self, engine or SerialEngine(), earlier, leaving).go_on(stopping)
+        Session(self, engine or SerialEngine(), earlier, stop_requests).go_on(stopping)
         front = Front.read(self.place, self.name)
         front.save()
         return front
@@ -132,12 +133,12 @@ class Search:
     def study(self) -> OptunaStudy:
         """The Optuna study; created if it does not exist."""
         claimed_folder(self)
-        return open_study(self.place, self.name, Goals.of(self.objectives))
+        return open_study(self.place, self.name, ObjectiveRecords.of(self.objectives))
 
     def prepare(self) -> Prepared:
         """Return what all trials share, computed or read from the cache."""
         claimed_folder(self)
-        return completed(prepared_for(self), self.students)
+        return with_calibration(prepared_for(self), self.students)
 
     def confirm(self, folder: str | Path) -> dict[str, float]:
         """Measure an exported student from its files; see `confirming.confirmed`."""
@@ -159,7 +160,7 @@ class Search:
         if not judges:
             raise BadInput("none of the objectives judges students at rungs: nothing to check")
         front = Front.read(self.place, self.name)
-        trials = chosen(front.trials, front.goals, sample)
+        trials = chosen(front.trials, front.objectives, sample)
         with holding(self), watching("fidelity") as announce:
             shared = replace(self.prepare(), batch_parts=front.about.get("parts", 1))
             space = self.students.resolved(shared.calibration)

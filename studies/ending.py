@@ -10,7 +10,7 @@ from protege.search.analysis.choosing import some_students
 from protege.search.cli.studying import finish
 from protege.search.progress import say
 from protege.search.records.plain import printable
-from protege.search.running.stopping import leaving
+from protege.search.running.stopping import stop_requests
 
 
 def conclude(search: Search, trials: int, times_faster: float) -> None:
@@ -21,7 +21,7 @@ def conclude(search: Search, trials: int, times_faster: float) -> None:
         trials: Number of trials.
         times_faster: Minimum speed-up of the exported student, the best of those that reach it.
     """
-    front = search.run(trials=trials, leaving=leaving)
+    front = search.run(trials=trials, stop_requests=stop_requests)
     finish(front)
     choice = fast_enough(front, times_faster)
     folder = free(front.folder / "students" / choice.trial.label)

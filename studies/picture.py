@@ -19,7 +19,7 @@ def draw(front: Front, path: Path) -> None:
     Raises:
         BadInput: Chromium is not installed.
     """
-    x, y = views.pairs(front.goals.goals)[0]
+    x, y = views.pairs(front.objectives.records)[0]
     figure = figures.scatter(views.points(front, x, y), x, y, HEIGHT_PX)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "front.html"

@@ -165,7 +165,7 @@ def test_a_run_without_a_finished_trial_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     with coordinated(toy(tmp_path / "run")) as coordinator:
-        coordinator.ledger.ask()  # as far as a process gets that dies in its first trial
+        coordinator.study.ask()  # as far as a process gets that dies in its first trial
     before = contents(tmp_path)
     message = refused(capsys, command, tmp_path / "run")
     assert "no finished trial yet; run the study first, or for longer" in message

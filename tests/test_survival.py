@@ -13,7 +13,7 @@ import transformers
 from protege.search import Front
 from protege.search.cli.main import main
 from protege.search.storage.storage import read_study
-from protege.search.study.ledger import trials_of
+from protege.search.study.study import trials_of
 from protege.spaces import BadInput
 from studies.benchmarks import survival
 from studies.benchmarks.lives import ForkServer, fork_server

@@ -3,9 +3,9 @@ from .example import Example as Example
 from .example import Label as Label
 from .example import Picture as Picture
 from .examples import Examples as Examples
-from .examples import Images as Images
 from .examples import Texts as Texts
 from .examples import one as one
+from .images import Images as Images
 from .split import Split as Split
 
 __all__ = [

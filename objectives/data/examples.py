@@ -1,19 +1,25 @@
 """Streams of texts and images, and their split into disjoint parts."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from protege.objectives.data.example import Example, Label, Picture
+from protege.objectives.data.example import Example, Label
 from protege.objectives.data.files import File, Kind
-from protege.objectives.data.records import Columns, Rows, encodable, held, text_of
-from protege.objectives.data.split import Asked, Size, Sketch, Split, Survey, cut, survey
+from protege.objectives.data.records import Columns, DatasetRows, held, text_of
+from protege.objectives.data.split import (
+    CAPACITY,
+    RequestedSizes,
+    Size,
+    Sketch,
+    Split,
+    StreamSummary,
+    cut,
+    summarized,
+)
 from protege.spaces.errors import BadInput
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-"""Suffixes of image files; `Images.from_folder` ignores all others."""
 
 
 def one(_: Example) -> float:
@@ -31,6 +37,7 @@ class Examples:
     Attributes:
         source: Returns an iterator from the first example; must yield the same examples each time.
         origin: Name of the data in error messages.
+        capacity: Examples in the random sample that the first full pass keeps.
 
     Raises:
         BadInput: There are fewer than two distinct, non-blank examples. The constructor reads no
@@ -39,6 +46,7 @@ class Examples:
 
     source: Callable[[], Iterator[Example]]
     origin: str = ""
+    capacity: int = CAPACITY
 
     noun: ClassVar[str] = "examples"
     wanted: ClassVar[str] = "examples"
@@ -103,7 +111,7 @@ class Examples:
             size: Returns the size of an example, by default 1; called for thousands of examples, so
                 it should be fast.
         """
-        asked = Asked(train, selection, held_out)
+        asked = RequestedSizes(train, selection, held_out)
         # at least 1, since doubling 0 gives 0
         sketch, room = self._survey.sketch, max(1, 1.25 * asked.room)
         while True:
@@ -114,8 +122,8 @@ class Examples:
             sketch, room = Sketch.of(self, room, size), 2 * room
 
     @cached_property
-    def _survey(self) -> Survey:
-        found = survey(self)
+    def _survey(self) -> StreamSummary:
+        found = summarized(self, self.capacity)
         if 0 < found.labels < found.examples:
             raise BadInput(
                 f"{self._where}{found.labels} of {found.examples} {self.noun} have a label; "
@@ -194,7 +202,7 @@ class Texts(Examples):
         Raises:
             BadInput: The dataset has several splits, lacks a column, or holds other values.
         """
-        return cls(Rows.of(dataset, Columns(text, label), text_of), "dataset")
+        return cls(DatasetRows.of(dataset, Columns(text, label), text_of), "dataset")
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -203,93 +211,3 @@ class Texts(Examples):
         for example in self:
             first.setdefault(example.identity, example.text)
         return tuple(first.values())
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Images(Examples):
-    """Images for distillation and evaluation; of duplicates the first one is kept."""
-
-    noun: ClassVar[str] = "images"
-    wanted: ClassVar[str] = "images, or one folder of images per class"
-
-    @classmethod
-    def of(cls, pictures: Iterable[Any], labels: Iterable[Label] | None = None) -> "Images":
-        """Return images in memory or in files.
-
-        Args:
-            pictures: Paths, PIL images, or uint8 arrays, ``(height, width)`` or ``(height, width,
-                3)``.
-            labels: The class of each image, by number or by name; or None.
-
-        Raises:
-            BadInput: The numbers of labels and images differ, there are fewer than two images, or
-                a value is not an image.
-        """
-        return cls(partial(iter, held(pictures, labels, Picture.of, cls.noun)))
-
-    @classmethod
-    def from_folder(cls, folder: str | Path) -> "Images":
-        """Return the images of a folder: one sub-folder per class, or unlabelled images.
-
-        Raises:
-            BadInput: The folder cannot be read or holds fewer than two images.
-        """
-        return cls(Folder(Path(folder)), str(folder))
-
-    @classmethod
-    def from_dataset(cls, dataset: Any, image: str = "image", label: str | None = None) -> "Images":
-        """Return the images of a Hugging Face dataset or of a list of mappings.
-
-        Args:
-            dataset: One split; in memory, memory-mapped or streamed.
-            image: The column of the images.
-            label: The column of the labels; by default ``label``, if there is one. If the dataset
-                names its classes, they are matched to the teacher's classes by name.
-
-        Raises:
-            BadInput: The dataset has several splits, lacks a column, or holds other values.
-        """
-        rows = Rows.of(dataset, Columns(image, label), Picture.of)
-        return cls(replace(rows, dataset=_undecoded(rows.dataset, image)), "dataset")
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The images of a folder, sorted by class and file name.
-
-    The "imagefolder" loader of Hugging Face `datasets` is not used: it treats a class named "test"
-    as a split and drops the others, and yields no labels if a class has sub-folders.
-    """
-
-    path: Path
-
-    def __call__(self) -> Iterator[Example]:
-        try:
-            entries = sorted(self.path.iterdir())
-        except OSError as error:
-            raise BadInput(
-                f"{self.path}: cannot be read ({error.strerror}); expected a folder of images"
-            ) from None
-        for entry in entries:
-            if entry.is_dir() and not entry.name.startswith("."):
-                name = encodable(entry.name, f"folder {entry.name!a}")
-                for file in sorted(entry.rglob("*")):
-                    if _is_image(file):
-                        yield Example(Picture(file), name)
-            elif _is_image(entry):
-                yield Example(Picture(entry))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _undecoded(dataset: Any, column: str) -> Any:
-    """Return the dataset with image decoding off: the bytes of files are quick to compare.
-
-    A streamed dataset is returned unchanged, since its files may be remote.
-    """
-    feature: Any = (getattr(dataset, "features", None) or {}).get(column)
-    if hasattr(feature, "decode") and hasattr(dataset, "__len__"):
-        return dataset.cast_column(column, type(feature)(decode=False))
-    return dataset

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, TextIO, get_args
 
 from protege.objectives.data.example import Example
-from protege.objectives.data.records import BATCH, Columns, Rows, example, shown, text_of
+from protege.objectives.data.records import BATCH, Columns, DatasetRows, example, shown, text_of
 from protege.spaces.errors import BadInput
 
 Kind = Literal["lines", "json", "jsonl", "csv", "tsv", "parquet"]
@@ -42,9 +42,6 @@ KINDS: dict[str, Kind] = {
 LONGEST = 1_000_000
 """Maximum characters of a text; a longer line is split, a longer table field raises."""
 
-LONGEST_OBJECT = 64_000_000
-"""Maximum characters of a JSON line, which cannot be split."""
-
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -57,12 +54,14 @@ class File:
         columns: The columns of texts and labels.
         kind: Format of the file.
         quoted: Whether table fields may be quoted; quoted fields may hold separators and newlines.
+        longest_object: Maximum characters of a JSON line, which cannot be split.
     """
 
     path: Path
     columns: Columns
     kind: Kind
     quoted: bool = False
+    longest_object: int = 64_000_000
 
     @classmethod
     def of(cls, path: Path, columns: Columns, kind: Kind | None, quoted: bool | None) -> "File":  # noqa: FBT001
@@ -105,12 +104,12 @@ class File:
             yield Example(line.removesuffix("\n"))
 
     def _objects(self, file: TextIO) -> Iterator[Example]:
-        is_whole = self.kind == "json"
-        texts = iter(file.read if is_whole else partial(file.readline, LONGEST_OBJECT), "")
+        is_whole, most = self.kind == "json", self.longest_object
+        texts = iter(file.read if is_whole else partial(file.readline, most), "")
         for line, text in enumerate(texts, 1):
             where = str(self.path) if is_whole else f"{self.path}, line {line}"
-            if len(text) == LONGEST_OBJECT and not is_whole:
-                raise BadInput(f"{where}: {LONGEST_OBJECT} characters or more; expected one object")
+            if len(text) == most and not is_whole:
+                raise BadInput(f"{where}: {most} characters or more; expected one object")
             for item, value in enumerate(_values(text, where), 1):
                 yield self._object(value, f"{where}, item {item}" if is_whole else where)
 
@@ -186,7 +185,7 @@ def _values(text: str, where: str) -> Iterator[Any]:
         yield from value if isinstance(value, list) else [value]
 
 
-def _parquet(path: Path, columns: Columns) -> Rows:
+def _parquet(path: Path, columns: Columns) -> DatasetRows:
     """Return the rows of a Parquet file, with the requested columns only.
 
     Raises:
@@ -205,7 +204,7 @@ def _parquet(path: Path, columns: Columns) -> Rows:
                 batch_size=BATCH,
                 cache_dir=locks,
             )
-        return Rows.of(rows, columns, text_of, str(path))
+        return DatasetRows.of(rows, columns, text_of, str(path))
     except OSError as error:
         raise _unreadable(path, error) from None
     except ValueError as error:  # base class of pyarrow's errors

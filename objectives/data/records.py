@@ -50,7 +50,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Rows:
+class DatasetRows:
     """The rows of a dataset as examples; each call iterates from the first row.
 
     Attributes:
@@ -68,7 +68,9 @@ class Rows:
     classes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, dataset: Any, columns: Columns, make: Make, origin: str = "dataset") -> "Rows":
+    def of(
+        cls, dataset: Any, columns: Columns, make: Make, origin: str = "dataset"
+    ) -> "DatasetRows":
         """Return the rows of a Hugging Face dataset or of a list of mappings.
 
         Raises:
@@ -132,7 +134,7 @@ def held(
     if len(given) != len(contents):
         raise BadInput(f"{len(contents)} {noun} with {len(given)} labels; expected one each")
     rows = [{"content": one, "label": two} for one, two in zip(contents, given, strict=True)]
-    return tuple(Rows(rows, Columns("content", "label"), make, (f"{noun}[", "]"))())
+    return tuple(DatasetRows(rows, Columns("content", "label"), make, (f"{noun}[", "]"))())
 
 
 def example(row: Mapping[str, Any], columns: Columns, make: Make, where: str) -> Example:

@@ -29,7 +29,7 @@ class Split(NamedTuple):
     held_out: list[Example]
 
 
-class Asked(NamedTuple):
+class RequestedSizes(NamedTuple):
     """The requested size of each part, as a sum of example sizes."""
 
     train: float
@@ -43,7 +43,7 @@ class Asked(NamedTuple):
 
 
 def cut(
-    examples: Sequence[Example], sizes: Sequence[float], asked: Asked, *, whole: bool
+    examples: Sequence[Example], sizes: Sequence[float], asked: RequestedSizes, *, whole: bool
 ) -> Split | None:
     """Cut sorted examples into parts: held-out first, then selection, then training.
 
@@ -127,7 +127,7 @@ class Sketch:
         return [self._kept[identity][0] for identity in sorted(self._kept)]
 
 
-class Survey(NamedTuple):
+class StreamSummary(NamedTuple):
     """Summary of one pass over a stream.
 
     Attributes:
@@ -143,9 +143,9 @@ class Survey(NamedTuple):
     sketch: Sketch
 
 
-def survey(stream: Iterable[Example]) -> Survey:
-    """Summarise a stream in constant memory."""
-    sketch = Sketch(CAPACITY, _share)
+def summarized(stream: Iterable[Example], capacity: int = CAPACITY) -> StreamSummary:
+    """Summarise a stream, with a random sample of up to `capacity` examples."""
+    sketch = Sketch(capacity, _share)
     examples = labels = total = 0
     for example in stream:
         examples += 1
@@ -154,11 +154,11 @@ def survey(stream: Iterable[Example]) -> Survey:
         total = (total + int.from_bytes(example.signature)) % 2**128
         sketch.add(example)
     fingerprint = digest(examples.to_bytes(16), total.to_bytes(16))
-    return Survey(fingerprint, examples, labels, sketch)
+    return StreamSummary(fingerprint, examples, labels, sketch)
 
 
 def _share(example: Example) -> float:
-    """Return the share of `CAPACITY` that an example takes: 1, or 1 per 1,000 bytes if larger."""
+    """Return the share of the capacity that an example takes: 1, or 1 per 1,000 bytes if larger."""
     content = example.content
     if isinstance(content, Picture):
         held = len(content.held) if isinstance(content.held, bytes) else 0

@@ -10,7 +10,7 @@ from protege.objectives.distillation.progressive import Progressive
 from protege.objectives.distillation.tasks.language import LanguageTask
 from protege.objectives.distillation.tasks.pairs import PairTask
 from protege.objectives.distillation.tasks.task import DistillationTask
-from protege.objectives.precision import TrainingPrecision, check_precision
+from protege.objectives.machine.precision import TrainingPrecision, check_precision
 from protege.spaces import BadInput
 
 Term = Loss | HiddenLoss
@@ -196,8 +196,8 @@ class Distillation:
             distance: The student's distance from its teacher; see `Training.distance`.
             task: The task.
         """
-        far = task.far if self.full_rate_at is None else self.full_rate_at
-        share = distance / far if far else 1.0
+        full = task.full_rate_distance if self.full_rate_at is None else self.full_rate_at
+        share = distance / full if full else 1.0
         return self.learning_rate * min(max(share, LEAST_RATE), 1.0)
 
     def pace(self, step: int) -> float:

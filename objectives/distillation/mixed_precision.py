@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from protege.objectives.precision import TrainingPrecision
+from protege.objectives.machine.precision import TrainingPrecision
 
 
 def device_of(name: str) -> torch.device:

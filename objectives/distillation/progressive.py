@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from protege.objectives.stopwatch import Stopwatch
+from protege.objectives.machine.stopwatch import Stopwatch
 from protege.spaces import (
     Architecture,
     BadInput,

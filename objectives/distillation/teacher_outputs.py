@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
 from protege.objectives.distillation.losses.losses import Targets
 from protege.objectives.distillation.tasks.task import DistillationTask
-from protege.objectives.lease import shared_machine
+from protege.objectives.machine.lock import shared_machine
 from protege.spaces import Cache, Mismatch
 from protege.spaces.files.block_file import rows
 from protege.spaces.files.hashing import Key

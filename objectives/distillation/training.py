@@ -19,7 +19,7 @@ from protege.objectives.distillation.optimizers import Optimizers
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.distillation.teacher_outputs import LiveOutputs, TeacherOutputs
-from protege.objectives.lease import shared_machine
+from protege.objectives.machine.lock import shared_machine
 from protege.spaces import ProtegeError, Student, Teacher
 
 State = dict[str, Tensor]
@@ -50,7 +50,7 @@ class Training:
         seed: Seed of the data order.
         announce: Progress callback, called after each step.
         losses: The loss of every step so far.
-        taken_up: A saved `state` to resume from; empty for a new training.
+        resumed_from: A saved `state` to resume from; empty for a new training.
     """
 
     settings: Distillation
@@ -63,14 +63,11 @@ class Training:
     seed: int = 0
     announce: Callable[[str], None] = lambda _: None
     losses: list[float] = field(default_factory=list)
-    taken_up: Mapping[str, Tensor] = field(default_factory=dict)
+    resumed_from: Mapping[str, Tensor] = field(default_factory=dict)
     _state: Callable[[], State] = field(default=dict, init=False)
 
     def distance(self, student: Student) -> float:
         """Measure how far an untrained student's outputs are from the teacher's.
-
-        Args:
-            student: The untrained student.
 
         Returns:
             The task's default loss on the first batches, divided by the loss of all-zero outputs; 0
@@ -104,11 +101,7 @@ class Training:
         return sum(losses, start=answer.new_zeros(()))
 
     def at_rate(self, start: Student) -> "Training":
-        """Return this training with the peak rate that fits the start's distance from the teacher.
-
-        Args:
-            start: The untrained student.
-        """
+        """Return this training with the peak rate that fits the distance from the teacher."""
         if self.settings.full_rate_at == 0:
             return self
         rate = self.settings.rate(self.distance(start), self.task)
@@ -150,7 +143,7 @@ class Training:
             watches = self._watched(stack)
             along = [parameter for _, watch in watches for parameter in watch.parameters()]
             optimizers = Optimizers(module, settings, along, stack)
-            if self.taken_up:
+            if self.resumed_from:
                 optimizers.load(self._recall(along), len(self.losses))
             self._state = partial(self._state_with, along, optimizers)
             step = len(self.losses)
@@ -179,8 +172,8 @@ class Training:
         return {name: one.detach().cpu() for name, one in trained} | known | {"losses": losses}
 
     def _recall(self, along: Sequence[Tensor]) -> State:
-        """Load parameters and losses from `taken_up` and return the optimisers' state."""
-        taken = dict(self.taken_up)
+        """Load parameters and losses from `resumed_from` and return the optimisers' state."""
+        taken = dict(self.resumed_from)
         self.losses[:] = taken.pop("losses").tolist()
         with torch.no_grad():
             for name, parameter in _trained(self.student.module, along).items():
@@ -229,11 +222,6 @@ class Training:
 
     def check(self, step: int, norm: Tensor, parts: list[Batch]) -> None:
         """Check that the training has not diverged.
-
-        Args:
-            step: Optimiser steps done.
-            norm: Norm of the last gradient.
-            parts: The last batch.
 
         Raises:
             ProtegeError: Loss or gradient is not finite, or the loss exceeds twice the first loss

@@ -1,6 +1,5 @@
 from .latency import Latency as Latency
 from .models import SavedModel as SavedModel
-from .plan import Plan as Plan
 from .runtimes.programs import Unexportable as Unexportable
 from .targets.accelerator import Accelerator as Accelerator
 from .targets.android import Android as Android
@@ -14,6 +13,7 @@ from .timing.comparison import Compared as Compared
 from .timing.comparison import compare as compare
 from .timing.timing import ERROR_FLOOR as ERROR_FLOOR
 from .timing.timing import Grade as Grade
+from .workload import Plan as Plan
 from .workload import Workload as Workload
 
 __all__ = [

@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.models import Model
-from protege.objectives.latency.plan import Plan
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 
 Round = tuple[Sample, ...]
 
@@ -56,7 +55,7 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Setting:
+class TorchSettings:
     """How PyTorch runs a model.
 
     Attributes:
@@ -77,7 +76,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Question:
+class MeasurementRequest:
     """What a process measures.
 
     Attributes:
@@ -94,7 +93,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Job:
+class MeasuringJob:
     """The work of one fresh process: time models alternately, or measure one model.
 
     Attributes:
@@ -107,6 +106,6 @@ class Job:
 
     models: tuple[Model, ...]
     workload: Workload
-    setting: Setting
+    setting: TorchSettings
     plan: Plan
-    question: Question = Question()
+    question: MeasurementRequest = MeasurementRequest()

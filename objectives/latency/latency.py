@@ -9,8 +9,7 @@ from typing import Any
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model, SavedModel, check_fits, described
-from protege.objectives.latency.plan import SAMPLES, Plan
-from protege.objectives.latency.predictor.predicting import predicted_beyond
+from protege.objectives.latency.predictor.model import predicted_beyond
 from protege.objectives.latency.predictor.terms import Call
 from protege.objectives.latency.targets.target import Target, Unmeasured
 from protege.objectives.latency.timing.comparison import compare, parts_of, timed
@@ -22,7 +21,7 @@ from protege.objectives.latency.timing.timing import (
     Part,
     Timing,
 )
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import SAMPLES, Plan, Workload
 from protege.objectives.measurement import Direction, Measurement, Prediction, name_of
 from protege.objectives.objective import Stage
 from protege.spaces import Architecture, Teacher

@@ -77,9 +77,6 @@ class Checkpoint:
     def save(self, state: Callable[[], Mapping[str, Tensor]]) -> None:
         """Write the training state if the last checkpoint is `every_s` seconds old.
 
-        Args:
-            state: Returns the training state.
-
         Raises:
             DiskFull: The disk is full.
         """

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from protege.objectives.bootstrap import interval
 from protege.objectives.candidate import Candidate
 from protege.objectives.data.examples import Examples
 from protege.objectives.distillation.tasks.choice import distillation_task
@@ -11,6 +10,7 @@ from protege.objectives.distillation.tasks.task import TaskScore
 from protege.objectives.distillation.teacher_outputs import judge
 from protege.objectives.measurement import Direction, Measurement, name_of
 from protege.objectives.objective import Stage
+from protege.objectives.quality.bootstrap import interval
 from protege.spaces import Teacher
 
 
@@ -64,7 +64,7 @@ class Retention:
         if not held_out:
             with candidate.stopwatch.phase("teacher answers"):
                 data.check_labels(inputs)
-        own, targets = candidate.taught(data, inputs, data.task)
+        own, targets = candidate.inputs_and_targets(data, inputs, data.task)
         with candidate.stopwatch.phase("evaluate"):
             score = data.task.score(judge(candidate.student.module, data.task, own, targets))
         if candidate.vocabulary_map is not None:

@@ -34,7 +34,7 @@ STORED = 9
 
 
 @dataclass(frozen=True)
-class Best:
+class BestRung:
     """The best rung so far.
 
     Attributes:
@@ -49,7 +49,7 @@ class Best:
 
 
 @dataclass
-class Distilling:
+class CandidateDistillation:
     """The distillation of one candidate.
 
     Training can make a student worse than it was as cut and healed. So the first rung is the
@@ -69,7 +69,7 @@ class Distilling:
     candidate: Candidate
     objectives: Sequence[Objective]
     path: Path | None = None
-    best: Best | None = field(default=None, init=False)
+    best: BestRung | None = field(default=None, init=False)
     losses: list[float] = field(default_factory=list, init=False)
     learning_rate: float = field(default=0.0, init=False)
 
@@ -84,14 +84,14 @@ class Distilling:
             _ = self.candidate.prepared.data.learnt  # raises early if the training data is invalid
         yield from (self._untrained(step, stops) for step in stops)
 
-    def last(self) -> Best:
+    def last(self) -> BestRung:
         """Train to the end and return the best rung."""
         for _ in self.rungs():
             pass
         return self.published
 
     @property
-    def published(self) -> Best:
+    def published(self) -> BestRung:
         """The best rung so far.
 
         Raises:
@@ -112,7 +112,7 @@ class Distilling:
     def _untrained(self, step: int, stops: Sequence[int]) -> Rung:
         if self.best is None:
             start = self.candidate.built()
-            self.best = Best(0, self._scores(start), start)
+            self.best = BestRung(0, self._scores(start), start)
         found = self.best.measurements
         return Rung(step, found, found, is_last=step == stops[-1])
 
@@ -128,7 +128,7 @@ class Distilling:
             # scored before training is prepared, since many trials stop here
             checkpoint.rungs.append(self._rung(0, start, is_last=False))
         yield from (rung for rung in checkpoint.rungs if rung.step in stops)
-        training = replace(training_of(start), taken_up=state)
+        training = replace(training_of(start), resumed_from=state)
         start = replace(start, made=None)  # frees its weights once a better rung is found
         self.losses, self.learning_rate = training.losses, training.settings.learning_rate
         checkpoint.begin()
@@ -168,7 +168,7 @@ class Distilling:
             self.best = None  # frees its weights before others are copied
             goes_on = step > 0 and not is_last
             kept = candidate.trained(candidate.student.copy()) if goes_on else candidate
-            self.best = Best(step, found, kept)
+            self.best = BestRung(step, found, kept)
         return Rung(step, found, self.best.measurements, is_last=is_last)
 
     def _scores(self, candidate: Candidate, step: int = 0) -> dict[str, Measurement]:
@@ -230,7 +230,7 @@ class Distilling:
             with torch.no_grad():
                 for name, parameter in kept.student.module.named_parameters():
                     parameter.copy_(state[f"{saved}{name}"])
-        self.best = Best(best.step, best.measurements, kept)
+        self.best = BestRung(best.step, best.measurements, kept)
         return own
 
     def _key(self, stops: Sequence[int]) -> str:
@@ -253,22 +253,16 @@ class Distilling:
 def training_of(start: Candidate) -> Training:
     """Prepare the training of a candidate's student, which itself stays as it is.
 
-    Args:
-        start: The candidate with the untrained student.
-
     Raises:
         Unsupported: The student has a cut vocabulary, and the distillation runs the teacher at
             every step.
     """
-    shared, teacher = start.prepared, start.teacher
+    shared, teacher, own = start.prepared, start.teacher, start.architecture
     settings = shared.settings
     task, inputs = settings.tuned(shared.data.task), shared.data.learnt
+    known = shared.calibration if own.looks_at_data else None
     deeper = settings.progressive and shrinking(
-        teacher,
-        start.architecture,
-        shared.calibration if start.architecture.looks_at_data else None,
-        settings.progressive,
-        start.stopwatch,
+        teacher, own, known, settings.progressive, start.stopwatch
     )
     answers: TeacherOutputs
     if settings.answers == "online" or settings.hidden_losses:
@@ -280,7 +274,7 @@ def training_of(start: Candidate) -> Training:
             )
         answers = LiveOutputs(teacher.embedder() or teacher.model, task, inputs.labels)
     else:
-        inputs, targets = start.taught(shared.data, inputs, task)
+        inputs, targets = start.inputs_and_targets(shared.data, inputs, task)
         answers = CachedOutputs.of(inputs, targets)
     training = Training(
         settings=settings,

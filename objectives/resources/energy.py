@@ -5,8 +5,8 @@ from statistics import median
 from typing import Any, ClassVar
 
 from protege.objectives.candidate import Candidate
-from protege.objectives.latency.device.meters import Absent, meter
-from protege.objectives.latency.job import Question
+from protege.objectives.latency.device.meters import NoMeter, meter
+from protege.objectives.latency.job import MeasurementRequest
 from protege.objectives.latency.models import check_fits, described
 from protege.objectives.latency.targets.target import (
     Target,
@@ -65,7 +65,7 @@ class Energy:
             )
         try:
             meter(on_this_machine(self.target).setting.device, self.sysfs)
-        except Absent as absent:
+        except NoMeter as absent:
             raise BadInput(
                 f"energy is not available here: {absent}; leave Energy out, or measure on a "
                 "machine that counts it"
@@ -85,7 +85,7 @@ class Energy:
             BadInput: The workload does not fit the model.
             Unmeasured: The model cannot run, or calls used no more power than idling.
         """
-        question = Question("energy", self.window_s, self.windows, self.sysfs)
+        question = MeasurementRequest("energy", self.window_s, self.windows, self.sysfs)
         key = {
             "model": described(candidate.blueprint),
             "workload": asdict(self.workload),

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any, ClassVar
 
 from protege.objectives.candidate import Candidate
-from protege.objectives.latency.job import Question
+from protege.objectives.latency.job import MeasurementRequest
 from protege.objectives.latency.models import Model, check_fits, described
 from protege.objectives.latency.targets.target import Target, measured_alone, on_this_machine
 from protege.objectives.latency.timing.timing import MAD_TO_DEVIATION
@@ -91,7 +91,9 @@ class PeakMemory:
         }
 
         def measured() -> dict[str, Any]:
-            return {"processes": weighed(self.target, candidate.blueprint, self.workload)}
+            return {
+                "processes": measured_processes(self.target, candidate.blueprint, self.workload)
+            }
 
         with candidate.stopwatch.phase("memory"):
             processes = candidate.cache.record("peak-memory", key, measured)["processes"]
@@ -105,7 +107,7 @@ class PeakMemory:
         return Measurement(value, spread, peaks, {**details, "kv_cache_mb": kv_cache_mb})
 
 
-def weighed(target: Target, model: Model, workload: Workload) -> list[dict[str, float]]:
+def measured_processes(target: Target, model: Model, workload: Workload) -> list[dict[str, float]]:
     """Measure a model in `PROCESSES` fresh processes.
 
     Returns:
@@ -115,7 +117,10 @@ def weighed(target: Target, model: Model, workload: Workload) -> list[dict[str, 
         BadInput: The workload does not fit the model, or the target is another machine.
         Unmeasured: The model cannot run on the target.
     """
-    return [measured_alone(target, model, workload, Question("memory")) for _ in range(PROCESSES)]
+    return [
+        measured_alone(target, model, workload, MeasurementRequest("memory"))
+        for _ in range(PROCESSES)
+    ]
 
 
 def peak_mb(process: Mapping[str, float]) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
-from protege.objectives.bootstrap import ends
+from protege.objectives.quality.bootstrap import ends
 from protege.spaces.errors import BadInput
 
 Values = npt.NDArray[np.float64]
@@ -125,11 +125,11 @@ def sampled(ranks: Sequence[int], positions: Sequence[float], count: int) -> lis
     """Choose a representative sample of trials.
 
     Half come from the front, evenly along it; the others evenly from the dominated trials, ordered
-    by rank and then by the first goal. If one side has too few, the other fills up.
+    by rank and then by the first objective. If one side has too few, the other fills up.
 
     Args:
         ranks: Each trial's non-dominated rank; 0 is the front.
-        positions: Each trial's value of the first goal.
+        positions: Each trial's value of the first objective.
         count: Size of the sample.
 
     Returns:

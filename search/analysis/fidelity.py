@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protege.search.analysis.agreement import FEWEST, Agreement, agreement, sampled
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
 from protege.search.storage.explaining import undamaged
 from protege.spaces import BadInput
@@ -104,7 +104,7 @@ class Fidelity:
         ]
 
 
-def chosen(trials: Iterable[Trial], goals: Goals, count: int) -> list[Trial]:
+def chosen(trials: Iterable[Trial], objectives: ObjectiveRecords, count: int) -> list[Trial]:
     """Choose trained trials to distil for longer, half of them from the front.
 
     Raises:
@@ -117,9 +117,9 @@ def chosen(trials: Iterable[Trial], goals: Goals, count: int) -> list[Trial]:
             f"{len(trained)} trained students: an order needs {FEWEST} of them; "
             "run the study first, or for longer"
         )
-    first = goals.goals[0].sign
-    positions = [first * goals.values(trial)[0] for trial in trained]
-    return [trained[i] for i in sampled(goals.ranks(trained), positions, count)]
+    first = objectives.records[0].sign
+    positions = [first * objectives.values(trial)[0] for trial in trained]
+    return [trained[i] for i in sampled(objectives.ranks(trained), positions, count)]
 
 
 def measured(
@@ -163,17 +163,18 @@ def _distilled(
     checkpoint: Path,
 ) -> LongRun:
     """Distil one student for the short and the long run."""
-    from protege.objectives.quality.rungs import Distilling
+    from protege.objectives.quality.rungs import CandidateDistillation
 
     shared, name = candidate.prepared, judges[0].name
     shared.stopwatch.announce = announce
     rungs = {
-        rung.step: rung.published[name].value for rung in Distilling(candidate, judges).rungs()
+        rung.step: rung.published[name].value
+        for rung in CandidateDistillation(candidate, judges).rungs()
     }
     steps = round(times * shared.settings.steps)
     longer = replace(shared, distillation=replace(shared.settings, steps=steps))
     before = shared.stopwatch.snapshot()
-    best = Distilling(replace(candidate, prepared=longer), judges, checkpoint).last()
+    best = CandidateDistillation(replace(candidate, prepared=longer), judges, checkpoint).last()
     took = shared.stopwatch.since(before).get("distil", 0.0)
     return LongRun(number, rungs, best.measurements[name].value, steps, took)
 

@@ -13,8 +13,8 @@ import pandas as pd
 
 from protege.search.analysis.fidelity import Fidelity
 from protege.search.analysis.ties import Noise
-from protege.search.records.goals import Goals
 from protege.search.records.heads import HeadScores
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.plain import printable
 from protege.search.records.trial import State, Trial
 from protege.search.records.wording import (
@@ -28,7 +28,7 @@ from protege.search.records.wording import (
 )
 from protege.search.records.wording import SIZES as WORDS
 from protege.search.storage.explaining import undamaged
-from protege.search.study.artifacts import Sent
+from protege.search.study.artifacts import UploadedWeights
 from protege.spaces import BadInput
 from protege.spaces.space.knobs import SIZES
 
@@ -49,7 +49,7 @@ class StudyResult(ABC):
     Attributes:
         name: The study.
         folder: The run folder with its artifacts.
-        goals: The goals of the study.
+        objectives: The objectives of the study.
         trials: All finished trials.
         about: The record of the study: teacher, seed, seconds by phase.
         identity: The identity of the study; see `protege.search.session.identity`.
@@ -60,18 +60,18 @@ class StudyResult(ABC):
 
     name: str
     folder: Path
-    goals: Goals
+    objectives: ObjectiveRecords
     trials: tuple[Trial, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    sent: Sent | None = None
+    sent: UploadedWeights | None = None
     run: str = ""
     database: Path | None = None
 
     @cached_property
     def members(self) -> list[Trial]:
-        """The trials on the front, ordered by the first goal."""
-        return self.goals.front(self.trials)
+        """The trials on the front, ordered by the first objective."""
+        return self.objectives.front(self.trials)
 
     @cached_property
     def teacher(self) -> Trial | None:
@@ -110,12 +110,12 @@ class StudyResult(ABC):
 
     @cached_property
     def choices(self) -> list[Trial]:
-        """The students that no other student dominates within noise; see `beaten`."""
-        return self.standing(self.students)
+        """The students that no other student dominates within noise; see `dominated`."""
+        return self.undominated(self.students)
 
     @cached_property
     def ties(self) -> dict[int, list[int]]:
-        """For each trial on the front, the others that equal it within noise in every goal.
+        """For each trial on the front, the others that equal it within noise in every objective.
 
         Keys and values are trial numbers. See `protege.search.analysis.ties` for the test.
         """
@@ -126,31 +126,31 @@ class StudyResult(ABC):
         }
 
     @cached_property
-    def beaten(self) -> dict[int, list[int]]:
+    def dominated(self) -> dict[int, list[int]]:
         """The students on the front that others dominate within noise, and which others do.
 
         Keys and values are trial numbers. One student dominates another within noise if it is
-        better in some goal by more than noise and worse in none by more than noise.
+        better in some objective by more than noise and worse in none by more than noise.
         """
-        return self._beaten(self.students)
+        return self._dominated(self.students)
 
-    def standing(self, among: Sequence[Trial]) -> list[Trial]:
+    def undominated(self, among: Sequence[Trial]) -> list[Trial]:
         """Return those trials on the front that no other one given dominates within noise."""
-        beaten = self._beaten(among)
+        beaten = self._dominated(among)
         return [trial for trial in among if trial.number not in beaten]
 
-    def _beaten(self, among: Sequence[Trial]) -> dict[int, list[int]]:
+    def _dominated(self, among: Sequence[Trial]) -> dict[int, list[int]]:
         at = {trial.number: place for place, trial in enumerate(self.members)}
-        found = self._noise.beaten([at[trial.number] for trial in among])
+        found = self._noise.dominated([at[trial.number] for trial in among])
         numbers = list(at)
         return {numbers[one]: [numbers[other] for other in above] for one, above in found.items()}
 
     @cached_property
     def _noise(self) -> Noise:
         """Ties and dominance between the members within noise."""
-        goals = self.goals.goals
-        found = [[trial.measurements[goal.name] for trial in self.members] for goal in goals]
-        return Noise.of(found, [goal.sign for goal in goals])
+        own = self.objectives.records
+        found = [[trial.measurements[one.name] for trial in self.members] for one in own]
+        return Noise.of(found, [one.sign for one in own])
 
     def role(self, trial: Trial) -> str:
         """Return ``teacher``, ``naive half``, or an empty string for a student."""
@@ -170,10 +170,10 @@ class StudyResult(ABC):
 
     @property
     def hypervolume(self) -> float:
-        """The hypervolume of the front (see `Goals.hypervolume`); NaN without a teacher trial."""
+        """`ObjectiveRecords.hypervolume` of the front; NaN without a teacher trial."""
         if self.teacher is None:
             return float("nan")
-        return self.goals.hypervolume(self.trials, self.teacher)
+        return self.objectives.hypervolume(self.trials, self.teacher)
 
     def trial(self, number: int) -> Trial:
         """Return the trial with a number.
@@ -192,8 +192,10 @@ class StudyResult(ABC):
         return pd.DataFrame([self._line(trial) for trial in self.members]).to_string(index=False)
 
     def _line(self, trial: Trial) -> dict[str, Any]:
-        """Return a trial's row for a terminal, with ``value ± error`` per goal."""
-        figures = {printable(name): figure(trial.measurements[name]) for name in self.goals.names}
+        """Return a trial's row for a terminal, with ``value ± error`` per objective."""
+        figures = {
+            printable(name): figure(trial.measurements[name]) for name in self.objectives.names
+        }
         policies = {name: printable(trial.architecture.get(name, "none")) for name in CHOSEN}
         more = {
             WORDS[name]: printable(trial.architecture.get(name)) for name in rarely_cut(self.trials)
@@ -202,7 +204,7 @@ class StudyResult(ABC):
             f"{printable(place)} ms": f"{ms:.4g}" for place, ms in self.elsewhere(trial).items()
         }
         noise: dict[str, Any] = {}
-        for title, found in ((WITHIN_NOISE, self.ties), (DOMINATED_BY, self.beaten)):
+        for title, found in ((WITHIN_NOISE, self.ties), (DOMINATED_BY, self.dominated)):
             if any(found.values()):
                 noise[title] = listed(found.get(trial.number, ()))
         if any(one.best_step == 0 for one in self.members):
@@ -229,7 +231,7 @@ class StudyResult(ABC):
     def _row(self, trial: Trial, on_front: bool) -> dict[str, Any]:  # noqa: FBT001 - a column
         own = trial.architecture
         row: dict[str, Any] = {"trial": trial.number, "student": trial.label}
-        for name in self.goals.names:
+        for name in self.objectives.names:
             found = trial.measurements.get(name)
             row[name] = found.value if found else float("nan")
             row[f"{name}_spread"] = found.spread if found else float("nan")
@@ -237,7 +239,7 @@ class StudyResult(ABC):
         row |= {name: own[name] for name in (*SIZES, *CHOSEN) if name in own}
         row["best_step"] = float("nan") if trial.best_step is None else trial.best_step
         row["role"] = self.role(trial) or "student"
-        row["dominated_within_noise_by"] = listed(self.beaten.get(trial.number, ()))
+        row["dominated_within_noise_by"] = listed(self.dominated.get(trial.number, ()))
         return row | {"on_front": on_front, "state": str(trial.state), "reason": trial.reason}
 
     @abstractmethod

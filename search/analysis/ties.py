@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protege.objectives import Measurement
-from protege.objectives.bootstrap import Scores, ends, means
+from protege.objectives.quality.bootstrap import Scores, ends, means
 
 Pairs = npt.NDArray[np.bool_]
 
@@ -27,38 +27,35 @@ class Noise:
     """Ties and dominance between candidates within measurement error.
 
     Attributes:
-        tied: ``(candidates, candidates)``, whether two differ in no goal by more than noise;
+        tied: ``(candidates, candidates)``, whether two differ in no objective by more than noise;
             false on the diagonal.
         dominates: ``(candidates, candidates)``, whether the row's candidate is better than the
-            column's in some goal and, within noise, no worse in any.
+            column's in some objective and, within noise, no worse in any.
     """
 
     tied: Pairs
     dominates: Pairs
 
     @classmethod
-    def of(cls, goals: Sequence[Sequence[Measurement]], signs: Sequence[float]) -> "Noise":
-        """Compare candidates in every goal.
+    def of(cls, objectives: Sequence[Sequence[Measurement]], signs: Sequence[float]) -> "Noise":
+        """Compare candidates in every objective.
 
         Args:
-            goals: For each goal one measurement of every candidate, in the same order.
-            signs: For each goal 1 if it is minimised, -1 if it is maximised.
+            objectives: For each objective one measurement of every candidate, in the same order.
+            signs: For each objective 1 if it is minimised, -1 if it is maximised.
         """
-        same = np.array([close(found) for found in goals])
-        costs = np.array([[one.value for one in found] for found in goals])
+        same = np.array([close(found) for found in objectives])
+        costs = np.array([[one.value for one in found] for found in objectives])
         costs *= np.array(signs)[:, None]
         better = (costs[:, :, None] < costs[:, None, :]) & ~same
         every: Pairs = np.logical_and.reduce(same, axis=0)
         dominates: Pairs = (same | better).all(axis=0) & better.any(axis=0)
         return cls(np.logical_and(every, ~_itself(len(costs[0]))), dominates)
 
-    def beaten(self, among: Sequence[int]) -> dict[int, list[int]]:
+    def dominated(self, among: Sequence[int]) -> dict[int, list[int]]:
         """Return the candidates that are dominated within noise by one that stays.
 
         If A dominates B and B dominates C, but A does not dominate C, then A and C stay.
-
-        Args:
-            among: Indices of the candidates to compare.
 
         Returns:
             For each candidate that does not stay, the sorted indices of those that dominate it.
@@ -79,7 +76,7 @@ class Noise:
 
 
 def close(found: Sequence[Measurement], level: float = 0.95) -> Pairs:
-    """Return which pairs of one goal's measurements are equal within noise.
+    """Return which pairs of one objective's measurements are equal within noise.
 
     Measurements of the same number of held-out examples are compared by `tied`, others are equal if
     the interval of their difference, from their standard errors, contains 0.

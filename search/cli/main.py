@@ -54,12 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(command: Callable[[], object], *, debug: bool = False) -> int:
-    """Run a command; an error becomes one line on stderr and an exit code.
-
-    Args:
-        command: What to run.
-        debug: Whether the traceback is printed too.
-    """
+    """Run a command; an error becomes one line on stderr, with a traceback to debug, and a code."""
     try:
         with interruptible():
             command()

@@ -1,20 +1,16 @@
 """The commands ``measure``, ``doctor`` and ``heads``."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from itertools import pairwise
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from protege.objectives.latency.plan import Plan
-from protege.objectives.latency.runtimes.runtimes import Name
 from protege.objectives.latency.workload import Workload
-from protege.objectives.precision import Precision
-from protege.search.cli.given import Count, Whole, search_in
+from protege.search.cli.arguments import Count, RuntimeOptions, WorkloadOptions, search_in
 from protege.search.progress import complain, say, say_table, watching
 from protege.search.records.plain import printable
 from protege.spaces.architecture.policies import HeadsBy
@@ -27,85 +23,6 @@ if TYPE_CHECKING:  # help is printed without torch
     from protege.objectives.latency import Compared, SavedModel, Target
     from protege.search.front.front import Front
     from protege.spaces import Teacher
-
-TARGETS = "cpu, cuda, mps, ssh:HOST, android or android:SERIAL"
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class WorkloadOptions:
-    """What is timed, and how long.
-
-    Attributes:
-        batch: Sequences per call.
-        tokens: Tokens per prompt.
-        new_tokens: Tokens to generate.
-        percentile: Percentile of the calls beside the median.
-        minutes: Minutes of sustained load, to see throttling.
-    """
-
-    batch: Count = 1
-    tokens: Count = 128
-    new_tokens: Whole = 0
-    percentile: Literal[50, 90, 95, 99] = 50
-    minutes: float = 0.0
-
-    def workload(self) -> Workload:
-        """Return the workload."""
-        return Workload(self.batch, self.tokens, self.new_tokens)
-
-    def plan(self) -> Plan:
-        """Return the settings of the measurement."""
-        seconds = self.minutes * 60 / 2  # a measurement takes two processes
-        plan = Plan(sustained_s=seconds, candidate_s=max(30.0, 4 * seconds))
-        return plan.with_samples(self.percentile)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class RuntimeOptions:
-    """The runtime and its settings.
-
-    Attributes:
-        runtime: Runtime (default eager on this machine, onnxruntime elsewhere).
-        precision: Precision of the weights.
-        threads: Threads per model.
-        cores: Cores to pin to, such as 2,3.
-        priority: Scheduling priority.
-        python: Python interpreter that has the runtime.
-    """
-
-    runtime: Name | None = None
-    precision: Precision = "float32"
-    threads: Count = 1
-    cores: str | None = None
-    priority: Literal["normal", "high"] = "normal"
-    python: str | None = None
-
-    def target(self, place: str) -> "Target":
-        """Return the target of that name with these settings.
-
-        Raises:
-            BadInput: The name is unknown, or an option does not apply to the target.
-        """
-        from protege.objectives.latency import SSH, Accelerator, Android, LocalCPU
-
-        kind, _, where = place.partition(":")
-        own: dict[str, Any] = {"threads": self.threads, "cores": _cores(self.cores or "")}
-        settings = own | {"precision": self.precision, "priority": self.priority}
-        if kind == "cpu" and not where:
-            return LocalCPU(runtime=self.runtime or "eager", python=self.python or "", **settings)
-        if kind == "ssh" and where:
-            settings |= {"python": self.python} if self.python else {}
-            return SSH(where, self.runtime or "onnxruntime", **settings)
-        if kind in {"cuda", "mps"} and not where:
-            if self.cores or self.threads != 1:
-                raise BadInput(f"target {kind}: --threads and --cores do not apply")
-            device: Any = (kind, self.runtime or "eager", self.precision)
-            return Accelerator(*device)
-        if kind == "android":
-            return Android(where, python=self.python or "", **own)
-        raise BadInput(f"target {place!r}: expected one of {TARGETS}")
 
 
 def measure(
@@ -289,14 +206,3 @@ def record_of(
         "workload": asdict(workload),
         "models": models,
     }
-
-
-def _cores(word: str) -> tuple[int, ...]:
-    """Return the core numbers in ``2,3``."""
-    try:
-        found = tuple(int(part) for part in word.split(",")) if word else ()
-    except ValueError:
-        raise BadInput(f"--cores {word}: expected a list such as 2,3") from None
-    if any(one >= other for one, other in pairwise(found)):
-        raise BadInput(f"--cores {word}: expected each core once, in order")
-    return found

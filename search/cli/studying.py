@@ -1,49 +1,17 @@
 """The commands ``run``, ``report``, ``fidelity``, ``pick`` and ``export``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
-from protege.search.cli.given import Count, Whole, front_of, search_in
-from protege.search.progress import Accounting, say, say_table
+from protege.search.cli.arguments import Count, Whole, WorkerOptions, front_of, search_in
+from protege.search.progress import PhaseTimes, say, say_table
 from protege.search.records.plain import printable, quoted
-from protege.search.running.stopping import Interrupted, leaving, signal_behind
+from protege.search.running.stopping import Interrupted, signal_behind, stop_requests
 from protege.spaces.errors import BadInput
 
 if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
-    from protege.search.engines.engine import Engine
     from protege.search.front.front import Front
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class WorkerOptions:
-    """How trials run in parallel.
-
-    Attributes:
-        jobs: Parallel trials (default 1, or as many as the Ray cluster has room for).
-        ray: Address of a Ray cluster to run on, such as auto or host:6379.
-        cpus: CPUs per trial on Ray.
-        synchronous: Wait for all parallel trials before each decision, to be reproducible.
-    """
-
-    jobs: Count | None = None
-    ray: str | None = None
-    cpus: Count = 1
-    synchronous: bool = False
-
-    def engine(self) -> "Engine":
-        """Return the engine that the options ask for."""
-        from protege.search.engines.cluster import RayEngine
-        from protege.search.engines.local import LocalEngine, SerialEngine
-
-        if self.ray is not None:
-            return RayEngine(self.ray, self.jobs or 0, self.cpus, synchronous=self.synchronous)
-        jobs = self.jobs or 1
-        return LocalEngine(jobs, synchronous=self.synchronous) if jobs > 1 else SerialEngine()
 
 
 def run(
@@ -71,7 +39,7 @@ def run(
             minutes=minutes,
             patience=patience,
             engine=workers.engine(),
-            leaving=leaving,
+            stop_requests=stop_requests,
         )
     )
 
@@ -98,7 +66,7 @@ def finish(front: "Front") -> None:
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
     if note := unimproved(front.trials):
         say(note)
-    say(f"{Accounting(front.about['seconds'])}\nReport: {printable(report)}")
+    say(f"{PhaseTimes(front.about['seconds'])}\nReport: {printable(report)}")
     number = signal_behind(front.about.get("ended", ""))
     if number is not None:
         raise Interrupted(number)  # skip whatever the caller would do next
@@ -200,7 +168,7 @@ def _budgets(front: "Front", words: Sequence[str], named: Mapping[str, str]) -> 
     """Return the bound of each objective from ``latency_ms=8`` and ``--latency-ms 8``."""
     from protege.search.analysis.choosing import bounded, unknown
 
-    known = {goal.name.replace("-", "_"): goal.name for goal in bounded(front)}
+    known = {objective.name.replace("-", "_"): objective.name for objective in bounded(front)}
     split = (word.rpartition("=")[::2] if "=" in word else (word, "") for word in words)
     found = {}
     for given, value in [*split, *named.items()]:

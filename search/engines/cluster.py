@@ -13,15 +13,15 @@ from typing import Any, ClassVar
 import cloudpickle
 
 from protege.objectives.objective import Stage
-from protege.search.engines.engine import WorkerPool
-from protege.search.engines.events import Event, Job, Lost, Message
+from protege.search.engines.engine import StudyTask, prepare
+from protege.search.engines.events import Message, WorkerLost
+from protege.search.engines.pool import PooledEngine, WorkerPool
 from protege.search.engines.remote import ANSWERS_S, Actor
-from protege.search.engines.task import Task, prepare
 from protege.spaces import BadInput
 
 
 @dataclass
-class RayEngine:
+class RayEngine(PooledEngine):
     """Runs jobs on the nodes of a Ray cluster, which must share the run folder.
 
     Each job runs in an actor. Objectives cheaper than training, latency above all, are measured by
@@ -64,7 +64,7 @@ class RayEngine:
         # an actor for which the cluster has no room yet must not get a job
         self._pool = WorkerPool(_wait, self.silence_s, sends_early=False)
 
-    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
         self._connect()
         path = prepare(task.folder.resolve())
         options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}
@@ -75,20 +75,8 @@ class RayEngine:
         self._pool.start(path, announce, workers, measurer)
         self._pool.free()  # waits for an actor
 
-    def free(self, number: int | None = None) -> bool:
-        return self._pool.free(number)
-
-    def submit(self, job: Job) -> None:
-        self._pool.submit(job)
-
-    def answer(self, number: int, *, goes_on: bool) -> None:
-        self._pool.answer(number, goes_on=goes_on)
-
-    def wait_any(self) -> Event:
-        return self._pool.wait_any()
-
     def close(self) -> None:
-        self._pool.close()
+        super().close()
         if self._has_connected:
             import ray
 
@@ -194,7 +182,7 @@ class RayWorker:
             found: list[Message] | None = ray.get(source)
         except ray.exceptions.RayError as error:
             failed = isinstance(error, ray.exceptions.RayTaskError)
-            return [Lost(f"its actor is gone ({_line(error)})", failed)]
+            return [WorkerLost(f"its actor is gone ({_line(error)})", failed)]
         if found is None:
             return []  # of `run`, which reports by messages
         self.sources.append(self._actor.messages.remote())

@@ -12,7 +12,7 @@ from protege.objectives import Candidate, Measurement, Objective, Retention
 from protege.objectives.measurement import TrainingRecord
 from protege.objectives.objective import Stage, exceeds, scores_rungs
 from protege.objectives.quality.checkpoint import Rung
-from protege.objectives.quality.rungs import Distilling
+from protege.objectives.quality.rungs import CandidateDistillation
 from protege.search.records.failure import Failure, ends_study
 from protege.search.records.trial import State, Trial
 from protege.spaces import ProtegeError, Student
@@ -47,12 +47,12 @@ class Evaluation:
     _state: State = field(default=State.COMPLETE, init=False)
     _reason: str = field(default="", init=False)
     _traceback: str = field(default="", init=False)
-    _at: Rung | None = field(default=None, init=False)
-    _distilling: Distilling | None = field(default=None, init=False)
-    _way: Generator[Rung, None, None] = field(init=False)
+    _rung: Rung | None = field(default=None, init=False)
+    _distilling: CandidateDistillation | None = field(default=None, init=False)
+    _rung_iterator: Generator[Rung, None, None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._way = self._walk()
+        self._rung_iterator = self._measure_all()
 
     def advance(self) -> Rung | None:
         """Continue to the next rung.
@@ -65,13 +65,13 @@ class Evaluation:
                 is not available.
             DiskFull: The disk is full.
         """
-        with self._booked():
-            self._at = next(self._way, None)
-        return self._at
+        with self._timed():
+            self._rung = next(self._rung_iterator, None)
+        return self._rung
 
     def stop(self) -> None:
         """Stop at the current rung."""
-        rung = self._at
+        rung = self._rung
         if rung is not None:
             name, found = next(iter(rung.published.items()))
             self._state = State.STOPPED
@@ -112,7 +112,7 @@ class Evaluation:
         )
 
     @contextmanager
-    def _booked(self) -> Iterator[None]:
+    def _timed(self) -> Iterator[None]:
         """Count the time; an exception fails this candidate unless it concerns all."""
         watch = self.candidate.stopwatch
         before = watch.snapshot()
@@ -129,22 +129,22 @@ class Evaluation:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     def _end(self) -> None:
-        self._at = None
+        self._rung = None
         with contextlib.suppress(Exception):  # clean-up of foreign code; the outcome is known
-            self._way.close()
+            self._rung_iterator.close()
 
     def _training(self) -> TrainingRecord | None:
         distilling = self._distilling
         return None if distilling is None or distilling.best is None else distilling.record
 
-    def _walk(self) -> Generator[Rung, None, None]:
+    def _measure_all(self) -> Generator[Rung, None, None]:
         """Measure all missing objectives; yield each rung except the last."""
         left = [one for one in self.objectives if one.name not in self.measurements]
         early = [one for one in left if one.stage < Stage.STUDENT]
         late = [one for one in left if one.stage is Stage.STUDENT]
         for objective in sorted(early, key=lambda one: one.stage):
-            self._note(objective, objective.measure(self.candidate))
-            if self._is_out(objective):
+            self._add(objective, objective.measure(self.candidate))
+            if self._ends_at_limit(objective):
                 return
         if late:
             yield from self._distil(late)
@@ -153,20 +153,20 @@ class Evaluation:
         """Distil the student and measure it; yield each rung except the last."""
         scored = [one for one in objectives if scores_rungs(one)]
         judges = scored or [Retention()]  # selects the published rung
-        self._distilling = Distilling(self.candidate, judges, self.checkpoint)
+        self._distilling = CandidateDistillation(self.candidate, judges, self.checkpoint)
         for rung in self._distilling.rungs():
             for objective in scored:
-                self._note(objective, rung.published[objective.name])
+                self._add(objective, rung.published[objective.name])
             self._rungs[rung.step] = {name: one.value for name, one in rung.measurements.items()}
             if self.halts and not rung.is_last:
                 yield rung
         published = self._distilling.published.candidate
         for objective in objectives:
             if objective not in scored:
-                self._note(objective, objective.measure(published))
-            self._is_out(objective)
+                self._add(objective, objective.measure(published))
+            self._ends_at_limit(objective)
 
-    def _note(self, objective: Objective, found: Measurement) -> None:
+    def _add(self, objective: Objective, found: Measurement) -> None:
         if not math.isfinite(found.value):
             raise ProtegeError(f"{objective.name} is {found.value}, not a finite number")
         try:
@@ -178,7 +178,7 @@ class Evaluation:
             ) from error
         self.measurements[objective.name] = found
 
-    def _is_out(self, objective: Objective) -> bool:
+    def _ends_at_limit(self, objective: Objective) -> bool:
         """Return whether an exceeded limit ends the evaluation; note any exceeded limit."""
         value = self.measurements[objective.name].value
         if not exceeds(objective, value):

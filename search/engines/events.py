@@ -26,7 +26,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class AtRung:
+class RungReached:
     """Event: a job reached a rung and waits for the decision.
 
     Attributes:
@@ -43,7 +43,7 @@ class AtRung:
 
 
 @dataclass(frozen=True)
-class Done:
+class JobFinished:
     """Event: a job is done; its record, and weights that may join the front, are on disk."""
 
     trial: Trial
@@ -55,7 +55,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Died:
+class JobLost:
     """Event: the worker that had a job is gone.
 
     Attributes:
@@ -67,11 +67,11 @@ class Died:
     reason: str
 
 
-Event = AtRung | Done | Died
+Event = RungReached | JobFinished | JobLost
 
 
 @dataclass(frozen=True)
-class Ready:
+class WorkerReady:
     """Message: a worker has loaded the task."""
 
 
@@ -89,7 +89,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Lost:
+class WorkerLost:
     """Message: a worker is gone.
 
     Attributes:
@@ -101,5 +101,5 @@ class Lost:
     failed: bool = False
 
 
-Message = Ready | Progress | Job | AtRung | Done | Lost | ProtegeError
+Message = WorkerReady | Progress | Job | RungReached | JobFinished | WorkerLost | ProtegeError
 """What a worker says: also a `Job` that is measured, and an error that ends the study."""

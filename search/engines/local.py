@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 from protege.objectives.latency.device.receiving import available_cores
 from protege.search.engines import remote
-from protege.search.engines.engine import WorkerPool
-from protege.search.engines.events import AtRung, Done, Event, Job, Lost, Message
-from protege.search.engines.task import Task, prepare
+from protege.search.engines.engine import StudyTask, prepare
+from protege.search.engines.events import Event, Job, JobFinished, Message, RungReached, WorkerLost
+from protege.search.engines.pool import PooledEngine, WorkerPool
 from protege.search.engines.worker import Worker
 from protege.spaces import BadInput
 
@@ -28,9 +28,9 @@ class SerialEngine:
     synchronous: ClassVar[bool] = False
 
     _worker: Worker | None = field(default=None, init=False)
-    _next: Callable[[Worker], AtRung | Done] | None = field(default=None, init=False)
+    _next: Callable[[Worker], RungReached | JobFinished] | None = field(default=None, init=False)
 
-    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
         self._worker = Worker(task, announce)
 
     def free(self, number: int | None = None) -> bool:  # noqa: ARG002 - it holds all of them
@@ -53,10 +53,10 @@ class SerialEngine:
 
 
 @dataclass
-class LocalEngine:
+class LocalEngine(PooledEngine):
     """Runs several jobs in parallel on this machine, one process each.
 
-    While one process measures latency all others pause (`protege.objectives.lease`).
+    While one process measures latency all others pause (`protege.objectives.machine.lock`).
 
     Attributes:
         jobs: Number of parallel jobs.
@@ -82,7 +82,7 @@ class LocalEngine:
                 raise BadInput(f"{name}={value!r}: expected a number above 0")
         self._pool = WorkerPool(wait, self.silence_s, sends_early=True)
 
-    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
         path = prepare(task.folder)
         threads = self.threads or max(1, len(available_cores()) // self.jobs)
         logs = [path.with_name(f"worker-{number}.log") for number in range(self.jobs)]
@@ -90,21 +90,6 @@ class LocalEngine:
             log.unlink(missing_ok=True)
         task.save(path)
         self._pool.start(path, announce, [LocalWorker(path, threads, log) for log in logs])
-
-    def free(self, number: int | None = None) -> bool:
-        return self._pool.free(number)
-
-    def submit(self, job: Job) -> None:
-        self._pool.submit(job)
-
-    def answer(self, number: int, *, goes_on: bool) -> None:
-        self._pool.answer(number, goes_on=goes_on)
-
-    def wait_any(self) -> Event:
-        return self._pool.wait_any()
-
-    def close(self) -> None:
-        self._pool.close()
 
 
 @dataclass
@@ -163,7 +148,7 @@ class LocalWorker:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.sources[0].send(message)
 
-    def _lost(self) -> Lost:
+    def _lost(self) -> WorkerLost:
         """Say how the process ended."""
         code = None
         if self.process is not None:
@@ -172,10 +157,10 @@ class LocalWorker:
         if code is None or code >= 0:
             lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             said = lines[-1] if lines else "it printed nothing"
-            return Lost(f"its process ended with exit code {code}: {said}", failed=bool(code))
+            return WorkerLost(f"its process ended with exit code {code}: {said}", failed=bool(code))
         name = signal.Signals(-code).name
         hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-        return Lost(f"its process was ended by {name}{hint}")
+        return WorkerLost(f"its process was ended by {name}{hint}")
 
 
 def _limits(threads: int) -> dict[str, str]:

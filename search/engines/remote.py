@@ -23,8 +23,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from protege.search.engines.engine import StudyTask
     from protege.search.engines.events import Message
-    from protege.search.engines.task import Task
 
 SPEAKS_S = 0.5
 """Minimum seconds between two messages of progress."""
@@ -41,7 +41,7 @@ class Service:
     def __init__(self, report: "Callable[[Message], None]", task: Path, threads: int) -> None:
         import torch
 
-        from protege.search.engines.events import Progress, Ready
+        from protege.search.engines.events import Progress, WorkerReady
         from protege.search.engines.worker import Worker
         from protege.spaces import ProtegeError
 
@@ -57,7 +57,7 @@ class Service:
         logging.getLogger("protege").addHandler(_Forward(report))
         try:
             self._worker = Worker(_loaded(task), announce)
-            report(Ready())
+            report(WorkerReady())
         except ProtegeError as error:
             report(error)
 
@@ -67,7 +67,7 @@ class Service:
         Args:
             call: The pickled name of a method of `Worker`, its positional and keyword arguments.
         """
-        from protege.search.engines.events import Done
+        from protege.search.engines.events import JobFinished
         from protege.search.records.failure import Failure, plain
         from protege.search.records.trial import State, Trial
 
@@ -77,7 +77,11 @@ class Service:
             if isinstance(found, Trial):  # a job was measured before it begins
                 known, seconds = found.measurements, found.seconds
                 is_over = found.state is not State.COMPLETE
-                found = Done(found) if is_over else replace(given[0], known=known, seconds=seconds)
+                found = (
+                    JobFinished(found)
+                    if is_over
+                    else replace(given[0], known=known, seconds=seconds)
+                )
         except MemoryError:
             raise  # ends this worker alone: another one may have enough memory
         except Exception as error:  # noqa: BLE001 - anything that fails more than one trial
@@ -86,13 +90,13 @@ class Service:
         self._report(found)
 
 
-def _loaded(path: Path) -> "Task":
+def _loaded(path: Path) -> "StudyTask":
     """Load the task.
 
     Raises:
         BadInput: The file is not there, or another user could have written it.
     """
-    from protege.search.engines.task import Task
+    from protege.search.engines.engine import StudyTask
     from protege.spaces import BadInput
 
     if not path.is_file():
@@ -100,7 +104,7 @@ def _loaded(path: Path) -> "Task":
             f"{path} is not visible on node {socket.gethostname()}: expected a run folder that all "
             "nodes of the cluster share; give Search(folder=...) on a network file system"
         )
-    task = Task.load(path)
+    task = StudyTask.load(path)
     if task.private:
         os.umask(0o077)  # Ray starts actors, not the study
     return task

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from protege.objectives.objective import Stage
+from protege.search.engines.engine import StudyTask
 from protege.search.engines.evaluating import Evaluation
-from protege.search.engines.events import AtRung, Done, Job
-from protege.search.engines.task import Task
+from protege.search.engines.events import Job, JobFinished, RungReached
 from protege.search.records.failure import Failure, ends_study
-from protege.search.records.results import keep, record
+from protege.search.records.results import store_trial, store_weights
 from protege.search.records.trial import State, Trial
 from protege.spaces import Architecture
 
@@ -28,11 +28,11 @@ class Worker:
         announce: Called with the current phase.
     """
 
-    task: Task
+    task: StudyTask
     announce: Callable[[str], None]
     _held: dict[int, Evaluation] = field(default_factory=dict, init=False)
 
-    def begin(self, job: Job) -> AtRung | Done:
+    def begin(self, job: Job) -> RungReached | JobFinished:
         """Run a job to its first rung or to its end.
 
         Raises:
@@ -41,16 +41,16 @@ class Worker:
             DiskFull: The disk is full.
         """
         found = self._guarded(job.number, job.architecture, lambda: self._begun(job))
-        return Done(found) if isinstance(found, Trial) else found
+        return JobFinished(found) if isinstance(found, Trial) else found
 
-    def go_on(self, number: int, *, goes_on: bool) -> AtRung | Done:
+    def go_on(self, number: int, *, goes_on: bool) -> RungReached | JobFinished:
         """Continue a held job to its next rung, or end it; raises as `begin` does."""
         evaluation = self._held.pop(number)
         if not goes_on:
             evaluation.stop()
         own = evaluation.candidate.architecture
         found = self._guarded(number, own, lambda: self._advanced(evaluation))
-        return Done(found) if isinstance(found, Trial) else found
+        return JobFinished(found) if isinstance(found, Trial) else found
 
     def measure(self, job: Job) -> Trial:
         """Measure a candidate by the objectives that need no training; raises as `begin` does."""
@@ -62,7 +62,7 @@ class Worker:
         cheap = [one for one in whole.objectives if one.stage < Stage.STUDENT]
         return Evaluation(job.number, whole.candidate, cheap).trial()
 
-    def _begun(self, job: Job) -> AtRung | Done:
+    def _begun(self, job: Job) -> RungReached | JobFinished:
         evaluation = self.task.evaluation(job)
         evaluation.candidate.stopwatch.announce = self.announce
         return self._advanced(evaluation)
@@ -81,25 +81,25 @@ class Worker:
     def _concerns_all(self, error: Exception, architecture: Architecture) -> bool:
         return ends_study(error, of_teacher=architecture == self.task.space.baselines[0])
 
-    def _advanced(self, evaluation: Evaluation) -> AtRung | Done:
+    def _advanced(self, evaluation: Evaluation) -> RungReached | JobFinished:
         with evaluation.candidate.stopwatch.phase("other"):
             rung = evaluation.advance()
         if rung is None:
             return self._done(evaluation)
         self._held[evaluation.number] = evaluation
         known = dict(evaluation.measurements)
-        return AtRung(evaluation.number, rung.step, known, evaluation.held_bytes)
+        return RungReached(evaluation.number, rung.step, known, evaluation.held_bytes)
 
-    def _done(self, evaluation: Evaluation) -> Done:
+    def _done(self, evaluation: Evaluation) -> JobFinished:
         """Store record and weights, so that the result survives a crash of the study."""
         trial = evaluation.trial()
         # trials over a limit never join the front
         if trial.state is State.COMPLETE and not trial.reason:
             trial = self._stored(trial, evaluation)
-        record(self.task.folder, trial)
+        store_trial(self.task.folder, trial)
         del evaluation
-        _give_back()
-        return Done(trial)
+        _trim_memory()
+        return JobFinished(trial)
 
     def _stored(self, trial: Trial, evaluation: Evaluation) -> Trial:
         """Store the student's weights; return the trial, failed if that cannot be done."""
@@ -107,7 +107,7 @@ class Worker:
         before = stopwatch.snapshot()
         try:
             with stopwatch.phase("store"):
-                weights = keep(self.task.folder, trial.number, evaluation.student)
+                weights = store_weights(self.task.folder, trial.number, evaluation.student)
             trial = replace(trial, weights=weights)
         except Exception as error:
             if self._concerns_all(error, evaluation.candidate.architecture):
@@ -116,7 +116,7 @@ class Worker:
         return replace(trial, seconds={**trial.seconds, **stopwatch.since(before)})
 
 
-def _give_back() -> None:
+def _trim_memory() -> None:
     """Return freed memory to the system; glibc keeps it, fragmented by every student."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

@@ -17,11 +17,6 @@ def confirmed(objectives: Sequence[Objective], own: Candidate, folder: Path) -> 
     their name with the prefix ``unseen_``. Further values of an objective, such as a latency's
     speedup, are those of the first objective that has them.
 
-    Args:
-        objectives: The objectives of the study.
-        own: The teacher as a candidate.
-        folder: The folder of the exported student.
-
     Returns:
         Values by name.
     """

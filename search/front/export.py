@@ -25,8 +25,8 @@ from protege.spaces.files.manifest import MANIFEST, write_manifest
 TEACHER = ("fingerprint", "task", "auto_class", "auto_processor", "key", "architecture")
 """Published fields of the teacher, beside its hub id. Its folder is not published."""
 
-GOAL = ("name", "unit", "direction", "limit")
-"""Published fields of a goal. Its declaration is not: it names hosts, users and paths."""
+OBJECTIVE_FIELDS = ("name", "unit", "direction", "limit")
+"""Published fields of an objective. Its declaration is not: it names hosts, users and paths."""
 
 WORDS = ("grade", "clock", "error_floor")
 """Published details of a measurement that are text; their vocabulary is fixed.
@@ -83,7 +83,7 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
             for name, found in trial.measurements.items()
         },
         "training": _trained(trial),
-        "goals": [_listed(goal, GOAL) for goal in about["goals"]],
+        "goals": [_listed(objective, OBJECTIVE_FIELDS) for objective in about["goals"]],
         "workloads": about["workloads"],
         "versions": {name: version(name) for name in ("protege", "torch", "transformers")},
     }

@@ -10,17 +10,17 @@ from typing import Any
 from protege.search.analysis.choosing import ChosenStudent, knee, pick
 from protege.search.analysis.result import MEASURED, StudyResult
 from protege.search.front.export import export
-from protege.search.records.goals import Goals
-from protege.search.records.results import artifact, damage
+from protege.search.records.objectives import ObjectiveRecords
+from protege.search.records.results import damage, weights_folder
 from protege.search.records.trial import State, Trial
 from protege.search.report.page import write_report
 from protege.search.storage.explaining import explained, shown_storage, undamaged
 from protege.search.storage.format import IDENTITY, run_of
-from protege.search.storage.locating import database_path
-from protege.search.storage.run_folder import RunFolder, folder_name, found_folder, located
+from protege.search.storage.locating import database_path, folder_name
+from protege.search.storage.run_folder import RunFolder, find_run_folder, locate_run
 from protege.search.storage.storage import read_study
-from protege.search.study.artifacts import Sent
-from protege.search.study.ledger import trials_of
+from protege.search.study.artifacts import UploadedWeights
+from protege.search.study.study import trials_of
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, write_text
 from protege.spaces.files.hashing import digest
@@ -44,7 +44,7 @@ class Front(StudyResult):
             BadInput: There is no study, it has no finished trial, it is damaged, or it has another
                 format.
         """
-        place = located(run)
+        place = locate_run(run)
         with undamaged(shown_storage(place.storage)), explained(place.storage):
             study = read_study(place.storage, name or place.study or None)
             named = study.study_name
@@ -56,12 +56,12 @@ class Front(StudyResult):
                     "run the study first, or for longer"
                 )
             about = study.user_attrs["about"]
-            goals = Goals.of_records(about["goals"])
-            sent = Sent(about["artifacts"], own) if about["artifacts"] else None
-            folder = found_folder(place, named, own, about["folder"])
+            objectives = ObjectiveRecords.of_records(about["goals"])
+            sent = UploadedWeights(about["artifacts"], own) if about["artifacts"] else None
+            folder = find_run_folder(place, named, own, about["folder"])
             database = database_path(place.storage)
             identity = study.user_attrs.get(IDENTITY, {})
-            return cls(named, folder, goals, trials, about, identity, sent, own, database)
+            return cls(named, folder, objectives, trials, about, identity, sent, own, database)
 
     def pick(self, **budgets: float) -> ChosenStudent:
         """Choose the best student within budgets, such as ``pick(latency_ms=8)``.
@@ -81,11 +81,11 @@ class Front(StudyResult):
         return pick(self, budgets)
 
     def knee(self) -> ChosenStudent:
-        """Choose the student at the knee: the one with the least summed loss over all goals.
+        """Choose the student at the knee: the one with the least summed loss over all objectives.
 
-        The loss in a goal is the distance to its best value, relative to its range over the front.
-        With two goals the knee is the student farthest from the line between the ends of the front
-        (Das, Structural and Multidisciplinary Optimization 18, 1999).
+        The loss in an objective is the distance to its best value, relative to its range over the
+        front. With two objectives the knee is the student farthest from the line between the ends
+        of the front (Das, Structural and Multidisciplinary Optimization 18, 1999).
 
         Raises:
             BadInput: No student is on the front.
@@ -107,10 +107,10 @@ class Front(StudyResult):
         Raises:
             BadInput: The store cannot be read, or the weights are damaged or another study's.
         """
-        stored = artifact(self.folder, trial.number)
+        stored = weights_folder(self.folder, trial.number)
         damaged = damage(stored, trial.weights)
         if damaged and self.sent and trial in self.members:
-            stored = artifact(self._own_folder(), trial.number)
+            stored = weights_folder(self._own_folder(), trial.number)
             with (
                 _written(stored, "read the study where there is a disk that can be written"),
                 self._owned(),

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import TaskInputs
-from protege.objectives.stopwatch import Stopwatch
-from protege.search.planning.foretelling import foretell_calibration
+from protege.objectives.machine.stopwatch import Stopwatch
+from protege.search.planning.calibration_cost import check_calibration_cost
 from protege.search.planning.needs import Needs, cuts_heads
 from protege.search.records.heads import HEAD_TOKENS, HeadScores
 from protege.spaces import Cache, Calibration, SearchSpace, Teacher
@@ -23,7 +23,7 @@ from protege.spaces.residual.graph import ResidualGraph
 from protege.spaces.residual.states import ResidualStates, tokens_for
 
 
-def completed(prepared: Prepared, space: SearchSpace) -> Prepared:
+def with_calibration(prepared: Prepared, space: SearchSpace) -> Prepared:
     """Return the record with the calibration that the space needs, from the cache if it is there.
 
     Raises:
@@ -85,14 +85,6 @@ def calibrated(
     Token frequencies are counted over all training data, as rare tokens hardly occur in the
     calibration data.
 
-    Args:
-        teacher: The teacher.
-        learnt: The training data.
-        needs: What the members of the space need.
-        cache: The cache.
-        stopwatch: Reports the estimate and the progress.
-        tokens: Maximum number of real tokens to read.
-
     Raises:
         BadInput: This machine has too little memory.
     """
@@ -102,7 +94,7 @@ def calibrated(
 
     def measure() -> dict[str, Tensor]:
         room = Room.here(cache.folder)
-        foretell_calibration(teacher, sequences, needs, room, stopwatch.tell)
+        check_calibration_cost(teacher, sequences, needs, room, stopwatch.tell)
         return calibrate(teacher, sequences, needs, stopwatch.announce, room).tensors()
 
     found = Calibration(cache.tensors("calibration", key, measure)).counting(learnt.ids)
@@ -120,18 +112,12 @@ def calibrate(
 ) -> Calibration:
     """Measure what students of a space need to be cut and healed.
 
-    Ablation of heads reads only the first sequences, as it takes one pass per head.
-
-    Args:
-        teacher: The teacher.
-        sequences: The calibration data.
-        needs: What the students need.
-        announce: Called with the progress.
-        room: Memory and disk for second moments; by default what this machine has.
+    Ablation of heads reads only the first sequences, as it takes one pass per head. Without `room`,
+    second moments take the memory and disk of this machine.
     """
     quick: list[HeadsBy] = [criterion for criterion in needs.heads_by if criterion != "ablation"]
     plan = CalibrationPlan(quick, needs.criteria, needs.grams, needs.layers, needs.depths)
-    found = Calibration.measured(teacher, Reading(sequences), plan, announce, room)
+    found = Calibration.measured(teacher, CalibrationBatches(sequences), plan, announce, room)
     if "ablation" not in needs.heads_by:
         return found
     few = read(sequences.up_to(HEAD_TOKENS["ablation"]))
@@ -139,7 +125,7 @@ def calibrate(
 
 
 @dataclass(frozen=True)
-class Reading:
+class CalibrationBatches:
     """The batches of a calibration; can be iterated repeatedly.
 
     Attributes:
@@ -178,8 +164,8 @@ def _streams(
     wired = cache.record("wiring", key, lambda: ResidualGraph.of(teacher, batch).record())
     wiring = ResidualGraph.of_record(wired)
 
-    def compute_outputs() -> dict[str, Tensor]:
+    def compute_states() -> dict[str, Tensor]:
         announce("teacher's streams")
         return ResidualStates.of(teacher, batch, wiring).tensors()
 
-    return ResidualStates.of_tensors(wiring, cache.tensors("streams", key, compute_outputs))
+    return ResidualStates.of_tensors(wiring, cache.tensors("streams", key, compute_states))

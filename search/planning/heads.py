@@ -9,8 +9,8 @@ from torch import Tensor
 from protege.objectives import Distillation, Examples, Texts
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.tasks.choice import distillation_task
-from protege.search.planning.calibrating import Reading
-from protege.search.planning.foretelling import foretell_calibration
+from protege.search.planning.calibrating import CalibrationBatches
+from protege.search.planning.calibration_cost import check_calibration_cost
 from protege.search.planning.needs import Needs
 from protege.search.records.heads import HEAD_TOKENS, HeadScores
 from protege.spaces import BadInput, Calibration, Teacher, Unsupported
@@ -66,19 +66,19 @@ def measure_heads(
     if by not in HEAD_TOKENS:
         raise BadInput(f"by={by!r}: expected one of {', '.join(HEAD_TOKENS)}")
     given = _batches(teacher, data, tokens or HEAD_TOKENS[by])
-    if isinstance(given, Reading):
-        foretell_calibration(teacher, given.inputs, Needs(heads_by=[by]), Room(), tell)
+    if isinstance(given, CalibrationBatches):
+        check_calibration_cost(teacher, given.inputs, Needs(heads_by=[by]), Room.here(), tell)
     plan = CalibrationPlan(heads_by=[by])
     return HeadScores.of(teacher, Calibration.measured(teacher, given, plan, announce), by)
 
 
 def _batches(teacher: Teacher, data: Data, tokens: int) -> Iterable[Mapping[str, Tensor]]:
     if isinstance(data, TaskInputs):
-        return Reading(data.up_to(tokens))
+        return CalibrationBatches(data.up_to(tokens))
     given: list[Any] = [] if isinstance(data, Examples) else list(data)
     if given and all(isinstance(one, Mapping) for one in given):
         return given
-    return Reading(
+    return CalibrationBatches(
         _questions(teacher, data if isinstance(data, Examples) else Texts.of(given), tokens)
     )
 

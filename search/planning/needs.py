@@ -34,12 +34,7 @@ class Needs:
 
     @classmethod
     def of(cls, space: SearchSpace, own: Architecture) -> "Needs":
-        """Return what the members of a space need, whether or not it is resolved.
-
-        Args:
-            space: The space.
-            own: The teacher's architecture.
-        """
+        """Return what the members of a space need, whether or not it is resolved."""
         return cls.of_members(list(space.representatives), own)
 
     @classmethod

@@ -1,1 +1,1 @@
-"""Records of trials, goals and failures, and what a run folder holds of them: plain values."""
+"""Records of trials, objectives and failures, and what a run folder holds of them: plain values."""

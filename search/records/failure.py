@@ -63,7 +63,7 @@ class Failure:
 
 
 @dataclass
-class Streak:
+class FailureStreak:
     """Count the trials in a row that failed for the same reason.
 
     Reasons are compared without their numbers: those are shapes, addresses and sizes.

@@ -29,28 +29,28 @@ SUMS = "checksums.json"
 _ALTERED = "was cut short or altered after it was written"
 
 
-def artifact(folder: Path, number: int) -> Path:
+def weights_folder(folder: Path, number: int) -> Path:
     """Return the folder of a trial's weights."""
     return folder / ARTIFACTS / f"trial-{number:05d}"
 
 
-def checkpoint(folder: Path, number: int) -> Path:
+def checkpoint_file(folder: Path, number: int) -> Path:
     """Return the file of a trial's training checkpoint."""
     return folder / CHECKPOINTS / f"trial-{number:05d}.safetensors"
 
 
-def keep(folder: Path, number: int, student: "Student") -> str:
+def store_weights(folder: Path, number: int, student: "Student") -> str:
     """Store a student atomically; return its checksum."""
-    with replacing(artifact(folder, number)) as scratch:
+    with replacing_weights(weights_folder(folder, number)) as scratch:
         student.save(scratch)
-        return seal(scratch)
+        return write_checksums(scratch)
 
 
 @contextmanager
-def replacing(stored: Path) -> Iterator[Path]:
+def replacing_weights(stored: Path) -> Iterator[Path]:
     """Yield an empty folder whose content replaces the weights in `stored` on success.
 
-    The caller must `seal` it. Files of others in `stored` stay.
+    The caller must call `write_checksums` on it. Files of others in `stored` stay.
 
     Raises:
         BadInput: `stored` is a file or a link.
@@ -64,7 +64,7 @@ def replacing(stored: Path) -> Iterator[Path]:
     remove(scratch)
     try:
         yield scratch
-        discard(stored)
+        remove_weights(stored)
         _move(scratch, stored)
     except BaseException as error:
         remove(scratch)
@@ -73,11 +73,11 @@ def replacing(stored: Path) -> Iterator[Path]:
     remove(scratch)
 
 
-def copied(stored: Path, target: Path) -> None:
+def copy_weights(stored: Path, target: Path) -> None:
     """Copy stored weights to another run, if they exist."""
     if not (stored / MANIFEST).is_file():
         return
-    with replacing(target) as scratch:
+    with replacing_weights(target) as scratch:
         for name in stored_files(stored):
             (scratch / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(stored / name, scratch / name)
@@ -102,7 +102,7 @@ def _listed(stored: Path, kind: str) -> list[str] | None:
     return [name for name in names if _is_inside(stored, name)]
 
 
-def discard(stored: Path) -> None:
+def remove_weights(stored: Path) -> None:
     """Remove the files that were stored in a folder, and the folder if nothing else is in it."""
     if stored.is_symlink():
         return
@@ -116,7 +116,7 @@ def discard(stored: Path) -> None:
             folder.rmdir()
 
 
-def seal(folder: Path) -> str:
+def write_checksums(folder: Path) -> str:
     """Write the checksums of all files in a folder; return the checksum of the list."""
     sums = {name: _digest(folder / name) for name in files_in(folder)}
     whole = text_checksum(sums)
@@ -132,7 +132,7 @@ def damage(folder: Path, expected: str = "") -> str:
 
     Args:
         folder: The folder.
-        expected: The checksum from `seal`; not compared if empty.
+        expected: The checksum from `write_checksums`; not compared if empty.
 
     Returns:
         A phrase, or an empty string if all files are intact.
@@ -149,7 +149,7 @@ def damage(folder: Path, expected: str = "") -> str:
 
 
 def checksum(folder: Path) -> str:
-    """Return the checksum of a folder of weights that `seal` returned; empty without a list."""
+    """Return what `write_checksums` returned for a folder of weights; empty without a list."""
     sums = _sums(folder)
     return "" if sums is None else text_checksum(sums)
 
@@ -182,7 +182,7 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def record(folder: Path, trial: Trial) -> None:
+def store_trial(folder: Path, trial: Trial) -> None:
     """Store a trial atomically, before its result is reported."""
     # normalise tuples and integer keys as JSON reads them
     found = json.loads(json.dumps(trial.record()))
@@ -190,7 +190,7 @@ def record(folder: Path, trial: Trial) -> None:
     write_text(_record(folder, trial.number), json.dumps(content))
 
 
-def recorded(folder: Path, number: int, key: str) -> Trial | None:
+def stored_trial(folder: Path, number: int, key: str) -> Trial | None:
     """Return the stored trial of an architecture, or None if there is none or it is damaged."""
     try:
         stored = json.loads(_record(folder, number).read_text(encoding="utf-8"))
@@ -202,12 +202,12 @@ def recorded(folder: Path, number: int, key: str) -> Trial | None:
         return None
     if trial.number != number:
         return None
-    if trial.weights and damage(artifact(folder, number), trial.weights):
+    if trial.weights and damage(weights_folder(folder, number), trial.weights):
         return None
     return trial
 
 
-def sweep(folder: Path, front: Collection[int], ended: Iterable[int]) -> None:
+def remove_finished(folder: Path, front: Collection[int], ended: Iterable[int]) -> None:
     """Delete checkpoints and records of finished trials, and weights of those not on the front.
 
     Args:
@@ -216,13 +216,13 @@ def sweep(folder: Path, front: Collection[int], ended: Iterable[int]) -> None:
         ended: Trials that have just finished or left the front.
     """
     for number in ended:
-        _unlink(checkpoint(folder, number))
+        _unlink(checkpoint_file(folder, number))
         _unlink(_record(folder, number))
         if number not in front:
-            discard(artifact(folder, number))
+            remove_weights(weights_folder(folder, number))
 
 
-def clear(folder: Path, front: Collection[int], numbers: Collection[int]) -> None:
+def remove_leftovers(folder: Path, front: Collection[int], numbers: Collection[int]) -> None:
     """Delete weights not on the front, and temporary files of killed processes.
 
     Args:
@@ -232,11 +232,11 @@ def clear(folder: Path, front: Collection[int], numbers: Collection[int]) -> Non
     """
     for number in numbers:
         if number not in front:
-            discard(artifact(folder, number))
-    weights = [artifact(folder, number) for number in numbers]
+            remove_weights(weights_folder(folder, number))
+    weights = [weights_folder(folder, number) for number in numbers]
     written = [
         *weights,
-        *(checkpoint(folder, number) for number in numbers),
+        *(checkpoint_file(folder, number) for number in numbers),
         *(_record(folder, number) for number in numbers),
     ]
     for name in (ARTIFACTS, CHECKPOINTS, RECORDS):

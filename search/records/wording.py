@@ -5,7 +5,7 @@ from math import floor, isfinite, log10
 
 from protege.objectives import Measurement
 from protege.objectives.latency import ERROR_FLOOR, Grade
-from protege.search.records.goals import Goal
+from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.trial import Trial
 
 SIZES = {
@@ -101,12 +101,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{decimals([value], digits)}f}"
 
 
-def titled(goal: Goal) -> str:
-    """Return the goal's name with its unit: ``Latency (ms)`` for ``latency_ms``."""
-    words = goal.name.removesuffix(f"_{goal.unit.lower()}") if goal.unit else goal.name
-    words = words.replace("_", " ")
-    unit = f" ({goal.unit})" if goal.unit else ""
-    return words[:1].upper() + words[1:] + unit
+def titled(objective: ObjectiveRecord) -> str:
+    """Return the objective's name with its unit: ``Latency (ms)`` for ``latency_ms``."""
+    name, unit = objective.name, objective.unit
+    words = (name.removesuffix(f"_{unit.lower()}") if unit else name).replace("_", " ")
+    return words[:1].upper() + words[1:] + (f" ({unit})" if unit else "")
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from protege.search.records.goals import Goal
+from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import plotted
 from protege.search.records.wording import SIZES, duration, titled
 from protege.search.report.style import (
@@ -29,8 +29,10 @@ PANEL_PX, GAP_PX = 80, 44
 """Height of each panel of sizes, and of the gap between two for a title."""
 
 
-def scatter(frame: pd.DataFrame, x: Goal, y: Goal, height_px: int) -> go.Figure:
-    """Draw two goals of every trial, from `points`; error bars are one standard error."""
+def scatter(
+    frame: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord, height_px: int
+) -> go.Figure:
+    """Draw two objectives of every trial, from `points`; error bars are one standard error."""
     figure = blank(height_px)
     _border(figure, frame[frame["step"]], x)
     crosses = {"size": 8, "color": LIGHT.faint, "symbol": "x-thin-open", "line": {"width": 1.5}}
@@ -64,8 +66,8 @@ def growth(frame: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def composition(frame: pd.DataFrame, x: Goal) -> go.Figure:
-    """Draw the sizes over a goal, from `sizes`, one panel per size."""
+def composition(frame: pd.DataFrame, x: ObjectiveRecord) -> go.Figure:
+    """Draw the sizes over an objective, from `sizes`, one panel per size."""
     names = list(frame.columns[3:])
     figure = stacked([SIZES[name] for name in names], [PANEL_PX] * len(names), GAP_PX, 130)
     figure.update_layout(showlegend=True, legend={"y": 1 + 28 / (figure.layout.height - 130)})
@@ -108,14 +110,14 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.005 else "&lt;1%"
 
 
-def _axis_title(goal: Goal) -> str:
-    title = titled(goal)
-    if goal is not TRIAL:
-        title += f", {'less' if goal.direction == 'minimize' else 'more'} is better"
+def _axis_title(objective: ObjectiveRecord) -> str:
+    title = titled(objective)
+    if objective is not TRIAL:
+        title += f", {'less' if objective.direction == 'minimize' else 'more'} is better"
     return plotted(title)
 
 
-def _border(figure: go.Figure, corners: pd.DataFrame, x: Goal) -> None:
+def _border(figure: go.Figure, corners: pd.DataFrame, x: ObjectiveRecord) -> None:
     """Draw the attainment boundary of the front as a step line."""
     ordered = corners.sort_values("x")
     shape = "hv" if x.direction == "minimize" else "vh"
@@ -148,7 +150,7 @@ def _markers(figure: go.Figure, part: pd.DataFrame, name: str, marker: Mapping[s
     figure.update_layout(showlegend=True)
 
 
-def _numbers(figure: go.Figure, part: pd.DataFrame, x: Goal, y: Goal) -> None:
+def _numbers(figure: go.Figure, part: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord) -> None:
     """Draw trial numbers beside their points, on the side of the ideal, which is empty."""
     side = "left" if x.direction == "minimize" else "right"
     figure.add_scatter(
@@ -165,7 +167,7 @@ def _numbers(figure: go.Figure, part: pd.DataFrame, x: Goal, y: Goal) -> None:
     )
 
 
-def _limits(figure: go.Figure, x: Goal, y: Goal) -> None:
+def _limits(figure: go.Figure, x: ObjectiveRecord, y: ObjectiveRecord) -> None:
     """Draw a dashed line with its value for each limit."""
     line = {"line_dash": "dash", "line_width": 1.5, "line_color": LIGHT.soft}
     if x.limit is not None:
@@ -176,5 +178,5 @@ def _limits(figure: go.Figure, x: Goal, y: Goal) -> None:
         figure.add_hline(y.limit, annotation_text=_limit_text(y), **line, **place)
 
 
-def _limit_text(goal: Goal) -> str:
-    return plotted(f"limit {goal.limit:g} {goal.unit}".strip())
+def _limit_text(objective: ObjectiveRecord) -> str:
+    return plotted(f"limit {objective.limit:g} {objective.unit}".strip())

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from protege.search.records.heads import HeadScores
 from protege.search.records.wording import significant
-from protege.search.report.parts import Cell, Column, Plot, Table, plot, render
+from protege.search.report.parts import Cell, Plot, Table, TableColumn, plot, render
 from protege.search.report.style import LIGHT, stacked
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.files.atomic import atomic, write_text
@@ -93,12 +93,7 @@ def _power(scores: HeadScores) -> float:
 
 
 def figure(shown: Sequence[Panel], power: float = 1.0) -> go.Figure:
-    """Draw the heat map of `panels`: layers from the top, heads from the left.
-
-    Args:
-        shown: The panels.
-        power: Exponent of the colour scale.
-    """
+    """Draw the heat map of `panels`: layers from the top, heads from the left."""
     heights = [_cell_px(panel) * panel.heads["layer"].nunique() for panel in shown]
     outside_px = ABOVE_PX + AXIS_PX
     drawn = stacked([one.title for one in shown], heights, TITLE_PX + AXIS_PX, outside_px)
@@ -125,11 +120,6 @@ def heat_map(scores: HeadScores) -> Plot:
 
 def write_heads(scores: HeadScores, source: str, folder: Path) -> tuple[Path, Path]:
     """Write ``heads.html`` and ``heads.csv``, each atomically.
-
-    Args:
-        scores: The scores.
-        source: Name of the teacher.
-        folder: The output folder.
 
     Returns:
         Both paths.
@@ -171,7 +161,7 @@ def _listed(heads: pd.DataFrame) -> Table:
         if heads["kv_group"].equals(heads["head"])
         else ["Layer", "Head", "KV group"]
     )
-    columns = [Column("Site", "text"), *map(Column, places), Column("Importance")]
+    columns = [TableColumn("Site", "text"), *map(TableColumn, places), TableColumn("Importance")]
     rows = [
         [Cell(named(site)), *map(Cell, map(str, at[: len(places)])), Cell(significant(importance))]
         for site, *at, importance in heads.to_numpy()

@@ -7,15 +7,20 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from protege.objectives import Workload
-from protege.objectives.latency.predictor.model import STEPS, LatencyModel, recorded
-from protege.objectives.latency.predictor.predicting import CREDIBLE, model_of
+from protege.objectives.latency.predictor.model import (
+    CREDIBLE,
+    STEPS,
+    LatencyModel,
+    model_of,
+    recorded,
+)
 from protege.objectives.latency.predictor.terms import Call
 from protege.search.analysis.result import StudyResult
-from protege.search.records.goals import Goal
+from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import plotted
 from protege.search.records.trial import Trial, measured
 from protege.search.records.wording import significant, titled
-from protege.search.report.parts import Cell, Column, Plot, Table, plot
+from protege.search.report.parts import Cell, Plot, Table, TableColumn, plot
 from protege.search.report.style import LIGHT, blank, draw_trials
 from protege.spaces import Task
 
@@ -32,7 +37,7 @@ ONE_MORE = {
 """The steps of `STEPS` in words."""
 
 
-class MadeOf(NamedTuple):
+class LatencyBreakdown(NamedTuple):
     """The report on one latency: the accuracy of its model, and marginal costs of sizes."""
 
     plot: Plot
@@ -40,28 +45,28 @@ class MadeOf(NamedTuple):
     costs: Table
 
 
-def made_of(front: StudyResult) -> list[MadeOf]:
+def latency_breakdowns(front: StudyResult) -> list[LatencyBreakdown]:
     """Return the report on each latency with enough measurements for a model."""
     found = []
-    for goal in front.goals.goals:
-        model = learned(front, goal)
+    for objective in front.objectives.records:
+        model = learned(front, objective)
         if model is not None:
             frame = held_out(front, model)
             words = caption(frame)
-            title = f"{titled(goal)}, predicted and measured"
+            title = f"{titled(objective)}, predicted and measured"
             says = f"Scatter plot of {len(frame)} students. {words}"
-            shown = plot(f"made-of-{goal.name}", title, says, figure(frame, goal))
-            found.append(MadeOf(shown, words, costs(front, goal, model)))
+            shown = plot(f"made-of-{objective.name}", title, says, figure(frame, objective))
+            found.append(LatencyBreakdown(shown, words, costs(front, objective, model)))
     return found
 
 
-def learned(front: StudyResult, goal: Goal) -> LatencyModel | None:
-    """Return the latency model of a goal, or None for other goals or too few measurements."""
-    workload = front.about.get("workloads", {}).get(goal.name)
+def learned(front: StudyResult, objective: ObjectiveRecord) -> LatencyModel | None:
+    """Return the model of a latency; None for other objectives or too few measurements."""
+    workload = front.about.get("workloads", {}).get(objective.name)
     if workload is None:
         return None
     call = Call(Workload(**workload), Task(front.about["teacher"]["task"]))
-    return model_of(measured(front.trials, goal.name), call)
+    return model_of(measured(front.trials, objective.name), call)
 
 
 def held_out(front: StudyResult, model: LatencyModel) -> pd.DataFrame:
@@ -97,7 +102,7 @@ def caption(frame: pd.DataFrame) -> str:
     )
 
 
-def figure(frame: pd.DataFrame, goal: Goal) -> go.Figure:
+def figure(frame: pd.DataFrame, objective: ObjectiveRecord) -> go.Figure:
     """Plot predictions over measurements, from `held_out`."""
     drawn = blank(400)
     both = frame[["measured", "predicted"]].to_numpy()
@@ -106,20 +111,20 @@ def figure(frame: pd.DataFrame, goal: Goal) -> go.Figure:
     drawn.add_scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", showlegend=False)
     names = ("measured", "predicted", "hover")
     draw_trials(drawn, frame, names, "%{customdata}<extra></extra>")
-    name = plotted(titled(goal))
+    name = plotted(titled(objective))
     drawn.update_xaxes(title_text=f"{name}, measured")
     drawn.update_yaxes(title_text=f"{name}, predicted from the others")
     drawn.update_layout(showlegend=True)
     return drawn
 
 
-def costs(front: StudyResult, goal: Goal, model: LatencyModel) -> Table:
+def costs(front: StudyResult, objective: ObjectiveRecord, model: LatencyModel) -> Table:
     """Return the marginal cost of each size at the teacher and at the fastest student."""
     teacher = front.about["teacher"]["architecture"]
     places = {"At the teacher": recorded(teacher)}
     fastest = min(
         front.students,
-        key=lambda trial: trial.measurements[goal.name].value,
+        key=lambda trial: trial.measurements[objective.name].value,
         default=None,
     )
     if fastest is not None:
@@ -127,8 +132,8 @@ def costs(front: StudyResult, goal: Goal, model: LatencyModel) -> Table:
         places[at] = recorded(fastest.architecture)
     found = [model.one_more(place) for place in places.values()]
     totals = [model.predict(place)[0] for place in places.values()]
-    columns = [Column("One more", "text")]
-    columns += [Column(f"{place} ({goal.unit})") for place in places]
+    columns = [TableColumn("One more", "text")]
+    columns += [TableColumn(f"{place} ({objective.unit})") for place in places]
     rows = [
         [Cell(words), *(_cost(one, size, all_) for one, all_ in zip(found, totals, strict=True))]
         for size, words in ONE_MORE.items()

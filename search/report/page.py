@@ -1,8 +1,8 @@
 """The report of a study: one self-contained HTML file."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from math import ceil, floor, isfinite, log10
+from collections.abc import Mapping
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +11,26 @@ import pandas as pd
 from protege.objectives.latency import ERROR_FLOOR
 from protege.search.analysis.choosing import knee, pick
 from protege.search.analysis.result import StudyResult
-from protege.search.progress import Accounting
-from protege.search.records.goals import Goal
+from protege.search.progress import PhaseTimes
+from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import quoted
 from protege.search.records.trial import State, Trial
 from protege.search.records.wording import (
-    CHOSEN,
-    DOMINATED_BY,
-    FLOOR,
     RARELY_CUT,
     SIZES,
-    WITHIN_NOISE,
-    decimals,
     duration,
     grade_note,
     listed,
-    rarely_cut,
     significant,
     titled,
     unimproved,
 )
 from protege.search.report import figures, style, views
 from protege.search.report.heads import heat_map
-from protege.search.report.latency import made_of
-from protege.search.report.parts import Cell, Column, Plot, Table, plot, render
+from protege.search.report.latency import latency_breakdowns
+from protege.search.report.parts import Plot, plot, render
 from protege.search.report.racing import rungs, trust
+from protege.search.report.tables import all_trials, students
 from protege.spaces.files.atomic import write_text
 
 HYPERVOLUME = (
@@ -49,7 +44,7 @@ FLOOR_NOTE = (
 )
 DOMINATED_NOTE = (
     "A student that is dominated within noise is on the exact front, yet another one is better in "
-    "one goal by more than noise and worse in none by more than noise. It is not picked."
+    "one objective by more than noise and worse in none by more than noise. It is not picked."
 )
 
 
@@ -65,7 +60,7 @@ def write_report(front: StudyResult, path: Path) -> Path:
 
 def page(front: StudyResult) -> str:
     """Return the report as HTML; text from the study is escaped."""
-    accounting = Accounting(front.about.get("seconds", {}))
+    accounting = PhaseTimes(front.about.get("seconds", {}))
     return render(
         "page.html",
         name=front.name,
@@ -83,7 +78,7 @@ def page(front: StudyResult) -> str:
         spent=duration(accounting.total),
         bars=bars(accounting),
         trials=all_trials(front),
-        latencies=made_of(front),
+        latencies=latency_breakdowns(front),
         heat_maps=[heat_map(scores) for scores in front.heads],
     )
 
@@ -100,20 +95,16 @@ def facts(front: StudyResult) -> list[tuple[str, str, str]]:
     return [
         ("Teacher", teacher.get("source", "unknown"), _teacher_sizes(teacher)),
         ("Trials", str(len(front.trials)), became + of_all),
-        (
-            "Students on the front",
-            str(len(front.students)),
-            _beside(front),
-        ),
+        ("Students on the front", str(len(front.students)), _beside(front)),
         ("Hypervolume", volume, HYPERVOLUME if front.teacher else _no_teacher(front)),
         ("Time spent", spent, "of work, summed over all jobs and runs of the study"),
     ]
 
 
 def trade_offs(front: StudyResult) -> list[Plot]:
-    """Plot every pair of goals, the first one large."""
+    """Plot every pair of objectives, the first one large."""
     plots: list[Plot] = []
-    for x, y in views.pairs(front.goals.goals):
+    for x, y in views.pairs(front.objectives.records):
         frame = views.points(front, x, y)
         height_px = 400 if plots else 540
         figure = figures.scatter(frame, x, y, height_px)
@@ -137,9 +128,9 @@ def growth(front: StudyResult) -> Plot | None:
 
 
 def composition(front: StudyResult) -> Plot | None:
-    """Plot the sizes over the first minimised goal, if trials differ in any size."""
-    goals = front.goals.goals
-    x = next((goal for goal in goals if goal.direction == "minimize"), goals[0])
+    """Plot the sizes over the first minimised objective, if trials differ in any size."""
+    own = front.objectives.records
+    x = next((one for one in own if one.direction == "minimize"), own[0])
     frame = views.sizes(front, x)
     names = list(frame.columns[3:])
     if not names:
@@ -150,7 +141,7 @@ def composition(front: StudyResult) -> Plot | None:
     return plot("sizes", title, says, figures.composition(frame, x))
 
 
-def bars(accounting: Accounting) -> Plot | None:
+def bars(accounting: PhaseTimes) -> Plot | None:
     """Plot the time by phase, if recorded."""
     frame = views.times(accounting.seconds)
     if not accounting.total:
@@ -160,64 +151,12 @@ def bars(accounting: Accounting) -> Plot | None:
     return plot("time", "Time by phase", says, figures.bars(frame))
 
 
-def students(front: StudyResult) -> Table:
-    """Return the table of the front, one row per student."""
-    goals, members = front.goals.goals, front.members
-    speedups = [trial.speedup for trial in members]
-    timed = any(map(isfinite, speedups))
-    columns = [Column("Trial"), Column("Student", "text")]
-    columns += [Column(titled(goal)) for goal in goals]
-    columns += [Column("Times faster")] if timed else []
-    columns += [Column(f"{place} (ms)") for place in front.measured]
-    columns += [Column(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
-    more = rarely_cut(front.trials)
-    columns += [Column(SIZES[name].capitalize()) for name in more]
-    columns += [Column("Policies", "text")]
-    noise = [
-        (title, found)
-        for title, found in ((WITHIN_NOISE, front.ties), (DOMINATED_BY, front.beaten))
-        if any(found.values())
-    ]
-    columns += [Column(title.capitalize(), "text") for title, _ in noise]
-    measured = [_measured(members, goal) for goal in goals]
-    rows = []
-    for index, trial in enumerate(members):
-        role = front.role(trial)
-        label = f"{trial.label} ({role})" if role else trial.label
-        row = [Cell(str(trial.number)), Cell(label), *(cells[index] for cells in measured)]
-        row += [Cell(f"{speedups[index]:.2f}")] if timed else []
-        row += [Cell(_ms(value)) for value in front.elsewhere(trial).values()]
-        row += map(Cell, _sizes(trial, more))
-        row += [Cell(listed(found.get(trial.number, ()))) for _, found in noise]
-        rows.append(row)
-    return Table(columns, rows)
-
-
-def all_trials(front: StudyResult) -> Table:
-    """Return the table of all trials in order, with state and reason."""
-    goals = front.goals.goals
-    columns = [Column("Trial"), Column("Student", "text"), Column("State", "text")]
-    columns += [Column(titled(goal)) for goal in goals] + [Column("Why", "sentence")]
-    measured = [_measured(front.trials, goal) for goal in goals]
-    rows = [
-        [
-            Cell(str(trial.number)),
-            Cell(trial.label),
-            Cell(str(trial.state)),
-            *cells,
-            Cell(" ".join(trial.reason.split())),
-        ]
-        for trial, *cells in zip(front.trials, *measured, strict=True)
-    ]
-    return Table(columns, rows)
-
-
 def commands(front: StudyResult) -> dict[str, str]:
     """Return example commands: ``export`` of the knee, and ``pick`` with a budget."""
     if not front.students:
         return {}
     best, folder = knee(front).trial, quoted(front.folder)
-    budgets = [(goal.name, _budget(best, goal)) for goal in front.goals.goals]
+    budgets = [(objective.name, _budget(best, objective)) for objective in front.objectives.records]
     # prefer a budget that picks the same student
     name, bound = next(
         (one for one in budgets if pick(front, {one[0]: float(one[1])}).trial is best), budgets[0]
@@ -230,10 +169,10 @@ def commands(front: StudyResult) -> dict[str, str]:
 
 def notes(front: StudyResult) -> list[str]:
     """Return notes on errors, dominance, grades and training of the students on the front."""
-    figures = [(t.number, t.measurements[n]) for t in front.members for n in front.goals.names]
+    figures = [(t.number, t.measurements[n]) for t in front.members for n in front.objectives.names]
     floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
     found = [FLOOR_NOTE.format(share) for share in sorted(floors)]
-    found += [DOMINATED_NOTE] if front.beaten else []
+    found += [DOMINATED_NOTE] if front.dominated else []
     graded: dict[str, list[int]] = {}
     for number, one in figures:
         if note := grade_note(one):
@@ -242,11 +181,11 @@ def notes(front: StudyResult) -> list[str]:
     return found + [said for said in [unimproved(front.trials)] if said]
 
 
-def _budget(trial: Trial, goal: Goal) -> str:
+def _budget(trial: Trial, objective: ObjectiveRecord) -> str:
     """Return the trial's value to three digits, rounded so that the trial meets it."""
-    value = trial.measurements[goal.name].value
+    value = trial.measurements[objective.name].value
     digits = 2 - floor(log10(abs(value))) if value else 0
-    towards = ceil if goal.direction == "minimize" else floor
+    towards = ceil if objective.direction == "minimize" else floor
     return f"{towards(value * 10**digits) / 10**digits:.{max(0, digits)}f}"
 
 
@@ -254,10 +193,10 @@ def _beside(front: StudyResult) -> str:
     """Explain the front, and name the baselines on it."""
     others = [f"the {front.role(trial)}" for trial in front.members if front.role(trial)]
     beside = f"; {' and '.join(others)} not counted" if others else ""
-    return f"no trial is better in one goal and no worse in the rest{beside}"
+    return f"no trial is better in one objective and no worse in the rest{beside}"
 
 
-def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
+def _said(frame: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord) -> str:
     """Describe a scatter plot in words."""
     best = frame[frame["kind"] == style.FRONT].sort_values("x")
     says = f"Scatter plot of {len(frame)} trials, {len(best)} of them on the front."
@@ -268,34 +207,6 @@ def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
         for at in (best.iloc[0], best.iloc[-1])
     )
     return f"{says} The front runs from {first} to {last}."
-
-
-def _measured(trials: Sequence[Trial], goal: Goal) -> list[Cell]:
-    """Return a goal's column, with equal decimals and without errors that round to zero."""
-    found = [trial.measurements.get(goal.name) for trial in trials]
-    places = decimals([one.value for one in found if one])
-    cells = []
-    for one in found:
-        spread = f"{one.spread:,.{places}f}" if one else ""
-        shown = any(digit in spread for digit in "123456789")
-        text = f"{one.value:,.{places}f}" if one and isfinite(one.value) else "-"
-        mark = f"({FLOOR})" if one and shown and ERROR_FLOOR in one.details else ""
-        cells.append(Cell(text, spread if shown else "", mark))
-    return cells
-
-
-def _ms(value: float) -> str:
-    return significant(value) if isfinite(value) else "-"
-
-
-def _sizes(trial: Trial, more: Sequence[str]) -> list[str]:
-    own = trial.architecture
-    heads = str(own["num_attention_heads"])
-    if own.get("num_key_value_heads", own["num_attention_heads"]) != own["num_attention_heads"]:
-        heads += f" / {own['num_key_value_heads']} KV"
-    policies = ", ".join(own.get(name, "none") for name in CHOSEN)
-    sizes = [own["num_hidden_layers"], own["hidden_size"], heads, own.get("intermediate_size", "-")]
-    return [*map(str, sizes), *(f"{own.get(name, 0):,}" for name in more), policies]
 
 
 def _teacher_sizes(teacher: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from protege.search.records.plain import printable
 from protege.search.report.style import DARK, LIGHT
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """A column of a table: its heading and type."""
 
     title: str
@@ -30,7 +30,7 @@ class Cell(NamedTuple):
 class Table(NamedTuple):
     """A table; the first cell of a row names the row."""
 
-    columns: list[Column]
+    columns: list[TableColumn]
     rows: list[list[Cell]]
 
 

@@ -4,10 +4,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from protege.search.analysis.result import StudyResult
-from protege.search.records.goals import Goal
+from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.trial import State
 from protege.search.records.wording import significant, titled
-from protege.search.report.parts import Cell, Column, Plot, Table, plot
+from protege.search.report.parts import Cell, Plot, Table, TableColumn, plot
 from protege.search.report.style import LIGHT, blank
 
 WENT_ON, STOPPED = "Went on", "Stopped"
@@ -50,8 +50,8 @@ def trust(front: StudyResult) -> Table | None:
         return None
     agreements = front.fidelity.by_rung
     best = next(iter(agreements.values())).k
-    columns = [Column("Step"), Column("Kendall's tau"), Column("95%", "text")]
-    columns += [Column(f"Shared of the best {best}"), Column("95% of it", "text")]
+    columns = [TableColumn("Step"), TableColumn("Kendall's tau"), TableColumn("95%", "text")]
+    columns += [TableColumn(f"Shared of the best {best}"), TableColumn("95% of it", "text")]
     rows = [
         [
             Cell(str(step)),
@@ -65,12 +65,12 @@ def trust(front: StudyResult) -> Table | None:
     return Table(columns, rows)
 
 
-def _selecting(front: StudyResult) -> Goal:
-    """Return the goal by which the published rungs were selected."""
+def _selecting(front: StudyResult) -> ObjectiveRecord:
+    """Return the objective by which the published rungs were selected."""
     found = (values for trial in front.trials for values in trial.rungs.values())
     name = next(iter(next(found)))
-    known = {goal.name: goal for goal in front.goals.goals}
-    return known.get(name, Goal(name, "", "maximize"))
+    known = {objective.name: objective for objective in front.objectives.records}
+    return known.get(name, ObjectiveRecord(name, "", "maximize"))
 
 
 def _drawn(frame: pd.DataFrame, quality: str) -> go.Figure:

@@ -7,14 +7,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from protege.search.records.goals import Goal
+from protege.search.records.objectives import ObjectiveRecord
 
 FRONT, DOMINATED, OVER = "Front", "Dominated", "Over a limit"
 STOPPED = "Stopped at a rung"
 TEACHER, NAIVE = "Teacher", "Naive half (every k-th layer, first units)"
 
-TRIAL = Goal("trial", "", "minimize")
-"""The x-axis for a single goal. It is minimised, so that the front is the best value so far."""
+TRIAL = ObjectiveRecord("trial", "", "minimize")
+"""The x-axis for one objective alone; minimised, so that the front is the best value so far."""
 
 
 class Palette(NamedTuple):

@@ -9,7 +9,7 @@ import pandas as pd
 from protege.objectives import Measurement
 from protege.objectives.latency import ERROR_FLOOR
 from protege.search.analysis.result import StudyResult
-from protege.search.records.goals import Goal
+from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import plotted
 from protege.search.records.trial import State, Trial
 from protege.search.records.wording import (
@@ -55,20 +55,20 @@ APART = (0.07, 0.05)
 """Minimum distance of two labels, as shares of a plot's width and height."""
 
 
-def pairs(goals: Sequence[Goal]) -> list[tuple[Goal, Goal]]:
-    """Return the pairs of goals to plot, x before y.
+def pairs(objectives: Sequence[ObjectiveRecord]) -> list[tuple[ObjectiveRecord, ObjectiveRecord]]:
+    """Return the pairs of objectives to plot, x before y.
 
-    Each minimised goal is paired with each maximised one, or any two if all have one direction. A
-    single goal is plotted over the trial number.
+    Each minimised objective is paired with each maximised one, or any two if all have one
+    direction. A single objective is plotted over the trial number.
     """
-    least = [goal for goal in goals if goal.direction == "minimize"]
-    most = [goal for goal in goals if goal.direction == "maximize"]
-    if len(goals) == 1:
-        return [(TRIAL, goals[0])]
-    return list(product(least, most)) or list(combinations(goals, 2))
+    least = [objective for objective in objectives if objective.direction == "minimize"]
+    most = [objective for objective in objectives if objective.direction == "maximize"]
+    if len(objectives) == 1:
+        return [(TRIAL, objectives[0])]
+    return list(product(least, most)) or list(combinations(objectives, 2))
 
 
-def points(front: StudyResult, x: Goal, y: Goal) -> pd.DataFrame:
+def points(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.DataFrame:
     """Return the trials with values on both axes, in order.
 
     Returns:
@@ -101,15 +101,15 @@ def progress(front: StudyResult) -> pd.DataFrame:
     volume = 0.0
     for trial in front.trials:
         # only a trial that joins the front changes the hypervolume
-        joined = front.goals.front([*best, trial])
+        joined = front.objectives.front([*best, trial])
         if trial in joined:
-            best, volume = joined, front.goals.hypervolume(joined, front.teacher)
+            best, volume = joined, front.objectives.hypervolume(joined, front.teacher)
         rows.append((trial.number, volume))
     return pd.DataFrame(rows, columns=["trial", "hypervolume"])
 
 
-def sizes(front: StudyResult, x: Goal) -> pd.DataFrame:
-    """Return the sizes of complete trials, ordered by one goal.
+def sizes(front: StudyResult, x: ObjectiveRecord) -> pd.DataFrame:
+    """Return the sizes of complete trials, ordered by one objective.
 
     Returns:
         ``trial``, ``x``, ``on_front``, and those `SIZES` in which trials differ. Heads are left out
@@ -134,11 +134,11 @@ def times(seconds: Mapping[str, float]) -> pd.DataFrame:
     return frame.sort_values("seconds", ascending=False, ignore_index=True)
 
 
-def _place(trial: Trial, goal: Goal) -> tuple[float, float]:
+def _place(trial: Trial, objective: ObjectiveRecord) -> tuple[float, float]:
     """Return the trial's value and standard error on an axis; NaN if not measured."""
-    if goal is TRIAL:
+    if objective is TRIAL:
         return trial.number, 0.0
-    found = trial.measurements.get(goal.name)
+    found = trial.measurements.get(objective.name)
     return (found.value, found.spread) if found else (nan, nan)
 
 
@@ -147,7 +147,7 @@ def _kind(front: StudyResult, trial: Trial, members: set[int]) -> str:
         return FRONT
     if trial.state is State.STOPPED:
         return STOPPED
-    return DOMINATED if front.goals.feasible(trial) else OVER
+    return DOMINATED if front.objectives.feasible(trial) else OVER
 
 
 def _role(front: StudyResult, trial: Trial) -> str:
@@ -163,13 +163,13 @@ def _hover(front: StudyResult, trial: Trial) -> str:
         " · ".join(f"{SIZES[name]} {own[name]}" for name in group if name in own)
         for group in HOVER_LINES
     ]
-    for goal in front.goals.goals:
-        found = trial.measurements.get(goal.name)
+    for objective in front.objectives.records:
+        found = trial.measurements.get(objective.name)
         if found is not None:
             note = grade_note(found)
-            lines += [f"{titled(goal)}: {_reading(found)}", _details(found)]
+            lines += [f"{titled(objective)}: {_reading(found)}", _details(found)]
             lines += [INDENT + note] if note else []
-    above = front.beaten.get(trial.number)
+    above = front.dominated.get(trial.number)
     lines += [f"{DOMINATED_BY} {listed(above)}"] if above else []
     lines += [f"Training: {AS_CUT}"] if trial.best_step == 0 else []
     text = [plotted(line, keep=INDENT) for line in lines if line]
@@ -193,7 +193,7 @@ def _details(found: Measurement) -> str:
     return INDENT + ", ".join(words[:3]) if words else ""
 
 
-def _steps(frame: pd.DataFrame, x: Goal, y: Goal) -> "pd.Index[int]":
+def _steps(frame: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord) -> "pd.Index[int]":
     """Return the non-dominated rows within the limits, on these two axes."""
     within = frame[~frame["kind"].isin([OVER, STOPPED])]
     costs = pd.DataFrame({"x": within["x"] * x.sign, "y": within["y"] * y.sign})

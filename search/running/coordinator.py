@@ -9,25 +9,24 @@ from protege.objectives import Candidate, Objective, Stopwatch
 from protege.objectives.candidate import Prepared
 from protege.objectives.objective import scores_rungs
 from protege.search.engines.engine import Engine
-from protege.search.engines.events import AtRung, Died, Done, Event, Job
-from protege.search.progress import Bar
-from protege.search.records.failure import Failure, Streak, ends_study
-from protege.search.records.results import artifact, clear, recorded, sweep
-from protege.search.records.trial import State, Trial
+from protege.search.engines.events import Event, Job, JobFinished, JobLost, RungReached
+from protege.search.progress import StudyProgress
+from protege.search.records.failure import Failure, FailureStreak, ends_study
+from protege.search.records.results import (
+    remove_finished,
+    remove_leftovers,
+    stored_trial,
+    weights_folder,
+)
+from protege.search.records.trial import Trial
+from protege.search.running.finished import FinishedTrials
 from protege.search.running.judging import Judge
 from protege.search.running.racing import Race
 from protege.search.running.screening import screened
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.study.artifacts import Artifacts
-from protege.search.study.ledger import Ledger
-from protege.spaces import Architecture, ProtegeError
-
-SCOUTED = 10
-"""Default number of candidates that are scored as cut and healed before any of them is trained.
-Most are anchors, so training results would not improve the proposals among them."""
-
-HELD_BYTES = 2 << 30
-"""Default bytes of pre-scored students that wait for training; above it no more are pre-scored."""
+from protege.search.study.study import StoredStudy
+from protege.spaces import ProtegeError
 
 ATTEMPTS = 5
 """Worker crashes after which a trial is marked failed."""
@@ -38,45 +37,40 @@ class Coordinator:
     """A study under way.
 
     Attributes:
-        ledger: The stored study.
+        study: The stored study.
         prepared: What all candidates share.
         objectives: The objectives of the study.
         folder: The run folder.
         race: The rule that stops candidates at rungs, or None to train all of them to the end.
         engine: Runs the jobs.
         artifacts: The store that weights are uploaded to, if any.
-        scouted: Number of candidates that are pre-scored before any is trained.
+        prescored: Number of candidates that are scored as cut and healed before any is trained.
+            Most are anchors, so training results would not improve the proposals among them.
         most_held_bytes: Bytes of pre-scored students above which no more are pre-scored.
-        done: Finished trials, in order.
-        front: The non-dominated ones among them.
-        volumes: The hypervolume after each finished trial.
-        teacher: The teacher's own trial, once it is complete.
+        finished: The finished trials.
         ended: Why the study ended.
     """
 
-    ledger: Ledger
+    study: StoredStudy
     prepared: Prepared
     objectives: Sequence[Objective]
     folder: Path
     race: Race | None
     engine: Engine
     artifacts: Artifacts | None = None
-    scouted: int = SCOUTED
-    most_held_bytes: int = HELD_BYTES
-    done: list[Trial] = field(default_factory=list, init=False)
-    front: list[Trial] = field(default_factory=list, init=False)
-    volumes: list[float] = field(default_factory=list, init=False)
-    teacher: Trial | None = field(default=None, init=False)
+    prescored: int = 10
+    most_held_bytes: int = 2 << 30
+    finished: FinishedTrials = field(init=False)
     ended: str = field(default="", init=False)
     _jobs: dict[int, Job] = field(default_factory=dict, init=False)
     """Jobs by trial number that have begun and are not finished."""
-    _halted: dict[int, AtRung] = field(default_factory=dict, init=False)
+    _halted: dict[int, RungReached] = field(default_factory=dict, init=False)
     """Jobs that reached a rung and wait for the decision."""
     _again: dict[int, Job] = field(default_factory=dict, init=False)
     """Jobs to start again because their worker crashed."""
-    _ahead: set[int] = field(default_factory=set, init=False)
+    _in_prescoring: set[int] = field(default_factory=set, init=False)
     """Trials that are pre-scored before any is trained."""
-    _streak: Streak = field(default_factory=Streak, init=False)
+    _failures: FailureStreak = field(default_factory=FailureStreak, init=False)
     """Counts consecutive failures with the same reason."""
 
     @property
@@ -85,28 +79,22 @@ class Coordinator:
         return self.prepared.stopwatch
 
     def __post_init__(self) -> None:
-        for number, key in self.ledger.unfinished():
-            found = recorded(self.folder, number, key)
+        self.finished = FinishedTrials(self.study.objectives, self.study.space.baselines[0].key())
+        for number, key in self.study.unfinished():
+            found = stored_trial(self.folder, number, key)
             # its job finished, but the coordinator was killed before it recorded the result;
             # a failed teacher is tried again
-            if found is not None and not self._has_no_teacher(found):
-                self.ledger.tell(found)
-        for trial in self.ledger.trials():
-            self._add(trial)
-        front = [one.number for one in self.front]
-        sweep(self.folder, front, [one.number for one in self.done])
-        clear(self.folder, front, self.ledger.numbers())
+            if found is not None and not self.finished.is_failed_teacher(found):
+                self.study.tell(found)
+        for trial in self.study.trials():
+            self.finished.add(trial)
+        front = self.finished.on_front
+        remove_finished(self.folder, front, [one.number for one in self.finished.trials])
+        remove_leftovers(self.folder, front, self.study.numbers())
         self._sync()
 
-    def go_on(self, stopping: Stopping, leave: Leaving) -> Iterator[Trial]:
-        """Run the study until it ends, and set `ended` to the reason.
-
-        Args:
-            stopping: The stopping rule.
-            leave: Set by signals that ask the study to end.
-
-        Yields:
-            Each trial as it is recorded.
+    def go_on(self, stopping: Stopping, stop_request: StopRequest) -> Iterator[Trial]:
+        """Run the study until it ends, yield each trial once stored, and set `ended` to the reason.
 
         Raises:
             ProtegeError: The teacher itself cannot be measured, or many trials in a row fail for
@@ -114,195 +102,186 @@ class Coordinator:
         """
         began = time.monotonic()
         while True:
-            self._streak.check(has_succeeded=self._has_succeeded)
-            reason = self._reason(stopping, leave, time.monotonic() - began)
+            self._failures.check(has_succeeded=self.finished.has_succeeded)
+            reason = self._reason(stopping, stop_request, time.monotonic() - began)
             if reason:
-                self._leave_behind()
-            yield from self._hand_out(0 if reason else stopping.trials)
-            if not self._at_work:
+                self._drop_waiting()
+            yield from self._submit_jobs(0 if reason else stopping.trials)
+            if not self._running:
                 break
             for event in self._events():
-                yield from self._heard(event)
-        self.ended = self._reason(stopping, leave, time.monotonic() - began)
+                yield from self._handle(event)
+        self.ended = self._reason(stopping, stop_request, time.monotonic() - began)
 
-    def show(self, progress: Bar) -> None:
+    def show(self, progress: StudyProgress) -> None:
         """Show trials done, front size and hypervolume."""
-        volume = self.volumes[-1] if self.volumes else 0.0
-        progress.done(len(self.done), len(self.front), volume)
+        volumes = self.finished.volumes
+        progress.done(len(self.finished), len(self.finished.front), volumes[-1] if volumes else 0.0)
 
-    def _reason(self, stopping: Stopping, leave: Leaving, seconds: float) -> str:
+    def _reason(self, stopping: Stopping, stop_request: StopRequest, seconds: float) -> str:
         """Return why no further trial begins, or an empty string."""
-        if reason := stopping.reason(self.volumes, seconds):
+        if reason := stopping.reason(self.finished.volumes, seconds):
             return reason
-        if not self._jobs and self.ledger.exhausted:
-            return f"all {len(self.ledger.space)} students of the space were tried"
-        return leave.reason
+        if not self._jobs and self.study.exhausted:
+            return f"all {len(self.study.space)} students of the space were tried"
+        return stop_request.reason
 
     @property
-    def _at_work(self) -> int:
+    def _running(self) -> int:
         """Number of jobs that are running."""
         return len(self._jobs) - len(self._halted) - len(self._again)
 
-    def _hand_out(self, trials: int) -> Iterator[Trial]:
+    def _submit_jobs(self, trials: int) -> Iterator[Trial]:
         """Submit jobs until the engine is full; yield the trials that are screened instead.
 
         Args:
             trials: Limit on the total number of trials. Jobs that have begun go on regardless.
         """
-        if self.engine.synchronous and self._at_work:
+        if self.engine.synchronous and self._running:
             return
-        if not self._looks(trials):
+        if not self._is_prescoring(trials):
             for number in sorted(self._halted):
                 if self.engine.free(number):
-                    self._answer(number)
+                    self._continue(number)
         while self.engine.free() and self._again:
             self.engine.submit(self._again.pop(min(self._again)))
-        while self.engine.free() and self._begins(trials):
-            trial = self._begin(looks=self._looks_on(trials))
+        while self.engine.free() and self._may_begin(trials):
+            trial = self._begin(prescored=self._prescores_another(trials))
             if trial is not None:
                 yield trial
 
-    def _looks(self, trials: int) -> bool:
+    def _is_prescoring(self, trials: int) -> bool:
         """Return whether pre-scoring is under way, during which no student is trained.
 
         The race then compares all pre-scored students before any training is spent.
         """
-        return bool(self._ahead - self._halted.keys()) or self._looks_on(trials)
+        return bool(self._in_prescoring - self._halted.keys()) or self._prescores_another(trials)
 
-    def _looks_on(self, trials: int) -> bool:
+    def _prescores_another(self, trials: int) -> bool:
         """Return whether another student is to be pre-scored."""
-        if not self._scouts or self.teacher is None:  # scores need the teacher's
+        if not self._can_prescore or self.finished.teacher is None:  # scores need the teacher's
             return False
-        held = sum(one.held_bytes for one in self._halted.values())
-        begun = len(self.done) + len(self._jobs)
-        has_room = held < self.most_held_bytes
-        return begun < min(trials, self.scouted) and has_room and not self.ledger.exhausted
+        has_room = sum(one.held_bytes for one in self._halted.values()) < self.most_held_bytes
+        return self._begun < min(trials, self.prescored) and has_room and not self.study.exhausted
 
     @property
-    def _scouts(self) -> bool:
+    def _begun(self) -> int:
+        """Number of trials that are finished or under way."""
+        return len(self.finished) + len(self._jobs)
+
+    @property
+    def _can_prescore(self) -> bool:
         """Whether students can be scored before training."""
-        distillation = self.prepared.distillation
-        if self.race is None or distillation is None or not any(map(scores_rungs, self.objectives)):
-            return False
-        return distillation.rung_steps[0] == 0
+        own, scores = self.prepared.distillation, any(map(scores_rungs, self.objectives))
+        return self.race is not None and scores and own is not None and own.rung_steps[0] == 0
 
-    def _begins(self, trials: int) -> bool:
+    def _may_begin(self, trials: int) -> bool:
         """Return whether another trial is to begin now."""
-        if len(self.done) + len(self._jobs) >= trials:
+        if self._begun >= trials:
             return False
-        if self.teacher is None and self._jobs:
+        if self.finished.teacher is None and self._jobs:
             return False  # its outputs and latency are computed once, for all trials
-        if self._looks(trials) and not self._looks_on(trials):
+        if self._is_prescoring(trials) and not self._prescores_another(trials):
             return False  # finish pre-scoring first
-        return not self.ledger.exhausted
+        return not self.study.exhausted
 
-    def _begin(self, *, looks: bool) -> Trial | None:
+    def _begin(self, *, prescored: bool) -> Trial | None:
         """Begin the next trial; return it if it is screened or failed at once, else None."""
         with self.stopwatch.phase("propose"):
-            number, architecture = self.ledger.ask()
+            number, architecture = self.study.ask()
         try:
-            found = self._prepared(number, architecture)
+            with self.stopwatch.phase("propose"):
+                candidate = Candidate(self.prepared, architecture)
+                found = screened(number, candidate, self.objectives, self.finished.trials)
         except Exception as error:
-            if ends_study(error, of_teacher=architecture.key() == self._own):
+            if ends_study(error, of_teacher=architecture.key() == self.finished.teacher_key):
                 raise
-            return self._told(Failure.of(error).trial(number, architecture))
-        if isinstance(found, Trial):
-            return self._tell(found)
-        self._jobs[number] = found
-        if looks:
-            self._ahead.add(number)
-        self.engine.submit(found)
+            return self._finish(Failure.of(error).trial(number, architecture))
+        if found is not None:
+            return self._store(found)
+        self._jobs[number] = Job(number, architecture)
+        if prescored:
+            self._in_prescoring.add(number)
+        self.engine.submit(self._jobs[number])
         return None
 
-    def _prepared(self, number: int, architecture: Architecture) -> Job | Trial:
-        """Return the job of a candidate, or its trial if it is screened."""
-        with self.stopwatch.phase("propose"):
-            candidate = Candidate(self.prepared, architecture)
-            found = screened(number, candidate, self.objectives, self.done)
-        return found or Job(number, architecture)
-
-    def _answer(self, number: int) -> None:
+    def _continue(self, number: int) -> None:
         """Tell the engine whether a job that waits at a rung goes on."""
         halted = self._halted.pop(number)
-        self._ahead.discard(number)
+        self._in_prescoring.discard(number)
         goes_on = self._judge(number).goes_on(halted.step, halted.measurements)
         self.engine.answer(number, goes_on=goes_on)
 
-    def _leave_behind(self) -> None:
+    def _drop_waiting(self) -> None:
         """Drop jobs that were only pre-scored or await a retry; the next run resumes them."""
-        for number in (self._ahead & self._halted.keys()) | self._again.keys():
+        for number in (self._in_prescoring & self._halted.keys()) | self._again.keys():
             del self._jobs[number]
             self._halted.pop(number, None)
             self._again.pop(number, None)
-            self._ahead.discard(number)
+            self._in_prescoring.discard(number)
 
     def _events(self) -> list[Event]:
         """Wait for the next event; in synchronous mode for one of each job, by trial number."""
         with self.stopwatch.paused():  # jobs count their own time
-            count = self._at_work if self.engine.synchronous else 1
+            count = self._running if self.engine.synchronous else 1
             return sorted((self.engine.wait_any() for _ in range(count)), key=lambda e: e.number)
 
-    def _heard(self, event: Event) -> Iterator[Trial]:
+    def _handle(self, event: Event) -> Iterator[Trial]:
         """Handle an event; yield the trial if it has ended."""
         match event:
-            case AtRung(number, step, measurements, _):
+            case RungReached(number, step, measurements, _):
                 self._judge(number).reached(step, measurements)
                 self._halted[number] = event
-            case Done(trial):
-                yield self._told(trial)
-            case Died(number, reason):
-                yield from self._retried(number, reason)
+            case JobFinished(trial):
+                yield self._finish(trial)
+            case JobLost(number, reason):
+                yield from self._retry(number, reason)
 
-    def _told(self, trial: Trial) -> Trial:
-        """Record a finished trial and add up its seconds."""
-        if self._has_no_teacher(trial):
+    def _finish(self, trial: Trial) -> Trial:
+        """Store a finished trial and add up its seconds."""
+        if self.finished.is_failed_teacher(trial):
             error = ProtegeError(f"the teacher itself cannot be measured: {trial.reason}")
             error.add_note(trial.traceback)
             raise error
         for phase, seconds in trial.seconds.items():
             self.stopwatch.seconds[phase] += seconds
-        return self._tell(trial)
+        return self._store(trial)
 
-    def _retried(self, number: int, reason: str) -> Iterator[Trial]:
+    def _retry(self, number: int, reason: str) -> Iterator[Trial]:
         """Queue a job again whose worker crashed, or yield its failed trial after `ATTEMPTS`."""
         self._halted.pop(number, None)
         job = self._jobs.get(number)
         if job is None:
             return  # dropped for the next run
-        if reason and self.ledger.died(number, reason) >= ATTEMPTS:
-            own, why = job.architecture, f"{ATTEMPTS} processes died over it: {reason}"
-            failed = Trial(number, own.key(), own.fields(), State.FAILED, {}, reason=why)
-            yield self._told(failed)
+        if reason and self.study.add_crash(number, reason) >= ATTEMPTS:
+            failure = Failure(f"{ATTEMPTS} processes died over it: {reason}", traceback="")
+            yield self._finish(failure.trial(number, job.architecture))
         else:
             self._again[number] = job
 
-    def _tell(self, trial: Trial) -> Trial:
-        """Record a trial, upload its weights if it joins the front, and clean up after it."""
+    def _store(self, trial: Trial) -> Trial:
+        """Store a trial, upload its weights if it joins the front, and clean up after it."""
         with self.stopwatch.phase("store"):
-            trial = self._sent(trial)
-            before = {one.number for one in self.front}
-            self._add(trial)
-            self._streak.add(trial)
-            front = {one.number for one in self.front}
-            self.ledger.tell(trial)
+            trial = self._upload(trial)
+            before = self.finished.on_front
+            self.finished.add(trial)
+            self._failures.add(trial)
+            front = self.finished.on_front
+            self.study.tell(trial)
             self._jobs.pop(trial.number, None)
-            self._ahead.discard(trial.number)
-            sweep(self.folder, front, {trial.number} | (before - front))
+            self._in_prescoring.discard(trial.number)
+            remove_finished(self.folder, front, {trial.number} | (before - front))
             self._sync()
         return trial
 
-    def _sent(self, trial: Trial) -> Trial:
-        """Upload the weights of a trial that joins the front.
-
-        Returns:
-            The trial, marked failed if the upload failed.
-        """
-        if not self.artifacts or trial not in self.ledger.goals.front([*self.front, trial]):
+    def _upload(self, trial: Trial) -> Trial:
+        """Upload the weights of a trial that joins the front; return it, failed if that fails."""
+        if not self.artifacts or trial not in self.finished.front_with(trial):
             return trial
         try:
-            self.artifacts.put(artifact(self.folder, trial.number))
+            self.artifacts.put(weights_folder(self.folder, trial.number))
         except Exception as error:
-            if ends_study(error, of_teacher=trial.key == self._own):
+            if ends_study(error, of_teacher=trial.key == self.finished.teacher_key):
                 raise
             return Failure.of(error).ending(trial, "its weights could not be sent")
         return trial
@@ -310,33 +289,10 @@ class Coordinator:
     def _sync(self) -> None:
         """Make the store hold exactly the weights of the front."""
         if self.artifacts:
-            self.artifacts.sync(artifact(self.folder, one.number) for one in self.front)
-
-    def _has_no_teacher(self, trial: Trial) -> bool:
-        """Return whether this is the teacher's trial and it failed."""
-        return trial.key == self._own and trial.state is State.FAILED
-
-    @property
-    def _has_succeeded(self) -> bool:
-        """Whether any student is complete or was stopped at a rung."""
-        good = (State.COMPLETE, State.STOPPED)
-        return any(one.state in good and one.key != self._own for one in self.done)
-
-    @property
-    def _own(self) -> str:
-        """The teacher's architecture key."""
-        return self.ledger.space.baselines[0].key()
-
-    def _add(self, trial: Trial) -> None:
-        goals = self.ledger.goals
-        self.done.append(trial)
-        self.front = goals.front([*self.front, trial])
-        if trial.key == self._own and trial.state is State.COMPLETE:
-            self.teacher = trial
-        self.volumes.append(goals.hypervolume(self.front, self.teacher) if self.teacher else 0.0)
+            self.artifacts.sync(weights_folder(self.folder, t.number) for t in self.finished.front)
 
     def _judge(self, number: int) -> Judge:
         """Return the judge of a candidate; baselines are never stopped."""
-        never = self._jobs[number].architecture in self.ledger.space.baselines
+        never = self._jobs[number].architecture in self.study.space.baselines
         race = self.race or Race()
-        return Judge(race, self.ledger, number, self.stopwatch, never_stops=never)
+        return Judge(race, self.study, number, self.stopwatch, never_stops=never)

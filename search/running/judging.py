@@ -7,7 +7,7 @@ import numpy as np
 
 from protege.objectives import Measurement, Stopwatch
 from protege.search.running.racing import Decision, Race, decide
-from protege.search.study.ledger import Ledger
+from protege.search.study.study import StoredStudy
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Judge:
 
     Attributes:
         race: The rule.
-        ledger: Stores the values at rungs.
+        study: Stores the values at rungs.
         number: The candidate's trial.
         stopwatch: Counts the time.
         never_stops: Whether the candidate always goes on; true for baselines, which others are
@@ -24,7 +24,7 @@ class Judge:
     """
 
     race: Race
-    ledger: Ledger
+    study: StoredStudy
     number: int
     stopwatch: Stopwatch
     never_stops: bool = False
@@ -32,19 +32,23 @@ class Judge:
     def reached(self, step: int, measurements: Mapping[str, Measurement]) -> None:
         """Store the candidate's values at a rung, for comparison with others."""
         with self.stopwatch.phase("race"):
-            self.ledger.note(self.number, step, self._values(measurements))
+            self.study.store_rung(self.number, step, self._values(measurements))
 
     def goes_on(self, step: int, measurements: Mapping[str, Measurement]) -> bool:
         """Return whether the candidate trains on beyond a rung."""
         with self.stopwatch.phase("race"):
-            goals = [goal for goal in self.ledger.goals.goals if goal.name in measurements]
-            signs = np.array([goal.sign for goal in goals])
-            others = np.array(self.ledger.others(self.number, step), dtype=float)
+            objectives = [
+                objective
+                for objective in self.study.objectives.records
+                if objective.name in measurements
+            ]
+            signs = np.array([objective.sign for objective in objectives])
+            others = np.array(self.study.others_at_rung(self.number, step), dtype=float)
             own = np.array(self._values(measurements))
             found = decide(others.reshape(-1, len(signs)) * signs, own * signs, self.race)
         return self.never_stops or found is Decision.CONTINUE
 
     def _values(self, measurements: Mapping[str, Measurement]) -> list[float]:
-        """Return the values that are known at a rung, in the order of the goals."""
-        names = self.ledger.goals.names
+        """Return the values that are known at a rung, in the order of the objectives."""
+        names = self.study.objectives.names
         return [measurements[name].value for name in names if name in measurements]

@@ -7,7 +7,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from protege.search.records.goals import Points, exclusive, ranks
+from protege.search.records.objectives import Points, exclusive, ranks
 from protege.spaces.errors import BadInput
 
 # Exclusive volumes are differences of volumes of about 1: what is closer than this is equal.
@@ -56,20 +56,20 @@ def decide(records: npt.ArrayLike, new: npt.ArrayLike, race: Race) -> Decision:
     a larger exclusive hypervolume within it. A non-dominated candidate always goes on.
 
     Args:
-        records: ``(n, goals)``, values of other candidates at this rung in any order and unit, all
-            to be minimised. Rows that are not finite are ignored.
-        new: ``(goals,)``, the candidate's own values. It stops if they are not finite.
+        records: ``(n, objectives)``, values of other candidates at this rung in any order and unit,
+            all to be minimised. Rows that are not finite are ignored.
+        new: ``(objectives,)``, the candidate's own values. It stops if they are not finite.
         race: The settings.
 
     Raises:
-        BadInput: Records and candidate have different numbers of goals.
+        BadInput: Records and candidate have different numbers of objectives.
     """
     reached, own = np.asarray(records, dtype=float), np.asarray(new, dtype=float)
     reached = reached if reached.size else np.empty((0, own.size))
     if own.ndim != 1 or not own.size or reached.shape[1:] != own.shape:
         raise BadInput(
             f"records {reached.shape} and candidate {own.shape}: "
-            "expected (n, goals) and (goals,) of the same goals"
+            "expected (n, objectives) and (objectives,) of the same objectives"
         )
     if not np.isfinite(own).all():
         return Decision.STOP

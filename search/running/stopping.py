@@ -15,11 +15,11 @@ from protege.spaces import BadInput
 
 _LOG = logging.getLogger("protege")
 
-ASKED_TO_LEAVE = "Ctrl-C asked it to"
+CTRL_C_REASON = "Ctrl-C asked it to"
 """Reason of a study that Ctrl-C ended."""
 
 REASONS = {
-    signal.SIGINT: ASKED_TO_LEAVE,
+    signal.SIGINT: CTRL_C_REASON,
     signal.SIGTERM: "SIGTERM asked it to",
     signal.SIGHUP: "SIGHUP asked it to",
 }
@@ -56,12 +56,7 @@ class Stopping:
                 raise BadInput(f"{name}={value!r}: expected a number above 0")
 
     def reason(self, volumes: Sequence[float], seconds: float) -> str:
-        """Return why the study ends, or an empty string.
-
-        Args:
-            volumes: The hypervolume after each trial.
-            seconds: Duration of this run so far.
-        """
+        """Return why the study ends, or an empty string."""
         if len(volumes) >= self.trials:
             return f"{self.trials} trials are done"
         if self.minutes is not None and volumes and seconds >= 60 * self.minutes:
@@ -103,7 +98,7 @@ def signal_behind(reason: str) -> int | None:
 
 
 @dataclass
-class Leaving:
+class StopRequest:
     """The signal, if any, that asked the study to end after the running trials.
 
     Attributes:
@@ -133,7 +128,7 @@ class Leaving:
             Interrupted: On the second Ctrl-C, or `grace_s` seconds after SIGTERM or SIGHUP.
         """
         if number == signal.SIGHUP:
-            mute_what_hung_up()
+            mute_closed_terminal()
         if self.number and (number == signal.SIGINT or self._is_overdue):
             raise Interrupted(self.number)
         self.number = self.number or signal.Signals(number)
@@ -160,17 +155,17 @@ class Leaving:
         os.kill(os.getpid(), number)
 
 
-LeavingContext = Callable[[], AbstractContextManager[Leaving]]
+StopRequestContext = Callable[[], AbstractContextManager[StopRequest]]
 """Makes a context that yields the record of requests to end early."""
 
 
-def never_leaving() -> AbstractContextManager[Leaving]:
+def no_stop_requests() -> AbstractContextManager[StopRequest]:
     """Return a context in which nothing asks the study to end early; signals are not handled."""
-    return nullcontext(Leaving())
+    return nullcontext(StopRequest())
 
 
 @contextmanager
-def leaving(grace_s: float = GRACE_S) -> Iterator[Leaving]:
+def stop_requests(grace_s: float = GRACE_S) -> Iterator[StopRequest]:
     """Handle signals in the block, and yield a record of them.
 
     The first Ctrl-C, SIGTERM or SIGHUP asks the study to end after the running trials. A second
@@ -184,7 +179,7 @@ def leaving(grace_s: float = GRACE_S) -> Iterator[Leaving]:
     Args:
         grace_s: Seconds that running trials get after SIGTERM or SIGHUP.
     """
-    found = Leaving(grace_s)
+    found = StopRequest(grace_s)
     with handling(found.ask, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
         try:
             yield found
@@ -202,7 +197,7 @@ def interruptible() -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> None:
         if number == signal.SIGHUP:
-            mute_what_hung_up()
+            mute_closed_terminal()
         if not received:  # a second one must not interrupt the cleanup
             received.append(number)
             raise Interrupted(number)
@@ -234,7 +229,7 @@ def handling(
             signal.signal(number, one)
 
 
-def mute_what_hung_up() -> None:
+def mute_closed_terminal() -> None:
     """Redirect stdout and stderr to the null device if their terminal is gone."""
     for descriptor in (1, 2):
         poll = select.poll()

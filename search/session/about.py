@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 from protege.objectives import Workload
 from protege.objectives.latency.device.receiving import cpu_model
 from protege.objectives.objective import Predictable
-from protege.search.records.goals import Goals
-from protege.search.session.identity import Declared
+from protege.search.records.objectives import ObjectiveRecords
+from protege.search.session.identity import SearchDeclaration
 from protege.search.storage.locating import database_path
 from protege.spaces import SearchSpace
 
@@ -22,7 +22,7 @@ class Predicted(Predictable, Protocol):
         """Shape of a call."""
 
 
-def about(search: Declared, goals: Goals) -> dict[str, Any]:
+def about(search: SearchDeclaration, objectives: ObjectiveRecords) -> dict[str, Any]:
     """Return what of the declaration reports need, as JSON values."""
     own = search.teacher
     timed = [one for one in search.objectives if isinstance(one, Predicted)]
@@ -33,7 +33,7 @@ def about(search: Declared, goals: Goals) -> dict[str, Any]:
         "private": search.private,
         "seed": search.seed,
         "race": search.race and asdict(search.race),
-        "goals": [goal.record() for goal in goals.goals],
+        "goals": [objective.record() for objective in objectives.records],
         "workloads": {one.name: asdict(one.workload) for one in timed},
         "teacher": {
             "source": own.source,
@@ -52,13 +52,7 @@ def about(search: Declared, goals: Goals) -> dict[str, Any]:
 def of_run(
     space: SearchSpace, heads: Sequence[Mapping[str, Any]], seconds: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Return what a run adds to the record.
-
-    Args:
-        space: The resolved space.
-        heads: The importance of the teacher's heads.
-        seconds: Seconds by phase.
-    """
+    """Return what a run adds to the record."""
     return {
         "space": repr(space),
         "students": len(space),
@@ -68,7 +62,7 @@ def of_run(
     }
 
 
-def _folder(search: Declared) -> str:
+def _folder(search: SearchDeclaration) -> str:
     """Return the run folder, relative to the database if possible, so that both can be moved."""
     folder, database = search.run_folder.path.resolve(), database_path(search.place)
     if database is not None and folder.is_relative_to(beside := database.parent.resolve()):

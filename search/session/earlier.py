@@ -7,19 +7,20 @@ from typing import Any
 
 from protege.objectives.latency.device.receiving import cpu_model
 from protege.search.analysis.result import StudyResult
-from protege.search.records.goals import Goals
-from protege.search.records.results import artifact, copied
-from protege.search.storage.storage import StoredStudy
-from protege.search.study.importing import adopt, adoptable
-from protege.search.study.ledger import differences, trials_of
+from protege.search.records.objectives import ObjectiveRecords
+from protege.search.records.results import copy_weights, weights_folder
+from protege.search.session.identity import differences
+from protege.search.storage.storage import OptunaStudy
+from protege.search.study.importing import import_trial, importable_trials
+from protege.search.study.study import trials_of
 from protege.spaces import Mismatch, SearchSpace
 
 
-def take_over(
+def import_earlier(
     front: StudyResult,
-    study: StoredStudy,
+    study: OptunaStudy,
     space: SearchSpace,
-    goals: Goals,
+    objectives: ObjectiveRecords,
     identity: Mapping[str, Any],
     folder: Path,
 ) -> int:
@@ -31,7 +32,7 @@ def take_over(
         front: The earlier study.
         study: The study to add to.
         space: Its resolved space.
-        goals: Its goals.
+        objectives: Its objectives.
         identity: Its identity; that of the earlier study may differ in space and limits only.
         folder: Its run folder.
 
@@ -43,12 +44,14 @@ def take_over(
     """
     _check_is_alike(front.name, front.identity, identity)
     _check_is_here(front)
-    found = adoptable(study, space, front.trials)
-    on_front = {one.number for one in goals.front([*trials_of(study), *(own for _, own in found)])}
+    found = importable_trials(study, space, front.trials)
+    on_front = {
+        one.number for one in objectives.front([*trials_of(study), *(own for _, own in found)])
+    }
     for there, own in found:
         if own.number in on_front:
-            copied(front.weights(front.trial(there)), artifact(folder, own.number))
-        adopt(study, space, goals, own, front.name)
+            copy_weights(front.weights(front.trial(there)), weights_folder(folder, own.number))
+        import_trial(study, space, objectives, own, front.name)
     return len(found)
 
 

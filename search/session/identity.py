@@ -9,64 +9,41 @@ from typing import Any, Protocol
 
 from protege.objectives import Distillation, Examples, Objective
 from protege.search.running.racing import Race
+from protege.search.storage.format import IDENTITY
 from protege.search.storage.run_folder import RunFolder
-from protege.spaces import Cache, SearchSpace, Teacher
+from protege.search.storage.storage import OptunaStudy
+from protege.spaces import Cache, Mismatch, SearchSpace, Teacher
 
 
-class Declared(Protocol):
-    """The declaration of a study; `protege.search.Search` is one."""
-
-    @property
-    def name(self) -> str:
-        """Name of the study."""
+class SearchDeclaration(Protocol):
+    """The declaration of a study; see `protege.search.Search` for its attributes."""
 
     @property
-    def teacher(self) -> Teacher:
-        """The teacher."""
-
+    def name(self) -> str: ...
     @property
-    def students(self) -> SearchSpace:
-        """The search space, bound to the teacher."""
-
+    def teacher(self) -> Teacher: ...
     @property
-    def objectives(self) -> Sequence[Objective]:
-        """The objectives."""
-
+    def students(self) -> SearchSpace: ...
     @property
-    def distillation(self) -> Distillation | None:
-        """What students learn from and how."""
-
+    def objectives(self) -> Sequence[Objective]: ...
     @property
-    def place(self) -> str | Path:
-        """The storage."""
-
+    def distillation(self) -> Distillation | None: ...
     @property
-    def run_folder(self) -> RunFolder:
-        """The run folder."""
-
+    def place(self) -> str | Path: ...
     @property
-    def cache(self) -> Cache:
-        """The cache in the run folder."""
-
+    def run_folder(self) -> RunFolder: ...
     @property
-    def seed(self) -> int:
-        """Seed of proposals, data order and initialisation."""
-
+    def cache(self) -> Cache: ...
     @property
-    def sampler(self) -> Any:
-        """An Optuna sampler in place of the default one."""
-
+    def seed(self) -> int: ...
     @property
-    def race(self) -> Race | None:
-        """The rule that stops candidates at rungs."""
-
+    def sampler(self) -> Any: ...
     @property
-    def artifacts(self) -> str:
-        """The store that weights are uploaded to."""
-
+    def race(self) -> Race | None: ...
     @property
-    def private(self) -> bool:
-        """Whether files of the run are readable by their owner only."""
+    def artifacts(self) -> str: ...
+    @property
+    def private(self) -> bool: ...
 
 
 VERSION = 1
@@ -76,7 +53,7 @@ APART = frozenset({"limit"})
 """Fields that are no part of the identity: limits may be changed when a study is resumed."""
 
 
-def identity(search: Declared) -> dict[str, Any]:
+def identity(search: SearchDeclaration) -> dict[str, Any]:
     """Return the identity of a study; it can be resumed only with the same."""
     return {
         "version": VERSION,
@@ -86,6 +63,44 @@ def identity(search: Declared) -> dict[str, Any]:
         "distillation": document(search.distillation),
         "objectives": {one.name: document(one) for one in search.objectives},
     }
+
+
+def identify(study: OptunaStudy, own: Mapping[str, Any]) -> None:
+    """Store the identity of a new study, or compare it with the stored one.
+
+    Raises:
+        Mismatch: The study was made with another teacher, data, space or objectives.
+    """
+    recorded = study.user_attrs.get(IDENTITY)
+    if recorded is None:
+        study.set_user_attr(IDENTITY, dict(own))
+        return
+    found = differences(recorded, json.loads(json.dumps(own)))
+    if found:
+        raise Mismatch(
+            f"study {study.study_name!r} was made otherwise: {'; '.join(found)}; give the study "
+            "another name, or resume it with what it was made with"
+        )
+
+
+def differences(recorded: Any, given: Any, path: str = "") -> list[str]:
+    """Return a line for each place in which two documents differ."""
+    if recorded == given:
+        return []
+    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
+        names = {**recorded, **given}
+        return [
+            line
+            for name in names
+            for line in differences(
+                recorded.get(name), given.get(name), f"{path}.{name}" if path else name
+            )
+        ]
+    return [f"{path}: recorded {_shown(recorded)}, given {_shown(given)}"]
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else repr(value)
 
 
 def document(value: Any) -> Any:

@@ -12,25 +12,25 @@ from protege.objectives import Candidate, Objective
 from protege.objectives.candidate import Prepared
 from protege.objectives.objective import Stage, exceeds, scores_rungs
 from protege.search.analysis.result import StudyResult
-from protege.search.engines.engine import Engine
+from protege.search.engines.engine import Engine, StudyTask, remove_task
 from protege.search.engines.local import SerialEngine
-from protege.search.engines.task import Task, remove_task
-from protege.search.planning.calibrating import completed, compute_outputs, head_scores
-from protege.search.planning.foretelling import foretell_training, left_out
-from protege.search.progress import Bar, bar
+from protege.search.planning.calibrating import compute_outputs, head_scores, with_calibration
+from protege.search.planning.calibration_cost import left_out
+from protege.search.planning.training_cost import check_training_cost
+from protege.search.progress import StudyProgress, bar
 from protege.search.records.failure import ends_study, warn
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.running.coordinator import Coordinator
-from protege.search.running.stopping import LeavingContext, Stopping, never_leaving
+from protege.search.running.stopping import Stopping, StopRequestContext, no_stop_requests
 from protege.search.session.about import about, of_run
-from protege.search.session.earlier import take_over
-from protege.search.session.identity import Declared, identity
+from protege.search.session.earlier import import_earlier
+from protege.search.session.identity import SearchDeclaration, identify, identity
 from protege.search.storage.claim import claimed, held
 from protege.search.storage.explaining import explained, shown_storage
 from protege.search.storage.format import claimed_run
 from protege.search.study.artifacts import Artifacts
-from protege.search.study.ledger import Ledger, identify, open_ledger, open_study, trials_of
 from protege.search.study.store import Store
+from protege.search.study.study import StoredStudy, open_study, trials_of
 from protege.spaces import BadInput, SearchSpace
 from protege.spaces.files.private import owner_only
 from protege.spaces.students.student import check_saves
@@ -46,17 +46,17 @@ class Session:
         search: The declaration.
         engine: Runs the jobs.
         earlier: Studies whose measurements are imported.
-        leaving: The context of the trials, which handles requests to end the run early.
+        stop_requests: The context of the trials, which handles requests to end the run early.
         prepared: What all trials share; without the calibration until the study is open.
         told: Lines that the study has reported, to be recorded.
         seconds: Seconds by phase of earlier runs of the study.
         run: The id that study and run folder share; empty until the study is open.
     """
 
-    search: Declared
+    search: SearchDeclaration
     engine: Engine = field(default_factory=SerialEngine)
     earlier: Sequence[StudyResult] = ()
-    leaving: LeavingContext = never_leaving
+    stop_requests: StopRequestContext = no_stop_requests
     prepared: Prepared = field(init=False)
     told: list[str] = field(default_factory=list, init=False)
     heads: list[dict[str, Any]] = field(default_factory=list, init=False)
@@ -79,14 +79,14 @@ class Session:
             with bar(search.name, stopping.trials) as progress:
                 stopwatch.announce, stopwatch.tell = progress.doing, partial(self._tell, progress)
                 # the inner context: neither start nor end of the engine handles signals
-                with self.coordinated(claim) as coordinator, self.leaving() as leave:
+                with self.coordinated(claim) as coordinator, self.stop_requests() as leave:
                     coordinator.show(progress)
                     for trial in coordinator.go_on(stopping, leave):
                         warn(trial)
-                        self._describe(coordinator.ledger)
+                        self._describe(coordinator.study)
                         coordinator.show(progress)
-                self._describe(coordinator.ledger, coordinator.ended)
-        if not coordinator.done:
+                self._describe(coordinator.study, coordinator.ended)
+        if not coordinator.finished.trials:
             leave.check()  # there is no front to return
         return coordinator
 
@@ -94,26 +94,23 @@ class Session:
     def coordinated(self, claim: Callable[[], None] = lambda: None) -> Iterator[Coordinator]:
         """Open the study and start the engine; close the engine after the block.
 
-        Args:
-            claim: Raises if the study's lock was lost.
-
         Yields:
             The coordinator of the study.
         """
         stopwatch, search = self.prepared.stopwatch, self.search
         with stopwatch.phase("study"):
-            ledger = self._open()
-            ledger.claim = partial(self._check_is_ours, claim)
+            study = self._open()
+            study.claim = partial(self._check_is_ours, claim)
         coordinator = Coordinator(
-            ledger=ledger,
+            study=study,
             prepared=self.prepared,
             objectives=search.objectives,
             folder=search.run_folder.path,
             race=search.race,
             engine=self.engine,
-            artifacts=Artifacts.of(ledger.study, search.artifacts),
+            artifacts=Artifacts.of(study.optuna_study, search.artifacts),
         )
-        with self._started(ledger.space):
+        with self._started(study.space):
             yield coordinator
 
     def _check(self) -> None:
@@ -133,13 +130,13 @@ class Session:
             with self.prepared.stopwatch.phase("teacher answers"):
                 self.prepared.data.check()
 
-    def _open(self) -> Ledger:
+    def _open(self) -> StoredStudy:
         """Open the study, check its identity, compute what all trials share, and resume."""
-        search, goals = self.search, Goals.of(self.search.objectives)
+        search, objectives = self.search, ObjectiveRecords.of(self.search.objectives)
         claimed_folder(search)
-        study = open_study(search.place, search.name, goals)
-        self.run = claimed_run(study, shown_storage(search.place))
-        if search.run_folder.bind(self.run) and trials_of(study) and not search.artifacts:
+        optuna_study = open_study(search.place, search.name, objectives)
+        self.run = claimed_run(optuna_study, shown_storage(search.place))
+        if search.run_folder.bind(self.run) and trials_of(optuna_study) and not search.artifacts:
             _LOG.warning(
                 "protege: %s: the run folder of study %r was missing, and the weights of its "
                 "students with it; the study continues without them",
@@ -147,27 +144,29 @@ class Session:
                 search.name,
             )
         made_with = identity(search)
-        identify(study, made_with)
-        known = study.user_attrs.get("about", {})
+        identify(optuna_study, made_with)
+        known = optuna_study.user_attrs.get("about", {})
         self.told = known.get("told", [])
-        space = self._prepare(known.get("parts", 1), is_new=not study.trials)
+        space = self._prepare(known.get("parts", 1), is_new=not optuna_study.trials)
         for front in self.earlier:
-            take_over(front, study, space, goals, made_with, search.run_folder.path)
-        ledger = open_ledger(study, space, goals, search.seed, search.sampler)
-        ledger.catch_up()
+            import_earlier(
+                front, optuna_study, space, objectives, made_with, search.run_folder.path
+            )
+        study = StoredStudy.open(optuna_study, space, objectives, search.seed, search.sampler)
+        study.catch_up()
         for phase, seconds in known.get("seconds", {}).items():
             self.prepared.stopwatch.seconds[phase] += seconds
-        self._describe(ledger)
-        return ledger
+        self._describe(study)
+        return study
 
     def _prepare(self, parts: int, *, is_new: bool) -> SearchSpace:
         """Compute what all trials share, and return the resolved space."""
         shared, space = replace(self.prepared, batch_parts=parts), self.search.students
         if is_new and shared.distillation is not None:
             shared = replace(
-                shared, batch_parts=foretell_training(shared, list(space.representatives))
+                shared, batch_parts=check_training_cost(shared, list(space.representatives))
             )
-        self.prepared = shared = completed(shared, space)
+        self.prepared = shared = with_calibration(shared, space)
         compute_outputs(shared)
         if shared.calibration is not None:
             self._note(*map(left_out, shared.calibration.stand_ins))
@@ -180,7 +179,7 @@ class Session:
         search, stopwatch = self.search, self.prepared.stopwatch
         folder = search.run_folder.path
         races = search.race is not None and any(map(scores_rungs, search.objectives))
-        task = Task(self.prepared, search.objectives, space, folder, races, search.private)
+        task = StudyTask(self.prepared, search.objectives, space, folder, races, search.private)
         remove_task(folder)  # left by a killed process
         try:
             with stopwatch.phase("engine"):
@@ -195,14 +194,14 @@ class Session:
         claim()
         self.search.run_folder.require(self.run)
 
-    def _describe(self, ledger: Ledger, ended: str = "") -> None:
+    def _describe(self, study: StoredStudy, ended: str = "") -> None:
         """Store the record of the study, with the reason if it ended."""
         shared = self.prepared
-        now = of_run(ledger.space, self.heads, shared.stopwatch.snapshot())
+        now = of_run(study.space, self.heads, shared.stopwatch.snapshot())
         more = {"ended": ended, "told": self.told, "parts": shared.batch_parts}
-        ledger.describe(about(self.search, ledger.goals) | now | more)
+        study.describe(about(self.search, study.objectives) | now | more)
 
-    def _tell(self, progress: Bar, line: str) -> None:
+    def _tell(self, progress: StudyProgress, line: str) -> None:
         """Print a line and record it."""
         progress.tell(line)
         self._note(line)
@@ -212,7 +211,7 @@ class Session:
         self.told += [line for line in dict.fromkeys(lines) if line not in self.told]
 
 
-def prepared_for(search: Declared) -> Prepared:
+def prepared_for(search: SearchDeclaration) -> Prepared:
     """Return what all trials of a study share, without the calibration.
 
     Raises:
@@ -223,7 +222,7 @@ def prepared_for(search: Declared) -> Prepared:
         return Prepared(search.teacher, search.cache, search.distillation, seed=search.seed)
 
 
-def claimed_folder(search: Declared) -> Path:
+def claimed_folder(search: SearchDeclaration) -> Path:
     """Return the run folder, created and marked if needed.
 
     Raises:
@@ -237,7 +236,7 @@ def claimed_folder(search: Declared) -> Path:
 
 
 @contextmanager
-def holding(search: Declared) -> Iterator[Callable[[], None]]:
+def holding(search: SearchDeclaration) -> Iterator[Callable[[], None]]:
     """Lock a study and its folder in the block.
 
     Yields:
@@ -252,7 +251,7 @@ def holding(search: Declared) -> Iterator[Callable[[], None]]:
         yield claim
 
 
-def _check_limit(objective: Objective, search: Declared, prepared: Prepared) -> None:
+def _check_limit(objective: Objective, search: SearchDeclaration, prepared: Prepared) -> None:
     """Check that the smallest students meet a limit.
 
     Raises:

@@ -54,11 +54,11 @@ def claimed(storage: str | Path, name: str) -> Iterator[Callable[[], None]]:
     path = database_path(storage)
     if path is not None:
         with held(path.parent, name, claim_file(path, name)):
-            yield _nothing
+            yield lambda: None  # file locks need no renewal
         return
     url = server_url(storage)
     if url.get_backend_name() != "postgresql":
-        yield _nothing
+        yield lambda: None
         return
     claim = Claim(url, name)
     with reached(url):
@@ -186,7 +186,3 @@ class Claim:
     def _key(self) -> dict[str, int]:
         named = bytes.fromhex(digest(f"protege {self.name}".encode()))
         return {"key": int.from_bytes(named, signed=True)}
-
-
-def _nothing() -> None:
-    """Do nothing: file locks need no renewal."""

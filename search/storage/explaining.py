@@ -82,10 +82,6 @@ def explained(storage: str | Path) -> Iterator[None]:
 def undamaged(what: str, advice: str = "restore a copy of it") -> Iterator[None]:
     """Turn errors that a damaged record causes into `BadInput`.
 
-    Args:
-        what: Name of the record for the message.
-        advice: What to do.
-
     Raises:
         BadInput: The record is damaged.
     """

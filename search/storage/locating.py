@@ -1,4 +1,4 @@
-"""Parse storage URLs, and make them for files."""
+"""Storage URLs and the default names of run folders."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,7 @@ from sqlalchemy.exc import ArgumentError
 
 from protege.spaces import BadInput
 from protege.spaces.errors import HIDDEN, without_secrets
+from protege.spaces.files.hashing import digest
 
 JOURNAL = "journal"
 """The scheme of Optuna's append-only file, which is safe on network file systems."""
@@ -28,6 +29,17 @@ _OPTIONS = frozenset(
     ("timeout", "detect_types", "isolation_level", "check_same_thread", "cached_statements")
 ) | frozenset(("uri", "mode", "cache", "immutable", "nolock", "psow", "vfs"))
 """Options that SQLite or its driver reads from the query of a URL."""
+
+
+RUNS = Path("runs")
+"""The folder of all runs, in the working directory or beside a database."""
+
+_LONGEST = 200
+"""Maximum bytes of a folder name; file systems allow 255, and temporary names are longer."""
+
+_ENCODED = re.compile(r"[^\w,+=@() .-]|^[ .-]|[ .-]\Z")
+"""Characters encoded in folder names; dots and hyphens at the ends would hide a folder or look like
+an option."""
 
 
 def shown(storage: str | URL) -> str:
@@ -104,6 +116,32 @@ def database_path(storage: str | Path) -> Path | None:
     return Path(url.database)
 
 
+def folder_name(name: str) -> str:
+    """Return a safe folder name, unique for each study name.
+
+    Characters other than letters, digits and harmless ones are percent-encoded, as are dots,
+    hyphens and spaces at the ends.
+    """
+    found = _ENCODED.sub(_percent, name)
+    if len(found.encode()) <= _LONGEST:
+        return found
+    cut = found.encode()[: _LONGEST - 20].decode(errors="ignore")
+    return f"{cut}-{digest(name.encode(errors='surrogatepass'))}"
+
+
+def default_folder(name: str, database: Path | None) -> Path:
+    """Return the default run folder, ``runs/<name>``.
+
+    It lies beside the database file, or in the working directory. By default the database lies in
+    the run folder itself.
+    """
+    own = RUNS / folder_name(name)
+    if database is None:
+        return own
+    beside = database.parent
+    return beside if beside.parts[-2:] == own.parts else beside / own
+
+
 def _is_journal(path: Path) -> bool:
     try:
         with path.open("rb") as file:
@@ -138,3 +176,7 @@ def _decoded(text: str) -> str:
         return text
     is_literal = Path(text).parent.is_dir() and not Path(decoded).parent.is_dir()
     return text if is_literal else decoded
+
+
+def _percent(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogatepass"))

@@ -6,7 +6,6 @@ stored in the study too, so that no other study or folder of the same name is mi
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,51 +14,14 @@ from pathlib import Path
 from protege.search.storage.claim import LOCK, claim_file
 from protege.search.storage.explaining import undamaged
 from protege.search.storage.format import check_format, written_by
-from protege.search.storage.locating import database_path, is_url, url_of_file
+from protege.search.storage.locating import database_path, default_folder, is_url, url_of_file
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, is_scratch_of, raise_if_full, write_text
-from protege.spaces.files.hashing import digest
-
-RUNS = Path("runs")
-"""The folder of all runs, in the working directory or beside a database."""
 
 MARKER = "protege-run.json"
 
 DATABASE = "study.db"
 """The default database in a run folder."""
-
-_LONGEST = 200
-"""Maximum bytes of a folder name; file systems allow 255, and temporary names are longer."""
-
-_ENCODED = re.compile(r"[^\w,+=@() .-]|^[ .-]|[ .-]\Z")
-"""Characters encoded in folder names; dots and hyphens at the ends would hide a folder or look like
-an option."""
-
-
-def folder_name(name: str) -> str:
-    """Return a safe folder name, unique for each study name.
-
-    Characters other than letters, digits and harmless ones are percent-encoded, as are dots,
-    hyphens and spaces at the ends.
-    """
-    found = _ENCODED.sub(_percent, name)
-    if len(found.encode()) <= _LONGEST:
-        return found
-    cut = found.encode()[: _LONGEST - 20].decode(errors="ignore")
-    return f"{cut}-{digest(name.encode(errors='surrogatepass'))}"
-
-
-def default_folder(name: str, database: Path | None) -> Path:
-    """Return the default run folder, ``runs/<name>``.
-
-    It lies beside the database file, or in the working directory. By default the database lies in
-    the run folder itself.
-    """
-    own = RUNS / folder_name(name)
-    if database is None:
-        return own
-    beside = database.parent
-    return beside if beside.parts[-2:] == own.parts else beside / own
 
 
 @dataclass(frozen=True)
@@ -102,7 +64,7 @@ class Marker:
 
 
 @dataclass(frozen=True)
-class Place:
+class RunLocation:
     """The location of a run, from a folder, a file or a URL.
 
     Attributes:
@@ -121,30 +83,30 @@ def is_run(word: str) -> bool:
     return any((Path(word) / name).is_file() for name in (MARKER, DATABASE))
 
 
-def located(run: str | Path) -> Place:
+def locate_run(run: str | Path) -> RunLocation:
     """Locate a run by its folder, its database file or its storage URL.
 
     Raises:
         BadInput: The study of the folder is on a server.
     """
     if isinstance(run, str) and is_url(run):
-        return Place(run)
+        return RunLocation(run)
     path = Path(run).expanduser()
     if not path.is_dir():
-        return Place(url_of_file(path))
+        return RunLocation(url_of_file(path))
     marker = Marker.read(path)
     if marker is None:
-        return Place(url_of_file(path / DATABASE), "", path)
+        return RunLocation(url_of_file(path / DATABASE), "", path)
     if not marker.database:
         raise BadInput(
             f"{path}: its study {marker.study!r} is on a server; give the URL of the storage, or "
             "the study file"
         )
     database = Path(os.path.normpath(path.resolve() / marker.database))
-    return Place(url_of_file(database), marker.study, path)
+    return RunLocation(url_of_file(database), marker.study, path)
 
 
-def found_folder(place: Place, name: str, run: str, recorded: str) -> Path:
+def find_run_folder(place: RunLocation, name: str, run: str, recorded: str) -> Path:
     """Find the run folder of a study by its marker.
 
     Args:
@@ -184,9 +146,6 @@ class RunFolder:
 
     def check(self, run: str = "") -> Marker | None:
         """Return the marker, or None if the folder is new and may be claimed.
-
-        Args:
-            run: The id of the study, if it is known.
 
         Raises:
             BadInput: The folder is another study's, or has something in it and no marker.
@@ -304,7 +263,3 @@ class RunFolder:
         if self.database is None:
             return ""
         return os.path.relpath(self.database.resolve(), self.path.resolve())
-
-
-def _percent(found: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in found[0].encode(errors="surrogatepass"))

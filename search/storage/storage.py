@@ -55,7 +55,7 @@ WAITS_S = 60.0
 
 _NO_STUDY = "no study there; expected a study.db or the run folder it is in"
 
-StoredStudy = Study
+OptunaStudy = Study
 """An Optuna study, for modules that only pass it on."""
 
 
@@ -69,7 +69,7 @@ def read_study(storage: str | Path, name: str | None = None) -> Study:
     path, shown = database_path(storage), shown_storage(storage)
     if path is not None and not path.is_file():
         raise BadInput(f"{path}: {_NO_STUDY}")
-    with calm(), explained(storage):
+    with quiet_optuna(), explained(storage):
         opened = _opened_to_read(storage)
         names = optuna.get_all_study_names(opened)
         if name is None and len(names) != 1:
@@ -97,7 +97,7 @@ def open_storage(storage: str | Path) -> BaseStorage:
                 return _tables(*_server(url))
         path.parent.mkdir(parents=True, exist_ok=True)
         if parsed_url(storage).drivername == JOURNAL:
-            mend(path)
+            repair_journal(path)
             return _journal(path)
         return _tables(*_sqlite(path, "rwc"))
 
@@ -119,14 +119,11 @@ def _journal(path: Path) -> JournalStorage:
         return JournalStorage(JournalFileBackend(str(path)))
 
 
-def mend(path: Path) -> None:
+def repair_journal(path: Path) -> None:
     """Remove the partial last line that a killed process left in a journal.
 
     Optuna ignores such a line when reading, but appends to it, after which the journal cannot be
     read. A complete last line without a line break gets one.
-
-    Args:
-        path: The journal, which need not exist.
     """
     if not path.is_file() or not _rest(path):
         return
@@ -211,7 +208,7 @@ def server_url(storage: str | Path) -> URL:
     return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
 
 
-def insist(
+def with_retries(
     operation: Callable[[], Result],
     patience_s: float = PATIENCE_S,
     away: Callable[[Exception], bool] = is_away,
@@ -250,7 +247,7 @@ def asked_for(study: Study) -> set[str]:
 
 
 @contextmanager
-def calm() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Silence Optuna's warnings on experimental features and its log of every trial."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():

@@ -12,9 +12,9 @@ from optuna.artifacts import ArtifactMeta
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.study import Study
 
-from protege.search.records.results import checksum, damage, replacing, stored_files
+from protege.search.records.results import checksum, damage, replacing_weights, stored_files
 from protege.search.storage.format import RUN
-from protege.search.storage.storage import PATIENCE_S, insist
+from protege.search.storage.storage import PATIENCE_S, with_retries
 from protege.search.study.store import Store, StoreError
 from protege.spaces import BadInput
 
@@ -58,11 +58,7 @@ class Artifacts:
             self._settled = None
 
     def sync(self, front: Iterable[Path]) -> None:
-        """Upload missing weights of the front, and remove all others of the study.
-
-        Args:
-            front: The folders with the weights of its trials.
-        """
+        """Upload missing weights of the front, and remove all others of the study."""
         kept = {path.name: path for path in front}
         if self._settled != set(kept) and self._done(lambda: self._settle(kept.values())):
             self._settled = set(kept)
@@ -71,8 +67,8 @@ class Artifacts:
         """Run a repeatable operation with retries; return whether it succeeded."""
         try:
             # the inner call waits for the storage, without which there is no study
-            insist(
-                lambda: insist(operation),
+            with_retries(
+                lambda: with_retries(operation),
                 0.0 if self._waited else self.patience_s,
                 lambda error: isinstance(error, StoreError) and error.is_temporary,
                 f"artifacts {self.store.url}",
@@ -127,7 +123,7 @@ class Artifacts:
 
 
 @dataclass(frozen=True)
-class Sent:
+class UploadedWeights:
     """The uploaded weights of a study, for reading.
 
     Attributes:
@@ -141,10 +137,6 @@ class Sent:
     def fetch(self, stored: Path, expected: str) -> None:
         """Download the weights of a trial atomically, if they are in the store.
 
-        Args:
-            stored: The folder for the weights.
-            expected: Their checksum.
-
         Raises:
             BadInput: The store cannot be read, or the weights differ from those sent.
         """
@@ -153,7 +145,7 @@ class Sent:
             suppress(ArtifactNotFound),
             store.explained(),
             store.open_reader(name) as file,
-            replacing(stored) as folder,
+            replacing_weights(stored) as folder,
         ):
             # a file of s3fs raises ValueError where it is too short to be an archive
             with suppress(BadZipFile, ValueError), ZipFile(file) as archive:

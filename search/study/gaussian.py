@@ -11,7 +11,7 @@ from optuna.samplers import GPSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
 
 RUNG = "rung:"
@@ -34,39 +34,34 @@ def continued(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
     A stopped trial is stored with its values at the rung, after little training. A sampler that
     models finished students would take them for final ones and underestimate the region. So each
-    goal is extrapolated by a linear fit of final values on values at the rung, over the trials that
-    passed the same rung. With fewer than `ENOUGH` of them the values stay.
-
-    Args:
-        trials: Complete trials as stored.
+    value is extrapolated by a linear fit of final values on values at the rung, over the trials
+    that passed the same rung. With fewer than `ENOUGH` of them the values stay.
     """
     ended = [trial for trial in trials if STOPPED_AT not in trial.user_attrs]
     return [_continued(trial, ended) for trial in trials]
 
 
-def limited(trials: Sequence[FrozenTrial], goals: Goals) -> list[FrozenTrial]:
+def limited(trials: Sequence[FrozenTrial], objectives: ObjectiveRecords) -> list[FrozenTrial]:
     """Return the trials with their constraints by today's limits.
 
     A trial is stored with the constraints of the limits that its study had then. The limits may
     have been changed since, and the Gaussian process needs the same constraints of all trials.
-
-    Args:
-        trials: Complete trials as stored.
-        goals: The goals of the study.
     """
-    return [_limited(trial, goals) for trial in trials]
+    return [_limited(trial, objectives) for trial in trials]
 
 
-def _limited(trial: FrozenTrial, goals: Goals) -> FrozenTrial:
+def _limited(trial: FrozenTrial, objectives: ObjectiveRecords) -> FrozenTrial:
     own = {
         name: value for name, value in trial.system_attrs.items() if not name.startswith(CONSTRAINT)
     }
-    pairs = sorted(zip(goals.names, goals.goals, trial.values, strict=True), key=lambda one: one[0])
+    pairs = sorted(
+        zip(objectives.names, objectives.records, trial.values, strict=True), key=lambda one: one[0]
+    )
     found = copy(trial)
     found.system_attrs = own | {
-        f"{CONSTRAINT}:{name}": goal.violation(value)
-        for name, goal, value in pairs
-        if goal.limit is not None
+        f"{CONSTRAINT}:{name}": objective.violation(value)
+        for name, objective, value in pairs
+        if objective.limit is not None
     }
     return found
 
@@ -84,7 +79,7 @@ def _continued(trial: FrozenTrial, ended: Sequence[FrozenTrial]) -> FrozenTrial:
 
 
 def _ahead(own: Values, there: Values, last: Values) -> list[float]:
-    """Extrapolate values at a rung, ``(goals,)``, by those of others, ``(n, goals)``."""
+    """Extrapolate values at a rung, ``(objectives,)``, by those of others, ``(n, objectives)``."""
     found = []
     for value, x, y in zip(own, there.T, last.T, strict=True):
         variance = x.var()
@@ -110,9 +105,9 @@ AT_ONCE = 64
 class MemberGP(GPSampler):
     """Optuna's Gaussian process, restricted to untried members of the space.
 
-    Optuna maximises its acquisition function (the log expected hypervolume improvement, for several
-    goals) over the box around the space. The maximum may be tried already or no member, and the
-    nearest untried member need not be the next best. This sampler evaluates untried members only:
+    Optuna maximises its acquisition function (for several objectives, the log expected hypervolume
+    improvement) over the box around the space. The maximum may be tried already or no member, and
+    the nearest untried member need not be the next best. This sampler evaluates untried ones only:
     all of them up to `looked_at`, otherwise a random sample and the neighbours of the front,
     followed by a local search over neighbours of the best. Of a space that is not listed, it draws
     other members for each proposal, and adds the anchors to them.
@@ -129,18 +124,22 @@ class MemberGP(GPSampler):
     Args:
         space: The space.
         seed: Seed of the sampler.
-        goals: The goals of the study, by whose limits finished trials are judged; None for the
-            limits that they were stored with.
+        objectives: The objectives of the study, by whose limits finished trials are judged; None
+            for the limits that they were stored with.
         looked_at: Members that the acquisition function is evaluated on; of more, as many are drawn
             at random. Optuna's own search starts from as many points.
     """
 
     def __init__(
-        self, space: "SearchSpace", seed: int, goals: Goals | None = None, looked_at: int = 1024
+        self,
+        space: "SearchSpace",
+        seed: int,
+        objectives: ObjectiveRecords | None = None,
+        looked_at: int = 1024,
     ) -> None:
         super().__init__(seed=seed, n_startup_trials=len(space.anchors))
         self._n_qmc_samples_ehvi = SAMPLES
-        self._space, self._goals, self._looked_at = space, goals, looked_at
+        self._space, self._objectives, self._looked_at = space, objectives, looked_at
         self._pool = _Pool(space, space.members if space.is_listed else ())
         self._excluded: Sequence[Architecture] = ()
         self._screened: list[Architecture] = []
@@ -154,12 +153,6 @@ class MemberGP(GPSampler):
         excluded: "Sequence[Architecture]",
     ) -> "Architecture":
         """Propose the member for a trial.
-
-        Args:
-            study: The study.
-            trial: The trial.
-            search_space: Distributions of the knobs, in order.
-            excluded: Members that cannot be proposed.
 
         Raises:
             Infeasible: All members are excluded.
@@ -183,10 +176,10 @@ class MemberGP(GPSampler):
 
     def _is_beyond(self, screened: FrozenTrial) -> bool:
         """Return whether a screened trial is beyond a limit of this run, or of the run it is of."""
-        if self._goals is None:
+        if self._objectives is None:
             return True
         known = Trial.of_record(screened.user_attrs["protege"])
-        return any(violation > 0 for violation in self._goals.violations(known).values())
+        return any(violation > 0 for violation in self._objectives.violations(known).values())
 
     def _free(self) -> Numbers:
         """Return the members that may be proposed.
@@ -208,8 +201,8 @@ class MemberGP(GPSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         known = continued(completed_trials)
-        if self._goals is not None:
-            known = limited(known, self._goals)
+        if self._objectives is not None:
+            known = limited(known, self._objectives)
         return super()._sample_relative_impl(study, known, running_trials, search_space)
 
     def _optimize_acqf(self, acqf: Any, best_params: Points | None) -> Points:

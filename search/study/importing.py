@@ -7,16 +7,18 @@ from itertools import accumulate
 from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
 from protege.search.storage.storage import asked_for
 from protege.search.study.gaussian import RUNG
-from protege.search.study.ledger import attributes
 from protege.search.study.sampler import distributions
+from protege.search.study.study import attributes
 from protege.spaces import SearchSpace
 
 
-def adoptable(study: Study, space: SearchSpace, known: Iterable[Trial]) -> list[tuple[int, Trial]]:
+def importable_trials(
+    study: Study, space: SearchSpace, known: Iterable[Trial]
+) -> list[tuple[int, Trial]]:
     """Return trials of another study that can be imported.
 
     Those are complete or stopped trials of members of this space that this study has not tried.
@@ -40,13 +42,15 @@ def adoptable(study: Study, space: SearchSpace, known: Iterable[Trial]) -> list[
     return found
 
 
-def adopt(study: Study, space: SearchSpace, goals: Goals, trial: Trial, source: str) -> None:
+def import_trial(
+    study: Study, space: SearchSpace, objectives: ObjectiveRecords, trial: Trial, source: str
+) -> None:
     """Store a trial of another study as a finished trial of this one.
 
     Args:
         study: The study.
         space: Its resolved space.
-        goals: Its goals; those of the other study differ in limits only.
+        objectives: Its objectives; those of the other study differ in limits only.
         trial: The trial, with the next free number.
         source: Name of the other study.
     """
@@ -54,33 +58,35 @@ def adopt(study: Study, space: SearchSpace, goals: Goals, trial: Trial, source: 
     study.add_trial(
         create_trial(
             state=TrialState.COMPLETE,
-            values=goals.values(trial),
+            values=objectives.values(trial),
             params=dict(space.params(member)),
             distributions=distributions(space),
-            user_attrs=_attributes(trial, str(member), source, goals),
-            constraints=goals.violations(trial) or None,
+            user_attrs=_attributes(trial, str(member), source, objectives),
+            constraints=objectives.violations(trial) or None,
         )
     )
 
 
-def _attributes(trial: Trial, architecture: str, source: str, goals: Goals) -> dict[str, object]:
+def _attributes(
+    trial: Trial, architecture: str, source: str, objectives: ObjectiveRecords
+) -> dict[str, object]:
     """Return the user attributes of an imported trial."""
-    known = [goal for goal in goals.goals if goal.at_rungs]
+    known = [objective for objective in objectives.records if objective.at_rungs]
     # candidates are compared by the best value up to each rung
     best = {
-        goal.name: [
+        objective.name: [
             *accumulate(
                 (
-                    values.get(goal.name, trial.measurements[goal.name].value)
+                    values.get(objective.name, trial.measurements[objective.name].value)
                     for values in trial.rungs.values()
                 ),
-                max if goal.sign < 0 else min,
+                max if objective.sign < 0 else min,
             )
         ]
-        for goal in known
+        for objective in known
     }
     rungs = {
-        f"{RUNG}{step}": [best[goal.name][at] for goal in known]
+        f"{RUNG}{step}": [best[objective.name][at] for objective in known]
         for at, step in enumerate(trial.rungs)
     }
     return {

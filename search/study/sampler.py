@@ -10,8 +10,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from threadpoolctl import threadpool_limits
 
-from protege.search.records.goals import Goals
-from protege.search.storage.storage import asked_for, calm
+from protege.search.records.objectives import ObjectiveRecords
+from protege.search.storage.storage import asked_for, quiet_optuna
 from protege.search.study.gaussian import MemberGP
 from protege.spaces.space.knobs import Knob, Value
 
@@ -34,13 +34,13 @@ class UniqueSampler(BaseSampler):
         space: "SearchSpace",
         seed: int,
         base: BaseSampler | None = None,
-        goals: Goals | None = None,
+        objectives: ObjectiveRecords | None = None,
     ) -> None:
         self._space = space
         self._distributions = distributions(space)
         self._enumerates = base is None and len(space) <= ENUMERATED
-        self._early = base or MemberGP(space, seed, goals)
-        with calm():
+        self._early = base or MemberGP(space, seed, objectives)
+        with quiet_optuna():
             self._late = base or TPESampler(seed=seed, multivariate=True)
 
     def infer_relative_search_space(

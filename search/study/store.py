@@ -18,7 +18,7 @@ from protege.spaces.errors import BadInput, ProtegeError, without_secrets
 from protege.spaces.files.atomic import atomic, has_no_room
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    # few retries, as `insist` retries too
+    # few retries, as `with_retries` retries too
     "s3": {"config_kwargs": {"retries": {"total_max_attempts": 2, "mode": "standard"}}}
 }
 """Options of file systems by the scheme of the URL."""

@@ -24,7 +24,7 @@ from protege.objectives.distillation.mixed_precision import autocast
 from protege.objectives.distillation.optimizers import Optimizers
 from protege.objectives.distillation.teacher_outputs import LiveOutputs
 from protege.objectives.distillation.training import Training
-from protege.objectives.precision import TrainingPrecision
+from protege.objectives.machine.precision import TrainingPrecision
 from protege.objectives.quality.rungs import training_of
 from protege.spaces import Cache
 from studies.benchmarks.figures import Figure

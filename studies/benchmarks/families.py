@@ -122,7 +122,7 @@ def peak_over_both(teacher: Teacher, ratios: Mapping[str, float]) -> float:
     student = teacher.student(architecture, calibration)
     grown = _resident("VmHWM") - before
     made = sum(_bytes(tensor) for tensor in _own(student))
-    _give_back(student)
+    _trim_memory(student)
     return (own + grown) / (own + made)
 
 
@@ -172,7 +172,7 @@ def _resident(name: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _give_back(student: Student) -> None:
+def _trim_memory(student: Student) -> None:
     """Return a student's memory to the system, so that the next one raises the peak again."""
     student.module.to("meta")
     gc.collect()

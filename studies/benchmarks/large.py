@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from protege.objectives import Distillation, Memory, Retention, Texts
 from protege.search import Search
-from protege.search.planning.calibrating import completed
+from protege.search.planning.calibrating import with_calibration
 from protege.search.session.session import claimed_folder, prepared_for
 from protege.spaces import Choice, SearchSpace, Teacher
 from protege.spaces.files.memory import resident_bytes
@@ -103,7 +103,7 @@ def calibrate(folder: Path) -> None:
     shared.stopwatch.tell = lines.append
     claimed_folder(own)
     began = time.monotonic()
-    completed(shared, own.students)
+    with_calibration(shared, own.students)
     _write(folder, {"told": lines, "seconds": time.monotonic() - began})
 
 

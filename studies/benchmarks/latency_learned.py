@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from protege.objectives.latency import LocalCPU, Plan, Workload
-from protege.objectives.latency.predictor.model import LatencyModel, Sample
+from protege.objectives.latency.predictor.model import LatencyModel, LatencySample
 from protege.objectives.latency.predictor.terms import Call
 from protege.objectives.latency.timing.comparison import timed
 from studies.benchmarks.encoders import REFERENCE, Encoder
@@ -44,6 +44,6 @@ def drawn(count: int) -> list[Encoder]:
     return list(found)
 
 
-def _measured(one: Encoder) -> Sample:
+def _measured(one: Encoder) -> LatencySample:
     timing = timed((REFERENCE.blueprint, one.blueprint), WORKLOAD, LocalCPU(), Plan())
-    return Sample(one.architecture, timing.ratio())
+    return LatencySample(one.architecture, timing.ratio())

@@ -12,8 +12,8 @@ from transformers import BertConfig
 
 from protege.objectives import LocalCPU, Workload
 from protege.objectives.latency.runtimes.runtimes import Name
-from protege.objectives.precision import Precision
-from protege.objectives.resources.peak_memory import peak_mb, weighed
+from protege.objectives.machine.precision import Precision
+from protege.objectives.resources.peak_memory import measured_processes, peak_mb
 from protege.search.cli.main import guarded
 from protege.spaces import Blueprint
 from studies.benchmarks.figures import Figure, conclude
@@ -41,7 +41,7 @@ def figures_of(runtime: Name, precision: Precision, batch_size: int) -> list[Fig
     """Measure the peaks of loading, of running, and of both, and the memory of imports."""
     target = LocalCPU(runtime=runtime, precision=precision)
     name = f"{target.label.partition(',')[0]}, batch {batch_size}"
-    found = weighed(target, model(), Workload(batch_size, 64))
+    found = measured_processes(target, model(), Workload(batch_size, 64))
     weights_mb = model().skeleton().num_parameters() * 4 / 1e6
     beside = f"{weights_mb:.1f} MB of weights in float32"
     return [

@@ -12,21 +12,21 @@ from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 
 from protege.objectives import Retention
-from protege.search.records.goals import Goal, Goals
+from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.racing import Race
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.session.session import prepared_for
-from protege.search.study.ledger import open_ledger
 from protege.search.study.sampler import one_thread
+from protege.search.study.study import StoredStudy
 from protege.spaces import Architecture
 from studies.benchmarks import tabulated
 from studies.benchmarks.table import Table, TableEngine
 
-GOALS = Goals(
+OBJECTIVES = ObjectiveRecords(
     (
-        Goal("latency_ms", "ms", "minimize"),
-        Goal("retention", "", "maximize"),
+        ObjectiveRecord("latency_ms", "ms", "minimize"),
+        ObjectiveRecord("retention", "", "maximize"),
     )
 )
 
@@ -78,17 +78,17 @@ def protege(
     spent: list[float] = []
     course, finished = Course(), list[str]()
     with TemporaryDirectory() as folder, _quiet():
-        study = optuna.create_study(directions=["minimize", "maximize"])
+        optuna_study = optuna.create_study(directions=["minimize", "maximize"])
         search = tabulated.search
         coordinator = Coordinator(
-            ledger=open_ledger(study, search.students, GOALS, seed, sampler),
+            study=StoredStudy.open(optuna_study, search.students, OBJECTIVES, seed, sampler),
             prepared=prepared_for(search),
             objectives=[Retention()],
             folder=Path(folder),
             race=race,
             engine=TableEngine(table, spent.append, halts=race is not None),
         )
-        for trial in coordinator.go_on(Stopping(trials, None, None), Leaving()):
+        for trial in coordinator.go_on(Stopping(trials, None, None), StopRequest()):
             if trial.stopped_at is None:
                 finished.append(trial.key)
             course.volumes.append(table.volume(finished))
@@ -105,11 +105,11 @@ def optunas(table: Table, sampler: BaseSampler, trials: int) -> Course:
     grid = _grid(table)
     course, tried = Course(), list[str]()
     with _quiet():
-        study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+        optuna_study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
         for _ in range(trials):
-            trial = study.ask(grid)
+            trial = optuna_study.ask(grid)
             key = known[tuple(trial.params.values())]
-            study.tell(trial, table.values(key))
+            optuna_study.tell(trial, table.values(key))
             tried.append(key)
             course.volumes.append(table.volume(tried))
             course.costs.append(sum(map(table.cost, tried)))

@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from protege.search import Front, Search, Trial
-from protege.search.running.coordinator import SCOUTED
+from protege.search.running.coordinator import Coordinator
 from protege.search.running.racing import Decision, Race, decide
 from studies import minilm_cpu
 from studies.benchmarks.figures import FOLDER, Figure
@@ -57,15 +57,16 @@ class Spent:
 
 def spent(front: Front, race: Race) -> Spent:
     """Replay a study with a race, its students in their order of arrival."""
-    goals, teacher = front.goals, front.teacher
+    objectives, teacher = front.objectives, front.teacher
     if teacher is None:
         raise RuntimeError("the study has no teacher")
     trials = [trial for trial in front.trials if trial.rungs]
     stopped = _stopped(front, trials, race)
-    whole = goals.hypervolume(trials, teacher)
+    whole = objectives.hypervolume(trials, teacher)
     seconds = [_seconds(trial, stopped.get(trial.number)) for trial in trials]
     volumes = [
-        goals.hypervolume([t for t in trials[:count] if t.number not in stopped], teacher) / whole
+        objectives.hypervolume([t for t in trials[:count] if t.number not in stopped], teacher)
+        / whole
         for count in range(1, len(trials) + 1)
     ]
     reached = next((at for at, volume in enumerate(volumes, 1) if volume >= 0.99), None)
@@ -80,10 +81,10 @@ def spent(front: Front, race: Race) -> Spent:
 
 def _stopped(front: Front, trials: Sequence[Trial], race: Race) -> dict[int, int]:
     """Return the step at which each stopped trial is stopped, by trial number."""
-    costs = [goal for goal in front.goals.goals if goal.name != "retention"]
+    costs = [objective for objective in front.objectives.records if objective.name != "retention"]
     curves = []
     for trial in trials:
-        cost = [goal.sign * trial.measurements[goal.name].value for goal in costs]
+        cost = [objective.sign * trial.measurements[objective.name].value for objective in costs]
         curves.append([[*cost, -best] for best in accumulate(trial.curve.values(), max)])
     never = {front.teacher.number if front.teacher else -1, 0, 1}  # the baselines come first
     found = zip(trials, replay(curves, race), strict=True)
@@ -98,7 +99,8 @@ def replay(curves: Sequence[Sequence[Sequence[float]]], race: Race) -> list[int 
     """Replay a race over candidates with known objectives at every rung, one after another.
 
     At each rung but the last, a candidate is compared with all earlier ones that reached it,
-    stopped or not. The first `SCOUTED` are all scored at their first rung before any continues.
+    stopped or not. The first `Coordinator.prescored` are all scored at their first rung before
+    any continues.
 
     Args:
         curves: Each candidate's objectives at each rung, to be minimised, in order of arrival.
@@ -108,14 +110,16 @@ def replay(curves: Sequence[Sequence[Sequence[float]]], race: Race) -> list[int 
         The rung at which each candidate was stopped, or None if it reached the last.
     """
     reached: defaultdict[int, dict[int, Sequence[float]]] = defaultdict(dict)
-    reached[0] = {at: curve[0] for at, curve in enumerate(curves[:SCOUTED]) if len(curve) > 1}
+    reached[0] = {
+        at: curve[0] for at, curve in enumerate(curves[: Coordinator.prescored]) if len(curve) > 1
+    }
     stopped: list[int | None] = []
     for number, curve in enumerate(curves):
         stopped.append(None)
-        for rung, goals in enumerate(curve[:-1]):
+        for rung, objectives in enumerate(curve[:-1]):
             others = [found for other, found in reached[rung].items() if other != number]
-            reached[rung][number] = goals
-            if decide(others, goals, race) is Decision.STOP:
+            reached[rung][number] = objectives
+            if decide(others, objectives, race) is Decision.STOP:
                 stopped[-1] = rung
                 break
     return stopped

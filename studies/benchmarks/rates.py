@@ -20,10 +20,10 @@ import pandas as pd
 
 from protege.objectives import Candidate, Measurement, Retention
 from protege.objectives.candidate import Prepared
-from protege.objectives.quality.rungs import Distilling
+from protege.objectives.quality.rungs import CandidateDistillation
 from protege.search.analysis.agreement import kendall
 from protege.search.progress import watching
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
 from protege.spaces import Architecture
 from protege.spaces.files.atomic import write_text
@@ -107,7 +107,7 @@ def _distilled(seed: int, kind: str, architecture: Architecture) -> Run:
     shared = replace(_prepared(), distillation=settings, seed=seed)
     with watching(f"seed {seed}, {kind}") as announce:
         shared.stopwatch.announce = announce
-        distilling = Distilling(Candidate(shared, architecture), [Retention()])
+        distilling = CandidateDistillation(Candidate(shared, architecture), [Retention()])
         rungs = [*distilling.rungs()]
     values = {str(rung.step): rung.measurements["retention"].value for rung in rungs}
     published = rungs[-1].published["retention"].value
@@ -172,7 +172,7 @@ def _hypervolume(some: Sequence[Architecture], values: Sequence[float]) -> float
     sizes = ["num_hidden_layers", "hidden_size", "intermediate_size"]
     ms = table.groupby(sizes)["latency_ms"].median()
     own = minilm_cpu.search.teacher.architecture
-    goals = Goals.of(minilm_cpu.search.objectives)
+    objectives = ObjectiveRecords.of(minilm_cpu.search.objectives)
 
     def trial(architecture: Architecture, value: float) -> Trial:
         took = float(ms[tuple(getattr(architecture, size) for size in sizes)])
@@ -180,7 +180,7 @@ def _hypervolume(some: Sequence[Architecture], values: Sequence[float]) -> float
         return Trial(0, architecture.key(), architecture.fields(), State.COMPLETE, found)
 
     trials = [trial(one, value) for one, value in zip(some, values, strict=True)]
-    return goals.hypervolume(trials, trial(own, 1.0))
+    return objectives.hypervolume(trials, trial(own, 1.0))
 
 
 if __name__ == "__main__":

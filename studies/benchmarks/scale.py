@@ -16,9 +16,9 @@ import plotly.graph_objects as go
 
 from protege.objectives import Measurement
 from protege.search import State, Trial
-from protege.search.records.goals import Goal, Goals
-from protege.search.study.importing import adopt
-from protege.search.study.ledger import Ledger, open_ledger, open_study
+from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
+from protege.search.study.importing import import_trial
+from protege.search.study.study import StoredStudy, open_study
 from protege.spaces import Architecture, Choice, Range, SearchSpace
 from studies.benchmarks.figures import FOLDER, Figure
 from studies.benchmarks.parts import run_parts
@@ -51,10 +51,10 @@ SPACE = SearchSpace(
 )
 """A space of some 20,000 students."""
 
-GOALS = Goals(
+OBJECTIVES = ObjectiveRecords(
     (
-        Goal("latency_ms", "ms", "minimize"),
-        Goal("retention", "", "maximize"),
+        ObjectiveRecord("latency_ms", "ms", "minimize"),
+        ObjectiveRecord("retention", "", "maximize"),
     )
 )
 
@@ -77,24 +77,24 @@ def trial(number: int, architecture: Architecture) -> Trial:
     return Trial(number, architecture.key(), architecture.fields(), state, found, rungs=rungs)
 
 
-def filled(storage: str, space: SearchSpace, count: int) -> Ledger:
+def filled(storage: str, space: SearchSpace, count: int) -> StoredStudy:
     """Create a study with random finished trials."""
-    study = open_study(storage, "scale", GOALS)
+    optuna_study = open_study(storage, "scale", OBJECTIVES)
     students = Random(0).sample([*space], count)
     for number, architecture in enumerate(students):
-        adopt(study, space, GOALS, trial(number, architecture), "drawn")
-    return open_ledger(study, space, GOALS, seed=0)
+        import_trial(optuna_study, space, OBJECTIVES, trial(number, architecture), "drawn")
+    return StoredStudy.open(optuna_study, space, OBJECTIVES, seed=0)
 
 
-def judged(ledger: Ledger, one: Trial) -> None:
+def judged(study: StoredStudy, one: Trial) -> None:
     """Run the storage operations of a trial at every rung."""
     for step in STEPS:
         values = [one.measurements["latency_ms"].value, one.curve[step]]
-        ledger.note(one.number, step, values)
-        ledger.others(one.number, step)
+        study.store_rung(one.number, step, values)
+        study.others_at_rung(one.number, step)
 
 
-def spent(ledger: Ledger, trials: int) -> dict[str, list[float]]:
+def spent(study: StoredStudy, trials: int) -> dict[str, list[float]]:
     """Return the processor time in ms of each operation, for some further trials."""
     found: dict[str, list[float]] = {"asking": [], "judging": [], "telling": []}
 
@@ -105,10 +105,10 @@ def spent(ledger: Ledger, trials: int) -> dict[str, list[float]]:
         return result
 
     for _ in range(trials):
-        number, architecture = timed("asking", ledger.ask)
+        number, architecture = timed("asking", study.ask)
         one = trial(number, architecture)
-        timed("judging", partial(judged, ledger, one))
-        timed("telling", partial(ledger.tell, one))
+        timed("judging", partial(judged, study, one))
+        timed("telling", partial(study.tell, one))
     return found
 
 
@@ -118,9 +118,9 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     by_size: dict[int, dict[str, list[float]]] = {}
     for size in SIZES[:3] if quick else SIZES:
         with TemporaryDirectory() as folder:
-            ledger = filled(f"sqlite:///{folder}/study.db", space, size)
-            spent(ledger, 7)  # the anchors, which the sampler does not propose
-            by_size[size] = spent(ledger, 3 if quick else TRIALS)
+            study = filled(f"sqlite:///{folder}/study.db", space, size)
+            spent(study, 7)  # the anchors, which the sampler does not propose
+            by_size[size] = spent(study, 3 if quick else TRIALS)
         told = "at most 200" if size == 1000 else ""
         whole = [sum(parts) for parts in zip(*by_size[size].values(), strict=True)]
         yield Figure.of(f"overhead ms at {size} trials (sqlite)", whole, "ms", told)

@@ -24,7 +24,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from protege.search import State, Trial
 from protege.search.storage.storage import read_study
-from protege.search.study.ledger import trials_of
+from protege.search.study.study import trials_of
 from protege.spaces import BadInput
 from studies.benchmarks.figures import Figure
 from studies.benchmarks.lives import ForkServer, family, fork_server

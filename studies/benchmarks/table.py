@@ -11,10 +11,10 @@ import pandas as pd
 
 from protege.objectives import Measurement
 from protege.search import State, Trial
-from protege.search.engines.events import AtRung, Done, Event, Job
-from protege.search.engines.task import Task
+from protege.search.engines.engine import StudyTask
+from protege.search.engines.events import Event, Job, JobFinished, RungReached
 
-GOALS = ("latency_ms", "retention")
+OBJECTIVES = ("latency_ms", "retention")
 """The objectives: the first is minimised, the second maximised."""
 
 QUALITY = "retention_"
@@ -57,8 +57,8 @@ class Table:
     def volume(self, keys: Sequence[str]) -> float:
         """Return the hypervolume of these students as a share of the whole space's.
 
-        As in `Goals.hypervolume`, objectives are relative to the teacher, and the reference point
-        is the teacher's latency at zero quality.
+        As in `ObjectiveRecords.hypervolume`, values are relative to the teacher, and the reference
+        point is the teacher's latency at zero quality.
         """
         return self._volume([self._numbers[key] for key in keys]) / self._whole
 
@@ -110,7 +110,7 @@ class TableEngine:
     _under_way: dict[int, tuple[Job, int]] = field(default_factory=dict, init=False)
     _next: Event | None = field(default=None, init=False)
 
-    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
         """No-op: there is nothing to prepare."""
 
     def free(self, number: int | None = None) -> bool:  # noqa: ARG002 - it holds all jobs
@@ -124,7 +124,7 @@ class TableEngine:
         if goes_on:
             self._reach(job, at + 1)
         else:
-            self._next = Done(self._trial(job, at, State.STOPPED))
+            self._next = JobFinished(self._trial(job, at, State.STOPPED))
 
     def wait_any(self) -> Event:
         if self._next is None:
@@ -141,10 +141,10 @@ class TableEngine:
         before = self.table.cost(key, steps[at - 1]) if at and self.halts else 0.0
         self.heard(self.table.cost(key, steps[at]) - before)
         if at == len(steps) - 1:
-            self._next = Done(self._trial(job, at, State.COMPLETE))
+            self._next = JobFinished(self._trial(job, at, State.COMPLETE))
             return
         self._under_way[job.number] = job, at
-        self._next = AtRung(job.number, steps[at], self._measured(key, steps[at]), 0)
+        self._next = RungReached(job.number, steps[at], self._measured(key, steps[at]), 0)
 
     def _trial(self, job: Job, at: int, state: State) -> Trial:
         own, steps = job.architecture, self.table.steps
@@ -162,4 +162,4 @@ class TableEngine:
 
     def _measured(self, key: str, step: int) -> dict[str, Measurement]:
         values = self.table.values(key, step)
-        return {name: Measurement(value) for name, value in zip(GOALS, values, strict=True)}
+        return {name: Measurement(value) for name, value in zip(OBJECTIVES, values, strict=True)}

@@ -5,7 +5,7 @@ from typing import Any
 from protege.objectives import Candidate, Distillation, Objective, Retention
 from protege.objectives.candidate import Prepared
 from protege.objectives.measurement import Measurement
-from protege.objectives.quality.rungs import Best, Distilling
+from protege.objectives.quality.rungs import BestRung, CandidateDistillation
 from protege.spaces import Cache, Teacher
 
 
@@ -27,14 +27,14 @@ def itself(teacher: Teacher, cache: Cache, distillation: Distillation | None = N
     return candidate(teacher, cache, distillation)
 
 
-def completed(given: Candidate, *judges: Objective) -> Distilling:
+def completed(given: Candidate, *judges: Objective) -> CandidateDistillation:
     """The distillation of a candidate, run to its end."""
-    found = Distilling(given, judges or [Retention()])
+    found = CandidateDistillation(given, judges or [Retention()])
     found.last()
     return found
 
 
-def distilled(given: Candidate, *judges: Objective) -> Best:
+def distilled(given: Candidate, *judges: Objective) -> BestRung:
     """The best rung of a candidate's distillation, by its retention unless others judge."""
     return completed(given, *judges).published
 

@@ -8,8 +8,8 @@ import torch
 
 from protege.objectives import Candidate, Distillation, Retention, Stopwatch, Texts
 from protege.objectives.candidate import Prepared
-from protege.objectives.handover import hand_over, unpacked
-from protege.search.planning.calibrating import completed
+from protege.objectives.machine.pickling import read_pickle, write_pickle
+from protege.search.planning.calibrating import with_calibration
 from protege.spaces import BadInput, Cache, ProtegeError
 from tests import pieces
 from tests.objectives.candidates import candidate, half, itself
@@ -89,11 +89,11 @@ def test_what_is_shared_travels_without_what_the_cache_has(cache: Cache, tmp_pat
         TEACHER, cache, distillation(), seed=3, batch_parts=2, stopwatch=Stopwatch(announce=print)
     )
     space = NARROW.of(TEACHER)
-    full = completed(given, space)
+    full = with_calibration(given, space)
     assert full.calibration is not None
     assert full.data.selected.rows > 0
-    hand_over(full, tmp_path / "shared.pt", "the study", "try again")
-    found: Prepared = unpacked(tmp_path / "shared.pt")
+    write_pickle(full, tmp_path / "shared.pt", "the study", "try again")
+    found: Prepared = read_pickle(tmp_path / "shared.pt")
     assert found.calibration is None
     assert found.read == {}
     assert found.stopwatch.seconds == {}
@@ -104,7 +104,7 @@ def test_what_is_shared_travels_without_what_the_cache_has(cache: Cache, tmp_pat
     # nothing is measured again: the calibration comes back from the cache
     passes: list[object] = []
     found.teacher.model.base_model.register_forward_hook(lambda *_: passes.append(_))
-    again = completed(found, space)
+    again = with_calibration(found, space)
     assert passes == []
     assert again.calibration is not None
     mine, theirs = again.calibration.tensors(), full.calibration.tensors()

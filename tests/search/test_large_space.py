@@ -1,4 +1,4 @@
-"""A space of millions of members is searched through the study's own ledger and sampler."""
+"""A space of millions of members is searched through the study's own sampler."""
 
 import optuna
 import pytest
@@ -6,11 +6,11 @@ from optuna.samplers import BaseSampler, RandomSampler
 
 from protege.objectives import Measurement
 from protege.search import State, Trial
-from protege.search.records.goals import Goals
-from protege.search.study.importing import adopt, adoptable
-from protege.search.study.ledger import Ledger, open_ledger
+from protege.search.records.objectives import ObjectiveRecords
+from protege.search.study.importing import import_trial, importable_trials
+from protege.search.study.study import StoredStudy
 from protege.spaces import Architecture, Choice, Ends, Greedy, Range, SearchSpace, Surgeon, Wanda
-from tests.search.toys import GOALS, go_on, opened
+from tests.search.toys import OBJECTIVES, go_on, opened
 
 BERT = Architecture("bert", 12, 384, 12, 12, 32, 1536, 30522)
 LARGE = SearchSpace(
@@ -25,7 +25,7 @@ TRIALS = 24
 
 
 def measured(number: int, one: Architecture) -> Trial:
-    """A trial of `GOALS`: quality saturates with every size, and depends on the policies."""
+    """A trial of `OBJECTIVES`: quality saturates with every size, and depends on the policies."""
     own = one.sizes()
     shares = {name: own[name] / size for name, size in BERT.sizes().items()}
     depth, width = shares["num_hidden_layers"], shares["hidden_size"]
@@ -38,19 +38,21 @@ def measured(number: int, one: Architecture) -> Trial:
     return Trial(number, one.key(), one.fields(), State.COMPLETE, values)
 
 
-def searched(seed: int, sampler: BaseSampler | None, trials: int) -> tuple[Ledger, list[Trial]]:
-    study = optuna.create_study(directions=["minimize", "maximize"])
-    ledger = open_ledger(study, LARGE, GOALS, seed, sampler)
+def searched(
+    seed: int, sampler: BaseSampler | None, trials: int
+) -> tuple[StoredStudy, list[Trial]]:
+    optuna_study = optuna.create_study(directions=["minimize", "maximize"])
+    study = StoredStudy.open(optuna_study, LARGE, OBJECTIVES, seed, sampler)
     told = []
     for _ in range(trials):
-        trial = measured(*ledger.ask())
-        ledger.tell(trial)
+        trial = measured(*study.ask())
+        study.tell(trial)
         told.append(trial)
-    return ledger, told
+    return study, told
 
 
-def worth(trials: list[Trial], goals: Goals = GOALS) -> float:
-    return goals.hypervolume(trials, measured(0, BERT))
+def worth(trials: list[Trial], objectives: ObjectiveRecords = OBJECTIVES) -> float:
+    return objectives.hypervolume(trials, measured(0, BERT))
 
 
 def test_the_space_is_too_large_to_be_listed() -> None:
@@ -60,12 +62,12 @@ def test_the_space_is_too_large_to_be_listed() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_large_space_is_searched_better_than_at_random(seed: int) -> None:
-    ledger, told = searched(seed, None, TRIALS)
+    study, told = searched(seed, None, TRIALS)
     _, drawn = searched(seed, RandomSampler(seed=seed), TRIALS)
     anchors = [anchor.key() for anchor in LARGE.anchors]
     assert [trial.key for trial in told][: len(anchors)] == anchors
     assert len({trial.key for trial in told}) == TRIALS
-    for stored in ledger.study.trials:
+    for stored in study.optuna_study.trials:
         assert stored.params == LARGE.params(LARGE.by_key[stored.user_attrs["key"]])
     found, chance = worth(told), worth(drawn)
     start = worth(told[: len(anchors)])
@@ -82,12 +84,12 @@ def test_one_seed_gives_one_sequence_of_proposals() -> None:
 
 def test_trials_of_a_large_space_are_imported_from_another_study() -> None:
     _, told = searched(0, None, 7)
-    study = optuna.create_study(directions=["minimize", "maximize"])
-    for _, own in adoptable(study, LARGE, told):
-        adopt(study, LARGE, GOALS, own, "other")
-    ledger = open_ledger(study, LARGE, GOALS, seed=1)
-    assert ledger.trials() == told
-    _, member = ledger.ask()
+    optuna_study = optuna.create_study(directions=["minimize", "maximize"])
+    for _, own in importable_trials(optuna_study, LARGE, told):
+        import_trial(optuna_study, LARGE, OBJECTIVES, own, "other")
+    study = StoredStudy.open(optuna_study, LARGE, OBJECTIVES, seed=1)
+    assert study.trials() == told
+    _, member = study.ask()
     assert member.key() not in {trial.key for trial in told}
 
 
@@ -98,7 +100,7 @@ SMALL = SearchSpace(layers=Range(0.1, 1.0), intermediate=Choice(0.25, 0.5, 1.0),
 def test_a_space_that_is_not_listed_is_tried_to_its_last_member(
     storage: str, sampler: BaseSampler | None
 ) -> None:
-    ledger = opened(storage, SMALL, sampler=sampler)
-    told = go_on(ledger, 1000)
+    study = opened(storage, SMALL, sampler=sampler)
+    told = go_on(study, 1000)
     assert {trial.key for trial in told} == {member.key() for member in SMALL}
-    assert ledger.exhausted
+    assert study.exhausted

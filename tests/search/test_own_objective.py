@@ -129,7 +129,7 @@ def test_two_of_ours_and_two_of_theirs_live_in_one_study(folder: Path, teacher: 
     names = ["retention", "retention_others", "closeness", "similarity"]
     search = searched(folder, teacher, objectives=objectives, race=None)
     front = search.run(trials=4)
-    assert front.goals.names == ["memory_mb", *names]
+    assert front.objectives.names == ["memory_mb", *names]
     for trial in front.trials:
         assert trial.state is State.COMPLETE
         assert all(list(values) == names for values in trial.rungs.values())

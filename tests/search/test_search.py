@@ -149,8 +149,8 @@ def test_objectives_are_one_at_least_and_of_different_names(
 def test_two_objectives_of_a_kind_are_set_apart_by_a_label(folder: Path, teacher: Teacher) -> None:
     pair = [Memory(), Memory(precision="int8", label="int8")]
     front = toy(folder, teacher=teacher, objectives=pair).run(trials=3)
-    assert list(front.goals.names) == ["memory_mb", "memory_int8_mb"]
-    whole, quarter = (front.trials[1].measurements[name].value for name in front.goals.names)
+    assert list(front.objectives.names) == ["memory_mb", "memory_int8_mb"]
+    whole, quarter = (front.trials[1].measurements[name].value for name in front.objectives.names)
     assert quarter == pytest.approx(whole / 4)
 
 
@@ -253,9 +253,9 @@ def test_two_runtimes_are_two_objectives_of_one_study(folder: Path, teacher: Tea
         Retention(),
     ]
     front = toy(folder, teacher=teacher, objectives=objectives).run(trials=2)
-    assert front.goals.names == ["latency_ms", "latency_onnx_ms", "retention"]
+    assert front.objectives.names == ["latency_ms", "latency_onnx_ms", "retention"]
     for trial in front.trials:
-        eager, onnx = (trial.measurements[name] for name in front.goals.names[:2])
+        eager, onnx = (trial.measurements[name] for name in front.objectives.names[:2])
         assert 0 < onnx.value < eager.value  # without PyTorch's dispatch there is little left
         assert onnx.details["target"] == "onnxruntime, 1 thread"
     assert "latency_onnx_ms" in front.table

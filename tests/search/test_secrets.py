@@ -19,8 +19,8 @@ from sqlalchemy.exc import OperationalError
 from protege.objectives import Memory
 from protege.search import Front, Search
 from protege.search.cli.main import main
+from protege.search.engines.engine import StudyTask, prepare, task_file
 from protege.search.engines.local import SerialEngine
-from protege.search.engines.task import Task, prepare, task_file
 from protege.search.storage.claim import Claim
 from protege.search.storage.locating import database_path, shown
 from protege.search.storage.storage import open_storage, read_study
@@ -151,11 +151,11 @@ def test_a_database_error_does_not_show_what_was_stored(storage: str) -> None:
 
 
 def test_a_reason_is_stored_without_the_secret_in_it(storage: str) -> None:
-    ledger = opened(storage)
-    found = worth(*ledger.ask())
+    study = opened(storage)
+    found = worth(*study.ask())
     reason = f"OSError: https://me:{SECRET}@host does not answer"
-    ledger.died(found.number, reason)
-    ledger.tell(replace(found, reason=reason))
+    study.add_crash(found.number, reason)
+    study.tell(replace(found, reason=reason))
     assert SECRET not in str(read_study(storage).trials[0].user_attrs)
     assert SECRET.encode() not in Path(storage.removeprefix("sqlite:///")).read_bytes()
 
@@ -165,7 +165,7 @@ class Saving(SerialEngine):
 
     path: Path
 
-    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
         self.path = prepare(task.folder)
         task.save(self.path)
         super().start(task, announce)
@@ -188,7 +188,7 @@ def test_the_task_of_workers_is_its_owners_and_has_no_password(
     assert SECRET.encode() not in engine.path.read_bytes()
     assert stat.S_IMODE(engine.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(engine.path.parent.stat().st_mode) == 0o700
-    assert Task.load(engine.path).objectives == search.objectives
+    assert StudyTask.load(engine.path).objectives == search.objectives
 
 
 def test_the_task_of_a_process_that_was_killed_is_removed_by_the_next(

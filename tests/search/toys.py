@@ -12,10 +12,10 @@ from protege.objectives import Distillation, Measurement, Memory, Retention, Sta
 from protege.search import Search, State, Trial
 from protege.search.engines.engine import Engine
 from protege.search.engines.local import SerialEngine
-from protege.search.records.goals import Goal, Goals
+from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
 from protege.search.running.coordinator import Coordinator
 from protege.search.session.session import Session
-from protege.search.study.ledger import Ledger, open_ledger, open_study
+from protege.search.study.study import StoredStudy, open_study
 from protege.spaces import Architecture, Choice, Ends, First, Range, SearchSpace, Teacher
 from tests.tiny import CASES, texts
 
@@ -45,22 +45,22 @@ NARROW = SearchSpace(layers=Range(0.25, 1.0), intermediate=Choice(0.4, 1.0))
 PLAIN = replace(NARROW, layer_policy=Ends(), width_policy=First(), healing="none")
 """The same without a look at data, for studies that have none."""
 
-GOALS = Goals(
+OBJECTIVES = ObjectiveRecords(
     (
-        Goal("size", "", "minimize"),
-        Goal("quality", "", "maximize"),
+        ObjectiveRecord("size", "", "minimize"),
+        ObjectiveRecord("quality", "", "maximize"),
     )
 )
 
 
 def record(number: int, values: Iterable[float], state: State = State.COMPLETE) -> Trial:
-    """A trial of unnamed goals ``g0 g1 ...`` with these values."""
+    """A trial of unnamed objectives ``g0 g1 ...`` with these values."""
     found = {f"g{index}": Measurement(float(value)) for index, value in enumerate(values)}
     return Trial(number, f"key-{number}", OWN.fields(), state, found)
 
 
 def worth(number: int, architecture: Architecture) -> Trial:
-    """A trial of `GOALS` whose values follow from the sizes: depth and width pay unevenly."""
+    """A trial of `OBJECTIVES` whose values follow from the sizes: depth and width pay unevenly."""
     layers, width = architecture.num_hidden_layers, architecture.hidden_size
     size = layers * width * (width + architecture.intermediate_size)
     quality = layers**0.3 * width**0.5 + 0.02 * architecture.intermediate_size
@@ -72,21 +72,24 @@ SPACE = WIDE.of(OWN)
 
 
 def opened(
-    storage: str, space: SearchSpace = SPACE, goals: Goals = GOALS, **options: Any
-) -> Ledger:
+    storage: str,
+    space: SearchSpace = SPACE,
+    objectives: ObjectiveRecords = OBJECTIVES,
+    **options: Any,
+) -> StoredStudy:
     """The study there, as a process that starts finds it."""
-    study = open_study(storage, "toy", goals)
-    ledger = open_ledger(study, space, goals, **({"seed": 0} | options))
-    ledger.catch_up()
-    return ledger
+    optuna_study = open_study(storage, "toy", objectives)
+    study = StoredStudy.open(optuna_study, space, objectives, **({"seed": 0} | options))
+    study.catch_up()
+    return study
 
 
-def go_on(ledger: Ledger, trials: int) -> list[Trial]:
+def go_on(study: StoredStudy, trials: int) -> list[Trial]:
     """Ask and tell so many more trials, or until there is none left."""
     told: list[Trial] = []
-    while len(told) < trials and not ledger.exhausted:
-        trial = worth(*ledger.ask())
-        ledger.tell(trial)
+    while len(told) < trials and not study.exhausted:
+        trial = worth(*study.ask())
+        study.tell(trial)
         told.append(trial)
     return told
 

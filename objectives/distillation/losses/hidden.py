@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from protege.objectives.distillation.losses.hooked import AttachedLoss, Match, Pair, matched
+from protege.objectives.distillation.losses.hooked import AttachedLoss, Match, PairedHooks, matched
 from protege.spaces import BadInput, Student, Teacher
 from protege.spaces.models.attention import layers_of_stacks
 from protege.spaces.models.layout import Layout
@@ -39,19 +39,19 @@ class HiddenMSE:
             raise BadInput("layers=(): expected at least one layer, or None for all of them")
 
     def attach(self, student: Student, teacher: Teacher) -> AttachedLoss:
-        return _HiddenWatch(student, teacher, matched(student, teacher, self.layers))
+        return _AttachedHiddenMSE(student, teacher, matched(student, teacher, self.layers))
 
 
-class _HiddenWatch:
+class _AttachedHiddenMSE:
     def __init__(self, student: Student, teacher: Teacher, matches: list[Match]) -> None:
         layout = Layout.of(teacher.family, student.model)
         mine = layers_of_stacks(layout, student.model)
         theirs = layers_of_stacks(teacher.layout, teacher.model)
         self._matches = matches
-        self._pair = Pair(student, teacher)
+        self._hooks = PairedHooks(student, teacher)
         for match in matches:
             own, other = mine[match.stack][match.student], theirs[match.stack][match.teacher]
-            self._pair.listen(match, own, other)
+            self._hooks.record(match, own, other)
         self._projections: dict[str, nn.Linear] = {}
         if layout.architecture.hidden_size != teacher.architecture.hidden_size:
             stacks = dict.fromkeys(match.stack for match in matches)
@@ -64,13 +64,13 @@ class _HiddenWatch:
         return torch.stack([self._of(match, mask) for match in self._matches]).mean()
 
     def close(self) -> None:
-        self._pair.close()
+        self._hooks.close()
 
     def _of(self, match: Match, mask: Tensor) -> Tensor:
         """Compute the relative error after one layer."""
-        mine, theirs = self._pair.heard(match)
+        mine, theirs = self._hooks.outputs(match)
         # index_select of whole rows is faster than a boolean mask
-        real = self._pair.real(match.stack, mine, mask).flatten().nonzero().squeeze(1)
+        real = self._hooks.real(match.stack, mine, mask).flatten().nonzero().squeeze(1)
         mine, theirs = (states.flatten(0, 1).index_select(0, real) for states in (mine, theirs))
         if match.stack in self._projections:
             with torch.autocast(mine.device.type, enabled=False):

@@ -25,10 +25,6 @@ class HiddenLoss(Protocol):
     def attach(self, student: Student, teacher: Teacher) -> "AttachedLoss":
         """Attach hooks to student and teacher.
 
-        Args:
-            student: The student, on its training device.
-            teacher: The teacher.
-
         Raises:
             BadInput: The student or the teacher has no such layer.
             Unsupported: The two cannot be compared position by position, or not at this layer.
@@ -112,7 +108,7 @@ def numbered(layer: int, depth: int, what: str) -> int:
     return layer % depth
 
 
-class Pair:
+class PairedHooks:
     """Forward hooks that record outputs at corresponding modules of student and teacher.
 
     Each recorded output can be read once, so that outputs of different passes are not mixed up.
@@ -128,11 +124,11 @@ class Pair:
                 "that their positions cannot be compared; leave out losses on hidden states or "
                 "attention, or keep the whole vocabulary"
             )
-        self._student = _Listener("student", student.model, learns=True)
-        self._teacher = _Listener("teacher", teacher.model, learns=False)
+        self._student = _OutputRecorder("student", student.model, learns=True)
+        self._teacher = _OutputRecorder("teacher", teacher.model, learns=False)
         self._is_pair = bool(teacher.config.is_encoder_decoder)
 
-    def listen(
+    def record(
         self,
         place: Hashable,
         student: nn.Module,
@@ -149,10 +145,10 @@ class Pair:
                 modules that run several times within them; default: the modules themselves.
         """
         outer = within or (student, teacher)
-        self._student.listen(place, student, outer[0])
-        self._teacher.listen(place, teacher, outer[1])
+        self._student.record(place, student, outer[0])
+        self._teacher.record(place, teacher, outer[1])
 
-    def heard(self, place: Hashable) -> tuple[Tensor, Tensor]:
+    def outputs(self, place: Hashable) -> tuple[Tensor, Tensor]:
         """Return the recorded outputs of student and teacher, and clear them.
 
         Returns:
@@ -162,9 +158,9 @@ class Pair:
             Mismatch: The two differ in sequences or tokens.
             ProtegeError: A model has not run since the last call.
         """
-        mine = self._student.taken(place).float()
+        mine = self._student.pop(place).float()
         # a copy, since autograd cannot save inference tensors
-        theirs = self._teacher.taken(place).detach().to(mine.device, torch.float32, copy=True)
+        theirs = self._teacher.pop(place).detach().to(mine.device, torch.float32, copy=True)
         if mine.shape[:2] != theirs.shape[:2]:
             raise Mismatch(
                 f"the student read {tuple(mine.shape[:2])} sequences and tokens, the teacher "
@@ -186,7 +182,7 @@ class Pair:
         self._teacher.close()
 
 
-class _Listener:
+class _OutputRecorder:
     """Recorded outputs of some modules of one model.
 
     Passes of a student without gradients, as in evaluation, are not recorded.
@@ -196,44 +192,44 @@ class _Listener:
         self.given: Mapping[str, Tensor] = {}
         self._name = name
         self._learns = learns
-        self._heard: dict[Hashable, Tensor] = {}
+        self._outputs: dict[Hashable, Tensor] = {}
         self._handles = ExitStack()
 
         # closures, since deep-copying a model would copy the object of a bound method
-        def compute_outputs(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+        def keep_inputs(_module: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
             self.given = {name: one for name, one in kwargs.items() if isinstance(one, Tensor)}
 
-        self._add(model.register_forward_pre_hook(compute_outputs, with_kwargs=True))
+        self._add(model.register_forward_pre_hook(keep_inputs, with_kwargs=True))
 
-    def listen(self, place: Hashable, module: nn.Module, within: nn.Module) -> None:
+    def record(self, place: Hashable, module: nn.Module, within: nn.Module) -> None:
         """Record the module's first output in each pass of ``within``."""
 
         def begin(*_: Any) -> None:
-            self._heard.pop(place, None)
+            self._outputs.pop(place, None)
 
-        def hear(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if torch.is_grad_enabled() or not self._learns:
-                self._heard.setdefault(place, output if isinstance(output, Tensor) else output[0])
+                self._outputs.setdefault(place, output if isinstance(output, Tensor) else output[0])
 
         self._add(within.register_forward_pre_hook(begin))
-        self._add(module.register_forward_hook(hear))
+        self._add(module.register_forward_hook(keep))
 
-    def taken(self, place: Hashable) -> Tensor:
+    def pop(self, place: Hashable) -> Tensor:
         """Return and remove the recorded output.
 
         Raises:
             ProtegeError: There is none.
         """
-        if place not in self._heard:
+        if place not in self._outputs:
             raise ProtegeError(
                 f"the {self._name} has not run since the last loss; run student and teacher on a "
                 "batch before each loss on hidden states or attention, the student with gradients"
             )
-        return self._heard.pop(place)
+        return self._outputs.pop(place)
 
     def close(self) -> None:
         self._handles.close()
-        self._heard.clear()
+        self._outputs.clear()
         self.given = {}
 
     def _add(self, handle: torch.utils.hooks.RemovableHandle) -> None:

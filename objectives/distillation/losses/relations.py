@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax
 
-from protege.objectives.distillation.losses.hooked import AttachedLoss, Pair, matched, numbered
+from protege.objectives.distillation.losses.hooked import (
+    AttachedLoss,
+    PairedHooks,
+    matched,
+    numbered,
+)
 from protege.spaces import BadInput, Student, Teacher
 from protege.spaces.models.attention import KINDS, Attention, Projection, attention_of
 from protege.spaces.models.layout import Layout
@@ -49,7 +54,7 @@ class AttentionRelations:
             raise BadInput(f"relation_heads={self.relation_heads}: expected at least one, or None")
 
     def attach(self, student: Student, teacher: Teacher) -> AttachedLoss:
-        return _RelationWatch(student, teacher, self)
+        return _AttachedRelations(student, teacher, self)
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class _Site:
             yield (self.stack, number), mine, theirs
 
 
-class _RelationWatch:
+class _AttachedRelations:
     def __init__(self, student: Student, teacher: Teacher, settings: AttentionRelations) -> None:
         layout = Layout.of(teacher.family, student.model)
         self._sites = []
@@ -88,11 +93,11 @@ class _RelationWatch:
             theirs = attention_of(teacher.layout, teacher.model, stack, number)
             heads = _relation_heads(mine, theirs, settings.relation_heads)
             self._sites.append(_Site(stack, mine, theirs, heads))
-        self._pair = Pair(student, teacher)
+        self._hooks = PairedHooks(student, teacher)
         for site in self._sites:
             within = site.student.module, site.teacher.module
             for place, own, other in site.projections():
-                self._pair.listen(place, own.module, other.module, within)
+                self._hooks.record(place, own.module, other.module, within)
 
     def parameters(self) -> list[nn.Parameter]:
         return []
@@ -101,14 +106,14 @@ class _RelationWatch:
         return torch.stack([self._of(site, mask) for site in self._sites]).mean()
 
     def close(self) -> None:
-        self._pair.close()
+        self._hooks.close()
 
     def _of(self, site: _Site, mask: Tensor) -> Tensor:
         """Compute the divergence in one stack, summed over kinds."""
         terms = []
         for place, own, other in site.projections():
-            given, answer = self._pair.heard(place)
-            real = self._pair.real(site.stack, given, mask)
+            given, answer = self._hooks.outputs(place)
+            real = self._hooks.real(site.stack, given, mask)
             mine, theirs = own.split(given), other.split(answer)
             terms += [
                 relation_divergence(mine[kind], theirs[kind], heads, real)

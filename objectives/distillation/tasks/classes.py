@@ -15,8 +15,8 @@ from protege.objectives.distillation.tasks.labels import Classes
 from protege.objectives.distillation.tasks.task import Scores, TaskScore, standard_error
 from protege.spaces import Teacher
 
-FAR = 0.3
-"""`DistillationTask.far`, as for sentence vectors: both losses are relative squared errors."""
+FULL_RATE_DISTANCE = 0.3
+"""As for sentence vectors: both losses are relative squared errors."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class ClassTask:
         return (LogitsMSE(),)
 
     @property
-    def far(self) -> float:
-        return FAR
+    def full_rate_distance(self) -> float:
+        return FULL_RATE_DISTANCE
 
     def size(self, example: Example, max_tokens: int) -> float:  # noqa: ARG002 - one text, one row
         return 1.0

@@ -34,8 +34,8 @@ from protege.spaces import BadInput, Teacher
 
 MASKED_SHARE = 0.15
 
-FAR = 0.07
-"""`DistillationTask.far`. For students of SmolLM2-135M a peak rate of 1.5e-4 was better than 5e-4
+FULL_RATE_DISTANCE = 0.07
+"""For students of SmolLM2-135M a peak rate of 1.5e-4 was better than 5e-4
 at distance 0.03 and 0.04, and worse at 0.06."""
 
 NEVER = -1e4
@@ -76,8 +76,8 @@ class LanguageTask:
         return (LogitsKL(temperature=self.temperature, top=self.top),)
 
     @property
-    def far(self) -> float:
-        return FAR
+    def full_rate_distance(self) -> float:
+        return FULL_RATE_DISTANCE
 
     def size(self, example: Example, max_tokens: int) -> float:
         return 1.0 if self.masked else len(str(example.content)) / CHARACTERS / max_tokens

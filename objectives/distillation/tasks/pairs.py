@@ -99,8 +99,8 @@ class PairTask:
         return self.language.losses
 
     @property
-    def far(self) -> float:
-        return self.language.far
+    def full_rate_distance(self) -> float:
+        return self.language.full_rate_distance
 
     def size(self, example: Example, max_tokens: int) -> float:  # noqa: ARG002 - one pair, one sequence
         return 1.0

@@ -52,7 +52,7 @@ class DistillationTask(Protocol):
         """The default losses."""
 
     @property
-    def far(self) -> float:
+    def full_rate_distance(self) -> float:
         """The default of `Distillation.full_rate_at`, found by measurement."""
 
     def size(self, example: Example, max_tokens: int) -> float:

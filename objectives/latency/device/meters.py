@@ -28,7 +28,7 @@ _WHOLE = ("VDD_IN", "POM_5V_IN")
 """The rails of a Jetson that supply the whole module."""
 
 
-class Absent(Exception):
+class NoMeter(Exception):
     """The machine has no meter; the message lists those looked for."""
 
 
@@ -72,7 +72,7 @@ def meter(device: str, sysfs: str = "/sys") -> Counter | Sampled:
     """Return the meter of a processor (``"cpu"``) or of a GPU (any other device).
 
     Raises:
-        Absent: There is none, or it cannot be read.
+        NoMeter: There is none, or it cannot be read.
     """
     root = Path(sysfs)
     first: Look = _rapl if device == "cpu" else _nvidia
@@ -81,9 +81,9 @@ def meter(device: str, sysfs: str = "/sys") -> Counter | Sampled:
     for look in looks:
         try:
             return look(root)
-        except Absent as absent:
+        except NoMeter as absent:
             missing.append(str(absent))
-    raise Absent(", ".join(missing))
+    raise NoMeter(", ".join(missing))
 
 
 def energy(
@@ -145,9 +145,9 @@ def _rapl(root: Path) -> Counter:
         if _text(zone / "name").startswith(("package", "dram"))
     ]
     if not zones:
-        raise Absent(f"no RAPL ({place}/intel-rapl:*)")
+        raise NoMeter(f"no RAPL ({place}/intel-rapl:*)")
     if not all(os.access(str(zone / "energy_uj"), os.R_OK) for zone in zones):
-        raise Absent(
+        raise NoMeter(
             f"RAPL, which only root may read (sudo chmod a+r {place}/intel-rapl:*/energy_uj)"
         )
     wraps = [_number(zone / "max_energy_range_uj") / 1000 for zone in zones]
@@ -167,7 +167,7 @@ def _nvidia(_root: Path) -> Counter:
         cause = "nvidia-ml-py is not installed"
     except Exception as error:  # noqa: BLE001 - torch and NVML raise errors of their own
         cause = " ".join(str(error).split()) or type(error).__name__
-    raise Absent(f"no NVIDIA GPU ({cause})")
+    raise NoMeter(f"no NVIDIA GPU ({cause})")
 
 
 def nvml_device() -> tuple[Any, Any]:
@@ -184,7 +184,7 @@ def _jetson(root: Path) -> Sampled:
     drivers = root / "bus" / "i2c" / "drivers"
     rails = _rails(drivers)
     if not rails:
-        raise Absent(f"no Jetson sensors ({drivers}/ina3221*)")
+        raise NoMeter(f"no Jetson sensors ({drivers}/ina3221*)")
     chosen = [name for name in rails if name in _WHOLE] or sorted(rails)
     return Sampled(f"INA3221: {', '.join(chosen)}", lambda: sum(rails[name]() for name in chosen))
 

@@ -13,13 +13,13 @@ from transformers import PreTrainedModel
 from protege.objectives.latency.device.environment import snapshot
 from protege.objectives.latency.device.loop import Sample, timed
 from protege.objectives.latency.device.main import arrange
-from protege.objectives.latency.job import Job, Setting, Trace
+from protege.objectives.latency.job import MeasuringJob, TorchSettings, Trace
 from protege.objectives.latency.local.gpu import (
-    Watch,
+    DeviceClock,
+    clock_of,
     peak_bytes,
     queue_bound,
     state,
-    watch_on,
 )
 from protege.objectives.latency.local.inputs import example_inputs
 from protege.objectives.latency.models import Model, built
@@ -28,7 +28,7 @@ from protege.objectives.latency.workload import Workload
 Call = Callable[[], Sample]
 
 
-def traced(job: Job) -> Trace:
+def traced(job: MeasuringJob) -> Trace:
     """Build the job's models in this process and time them alternately."""
     start_s = time.perf_counter()
     setting = job.setting
@@ -54,13 +54,13 @@ def traced(job: Job) -> Trace:
     return Trace(compiling_ms or cold_ms, rounds, environment, arranged)
 
 
-def _state(setting: Setting) -> dict[str, Any]:
+def _state(setting: TorchSettings) -> dict[str, Any]:
     """Return the state of the machine, and of its GPU if models run there."""
     of_device = state(setting.device)
     return snapshot() | ({"gpu": of_device} if of_device else {})
 
 
-def ready(model: Model, setting: Setting) -> PreTrainedModel:
+def ready(model: Model, setting: TorchSettings) -> PreTrainedModel:
     """Build the module on the setting's device, compiled if asked.
 
     It is built directly in its precision, so that the peak of memory holds no float32 copy.
@@ -78,12 +78,12 @@ def call_of(model: PreTrainedModel, workload: Workload) -> Call:
     """Return a call of the model on its device, with inputs that are equal in every process."""
     given = example_inputs(model, workload)
     inputs = {name: _like(model, value) for name, value in given.items()}
-    watch = watch_on(model.device.type)
+    clock = clock_of(model.device.type)
     if not model.can_generate():
-        return _forward(model, inputs, watch)
+        return _forward(model, inputs, clock)
     if model.config.is_encoder_decoder:
-        return _encoder_decoder(model, inputs, workload.new_tokens, watch)
-    return _decoder(model, inputs["input_ids"], workload.new_tokens, watch)
+        return _encoder_decoder(model, inputs, workload.new_tokens, clock)
+    return _decoder(model, inputs["input_ids"], workload.new_tokens, clock)
 
 
 def _like(model: PreTrainedModel, value: Tensor) -> Tensor:
@@ -91,20 +91,20 @@ def _like(model: PreTrainedModel, value: Tensor) -> Tensor:
     return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
 
 
-def _forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], watch: Watch) -> Call:
+def _forward(model: PreTrainedModel, inputs: Mapping[str, Tensor], clock: DeviceClock) -> Call:
     """Return one forward pass of a whole batch."""
 
     def call() -> Sample:
-        start = watch.start()
+        start = clock.start()
         model(**inputs)
-        end = watch.now()
-        return watch.sample(start, end, end)
+        end = clock.now()
+        return clock.sample(start, end, end)
 
     return call
 
 
 def _encoder_decoder(
-    model: PreTrainedModel, inputs: Mapping[str, Tensor], new_tokens: int, watch: Watch
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], new_tokens: int, clock: DeviceClock
 ) -> Call:
     """Return an encoder pass with a first decoder token, then one greedy step per new token."""
     rows = len(next(iter(inputs.values())))
@@ -113,9 +113,9 @@ def _encoder_decoder(
 
     def call() -> Sample:
         token = torch.full((rows, 1), begin, dtype=torch.int64, device=model.device)
-        start = watch.start()
+        start = clock.start()
         seen = model(**inputs, decoder_input_ids=token, use_cache=True)
-        prefilled = watch.now()
+        prefilled = clock.now()
         for _ in range(new_tokens):
             seen = model(
                 encoder_outputs=(seen.encoder_last_hidden_state,),
@@ -124,12 +124,12 @@ def _encoder_decoder(
                 use_cache=True,
                 **mask,
             )
-        return watch.sample(start, prefilled, watch.now())
+        return clock.sample(start, prefilled, clock.now())
 
     return call
 
 
-def _decoder(model: PreTrainedModel, ids: Tensor, new_tokens: int, watch: Watch) -> Call:
+def _decoder(model: PreTrainedModel, ids: Tensor, new_tokens: int, clock: DeviceClock) -> Call:
     """Return a prefill of `ids`, `(batch, tokens)`, then one greedy step per new token."""
     batch_size, tokens = ids.shape
     mask = ids.new_ones(batch_size, tokens + new_tokens)
@@ -137,9 +137,9 @@ def _decoder(model: PreTrainedModel, ids: Tensor, new_tokens: int, watch: Watch)
     last_only = {"logits_to_keep": 1} if cuts_logits else {}
 
     def call() -> Sample:
-        start = watch.start()
+        start = clock.start()
         seen = model(input_ids=ids, attention_mask=mask[:, :tokens], use_cache=True, **last_only)
-        prefilled = watch.now()
+        prefilled = clock.now()
         for length in range(tokens + 1, tokens + new_tokens + 1):
             seen = model(
                 input_ids=seen.logits[:, -1].argmax(-1, keepdim=True),
@@ -147,6 +147,6 @@ def _decoder(model: PreTrainedModel, ids: Tensor, new_tokens: int, watch: Watch)
                 past_key_values=seen.past_key_values,
                 use_cache=True,
             )
-        return watch.sample(start, prefilled, watch.now())
+        return clock.sample(start, prefilled, clock.now())
 
     return call

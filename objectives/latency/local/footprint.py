@@ -12,11 +12,11 @@ from transformers import PreTrainedModel
 from protege.objectives.latency.device.main import arrange
 from protege.objectives.latency.device.meters import energy
 from protege.objectives.latency.device.resources import CALLS, footprint, resident_bytes
-from protege.objectives.latency.job import Job
+from protege.objectives.latency.job import MeasuringJob
 from protege.objectives.latency.local.calls import Call, call_of, ready
 
 
-def memory(job: Job) -> dict[str, float]:
+def memory(job: MeasuringJob) -> dict[str, float]:
     """Measure peak memory of the job's one model, in MB of 10**6 bytes.
 
     The parent process has only imported the libraries, so its resident size is ``imports_mb``.
@@ -37,7 +37,7 @@ def memory(job: Job) -> dict[str, float]:
     return {**peaks, "imports_mb": imports_mb, "artifact_mb": weights_mb}
 
 
-def used(job: Job) -> dict[str, Any]:
+def used(job: MeasuringJob) -> dict[str, Any]:
     """Measure energy of the job's one model in windows of calls; see `meters.energy`."""
     (model,), setting = job.models, job.setting
     arrange(list(setting.cores), setting.priority)

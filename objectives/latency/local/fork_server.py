@@ -9,8 +9,8 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from protege.objectives.latency.job import Job
-from protege.objectives.lease import exclusive_machine
+from protege.objectives.latency.job import MeasuringJob
+from protege.objectives.machine.lock import exclusive_machine
 from protege.spaces.errors import Unsupported
 from protege.spaces.files.private import made_private, private_folder
 
@@ -34,7 +34,7 @@ class ForkServer:
         """The process id; None if it is not running."""
         return self._process.pid if self._process else None
 
-    def exchange(self, job: Job) -> dict[str, Any]:
+    def exchange(self, job: MeasuringJob) -> dict[str, Any]:
         """Run a job in a fresh process, one at a time among all of the user's processes.
 
         Returns:
@@ -98,7 +98,7 @@ class ForkServer:
         self.forget()
 
 
-def _answer(connection: Connection, job: Job) -> dict[str, Any] | None:
+def _answer(connection: Connection, job: MeasuringJob) -> dict[str, Any] | None:
     """Send a job and wait for the answer without polling; None if the server died."""
     try:
         connection.send(job)

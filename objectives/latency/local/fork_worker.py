@@ -19,7 +19,7 @@ from typing import Any
 
 from transformers.utils import logging
 
-from protege.objectives.latency.job import Job
+from protege.objectives.latency.job import MeasuringJob
 from protege.objectives.latency.local.calls import traced
 from protege.objectives.latency.local.footprint import memory, used
 from protege.objectives.latency.models import class_named
@@ -42,7 +42,7 @@ def main() -> None:
             study.send(_answer(study.recv(), study))
 
 
-def _answer(job: Job, study: Connection) -> dict[str, Any]:
+def _answer(job: MeasuringJob, study: Connection) -> dict[str, Any]:
     """Run a job in a forked child; return its answer, or how it ended. Blocks without polling."""
     try:
         for model in job.models:
@@ -73,7 +73,7 @@ def _answer(job: Job, study: Connection) -> dict[str, Any]:
     return {"interrupted": f"the process ended with {cause}"}
 
 
-def _run_child(job: Job, answer: Connection, server: int) -> None:
+def _run_child(job: MeasuringJob, answer: Connection, server: int) -> None:
     """Measure, answer, and exit without running the parent's exit handlers."""
     try:
         _exit_with_parent(server, job.plan.deadline_s)
@@ -83,7 +83,7 @@ def _run_child(job: Job, answer: Connection, server: int) -> None:
         os._exit(1)
 
 
-def _measured(job: Job) -> dict[str, Any]:
+def _measured(job: MeasuringJob) -> dict[str, Any]:
     try:
         if job.question.kind == "memory":
             return {"memory": memory(job)}

@@ -10,7 +10,7 @@ from protege.objectives.latency.device.loop import Clocks, Sample, sample_of
 from protege.objectives.latency.device.meters import nvml_device
 
 
-class Synchronized:
+class SynchronizedClock:
     """A clock whose marks wait for the device; a processor has nothing to wait for."""
 
     def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
@@ -30,14 +30,14 @@ class Synchronized:
         return sample_of(start, prefilled, end)
 
 
-class Marked(NamedTuple):
+class EventMark(NamedTuple):
     """A CUDA event, and the processor's clocks when it was recorded."""
 
     event: Any
     clocks: Clocks
 
 
-class Events:
+class EventClock:
     """The clock of a CUDA device: events in its queue, so that no call waits in the middle.
 
     A call's processor time is the time to fill the queue.
@@ -47,14 +47,14 @@ class Events:
         self.synchronize = synchronize
         self.event = event
 
-    def start(self) -> Marked:
+    def start(self) -> EventMark:
         self.synchronize()
         return self.now()
 
-    def now(self) -> Marked:
+    def now(self) -> EventMark:
         event = self.event()
         event.record()
-        return Marked(event, Clocks.now())
+        return EventMark(event, Clocks.now())
 
     def sample(self, start: Any, prefilled: Any, end: Any) -> Sample:
         end.event.synchronize()
@@ -65,16 +65,16 @@ class Events:
         )
 
 
-Watch = Synchronized | Events
+DeviceClock = SynchronizedClock | EventClock
 
 
-def watch_on(device: str) -> Watch:
+def clock_of(device: str) -> DeviceClock:
     """Return the clock of a device: ``"cpu"``, ``"cuda"`` or ``"mps"``."""
     if device == "cuda":
-        return Events(torch.cuda.synchronize, lambda: torch.cuda.Event(enable_timing=True))
+        return EventClock(torch.cuda.synchronize, lambda: torch.cuda.Event(enable_timing=True))
     if device == "mps":
-        return Synchronized(torch.mps.synchronize)
-    return Synchronized()
+        return SynchronizedClock(torch.mps.synchronize)
+    return SynchronizedClock()
 
 
 def queue_bound(samples: Sequence[Sample]) -> float:

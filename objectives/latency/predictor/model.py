@@ -1,4 +1,4 @@
-"""A model of latency, fitted to the measurements of a study."""
+"""A model of latency, fitted to the measurements of a study, and predictions by it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -11,6 +11,7 @@ from scipy.optimize import nnls
 
 from protege.objectives.latency.predictor.residual import ResidualGP, Values
 from protege.objectives.latency.predictor.terms import Call, attention_width
+from protege.objectives.measurement import Prediction
 from protege.spaces import Architecture, BadInput, family_of
 
 STEPS = {
@@ -25,8 +26,20 @@ STEPS = {
 }
 """The increment of each size in `LatencyModel.one_more`."""
 
+ENOUGH = 15
+"""Distinct sets of sizes that must be measured before the latency model is used."""
 
-class Sample(NamedTuple):
+LEAST_MARGIN = 0.05
+"""Minimum relative error margin of a prediction."""
+
+CREDIBLE = 0.9
+"""Quantile of the model's leave-one-out errors that the margin covers."""
+
+Known = Iterable[tuple[Mapping[str, Any], float]]
+"""Sizes and policies of measured candidates, each with its latency."""
+
+
+class LatencySample(NamedTuple):
     """One architecture and its latency, in the same unit for all samples."""
 
     architecture: Architecture
@@ -48,11 +61,11 @@ class LatencyModel:
     """
 
     call: Call
-    samples: tuple[Sample, ...]
+    samples: tuple[LatencySample, ...]
     process: ResidualGP
 
     @classmethod
-    def fit(cls, samples: Iterable[Sample], call: Call) -> "LatencyModel":
+    def fit(cls, samples: Iterable[LatencySample], call: Call) -> "LatencyModel":
         """Fit the model; samples of equal sizes are averaged.
 
         Raises:
@@ -131,7 +144,7 @@ class _Table:
     values: Values
 
     @classmethod
-    def of(cls, samples: tuple[Sample, ...], call: Call) -> "_Table":
+    def of(cls, samples: tuple[LatencySample, ...], call: Call) -> "_Table":
         terms = np.array([call.terms(one.architecture) for one in samples])
         places = np.array([_place(one.architecture) for one in samples])
         return cls(terms, places, np.array([one.value for one in samples]))
@@ -168,7 +181,7 @@ def recorded(given: Mapping[str, Any]) -> Architecture:
     return Architecture(given["model_type"], **sizes)
 
 
-def _merged(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+def _merged(samples: Iterable[LatencySample]) -> tuple[LatencySample, ...]:
     """Average samples of equal sizes, and order them by size."""
     found: dict[tuple[tuple[str, int], ...], tuple[Architecture, list[float]]] = {}
     for architecture, value in samples:
@@ -182,7 +195,7 @@ def _merged(samples: Iterable[Sample]) -> tuple[Sample, ...]:
         raise BadInput("no latency was measured; expected one sample or more to learn from")
     ordered = (found[sizes] for sizes in sorted(found))
     # fsum is exact, so that the order of the samples does not matter
-    return tuple(Sample(one, fsum(values) / len(values)) for one, values in ordered)
+    return tuple(LatencySample(one, fsum(values) / len(values)) for one, values in ordered)
 
 
 def _place(own: Architecture) -> Values:
@@ -191,3 +204,32 @@ def _place(own: Architecture) -> Values:
     widths += [own.intermediate_size, own.moe_intermediate_size, own.vocab_size]
     place: Values = np.log1p(widths)
     return place
+
+
+def model_of(known: Known, call: Call) -> LatencyModel | None:
+    """Fit a latency model, or return None for fewer than `ENOUGH` sets of sizes."""
+    samples = [LatencySample(recorded(fields), value) for fields, value in known]
+    if len({one.architecture for one in samples}) < ENOUGH:
+        return None
+    return LatencyModel.fit(samples, call)
+
+
+def predicted_beyond(
+    architecture: Architecture, known: Known, call: Call, limit: float
+) -> Prediction | None:
+    """Return the prediction of an architecture if even its lower bound is over the limit.
+
+    Sizes that were measured before, and sizes predicted to be faster than all measured ones, are
+    never judged by a prediction.
+    """
+    model = model_of(known, call)
+    if model is None or model.knows(architecture):
+        return None
+    value, _ = model.predict(architecture)
+    if value * (1 - LEAST_MARGIN) <= limit:
+        return None  # within the limit even by the smallest margin
+    if value < min(one.value for one in model.samples):
+        return None  # extrapolation: faster than every sample
+    wrong = float(np.quantile(np.abs(model.leave_one_out()), CREDIBLE))
+    found = Prediction(value, max(wrong, LEAST_MARGIN), len(model.samples))
+    return found if found.least > limit else None

@@ -17,7 +17,7 @@ from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import Model, SavedModel, described
 from protege.objectives.latency.runtimes.runtimes import Runtime
 from protege.objectives.latency.workload import Workload
-from protege.objectives.precision import Precision
+from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import DiskFull, ProtegeError
 from protege.spaces.files.atomic import atomic, remove
 from protege.spaces.files.hashing import canonical, digest, sha256_of

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from protege.objectives.precision import Precision, check_precision
+from protege.objectives.machine.precision import Precision, check_precision
 from protege.spaces.errors import BadInput
 
 Name = Literal["eager", "compile", "onnxruntime", "openvino", "executorch"]

@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 import torch
 
-from protege.objectives.latency.job import Job, Question, Setting, Trace
+from protege.objectives.latency.job import MeasurementRequest, MeasuringJob, TorchSettings, Trace
 from protege.objectives.latency.local.fork_server import SERVER
 from protege.objectives.latency.models import Model
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import runtime_named
 from protege.objectives.latency.targets.target import label_of, measured
-from protege.objectives.latency.workload import Workload
-from protege.objectives.precision import Precision
+from protege.objectives.latency.workload import Plan, Workload
+from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput
 
 WARM_UP_S = 1.0
@@ -79,17 +78,17 @@ class Accelerator:
         }
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
-        return Trace.of(measured(self, models, workload, plan, Question()))
+        return Trace.of(measured(self, models, workload, plan, MeasurementRequest()))
 
     @property
-    def setting(self) -> Setting:
-        return Setting(self.threads, self.runtime, self.precision, self.device)
+    def setting(self) -> TorchSettings:
+        return TorchSettings(self.threads, self.runtime, self.precision, self.device)
 
     def ask(
-        self, models: Sequence[Model], workload: Workload, plan: Plan, question: Question
+        self, models: Sequence[Model], workload: Workload, plan: Plan, question: MeasurementRequest
     ) -> dict[str, Any]:
         plan = replace(plan, warm_up_s=max(plan.warm_up_s, WARM_UP_S))
-        return SERVER.exchange(Job(tuple(models), workload, self.setting, plan, question))
+        return SERVER.exchange(MeasuringJob(tuple(models), workload, self.setting, plan, question))
 
 
 _DEVICES = {"cuda": "CUDA", "mps": "MPS"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from protege.objectives.latency.targets.ssh_connection import LostError
+from protege.objectives.latency.targets.ssh_connection import ConnectionLost
 from protege.spaces.errors import DiskFull, Unavailable, Unsupported
 from protege.spaces.files.hashing import sha256_of
 
@@ -49,7 +49,7 @@ class Phone:
         Raises:
             Unavailable: ``adb`` cannot reach the phone; no retry would help.
             CommandError: The command failed.
-            LostError: The phone does not answer.
+            ConnectionLost: The phone does not answer.
         """
         return self._adb("shell", f"({command}) 2>&1", patience_s=patience_s)
 
@@ -59,7 +59,7 @@ class Phone:
         Raises:
             Unavailable: ``adb`` cannot reach the phone, or the pushed file has a wrong checksum.
             DiskFull: The phone's storage is full.
-            LostError: The phone does not answer.
+            ConnectionLost: The phone does not answer.
         """
         sha256 = sha256_of(content)
         path = f"{FOLDER}/{sha256[:16]}{suffix}"
@@ -71,7 +71,7 @@ class Phone:
         except CommandError as error:
             if "No space left" in str(error):
                 raise DiskFull(f"{self.name}: no room in {FOLDER}; make room, then go on") from None
-            raise LostError(str(error)) from None
+            raise ConnectionLost(str(error)) from None
         if self._sha256(f"{path}.part") != sha256:
             self.shell(f"rm -f {path}.part")
             raise Unavailable(f"{self.name} received {content.name} with a wrong checksum")
@@ -120,7 +120,7 @@ class Phone:
                 start_new_session=True,
             )
         except subprocess.TimeoutExpired:
-            raise LostError(f"no answer within {patience_s:g} s") from None
+            raise ConnectionLost(f"no answer within {patience_s:g} s") from None
         if done.returncode == 0:
             return done.stdout
         said = (done.stdout + done.stderr).strip().splitlines() or [f"code {done.returncode}"]
@@ -130,7 +130,7 @@ class Phone:
         for cause, advice in _REFUSALS.items():
             if cause in said[-1]:
                 raise Unavailable(f"adb does not reach {self.name} ({said[-1]}): {advice}")
-        raise LostError(said[-1])
+        raise ConnectionLost(said[-1])
 
 
 class CommandError(Exception):

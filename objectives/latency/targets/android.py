@@ -17,13 +17,17 @@ from protege.objectives.latency.device.loop import Sample, take_rounds
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model, SavedModel
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Runtime, runtime_named
 from protege.objectives.latency.targets.adb import CommandError, Phone
-from protege.objectives.latency.targets.ssh_connection import PAUSES_S, LostError, retried, turn_at
+from protege.objectives.latency.targets.ssh_connection import (
+    PAUSES_S,
+    ConnectionLost,
+    device_lock,
+    retried,
+)
 from protege.objectives.latency.targets.target import Unmeasured, check_threads, label_of, names
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 from protege.spaces.errors import BadInput, Unavailable
 
 BINARY = "/data/local/tmp/executor_runner"
@@ -92,7 +96,7 @@ class Android:
         """
         try:
             there = _described(self._phone, self.binary)
-        except LostError as lost:
+        except ConnectionLost as lost:
             raise Unavailable(f"{self._phone.name} does not answer ({lost}): adb devices") from lost
         exported = {} if self._reads_gguf else self._runtime.versions()
         return {
@@ -114,7 +118,7 @@ class Android:
         what = f"{names(models)} could not be timed on {self._phone.name}"
 
         def trace() -> Trace:
-            with turn_at(f"adb {self.serial}"):
+            with device_lock(f"adb {self.serial}"):
                 return self._traced(models, workload, plan)
 
         try:

@@ -12,13 +12,12 @@ import numpy as np
 
 from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.models import Model, check_fits, configuration_of, described
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs, weights_of
 from protege.objectives.latency.runtimes.runtimes import runtime_named
 from protege.objectives.latency.targets.target import program_job
 from protege.objectives.latency.targets.upload import runner, runner_name
-from protege.objectives.latency.workload import Workload
-from protege.objectives.precision import Precision
+from protege.objectives.latency.workload import Plan, Workload
+from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput
 from protege.spaces.files.atomic import atomic
 from protege.spaces.files.hashing import canonical, digest, sha256_of

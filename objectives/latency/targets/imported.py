@@ -12,10 +12,9 @@ from protege.objectives.latency.device.by_hand import COLUMNS
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.targets.bundle import RESULTS, call_name
 from protege.objectives.latency.targets.target import Unmeasured, label_of
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 from protege.spaces.errors import BadInput
 from protege.spaces.files.hashing import digest
 

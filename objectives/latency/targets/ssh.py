@@ -11,15 +11,14 @@ from typing import IO, Any, Literal, NoReturn
 from protege.objectives.latency.device.main import FRAME
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Name, Runtime, runtime_named
 from protege.objectives.latency.targets.ssh_connection import (
     PAUSES_S,
-    LostError,
+    ConnectionLost,
     SshConnection,
+    device_lock,
     retried,
-    turn_at,
 )
 from protege.objectives.latency.targets.target import (
     Unmeasured,
@@ -30,8 +29,8 @@ from protege.objectives.latency.targets.target import (
     program_job,
 )
 from protege.objectives.latency.targets.upload import Upload, program_upload, runner_upload
-from protege.objectives.latency.workload import Workload
-from protege.objectives.precision import Precision
+from protege.objectives.latency.workload import Plan, Workload
+from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput, DiskFull, Unavailable
 
 ASK_S = 60.0
@@ -105,7 +104,7 @@ class SSH:
         """
         try:
             there = self._probed()
-        except LostError as lost:
+        except ConnectionLost as lost:
             raise Unavailable(
                 f"{self.host} cannot be reached ({lost}); try: ssh {self.host}"
             ) from lost
@@ -148,7 +147,7 @@ class SSH:
         self, uploads: Sequence[Upload], job: Mapping[str, Any], deadline_s: float
     ) -> dict[str, Any]:
         """Upload what is missing, run one job on the device, and return its answer."""
-        with turn_at(repr(self._connection)):
+        with device_lock(repr(self._connection)):
             there = self._probed()
             place, runner = there["folder"], runner_upload()
             self._send([runner, *uploads], deadline_s)
@@ -161,7 +160,7 @@ class SSH:
             command = f"{self.python} {shlex.quote(f'{place}/{runner.name}')}"
             answer = self._connection.ask(command, deadline_s, job, self.stall_s)
         if "busy" in answer:
-            raise LostError(f"{self.host} is busy: {answer['busy']} measures there")
+            raise ConnectionLost(f"{self.host} is busy: {answer['busy']} measures there")
         if "No space left" in answer.get("failed", ""):
             self._raise_full(answer["failed"])
         return answer
@@ -218,7 +217,7 @@ def _probed(
     wanted = "Python 3.8 or later there, or say python=PATH"
     try:
         there = ssh.ask(_receiving(python, "probe", folder, *needed), ASK_S)
-    except LostError as lost:
+    except ConnectionLost as lost:
         if lost.code in _NO_COMMAND:
             raise Unavailable(f"{ssh.host} has no {python}: install {wanted}") from None
         if lost.code == _PYTHON_FAILED:  # too old to read the script

@@ -57,7 +57,7 @@ _REFUSALS = {
 """Errors of ``ssh`` that a retry does not change, and what they mean."""
 
 
-class LostError(Exception):
+class ConnectionLost(Exception):
     """A device did not answer; a retry may help.
 
     Attributes:
@@ -73,7 +73,7 @@ def retried(ask: Callable[[], Result], pauses_s: Sequence[float], what: str) -> 
     """Call a function until the device answers, with pauses between the tries.
 
     Args:
-        ask: Raises `LostError` if the device does not answer.
+        ask: Raises `ConnectionLost` if the device does not answer.
         pauses_s: Pauses in seconds before each retry.
         what: The beginning of the error message.
 
@@ -81,14 +81,14 @@ def retried(ask: Callable[[], Result], pauses_s: Sequence[float], what: str) -> 
         Unmeasured: The device did not answer in any try.
     """
     patient = Retrying(
-        retry=retry_if_exception_type(LostError),
+        retry=retry_if_exception_type(ConnectionLost),
         stop=stop_after_attempt(1 + len(pauses_s)),
         wait=wait_chain(*map(wait_fixed, pauses_s or [0.0])),
         reraise=True,
     )
     try:
         return patient(ask)
-    except LostError as lost:
+    except ConnectionLost as lost:
         raise Unmeasured(f"{what} in {1 + len(pauses_s)} tries: {lost}") from lost
 
 
@@ -128,7 +128,7 @@ class SshConnection:
 
         Raises:
             Unavailable: The host key is not trusted, or the host refuses access.
-            LostError: The host does not answer.
+            ConnectionLost: The host does not answer.
         """
         answer = converse(self.command(remote), given, deadline_s, stall_s)
         if not isinstance(answer, Broken):
@@ -139,10 +139,10 @@ class SshConnection:
                 raise Unavailable(f"{self.host} {advice.format(host=self.host, ssh=by_hand)}")
         lines = answer.said.strip().splitlines()
         why = f"{answer.cause}: {lines[-1].strip()}" if lines else answer.cause
-        raise LostError(why, answer.code)
+        raise ConnectionLost(why, answer.code)
 
 
-def turn_at(device: str) -> contextlib.AbstractContextManager[None]:
+def device_lock(device: str) -> contextlib.AbstractContextManager[None]:
     """Lock a device among the user's processes on this machine; waits until it is free."""
     return locked(of_this_user(f"device-{digest(device.encode())}"))
 

@@ -7,11 +7,10 @@ from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from protege.objectives.latency.device.receiving import available_cores, cpu_model
-from protege.objectives.latency.job import Job, Question, Setting, Trace
+from protege.objectives.latency.job import MeasurementRequest, MeasuringJob, TorchSettings, Trace
 from protege.objectives.latency.local.fork_server import SERVER
 from protege.objectives.latency.local.messages import Broken, converse
 from protege.objectives.latency.models import Model, check_fits
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import (
     Name,
@@ -21,9 +20,9 @@ from protege.objectives.latency.runtimes.runtimes import (
     runtime_named,
 )
 from protege.objectives.latency.targets.upload import runner
-from protege.objectives.latency.workload import Workload
-from protege.objectives.lease import exclusive_machine
-from protege.objectives.precision import Precision
+from protege.objectives.latency.workload import Plan, Workload
+from protege.objectives.machine.lock import exclusive_machine
+from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput, ProtegeError
 
 _TRIES = 3
@@ -61,11 +60,11 @@ class LocalTarget(Target, Protocol):
     """A target on this machine, where the memory and energy of a model can be measured too."""
 
     @property
-    def setting(self) -> Setting:
+    def setting(self) -> TorchSettings:
         """How PyTorch runs a model there."""
 
     def ask(
-        self, models: Sequence[Model], workload: Workload, plan: Plan, question: Question
+        self, models: Sequence[Model], workload: Workload, plan: Plan, question: MeasurementRequest
     ) -> dict[str, Any]:
         """Run one job in a fresh process while nothing else is timed on this machine.
 
@@ -137,11 +136,11 @@ class LocalCPU:
         }
 
     def trace(self, models: Sequence[Model], workload: Workload, plan: Plan) -> Trace:
-        return Trace.of(measured(self, models, workload, plan, Question()))
+        return Trace.of(measured(self, models, workload, plan, MeasurementRequest()))
 
     @property
-    def setting(self) -> Setting:
-        return Setting(
+    def setting(self) -> TorchSettings:
+        return TorchSettings(
             threads=self.threads,
             runtime=self.runtime,
             precision=self.precision,
@@ -150,10 +149,12 @@ class LocalCPU:
         )
 
     def ask(
-        self, models: Sequence[Model], workload: Workload, plan: Plan, question: Question
+        self, models: Sequence[Model], workload: Workload, plan: Plan, question: MeasurementRequest
     ) -> dict[str, Any]:
         if not self._runtime.exports:
-            return SERVER.exchange(Job(tuple(models), workload, self.setting, plan, question))
+            return SERVER.exchange(
+                MeasuringJob(tuple(models), workload, self.setting, plan, question)
+            )
         folders = [self.programs.of(m, workload, self._runtime, self.precision) for m in models]
         cores = cores_for(self.runtime, self.cores, self.threads, available_cores())
         job = {
@@ -174,7 +175,7 @@ def measured(
     models: Sequence[Model],
     workload: Workload,
     plan: Plan,
-    question: Question,
+    question: MeasurementRequest,
 ) -> dict[str, Any]:
     """Ask a target, again if the process was interrupted; return the answer.
 
@@ -196,7 +197,7 @@ def measured(
 
 
 def measured_alone(
-    target: Target, model: Model, workload: Workload, question: Question
+    target: Target, model: Model, workload: Workload, question: MeasurementRequest
 ) -> dict[str, Any]:
     """Measure the memory or energy of one model on this machine, in a fresh process.
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from protege.objectives.latency.models import Model, check_fits
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.targets.target import Target, Unmeasured
 from protege.objectives.latency.timing.timing import Grade, Part, Timing, another_process
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 from protege.spaces.errors import BadInput
 
 

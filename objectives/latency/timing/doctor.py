@@ -10,7 +10,6 @@ from typing import Any
 from transformers import BertConfig
 
 from protege.objectives.latency.device.receiving import available_cores
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.runtimes import (
     HALF_PRECISIONS,
     RUNTIMES,
@@ -20,7 +19,7 @@ from protege.objectives.latency.runtimes.runtimes import (
 from protege.objectives.latency.targets.target import LocalCPU, Target
 from protege.objectives.latency.timing.comparison import timed
 from protege.objectives.latency.timing.timing import DRIFTED, Grade, Timing
-from protege.objectives.latency.workload import Workload
+from protege.objectives.latency.workload import Plan, Workload
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 
@@ -45,10 +44,6 @@ class Finding:
 
 def examine(target: Target, announce: Callable[[str], None]) -> Iterator[Finding]:
     """Yield a target's properties, then time a model against itself on it for some seconds.
-
-    Args:
-        target: The target.
-        announce: Called with what is done next, if it takes long.
 
     Raises:
         BadInput: The target cannot be reached, or lacks what is needed.

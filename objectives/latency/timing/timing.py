@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 from protege.objectives.latency.device.environment import throttled
 from protege.objectives.latency.device.loop import Sample, ratios
 from protege.objectives.latency.job import Trace
-from protege.objectives.latency.plan import SAMPLES, Plan
+from protege.objectives.latency.workload import SAMPLES, Plan
 
 Figure = Callable[[Sample], float]
 Part = Literal["total", "prefill", "per_token"]

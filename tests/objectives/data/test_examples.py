@@ -1,7 +1,7 @@
 import pickle
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protege.objectives.data import Example, Examples, Split, Texts
-from protege.objectives.data.split import CAPACITY, Asked, cut
+from protege.objectives.data.split import CAPACITY, RequestedSizes, cut
 from protege.spaces import BadInput
 
 
@@ -36,10 +36,10 @@ def size(example: Example) -> int:
 
 
 LINES = st.lists(st.text("abAB ", max_size=5), min_size=2, max_size=60)
-PARTS = st.builds(Asked, *[st.integers(0, 60)] * 3)
+PARTS = st.builds(RequestedSizes, *[st.integers(0, 60)] * 3)
 
 
-def naive(lines: list[str], asked: Asked) -> Split | None:
+def naive(lines: list[str], asked: RequestedSizes) -> Split | None:
     """Every different text sorted by its identity, then cut."""
     first: dict[bytes, Example] = {}
     for line in lines:
@@ -53,14 +53,12 @@ def naive(lines: list[str], asked: Asked) -> Split | None:
 
 @given(lines=LINES, asked=PARTS, capacity=st.sampled_from([0, 1, 5, 20, CAPACITY]))
 def test_a_split_is_that_of_all_texts_in_the_order_of_their_identities(
-    lines: list[str], asked: Asked, capacity: int
+    lines: list[str], asked: RequestedSizes, capacity: int
 ) -> None:
     expected = naive(lines, asked)
     if expected is None:
         return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("protege.objectives.data.split.CAPACITY", capacity)
-        assert Texts.of(lines).split(*asked, size) == expected
+    assert replace(Texts.of(lines), capacity=capacity).split(*asked, size) == expected
 
 
 @given(data=LINES.flatmap(lambda lines: st.tuples(st.just(lines), st.permutations(lines))))
@@ -68,7 +66,7 @@ def test_a_split_depends_neither_on_the_order_nor_on_duplicates(
     data: tuple[list[str], list[str]],
 ) -> None:
     lines, shuffled = ([line.lower() for line in order] for order in data)
-    if naive(lines, Asked(1, 1, 1)) is None:
+    if naive(lines, RequestedSizes(1, 1, 1)) is None:
         return
     one_way, other_way = Texts.of(lines), Texts.of([*shuffled, *shuffled])
     asked = (20, 7, 7)
@@ -106,12 +104,9 @@ def test_data_is_read_once_for_all_that_is_asked_of_it() -> None:
     assert source.passes == [2, 2000]
 
 
-def test_data_is_read_again_where_more_is_asked_than_was_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("protege.objectives.data.split.CAPACITY", 50)
+def test_data_is_read_again_where_more_is_asked_than_was_kept() -> None:
     source = Counted(2000)
-    data = Examples(source)
+    data = Examples(source, capacity=50)
     assert list(map(len, data.split(30, 5, 5))) == [30, 5, 5]
     assert source.passes == [2, 2000]
     assert list(map(len, data.split(1000, 100, 100))) == [1000, 100, 100]
@@ -121,14 +116,12 @@ def test_data_is_read_again_where_more_is_asked_than_was_kept(
 
 def test_memory_does_not_grow_with_the_stream() -> None:
     peaks = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("protege.objectives.data.split.CAPACITY", 500)
-        for lines in (5_000, 50_000):
-            data = Examples(Counted(lines))
-            tracemalloc.start()
-            data.split(1000, 100, 100)
-            peaks.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
+    for lines in (5_000, 50_000):
+        data = Examples(Counted(lines), capacity=500)
+        tracemalloc.start()
+        data.split(1000, 100, 100)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
     assert peaks[1] < 1.2 * peaks[0] < 2_000_000
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet as parquet_files
 
 from protege.objectives.data import Example, Texts
-from protege.objectives.data.files import LONGEST
+from protege.objectives.data.files import LONGEST, File
+from protege.objectives.data.records import Columns
 from protege.spaces import BadInput
 
 
@@ -110,13 +111,11 @@ def test_a_bad_line_far_down_is_found_when_it_is_read(tmp_path: Path) -> None:
         texts.split(10, 1, 1)
 
 
-def test_a_line_of_json_too_long_for_memory_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("protege.objectives.data.files.LONGEST_OBJECT", 1000)
+def test_a_line_of_json_too_long_for_memory_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "corpus.jsonl", json.dumps([{"text": str(n)} for n in range(1000)]))
+    file = File(path, Columns("text"), "jsonl", longest_object=1000)
     with pytest.raises(BadInput, match="line 1: 1000 characters or more; expected one object"):
-        Texts.from_file(path)
+        list(file())
 
 
 @pytest.mark.parametrize("null", [{"text": "b"}, {"text": "b", "label": None}])

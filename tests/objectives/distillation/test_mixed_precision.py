@@ -16,7 +16,7 @@ from protege.objectives.distillation.mixed_precision import (
     device_of,
     is_fast_in_bf16,
 )
-from protege.objectives.precision import TrainingPrecision
+from protege.objectives.machine.precision import TrainingPrecision
 from protege.spaces import Teacher
 from tests.objectives.distillation.taught import (
     SHORT,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from protege.objectives.distillation.progressive import Progressive, Shrinking, shrinking
-from protege.objectives.stopwatch import Stopwatch
+from protege.objectives.machine.stopwatch import Stopwatch
 from protege.spaces import (
     Architecture,
     BadInput,

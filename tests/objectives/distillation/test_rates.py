@@ -43,7 +43,7 @@ def test_the_farther_a_student_starts_the_higher_its_rate(
     near, far = sorted((near, far))
     low, high = SHORT.rate(near, task), SHORT.rate(far, task)
     assert 0 < low <= high <= SHORT.learning_rate
-    assert high == SHORT.learning_rate or far < task.far
+    assert high == SHORT.learning_rate or far < task.full_rate_distance
 
 
 def test_a_student_that_starts_closer_is_trained_at_a_lower_rate(cache: Cache) -> None:

@@ -100,7 +100,7 @@ def test_a_training_that_is_taken_up_ends_as_one_that_was_not_cut_short(
     first = training(teacher, given, settings, **answers)
     assert next(first.run([at])) == at
     state = {name: tensor.clone() for name, tensor in first.state().items()}
-    second = training(teacher, given, settings, taken_up=state, **answers)
+    second = training(teacher, given, settings, resumed_from=state, **answers)
     assert list(second.run([settings.steps])) == [settings.steps]
     assert second.losses == whole.losses
     assert same(second.student, whole.student)

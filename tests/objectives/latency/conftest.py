@@ -10,8 +10,8 @@ from transformers import BertConfig, LlamaConfig, PretrainedConfig, PreTrainedTo
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.device.programs import MANIFEST
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.runtimes.programs import Programs
+from protege.objectives.latency.workload import Plan
 from protege.spaces import Task, Teacher
 from protege.spaces.families import family_of
 from protege.spaces.files.cache import Cache

@@ -3,7 +3,7 @@
 import numpy as np
 
 from protege.objectives import Workload
-from protege.objectives.latency.predictor.model import Sample
+from protege.objectives.latency.predictor.model import LatencySample
 from protege.objectives.latency.predictor.terms import Call
 from protege.spaces import Architecture
 
@@ -38,8 +38,8 @@ def students(count: int, seed: int = 0) -> list[Architecture]:
     return list(found.values())
 
 
-def lawful(count: int, seed: int = 0, noise: float = 0.0) -> list[Sample]:
+def lawful(count: int, seed: int = 0, noise: float = 0.0) -> list[LatencySample]:
     """So many samples of `law_ms`, each off by a normal share of this standard deviation."""
     off = 1 + noise * np.random.default_rng(seed + 1).standard_normal(count)
     drawn = zip(students(count, seed), off.tolist(), strict=True)
-    return [Sample(one, law_ms(one) * share) for one, share in drawn]
+    return [LatencySample(one, law_ms(one) * share) for one, share in drawn]

@@ -11,7 +11,7 @@ from protege.objectives.latency.models import Model, described
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Runtime
 from protege.objectives.latency.workload import Workload
-from protege.objectives.precision import Precision
+from protege.objectives.machine.precision import Precision
 from protege.spaces.files.hashing import canonical, digest
 
 

@@ -9,7 +9,7 @@ import torch
 
 from protege.objectives import Distillation, Measurement, Objective, Retention, Stopwatch
 from protege.objectives.quality.checkpoint import Checkpoint, Rung
-from protege.objectives.quality.rungs import Distilling
+from protege.objectives.quality.rungs import CandidateDistillation
 from protege.spaces import Cache, Teacher
 from tests.objectives.candidates import half
 from tests.objectives.quality.scripted import Scripted, state
@@ -63,12 +63,12 @@ class Trial:
 
     def again(
         self, settings: Distillation = NINE, judges: Sequence[Objective] = (Retention(),)
-    ) -> Distilling:
+    ) -> CandidateDistillation:
         """The distillation as a process that starts now finds it."""
         given = half(self.teacher, Cache(self.folder / "cache"), settings)
         watch = Stopwatch(announce=self.announced, clock=lambda: self.now)
         prepared = replace(given.prepared, stopwatch=watch)
-        return Distilling(replace(given, prepared=prepared), judges, self.path)
+        return CandidateDistillation(replace(given, prepared=prepared), judges, self.path)
 
     def announced(self, what: str) -> None:
         """Note a step; this is where the process is killed."""
@@ -84,7 +84,7 @@ def trial(teacher: Teacher, tmp_path: Path) -> Trial:
     return Trial(teacher, tmp_path)
 
 
-def climbed(run: Distilling, until: int) -> list[Rung]:
+def climbed(run: CandidateDistillation, until: int) -> list[Rung]:
     """The rungs up to a step, where the process is killed."""
     found = []
     for rung in run.rungs():
@@ -94,7 +94,7 @@ def climbed(run: Distilling, until: int) -> list[Rung]:
     return found
 
 
-def same(one: Distilling, other: Distilling) -> None:
+def same(one: CandidateDistillation, other: CandidateDistillation) -> None:
     """Both publish one student, bit by bit, and say the same of how it was made."""
     mine, theirs = (state(run.published.candidate) for run in (one, other))
     assert mine.keys() == theirs.keys()
@@ -243,7 +243,7 @@ def test_waiting_for_its_training_is_no_loss(trial: Trial) -> None:
 
 @one_task
 def test_without_a_place_nothing_is_kept(teacher: Teacher, tmp_path: Path) -> None:
-    run = Distilling(half(teacher, Cache(tmp_path / "cache"), NINE), [Retention()])
+    run = CandidateDistillation(half(teacher, Cache(tmp_path / "cache"), NINE), [Retention()])
     assert [rung.step for rung in run.rungs()] == [0, 1, 3, 9]
     assert list(tmp_path.rglob("trial*")) == []
 

@@ -20,7 +20,7 @@ from protege.objectives import (
 from protege.objectives.distillation.teacher_outputs import ASKED
 from protege.objectives.measurement import TrainingRecord
 from protege.objectives.quality.checkpoint import Rung
-from protege.objectives.quality.rungs import Distilling, training_of
+from protege.objectives.quality.rungs import CandidateDistillation, training_of
 from protege.spaces import Cache, ProtegeError, Unsupported
 from tests import pieces
 from tests.objectives.candidates import candidate, completed, distilled, half, itself, retained
@@ -58,7 +58,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 @pytest.mark.parametrize("name", KINDS)
 def test_rungs_come_in_order_and_the_last_is_what_is_published(name: str, cache: Cache) -> None:
     teacher = CASES[name].teacher()
-    run = Distilling(half(teacher, cache, SHORT), [Retention()])
+    run = CandidateDistillation(half(teacher, cache, SHORT), [Retention()])
     found, trained = [], []
     for rung in run.rungs():
         found.append(rung)
@@ -75,7 +75,7 @@ def test_whoever_stops_asking_ends_the_training(cache: Cache) -> None:
     given_ = half(CASES["bert-sentences"].teacher(), cache, SHORT)
     told: list[str] = []
     given_.stopwatch.announce = told.append
-    rungs = Distilling(given_, [Retention()]).rungs()
+    rungs = CandidateDistillation(given_, [Retention()]).rungs()
     assert [next(rungs).step, next(rungs).step] == [0, 1]
     del rungs
     assert [word for word in told if word.startswith("distil ")] == ["distil 1/9"]
@@ -83,7 +83,7 @@ def test_whoever_stops_asking_ends_the_training(cache: Cache) -> None:
 
 def test_the_teacher_is_worth_the_same_at_every_rung(cache: Cache) -> None:
     given_ = itself(CASES["llama-causal-tied"].teacher(), cache, SHORT)
-    run = Distilling(given_, [Retention()])
+    run = CandidateDistillation(given_, [Retention()])
     found = list(run.rungs())
     assert [(rung.step, rung.is_last) for rung in found] == [(0, 0), (1, 0), (3, 0), (9, 1)]
     assert len(set(values(found))) == 1
@@ -93,7 +93,9 @@ def test_the_teacher_is_worth_the_same_at_every_rung(cache: Cache) -> None:
 
 
 def test_before_the_first_rung_there_is_nothing_to_publish(cache: Cache) -> None:
-    run = Distilling(half(CASES["bert-sentences"].teacher(), cache, SHORT), [Retention()])
+    run = CandidateDistillation(
+        half(CASES["bert-sentences"].teacher(), cache, SHORT), [Retention()]
+    )
     with pytest.raises(ProtegeError, match="no rung was scored yet: there is no student"):
         _ = run.published
 
@@ -105,7 +107,7 @@ def test_before_the_first_rung_there_is_nothing_to_publish(cache: Cache) -> None
 )
 def test_training_helps(name: str, figure: str, better: int, cache: Cache) -> None:
     longer = replace(SHORT, steps=40, learning_rate=3e-3, precision="auto")
-    run = Distilling(half(CASES[name].teacher(), cache, longer), [Retention()])
+    run = CandidateDistillation(half(CASES[name].teacher(), cache, longer), [Retention()])
     first, *_, last = run.rungs()
     cut, trained = (float(one.measurements["retention"].details[figure]) for one in (first, last))
     assert (first.step, last.step) == (0, 40)
@@ -133,7 +135,7 @@ def test_the_start_counts_where_no_rung_is_asked_for_at_it(
 ) -> None:
     settings = replace(SHORT, learning_rate=3e-3, rungs=rungs)
     given_ = half(CASES["bert-sentences"].teacher(), cache, settings)
-    run, cut = Distilling(given_, [Retention()]), given_.built()
+    run, cut = CandidateDistillation(given_, [Retention()]), given_.built()
     found = list(run.rungs())
     assert [rung.step for rung in found] == settings.rung_steps
     assert found[-1].published == {"retention": Retention().measure(cut)}
@@ -155,7 +157,7 @@ def test_a_deeper_start_that_ends_worse_is_published_as_the_student_that_was_cut
 def test_every_rung_tells_what_it_is_worth_and_what_would_be_published(cache: Cache) -> None:
     wild = replace(SHORT, learning_rate=0.3)
     given_ = half(CASES["bert-sentences"].teacher(), cache, wild)
-    found = list(Distilling(given_, [Retention()]).rungs())
+    found = list(CandidateDistillation(given_, [Retention()]).rungs())
     best = [max(values(found)[: at + 1]) for at in range(len(found))]
     assert [rung.published["retention"].value for rung in found] == best
 
@@ -170,7 +172,7 @@ def test_the_first_of_the_best_rungs_is_published(
     steps = len(scores) - 1
     settings = replace(SHORT, steps=steps, rungs=tuple(step / steps for step in range(steps)))
     judge = Scripted(scores, direction=direction)
-    run = Distilling(half(CASES["bert-sentences"].teacher(), shared, settings), [judge])
+    run = CandidateDistillation(half(CASES["bert-sentences"].teacher(), shared, settings), [judge])
     found = list(run.rungs())
     assert values(found, "scripted") == scores
     best = scores.index((max if direction == "maximize" else min)(scores))
@@ -209,7 +211,7 @@ def test_a_training_copies_the_student_that_it_trains(
 
 def test_the_record_of_a_training_goes_as_far_as_it_went(cache: Cache) -> None:
     judge = Scripted([0.0, 1.0, 0.5, 0.7])
-    run = Distilling(half(CASES["bert-sentences"].teacher(), cache, SHORT), [judge])
+    run = CandidateDistillation(half(CASES["bert-sentences"].teacher(), cache, SHORT), [judge])
     records = []
     for _ in run.rungs():
         assert run.record is not None
@@ -223,9 +225,9 @@ def test_the_record_of_a_training_goes_as_far_as_it_went(cache: Cache) -> None:
 def test_two_objectives_are_scored_at_rungs_and_the_first_selects(cache: Cache) -> None:
     teacher = CASES["bert-sentences"].teacher()
     for first, step in ((Scripted([0, 9, 1, 2]), 1), (Scripted([0, 1, 2, 9]), 9)):
-        run = Distilling(half(teacher, cache, SHORT), [first, Retention()])
+        run = CandidateDistillation(half(teacher, cache, SHORT), [first, Retention()])
         found = list(run.rungs())
-        alone = list(Distilling(half(teacher, cache, SHORT), [Retention()]).rungs())
+        alone = list(CandidateDistillation(half(teacher, cache, SHORT), [Retention()]).rungs())
         # that another one selects changes no score
         assert values(found) == values(alone)
         assert values(found, "scripted") == list(first.values)
@@ -295,7 +297,7 @@ def test_losses_that_look_inside_need_no_cache(cache: Cache) -> None:
 def test_a_student_may_start_deeper(cache: Cache) -> None:
     teacher = CASES["bert-sentences"].teacher()
     settings = replace(SHORT, progressive=Progressive(until=0.3))
-    run = Distilling(half(teacher, cache, settings), [Retention()])
+    run = CandidateDistillation(half(teacher, cache, settings), [Retention()])
     assert [rung.step for rung in run.rungs()] == [3, 9]
     student = run.published.candidate.student
     assert student.architecture.sizes() == run.candidate.architecture.sizes()

@@ -9,7 +9,7 @@ import pytest
 
 from protege.objectives import Candidate, Energy, LocalCPU, Objective, Workload
 from protege.objectives.latency import Plan, Unmeasured
-from protege.objectives.latency.job import Question, Setting, Trace
+from protege.objectives.latency.job import MeasurementRequest, TorchSettings, Trace
 from protege.objectives.latency.models import Model
 from protege.objectives.objective import exceeds
 from protege.objectives.resources.energy import measurement
@@ -74,7 +74,7 @@ class Scripted:
     """A target of this machine with answers for some jobs."""
 
     answers: list[dict[str, Any]]
-    setting: Setting = field(default_factory=Setting)
+    setting: TorchSettings = field(default_factory=TorchSettings)
     threads: int = 1
     label: str = "scripted"
 
@@ -85,7 +85,7 @@ class Scripted:
         raise NotImplementedError
 
     def ask(
-        self, models: Sequence[Model], workload: Workload, plan: Plan, question: Question
+        self, models: Sequence[Model], workload: Workload, plan: Plan, question: MeasurementRequest
     ) -> dict[str, Any]:
         assert (len(models), question.kind) == (1, "energy")
         assert (workload, plan) == (Workload(1, 8), Plan())

@@ -8,7 +8,7 @@ import pytest
 
 from protege.objectives import Candidate, LocalCPU, Memory, Objective, PeakMemory, Workload
 from protege.objectives.latency import Plan, Unmeasured
-from protege.objectives.latency.job import Question
+from protege.objectives.latency.job import MeasurementRequest
 from protege.objectives.latency.targets.target import measured
 from protege.objectives.objective import exceeds
 from protege.spaces import Cache, Task, Teacher
@@ -113,7 +113,7 @@ def test_a_workload_that_is_not_one_for_the_model_is_an_error(cut: Cut) -> None:
 
 
 def test_a_model_that_cannot_run_is_an_error_that_says_why(big: Teacher, cut: Cut) -> None:
-    too_long, question = Workload(1, 100), Question("memory")
+    too_long, question = Workload(1, 100), MeasurementRequest("memory")
     with pytest.raises(Unmeasured, match=r"^memory of BertModel could not be measured: \w+Error: "):
         measured(LocalCPU(), [cut(big).blueprint], too_long, Plan(), question)
 

@@ -9,8 +9,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from protege.objectives import Candidate, Memory, Objective, Parameters, Workload
+from protege.objectives.machine.precision import BYTES, Precision
 from protege.objectives.objective import exceeds
-from protege.objectives.precision import BYTES, Precision
 from protege.spaces import Architecture, Cache, Infeasible, Task, Teacher, family_of
 from protege.spaces.architecture.sizes import RATIOS as SIZE_OF_RATIO
 from tests.objectives import candidates

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from protege.objectives import Measurement
 from protege.search import Front, State, Trial
-from protege.search.records.goals import Goal
+from protege.search.records.objectives import ObjectiveRecord
 from protege.spaces import BadInput
 from studies.ending import fast_enough
-from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, goal, student
+from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, objective, student
 from tests.search.toys import OWN
 
-MEMORY, AGREEMENT = goal("memory_mb"), goal("agreement", "maximize")
+MEMORY, AGREEMENT = objective("memory_mb"), objective("agreement", "maximize")
 
 figures = st.floats(1, 100).map(lambda value: round(value, 2))
 
@@ -66,7 +66,7 @@ def test_a_budget_on_quality_gives_the_fastest_and_one_on_cost_the_best(
     assert front.pick(**budgets).trial.number == number
 
 
-def test_with_more_goals_what_has_no_budget_is_compared_first() -> None:
+def test_with_more_objectives_what_has_no_budget_is_compared_first() -> None:
     rows = [(40, 90, 1.0, 1.0), (9, 9, 0.1, 0.1), (20, 50, 0.8, 0.9), (30, 20, 0.8, 0.7)]
     front = drawn([LATENCY, MEMORY, RETENTION, AGREEMENT], rows)
     picked = [
@@ -102,7 +102,7 @@ def test_what_is_picked_is_a_student_within_the_budgets(
 
 
 def _within(front: Front, trial: Trial, name: str, bound: float) -> bool:
-    sign = front.goals.goals[front.goals.names.index(name)].sign
+    sign = front.objectives.records[front.objectives.names.index(name)].sign
     return bool(sign * trial.measurements[name].value <= sign * bound)
 
 
@@ -140,7 +140,7 @@ def test_budgets_that_no_student_meets_are_told_with_what_each_costs(
 
 
 def test_two_figures_in_one_unit_are_told_by_their_names() -> None:
-    board = goal("latency_pi5_ms")
+    board = objective("latency_pi5_ms")
     rows = [(40, 80, 1.0), (9, 9, 0.1), (20, 70, 0.8), (30, 20, 0.7)]
     with pytest.raises(BadInput, match=r"latency_pi5_ms 30 costs latency_ms 30.0 \(trial 3\)"):
         drawn([LATENCY, board, RETENTION], rows).pick(latency_ms=20, latency_pi5_ms=30)
@@ -210,12 +210,12 @@ def test_the_knee_is_farthest_from_the_line_between_the_ends() -> None:
     assert choice.why in str(choice)
 
 
-def test_one_goal_has_its_best_student_for_a_knee() -> None:
+def test_one_objective_has_its_best_student_for_a_knee() -> None:
     assert drawn([LATENCY], [(40.0,), (30.0,), (20.0,)]).knee().trial.number == 2
 
 
 def test_what_is_worse_within_noise_is_off_the_front_for_choosing_but_stays_on_it() -> None:
-    assert DEMO.beaten == {13: [22]}
+    assert DEMO.dominated == {13: [22]}
     assert [trial.number for trial in DEMO.choices] == [15, 5, 22]
     assert 13 in [trial.number for trial in DEMO.members]
     # a student that is within the budget is not hidden by one that is not
@@ -229,19 +229,19 @@ def test_what_is_worse_within_noise_is_off_the_front_for_choosing_but_stays_on_i
 
 def test_a_latency_apart_by_more_than_noise_is_another_latency() -> None:
     front = noisy(measured(13, 38.4, 0.1, 0.936), measured(22, 39.0, 0.1, 0.944))
-    assert front.beaten == {}
+    assert front.dominated == {}
     assert front.pick(latency_ms=38.5).trial.number == 13
 
 
-def test_what_is_tied_in_every_goal_is_within_noise_and_dominates_nothing() -> None:
+def test_what_is_tied_in_every_objective_is_within_noise_and_dominates_nothing() -> None:
     front = noisy(measured(13, 38.4, 1.0, 0.9436), measured(22, 39.0, 0.6, 0.944))
-    assert (front.beaten, front.ties) == ({}, {0: [], 1: [], 13: [22], 22: [13]})
+    assert (front.dominated, front.ties) == ({}, {0: [], 1: [], 13: [22], 22: [13]})
 
 
 def test_what_dominates_must_itself_stay() -> None:
     # each is within noise of the next and better than it, but not of the one after it
     ladder = [measured(n, 40.0 - 1.2 * n, 0.5, 0.95 - 0.01 * n) for n in range(2, 6)]
-    assert noisy(*ladder).beaten == {3: [2], 5: [4]}
+    assert noisy(*ladder).dominated == {3: [2], 5: [4]}
 
 
 @pytest.mark.parametrize("grade", ["B", "C"])
@@ -255,7 +255,7 @@ def test_a_choice_says_what_is_wrong_with_its_latency(grade: str) -> None:
 
 
 def test_names_with_markup_and_escape_codes_are_text_in_a_choice_and_in_a_table() -> None:
-    odd = Goal("\x1b]0;x\x07[b]q\u202e", "", "maximize")
+    odd = ObjectiveRecord("\x1b]0;x\x07[b]q\u202e", "", "maximize")
     front = drawn([LATENCY, odd], [(40.0, 1.0), (9.0, 0.1), (20.0, 0.8)])
     own: Mapping[str, Any] = OWN.fields() | {"layer_policy": "a[v2]\n\x1b[31m"}
     front = replace(front, trials=tuple(replace(t, architecture=own) for t in front.trials))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protege.objectives.bootstrap import interval
+from protege.objectives.quality.bootstrap import interval
 from protege.search.analysis.ties import tied
 from protege.spaces import BadInput
 

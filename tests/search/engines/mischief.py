@@ -32,7 +32,7 @@ from protege.objectives import (
 )
 from protege.objectives.measurement import Direction
 from protege.search import LocalEngine, Search
-from protege.search.running.stopping import GRACE_S, leaving
+from protege.search.running.stopping import GRACE_S, stop_requests
 from protege.spaces import BadInput, Choice, Ends, First, Range, SearchSpace, Teacher
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest
@@ -199,7 +199,7 @@ def main() -> None:
     made(run, given).run(
         given.get("trials", 9),
         engine=LocalEngine(**given.get("engine", {})),
-        leaving=partial(leaving, given.get("grace_s", GRACE_S)),
+        stop_requests=partial(stop_requests, given.get("grace_s", GRACE_S)),
     )
 
 

@@ -237,7 +237,7 @@ def test_a_candidate_is_trained_until_it_is_stopped(candidate: Candidate) -> Non
     assert trial.state is State.STOPPED
     assert list(trial.rungs) == list(seen) == [0, 1, 3]
     assert trial.stopped_at == 3
-    # all goals are known, each time
+    # all objectives are known, each time
     memory = trial.measurements["memory_mb"].value
     assert [*seen.values()] == [
         {"memory_mb": memory, "retention": value} for value in trial.curve.values()

@@ -15,12 +15,12 @@ import pytest
 
 from protege.objectives import Measurement, Memory
 from protege.search import Front, LocalEngine, State
-from protege.search.engines.engine import STARTS
 from protege.search.engines.local import LocalWorker
-from protege.search.records.results import record
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.engines.pool import STARTS
+from protege.search.records.results import store_trial
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study
-from protege.search.study.ledger import trials_of
+from protege.search.study.study import trials_of
 from protege.spaces import BadInput, Teacher
 from studies.benchmarks.lives import ForkServer, alive, family, fork_server
 from tests import disks
@@ -273,8 +273,8 @@ def test_what_a_killed_process_held_is_begun_again(folder: Path, teacher: Teache
     search = toy(folder, teacher=teacher, distillation=distillation(steps=9))
     engine = Deadly(2, threads=1, storage=str(search.place))
     with coordinated(search, engine=engine) as coordinator:
-        coordinator.scouted = 4
-        trials = [*coordinator.go_on(Stopping(7), Leaving())]
+        coordinator.prescored = 4
+        trials = [*coordinator.go_on(Stopping(7), StopRequest())]
     assert sorted(trial.number for trial in trials) == [*range(7)]
     assert State.FAILED not in {trial.state for trial in trials}
     assert coordinator.ended == "7 trials are done"
@@ -295,11 +295,11 @@ def test_a_recorded_trial_is_told_though_whoever_was_to_tell_it_died(
 ) -> None:
     given: dict[str, Any] = {"teacher": teacher, "space": PLAIN, "objectives": [Memory()]}
     with coordinated(toy(folder, **given)) as coordinator:
-        first, second = coordinator.ledger.ask(), coordinator.ledger.ask()
+        first, second = coordinator.study.ask(), coordinator.study.ask()
     found = worth(*first)
     found = replace(found, measurements={"memory_mb": Measurement(4711.0)})
-    record(folder, found)
-    record(folder, replace(worth(*second), state=State.FAILED, key="of another student"))
+    store_trial(folder, found)
+    store_trial(folder, replace(worth(*second), state=State.FAILED, key="of another student"))
     trials = toy(folder, **given).run(trials=3).trials
     assert trials[0] == found
     assert [trial.state for trial in trials] == [State.COMPLETE] * 3
@@ -308,8 +308,8 @@ def test_a_recorded_trial_is_told_though_whoever_was_to_tell_it_died(
 def test_a_teacher_that_failed_is_tried_again(folder: Path, teacher: Teacher) -> None:
     given: dict[str, Any] = {"teacher": teacher, "space": PLAIN, "objectives": [Memory()]}
     with coordinated(toy(folder, **given)) as coordinator:
-        own = worth(*coordinator.ledger.ask())
-    record(folder, replace(own, state=State.FAILED, measurements={}))
+        own = worth(*coordinator.study.ask())
+    store_trial(folder, replace(own, state=State.FAILED, measurements={}))
     trials = toy(folder, **given).run(trials=2).trials
     assert [trial.state for trial in trials] == [State.COMPLETE] * 2
 

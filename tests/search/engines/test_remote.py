@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from protege.objectives.handover import hand_over
-from protege.search.engines.events import Message, Progress, Ready
+from protege.objectives.machine.pickling import write_pickle
+from protege.search.engines.events import Message, Progress, WorkerReady
 from protege.search.engines.remote import Actor, Service
 from protege.spaces import BadInput, ProtegeError
 from protege.spaces.files.private import made_private
@@ -32,7 +32,7 @@ class Bare:
 
     private: bool = False
 
-    def completed(self) -> "Bare":
+    def with_calibration(self) -> "Bare":
         return self
 
 
@@ -40,7 +40,7 @@ class Bare:
 def task(tmp_path: Path) -> Path:
     """A task in the folder that an engine makes for it."""
     path = made_private(tmp_path / "workers") / "task.pt"
-    hand_over(Bare(), path, "it", "mend it")
+    write_pickle(Bare(), path, "it", "mend it")
     return path
 
 
@@ -49,13 +49,13 @@ def test_a_worker_tells_the_study_what_it_logs(task: Path) -> None:
     Service(told.append, task, 1)
     logger.info("nothing to speak of")
     logger.warning("waiting for %s", "a lock")
-    assert told == [Ready(), Progress("waiting for a lock", is_warning=True)]
+    assert told == [WorkerReady(), Progress("waiting for a lock", is_warning=True)]
 
 
 def test_an_actor_returns_each_message_once(task: Path) -> None:
     actor = Actor([], task, 1)
     logger.warning("waiting for %s", "a lock")
-    assert actor.messages() == [Ready(), Progress("waiting for a lock", is_warning=True)]
+    assert actor.messages() == [WorkerReady(), Progress("waiting for a lock", is_warning=True)]
     logger.warning("still waiting")
     assert actor.messages() == [Progress("still waiting", is_warning=True)]
 
@@ -88,7 +88,7 @@ def test_a_task_is_for_its_owner_alone(task: Path) -> None:
 def test_a_task_that_others_can_write_is_unpickled_by_no_worker(task: Path, at: str) -> None:
     (task if at == "file" else task.parent).chmod(0o777)
     ran = task.with_name("ran")
-    hand_over(Planted(ran), task.with_name("planted.pt"), "it", "mend it")
+    write_pickle(Planted(ran), task.with_name("planted.pt"), "it", "mend it")
     os.rename(task.with_name("planted.pt"), task)  # noqa: PTH104 - over what is there
     if at == "file":
         task.chmod(0o666)

@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from protege.objectives import Measurement
 from protege.search import Front, State, Trial
 from protege.search.front.export import published
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.plain import code
 from protege.search.session.about import about
 from protege.spaces import BadInput, Teacher
@@ -51,7 +51,7 @@ def test_the_record_says_all_that_is_needed_to_make_the_student_again(
     assert record["measurements"]["retention"]["value"] == trial.measurements["retention"].value
     assert record["training"]["steps"] == 2
     assert record["training"]["best_step"] in {0, 2}
-    assert [goal["name"] for goal in record["goals"]] == ["memory_mb", "retention"]
+    assert [objective["name"] for objective in record["goals"]] == ["memory_mb", "retention"]
     assert record["versions"]["torch"] == torch.__version__
 
 
@@ -174,7 +174,7 @@ def told_much(front: Front) -> Front:
         "artifacts": "s3://hunter2/prefix",
         "processor": "Turing-7",
         "teacher": {**own["teacher"], "source": "/home/me/secret-host/teacher"},
-        "goals": [{**goal, "declared": declared} for goal in own["goals"]],
+        "goals": [{**objective, "declared": declared} for objective in own["goals"]],
     }
     details: dict[str, Any] = {
         "speedup": 2.0,
@@ -231,7 +231,7 @@ def hub(teacher_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def base_model(front: Front, teacher: Teacher, target: Path) -> Any:
     """What the card of a student of that teacher says of it."""
     search = toy(front.folder, teacher=teacher)
-    known: Mapping[str, Any] = about(search, Goals.of(search.objectives))
+    known: Mapping[str, Any] = about(search, ObjectiveRecords.of(search.objectives))
     told = replace(front, about=json.loads(json.dumps(known)))
     return front_matter(told.export(front.members[0], target)).get("base_model")
 

@@ -7,7 +7,7 @@ import pytest
 
 from protege.objectives import Measurement, Memory, Retention
 from protege.search import Front, State, Trial
-from protege.search.records.goals import Goal, Goals
+from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
 from protege.spaces import BadInput, Teacher
 from protege.spaces.space.knobs import SIZES
 from tests.search.toys import OWN, toy
@@ -15,10 +15,10 @@ from tests.search.toys import OWN, toy
 
 def drawn(rows: list[tuple[float, float]], state: State = State.COMPLETE) -> Front:
     """A front of milliseconds and quality; its teacher takes 10 ms."""
-    goals = Goals(
+    objectives = ObjectiveRecords(
         (
-            Goal("latency_ms", "ms", "minimize"),
-            Goal("quality", "", "maximize"),
+            ObjectiveRecord("latency_ms", "ms", "minimize"),
+            ObjectiveRecord("quality", "", "maximize"),
         )
     )
     trials = tuple(
@@ -31,7 +31,7 @@ def drawn(rows: list[tuple[float, float]], state: State = State.COMPLETE) -> Fro
         )
         for number, (ms, quality) in enumerate(rows)
     )
-    return Front("drawn", Path(), goals, trials, {"teacher": {"key": "key-0"}})
+    return Front("drawn", Path(), objectives, trials, {"teacher": {"key": "key-0"}})
 
 
 FIVE = drawn([(10, 1.0), (8, 0.9), (6, 0.8), (5, 0.5), (9, 0.7)])
@@ -73,7 +73,7 @@ def test_candidates_are_all_trials_in_order_with_what_became_of_them(front: Fron
 
 def test_what_was_not_measured_is_blank_in_the_table() -> None:
     trial = Trial(0, "key", OWN.fields(), State.FAILED, {}, reason="RuntimeError: no")
-    row = Front("drawn", Path(), FIVE.goals, (trial,)).candidates.iloc[0]
+    row = Front("drawn", Path(), FIVE.objectives, (trial,)).candidates.iloc[0]
     assert math.isnan(row["quality"])
     assert (row["state"], row["reason"]) == ("failed", "RuntimeError: no")
 
@@ -84,7 +84,7 @@ def test_hypervolume_counts_from_the_teacher() -> None:
 
 
 def test_without_its_teacher_a_front_has_no_hypervolume() -> None:
-    assert math.isnan(Front("drawn", Path(), FIVE.goals, FIVE.trials).hypervolume)
+    assert math.isnan(Front("drawn", Path(), FIVE.objectives, FIVE.trials).hypervolume)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,9 @@ def test_the_best_within_the_budgets_is_picked(budgets: dict[str, float], number
 
 
 def test_without_anything_to_maximise_the_least_of_what_has_no_budget_is_picked() -> None:
-    goals = Goals(tuple(Goal(name, "", "minimize") for name in ("a", "b")))
+    objectives = ObjectiveRecords(
+        tuple(ObjectiveRecord(name, "", "minimize") for name in ("a", "b"))
+    )
     pairs = enumerate([(1.0, 9.0), (2.0, 5.0), (3.0, 2.0)])
     trials = tuple(
         Trial(
@@ -117,7 +119,7 @@ def test_without_anything_to_maximise_the_least_of_what_has_no_budget_is_picked(
         )
         for number, (a, b) in pairs
     )
-    front = Front("drawn", Path(), goals, trials)
+    front = Front("drawn", Path(), objectives, trials)
     assert front.pick(a=2.5).trial.number == 1
     assert front.pick(b=6).trial.number == 1
     assert front.pick(b=2).trial.number == 2
@@ -134,7 +136,7 @@ def test_a_budget_that_nobody_meets_names_the_best_there_is() -> None:
         FIVE.pick(quality=1.5)
 
 
-def test_a_budget_for_what_is_no_goal_names_the_goals() -> None:
+def test_a_budget_for_what_is_no_objective_names_the_objectives() -> None:
     with pytest.raises(BadInput, match=r"unknown objective 'memory_mb'.* has latency_ms, quality"):
         FIVE.pick(memory_mb=4)
 

@@ -16,7 +16,7 @@ from protege.search.records.failure import (
     MESSAGE_CHARACTERS,
     TRACEBACK_CHARACTERS,
     Failure,
-    Streak,
+    FailureStreak,
     ends_study,
     message,
     plain,
@@ -111,9 +111,9 @@ def test_what_is_sent_to_another_process_is_a_plain_error(
     assert ("in raised" in "".join(getattr(told, "__notes__", []))) == (kind is ProtegeError)
 
 
-def streak(*ends: str) -> Streak:
+def streak(*ends: str) -> FailureStreak:
     """Trials that failed for these reasons, or that have another state."""
-    found = Streak()
+    found = FailureStreak()
     for number, end in enumerate(ends):
         states = {str(state) for state in State}
         trial = record(number, [1.0], State(end) if end in states else State.FAILED)

@@ -10,16 +10,16 @@ import pytest
 from protege.search import Trial
 from protege.search.records.results import (
     SUMS,
-    artifact,
-    checkpoint,
-    clear,
-    discard,
-    record,
-    recorded,
-    replacing,
-    seal,
+    checkpoint_file,
+    remove_finished,
+    remove_leftovers,
+    remove_weights,
+    replacing_weights,
+    store_trial,
     stored_files,
-    sweep,
+    stored_trial,
+    weights_folder,
+    write_checksums,
 )
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic
@@ -29,16 +29,16 @@ from tests.search import toys
 
 def stored(folder: Path, number: int) -> Path:
     """Weights, a training and a record of a trial; its weights."""
-    path = artifact(folder, number)
-    with replacing(path) as scratch:
+    path = weights_folder(folder, number)
+    with replacing_weights(path) as scratch:
         (scratch / "1_Pooling").mkdir(parents=True)
         (scratch / "1_Pooling" / "config.json").write_text("{}")
         (scratch / "model.safetensors").write_bytes(b"weights")
         write_manifest(scratch, {"kept": {}})
-        seal(scratch)
-    checkpoint(folder, number).parent.mkdir(exist_ok=True)
-    checkpoint(folder, number).write_bytes(b"")
-    record(folder, found(number))
+        write_checksums(scratch)
+    checkpoint_file(folder, number).parent.mkdir(exist_ok=True)
+    checkpoint_file(folder, number).write_bytes(b"")
+    store_trial(folder, found(number))
     return path
 
 
@@ -67,7 +67,7 @@ def files(folder: Path) -> list[str]:
 def test_of_trials_that_have_ended_only_the_weights_of_the_front_are_left(folder: Path) -> None:
     for number in (1, 2, 3):
         stored(folder, number)
-    sweep(folder, front=[1], ended=[1, 2])
+    remove_finished(folder, front=[1], ended=[1, 2])
     assert files(folder) == [
         "artifacts/trial-00001",
         "artifacts/trial-00003",
@@ -78,8 +78,8 @@ def test_of_trials_that_have_ended_only_the_weights_of_the_front_are_left(folder
 
 def test_a_student_that_has_left_the_front_is_swept_away(folder: Path) -> None:
     stored(folder, 1)
-    sweep(folder, front=[1], ended=[1])
-    sweep(folder, front=[2], ended=[1, 2])
+    remove_finished(folder, front=[1], ended=[1])
+    remove_finished(folder, front=[2], ended=[1, 2])
     assert files(folder) == []
 
 
@@ -88,7 +88,7 @@ def test_what_processes_died_over_is_cleared_away_by_its_exact_name(
 ) -> None:
     whole, passed = stored(folder, 3), stored(folder, 2)
     record_file = folder / "records" / "trial-00002.json"
-    written = [whole, passed, checkpoint(folder, 2), record_file]
+    written = [whole, passed, checkpoint_file(folder, 2), record_file]
     for path in written:
         scratch_of(path, dead).mkdir()
     others = [
@@ -104,7 +104,7 @@ def test_what_processes_died_over_is_cleared_away_by_its_exact_name(
     for path in others:
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    clear(folder, [3], range(4))
+    remove_leftovers(folder, [3], range(4))
     assert not passed.exists()
     assert whole.is_dir()
     assert all(path.exists() for path in others)
@@ -125,8 +125,8 @@ def test_whoever_writes_a_file_removes_what_died_over_it_and_nothing_else(
 
 
 def test_there_may_be_nothing_to_sweep(folder: Path) -> None:
-    sweep(folder, [3], [3])
-    clear(folder, [3], [3])
+    remove_finished(folder, [3], [3])
+    remove_leftovers(folder, [3], [3])
     assert not (folder / "artifacts").exists()
 
 
@@ -138,7 +138,7 @@ def test_what_others_have_put_among_the_weights_stays(folder: Path) -> None:
     stored(folder, 1)  # trained once more
     assert (weights / "model.safetensors").read_bytes() == b"weights"
     assert (weights / "notes.txt").read_text() == "mine"
-    discard(weights)
+    remove_weights(weights)
     left = sorted(str(p.relative_to(weights)) for p in weights.rglob("*") if p.is_file())
     assert left == ["1_Pooling/mine.json", "more/weights.bin", "notes.txt"]
 
@@ -158,7 +158,7 @@ def test_a_manifest_that_lists_what_is_elsewhere_removes_nothing(
     weights = stored(folder, 1)
     (weights / "link").symlink_to(folder / "elsewhere")
     (weights / SUMS).write_text(json.dumps({"files": names}))
-    discard(weights)
+    remove_weights(weights)
     assert [path.read_text() for path in mine] == ["mine", "mine"]
     assert Path("/etc/hostname").exists()
 
@@ -167,7 +167,7 @@ def test_a_manifest_that_is_damaged_removes_nothing(folder: Path) -> None:
     weights = stored(folder, 1)
     (weights / SUMS).write_bytes(b"\x00{")
     assert stored_files(weights) == []
-    discard(weights)
+    remove_weights(weights)
     assert (weights / "model.safetensors").exists()
 
 
@@ -176,13 +176,13 @@ def test_weights_do_not_take_the_place_of_what_is_no_folder(folder: Path, kind: 
     (folder / "mine").mkdir()
     (folder / "artifacts").mkdir()
     if kind == "link":
-        artifact(folder, 1).symlink_to(folder / "mine")
+        weights_folder(folder, 1).symlink_to(folder / "mine")
     else:
-        artifact(folder, 1).write_text("mine")
+        weights_folder(folder, 1).write_text("mine")
     with pytest.raises(BadInput, match="trial-00001: in the place of a student's weights; move it"):
         stored(folder, 1)
-    discard(artifact(folder, 1))
-    assert (artifact(folder, 1).is_symlink(), [*(folder / "mine").iterdir()]) == (
+    remove_weights(weights_folder(folder, 1))
+    assert (weights_folder(folder, 1).is_symlink(), [*(folder / "mine").iterdir()]) == (
         kind == "link",
         [],
     )
@@ -190,26 +190,26 @@ def test_weights_do_not_take_the_place_of_what_is_no_folder(folder: Path, kind: 
 
 def test_what_was_found_is_read_as_it_was(folder: Path) -> None:
     trial = found(7)
-    record(folder, trial)
-    assert recorded(folder, 7, trial.key) == trial
+    store_trial(folder, trial)
+    assert stored_trial(folder, 7, trial.key) == trial
 
 
 @pytest.mark.parametrize("number", [6, 8])
 def test_of_another_trial_nothing_is_read(folder: Path, number: int) -> None:
-    record(folder, found(7))
-    assert recorded(folder, number, found(7).key) is None
-    assert recorded(folder, 7, "another") is None
+    store_trial(folder, found(7))
+    assert stored_trial(folder, number, found(7).key) is None
+    assert stored_trial(folder, 7, "another") is None
 
 
 @pytest.mark.parametrize("at", [0.1, 0.5, 0.9])
 def test_a_record_that_was_altered_or_cut_short_is_none(folder: Path, at: float) -> None:
-    record(folder, found(7))
+    store_trial(folder, found(7))
     (path,) = (folder / "records").iterdir()
     whole = path.read_bytes()
     cut = int(len(whole) * at)
     path.write_bytes(whole[:cut])
-    assert recorded(folder, 7, found(7).key) is None
+    assert stored_trial(folder, 7, found(7).key) is None
     path.write_bytes(whole[:cut] + bytes([whole[cut] ^ 1]) + whole[cut + 1 :])
-    assert recorded(folder, 7, found(7).key) is None
+    assert stored_trial(folder, 7, found(7).key) is None
     path.write_bytes(whole)
-    assert recorded(folder, 7, found(7).key) == found(7)
+    assert stored_trial(folder, 7, found(7).key) == found(7)

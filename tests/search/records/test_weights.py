@@ -13,7 +13,15 @@ import pytest
 
 from protege.search import Front
 from protege.search.cli.main import main
-from protege.search.records.results import SUMS, artifact, damage, files_in, record, recorded, seal
+from protege.search.records.results import (
+    SUMS,
+    damage,
+    files_in,
+    store_trial,
+    stored_trial,
+    weights_folder,
+    write_checksums,
+)
 from protege.search.storage.storage import read_study
 from protege.search.study.artifacts import Artifacts
 from protege.search.study.store import Store
@@ -66,11 +74,11 @@ def test_a_damaged_student_is_not_exported_and_the_file_is_named(
     damages, name = DAMAGE[kind]
     front = Front.read(run)
     best, other = front.members[-1], front.members[0]
-    damages(artifact(run, best.number) / name)
+    damages(weights_folder(run, best.number) / name)
     assert main(["export", str(run), "--trial", str(best.number), "--to", str(folder / "to")]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert f"trial {best.number} ({best.label}): {artifact(run, best.number) / name} " in told
+    assert f"trial {best.number} ({best.label}): {weights_folder(run, best.number) / name} " in told
     assert not (folder / "to").exists()
     front.export(other, folder / "to")
 
@@ -80,15 +88,15 @@ def test_the_weights_of_another_trial_or_study_are_not_taken_for_its_own(
 ) -> None:
     front = Front.read(run)
     one, other = front.members[0], front.members[-1]
-    stored = artifact(run, one.number)
+    stored = weights_folder(run, one.number)
     shutil.rmtree(stored)
-    shutil.copytree(artifact(run, other.number), stored)
+    shutil.copytree(weights_folder(run, other.number), stored)
     with pytest.raises(BadInput, match="has the weights of another trial or study"):
         front.export(one, folder / "to")
     # another study of the same students, which were trained with another seed
     again = toy(folder / "again", teacher=teacher, seed=1).run(trials=1)
     shutil.rmtree(stored)
-    shutil.copytree(artifact(again.folder, 0), stored)
+    shutil.copytree(weights_folder(again.folder, 0), stored)
     with pytest.raises(BadInput, match="has the weights of another trial or study"):
         front.weights(one)
 
@@ -97,7 +105,7 @@ def test_weights_that_are_gone_are_told_from_those_that_were_not_kept(
     run: Path, folder: Path
 ) -> None:
     front = Front.read(run)
-    shutil.rmtree(artifact(run, front.members[0].number))
+    shutil.rmtree(weights_folder(run, front.members[0].number))
     with pytest.raises(BadInput, match=r"on the front, but its weights are not in .*; restore"):
         front.export(front.members[0], folder / "to")
 
@@ -105,12 +113,12 @@ def test_weights_that_are_gone_are_told_from_those_that_were_not_kept(
 def test_a_file_that_was_put_there_is_not_exported(run: Path, folder: Path) -> None:
     front = Front.read(run)
     best = front.members[-1]
-    (artifact(run, best.number) / "pytorch_model.bin").write_bytes(b"a pickle")
+    (weights_folder(run, best.number) / "pytorch_model.bin").write_bytes(b"a pickle")
     exported = front.export(best, folder / "to")
     names = {
         path.relative_to(exported).as_posix() for path in exported.rglob("*") if path.is_file()
     }
-    assert names == {*files_in(artifact(run, best.number)), "README.md"}
+    assert names == {*files_in(weights_folder(run, best.number)), "README.md"}
     assert not names & {"pytorch_model.bin", SUMS}
 
 
@@ -118,29 +126,29 @@ def test_the_checksum_of_the_whole_follows_from_every_file(tmp_path: Path) -> No
     for name, content in (("protege.json", "{}"), ("a/b.bin", "1")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
-    first = seal(tmp_path)
+    first = write_checksums(tmp_path)
     assert damage(tmp_path, first) == ""
     (tmp_path / "a/b.bin").write_text("2")
     (tmp_path / SUMS).unlink()
-    assert seal(tmp_path) != first
+    assert write_checksums(tmp_path) != first
 
 
 @pytest.mark.parametrize("kind", ["weights cut short", "no checksums"])
 def test_a_recorded_trial_whose_weights_are_damaged_is_done_again(kind: str, run: Path) -> None:
     damages, name = DAMAGE[kind]
     trial = Front.read(run).members[-1]
-    record(run, trial)
-    assert recorded(run, trial.number, trial.key) == trial
-    damages(artifact(run, trial.number) / name)
-    assert recorded(run, trial.number, trial.key) is None
+    store_trial(run, trial)
+    assert stored_trial(run, trial.number, trial.key) == trial
+    damages(weights_folder(run, trial.number) / name)
+    assert stored_trial(run, trial.number, trial.key) is None
 
 
 def test_the_record_of_another_trial_is_not_taken(folder: Path, run: Path) -> None:
     trial = Front.read(run).trials[-1]
-    record(folder, trial)
+    store_trial(folder, trial)
     path = folder / "records" / f"trial-{trial.number:05d}.json"
     path.rename(path.with_name("trial-00042.json"))
-    assert recorded(folder, 42, trial.key) is None
+    assert stored_trial(folder, 42, trial.key) is None
 
 
 def altered(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -201,7 +209,7 @@ def sent(server: s3.Server, folder: Path, teacher: Teacher) -> Front:
 
 
 def test_damaged_weights_are_fetched_again_from_the_store(sent: Front, folder: Path) -> None:
-    stored = artifact(sent.folder, sent.members[0].number)
+    stored = weights_folder(sent.folder, sent.members[0].number)
     cut_short(stored / "model.safetensors")
     sent.export(sent.members[0], folder / "to")
     assert damage(stored, sent.members[0].weights) == ""
@@ -210,11 +218,11 @@ def test_damaged_weights_are_fetched_again_from_the_store(sent: Front, folder: P
 def test_damaged_weights_are_not_sent_to_the_store(sent: Front, server: s3.Server) -> None:
     study = read_study(f"sqlite:///{sent.folder}/study.db")
     store = Artifacts(study, Store.at(f"s3://{server.bucket}/runs/toy"))
-    stored = artifact(sent.folder, sent.members[0].number)
+    stored = weights_folder(sent.folder, sent.members[0].number)
     before = declared(study)
     one_bit(stored / "model.safetensors")
     store.put(stored)
-    store.sync(artifact(sent.folder, trial.number) for trial in sent.members)
+    store.sync(weights_folder(sent.folder, trial.number) for trial in sent.members)
     assert declared(study) == before
     assert len(server.names()) == len(sent.members)
 
@@ -238,4 +246,4 @@ def test_a_trial_has_its_checksum_wherever_it_is_told(run: Path) -> None:
     front = Front.read(run)
     for trial in front.members:
         assert len(trial.weights) == 16
-        assert damage(artifact(run, trial.number), trial.weights) == ""
+        assert damage(weights_folder(run, trial.number), trial.weights) == ""

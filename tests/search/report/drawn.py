@@ -7,7 +7,7 @@ from typing import Any
 
 from protege.objectives import Direction, Measurement
 from protege.search import Front, State, Trial
-from protege.search.records.goals import Goal, Goals
+from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
 from tests.search.toys import OWN
 
 ABOUT = {
@@ -19,13 +19,15 @@ ABOUT = {
 """A study whose first trial was the teacher and whose second was the naive half."""
 
 
-def goal(name: str, direction: Direction = "minimize", limit: float | None = None) -> Goal:
-    """A goal whose unit is the end of its name, if that is one."""
+def objective(
+    name: str, direction: Direction = "minimize", limit: float | None = None
+) -> ObjectiveRecord:
+    """An objective whose unit is the end of its name, if that is one."""
     unit = {"ms": "ms", "mb": "MB"}.get(name.rpartition("_")[2], "")
-    return Goal(name, unit, direction, limit)
+    return ObjectiveRecord(name, unit, direction, limit)
 
 
-LATENCY, RETENTION = goal("latency_ms"), goal("retention", "maximize")
+LATENCY, RETENTION = objective("latency_ms"), objective("retention", "maximize")
 
 
 def student(number: int, values: Mapping[str, float], **changes: Any) -> Trial:
@@ -40,20 +42,23 @@ def student(number: int, values: Mapping[str, float], **changes: Any) -> Trial:
 
 
 def drawn(
-    goals: Iterable[Goal], rows: Iterable[Iterable[float]], *others: Trial, **changes: Any
+    objectives: Iterable[ObjectiveRecord],
+    rows: Iterable[Iterable[float]],
+    *others: Trial,
+    **changes: Any,
 ) -> Front:
     """The front of complete trials with these values, one row a trial, and of others told after."""
-    named = Goals(tuple(goals))
+    named = ObjectiveRecords(tuple(objectives))
     made = [student(i, dict(zip(named.names, row, strict=True))) for i, row in enumerate(rows)]
     given: dict[str, Any] = {"name": "toy", "folder": Path("runs/toy"), "about": ABOUT} | changes
-    return Front(goals=named, trials=(*made, *others), **given)
+    return Front(objectives=named, trials=(*made, *others), **given)
 
 
 def classic(*others: Trial, limit_ms: float | None = None, **changes: Any) -> Front:
     """A teacher (0), a naive half (1) that another (4) beats, and three more on the front."""
-    goals = [goal("latency_ms", limit=limit_ms), RETENTION]
+    objectives = [objective("latency_ms", limit=limit_ms), RETENTION]
     rows = [(40.0, 1.0), (10.0, 0.30), (20.0, 0.80), (30.0, 0.90), (8.0, 0.50)]
-    return drawn(goals, rows, *others, **changes)
+    return drawn(objectives, rows, *others, **changes)
 
 
 def _details(name: str, value: float) -> dict[str, float | str]:

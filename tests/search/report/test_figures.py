@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protege.search import State
-from protege.search.records.goals import Goal
+from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.wording import decimals, duration, significant, titled
 from protege.search.report import figures, style, views
-from tests.search.report.drawn import LATENCY, RETENTION, classic, drawn, goal, student
+from tests.search.report.drawn import LATENCY, RETENTION, classic, drawn, objective, student
 from tests.search.toys import OWN
 
-MEMORY = goal("memory_mb")
-AGREEMENT = goal("agreement", "maximize")
+MEMORY = objective("memory_mb")
+AGREEMENT = objective("agreement", "maximize")
 
 values = st.floats(0.01, 100).map(lambda value: round(value, 2))
 studies = st.lists(st.tuples(values, values), min_size=1, max_size=12)
@@ -29,12 +29,14 @@ def traces(figure: go.Figure) -> dict[str, Any]:
     }
 
 
-def scatter(frame: pd.DataFrame, x: Goal = LATENCY, y: Goal = RETENTION) -> go.Figure:
+def scatter(
+    frame: pd.DataFrame, x: ObjectiveRecord = LATENCY, y: ObjectiveRecord = RETENTION
+) -> go.Figure:
     return figures.scatter(frame, x, y, 400)
 
 
 @pytest.mark.parametrize(
-    ("goals", "expected"),
+    ("objectives", "expected"),
     [
         ([LATENCY, RETENTION], [(LATENCY, RETENTION)]),
         ([RETENTION, LATENCY], [(LATENCY, RETENTION)]),
@@ -47,9 +49,9 @@ def scatter(frame: pd.DataFrame, x: Goal = LATENCY, y: Goal = RETENTION) -> go.F
     ],
 )
 def test_costs_lie_across_and_qualities_up(
-    goals: list[Goal], expected: list[tuple[Goal, Goal]]
+    objectives: list[ObjectiveRecord], expected: list[tuple[ObjectiveRecord, ObjectiveRecord]]
 ) -> None:
-    assert views.pairs(goals) == expected
+    assert views.pairs(objectives) == expected
 
 
 def test_two_costs_and_two_qualities_make_four_plots() -> None:
@@ -91,13 +93,13 @@ def test_a_study_that_recorded_no_teacher_marks_none() -> None:
 
 
 @given(studies)
-def test_with_two_goals_the_steps_are_the_front(rows: list[tuple[float, float]]) -> None:
+def test_with_two_objectives_the_steps_are_the_front(rows: list[tuple[float, float]]) -> None:
     frame = views.points(drawn([LATENCY, RETENTION], rows), LATENCY, RETENTION)
     assert (frame["step"] == (frame["kind"] == style.FRONT)).all()
 
 
 @given(studies, st.lists(values, min_size=12, max_size=12))
-def test_with_more_goals_the_steps_are_the_best_of_the_pair(
+def test_with_more_objectives_the_steps_are_the_best_of_the_pair(
     rows: list[tuple[float, float]], third: list[float]
 ) -> None:
     three = [(*row, extra) for row, extra in zip(rows, third, strict=False)]
@@ -107,7 +109,7 @@ def test_with_more_goals_the_steps_are_the_best_of_the_pair(
     assert steps == two.loc[two["step"], ["x", "y"]].to_numpy().tolist()
 
 
-def test_the_steps_of_a_single_goal_are_the_best_so_far() -> None:
+def test_the_steps_of_a_single_objective_are_the_best_so_far() -> None:
     frame = views.points(
         drawn([RETENTION], [(0.2,), (0.5,), (0.4,), (0.7,)]), style.TRIAL, RETENTION
     )
@@ -149,7 +151,7 @@ def test_progress_is_the_hypervolume_of_every_prefix(rows: list[tuple[float, flo
     front = drawn([LATENCY, RETENTION], [(50.0, 50.0), *rows])
     assert front.teacher is not None
     prefixes = [front.trials[: count + 1] for count in range(len(front.trials))]
-    expected = [front.goals.hypervolume(prefix, front.teacher) for prefix in prefixes]
+    expected = [front.objectives.hypervolume(prefix, front.teacher) for prefix in prefixes]
     assert views.progress(front)["hypervolume"].tolist() == pytest.approx(expected)
 
 
@@ -206,7 +208,7 @@ def test_a_scatter_draws_each_kind_and_names_only_what_is_there() -> None:
     ],
 )
 def test_steps_stay_within_what_was_reached_and_labels_outside(
-    x: Goal, y: Goal, shape: str, corner: str
+    x: ObjectiveRecord, y: ObjectiveRecord, shape: str, corner: str
 ) -> None:
     figure = scatter(views.points(drawn([x, y], [(1.0, 2.0), (2.0, 3.0)]), x, y), x, y)
     border, numbers = figure.data[0], figure.data[-1]
@@ -221,7 +223,7 @@ def test_axis_titles_carry_units_and_say_which_way_is_better() -> None:
 
 
 def test_limits_are_lines_with_their_value() -> None:
-    x, y = goal("latency_ms", limit=25.0), goal("retention", "maximize", limit=0.4)
+    x, y = objective("latency_ms", limit=25.0), objective("retention", "maximize", limit=0.4)
     figure = scatter(views.points(classic(limit_ms=25.0), x, y), x, y)
     assert [(line.x0, line.y0) for line in figure.layout.shapes] == [(25.0, 0), (0, 0.4)]
     assert [note.text for note in figure.layout.annotations] == ["limit 25 ms", "limit 0.4"]
@@ -266,11 +268,11 @@ def test_a_column_has_decimals_for_its_least_value_unless_its_largest_gets_long(
     assert decimals([]) == decimals([0.0, float("nan")]) == 0
 
 
-def test_a_goal_is_titled_with_its_unit_once() -> None:
+def test_an_objective_is_titled_with_its_unit_once() -> None:
     assert titled(LATENCY) == "Latency (ms)"
-    assert titled(goal("peak_memory_mb")) == "Peak memory (MB)"
-    assert titled(Goal("parameters_m", "M", "minimize")) == "Parameters (M)"
-    assert titled(Goal("energy", "J", "minimize")) == "Energy (J)"
+    assert titled(objective("peak_memory_mb")) == "Peak memory (MB)"
+    assert titled(ObjectiveRecord("parameters_m", "M", "minimize")) == "Parameters (M)"
+    assert titled(ObjectiveRecord("energy", "J", "minimize")) == "Energy (J)"
     assert titled(RETENTION) == "Retention"
 
 

@@ -8,20 +8,19 @@ import numpy as np
 import pytest
 
 from protege.objectives import Measurement
-from protege.objectives.latency.predictor.model import LatencyModel, recorded
-from protege.objectives.latency.predictor.predicting import ENOUGH
+from protege.objectives.latency.predictor.model import ENOUGH, LatencyModel, recorded
 from protege.search import Front, State, Trial
 from protege.search.report import latency as report
 from protege.search.report.page import page, write_report
 from protege.search.report.style import FRONT
 from protege.spaces import Architecture
 from tests.objectives.latency.laws import encoder, law_ms, students
-from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, drawn, goal
+from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, drawn, objective
 from tests.search.report.pages import Browser, Page
 
 TEACHER = encoder(12, 512, 2048)
 RECORD = {"batch_size": 1, "prompt_tokens": 128, "new_tokens": 0}
-MEMORY = goal("memory_mb")
+MEMORY = objective("memory_mb")
 
 
 def measured(number: int, own: Architecture, share: float = 1.0) -> Trial:
@@ -147,13 +146,13 @@ def test_with_the_teacher_alone_on_the_front_costs_are_told_there_alone() -> Non
     ids=["too few", "no latency"],
 )
 def test_a_study_that_has_not_measured_enough_has_no_such_section(front: Front) -> None:
-    assert report.made_of(front) == []
+    assert report.latency_breakdowns(front) == []
     assert "What latency is made of" not in Page(page(front)).text
 
 
 def test_each_latency_has_a_figure_and_a_table_of_its_own() -> None:
     front = study()
-    second = goal("latency_pi5_ms")
+    second = objective("latency_pi5_ms")
     trials = [
         replace(trial, measurements={**trial.measurements, second.name: Measurement(9 * value)})
         for trial in front.trials
@@ -164,7 +163,7 @@ def test_each_latency_has_a_figure_and_a_table_of_its_own() -> None:
     shown = Page(page(both))
     assert {"made-of-latency_ms", "made-of-latency_pi5_ms"} <= set(shown.plots)
     assert shown.left_open == []
-    one, other = report.made_of(both)
+    one, other = report.latency_breakdowns(both)
     assert (one.plot.title, other.plot.title) == (
         "Latency (ms), predicted and measured",
         "Latency pi5 (ms), predicted and measured",
@@ -174,7 +173,7 @@ def test_each_latency_has_a_figure_and_a_table_of_its_own() -> None:
 
 
 def test_the_plot_says_in_words_what_it_shows() -> None:
-    (made,) = report.made_of(study())
+    (made,) = report.latency_breakdowns(study())
     assert made.plot.says == f"Scatter plot of 25 students. {made.caption}"
     assert "The mean error is 0.0%" in made.caption
 

@@ -10,7 +10,7 @@ import pytest
 from protege.objectives import Candidate, Measurement, Memory, Retention
 from protege.search import Front, Search, State
 from protege.search.running.racing import Decision, Race, decide
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study
 from protege.spaces import Teacher
 from tests.search.toys import WIDE, coordinated, distillation, toy
@@ -59,7 +59,7 @@ def dies(search: Search, *, in_training: int, **settings: int) -> None:
         for name, value in settings.items():
             setattr(coordinator, name, value)
         with pytest.raises(Killed):
-            list(coordinator.go_on(Stopping(12), Leaving()))
+            list(coordinator.go_on(Stopping(12), StopRequest()))
 
 
 @pytest.fixture
@@ -90,10 +90,10 @@ def test_each_of_the_first_is_judged_by_all_others_that_were_looked_at(
     folder: Path, teacher: Teacher
 ) -> None:
     trials = made(folder, teacher).run(trials=10).trials
-    goals = np.array([[t.measurements["memory_mb"].value, -t.curve[0]] for t in trials])
+    objectives = np.array([[t.measurements["memory_mb"].value, -t.curve[0]] for t in trials])
     for trial in trials[2:]:
-        others = np.delete(goals, trial.number, axis=0)
-        beaten = decide(others, goals[trial.number], HARD) is Decision.STOP
+        others = np.delete(objectives, trial.number, axis=0)
+        beaten = decide(others, objectives[trial.number], HARD) is Decision.STOP
         assert beaten == (trial.state is State.STOPPED and trial.stopped_at == 0)
     assert any(trial.stopped_at == 0 for trial in trials)
 

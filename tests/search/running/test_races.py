@@ -13,9 +13,9 @@ from protege.objectives import Measurement, Memory, Stopwatch
 from protege.search import Front, Search, State, Trial
 from protege.search.running.judging import Judge
 from protege.search.running.racing import Race
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study
-from protege.search.study.ledger import Ledger
+from protege.search.study.study import StoredStudy
 from protege.spaces import Teacher
 from tests.search import toys
 from tests.search.toys import WIDE, coordinated, distillation, opened, toy
@@ -83,7 +83,7 @@ def test_one_that_is_stopped_is_told_with_its_last_values_and_marked(
     for trial in front.trials:
         stored = optuna_trials[trial.number]
         assert stored.state is TrialState.COMPLETE
-        assert stored.values == front.goals.values(trial)
+        assert stored.values == front.objectives.values(trial)
         assert stored.user_attrs.get("stopped_at") == trial.stopped_at
         assert stored.user_attrs["state"] == str(trial.state)
 
@@ -168,7 +168,7 @@ def test_figures_are_stored_before_anyone_is_judged_by_them(folder: Path, teache
             raise KeyboardInterrupt
 
     with coordinated(search, interrupt) as coordinator, pytest.raises(KeyboardInterrupt):
-        next(coordinator.go_on(Stopping(3), Leaving()))
+        next(coordinator.go_on(Stopping(3), StopRequest()))
     left = told(folder)[2]
     assert left.state is TrialState.RUNNING
     assert list(at_rungs(left)) == [0, 1]
@@ -182,22 +182,22 @@ def test_figures_are_stored_before_anyone_is_judged_by_them(folder: Path, teache
 
 @dataclass
 class Figures:
-    """A ledger of two goals, one candidate of which is under way at a time."""
+    """A study of two objectives, one candidate of which is under way at a time."""
 
-    ledger: Ledger
+    study: StoredStudy
     done: Trial | None = None
 
     def judge(self, race: Race, *, never_stops: bool = False) -> Judge:
         """The judge of the next candidate; the one before has been told of."""
         if self.done is not None:
-            self.ledger.tell(self.done)
-        number, architecture = self.ledger.ask()
+            self.study.tell(self.done)
+        number, architecture = self.study.ask()
         self.done = toys.worth(number, architecture)
-        return Judge(race, self.ledger, number, Stopwatch(), never_stops=never_stops)
+        return Judge(race, self.study, number, Stopwatch(), never_stops=never_stops)
 
 
 def worth(values: Sequence[float]) -> dict[str, Measurement]:
-    """Of `GOALS`: less size, more quality."""
+    """Of `OBJECTIVES`: less size, more quality."""
     return {
         name: Measurement(value) for name, value in zip(("size", "quality"), values, strict=True)
     }
@@ -217,7 +217,7 @@ def figures(storage: str) -> Figures:
 ALL = Race(eta=2.0, min_records=2)
 
 
-def test_more_is_better_where_the_goal_says_so(figures: Figures) -> None:
+def test_more_is_better_where_the_objective_says_so(figures: Figures) -> None:
     for quality in (5.0, 6.0):
         assert goes_on(figures.judge(ALL), 10, worth((1.0, quality)))
     assert not goes_on(figures.judge(ALL), 10, worth((1.0, 4.0)))
@@ -245,7 +245,7 @@ def test_baselines_go_on_and_are_compared_with_all_the_same(figures: Figures) ->
     for quality in (5.0, 6.0, 7.0):
         goes_on(figures.judge(ALL), 10, worth((1.0, quality)))
     assert goes_on(figures.judge(ALL, never_stops=True), 10, worth((2.0, 1.0)))
-    assert len(figures.ledger.others(figures.judge(ALL).number, 10)) == 4
+    assert len(figures.study.others_at_rung(figures.judge(ALL).number, 10)) == 4
 
 
 def test_the_time_that_judging_takes_is_booked(figures: Figures) -> None:

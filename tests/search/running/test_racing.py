@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from protege.search.records.goals import exclusive, ranks
+from protege.search.records.objectives import exclusive, ranks
 from protege.search.running.racing import Decision, Race, decide
 from protege.spaces import BadInput
 
@@ -19,9 +19,9 @@ races = st.builds(Race, eta=st.sampled_from([1.5, 2.0, 3.0, 4.0]), min_records=s
 
 @st.composite
 def clouds(draw: st.DrawFn, most: int = 30) -> Points:
-    """One to four goals and at least one point; few distinct values, so that many are equal."""
-    goals = draw(st.integers(1, 4))
-    row = st.lists(st.integers(0, 6), min_size=goals, max_size=goals)
+    """One to four objectives and at least one point; few distinct values, many are equal."""
+    objectives = draw(st.integers(1, 4))
+    row = st.lists(st.integers(0, 6), min_size=objectives, max_size=objectives)
     return np.array(draw(st.lists(row, min_size=1, max_size=most)), dtype=float)
 
 
@@ -63,10 +63,12 @@ def volume_by_cells(points: Points, worst: float) -> float:
     return float(sides.prod(axis=-1)[covered].sum())
 
 
-def reference(points: int, goals: int) -> float:
+def reference(points: int, objectives: int) -> float:
     """1 + 1/H for the most divisions H that so many evenly spread points can have."""
-    goals = max(goals, 2)
-    divisions = [h for h in range(1, points + 1) if math.comb(h + goals - 1, goals - 1) <= points]
+    objectives = max(objectives, 2)
+    divisions = [
+        h for h in range(1, points + 1) if math.comb(h + objectives - 1, objectives - 1) <= points
+    ]
     return 1 + 1 / max(divisions, default=1)
 
 
@@ -169,7 +171,7 @@ def test_units_change_nothing(rung: tuple[Points, Points], race: Race, data: st.
 
 
 @given(st.lists(st.integers(0, 20), max_size=30), st.integers(0, 20), races)
-def test_one_goal_is_plain_successive_halving(values: list[int], new: int, race: Race) -> None:
+def test_one_objective_is_plain_successive_halving(values: list[int], new: int, race: Race) -> None:
     better = sum(value < new for value in values)
     halved = len(values) >= race.min_records and better >= math.ceil(len(values) / race.eta)
     goes_on = not halved or better == 0
@@ -177,16 +179,20 @@ def test_one_goal_is_plain_successive_halving(values: list[int], new: int, race:
 
 
 @given(st.integers(1, 10), st.permutations(range(30)), st.integers(1, 4))
-def test_of_a_total_order_the_top_third_goes_on(thirds: int, order: list[int], goals: int) -> None:
+def test_of_a_total_order_the_top_third_goes_on(
+    thirds: int, order: list[int], objectives: int
+) -> None:
     records = np.array([i for i in order if i < 3 * thirds], dtype=float)
-    places = [place for place in range(3 * thirds + 1) if goes_on_at(records, place, goals)]
+    places = [place for place in range(3 * thirds + 1) if goes_on_at(records, place, objectives)]
     few = 3 * thirds < RACE.min_records
     assert places == list(range(3 * thirds + 1 if few else thirds))
 
 
-def goes_on_at(records: Points, place: int, goals: int) -> bool:
-    """Whether a candidate goes on that so many of the records are better than in all goals."""
-    return decided(np.repeat(records[:, None], goals, axis=1), np.full(goals, place - 0.5))
+def goes_on_at(records: Points, place: int, objectives: int) -> bool:
+    """Whether a candidate goes on that so many of the records are better than in all objectives."""
+    return decided(
+        np.repeat(records[:, None], objectives, axis=1), np.full(objectives, place - 0.5)
+    )
 
 
 def test_of_equal_rank_the_one_that_is_less_crowded_goes_on() -> None:
@@ -222,8 +228,10 @@ def test_what_is_not_finite_stops_and_is_no_record(value: float) -> None:
     ("records", "new"),
     [([[1.0, 2.0]], [1.0]), ([1.0, 2.0], [1.0, 2.0]), ([[1.0]], 1.0), ([], [])],
 )
-def test_records_of_other_goals_are_refused(records: list[float], new: list[float]) -> None:
-    with pytest.raises(BadInput, match=r"expected \(n, goals\) and \(goals,\) of the same goals"):
+def test_records_of_other_objectives_are_refused(records: list[float], new: list[float]) -> None:
+    with pytest.raises(
+        BadInput, match=r"expected \(n, objectives\) and \(objectives,\) of the same objectives"
+    ):
         decide(records, new, RACE)
 
 

@@ -13,16 +13,16 @@ from protege.objectives import Candidate, Latency, LocalCPU, Memory, Retention, 
 from protege.objectives.latency import Plan
 from protege.search import Front, Trial
 from protege.search.engines.evaluating import Evaluation
-from protege.search.records.goals import Goal, Goals
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage import claim
 from protege.search.storage.storage import read_study
-from protege.search.study.ledger import attributes
 from protege.search.study.sampler import suggested
+from protege.search.study.study import attributes
 from protege.spaces import BadInput, Choice, Mismatch, Range, SearchSpace, Teacher
 from tests.search import toys
 from tests.search.toys import (
-    GOALS,
+    OBJECTIVES,
     OWN,
     PLAIN,
     SPACE,
@@ -136,8 +136,8 @@ def test_an_interrupted_trial_is_done_again_under_its_number(
     finished = search.run(trials=3).trials
     with coordinated(search, interrupt) as coordinator:
         with pytest.raises(KeyboardInterrupt):
-            next(coordinator.go_on(Stopping(4), Leaving()))
-        asked = coordinator.ledger.study.trials[3].user_attrs["key"]
+            next(coordinator.go_on(Stopping(4), StopRequest()))
+        asked = coordinator.study.optuna_study.trials[3].user_attrs["key"]
     trials = toy(folder, teacher=teacher).run(trials=4).trials
     assert trials[:3] == finished
     assert (trials[3].number, trials[3].key) == (3, asked)
@@ -156,12 +156,12 @@ def test_a_trial_that_was_killed_at_a_rung_goes_on_from_there(
     search = toy(folder, teacher=teacher, distillation=nine)
     search.run(trials=1)
     with coordinated(search, interrupt) as coordinator, pytest.raises(KeyboardInterrupt):
-        next(coordinator.go_on(Stopping(3), Leaving()))
+        next(coordinator.go_on(Stopping(3), StopRequest()))
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["trial-00001.safetensors"]
     told: list[str] = []
     again = toy(folder, teacher=teacher, distillation=nine)
     with coordinated(again, told.append) as coordinator:
-        trials = [*coordinator.go_on(Stopping(3), Leaving())]
+        trials = [*coordinator.go_on(Stopping(3), StopRequest())]
     # steps of the other one, and then of both
     assert [told.count(f"distil {step}/9") for step in (1, 4, 5, 9)] == [1, 1, 2, 2]
     assert [t.measurements for t in trials] == [t.measurements for t in whole[1:]]
@@ -174,11 +174,11 @@ def test_what_was_recorded_is_not_told_to_another_study(folder: Path, teacher: T
     search = toy(folder, teacher=teacher, **plain)
     search.run(trials=1)
     with coordinated(search) as coordinator:
-        ledger = coordinator.ledger
-        number, architecture = ledger.ask()
+        study = coordinator.study
+        number, architecture = study.ask()
         own = Candidate(search.prepare(), architecture)
         recorded = Evaluation(number, own, search.objectives).trial()
-        live = optuna.trial.Trial(ledger.study, ledger.study.trials[1]._trial_id)
+        live = optuna.trial.Trial(study.optuna_study, study.optuna_study.trials[1]._trial_id)
         for name, value in attributes(recorded).items():
             live.set_user_attr(name, value)
     with pytest.raises(Mismatch, match=r"made otherwise: .*distillation: recorded nothing"):
@@ -188,15 +188,15 @@ def test_what_was_recorded_is_not_told_to_another_study(folder: Path, teacher: T
 
 def left_behind(storage: str, *, known: bool, told: bool) -> Trial:
     """Die after asking, or while telling; the trial that was under way."""
-    ledger = opened(storage)
-    go_on(ledger, 6)
+    study = opened(storage)
+    go_on(study, 6)
     if not known:
-        suggested(ledger.study.ask(), SPACE.knobs[0])
+        suggested(study.optuna_study.ask(), SPACE.knobs[0])
         return worth(6, OWN)
-    trial = worth(*ledger.ask())
+    trial = worth(*study.ask())
     if told:
-        frozen = ledger.study.trials[-1]
-        live = optuna.trial.Trial(ledger.study, frozen._trial_id)
+        frozen = study.optuna_study.trials[-1]
+        live = optuna.trial.Trial(study.optuna_study, frozen._trial_id)
         for name, value in attributes(trial).items():
             live.set_user_attr(name, value)
     return trial
@@ -204,32 +204,34 @@ def left_behind(storage: str, *, known: bool, told: bool) -> Trial:
 
 def test_a_trial_that_a_dead_process_left_is_asked_again_under_its_number(storage: str) -> None:
     left = left_behind(storage, known=True, told=False)
-    ledger = opened(storage)
-    assert len(ledger.trials()) == 6
-    assert go_on(ledger, 1) == [left]
-    assert ledger.trials()[-1] == left
-    assert [trial.state for trial in ledger.study.trials] == [TrialState.COMPLETE] * 7
+    study = opened(storage)
+    assert len(study.trials()) == 6
+    assert go_on(study, 1) == [left]
+    assert study.trials()[-1] == left
+    assert [trial.state for trial in study.optuna_study.trials] == [TrialState.COMPLETE] * 7
 
 
 def test_a_trial_that_a_dead_process_had_recorded_is_told_as_it_was_recorded(storage: str) -> None:
     left = left_behind(storage, known=True, told=True)
-    ledger = opened(storage)
-    assert len(ledger.trials()) == 7
-    assert ledger.trials()[-1] == left
-    assert go_on(ledger, 1)[0].number == 7
-    assert [trial.state for trial in ledger.study.trials] == [TrialState.COMPLETE] * 8
+    study = opened(storage)
+    assert len(study.trials()) == 7
+    assert study.trials()[-1] == left
+    assert go_on(study, 1)[0].number == 7
+    assert [trial.state for trial in study.optuna_study.trials] == [TrialState.COMPLETE] * 8
 
 
 @pytest.mark.filterwarnings("error")
 def test_constraints_that_a_dead_process_had_stored_are_no_cause_for_a_warning(
     storage: str,
 ) -> None:
-    goals = Goals((Goal("size", "", "minimize", 1e9), GOALS.goals[1]))
-    ledger = opened(storage, goals=goals)
-    trial = worth(*ledger.ask())
-    live = optuna.trial.Trial(ledger.study, ledger.study.trials[0]._trial_id)
-    live.set_constraint("size", goals.goals[0].violation(trial.measurements["size"].value))
-    assert go_on(opened(storage, goals=goals), 1) == [trial]
+    objectives = ObjectiveRecords(
+        (ObjectiveRecord("size", "", "minimize", 1e9), OBJECTIVES.records[1])
+    )
+    study = opened(storage, objectives=objectives)
+    trial = worth(*study.ask())
+    live = optuna.trial.Trial(study.optuna_study, study.optuna_study.trials[0]._trial_id)
+    live.set_constraint("size", objectives.records[0].violation(trial.measurements["size"].value))
+    assert go_on(opened(storage, objectives=objectives), 1) == [trial]
 
 
 def test_a_trial_with_half_of_its_parameters_stored_becomes_a_member_that_has_them(
@@ -237,9 +239,9 @@ def test_a_trial_with_half_of_its_parameters_stored_becomes_a_member_that_has_th
 ) -> None:
     left_behind(storage, known=False, told=False)
     before = read_study(storage).trials[-1].params
-    ledger = opened(storage, seed=99)  # another proposal than the first process had in mind
-    number, architecture = ledger.ask()
-    stored = ledger.study.trials[number]
+    study = opened(storage, seed=99)  # another proposal than the first process had in mind
+    number, architecture = study.ask()
+    stored = study.optuna_study.trials[number]
     assert stored.params == SPACE.params(architecture)
     assert stored.params.items() >= before.items()
     assert number == 6
@@ -247,9 +249,9 @@ def test_a_trial_with_half_of_its_parameters_stored_becomes_a_member_that_has_th
 
 def test_a_space_is_not_exhausted_while_its_last_member_is_under_way(storage: str) -> None:
     small = SearchSpace(layers=Range(0.25, 1.0), intermediate=Choice(0.4, 1.0)).of(OWN)
-    ledger = opened(storage, small)
-    go_on(ledger, len(small) - 1)
-    ledger.ask()
+    study = opened(storage, small)
+    go_on(study, len(small) - 1)
+    study.ask()
     resumed = opened(storage, small)
     before = resumed.exhausted
     go_on(resumed, 1)

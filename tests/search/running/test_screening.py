@@ -15,9 +15,9 @@ from protege.objectives.latency import Plan
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.models import Model
-from protege.objectives.latency.predictor.predicting import ENOUGH
+from protege.objectives.latency.predictor.model import ENOUGH
 from protege.search import Front, Search, State, Trial
-from protege.search.records.goals import Goal
+from protege.search.records.objectives import ObjectiveRecord
 from protege.search.running.screening import screened
 from protege.search.storage.storage import read_study
 from protege.spaces import Architecture, Cache, Ends, First, Teacher
@@ -262,9 +262,9 @@ def test_the_sampler_is_told_how_far_over_the_limit_a_prediction_is(
 ) -> None:
     folder, front = lawful
     stored = read_study(f"sqlite:///{folder}/study.db").trials
-    goal = Goal("latency_ms", "ms", "minimize", LIMIT_MS)
+    objective = ObjectiveRecord("latency_ms", "ms", "minimize", LIMIT_MS)
     for trial in predicted(front):
-        violation = goal.violation(trial.predictions["latency_ms"])
+        violation = objective.violation(trial.predictions["latency_ms"])
         assert violation > 0
         assert stored[trial.number].constraints == {"latency_ms": pytest.approx(violation)}
         assert stored[trial.number].values is None

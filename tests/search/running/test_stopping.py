@@ -21,20 +21,20 @@ from hypothesis import strategies as st
 from protege.objectives import Memory
 from protege.search import Front, Search, Trial
 from protege.search.cli.main import guarded
+from protege.search.engines.engine import StudyTask
 from protege.search.engines.events import Job
 from protege.search.engines.local import SerialEngine
-from protege.search.engines.task import Task
 from protege.search.progress import complain, say
 from protege.search.running.stopping import (
-    ASKED_TO_LEAVE,
+    CTRL_C_REASON,
     GAIN,
     GRACE_S,
     Interrupted,
-    Leaving,
     Stopping,
+    StopRequest,
     exit_code,
     interruptible,
-    leaving,
+    stop_requests,
     without_gain,
 )
 from protege.search.storage.storage import read_study
@@ -139,7 +139,7 @@ class Pressing(SerialEngine):
     is_closed: bool = field(default=False, init=False)
     _now: int = field(default=-1, init=False)
 
-    def start(self, task: Task, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
         def heard(what: str) -> None:
             announce(what)
             if (self._now, what) == (self.at, self.doing) and not self.handlers:
@@ -189,9 +189,9 @@ def test_ctrl_c_once_finishes_what_runs(
 ) -> None:
     before = signal.getsignal(signal.SIGINT)  # ignored, where a shell began this in background
     search = toy(folder, teacher=teacher, race=None)
-    front = search.run(trials=8, engine=Pressing(at=4), leaving=leaving)
+    front = search.run(trials=8, engine=Pressing(at=4), stop_requests=stop_requests)
     assert [trial.number for trial in front.trials] == [0, 1, 2, 3, 4]
-    assert front.about["ended"] == ASKED_TO_LEAVE
+    assert front.about["ended"] == CTRL_C_REASON
     assert "protege: leaving when this trial is finished; Ctrl-C again leaves now" in caplog.text
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -199,7 +199,9 @@ def test_ctrl_c_once_finishes_what_runs(
 def test_ctrl_c_twice_leaves_now(folder: Path, teacher: Teacher) -> None:
     engine = Pressing(at=4, times=2)
     with pytest.raises(Interrupted):
-        toy(folder, teacher=teacher, race=None).run(trials=8, engine=engine, leaving=leaving)
+        toy(folder, teacher=teacher, race=None).run(
+            trials=8, engine=engine, stop_requests=stop_requests
+        )
     assert engine.is_closed
     assert len(Front.read(folder).trials) == 4
     trials = toy(folder, teacher=teacher).run(trials=8).trials
@@ -212,23 +214,23 @@ def test_ctrl_c_while_the_first_are_looked_at_trains_none_of_them(
 ) -> None:
     search = toy(folder, teacher=teacher, space=WIDE, distillation=distillation(steps=9))
     engine = Pressing(at=3, doing="evaluate")
-    front = search.run(trials=12, engine=engine, leaving=leaving)
+    front = search.run(trials=12, engine=engine, stop_requests=stop_requests)
     assert [trial.number for trial in front.trials] == [0]
     asked = [t for t in read_study(f"sqlite:///{folder}/study.db").trials if "key" in t.user_attrs]
     assert len(asked) == 4
 
 
 @contextmanager
-def pressed() -> Iterator[Leaving]:
+def pressed() -> Iterator[StopRequest]:
     """Handle signals, one of which comes at once."""
-    with leaving() as leave:
+    with stop_requests() as leave:
         signal.raise_signal(signal.SIGINT)
         yield leave
 
 
 def test_before_the_first_trial_there_is_nothing_to_return(folder: Path, teacher: Teacher) -> None:
     with pytest.raises(Interrupted):
-        toy(folder, teacher=teacher).run(trials=3, leaving=pressed)
+        toy(folder, teacher=teacher).run(trials=3, stop_requests=pressed)
     assert read_study(f"sqlite:///{folder}/study.db").user_attrs["about"]["ended"]
 
 
@@ -236,7 +238,7 @@ def test_in_another_thread_signals_are_left_as_they_are(folder: Path, teacher: T
     found: list[Trial] = []
     search = toy(folder, teacher=teacher, objectives=[Memory()], space=PLAIN)
     thread = threading.Thread(
-        target=lambda: found.extend(search.run(trials=2, leaving=leaving).trials)
+        target=lambda: found.extend(search.run(trials=2, stop_requests=stop_requests).trials)
     )
     thread.start()
     thread.join()
@@ -248,9 +250,9 @@ def test_in_another_thread_signals_are_left_as_they_are(folder: Path, teacher: T
 def test_what_a_scheduler_sends_finishes_what_runs(
     folder: Path, teacher: Teacher, number: signal.Signals, times: int
 ) -> None:
-    engine, patient = Pressing(at=2, times=times, number=number), partial(leaving, 600.0)
+    engine, patient = Pressing(at=2, times=times, number=number), partial(stop_requests, 600.0)
     search = toy(folder, teacher=teacher, race=None)
-    front = search.run(trials=8, engine=engine, leaving=patient)
+    front = search.run(trials=8, engine=engine, stop_requests=patient)
     assert [trial.number for trial in front.trials] == [0, 1, 2]
     assert front.about["ended"] == f"{number.name} asked it to"
     assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
@@ -263,7 +265,7 @@ def at_work(
     grace_s: float = GRACE_S,
 ) -> None:
     """Be sent these signals in the midst of a trial that takes so long, or ends in an error."""
-    with leaving(grace_s):
+    with stop_requests(grace_s):
         for number in numbers:
             signal.raise_signal(number)
         time.sleep(seconds)
@@ -306,7 +308,7 @@ def ignored(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
 
 
 def test_what_is_ignored_stays_ignored(ignored: signal.Signals) -> None:
-    with leaving() as leave, interruptible():
+    with stop_requests() as leave, interruptible():
         signal.raise_signal(ignored)
         assert leave.number is None
     assert signal.getsignal(ignored) == signal.SIG_IGN
@@ -315,7 +317,7 @@ def test_what_is_ignored_stays_ignored(ignored: signal.Signals) -> None:
 def test_a_study_that_was_started_in_the_background_heeds_its_signals() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with leaving() as leave:
+        with stop_requests() as leave:
             signal.raise_signal(signal.SIGINT)
         assert leave.number == signal.SIGINT
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
@@ -349,7 +351,7 @@ def test_a_terminal_that_is_closed_ends_a_study_in_order() -> None:
     if pid == 0:
         code = 1
         try:
-            with leaving() as leave:
+            with stop_requests() as leave:
                 os.write(1, b"ready")
                 while leave.number is None:
                     time.sleep(0.01)
@@ -368,7 +370,7 @@ def test_a_terminal_that_is_closed_ends_a_study_in_order() -> None:
 
 def test_a_block_that_is_left_by_an_error_gives_the_signal_back() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(ZeroDivisionError), leaving():
+    with pytest.raises(ZeroDivisionError), stop_requests():
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -402,7 +404,7 @@ def test_at_the_command_line_a_signal_ends_with_a_report_and_its_own_code(
     assert "every finished trial is kept, the same line goes on" in errors
     assert 1 <= len(Front.read(tmp_path / "run").trials) < 30
     if number == signal.SIGINT:  # a busy machine may not finish a trial in the grace of the other
-        assert f"It ended because {ASKED_TO_LEAVE}." in output
+        assert f"It ended because {CTRL_C_REASON}." in output
         assert (tmp_path / "run" / "report" / "index.html").is_file()
 
 

@@ -27,8 +27,7 @@ from protege.objectives import (
     Workload,
 )
 from protege.search import Front, Search, State
-from protege.search.session.identity import document, identity
-from protege.search.study.ledger import differences, identify
+from protege.search.session.identity import differences, document, identify, identity
 from protege.spaces import Activation, Choice, First, Greedy, Mismatch, Range, SearchSpace, Teacher
 from tests.search.toys import PLAIN, WIDE, distillation, opened, toy
 
@@ -181,7 +180,7 @@ def test_each_difference_is_told_by_its_path() -> None:
 
 @pytest.mark.parametrize("part", ["teacher", "seed", "space", "distillation", "objectives"])
 def test_a_study_is_gone_on_with_only_as_what_it_is(storage: str, part: str) -> None:
-    study = opened(storage).study
+    study = opened(storage).optuna_study
     own = {"teacher": "a", "seed": 0, "space": {"layers": (0.5, 1.0)}} | {
         "distillation": {"steps": 2},
         "objectives": {"memory_mb": {"kind": "Memory"}},
@@ -230,13 +229,13 @@ def test_a_study_goes_on_with_a_tighter_or_looser_limit(
     front = toy(folder, objectives=[Memory(limit=then), Depth()], **given).run(trials=14)
     assert front.trials[:9] == before.trials
     assert len({trial.key for trial in front.trials}) == 14
-    assert front.goals.goals[0].limit == then
+    assert front.objectives.records[0].limit == then
     assert Front.read(folder).members == front.members != before.members
     complete = [trial for trial in front.trials if trial.state is State.COMPLETE]
     for trial in complete:
         within = then is None or trial.measurements["memory_mb"].value <= then
-        assert front.goals.feasible(trial) == within
-    assert all(front.goals.feasible(trial) for trial in front.members)
+        assert front.objectives.feasible(trial) == within
+    assert all(front.objectives.feasible(trial) for trial in front.members)
 
 
 def test_of_a_stricter_limit_on_what_training_tells_the_front_is_what_meets_it(

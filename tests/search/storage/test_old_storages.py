@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protege.search.storage.storage import mend, open_storage, read_study
+from protege.search.storage.storage import open_storage, read_study, repair_journal
 from protege.spaces import BadInput
 from tests.search.toys import go_on, opened
 
@@ -49,20 +49,20 @@ def test_a_study_goes_on_in_a_journal_whose_last_line_was_cut(folder: Path, cut:
     before = go_on(opened(storage), 3)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines, CUTS[cut](lines[-1])]))
-    ledger = opened(storage)
-    assert ledger.trials() == before
-    go_on(ledger, 2)
+    study = opened(storage)
+    assert study.trials() == before
+    go_on(study, 2)
     assert len(opened(storage).trials()) == 5
     assert path.read_bytes().count(b"\0") == 0
 
 
 def test_a_journal_that_is_whole_empty_or_not_there_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "study.log"
-    mend(path)
+    repair_journal(path)
     assert not path.exists()
     for content in (b"", b'{"a":1}\n', b'{"a":1}\n{"b":2}\n' * 20_000):
         path.write_bytes(content)
-        mend(path)
+        repair_journal(path)
         assert path.read_bytes() == content
     assert [*tmp_path.iterdir()] == [path]
 
@@ -70,5 +70,5 @@ def test_a_journal_that_is_whole_empty_or_not_there_is_left_as_it_is(tmp_path: P
 def test_a_cut_line_longer_than_a_block_is_removed_whole(tmp_path: Path) -> None:
     path = tmp_path / "study.log"
     path.write_bytes(b'{"a":1}\n{"b":"' + b"x" * 200_000)
-    mend(path)
+    repair_journal(path)
     assert path.read_bytes() == b'{"a":1}\n'

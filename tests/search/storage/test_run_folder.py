@@ -12,23 +12,21 @@ from hypothesis import strategies as st
 from protege.objectives import Memory
 from protege.search import Front, Search
 from protege.search.cli.main import main
-from protege.search.records.results import artifact
+from protege.search.records.results import weights_folder
 from protege.search.session.session import claimed_folder
 from protege.search.storage.format import FORMAT
-from protege.search.storage.locating import database_path, url_of_file
+from protege.search.storage.locating import database_path, default_folder, folder_name, url_of_file
 from protege.search.storage.run_folder import (
     MARKER,
     Marker,
     RunFolder,
-    default_folder,
-    folder_name,
-    located,
+    locate_run,
 )
 from protege.search.storage.storage import read_study
-from protege.search.study.ledger import open_study
+from protege.search.study.study import open_study
 from protege.spaces import BadInput, Teacher
 from tests import disks
-from tests.search.toys import GOALS, PLAIN, go_on, opened, toy
+from tests.search.toys import OBJECTIVES, PLAIN, go_on, opened, toy
 
 NAMES = [
     "what?now",
@@ -126,7 +124,7 @@ def test_urls_of_files_are_read_as_they_are_meant(url: str, path: str) -> None:
 )
 def test_urls_that_cannot_be_are_refused_without_their_password(url: str, message: str) -> None:
     with pytest.raises(BadInput, match=message) as refusal:
-        open_study(url, "toy", GOALS)
+        open_study(url, "toy", OBJECTIVES)
     assert "secret" not in str(refusal.value)
 
 
@@ -183,7 +181,9 @@ def test_two_studies_of_one_database_have_a_folder_each(folder: Path, teacher: T
         for seed, name in enumerate(["one", "two"])
     }
     fronts = {name: search.run(trials=2) for name, search in searches.items()}
-    weights = {name: artifact(folder / "runs" / name, 1) / "model.safetensors" for name in searches}
+    weights = {
+        name: weights_folder(folder / "runs" / name, 1) / "model.safetensors" for name in searches
+    }
     assert weights["one"].read_bytes() != weights["two"].read_bytes()
     for name, front in fronts.items():
         assert front.folder.resolve() == folder / "runs" / name
@@ -403,4 +403,4 @@ def test_the_marker_names_study_database_and_format(folder: Path, teacher: Teach
     run = read_study(folder / "study.db").user_attrs["run"]
     assert stored.pop("protege")
     assert stored == {"format": FORMAT, "study": "toy", "run": run, "database": "../study.db"}
-    assert located(folder / "run").storage == f"sqlite:///{folder}/study.db"
+    assert locate_run(folder / "run").storage == f"sqlite:///{folder}/study.db"

@@ -15,10 +15,10 @@ from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front
 from protege.search.storage import storage as module
 from protege.search.storage.format import written_by
-from protege.search.storage.storage import insist, open_storage, read_study
+from protege.search.storage.storage import open_storage, read_study, with_retries
 from protege.spaces import BadInput, Teacher
 from tests.postgres import Server
-from tests.search.toys import GOALS, PLAIN, go_on, keys, opened, toy
+from tests.search.toys import OBJECTIVES, PLAIN, go_on, keys, opened, toy
 
 
 @pytest.fixture(params=[pytest.param("postgresql", marks=pytest.mark.slow), "journal"])
@@ -98,7 +98,7 @@ def test_proposals_are_those_of_any_storage(storage: str, folder: Path) -> None:
 def test_a_trial_is_told_once_though_the_server_could_not_say_so(
     storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = opened(storage)
+    study = opened(storage)
     tell, told = Study.tell, []
 
     def unheard(self: Study, *given: Any, **named: Any) -> Any:
@@ -108,7 +108,7 @@ def test_a_trial_is_told_once_though_the_server_could_not_say_so(
         return told[-1]
 
     monkeypatch.setattr(Study, "tell", unheard)
-    found = go_on(ledger, 4)
+    found = go_on(study, 4)
     assert len(told) == 4
     assert opened(storage).trials() == found
 
@@ -133,20 +133,20 @@ FULL = OperationalError("INSERT", {}, Exception("database or disk is full"))
 def test_what_fails_while_a_server_is_away_is_tried_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert insist(failing(AWAY, 3)) == "done"
+    assert with_retries(failing(AWAY, 3)) == "done"
     assert caplog.text.count("the storage is away") == 1
 
 
 def test_patience_ends() -> None:
     with pytest.raises(StorageInternalError):
-        insist(failing(AWAY, 100), patience_s=0.2)
+        with_retries(failing(AWAY, 100), patience_s=0.2)
 
 
 @pytest.mark.parametrize("cause", [FULL, ValueError("a bug")])
 def test_what_waiting_does_not_mend_is_not_waited_for(cause: Exception) -> None:
     began = time.monotonic()
     with pytest.raises(StorageInternalError):
-        insist(failing(cause, 1))
+        with_retries(failing(cause, 1))
     assert time.monotonic() - began < 0.1
 
 
@@ -178,11 +178,11 @@ def test_reading_leaves_no_file_open(
     folder: Path, scheme: str, read: Callable[[str], object]
 ) -> None:
     storage = f"{scheme}:///{folder}/study.db"
-    ledger = opened(storage)
-    go_on(ledger, 2)
-    goals = [goal.record() for goal in GOALS.goals]
-    ledger.describe({"goals": goals, "folder": str(folder), "artifacts": ""})
-    ledger.study.set_user_attr("format", written_by())
+    study = opened(storage)
+    go_on(study, 2)
+    objectives = [objective.record() for objective in OBJECTIVES.records]
+    study.describe({"goals": objectives, "folder": str(folder), "artifacts": ""})
+    study.optuna_study.set_user_attr("format", written_by())
     found = [read(storage)]
     before = descriptors()
     found += [read(storage) for _ in range(50)]
@@ -191,7 +191,7 @@ def test_reading_leaves_no_file_open(
 
 
 def test_a_study_that_goes_on_keeps_no_file_of_its_database_open(folder: Path) -> None:
-    ledger = opened(f"sqlite:///{folder}/study.db")
-    assert len(go_on(ledger, 3)) == 3
+    study = opened(f"sqlite:///{folder}/study.db")
+    assert len(go_on(study, 3)) == 3
     links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     assert not [one for one in links if str(one.readlink()).startswith(str(folder))]

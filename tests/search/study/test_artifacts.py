@@ -15,13 +15,13 @@ from optuna.study import Study
 from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front, Search
 from protege.search.cli.main import main
-from protege.search.records.results import SUMS, artifact, checksum, seal
+from protege.search.records.results import SUMS, checksum, weights_folder, write_checksums
 from protege.search.running.coordinator import Coordinator
-from protege.search.running.stopping import Leaving, Stopping
+from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study
 from protege.search.study.artifacts import DECLARED, Artifacts
-from protege.search.study.ledger import Ledger
 from protege.search.study.store import PROBE, Store
+from protege.search.study.study import StoredStudy
 from protege.spaces import BadInput, Teacher
 from tests import s3
 from tests.search.running.test_resume import stored as files_of
@@ -60,7 +60,7 @@ def assert_store_is(front: Front, server: s3.Server, scratch: Path) -> None:
     assert len(server.names()) == len(front.members)
     assert front.sent is not None
     for trial in front.members:
-        stored, kept = (artifact(folder, trial.number) for folder in (scratch, front.folder))
+        stored, kept = (weights_folder(folder, trial.number) for folder in (scratch, front.folder))
         front.sent.fetch(stored, checksum(kept))
         assert contents(stored) == contents(kept)
     assert len([*(scratch / "artifacts").iterdir()]) == len(front.members)
@@ -109,7 +109,7 @@ def die(*_: Any, **__: Any) -> None:
 
 DEATHS: dict[str, tuple[type, str, int]] = {
     "while it is sent": (Store, "writing", 2),
-    "between sending and telling": (Ledger, "tell", 3),
+    "between sending and telling": (StoredStudy, "tell", 3),
     "between telling and removing": (Artifacts, "sync", 3),
 }
 """Where a process dies at the third trial, which beats the second, and how many are then there."""
@@ -129,7 +129,7 @@ def test_a_process_that_dies_leaves_nothing_behind_and_nothing_twice(
     with coordinated(dying) as coordinator, monkeypatch.context() as patch:
         patch.setattr(kind, name, die)
         with pytest.raises(KeyboardInterrupt):
-            next(coordinator.go_on(Stopping(3), Leaving()))
+            next(coordinator.go_on(Stopping(3), StopRequest()))
     before = declared(read_study(dying.storage))
     assert (len(before), len(server.names())) == (3, there)
     front = search().run(trials=3)
@@ -159,10 +159,10 @@ def test_what_was_trained_again_to_another_end_takes_the_place_of_the_first(
     search: Callable[..., Search], server: s3.Server, tmp_path: Path
 ) -> None:
     front = search().run(trials=1)
-    weights = artifact(front.folder, 0)
+    weights = weights_folder(front.folder, 0)
     (weights / "model.safetensors").write_bytes(b"another end")
     (weights / SUMS).unlink()
-    seal(weights)
+    write_checksums(weights)
     again = Artifacts.of(read_study(search().place), search().artifacts)
     assert again is not None
     again.put(weights)
@@ -210,11 +210,11 @@ def lost(
     """A study three trials of which were told while the store was away; it is back now."""
     one = search()
     with coordinated(one) as coordinator:
-        study = coordinator.ledger.study
+        study = coordinator.study.optuna_study
         coordinator.artifacts = Artifacts(study, Store.at(one.artifacts), patience_s=0.2)
         server.stop()
         began = time.monotonic()
-        told = [*coordinator.go_on(Stopping(3), Leaving())]
+        told = [*coordinator.go_on(Stopping(3), StopRequest())]
         server.start()
         assert [trial.number for trial in told] == [0, 1, 2]
         assert time.monotonic() - began < 60
@@ -228,7 +228,7 @@ def lost(
 def test_what_could_not_be_sent_is_sent_after_the_next_trial(
     lost: Coordinator, search: Callable[..., Search], server: s3.Server, tmp_path: Path
 ) -> None:
-    next(lost.go_on(Stopping(4), Leaving()))
+    next(lost.go_on(Stopping(4), StopRequest()))
     assert_store_is(Front.read(search().place), server, tmp_path)
 
 
@@ -237,7 +237,7 @@ def test_what_could_not_be_sent_is_sent_by_the_next_run(
     search: Callable[..., Search], server: s3.Server, tmp_path: Path
 ) -> None:
     lacking = Front.read(search().place)
-    own = (lacking.name, tmp_path, lacking.goals, lacking.trials)
+    own = (lacking.name, tmp_path, lacking.objectives, lacking.trials)
     lacking = Front(*own, sent=lacking.sent)
     message = r"on the front, but its weights are not in s3://students/runs/toy; run the study"
     with pytest.raises(BadInput, match=message):
@@ -257,13 +257,13 @@ def test_a_study_takes_weights_over_from_one_that_has_them_in_the_store_alone(
     search: Callable[..., Search], server: s3.Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front = search().run(trials=3)
-    weights = {t.key: contents(artifact(front.folder, t.number)) for t in front.members}
+    weights = {t.key: contents(weights_folder(front.folder, t.number)) for t in front.members}
     shutil.rmtree(front.folder)
     monkeypatch.chdir(folder)
     other = f"sqlite:///{folder}/other.db"
     changes = {"artifacts": f"s3://{server.bucket}/other", "folder": folder / "other"}
     heir = search(storage=other, earlier=[search().place], **changes).run(trials=3)
-    assert {t.key: contents(artifact(heir.folder, t.number)) for t in heir.members} == weights
+    assert {t.key: contents(weights_folder(heir.folder, t.number)) for t in heir.members} == weights
     names = server.names()
     assert len([name for name in names if name.startswith("other/")]) == len(heir.members)
     assert len([name for name in names if name.startswith("runs/")]) == len(front.members)
@@ -306,5 +306,5 @@ def test_what_was_altered_in_the_store_is_not_taken(
     name = server.names()[0]
     server.client.put_object(Bucket=server.bucket, Key=name, Body=b"not what it was")
     with pytest.raises(BadInput, match="not what was sent; remove it"):
-        front.sent.fetch(artifact(tmp_path, 0), front.trials[0].weights)
+        front.sent.fetch(weights_folder(tmp_path, 0), front.trials[0].weights)
     assert [*(tmp_path / "artifacts").iterdir()] == []

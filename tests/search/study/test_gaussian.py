@@ -11,12 +11,12 @@ import optuna
 import pytest
 
 from protege.search import State
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.study.gaussian import MemberGP
-from protege.search.study.ledger import open_ledger
 from protege.search.study.sampler import distributions
+from protege.search.study.study import StoredStudy
 from protege.spaces import Architecture, Infeasible, Range, SearchSpace
-from tests.search.toys import GOALS, SPACE, worth
+from tests.search.toys import OBJECTIVES, SPACE, worth
 
 DEEP = SearchSpace(
     layers=Range(0.1, 1.0), hidden=Range(0.25, 1.0, 1 / 12), intermediate=Range(0.25, 1.0, 1 / 12)
@@ -28,26 +28,28 @@ DEEP = SearchSpace(
 def test_the_best_member_is_found_whether_or_not_all_are_looked_at(looked_at: int) -> None:
     points = np.array([[*member.sizes().values()] for member in DEEP], dtype=float)
     points /= points.max(axis=0)
-    for goal in points[:: len(DEEP) // 6]:
+    for objective in points[:: len(DEEP) // 6]:
         acquisition = SimpleNamespace(
             search_space=SimpleNamespace(get_normalized_params=lambda *_: points),
-            eval_acqf_no_grad=partial(lambda goal, some: -np.abs(some - goal).sum(axis=1), goal),
+            eval_acqf_no_grad=partial(
+                lambda objective, some: -np.abs(some - objective).sum(axis=1), objective
+            ),
         )
         found = MemberGP(DEEP, 0, looked_at=looked_at)._optimize_acqf(acquisition, None)
-        assert (found == goal).all()
+        assert (found == objective).all()
 
 
 def proposed(
     space: SearchSpace, told: Sequence[Any], excluded: Sequence[Architecture]
 ) -> Architecture:
     """What is proposed in a study of these trials."""
-    study = optuna.create_study(directions=["minimize", "maximize"])
-    ledger = open_ledger(study, space, GOALS, seed=0)
+    optuna_study = optuna.create_study(directions=["minimize", "maximize"])
+    study = StoredStudy.open(optuna_study, space, OBJECTIVES, seed=0)
     for make in told:
-        number, architecture = ledger.ask()
-        ledger.tell(make(number, architecture))
-    trial = study._storage.get_trial(study.ask()._trial_id)
-    return MemberGP(space, 0).propose(study, trial, distributions(space), excluded)
+        number, architecture = study.ask()
+        study.tell(make(number, architecture))
+    trial = optuna_study._storage.get_trial(optuna_study.ask()._trial_id)
+    return MemberGP(space, 0).propose(optuna_study, trial, distributions(space), excluded)
 
 
 def test_before_the_anchors_are_done_it_is_what_is_farthest() -> None:
@@ -63,9 +65,9 @@ def test_one_member_left_is_what_is_proposed() -> None:
         assert proposed(SPACE, told, [one for one in SPACE if one != last]) == last
 
 
-def limited(size: float | None) -> Goals:
-    """The goals with a limit on the size."""
-    return Goals((replace(GOALS.goals[0], limit=size), GOALS.goals[1]))
+def limited(size: float | None) -> ObjectiveRecords:
+    """The objectives with a limit on the size."""
+    return ObjectiveRecords((replace(OBJECTIVES.records[0], limit=size), OBJECTIVES.records[1]))
 
 
 def screened(number: int, architecture: Architecture) -> Any:
@@ -80,13 +82,13 @@ def test_what_is_as_large_as_a_screened_student_waits_while_that_is_over_the_lim
     limit: float | None,
 ) -> None:
     told = [worth] * len(SPACE.anchors) + [screened]
-    study = optuna.create_study(directions=["minimize", "maximize"])
-    ledger = open_ledger(study, SPACE, limited(1.0), seed=0)
+    optuna_study = optuna.create_study(directions=["minimize", "maximize"])
+    study = StoredStudy.open(optuna_study, SPACE, limited(1.0), seed=0)
     asked_for = []
     for make in told:
-        number, architecture = ledger.ask()
+        number, architecture = study.ask()
         asked_for.append(architecture)
-        ledger.tell(make(number, architecture))
+        study.tell(make(number, architecture))
     over = asked_for[-1].sizes()
 
     def is_as_large(member: Architecture) -> bool:
@@ -95,9 +97,9 @@ def test_what_is_as_large_as_a_screened_student_waits_while_that_is_over_the_lim
     left = [is_as_large(m) for m in SPACE if m not in asked_for]
     assert any(left)
     assert not all(left)
-    ledger, order = open_ledger(study, SPACE, limited(limit), seed=0), []
-    while not ledger.exhausted:
-        number, architecture = ledger.ask()
+    study, order = StoredStudy.open(optuna_study, SPACE, limited(limit), seed=0), []
+    while not study.exhausted:
+        number, architecture = study.ask()
         order.append(is_as_large(architecture))
-        ledger.tell(worth(number, architecture))
+        study.tell(worth(number, architecture))
     assert (order == sorted(order)) == (limit is not None)

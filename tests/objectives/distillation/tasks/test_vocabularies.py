@@ -20,7 +20,7 @@ from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.language import LanguageTask
 from protege.objectives.distillation.tasks.task import TaskScore
 from protege.objectives.distillation.teacher_outputs import compute_outputs, judge
-from protege.objectives.quality.rungs import Distilling
+from protege.objectives.quality.rungs import CandidateDistillation
 from protege.search.front.confirming import confirmed
 from protege.spaces import Cache, Teacher
 from protege.spaces.files.manifest import kept_tokens
@@ -226,7 +226,7 @@ def test_a_loaded_student_is_judged_as_it_was_when_built(
 def test_training_helps_a_language_model_in_its_own_pieces(name: str, cache: Cache) -> None:
     teacher = pieces.teacher(name)
     longer = replace(READ, steps=40, learning_rate=3e-3)
-    first, *_, last = Distilling(cut(teacher, cache, longer), [Retention()]).rungs()
+    first, *_, last = CandidateDistillation(cut(teacher, cache, longer), [Retention()]).rungs()
     cut_, trained = (one.measurements["retention"].details for one in (first, last))
     assert float(trained["kl"]) < float(cut_["kl"]) - 0.05
 

@@ -16,7 +16,7 @@ from protege.objectives.latency.device.loop import (
     sample_of,
     timed,
 )
-from protege.objectives.latency.plan import Plan
+from protege.objectives.latency.workload import Plan
 
 Round = tuple[Sample, ...]
 

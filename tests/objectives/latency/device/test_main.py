@@ -13,8 +13,8 @@ import pytest
 
 from protege.objectives.latency.device.main import ABANDONED, FRAME, answered, arrange
 from protege.objectives.latency.job import Trace
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.targets.upload import runner
+from protege.objectives.latency.workload import Plan
 
 Made = Callable[[list[str]], Path]
 

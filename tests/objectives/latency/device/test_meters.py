@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from protege.objectives.latency.device.meters import Absent, Counter, Sampled, energy, meter
+from protege.objectives.latency.device.meters import Counter, NoMeter, Sampled, energy, meter
 
 RANGE_UJ = 262_143_328_850
 
@@ -106,7 +106,7 @@ def test_a_counter_nobody_but_root_may_read_is_told_with_the_way_out(
 ) -> None:
     zone(tmp_path, "0", "package-0")
     monkeypatch.setattr("os.access", lambda *_: False)
-    with pytest.raises(Absent, match=r"only root may read \(sudo chmod a\+r .*energy_uj\)"):
+    with pytest.raises(NoMeter, match=r"only root may read \(sudo chmod a\+r .*energy_uj\)"):
         meter("cpu", str(tmp_path))
 
 
@@ -120,7 +120,7 @@ def test_a_counter_nobody_but_root_may_read_is_told_with_the_way_out(
 def test_what_was_looked_for_is_told_where_there_is_nothing(
     tmp_path: Path, device: str, missing: str
 ) -> None:
-    with pytest.raises(Absent, match=missing):
+    with pytest.raises(NoMeter, match=missing):
         meter(device, str(tmp_path))
 
 

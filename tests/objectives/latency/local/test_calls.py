@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from protege.objectives.latency import Plan, Workload
-from protege.objectives.latency.job import Job, Setting
+from protege.objectives.latency.job import MeasuringJob, TorchSettings
 from protege.objectives.latency.local.calls import call_of, traced
 from protege.spaces.models.blueprint import Blueprint
 
@@ -67,7 +67,7 @@ def test_a_trace_holds_one_sample_of_each_model_a_round(
     encoder: Callable[[int], Blueprint], brief: Plan
 ) -> None:
     threads = torch.get_num_threads()
-    trace = traced(Job((encoder(1), encoder(2)), Workload(1, 4), Setting(), brief))
+    trace = traced(MeasuringJob((encoder(1), encoder(2)), Workload(1, 4), TorchSettings(), brief))
     torch.set_num_threads(threads)
     assert len(trace.cold_ms) == 2
     assert len(trace.rounds) >= brief.least_pairs

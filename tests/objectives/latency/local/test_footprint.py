@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from protege.objectives.latency.device.resources import CALLS
-from protege.objectives.latency.job import Setting
+from protege.objectives.latency.job import TorchSettings
 from protege.objectives.latency.local.calls import ready
 from protege.objectives.latency.local.footprint import footprint_on
 from protege.spaces.models.blueprint import Blueprint
@@ -58,6 +58,6 @@ def test_a_model_is_built_in_its_precision(
     encoder: Blueprints, decoder: Blueprints, precision: str
 ) -> None:
     for made in (encoder, decoder):
-        model = ready(made(1), Setting(precision=precision))
+        model = ready(made(1), TorchSettings(precision=precision))
         assert {str(one.dtype) for one in model.parameters()} == {f"torch.{precision}"}
     assert torch.get_default_dtype() == torch.float32

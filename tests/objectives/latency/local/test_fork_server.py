@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from protege.objectives.latency import Plan, Workload
-from protege.objectives.latency.job import Job, Setting
+from protege.objectives.latency.job import MeasuringJob, TorchSettings
 from protege.objectives.latency.local.fork_server import INDUCTOR, SERVER, ForkServer
 from protege.spaces.files.private import private_folder
 from protege.spaces.models.blueprint import Blueprint
@@ -19,8 +19,8 @@ from protege.spaces.models.blueprint import Blueprint
 def test_threads_share_one_runner_and_each_gets_its_own_answer(
     encoder: Callable[[int], Blueprint], brief: Plan
 ) -> None:
-    alone = Job((encoder(1),), Workload(1, 4), Setting(), brief)
-    beside = Job((encoder(1), encoder(2)), Workload(1, 4), Setting(), brief)
+    alone = MeasuringJob((encoder(1),), Workload(1, 4), TorchSettings(), brief)
+    beside = MeasuringJob((encoder(1), encoder(2)), Workload(1, 4), TorchSettings(), brief)
     with ThreadPoolExecutor(2) as threads:
         answers = list(threads.map(SERVER.exchange, [alone, beside, alone, beside]))
     assert [len(each["trace"]["cold_ms"]) for each in answers] == [1, 2, 1, 2]
@@ -28,7 +28,7 @@ def test_threads_share_one_runner_and_each_gets_its_own_answer(
 
 @pytest.mark.slow
 def test_a_runner_that_died_is_replaced(encoder: Callable[[int], Blueprint], brief: Plan) -> None:
-    job = Job((encoder(1),), Workload(1, 4), Setting(), brief)
+    job = MeasuringJob((encoder(1),), Workload(1, 4), TorchSettings(), brief)
     assert "trace" in SERVER.exchange(job)
     assert SERVER.pid
     os.kill(SERVER.pid, signal.SIGKILL)
@@ -66,7 +66,7 @@ def test_what_is_compiled_is_kept_where_no_other_user_can_write(
     if own:
         monkeypatch.setenv(INDUCTOR, own)
     server = ForkServer()
-    server.exchange(Job((encoder(1),), Workload(1, 4), Setting(), brief))
+    server.exchange(MeasuringJob((encoder(1),), Workload(1, 4), TorchSettings(), brief))
     given = Path(f"/proc/{server.pid}/environ").read_text().split("\0")
     server.close()
     (place,) = [one.partition("=")[2] for one in given if one.startswith(f"{INDUCTOR}=")]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from protege.objectives.latency import Plan, Workload
-from protege.objectives.latency.job import Job, Setting
+from protege.objectives.latency.job import MeasuringJob, TorchSettings
 from protege.spaces.models.blueprint import Blueprint
 
 
@@ -47,8 +47,8 @@ def lasting() -> Iterator[Runner]:
 
 
 @pytest.fixture
-def job(encoder: Callable[[int], Blueprint], brief: Plan) -> Job:
-    return Job((encoder(1), encoder(2)), Workload(1, 4), Setting(), brief)
+def job(encoder: Callable[[int], Blueprint], brief: Plan) -> MeasuringJob:
+    return MeasuringJob((encoder(1), encoder(2)), Workload(1, 4), TorchSettings(), brief)
 
 
 def child_of(runner: Runner) -> int:
@@ -68,7 +68,7 @@ def wait_until_gone(process: int) -> None:
 
 @pytest.mark.slow
 def test_a_failed_a_hung_and_a_killed_child_cost_one_job_each(
-    lasting: Runner, job: Job, endless: Plan
+    lasting: Runner, job: MeasuringJob, endless: Plan
 ) -> None:
     lasting.study.send(replace(job, workload=Workload(1, 64)))  # beyond the model's positions
     assert "Error" in lasting.study.recv()["failed"]
@@ -88,7 +88,7 @@ def test_a_failed_a_hung_and_a_killed_child_cost_one_job_each(
 
 
 def test_every_job_has_a_fresh_process_and_the_runner_computes_nothing(
-    lasting: Runner, job: Job, endless: Plan
+    lasting: Runner, job: MeasuringJob, endless: Plan
 ) -> None:
     lasting.study.send(job)
     lasting.study.recv()
@@ -104,7 +104,9 @@ def test_every_job_has_a_fresh_process_and_the_runner_computes_nothing(
 
 
 @pytest.mark.slow
-def test_the_end_of_the_input_ends_a_busy_runner_and_its_child(job: Job, endless: Plan) -> None:
+def test_the_end_of_the_input_ends_a_busy_runner_and_its_child(
+    job: MeasuringJob, endless: Plan
+) -> None:
     with started() as runner:
         runner.study.send(replace(job, plan=endless))
         child = child_of(runner)
@@ -115,7 +117,7 @@ def test_the_end_of_the_input_ends_a_busy_runner_and_its_child(job: Job, endless
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an alarm ends the child, later")
-def test_a_killed_runner_takes_its_child_along(job: Job, endless: Plan) -> None:
+def test_a_killed_runner_takes_its_child_along(job: MeasuringJob, endless: Plan) -> None:
     with started() as runner:
         runner.study.send(replace(job, plan=endless))
         child = child_of(runner)

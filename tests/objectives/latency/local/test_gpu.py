@@ -8,13 +8,13 @@ from protege.objectives.latency import Workload
 from protege.objectives.latency.device.loop import Sample
 from protege.objectives.latency.local.calls import call_of
 from protege.objectives.latency.local.gpu import (
-    Events,
-    Synchronized,
+    EventClock,
+    SynchronizedClock,
+    clock_of,
     nvidia_state,
     peak_bytes,
     queue_bound,
     state,
-    watch_on,
 )
 from protege.spaces import Task
 from tests.tiny import ZOO
@@ -52,12 +52,12 @@ class Event:
 
 def test_a_call_on_a_device_is_timed_by_events_in_its_queue() -> None:
     queue = Queue()
-    watch = Events(queue.synchronize, queue.event)
-    start = watch.start()
+    clock = EventClock(queue.synchronize, queue.event)
+    start = clock.start()
     queue.clock_ms += 2.0
-    prefilled = watch.now()
+    prefilled = clock.now()
     queue.clock_ms += 5.0
-    sample = watch.sample(start, prefilled, watch.now())
+    sample = clock.sample(start, prefilled, clock.now())
     assert (sample.prefill_wall_ms, sample.wall_ms) == (2.0, 7.0)
     assert sample.cpu_ms < 2.0  # it took no time to fill the queue
     # once before, so that the queue is empty; not in the middle; and once for the answer
@@ -66,8 +66,8 @@ def test_a_call_on_a_device_is_timed_by_events_in_its_queue() -> None:
 
 def test_a_device_without_events_is_waited_for_at_every_moment() -> None:
     queue = Queue()
-    watch = Synchronized(queue.synchronize)
-    sample = watch.sample(watch.start(), watch.now(), watch.now())
+    clock = SynchronizedClock(queue.synchronize)
+    sample = clock.sample(clock.start(), clock.now(), clock.now())
     assert queue.said == ["synchronize"] * 3
     assert 0 <= sample.prefill_wall_ms <= sample.wall_ms
 
@@ -77,13 +77,13 @@ def test_models_are_called_by_the_watch_of_their_device(monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "synchronize", queue.synchronize)
     monkeypatch.setattr(torch.cuda, "Event", lambda **_: queue.event())
     monkeypatch.setattr(torch.mps, "synchronize", queue.synchronize)
-    watch_on("cpu").now()
+    clock_of("cpu").now()
     assert not queue.said
-    watch_on("mps").now()
+    clock_of("mps").now()
     assert queue.said == ["synchronize"]
     queue.said.clear()
-    watch: Any = watch_on("cuda")
-    watch.sample(watch.start(), watch.now(), watch.now())
+    clock: Any = clock_of("cuda")
+    clock.sample(clock.start(), clock.now(), clock.now())
     assert queue.said[:2] == ["synchronize", "record"]
 
 

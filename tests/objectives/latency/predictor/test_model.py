@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
 from protege.objectives import Workload
-from protege.objectives.latency.predictor.model import STEPS, LatencyModel, Sample, recorded
+from protege.objectives.latency.predictor.model import STEPS, LatencyModel, LatencySample, recorded
 from protege.objectives.latency.predictor.terms import Call
 from protege.spaces import Architecture, BadInput, Magnitude, Task
 from tests.objectives.latency.laws import CALL, encoder, law_ms, lawful, students
@@ -25,7 +25,7 @@ architectures = st.builds(
     st.integers(8, 4096),
 )
 samples = st.lists(
-    st.builds(Sample, architectures, st.floats(0.01, 1000.0)), min_size=1, max_size=20
+    st.builds(LatencySample, architectures, st.floats(0.01, 1000.0)), min_size=1, max_size=20
 )
 
 
@@ -63,7 +63,7 @@ def test_what_no_sum_explains_is_corrected_along_the_widths() -> None:
         return law_ms(one) * (1 + 0.4 / (1 + exp((one.hidden_size - 300) / 20)))
 
     drawn = students(60, seed=3)
-    model = LatencyModel.fit([Sample(one, odd_ms(one)) for one in drawn[:40]], CALL)
+    model = LatencyModel.fit([LatencySample(one, odd_ms(one)) for one in drawn[:40]], CALL)
     sum_alone = replace(model, process=replace(model.process, noise=1e9))
 
     def off(one: LatencyModel) -> float:
@@ -74,7 +74,7 @@ def test_what_no_sum_explains_is_corrected_along_the_widths() -> None:
 
 @given(samples, architectures)
 def test_a_deeper_student_is_never_predicted_to_be_faster(
-    measured: list[Sample], one: Architecture
+    measured: list[LatencySample], one: Architecture
 ) -> None:
     model = LatencyModel.fit(measured, CALL)
     depths = [replace(one, num_hidden_layers=layers) for layers in (1, 2, 7, 30)]
@@ -84,12 +84,16 @@ def test_a_deeper_student_is_never_predicted_to_be_faster(
 
 
 @given(samples, architectures)
-def test_no_size_is_ever_said_to_save_time(measured: list[Sample], one: Architecture) -> None:
+def test_no_size_is_ever_said_to_save_time(
+    measured: list[LatencySample], one: Architecture
+) -> None:
     assert all(cost > 0 for cost in LatencyModel.fit(measured, CALL).one_more(one).values())
 
 
 @given(samples, st.randoms(use_true_random=False))
-def test_the_order_of_the_samples_changes_nothing(measured: list[Sample], random: Random) -> None:
+def test_the_order_of_the_samples_changes_nothing(
+    measured: list[LatencySample], random: Random
+) -> None:
     shuffled = random.sample(measured, len(measured))
     assert LatencyModel.fit(shuffled, CALL) == LatencyModel.fit(measured, CALL)
 
@@ -98,7 +102,7 @@ def test_the_order_of_the_samples_changes_nothing(measured: list[Sample], random
 @given(st.integers(0, 10_000), st.floats(0.01, 100.0))
 def test_another_unit_is_the_same_model_in_that_unit(seed: int, unit: float) -> None:
     measured = lawful(15, seed, noise=0.02)
-    scaled = [Sample(one, value * unit) for one, value in measured]
+    scaled = [LatencySample(one, value * unit) for one, value in measured]
     asked = students(1, seed + 1)[0]
     one, other = (LatencyModel.fit(given, CALL).predict(asked)[0] for given in (measured, scaled))
     assert other == pytest.approx(one * unit, rel=1e-3)
@@ -142,7 +146,7 @@ def test_one_more_is_told_of_what_a_family_can_have_less_of() -> None:
         replace(own, num_hidden_layers=layers, hidden_size=hidden, intermediate_size=ffn)
         for layers, hidden, ffn in [(1, 8, 40), (4, 24, 16), (2, 16, 24), (3, 8, 8), (2, 24, 40)]
     ]
-    paid = [Sample(one, float(call.terms(one) @ [1, 1, 1e-3, 1e-3, 1e-3])) for one in drawn]
+    paid = [LatencySample(one, float(call.terms(one) @ [1, 1, 1e-3, 1e-3, 1e-3])) for one in drawn]
     more = LatencyModel.fit(paid, call).one_more(own)
     heads = {"num_attention_heads", "num_key_value_heads"}
     sizes = {"num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size"}
@@ -152,8 +156,8 @@ def test_one_more_is_told_of_what_a_family_can_have_less_of() -> None:
 def test_students_of_one_set_of_sizes_are_one_sample() -> None:
     one = encoder(2, 64, 128)
     other = replace(one, width_policy=Magnitude(), healing="one-shot")
-    model = LatencyModel.fit([Sample(one, 1.0), Sample(other, 3.0)], CALL)
-    assert model.samples == (Sample(one, 2.0),)
+    model = LatencyModel.fit([LatencySample(one, 1.0), LatencySample(other, 3.0)], CALL)
+    assert model.samples == (LatencySample(one, 2.0),)
     assert model.knows(other)
     assert not model.knows(replace(one, num_hidden_layers=3))
 
@@ -173,7 +177,7 @@ def test_nothing_is_learned_from_nothing() -> None:
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_latency_is_a_positive_number(value: float) -> None:
     with pytest.raises(BadInput, match=rf"latency {value} of .*: expected a positive number"):
-        LatencyModel.fit([Sample(OWN, value)], CALL)
+        LatencyModel.fit([LatencySample(OWN, value)], CALL)
 
 
 def test_a_single_sample_has_no_others() -> None:

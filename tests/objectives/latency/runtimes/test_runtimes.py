@@ -12,7 +12,7 @@ from protege.objectives.latency.runtimes.runtimes import (
     processor_features,
     runtime_named,
 )
-from protege.objectives.precision import Precision
+from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput
 
 

@@ -14,7 +14,7 @@ from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import Runtime
 from protege.objectives.latency.targets.android import CALLS, Android
 from protege.objectives.latency.targets.target import Target
-from protege.objectives.precision import Precision
+from protege.objectives.machine.precision import Precision
 from protege.spaces.errors import BadInput, DiskFull, Unsupported
 from protege.spaces.models.blueprint import Blueprint
 

@@ -11,7 +11,7 @@ from transformers import BertConfig
 
 from protege.objectives.latency import LocalCPU, Workload
 from protege.objectives.latency.device.resources import _IMPORTS
-from protege.objectives.latency.job import Question, Setting
+from protege.objectives.latency.job import MeasurementRequest, TorchSettings
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.runtimes.runtimes import RUNTIMES
 from protege.objectives.latency.targets.target import measured_alone, on_this_machine
@@ -67,7 +67,9 @@ def sysfs(tmp_path: Path) -> Iterator[str]:
 def test_an_exported_program_is_weighed_without_pytorch(
     model: Blueprint, exported: LocalCPU
 ) -> None:
-    found = [measured_alone(exported, model, WORKLOAD, Question("memory")) for _ in range(3)]
+    found = [
+        measured_alone(exported, model, WORKLOAD, MeasurementRequest("memory")) for _ in range(3)
+    ]
     weights_mb = model.skeleton().num_parameters() * 4 / 1e6
     peaks = [max(one["load_peak_mb"], one["run_peak_mb"]) for one in found]
     assert max(peaks) - min(peaks) < 2
@@ -81,12 +83,14 @@ def test_an_exported_program_is_weighed_without_pytorch(
 def test_an_exported_program_s_calls_are_counted_between_two_readings(
     model: Blueprint, exported: LocalCPU, sysfs: str
 ) -> None:
-    found = measured_alone(exported, model, WORKLOAD, Question("energy", 0.3, 2, sysfs))
+    found = measured_alone(exported, model, WORKLOAD, MeasurementRequest("energy", 0.3, 2, sysfs))
     check_windows(found)
 
 
 def test_pytorch_s_calls_are_counted_between_two_readings(model: Blueprint, sysfs: str) -> None:
-    check_windows(measured_alone(LocalCPU(), model, WORKLOAD, Question("energy", 0.3, 2, sysfs)))
+    check_windows(
+        measured_alone(LocalCPU(), model, WORKLOAD, MeasurementRequest("energy", 0.3, 2, sysfs))
+    )
 
 
 def check_windows(found: dict[str, Any]) -> None:
@@ -101,7 +105,9 @@ def check_windows(found: dict[str, Any]) -> None:
 
 def test_a_target_runs_one_model_as_it_runs_several() -> None:
     target = LocalCPU(precision="float32", cores=(0,), priority="high")
-    assert on_this_machine(target).setting == Setting(1, "eager", "float32", "cpu", (0,), "high")
+    assert on_this_machine(target).setting == TorchSettings(
+        1, "eager", "float32", "cpu", (0,), "high"
+    )
 
 
 def test_every_runtime_that_exports_has_its_imports_listed() -> None:

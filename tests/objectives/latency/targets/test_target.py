@@ -16,7 +16,7 @@ from protege.objectives.latency.models import generates
 from protege.objectives.latency.runtimes.programs import Programs, Unexportable
 from protege.objectives.latency.runtimes.runtimes import RUNTIMES, Name, runtime_named
 from protege.objectives.latency.targets.target import Target
-from protege.objectives.precision import Precision
+from protege.objectives.machine.precision import Precision
 from protege.spaces import Task
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from protege.objectives.latency.device.loop import Sample, wall_ms
 from protege.objectives.latency.job import Round, Trace
-from protege.objectives.latency.plan import Plan
 from protege.objectives.latency.timing.timing import (
     LEAST_SPREAD,
     Combined,
@@ -20,6 +19,7 @@ from protege.objectives.latency.timing.timing import (
     grade,
     process_value,
 )
+from protege.objectives.latency.workload import Plan
 
 times_ms = st.floats(0.1, 1e4)
 pairs = st.lists(st.tuples(times_ms, times_ms), min_size=1, max_size=60)

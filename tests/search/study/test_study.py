@@ -14,13 +14,13 @@ from optuna_dashboard import wsgi  # type: ignore[import-untyped]
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from protege.search import State, Trial
-from protege.search.records.goals import Goal, Goals
+from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
 from protege.search.storage.locating import database_path
 from protege.search.storage.storage import read_study
-from protege.search.study.ledger import open_study, trials_of
 from protege.search.study.sampler import ENUMERATED, one_thread
+from protege.search.study.study import open_study, trials_of
 from protege.spaces import BadInput, Choice, Ends, Range, SearchSpace, Uniform
-from tests.search.toys import GOALS, OWN, SPACE, go_on, keys, opened, worth
+from tests.search.toys import OBJECTIVES, OWN, SPACE, go_on, keys, opened, worth
 from tests.spaces.space.apart import apart
 
 MIXED = SearchSpace(
@@ -59,11 +59,11 @@ def test_a_proposal_keeps_to_one_thread_of_torch_and_of_numpy() -> None:
 def test_every_ask_is_a_new_member_stored_under_its_own_parameters(
     storage: str, space: SearchSpace, sampler: BaseSampler | None
 ) -> None:
-    ledger = opened(storage, space, sampler=sampler)
-    told = go_on(ledger, 11)
+    study = opened(storage, space, sampler=sampler)
+    told = go_on(study, 11)
     assert len(set(keys(told))) == 11
     members = {member.key(): member for member in space}
-    for stored in ledger.study.trials:
+    for stored in study.optuna_study.trials:
         assert stored.params == space.params(members[stored.user_attrs["key"]])
 
 
@@ -122,10 +122,10 @@ def test_a_space_is_tried_to_its_last_member_and_no_further(
     storage: str, sampler: BaseSampler | None
 ) -> None:
     small = SearchSpace(layers=Range(0.25, 1.0), intermediate=Choice(0.4, 1.0)).of(OWN)
-    ledger = opened(storage, small, sampler=sampler)
-    told = go_on(ledger, 1000)
+    study = opened(storage, small, sampler=sampler)
+    told = go_on(study, 1000)
     assert {*keys(told)} == {member.key() for member in small}
-    assert ledger.exhausted
+    assert study.exhausted
     assert opened(storage, small).exhausted
 
 
@@ -151,10 +151,10 @@ def test_a_small_space_is_tried_from_afar_without_a_model(
 
 def test_the_search_finds_the_front_that_enumeration_finds(storage: str) -> None:
     everyone = [worth(number, member) for number, member in enumerate(SPACE)]
-    true = {trial.key for trial in GOALS.front(everyone)}
+    true = {trial.key for trial in OBJECTIVES.front(everyone)}
     told = go_on(opened(storage, sampler=RandomSampler(seed=0)), 1000)
     assert 1 < len(true) < len(SPACE)
-    assert {trial.key for trial in GOALS.front(told)} == true
+    assert {trial.key for trial in OBJECTIVES.front(told)} == true
 
 
 def test_what_was_told_comes_back_as_it_was(storage: str) -> None:
@@ -174,37 +174,39 @@ def test_what_was_told_comes_back_as_it_was(storage: str) -> None:
 def test_optuna_is_told_what_became_of_a_trial(
     storage: str, state: State, stored: TrialState
 ) -> None:
-    ledger = opened(storage)
-    trial = worth(*ledger.ask())
+    study = opened(storage)
+    trial = worth(*study.ask())
     halted = Trial(
         trial.number, trial.key, trial.architecture, state, trial.measurements, {}, "why"
     )
-    ledger.tell(halted)
-    frozen = ledger.study.trials[0]
+    study.tell(halted)
+    frozen = study.optuna_study.trials[0]
     complete = state is State.COMPLETE
     assert frozen.state is stored
-    assert frozen.values == (GOALS.values(trial) if complete else None)
+    assert frozen.values == (OBJECTIVES.values(trial) if complete else None)
     assert frozen.user_attrs["state"] == str(state)
     assert frozen.user_attrs["reason"] == "why"
 
 
 def test_limits_are_constraints_that_optuna_s_own_front_respects(storage: str) -> None:
     limit = worth(0, OWN).measurements["size"].value / 2
-    goals = Goals((Goal("size", "", "minimize", limit), GOALS.goals[1]))
-    ledger = opened(storage, goals=goals)
-    told = go_on(ledger, 8)
-    for trial, stored in zip(told, ledger.study.trials, strict=True):
+    objectives = ObjectiveRecords(
+        (ObjectiveRecord("size", "", "minimize", limit), OBJECTIVES.records[1])
+    )
+    study = opened(storage, objectives=objectives)
+    told = go_on(study, 8)
+    for trial, stored in zip(told, study.optuna_study.trials, strict=True):
         violation = trial.measurements["size"].value / limit - 1
         assert stored.constraints == pytest.approx({"size": violation})
-    best = sorted(stored.number for stored in ledger.study.best_trials)
-    assert best == sorted(trial.number for trial in goals.front(told))
+    best = sorted(stored.number for stored in study.optuna_study.best_trials)
+    assert best == sorted(trial.number for trial in objectives.front(told))
     assert 0 not in best  # the teacher, twice as large as allowed
 
 
-def test_a_study_of_other_goals_is_left_as_it_was(storage: str) -> None:
+def test_a_study_of_other_objectives_is_left_as_it_was(storage: str) -> None:
     opened(storage)
-    other = Goals((*GOALS.goals, Goal("third", "", "minimize")))
-    opened(storage, goals=other)
+    other = ObjectiveRecords((*OBJECTIVES.records, ObjectiveRecord("third", "", "minimize")))
+    opened(storage, objectives=other)
     assert read_study(storage).metric_names == ["size", "quality"]
 
 
@@ -212,7 +214,7 @@ def test_reading_needs_one_study_or_the_name_of_one(storage: str) -> None:
     with pytest.raises(BadInput, match=r"no study there; expected a study.db or the run folder"):
         read_study(storage)
     for name in ("one", "two"):
-        open_study(storage, name, GOALS)
+        open_study(storage, name, OBJECTIVES)
     with pytest.raises(BadInput, match="expected one study, found 2: one, two"):
         read_study(storage)
     with pytest.raises(BadInput, match="no study 'three'; it has: one, two"):
@@ -244,7 +246,7 @@ def asked_of(app: Any, path: str) -> Any:
     return json.loads(answer)
 
 
-def test_optuna_dashboard_shows_the_study_its_goals_and_its_trials(storage: str) -> None:
+def test_optuna_dashboard_shows_the_study_its_objectives_and_its_trials(storage: str) -> None:
     told = go_on(opened(storage), 7)
     app = wsgi(storage)
     studies = asked_of(app, "/api/studies")["study_summaries"]
@@ -252,7 +254,7 @@ def test_optuna_dashboard_shows_the_study_its_goals_and_its_trials(storage: str)
     detail = asked_of(app, f"/api/studies/{studies[0]['study_id']}")
     assert detail["objective_names"] == ["size", "quality"]
     assert detail["directions"] == ["minimize", "maximize"]
-    assert [trial["values"] for trial in detail["trials"]] == [GOALS.values(t) for t in told]
+    assert [trial["values"] for trial in detail["trials"]] == [OBJECTIVES.values(t) for t in told]
     assert {param["name"] for param in detail["trials"][0]["params"]} == {
         knob.name for knob in SPACE.knobs
     }

@@ -1,4 +1,4 @@
-"""The ledger: ask the Optuna study for architectures, and record results in it."""
+"""`StoredStudy`: ask the Optuna study for architectures, and record results in it."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,12 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from protege.search.records.goals import Goals
+from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
 from protege.search.storage.explaining import undamaged
-from protege.search.storage.format import IDENTITY
-from protege.search.storage.storage import asked_for, calm, insist, open_storage
+from protege.search.storage.storage import asked_for, open_storage, quiet_optuna, with_retries
 from protege.search.study.gaussian import RUNG, STOPPED_AT
 from protege.search.study.sampler import UniqueSampler, suggested
-from protege.spaces import Mismatch
 from protege.spaces.errors import without_secrets
 from protege.spaces.files.hashing import text_checksum
 
@@ -35,39 +33,57 @@ _TOLD = {
     State.FAILED: TrialState.FAIL,
 }
 
-OptunaStudy = Study
-"""The study in the storage, as Optuna knows it."""
-
 CHECKSUM = "checksum"
 """The attribute with the checksum of a trial's record."""
 
-DIED = "died"
+CRASHES = "died"
 """The attribute with the reasons of a trial's worker crashes."""
 
 
 @dataclass
-class Ledger:
+class StoredStudy:
     """The stored study: asks for architectures and records trials.
 
     Attributes:
-        study: The Optuna study.
+        optuna_study: The Optuna study.
         space: The resolved search space.
-        goals: The goals of the study.
+        objectives: The objectives of the study.
         claim: Raises if another process has claimed the study.
     """
 
-    study: Study
+    optuna_study: Study
     space: "SearchSpace"
-    goals: Goals
+    objectives: ObjectiveRecords
     claim: Callable[[], None] = lambda: None
     _open: dict[int, optuna.trial.Trial] = field(default_factory=dict, repr=False)
     _in_hand: set[int] = field(default_factory=set, repr=False)
+
+    @classmethod
+    def open(
+        cls,
+        study: Study,
+        space: "SearchSpace",
+        objectives: ObjectiveRecords,
+        seed: int,
+        sampler: BaseSampler | None = None,
+    ) -> "StoredStudy":
+        """Set the sampler of a study, and enqueue anchors that are not tried yet."""
+        # another seed per run: a resumed sampler must not repeat its first proposals
+        state = int(np.random.SeedSequence([seed, len(study.trials)]).generate_state(1)[0])
+        study.sampler = UniqueSampler(space, state, sampler, objectives)
+        # an earlier process may have enqueued some; some may be imported from another study
+        known = asked_for(study)
+        for anchor in space.anchors:
+            if anchor.key() not in known:
+                params = dict(space.params(anchor))
+                study.enqueue_trial(params, {"anchor": True}, skip_if_exists=True)
+        return cls(study, space, objectives)
 
     def catch_up(self) -> None:
         """Finish trials whose record was stored by a process that died before `tell`."""
         for trial in self._unfinished():
             if "protege" in trial.user_attrs:
-                self.tell(_read(trial, self.study.study_name))
+                self.tell(_read(trial, self.optuna_study.study_name))
 
     def ask(self) -> "tuple[int, Architecture]":
         """Return number and architecture of the next trial.
@@ -78,19 +94,19 @@ class Ledger:
             Infeasible: The space is exhausted.
         """
         # a retry resumes the trial that was begun when the connection broke
-        return insist(self._ask)
+        return with_retries(self._ask)
 
     def _ask(self) -> "tuple[int, Architecture]":
         self.claim()
         waiting = self._waiting()
-        trial = self._open[waiting[0].number] if waiting else self.study.ask()
+        trial = self._open[waiting[0].number] if waiting else self.optuna_study.ask()
         self._open[trial.number] = trial
         known = trial.user_attrs.get("key")
         if known:
             self._in_hand.add(trial.number)
             return trial.number, self.space.by_key[known]
         params = {knob.name: suggested(trial, knob) for knob in self.space.knobs}
-        asked = [self.space.by_key[key] for key in asked_for(self.study)]
+        asked = [self.space.by_key[key] for key in asked_for(self.optuna_study)]
         architecture = self.space.nearest(params, excluding=asked)
         trial.set_user_attr("key", architecture.key())
         trial.set_user_attr("architecture", str(architecture))
@@ -99,7 +115,7 @@ class Ledger:
 
     def tell(self, result: Trial) -> None:
         """Store the record of a trial, then finish it in the Optuna study."""
-        insist(lambda: self._tell(result))
+        with_retries(lambda: self._tell(result))
         del self._open[result.number]
         self._in_hand.discard(result.number)
 
@@ -113,64 +129,67 @@ class Ledger:
             return  # an earlier attempt succeeded, but its reply was lost
         known = trial.constraints
         # all of them and sorted: the Gaussian process reads constraints by position
-        for name, violation in self.goals.violations(result).items():
+        for name, violation in self.objectives.violations(result).items():
             if name not in known:
                 trial.set_constraint(name, violation)
         state = _TOLD[result.state]
-        if not all(name in result.measurements for name in self.goals.names):
+        if not all(name in result.measurements for name in self.objectives.names):
             # stopped at a rung before all objectives were measured
             state = TrialState.PRUNED if state is TrialState.COMPLETE else state
-        complete = state is TrialState.COMPLETE
-        self.study.tell(trial, self.goals.values(result) if complete else None, state=state)
+        values = self.objectives.values(result) if state is TrialState.COMPLETE else None
+        self.optuna_study.tell(trial, values, state=state)
 
-    def died(self, number: int, reason: str) -> int:
+    def add_crash(self, number: int, reason: str) -> int:
         """Record a worker crash of a trial; return the number of crashes so far.
 
         It is stored, so that resumed runs do not retry the trial forever.
         """
         trial = self._open[number]
-        found = [*trial.user_attrs.get(DIED, []), without_secrets(reason)]
-        insist(lambda: trial.set_user_attr(DIED, found))
+        found = [*trial.user_attrs.get(CRASHES, []), without_secrets(reason)]
+        with_retries(lambda: trial.set_user_attr(CRASHES, found))
         return len(found)
 
     def unfinished(self) -> list[tuple[int, str]]:
         """Return number and key of each trial that an earlier process left unfinished."""
         return [
             (trial.number, str(trial.user_attrs["key"]))
-            for trial in insist(self._waiting)
+            for trial in with_retries(self._waiting)
             if "key" in trial.user_attrs
         ]
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Store the record of the study that reports need."""
-        insist(lambda: self.study.set_user_attr("about", dict(about)))
+        with_retries(lambda: self.optuna_study.set_user_attr("about", dict(about)))
 
-    def note(self, number: int, step: int, values: Sequence[float]) -> None:
-        """Store a candidate's values that are known at a rung, in the order of the goals."""
+    def store_rung(self, number: int, step: int, values: Sequence[float]) -> None:
+        """Store a candidate's values that are known at a rung, in the order of the objectives."""
         trial = self._open[number]
-        insist(lambda: trial.set_user_attr(f"{RUNG}{step}", list(values)))
+        with_retries(lambda: trial.set_user_attr(f"{RUNG}{step}", list(values)))
 
-    def others(self, number: int, step: int) -> list[list[float]]:
-        """Return the values of all other candidates at a rung, in the order of the goals."""
+    def others_at_rung(self, number: int, step: int) -> list[list[float]]:
+        """Return the values of all other candidates at a rung, in the order of the objectives."""
         name = f"{RUNG}{step}"
-        trials = insist(lambda: self.study.get_trials(deepcopy=False))
+        trials = self._stored()
         return [t.user_attrs[name] for t in trials if t.number != number and name in t.user_attrs]
 
     def numbers(self) -> list[int]:
         """Return the numbers of all trials, finished or not."""
-        return [trial.number for trial in insist(lambda: self.study.get_trials(deepcopy=False))]
+        return [trial.number for trial in self._stored()]
+
+    def _stored(self) -> list[FrozenTrial]:
+        return with_retries(lambda: self.optuna_study.get_trials(deepcopy=False))
 
     def trials(self) -> list[Trial]:
         """Return all finished trials, in order."""
-        return trials_of(self.study)
+        return trials_of(self.optuna_study)
 
     def _unfinished(self) -> list[FrozenTrial]:
         """Return unfinished trials of this and of earlier processes, after taking them over."""
-        left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        left = self.optuna_study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in left:
             if trial.number not in self._open:
                 # Optuna has no public way to take over a trial
-                taken_over = optuna.trial.Trial(self.study, trial._trial_id)  # noqa: SLF001
+                taken_over = optuna.trial.Trial(self.optuna_study, trial._trial_id)  # noqa: SLF001
                 self._open[trial.number] = taken_over
         return left
 
@@ -181,44 +200,24 @@ class Ledger:
     @property
     def exhausted(self) -> bool:
         """Whether every member of the space is finished or under way."""
-        return insist(self._is_exhausted)
+        return with_retries(self._is_exhausted)
 
     def _is_exhausted(self) -> bool:
-        return not self._waiting() and len(asked_for(self.study)) >= len(self.space)
+        return not self._waiting() and len(asked_for(self.optuna_study)) >= len(self.space)
 
 
-def open_study(storage: str | Path, name: str, goals: Goals) -> Study:
+def open_study(storage: str | Path, name: str, objectives: ObjectiveRecords) -> Study:
     """Open the study of that name, or create it."""
-    with calm():
+    with quiet_optuna():
         study = optuna.create_study(
             study_name=name,
             storage=open_storage(storage),
-            directions=[goal.direction for goal in goals.goals],
+            directions=[objective.direction for objective in objectives.records],
             load_if_exists=True,
         )
         if study.metric_names is None:
-            study.set_metric_names(goals.names)
+            study.set_metric_names(objectives.names)
     return study
-
-
-def open_ledger(
-    study: Study,
-    space: "SearchSpace",
-    goals: Goals,
-    seed: int,
-    sampler: BaseSampler | None = None,
-) -> Ledger:
-    """Open the ledger of a study, and enqueue anchors that are not tried yet."""
-    done = len(study.trials)
-    # another seed per run: a resumed sampler must not repeat its first proposals
-    state = int(np.random.SeedSequence([seed, done]).generate_state(1)[0])
-    study.sampler = UniqueSampler(space, state, sampler, goals)
-    # an earlier process may have enqueued some; some may be imported from another study
-    known = asked_for(study)
-    for anchor in space.anchors:
-        if anchor.key() not in known:
-            study.enqueue_trial(dict(space.params(anchor)), {"anchor": True}, skip_if_exists=True)
-    return Ledger(study, space, goals)
 
 
 def attributes(trial: Trial) -> dict[str, Any]:
@@ -259,41 +258,3 @@ def _read(stored: FrozenTrial, study: str) -> Trial:
         if (trial.number, trial.key) != (stored.number, own["key"]):
             raise ValueError("another trial's")
         return trial
-
-
-def identify(study: Study, own: Mapping[str, Any]) -> None:
-    """Store the identity of a new study, or compare it with the stored one.
-
-    Raises:
-        Mismatch: The study was made with another teacher, data, space or objectives.
-    """
-    recorded = study.user_attrs.get(IDENTITY)
-    if recorded is None:
-        study.set_user_attr(IDENTITY, dict(own))
-        return
-    found = differences(recorded, json.loads(json.dumps(own)))
-    if found:
-        raise Mismatch(
-            f"study {study.study_name!r} was made otherwise: {'; '.join(found)}; give the study "
-            "another name, or resume it with what it was made with"
-        )
-
-
-def differences(recorded: Any, given: Any, path: str = "") -> list[str]:
-    """Return a line for each place in which two documents differ."""
-    if recorded == given:
-        return []
-    if isinstance(recorded, Mapping) and isinstance(given, Mapping):
-        names = {**recorded, **given}
-        return [
-            line
-            for name in names
-            for line in differences(
-                recorded.get(name), given.get(name), f"{path}.{name}" if path else name
-            )
-        ]
-    return [f"{path}: recorded {_shown(recorded)}, given {_shown(given)}"]
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else repr(value)

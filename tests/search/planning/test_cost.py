@@ -14,20 +14,20 @@ from protege.objectives import Candidate, Texts
 from protege.objectives.candidate import Prepared
 from protege.objectives.quality.rungs import training_of
 from protege.search import Front
+from protege.search.engines.engine import StudyTask
 from protege.search.engines.local import SerialEngine
-from protege.search.engines.task import Task as Work
-from protege.search.planning import estimating, foretelling
-from protege.search.planning.estimating import (
-    Estimate,
-    Rates,
-    held_bytes,
-    largest,
-    training_estimate,
-)
-from protege.search.planning.foretelling import foretell_calibration, foretell_training
+from protege.search.planning.calibration_cost import check_calibration_cost, held_bytes
+from protege.search.planning.estimate import Estimate, Rates
 from protege.search.planning.heads import measure_heads
 from protege.search.planning.needs import Needs
-from protege.search.planning.probing import _of_depth, _probe, probe_training
+from protege.search.planning.training_cost import (
+    check_training_cost,
+    largest,
+    of_depth,
+    probe,
+    probe_training,
+    training_estimate,
+)
 from protege.search.storage.storage import open_storage
 from protege.spaces import BadInput, Cache, Choice, SearchSpace, Task, Teacher
 from protege.spaces.architecture.policies import HeadsBy
@@ -54,16 +54,11 @@ def prepared_of(teacher: Teacher, folder: Path, **changes: Any) -> Prepared:
     return Prepared(teacher, Cache(folder), distillation(data=data, **changes))
 
 
-def foretold(prepared: Prepared, told: list[str]) -> int:
+def foretold(prepared: Prepared, told: list[str], memory: float | None = None) -> int:
     """The parts of a batch that training the members of `space_of` asks for."""
     prepared.stopwatch.tell = told.append
     members = list(space_of(prepared.teacher).members)
-    return foretell_training(prepared, members, worth=0.0)
-
-
-def memory_is(monkeypatch: pytest.MonkeyPatch, count: float) -> None:
-    for module in (estimating, foretelling):
-        monkeypatch.setattr(module, "available_bytes", lambda: count)
+    return check_training_cost(prepared, members, worth=0.0, memory=lambda: memory)
 
 
 def test_a_study_tells_of_both_phases_where_there_is_no_terminal(
@@ -85,19 +80,16 @@ def test_a_study_tells_of_both_phases_where_there_is_no_terminal(
     assert Front.read(tmp_path).about["told"] == [student, calibration]
 
 
-def test_a_calibration_that_cannot_fit_is_refused_before_it_begins(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_calibration_that_cannot_fit_is_refused_before_it_begins(tmp_path: Path) -> None:
     teacher = ZOO["bert-masked"].teacher()
     needs = Needs.of(space_of(teacher), teacher.architecture)
     sequences, told = prepared_of(teacher, tmp_path).data.learnt, list[str]()
-    memory_is(monkeypatch, 1000)
-    given = (teacher, sequences, needs, Room(folder=tmp_path), told.append)
+    room = Room(free=1000, folder=tmp_path)
+    given = (teacher, sequences, needs, room, told.append)
     with pytest.raises(BadInput, match=r"calibration takes about .* GB of memory and 0.0 GB are"):
-        foretell_calibration(*given, worth=0.0)
-    assert told == []
-    foretell_calibration(*given)  # nothing is told of a moment's work
-    assert told == []
+        check_calibration_cost(*given, worth=0.0)
+    check_calibration_cost(*given)  # nothing is told of a moment's work
+    assert all("too wide for second moments" in line for line in told)
 
 
 def test_the_policy_that_takes_another_ones_place_is_told_first(tmp_path: Path) -> None:
@@ -105,7 +97,7 @@ def test_the_policy_that_takes_another_ones_place_is_told_first(tmp_path: Path) 
     needs = Needs.of(space_of(teacher), teacher.architecture)
     sequences, told = prepared_of(teacher, tmp_path).data.learnt, list[str]()
     room = Room(memory=100, folder=tmp_path)
-    foretell_calibration(teacher, sequences, needs, room, told.append, worth=0.0)
+    check_calibration_cost(teacher, sequences, needs, room, told.append, worth=0.0)
     assert len(told) == 3
     stand_in = "too wide for second moments on this machine; its neurons are ranked by wanda"
     assert [line.partition(", healed")[0] for line in told[:2]] == [
@@ -115,14 +107,11 @@ def test_the_policy_that_takes_another_ones_place_is_told_first(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_training_that_cannot_fit_is_refused(
-    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_training_that_cannot_fit_is_refused(name: str, tmp_path: Path) -> None:
     teacher, told = ZOO[name].teacher(), list[str]()
     before = teacher.fingerprint
-    memory_is(monkeypatch, 1000)
     with pytest.raises(BadInput, match=r"largest student takes about .*lower batch_size"):
-        foretold(prepared_of(teacher, tmp_path), told)
+        foretold(prepared_of(teacher, tmp_path), told, memory=1000)
     # the teacher's weights were moved out of the way first, and are the same
     assert told == [
         "the teacher's weights are memory-mapped from now on: training needs the memory",
@@ -135,7 +124,7 @@ def test_training_that_cannot_fit_is_refused(
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_batches_are_read_in_as_few_parts_as_fit(
-    name: str, accumulate: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, accumulate: int, tmp_path: Path
 ) -> None:
     teacher, told = ZOO[name].teacher(), list[str]()
     prepared = prepared_of(teacher, tmp_path, accumulate=accumulate)
@@ -146,8 +135,7 @@ def test_batches_are_read_in_as_few_parts_as_fit(
     held = held_bytes(teacher, Needs.of_members(members, teacher.architecture))
     whole = training_estimate(prepared, member, Rates(1e-6, 1e-10, 2e-10), held)
     # room for half of the activations, but not for three quarters
-    memory_is(monkeypatch, whole.held - 0.4 * whole.activations)
-    found = foretold(prepared, told)
+    found = foretold(prepared, told, memory=whole.held - 0.4 * whole.activations)
     assert found == 2 * accumulate
     assert f"each batch is read in {found} parts: memory" in told
 
@@ -157,7 +145,7 @@ class Noting(SerialEngine):
 
     parts: int = 0
 
-    def start(self, task: Work, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
         self.parts = task.prepared.batch_parts
         super().start(task, announce)
 
@@ -200,7 +188,7 @@ def test_activations_of_few_layers_tell_those_of_many(name: str, tmp_path: Path)
     whole = probe_training(prepared, own)
     assert shallow.saved_bytes < whole.saved_bytes
     # what two layers tell is what all of them keep
-    every = _probe(prepared, _of_depth(own, own.num_hidden_layers, teacher))
+    every = probe(prepared, of_depth(own, own.num_hidden_layers, teacher))
     assert whole.saved_bytes == pytest.approx(every.saved_bytes, rel=0.15)
     member = own.scaled(intermediate=0.4)
     assert probe_training(prepared, member).saved_bytes < whole.saved_bytes
@@ -233,10 +221,7 @@ def test_the_largest_student_has_the_most_weights() -> None:
     assert largest([teacher.architecture], teacher) is None
 
 
-def test_an_estimate_is_checked_by_what_the_kernel_cannot_drop(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    memory_is(monkeypatch, 100.0)
-    Estimate("calibration", 1000.0, 1.0, mapped=900.0).check("read less")
+def test_an_estimate_is_checked_by_what_the_kernel_cannot_drop() -> None:
+    Estimate("calibration", 1000.0, 1.0, mapped=900.0).check(100.0, "read less")
     with pytest.raises(BadInput, match=r"calibration takes about 0.0 GB .* are free; read less"):
-        Estimate("calibration", 1000.0, 1.0, mapped=899.0).check("read less")
+        Estimate("calibration", 1000.0, 1.0, mapped=899.0).check(100.0, "read less")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from protege.objectives.handover import hand_over, unpacked
+from protege.objectives.machine.pickling import read_pickle, write_pickle
 from protege.spaces import BadInput
 
 
@@ -17,8 +17,8 @@ def test_what_is_handed_over_arrives_as_it_was(tmp_path: Path) -> None:
         def __init__(self) -> None:
             self.values = torch.arange(5)
 
-    hand_over((Local(), [3, 9]), tmp_path / "handover.pt", "it", "mend it")
-    local, stops = unpacked(tmp_path / "handover.pt")
+    write_pickle((Local(), [3, 9]), tmp_path / "object.pt", "it", "mend it")
+    local, stops = read_pickle(tmp_path / "object.pt")
     assert stops == [3, 9]
     assert torch.equal(local.values, torch.arange(5))
 
@@ -26,5 +26,5 @@ def test_what_is_handed_over_arrives_as_it_was(tmp_path: Path) -> None:
 def test_what_cannot_leave_a_process_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     told = r"^it cannot be sent to another process \(.*\); mend it$"
     with pytest.raises(BadInput, match=told):
-        hand_over(threading.Lock(), tmp_path / "handover.pt", "it", "mend it")
+        write_pickle(threading.Lock(), tmp_path / "object.pt", "it", "mend it")
     assert not [*tmp_path.iterdir()]

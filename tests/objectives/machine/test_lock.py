@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from protege.objectives.lease import exclusive_machine, shared_machine
+from protege.objectives.machine.lock import exclusive_machine, shared_machine
 from protege.spaces.files.private import OVERRIDE
 
-Lease = Callable[[], AbstractContextManager[None]]
+MachineLock = Callable[[], AbstractContextManager[None]]
 
 FORK = multiprocessing.get_context("fork")  # spawned, they would import for seconds
 SOON_S = 20.0
@@ -24,14 +24,14 @@ A_WHILE_S = 0.3
 
 
 class Holder:
-    """A process that takes a lease, and keeps it until it is told to let go."""
+    """A process that takes a lock, and keeps it until it is told to let go."""
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lock: MachineLock) -> None:
         self._in, self._out = FORK.Event(), FORK.Event()
-        self.process = started(self._hold, lease)
+        self.process = started(self._hold, lock)
 
-    def _hold(self, lease: Lease) -> None:
-        with lease():
+    def _hold(self, lock: MachineLock) -> None:
+        with lock():
             self._in.set()
             self._out.wait()
 
@@ -54,7 +54,7 @@ def started(target: Callable[..., None], *given: Any) -> BaseProcess:
 
 @pytest.fixture(autouse=True)
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leases that nobody else on this machine waits for, and no process left behind."""
+    """Locks that nobody else on this machine waits for, and no process left behind."""
     monkeypatch.setenv(OVERRIDE, str(tmp_path / "private"))
     yield
     while PROCESSES:
@@ -71,7 +71,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (exclusive_machine, exclusive_machine),
     ],
 )
-def test_one_waits_for_the_other(first: Lease, second: Lease) -> None:
+def test_one_waits_for_the_other(first: MachineLock, second: MachineLock) -> None:
     one = Holder(first)
     assert one.has_it()
     other = Holder(second)
@@ -88,7 +88,7 @@ def test_work_goes_on_beside_work() -> None:
 @pytest.mark.parametrize(
     ("first", "second"), [(shared_machine, exclusive_machine), (exclusive_machine, shared_machine)]
 )
-def test_who_is_killed_lets_go(first: Lease, second: Lease) -> None:
+def test_who_is_killed_lets_go(first: MachineLock, second: MachineLock) -> None:
     one = Holder(first)
     assert one.has_it()
     other = Holder(second)
@@ -129,7 +129,7 @@ def test_a_measurement_keeps_no_stream_of_work_waiting_for_ever() -> None:
 
 @pytest.mark.parametrize("first", [shared_machine, exclusive_machine])
 def test_a_process_that_waits_logs_the_holder_until_its_turn(
-    first: Lease, caplog: pytest.LogCaptureFixture
+    first: MachineLock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, logger="protege")
     holder = Holder(first)

@@ -13,8 +13,8 @@ from protege.spaces.files.atomic import atomic
 from protege.spaces.files.private import check_untampered
 
 
-def hand_over(content: Any, path: Path, what: str, advice: str) -> None:
-    """Pickle an object to a file of mode 0600, for other processes to load with `unpacked`.
+def write_pickle(content: Any, path: Path, what: str, advice: str) -> None:
+    """Pickle an object to a file of mode 0600, for other processes to load with `read_pickle`.
 
     Classes and functions defined in a script or a notebook are pickled by value. Readers
     memory-map the tensors.
@@ -37,8 +37,8 @@ def hand_over(content: Any, path: Path, what: str, advice: str) -> None:
         raise BadInput(f"{what} cannot be sent to another process ({error}); {advice}") from error
 
 
-def unpacked(path: Path) -> Any:
-    """Load an object that `hand_over` wrote; its tensors are memory-mapped.
+def read_pickle(path: Path) -> Any:
+    """Load an object that `write_pickle` wrote; its tensors are memory-mapped.
 
     Raises:
         BadInput: Another user wrote the file or could have: unpickling runs code.

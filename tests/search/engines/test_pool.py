@@ -10,17 +10,17 @@ import pytest
 
 from protege.objectives import Measurement
 from protege.search import State, Trial
-from protege.search.engines.engine import STARTS, WorkerPool
 from protege.search.engines.events import (
-    AtRung,
-    Died,
-    Done,
     Job,
-    Lost,
+    JobFinished,
+    JobLost,
     Message,
     Progress,
-    Ready,
+    RungReached,
+    WorkerLost,
+    WorkerReady,
 )
+from protege.search.engines.pool import STARTS, WorkerPool
 from protege.spaces import BadInput
 from tests.search.toys import OWN
 
@@ -73,15 +73,15 @@ def started(
     return found
 
 
-def done(number: int, state: State = State.COMPLETE) -> Done:
-    return Done(Trial(number, OWN.key(), OWN.fields(), state, {"size": Measurement(1.0)}))
+def done(number: int, state: State = State.COMPLETE) -> JobFinished:
+    return JobFinished(Trial(number, OWN.key(), OWN.fields(), state, {"size": Measurement(1.0)}))
 
 
-REACHED, KILLED = AtRung(0, 1, {}, 8), Lost("its process was ended by SIGKILL")
+REACHED, KILLED = RungReached(0, 1, {}, 8), WorkerLost("its process was ended by SIGKILL")
 
 
 def test_a_job_waits_for_a_worker_that_is_ready_unless_it_may_be_sent_early() -> None:
-    worker = Scripted([[Ready()]])
+    worker = Scripted([[WorkerReady()]])
     waits = started(worker)
     assert waits.pool.free()
     assert waits.said == ["waiting for a worker to start"]
@@ -91,7 +91,7 @@ def test_a_job_waits_for_a_worker_that_is_ready_unless_it_may_be_sent_early() ->
 
 
 def test_a_job_goes_on_where_it_is_held_and_another_begins_where_fewest_are() -> None:
-    first, second = Scripted([[Ready()], [REACHED], []]), Scripted([[Ready()], []])
+    first, second = Scripted([[WorkerReady()], [REACHED], []]), Scripted([[WorkerReady()], []])
     pool = started(first, second, sends_early=True).pool
     jobs = [Job(number, OWN) for number in range(2)]
     pool.submit(jobs[0])
@@ -105,16 +105,16 @@ def test_a_job_goes_on_where_it_is_held_and_another_begins_where_fewest_are() ->
 
 
 def test_of_a_lost_worker_every_job_is_reported_and_another_one_starts() -> None:
-    worker = Scripted([[Ready()], [REACHED], [KILLED], [Ready()], [done(1)]])
+    worker = Scripted([[WorkerReady()], [REACHED], [KILLED], [WorkerReady()], [done(1)]])
     pool = started(worker).pool
     assert pool.free()
     pool.submit(Job(0, OWN))
     assert pool.wait_any() == REACHED
     pool.submit(Job(1, OWN))
-    assert pool.wait_any() == Died(1, KILLED.reason)
+    assert pool.wait_any() == JobLost(1, KILLED.reason)
     assert pool.free(0)  # its worker is gone
     pool.answer(0, goes_on=True)
-    assert pool.wait_any() == Died(0, "")
+    assert pool.wait_any() == JobLost(0, "")
     assert worker.starts == 2
     assert pool.free()
     pool.submit(Job(1, OWN))
@@ -124,8 +124,8 @@ def test_of_a_lost_worker_every_job_is_reported_and_another_one_starts() -> None
 def test_a_job_is_measured_before_it_begins_and_is_over_if_that_fails() -> None:
     jobs = [Job(number, OWN) for number in range(2)]
     measured = replace(jobs[0], known={"size": Measurement(1.0)})
-    measurer = Scripted([[Ready()], [measured], [done(1, State.SCREENED)]])
-    worker = Scripted([[Ready()], [done(0)]])
+    measurer = Scripted([[WorkerReady()], [measured], [done(1, State.SCREENED)]])
+    worker = Scripted([[WorkerReady()], [done(0)]])
     pool = started(worker, measurer=measurer).pool
     assert pool.free()
     pool.submit(jobs[0])
@@ -139,18 +139,18 @@ def test_a_job_is_measured_before_it_begins_and_is_over_if_that_fails() -> None:
 
 
 def test_a_worker_that_is_lost_while_it_starts_costs_its_job_no_attempt() -> None:
-    worker = Scripted([[KILLED], [], [Ready()], [done(0)]])
+    worker = Scripted([[KILLED], [], [WorkerReady()], [done(0)]])
     pool = started(worker, sends_early=True).pool
     pool.submit(Job(0, OWN))
-    assert pool.wait_any() == Died(0, "")
+    assert pool.wait_any() == JobLost(0, "")
     pool.submit(Job(0, OWN))
     assert pool.wait_any() == done(0)
 
 
 @pytest.mark.parametrize(
-    ("lost", "times"), [(KILLED, STARTS), (Lost("no such module", failed=True), 1)]
+    ("lost", "times"), [(KILLED, STARTS), (WorkerLost("no such module", failed=True), 1)]
 )
-def test_workers_that_cannot_start_end_the_study(lost: Lost, times: int) -> None:
+def test_workers_that_cannot_start_end_the_study(lost: WorkerLost, times: int) -> None:
     worker = Scripted([[lost]] * times)
     pool = started(worker).pool
     with pytest.raises(BadInput, match=rf"no worker could start: {lost.reason}; see its log"):
@@ -159,23 +159,23 @@ def test_workers_that_cannot_start_end_the_study(lost: Lost, times: int) -> None
 
 
 def test_an_error_while_starting_is_not_the_end_if_a_worker_could_start_before() -> None:
-    failed = Lost("no memory", failed=True)
-    worker = Scripted([[Ready()], [KILLED], [failed], [Ready()], [done(0)]])
+    failed = WorkerLost("no memory", failed=True)
+    worker = Scripted([[WorkerReady()], [KILLED], [failed], [WorkerReady()], [done(0)]])
     pool = started(worker).pool
     assert pool.free()
     pool.submit(Job(0, OWN))
-    assert pool.wait_any() == Died(0, KILLED.reason)
+    assert pool.wait_any() == JobLost(0, KILLED.reason)
     assert pool.free()
     pool.submit(Job(0, OWN))
     assert pool.wait_any() == done(0)
 
 
 def test_a_silent_worker_is_replaced() -> None:
-    worker = Scripted([[Ready()], [Progress("distil")], [Ready()]])
+    worker = Scripted([[WorkerReady()], [Progress("distil")], [WorkerReady()]])
     pool = started(worker, silence_s=0.01).pool
     assert pool.free()
     pool.submit(Job(0, OWN))
-    assert pool.wait_any() == Died(0, "its worker gave no sign of life for 0.01 s")
+    assert pool.wait_any() == JobLost(0, "its worker gave no sign of life for 0.01 s")
     assert worker.starts == 2
 
 
@@ -183,7 +183,7 @@ def test_what_workers_say_is_announced_and_their_warnings_are_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     says: list[Message] = [Progress("distil"), Progress("waiting", is_warning=True), done(3)]
-    found = started(Scripted([[Ready()], says]), sends_early=True)
+    found = started(Scripted([[WorkerReady()], says]), sends_early=True)
     found.pool.submit(Job(3, OWN))
     with caplog.at_level(logging.WARNING, "protege"):
         assert found.pool.wait_any() == done(3)
@@ -192,7 +192,7 @@ def test_what_workers_say_is_announced_and_their_warnings_are_logged(
 
 
 def test_an_error_that_ends_the_study_is_raised() -> None:
-    pool = started(Scripted([[Ready()], [BadInput("no such label")]])).pool
+    pool = started(Scripted([[WorkerReady()], [BadInput("no such label")]])).pool
     assert pool.free()
     pool.submit(Job(0, OWN))
     with pytest.raises(BadInput, match="no such label"):

@@ -1,4 +1,4 @@
-"""The goals of a study: the record of its objectives, and the order of trials by them."""
+"""The objectives as a study records them, and the order of trials by them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Goal:
+class ObjectiveRecord:
     """One objective as a study records it, for ranking and plotting.
 
     Attributes:
@@ -38,14 +38,14 @@ class Goal:
     at_rungs: bool = True
 
     @classmethod
-    def of(cls, objective: "Objective") -> "Goal":
-        """Return the goal of an objective."""
+    def of(cls, objective: "Objective") -> "ObjectiveRecord":
+        """Return the record of an objective."""
         late = objective.stage >= 2 and not getattr(objective, "at_rungs", False)
         return cls(objective.name, objective.unit, objective.direction, objective.limit, not late)
 
     @property
     def sign(self) -> float:
-        """1 if the goal is minimised, -1 if it is maximised."""
+        """1 if the objective is minimised, -1 if it is maximised."""
         return 1.0 if self.direction == "minimize" else -1.0
 
     def violation(self, value: float) -> float:
@@ -55,60 +55,61 @@ class Goal:
         return self.sign * (value - self.limit) / (abs(self.limit) or 1.0)
 
     def record(self) -> dict[str, Any]:
-        """Return the goal as JSON values."""
+        """Return the objective as JSON values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Goals:
-    """All goals of a study, in the order of its objectives."""
+class ObjectiveRecords:
+    """All objectives of a study, in order."""
 
-    goals: tuple[Goal, ...]
-
-    @classmethod
-    def of(cls, objectives: "Sequence[Objective]") -> "Goals":
-        """Return the goals of the objectives."""
-        return cls(tuple(Goal.of(objective) for objective in objectives))
+    records: tuple[ObjectiveRecord, ...]
 
     @classmethod
-    def of_records(cls, records: Sequence[Mapping[str, Any]]) -> "Goals":
-        """Read goals from what `Goal.record` returned."""
-        return cls(tuple(Goal(**record) for record in records))
+    def of(cls, objectives: "Sequence[Objective]") -> "ObjectiveRecords":
+        """Return the records of objectives."""
+        return cls(tuple(ObjectiveRecord.of(objective) for objective in objectives))
+
+    @classmethod
+    def of_records(cls, records: Sequence[Mapping[str, Any]]) -> "ObjectiveRecords":
+        """Read records from what `ObjectiveRecord.record` returned."""
+        return cls(tuple(ObjectiveRecord(**record) for record in records))
 
     @property
     def names(self) -> list[str]:
         """The objectives' names."""
-        return [goal.name for goal in self.goals]
+        return [objective.name for objective in self.records]
 
     def values(self, trial: Trial) -> list[float]:
-        """Return the trial's values in the order of the goals."""
+        """Return the trial's values in the order of the objectives."""
         return [trial.measurements[name].value for name in self.names]
 
     def violations(self, trial: Trial) -> dict[str, float]:
         """Return the violation of each limit whose value is known, sorted by name."""
         limited = sorted(
-            (goal for goal in self.goals if goal.limit is not None), key=lambda one: one.name
+            (objective for objective in self.records if objective.limit is not None),
+            key=lambda one: one.name,
         )
-        known = {goal.name: trial.known(goal.name) for goal in limited}
+        known = {objective.name: trial.known(objective.name) for objective in limited}
         return {
-            goal.name: goal.violation(value)
-            for goal in limited
-            if (value := known[goal.name]) is not None
+            objective.name: objective.violation(value)
+            for objective in limited
+            if (value := known[objective.name]) is not None
         }
 
     def feasible(self, trial: Trial) -> bool:
         """Return whether the trial is complete and within every limit."""
         if trial.state is not State.COMPLETE:
             return False
-        pairs = zip(self.goals, self.values(trial), strict=True)
-        return all(goal.violation(value) <= 0 for goal, value in pairs)
+        pairs = zip(self.records, self.values(trial), strict=True)
+        return all(objective.violation(value) <= 0 for objective, value in pairs)
 
     def ranks(self, trials: Sequence[Trial]) -> list[int]:
-        """Return the non-dominated rank of each trial; 0 is the front. All goals must be known."""
+        """Return the non-dominated rank of each trial; 0 is the front. All values must be known."""
         return [int(rank) for rank in ranks(self._points(trials))] if trials else []
 
     def front(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the non-dominated feasible trials, sorted by the first goal.
+        """Return the non-dominated feasible trials, sorted by the first objective.
 
         Of trials with equal values the earliest stays.
         """
@@ -122,8 +123,8 @@ class Goals:
     def hypervolume(self, trials: Sequence[Trial], teacher: Trial) -> float:
         """Return the share of the box between the teacher and the ideal that the trials dominate.
 
-        All values are divided by the teacher's. The reference point is 1 for minimised goals and 0
-        for maximised ones. If any goal is minimised, the teacher alone has hypervolume 0, and 1
+        All values are divided by the teacher's. The reference point is 1 for minimised objectives
+        and 0 for maximised ones. If any is minimised, the teacher alone has hypervolume 0, and 1
         means all of its quality at no cost; students better than the teacher can exceed it.
         """
         front = self.front(trials)
@@ -131,12 +132,14 @@ class Goals:
             return 0.0
         scale = np.abs(np.array(self.values(teacher)))
         points = self._points(front) / np.where(scale > 0, scale, 1.0)
-        worst = np.array([1.0 if goal.direction == "minimize" else 0.0 for goal in self.goals])
+        worst = np.array(
+            [1.0 if objective.direction == "minimize" else 0.0 for objective in self.records]
+        )
         return float(moocore.hypervolume(np.minimum(points, worst), ref=worst))
 
     def _points(self, trials: Sequence[Trial]) -> Points:
-        """Return values to minimise, ``(trials, goals)``."""
-        signs = np.array([goal.sign for goal in self.goals])
+        """Return values to minimise, ``(trials, objectives)``."""
+        signs = np.array([objective.sign for objective in self.records])
         points: Points = np.array([self.values(trial) for trial in trials]) * signs
         return points
 
@@ -147,7 +150,7 @@ def ranks(points: Points) -> npt.NDArray[np.intp]:
     Rank 1 is the front of the points without rank 0, and so on (Deb et al., NSGA-II, 2002).
 
     Args:
-        points: ``(n, goals)``, finite and to be minimised.
+        points: ``(n, objectives)``, finite and to be minimised.
 
     Returns:
         ``(n,)``, in the order of the points.
@@ -161,13 +164,13 @@ def ranks(points: Points) -> npt.NDArray[np.intp]:
 def exclusive(points: Points) -> Points:
     """Return the exclusive hypervolume of each of some mutually non-dominated points.
 
-    Goals are scaled to their range among the points. The reference point is the worst value of
-    every goal plus the distance between neighbours if the points were spread evenly, so that
+    Values are scaled to their range among the points. The reference point is the worst value of
+    every objective plus the distance between neighbours if the points were spread evenly, so that
     points at the ends count as much as those between (Ishibuchi et al., Evolutionary Computation
     26(3), 2018). It does not depend on dominated points.
 
     Args:
-        points: ``(n, goals)``, finite and to be minimised.
+        points: ``(n, objectives)``, finite and to be minimised.
 
     Returns:
         ``(n,)``, in the order of the points; 0 for points that are equal to another.
@@ -183,10 +186,10 @@ def exclusive(points: Points) -> Points:
 
 
 def _plane(points: Points) -> Points:
-    """Append a constant second goal to points with only one."""
+    """Append a constant second column to points with only one."""
     return points if points.shape[1] > 1 else np.hstack([points, np.zeros_like(points)])
 
 
-def _divisions(points: int, goals: int) -> int:
-    """Return the divisions per goal of an even lattice on the simplex with that many points."""
-    return next(h for h in count(1) if math.comb(h + goals, goals - 1) > points)
+def _divisions(points: int, objectives: int) -> int:
+    """Return the divisions per axis of an even lattice on the simplex with that many points."""
+    return next(h for h in count(1) if math.comb(h + objectives, objectives - 1) > points)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protege.objectives.bootstrap import ends, interval
+from protege.objectives.quality.bootstrap import ends, interval
 from protege.spaces import BadInput
 
 samples = st.lists(st.floats(0, 1), min_size=2, max_size=40)

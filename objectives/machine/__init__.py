@@ -1,0 +1,1 @@
+"""This machine: its lock, time by phase, number formats, files between processes."""

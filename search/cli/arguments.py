@@ -1,0 +1,188 @@
+"""Arguments and options that commands share: numbers, studies, runs, targets."""
+
+import runpy
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter, Token, validators
+
+from protege.objectives.latency.runtimes.runtimes import Name
+from protege.objectives.latency.workload import Plan, Workload
+from protege.objectives.machine.precision import Precision
+from protege.spaces.errors import BadInput
+
+if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
+    from protege.objectives.latency import Target
+    from protege.search.engines.engine import Engine
+    from protege.search.front.front import Front
+    from protege.search.search import Search
+
+
+def _whole(_: object, tokens: Sequence[Token]) -> int:
+    """Parse a whole number; cyclopts alone would round 1.5."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+Count = Annotated[Whole, Parameter(validator=validators.Number(gte=1))]
+
+TARGETS = "cpu, cuda, mps, ssh:HOST, android or android:SERIAL"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How trials run in parallel.
+
+    Attributes:
+        jobs: Parallel trials (default 1, or as many as the Ray cluster has room for).
+        ray: Address of a Ray cluster to run on, such as auto or host:6379.
+        cpus: CPUs per trial on Ray.
+        synchronous: Wait for all parallel trials before each decision, to be reproducible.
+    """
+
+    jobs: Count | None = None
+    ray: str | None = None
+    cpus: Count = 1
+    synchronous: bool = False
+
+    def engine(self) -> "Engine":
+        """Return the engine that the options ask for."""
+        from protege.search.engines.cluster import RayEngine
+        from protege.search.engines.local import LocalEngine, SerialEngine
+
+        if self.ray is not None:
+            return RayEngine(self.ray, self.jobs or 0, self.cpus, synchronous=self.synchronous)
+        jobs = self.jobs or 1
+        return LocalEngine(jobs, synchronous=self.synchronous) if jobs > 1 else SerialEngine()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WorkloadOptions:
+    """What is timed, and how long.
+
+    Attributes:
+        batch: Sequences per call.
+        tokens: Tokens per prompt.
+        new_tokens: Tokens to generate.
+        percentile: Percentile of the calls beside the median.
+        minutes: Minutes of sustained load, to see throttling.
+    """
+
+    batch: Count = 1
+    tokens: Count = 128
+    new_tokens: Whole = 0
+    percentile: Literal[50, 90, 95, 99] = 50
+    minutes: float = 0.0
+
+    def workload(self) -> Workload:
+        """Return the workload."""
+        return Workload(self.batch, self.tokens, self.new_tokens)
+
+    def plan(self) -> Plan:
+        """Return the settings of the measurement."""
+        seconds = self.minutes * 60 / 2  # a measurement takes two processes
+        plan = Plan(sustained_s=seconds, candidate_s=max(30.0, 4 * seconds))
+        return plan.with_samples(self.percentile)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """The runtime and its settings.
+
+    Attributes:
+        runtime: Runtime (default eager on this machine, onnxruntime elsewhere).
+        precision: Precision of the weights.
+        threads: Threads per model.
+        cores: Cores to pin to, such as 2,3.
+        priority: Scheduling priority.
+        python: Python interpreter that has the runtime.
+    """
+
+    runtime: Name | None = None
+    precision: Precision = "float32"
+    threads: Count = 1
+    cores: str | None = None
+    priority: Literal["normal", "high"] = "normal"
+    python: str | None = None
+
+    def target(self, place: str) -> "Target":
+        """Return the target of that name with these settings.
+
+        Raises:
+            BadInput: The name is unknown, or an option does not apply to the target.
+        """
+        from protege.objectives.latency import SSH, Accelerator, Android, LocalCPU
+
+        kind, _, where = place.partition(":")
+        own: dict[str, Any] = {"threads": self.threads, "cores": _cores(self.cores or "")}
+        settings = own | {"precision": self.precision, "priority": self.priority}
+        if kind == "cpu" and not where:
+            return LocalCPU(runtime=self.runtime or "eager", python=self.python or "", **settings)
+        if kind == "ssh" and where:
+            settings |= {"python": self.python} if self.python else {}
+            return SSH(where, self.runtime or "onnxruntime", **settings)
+        if kind in {"cuda", "mps"} and not where:
+            if self.cores or self.threads != 1:
+                raise BadInput(f"target {kind}: --threads and --cores do not apply")
+            device: Any = (kind, self.runtime or "eager", self.precision)
+            return Accelerator(*device)
+        if kind == "android":
+            return Android(where, python=self.python or "", **own)
+        raise BadInput(f"target {place!r}: expected one of {TARGETS}")
+
+
+def front_of(run: str, study: str | None = None) -> "Front":
+    """Read the front of a run folder, a study.db, a storage URL, or a study file."""
+    from protege.search.front.front import Front
+
+    if run.endswith(".py"):
+        search = search_in(Path(run))
+        return Front.read(search.place, search.name)
+    return Front.read(run, study)
+
+
+def search_in(path: Path) -> "Search":
+    """Run a study file and return the `Search` that it defines at the top level.
+
+    Raises:
+        BadInput: The file is missing or no Python, or defines not exactly one `Search`.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; expected a Python file that defines a Search")
+    # a study may import modules beside it and in the working directory
+    sys.path[:0] = [str(path.resolve().parent), str(Path.cwd())]
+    try:
+        compile(path.read_bytes(), str(path), "exec")
+    except (SyntaxError, ValueError) as error:
+        raise BadInput(f"{path}: not a Python file that can be run ({error})") from error
+    defined = runpy.run_path(str(path), run_name="study")
+    from protege.search.search import Search
+
+    searches = [value for value in defined.values() if isinstance(value, Search)]
+    if len(searches) != 1:
+        raise BadInput(
+            f"{path}: expected one Search at the top level, such as search = Search(...), "
+            f"found {len(searches)}"
+        )
+    return searches[0]
+
+
+def _cores(word: str) -> tuple[int, ...]:
+    """Return the core numbers in ``2,3``."""
+    try:
+        found = tuple(int(part) for part in word.split(",")) if word else ()
+    except ValueError:
+        raise BadInput(f"--cores {word}: expected a list such as 2,3") from None
+    if any(one >= other for one, other in pairwise(found)):
+        raise BadInput(f"--cores {word}: expected each core once, in order")
+    return found
