@@ -1,4 +1,4 @@
-"""Time and memory of training a student, probed on students of one and of two layers."""
+"""Time and memory of training a student, probed on two shallow students."""
 
 import math
 import time
@@ -22,8 +22,12 @@ from protege.spaces.files.memory import available_bytes
 from protege.spaces.models.placement import can_spill, spill
 from protege.spaces.residual.states import tokens_for
 
-STEPS = 3
+STEPS = 4
 """Steps of a probe; the first is not timed, as it creates the optimiser's state."""
+
+DEPTHS = (1, 4)
+"""Layers of the two probed students. The further apart they are, the less a disturbed step matters
+to a deep student's estimate."""
 
 
 def check_training_cost(
@@ -164,14 +168,15 @@ class TrainingProbe:
 def probe_training(prepared: Prepared, member: Architecture) -> TrainingProbe:
     """Estimate the cost of a training step of a student.
 
-    Students of its widths with one and with two layers are trained for a few steps.
+    Two students of its widths with few layers are trained for a few steps.
     """
     teacher = prepared.teacher
     if not prepared.settings.steps:
         return TrainingProbe(0.0, 0.0)
-    first, second = (of_depth(member, layers, teacher) for layers in (1, 2))
+    depths = [min(layers, member.num_hidden_layers) for layers in DEPTHS]
+    first, second = (of_depth(member, layers, teacher) for layers in depths)
     one = probe(prepared, first)
-    if member.num_hidden_layers == 1:
+    if first == second:
         return one
     times = (_depth(member) - _depth(first)) / (_depth(second) - _depth(first))
     return one.deeper(probe(prepared, second), times)
