@@ -19,7 +19,7 @@ from protege.spaces.architecture.policies import (
 )
 from protege.spaces.architecture.sizes import DEPTHS, RATIOS, Sizes
 from protege.spaces.architecture.unit_policies import Magnitude, Rotation, Surgeon
-from protege.spaces.families import family_of
+from protege.spaces.families.family import family_of
 
 WITH_DATA: Mapping[str, Any] = {
     "layer_policy": Greedy(),

@@ -105,6 +105,10 @@ class Greedy(MeasuredLayers):
             yield tuple(sorted(left - {*found[:gone].tolist()}))
 
 
+FINDINGS = {policy.name: policy.entry for policy in (Influence, Contiguous, Greedy)}
+"""The calibration entry that each layer policy needs."""
+
+
 @dataclass(frozen=True, repr=False)
 class Chosen:
     """A resolved policy: the layers of one teacher that it keeps at every depth.

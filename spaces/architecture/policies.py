@@ -40,6 +40,30 @@ class Findings(Protocol):
     def importance(self) -> "Mapping[str, Tensor]": ...
 
 
+def ranking(importance: "Mapping[str, Tensor]", name: str, criterion: Criterion) -> "Tensor":
+    """Return the importance of units by a criterion.
+
+    Args:
+        importance: Tensors by the names of `Calibration`.
+        name: The units: ``hidden``, or an axis of a stack, such as ``decoder.ffn``.
+        criterion: The criterion.
+
+    Raises:
+        BadInput: Nothing was measured by that criterion.
+    """
+    if criterion in {"activation", "magnitude"}:  # both are stored without a suffix
+        return importance[name]
+    if criterion == "position":
+        return importance[name].new_ones(importance[name].shape)
+    if not any(known.endswith(f".{criterion}") for known in importance):
+        raise BadInput(
+            f"a calibration without {criterion}, which the width policy ranks units by: pass "
+            "Calibration.of the student's policies, as in for_=[Greedy(), Surgeon()]"
+        )
+    # the criterion may lack a site, such as a pooler's heads; rank it by activity
+    return importance.get(f"{name}.{criterion}", importance[name])
+
+
 class LayerPolicy(Protocol):
     """Chooses the teacher's layers that a student of a given depth keeps."""
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import lcm
 
 from protege.spaces.errors import BadInput, Infeasible
-from protege.spaces.families import family_of
+from protege.spaces.families.family import family_of
 
 RATIOS = {
     "layers": "num_hidden_layers",
@@ -27,16 +27,15 @@ DEPTHS = ("num_hidden_layers", "num_decoder_layers")
 
 SIZE_OF = {
     "hidden": "hidden_size",
+    "vocab": "vocab_size",
     "heads": "num_attention_heads",
     "cross_heads": "num_attention_heads",
     "kv_heads": "num_key_value_heads",
     "ffn": "intermediate_size",
     "experts": "num_experts",
     "expert_ffn": "moe_intermediate_size",
-    "vocab": "vocab_size",
 }
-"""For each axis of a family's table, the size that counts its units."""
-
+"""The axes of a family's table that can be cut, and the size that counts the units of each."""
 
 _KEY = re.compile(
     r"-l(?P<num_hidden_layers>\d+)-d(?P<hidden_size>\d+)-h(?P<num_attention_heads>\d+)"

@@ -13,6 +13,7 @@ from protege.spaces.architecture.policies import (
     Healing,
     LayerPolicy,
     WidthPolicy,
+    ranking,
 )
 from protege.spaces.architecture.unit_policies import Rotation
 from protege.spaces.calibration.blocks import Room, Shapes, blocks
@@ -22,11 +23,9 @@ from protege.spaces.calibration.magnitude import magnitudes
 from protege.spaces.calibration.passes import Passes
 from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.calibration.surgeon import removal_orders
-from protege.spaces.errors import BadInput
 from protege.spaces.models.activations import shapes
 from protege.spaces.models.batches import Batch
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import Layout
+from protege.spaces.models.layout import LaidOutModel, Layout
 from protege.spaces.models.placement import weights
 from protege.spaces.residual.states import ResidualStates
 
@@ -132,7 +131,7 @@ class Calibration:
         # criteria that need more than a forward pass use only the first batches
         passes = Passes(teacher, batches, len(parts.passes), announce)
         few = FEW if others or by_slope or plan.layers else 0
-        found = cls({**cls.flat(teacher.layout).importance, **passes.all_of(parts, room, few)})
+        found = cls({**teacher.layout.equal_importance(), **passes.all_of(parts, room, few)})
         if not plan.axes:
             found = cls({n: t for n, t in found.importance.items() if not _is_of_moments(n)})
         if by_slope:
@@ -167,7 +166,7 @@ class Calibration:
         See `magnitudes`. All tokens of the vocabulary are equal.
         """
         found = magnitudes(teacher.layout, weights(teacher.model))
-        return cls({**cls.flat(teacher.layout).importance, **found})
+        return cls({**teacher.layout.equal_importance(), **found})
 
     def counting(self, ids: Tensor) -> "Calibration":
         """Return this calibration with tokens ranked by their frequency among these ids."""
@@ -177,16 +176,7 @@ class Calibration:
     @classmethod
     def flat(cls, layout: Layout) -> "Calibration":
         """Return a calibration in which all units are equally important."""
-        own = layout.architecture
-        found = {"hidden": torch.ones(own.hidden_size), "vocab": torch.ones(own.vocab_size)}
-        for (stack, _), units in layout.sites.items():
-            layers = layout.depths[stack]
-            for unit in units - {"kv_heads"}:
-                shape = [layers, own.units(unit)]
-                if unit == "expert_ffn":
-                    shape.insert(1, own.num_experts)
-                found[f"{stack}.{unit}"] = torch.ones(shape)
-        return cls(found)
+        return cls(layout.equal_importance())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the importance by name, for the cache."""
@@ -205,7 +195,7 @@ class Calibration:
 
     def residual(self, criterion: Criterion = "activation") -> Tensor:
         """Return the importance of the residual stream's channels, ``(hidden_size,)``."""
-        return self._entry("hidden", criterion)
+        return ranking(self.importance, "hidden", criterion)
 
     @property
     def vocab(self) -> Tensor:
@@ -214,25 +204,7 @@ class Calibration:
 
     def units(self, unit: str, stack: str, criterion: Criterion = "activation") -> Tensor:
         """Return the importance of an axis's units in every layer of a stack."""
-        return self._entry(f"{stack}.{unit}", criterion)
-
-    def _entry(self, name: str, criterion: Criterion) -> Tensor:
-        """Return an entry by a criterion.
-
-        Raises:
-            BadInput: Nothing was measured by that criterion.
-        """
-        if criterion in {"activation", "magnitude"}:  # both are stored without a suffix
-            return self.importance[name]
-        if criterion == "position":
-            return torch.ones_like(self.importance[name])
-        if not any(known.endswith(f".{criterion}") for known in self.importance):
-            raise BadInput(
-                f"a calibration without {criterion}, which the width policy ranks units by: pass "
-                "Calibration.of the student's policies, as in for_=[Greedy(), Surgeon()]"
-            )
-        # the criterion may lack a site, such as a pooler's heads; rank it by activity
-        return self.importance.get(f"{name}.{criterion}", self.importance[name])
+        return ranking(self.importance, f"{stack}.{unit}", criterion)
 
 
 def wanted(teacher: LaidOutModel, axes: Collection[str]) -> Shapes:

@@ -1,8 +1,8 @@
 """Importance of heads and other units by their effect on the model's outputs."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from protege.spaces.architecture.policies import HeadsBy
-from protege.spaces.calibration.gradients import Found, Place, all_gates, head_gates, slopes
-from protege.spaces.models.attention import layers_of_stacks
-from protege.spaces.models.batches import Batch, answers, distance, rows
-from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.calibration.trace import ForwardTrace, Place, output_projections, standing_in
+from protege.spaces.models.activations import HEADS, inputs
+from protege.spaces.models.batches import Batch, by_sequence, pieces, rows
+from protege.spaces.models.layout import LaidOutModel
+from protege.spaces.models.outputs import answers, distance, next_token_loss, reading, written
 from protege.spaces.remaining import Remaining
 
-AT_ONCE = 1024
-"""Tokens per forward pass, which bounds the memory for logits."""
+Found = tuple[int, dict[Place, Tensor]]
+"""The number of measurements, and their sum for each place, ``(units,)``."""
 
 
 def head_importance(
@@ -123,21 +124,6 @@ def _passing(remaining: Remaining, done: int, total: int, share: float) -> None:
     remaining.passing((done + share) / total)
 
 
-def pieces(batch: Batch) -> Iterator[Batch]:
-    """Split a batch into pieces of at most `AT_ONCE` tokens, padding included."""
-    longest = max((v.shape[1] for name, v in batch.items() if name.endswith("ids")), default=256)
-    count = max(1, AT_ONCE // longest)
-    for begin in range(0, rows(batch), count):
-        yield {name: value[begin : begin + count] for name, value in batch.items()}
-
-
-def _sites(teacher: LaidOutModel) -> Iterator[tuple[nn.Module, Place]]:
-    """Yield the output projections of all attentions with their places."""
-    for module, slot, unit in teacher.layout.reading(teacher.model):
-        if unit != "ffn":
-            yield module, (f"{slot.stack}.{unit}", slot.layer or 0)
-
-
 def _by_ablation(
     teacher: LaidOutModel, batch: Batch, _first: int, tell: Callable[[float], None]
 ) -> Found:
@@ -147,7 +133,7 @@ def _by_ablation(
     with torch.inference_mode():
         with ForwardTrace(teacher) as course:
             whole = answers(teacher, batch)
-        sites = [(module, place) for module, place in _sites(teacher) if module in course.before]
+        sites = [site for site in output_projections(teacher) if site[0] in course.before]
         for number, (module, place) in enumerate(sites, 1):
             lost = torch.zeros(heads)
             with standing_in(course.outputs, course.before[module]):
@@ -158,67 +144,6 @@ def _by_ablation(
             found[place] = lost
             tell(number / len(sites))
     return sum(map(len, whole)), found
-
-
-@dataclass
-class ForwardTrace:
-    """Records a forward pass with hooks.
-
-    Attributes:
-        teacher: The teacher.
-        outputs: Each layer's output, in forward order.
-        before: For each output projection, the number of layers that had finished before it.
-    """
-
-    teacher: LaidOutModel
-    outputs: dict[nn.Module, Any] = field(default_factory=dict)
-    before: dict[nn.Module, int] = field(default_factory=dict)
-    _handles: ExitStack = field(default_factory=ExitStack)
-
-    def __enter__(self) -> "ForwardTrace":
-        for layers in layers_by_stack(self.teacher).values():
-            for layer in layers:
-                self._handles.callback(layer.register_forward_hook(self._layer_ran).remove)
-        for module, _ in _sites(self.teacher):
-            self._handles.callback(module.register_forward_pre_hook(self._site_reached).remove)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handles.close()
-
-    def _layer_ran(self, layer: nn.Module, _given: Any, output: Any) -> None:
-        self.outputs[layer] = output
-
-    def _site_reached(self, module: nn.Module, _given: Any) -> None:
-        self.before[module] = len(self.outputs)
-
-
-def layers_by_stack(teacher: LaidOutModel) -> dict[str, list[nn.Module]]:
-    """Return the layers of each stack, in order."""
-    return layers_of_stacks(teacher.layout, teacher.model)
-
-
-@contextmanager
-def standing_in(outputs: Mapping[nn.Module, Any], count: int) -> Iterator[None]:
-    """Replace the first ``count`` layers by their recorded outputs inside the block."""
-    first = list(outputs)[:count]
-    with running({layer: lambda *_, known=outputs[layer], **__: known for layer in first}):
-        yield
-
-
-@contextmanager
-def running(forwards: Mapping[Any, Callable[..., Any]]) -> Iterator[None]:
-    """Replace the forward of each module inside the block."""
-    before = {module: vars(module).get("forward") for module in forwards}
-    for module, forward in forwards.items():
-        module.forward = forward
-    try:
-        yield
-    finally:
-        for module, own in before.items():
-            del module.forward  # restores the class's method
-            if own is not None:  # accelerate gives modules of sharded models their own
-                module.forward = own
 
 
 @contextmanager
@@ -235,3 +160,108 @@ def _silenced(module: nn.Module, head: int, heads: int) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@dataclass(frozen=True, eq=False)
+class UnitGate:
+    """A factor of one on each unit of a site, to take the gradient with respect to it.
+
+    Attributes:
+        module: The module whose input or output the units are.
+        place: Key under which gradients are summed; all norms share one.
+        units: Number of units.
+        at_output: Whether the units are the module's output.
+    """
+
+    module: nn.Module
+    place: Place
+    units: int
+    at_output: bool = False
+
+    def hook(self, keep: Callable[[Tensor], None], batch: Batch) -> Callable[[], None]:
+        """Install the gate as a hook.
+
+        Args:
+            keep: Receives the gates, ``(sequences, units)``, of each call.
+            batch: The model's inputs.
+
+        Returns:
+            A function that removes the hook.
+        """
+
+        def gated(values: Tensor) -> Tensor:
+            by_text = by_sequence(values, batch)
+            if by_text is None:
+                return values
+            ones = by_text.new_ones(len(by_text), self.units, requires_grad=True)
+            keep(ones)
+            by_unit = by_text.unflatten(-1, (self.units, -1))
+            of_tokens = ones.reshape(len(ones), *[1] * (by_unit.ndim - 3), self.units, 1)
+            found: Tensor = (by_unit * of_tokens).reshape(values.shape)
+            return found
+
+        if self.at_output:
+            after: Callable[..., Any] = lambda _m, _given, output: gated(output)  # noqa: E731
+            return self.module.register_forward_hook(after).remove
+        before: Callable[..., Any] = lambda _m, given: (gated(given[0]), *given[1:])  # noqa: E731
+        return self.module.register_forward_pre_hook(before).remove
+
+
+def head_gates(teacher: LaidOutModel) -> Iterator[UnitGate]:
+    """Yield a gate for the heads at every attention's output projection."""
+    heads = teacher.architecture.num_attention_heads
+    for module, slot, unit in teacher.layout.reading(teacher.model):
+        if unit in HEADS:
+            yield UnitGate(module, (f"{slot.stack}.{unit}", slot.layer or 0), heads)
+
+
+def all_gates(teacher: LaidOutModel) -> Iterator[UnitGate]:
+    """Yield the gates of heads, of neurons, and of channels at the residual stream's norms."""
+    yield from head_gates(teacher)
+    for module, slot, unit in teacher.layout.reading(teacher.model):
+        if unit == "ffn":
+            yield UnitGate(module, (f"{slot.stack}.ffn", slot.layer or 0), inputs(module))
+    width = teacher.architecture.hidden_size
+    for module, _ in teacher.layout.norms(teacher.model):
+        yield UnitGate(module, ("hidden", 0), width, at_output=True)
+
+
+def slopes(teacher: LaidOutModel, batch: Batch, first: int, gates: Iterable[UnitGate]) -> Found:
+    """Sum ``|dL/dgate|`` over the sequences of a batch, in one backward pass.
+
+    Args:
+        teacher: The teacher.
+        batch: Inputs of its forward.
+        first: Number of the batch's first sequence.
+        gates: The gates.
+    """
+    places: list[Place] = []
+    ones: list[Tensor] = []
+
+    def keeping(place: Place) -> Callable[[Tensor], None]:
+        def keep(made: Tensor) -> None:
+            places.append(place)
+            ones.append(made)
+
+        return keep
+
+    with ExitStack() as handles, torch.enable_grad():
+        for gate in gates:
+            handles.callback(gate.hook(keeping(gate.place), batch))
+        lost = losses(teacher, batch, first)
+        # each sequence has gates of its own, so the losses can be summed first
+        found = torch.autograd.grad(torch.stack(lost).sum(), ones, materialize_grads=True)
+    sums: dict[Place, Tensor] = {}
+    for place, slope in zip(places, found, strict=True):
+        total = slope.abs().sum(0).cpu()
+        sums[place] = sums[place] + total if place in sums else total
+    return len(lost), sums
+
+
+def losses(teacher: LaidOutModel, batch: Batch, first: int) -> list[Tensor]:
+    """Return each sequence's next-token loss, or a random `reading` if no text is generated."""
+    said, ids = answers(teacher, batch), written(teacher, batch)
+    if ids is not None:
+        return [next_token_loss(logits, own) for logits, own in zip(said, ids, strict=True)]
+    is_logits = teacher.has_logits
+    return [reading(one, first + row, is_logits=is_logits) for row, one in enumerate(said)]

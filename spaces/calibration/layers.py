@@ -11,28 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from protege.spaces.calibration.importance import (
-    ForwardTrace,
-    layers_by_stack,
-    pieces,
-    running,
-    standing_in,
-)
+from protege.spaces.architecture.layer_policies import FINDINGS
+from protege.spaces.calibration.trace import ForwardTrace, running, standing_in
 from protege.spaces.errors import BadInput
-from protege.spaces.models.batches import (
-    Batch,
-    answers,
-    distance,
-    given,
-    headless,
-    lengths,
-    real_tokens,
-)
-from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.batches import Batch, given, headless, lengths, pieces, real_tokens
+from protege.spaces.models.layout import LaidOutModel
+from protege.spaces.models.outputs import answers, distance
 from protege.spaces.remaining import Remaining
-
-FINDINGS = {"influence": "influence", "contiguous": "angles", "greedy": "ladder"}
-"""The calibration entry that each layer policy needs."""
 
 TOKENS = 1024
 """Real tokens to measure a ladder on: whole sequences, from the first on."""
@@ -122,7 +107,7 @@ class _Boundaries:
 
     def __init__(self, teacher: LaidOutModel) -> None:
         self.states: dict[str, list[Tensor]] = {}
-        self._stacks = layers_by_stack(teacher)
+        self._stacks = teacher.layout.layers(teacher.model)
         self._handles = ExitStack()
 
     def __enter__(self) -> "_Boundaries":
@@ -178,7 +163,7 @@ def greedy_ladder(
         depths: For each stack, the minimum depth of students, by default 1. Further removals are
             not measured; the remaining layers follow in order of their last known costs.
     """
-    stacks = layers_by_stack(teacher)
+    stacks = teacher.layout.layers(teacher.model)
     rungs = {stack: len(layers) - depths.get(stack, 1) for stack, layers in stacks.items()}
     with torch.inference_mode():
         measures = any(rungs.values())

@@ -10,7 +10,7 @@ from protege.spaces.calibration.blocks import Blocks, Room
 from protege.spaces.files.block_file import on_disk
 from protege.spaces.models.activations import ActivationHooks, shapes
 from protege.spaces.models.batches import Batch, given, headless, lengths
-from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.remaining import Remaining
 
 

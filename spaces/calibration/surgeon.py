@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from protege.spaces.models.activations import columns, shapes
-from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.remaining import Remaining
 from protege.spaces.residual.least_squares import damped
 

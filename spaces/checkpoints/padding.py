@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from protege.spaces.errors import BadInput
-from protege.spaces.families import family_of
+from protege.spaces.families.family import family_of
 
 if TYPE_CHECKING:  # records name tasks without transformers
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

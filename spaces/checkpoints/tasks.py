@@ -1,17 +1,13 @@
 """The task of a model, and how to read it from the checkpoint."""
 
-from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from protege.spaces.checkpoints.padding import longest_text
 from protege.spaces.errors import BadInput, Unsupported
-from protege.spaces.families import family_of
+from protege.spaces.families.family import family_of
 
 if TYPE_CHECKING:  # records name tasks without torch
     from transformers import PretrainedConfig
-
-    from protege.spaces.checkpoints.pooling import Pooling
 
 
 class Task(StrEnum):
@@ -77,10 +73,14 @@ _TASKS = {
 }
 
 
-def task_of(
-    given: str | None, config: "PretrainedConfig", pooling: "Pooling | None", gguf_file: str | None
-) -> Task:
+def task_of(given: str | None, config: "PretrainedConfig", *, pools: bool, is_gguf: bool) -> Task:
     """Return the given task, or the one that the checkpoint declares.
+
+    Args:
+        given: The task that the user names, or None.
+        config: The configuration.
+        pools: Whether the checkpoint has a pooling into sentence vectors.
+        is_gguf: Whether the weights are in a GGUF file.
 
     Raises:
         BadInput: The given task is unknown.
@@ -91,9 +91,9 @@ def task_of(
             return Task(given)
         except ValueError:
             raise BadInput(f"task {given!r}: expected one of {', '.join(Task)}") from None
-    if pooling is not None:
+    if pools:
         return Task.SENTENCES
-    if gguf_file is not None:
+    if is_gguf:
         return Task.GENERATION
     declared = (getattr(config, "architectures", None) or ["Model"])[0]
     for ending, task in _TASKS.items():
@@ -102,29 +102,6 @@ def task_of(
     raise Unsupported(
         f"{declared}: this head is not supported; give task=, one of {', '.join(Task)}"
     )
-
-
-def read_as(
-    pooling: "Pooling | None", task: Task, config: "PretrainedConfig", tokenizer: Any
-) -> "Pooling | None":
-    """Return the pooling of a model for the task, with its maximum input length.
-
-    Args:
-        pooling: The checkpoint's pooling; None for the mean over tokens.
-        task: The task.
-        config: The configuration, which has the number of positions.
-        tokenizer: The tokenizer, which may have a limit of its own.
-
-    Returns:
-        The pooling, or None if the model makes no sentence vectors.
-    """
-    from protege.spaces.checkpoints.pooling import Pooling
-
-    if not makes_vectors(task, config):
-        return None
-    pooling = pooling or Pooling()
-    limit = longest_text(config.to_dict(), tokenizer, pooling.max_tokens)
-    return replace(pooling, max_tokens=limit)
 
 
 def makes_vectors(task: Task, config: "PretrainedConfig") -> bool:

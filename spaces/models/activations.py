@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.linalg import vector_norm
 from transformers.pytorch_utils import Conv1D
 
-from protege.spaces.models.batches import Batch, real_tokens
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import reading_dimension
+from protege.spaces.models.batches import Batch, by_sequence, real_tokens
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.models.placement import values
+from protege.spaces.models.tensors import reading_dimension
 
 HEADS = frozenset({"heads", "cross_heads"})
 """Units with several channels each."""
@@ -207,21 +207,6 @@ class ActivationHooks:
 
 
 _NOTHING = RunningMoments(0, 0)
-
-
-def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:
-    """Reshape activations to ``(sequences, tokens, units)``: OPT flattens all tokens.
-
-    Returns:
-        The activations, or None if they are not of tokens (DeBERTa norms distances too).
-    """
-    if values.ndim != 2:
-        return values
-    tokens = batch.get("input_ids", batch.get("attention_mask"))
-    if tokens is None or len(values) != tokens.numel():
-        return None
-    by_text: Tensor = values.unflatten(0, tokens.shape)
-    return by_text
 
 
 def columns(module: Any) -> Tensor:

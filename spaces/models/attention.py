@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from protege.spaces.errors import Unsupported
-from protege.spaces.families import Family
-from protege.spaces.models.layout import Layout, Part, TensorSpec, reading_dimension
+from protege.spaces.families.family import Family
+from protege.spaces.models.layout import Layout
+from protege.spaces.models.tensors import Part, TensorSpec, reading_dimension
 
 KINDS = ("queries", "keys", "values")
 """The parts of self-attention, in the order of fused projections."""
@@ -61,22 +62,6 @@ class Attention:
     def heads(self) -> dict[str, int]:
         """Number of heads, by kind."""
         return {kind: width // self.head_dim for kind, width in self.widths.items()}
-
-
-def layers_of_stacks(layout: Layout, model: PreTrainedModel) -> dict[str, list[nn.Module]]:
-    """Return a model's layers by stack, in order.
-
-    Args:
-        layout: The model's layout.
-        model: A teacher or a student.
-    """
-    modules = dict(model.named_modules())
-    found: dict[str, dict[int, nn.Module]] = {}
-    for slot in layout.slots:
-        if slot.stack in layout.family.depths and slot.layer is not None:
-            name = slot.name[: slot.number_at[1]]
-            found.setdefault(slot.stack, {})[slot.layer] = modules[name]
-    return {stack: [layers[n] for n in sorted(layers)] for stack, layers in found.items()}
 
 
 def attention_of(layout: Layout, model: PreTrainedModel, stack: str, layer: int) -> Attention:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from protege.spaces.errors import BadInput, Unsupported
-from protege.spaces.families import Family
+from protege.spaces.families.family import Family
 from protege.spaces.files.block_file import on_disk
 from protege.spaces.files.memory import free_disk_bytes
 from protege.spaces.models.sharing import first_names, is_sharded

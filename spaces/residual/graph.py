@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from protege.spaces.models.batches import Batch, given
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import Layout
+from protege.spaces.models.layout import LaidOutModel, Layout
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.architecture.policies import LayerPolicy, WidthPolicy
 from protege.spaces.architecture.sizes import DEPTHS, RATIOS
 from protege.spaces.errors import Infeasible
-from protege.spaces.families import family_of
+from protege.spaces.families.family import family_of
 from protege.spaces.space.boxes import Box, Factor, SizeTuple
 
 Policies = tuple[Sequence[LayerPolicy], Sequence[WidthPolicy], Sequence[Any]]

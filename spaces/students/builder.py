@@ -18,10 +18,10 @@ from protege.spaces.checkpoints.pooling import Embedder
 from protege.spaces.checkpoints.processors import with_tokenizer
 from protege.spaces.checkpoints.tasks import Task
 from protege.spaces.errors import BadInput, Mismatch
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import TensorSpec
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.models.placement import weights
 from protege.spaces.models.sharing import is_tied
+from protege.spaces.models.tensors import TensorSpec
 from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.least_squares import Fit
 from protege.spaces.residual.states import ResidualStates

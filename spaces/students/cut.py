@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from protege.spaces.families.family import CUT_AXES
-from protege.spaces.models.layout import Layout, Part, TensorSpec
+from protege.spaces.architecture.sizes import SIZE_OF
+from protege.spaces.models.layout import Layout
+from protege.spaces.models.tensors import Part, TensorSpec
 from protege.spaces.students.selection import Selection
 
 
@@ -73,7 +74,7 @@ class Rows:
 
     def index(self, parts: tuple[Part, ...], position: int | None) -> Tensor | None:
         """Return the indices to keep along one dimension; None if all stay."""
-        if not any(part.unit in CUT_AXES for part in parts):
+        if not any(part.unit in SIZE_OF for part in parts):
             return None
         key = (parts, position)
         if key not in self._cached:

@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from protege.spaces.models.activations import columns
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import TensorSpec
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.models.placement import values
 from protege.spaces.models.sharing import is_tied
+from protege.spaces.models.tensors import TensorSpec
 from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.graph import ResidualEdge
 from protege.spaces.residual.least_squares import Fit, gains_refitted, refitted

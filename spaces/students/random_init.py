@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from protege.spaces.errors import BadInput
-from protege.spaces.families import Family
+from protege.spaces.families.family import Family
 from protege.spaces.models.layout import Layout
 from protege.spaces.students.selection import Selection
 from protege.spaces.students.student import Initialisation, Student

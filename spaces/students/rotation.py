@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from protege.spaces.errors import Infeasible
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import TensorSpec
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.models.placement import values
 from protege.spaces.models.sharing import is_tied
+from protege.spaces.models.tensors import TensorSpec
 from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.states import ResidualStates
 from protege.spaces.students.selection import Selection

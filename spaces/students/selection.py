@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.architecture.policies import FixedPolicy
-from protege.spaces.calibration.calibration import Calibration
+from protege.spaces.architecture.policies import Findings, FixedPolicy, ranking
 from protege.spaces.errors import BadInput, Infeasible
-from protege.spaces.families import family_of
-from protege.spaces.models.layout import Layout, TensorSpec
-from protege.spaces.students.config import layers_of
+from protege.spaces.families.family import family_of
+from protege.spaces.models.layout import Layout
+from protege.spaces.models.tensors import TensorSpec
 
 Units = tuple[int, ...]
 
@@ -97,7 +96,7 @@ def everything(layout: Layout) -> Selection:
 def choose(
     layout: Layout,
     student: Architecture,
-    calibration: Calibration | None,
+    calibration: Findings | None,
     vocab: Units | None = None,
 ) -> Selection:
     """Select the units that the student's policies keep.
@@ -122,13 +121,13 @@ def choose(
             f"width policy {policy.name!r} needs a calibration: "
             f"pass calibration=Calibration.{made}, or use First()"
         )
-    choice = _Selector(layout, student, calibration or Calibration.flat(layout))
+    found = layout.equal_importance() if calibration is None else calibration.importance
+    choice = _Selector(layout, student, found)
     turned = student.rotation(layout.architecture) is not None
     narrower = student.hidden_size < layout.architecture.hidden_size
     by = policy.criterion("hidden") if narrower and not turned else "position"
-    channels = choice.importance.residual(by)
     return Selection(
-        hidden=strongest(channels, student.hidden_size),
+        hidden=strongest(ranking(found, "hidden", by), student.hidden_size),
         turned=turned,
         stacks={stack: choice.layers(stack) for stack in layout.depths},
         vocab=vocab,
@@ -139,10 +138,10 @@ def choose(
 class _Selector:
     layout: Layout
     student: Architecture
-    importance: Calibration
+    importance: Mapping[str, Tensor]
 
     def layers(self, stack: str) -> tuple[LayerSelection, ...]:
-        numbers = layers_of(self.layout, self.student, stack)
+        numbers = self.layout.layers_of(self.student, stack)
         return tuple(LayerSelection(n, self._units(stack, n, numbers)) for n in numbers)
 
     def _units(self, stack: str, layer: int, kept: Units) -> dict[str, Units | tuple[Units, ...]]:
@@ -170,7 +169,7 @@ class _Selector:
         criterion = self.student.width_policy.criterion(unit)
         if unit in self.student.whole_axes(self.layout.architecture):
             criterion = "position"
-        by_layer = self.importance.units(unit, stack, criterion)
+        by_layer = ranking(self.importance, f"{stack}.{unit}", criterion)
         if unit not in self.layout.family.shared:
             return by_layer[layer]
         over_all: Tensor = torch.linalg.vector_norm(by_layer[list(kept)], dim=0)

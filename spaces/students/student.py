@@ -17,7 +17,7 @@ from protege.spaces.checkpoints.processors import save_processor, tokenizer_of, 
 from protege.spaces.checkpoints.source import quiet
 from protege.spaces.errors import BadInput
 from protege.spaces.files.manifest import write_manifest
-from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.students.config import configured
 from protege.spaces.students.selection import Selection, Units
 from protege.spaces.vocabulary.renumbering import renumbered
