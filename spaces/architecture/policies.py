@@ -30,23 +30,14 @@ def check_healing(given: object) -> None:
 
 
 class Findings(Protocol):
-    """Measurements of a teacher; `Calibration` implements it.
-
-    Attributes:
-        importance: Tensors by name; the names are those of `Calibration`.
-    """
+    """Measurements of a teacher, by the names of `Calibration`, which implements it."""
 
     @property
     def importance(self) -> "Mapping[str, Tensor]": ...
 
 
 def ranking(importance: "Mapping[str, Tensor]", name: str, criterion: Criterion) -> "Tensor":
-    """Return the importance of units by a criterion.
-
-    Args:
-        importance: Tensors by the names of `Calibration`.
-        name: The units: ``hidden``, or an axis of a stack, such as ``decoder.ffn``.
-        criterion: The criterion.
+    """Return the importance of units, such as ``hidden`` or ``decoder.ffn``, by a criterion.
 
     Raises:
         BadInput: Nothing was measured by that criterion.
@@ -211,11 +202,7 @@ class LayerMap(FixedPolicy):
 
 
 def kept_layers(policy: LayerPolicy, total: int, count: int, stack: str) -> tuple[int, ...]:
-    """Return the layers that a policy keeps of a stack; all layers if none is cut.
-
-    Raises:
-        Infeasible: The policy cannot keep that many layers.
-    """
+    """Return the layers that a policy keeps of a stack; all layers if none is cut."""
     return policy.layers(total, count, stack) if count < total else tuple(range(total))
 
 

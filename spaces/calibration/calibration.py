@@ -131,17 +131,20 @@ class Calibration:
         # criteria that need more than a forward pass use only the first batches
         passes = Passes(teacher, batches, len(parts.passes), announce)
         few = FEW if others or by_slope or plan.layers else 0
-        found = cls({**teacher.layout.equal_importance(), **passes.all_of(parts, room, few)})
+        found = {**teacher.layout.equal_importance(), **passes.all_of(parts, room, few)}
         if not plan.axes:
-            found = cls({n: t for n, t in found.importance.items() if not _is_of_moments(n)})
+            of_moments = [name for name in found if name == "tokens" or name.endswith(".mean")]
+            found = {name: found[name] for name in found if name not in of_moments}
         if by_slope:
-            found = cls({**found.importance, **taylor_importance(teacher, passes.few, announce)})
+            found |= taylor_importance(teacher, passes.few, announce)
         if "surgeon" in plan.criteria:
-            found = cls({**found.importance, **_orders(teacher, found.importance, announce)})
+            # sites without second moments are ranked by wanda
+            names = [name for name in found if name.endswith(".ffn.wanda")]
+            found |= {f"{name.removesuffix('wanda')}surgeon": found[name] for name in names}
+            found |= removal_orders(teacher, found, announce)
         for criterion in others:
-            found = found.with_heads(teacher, passes.few, criterion, announce)
-        findings = layer_findings(teacher, passes.few, plan.layers, announce, plan.depths)
-        return cls({**found.importance, **findings})
+            found |= cls({}).with_heads(teacher, passes.few, criterion, announce).importance
+        return cls(found | layer_findings(teacher, passes.few, plan.layers, announce, plan.depths))
 
     def with_heads(
         self,
@@ -166,7 +169,7 @@ class Calibration:
         See `magnitudes`. All tokens of the vocabulary are equal.
         """
         found = magnitudes(teacher.layout, weights(teacher.model))
-        return cls({**teacher.layout.equal_importance(), **found})
+        return cls(teacher.layout.equal_importance() | found)
 
     def counting(self, ids: Tensor) -> "Calibration":
         """Return this calibration with tokens ranked by their frequency among these ids."""
@@ -211,19 +214,3 @@ def wanted(teacher: LaidOutModel, axes: Collection[str]) -> Shapes:
     """Return layers and channels of the sites whose units belong to these axes, by name."""
     found = shapes(teacher).items()
     return {name: shape for name, shape in found if name.rpartition(".")[2] in axes}
-
-
-def _is_of_moments(name: str) -> bool:
-    return name == "tokens" or name.endswith(".mean")
-
-
-def _orders(
-    teacher: LaidOutModel, found: Mapping[str, Tensor], announce: Callable[[str], None]
-) -> dict[str, Tensor]:
-    """Return Optimal Brain Surgeon ranks, or ``wanda`` for sites without second moments."""
-    stand_ins = {
-        f"{name.removesuffix('wanda')}surgeon": values
-        for name, values in found.items()
-        if name.endswith(".ffn.wanda")
-    }
-    return stand_ins | removal_orders(teacher, found, announce)

@@ -1,16 +1,22 @@
 """Importance of heads and other units by their effect on the model's outputs."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from protege.spaces.architecture.policies import HeadsBy
-from protege.spaces.calibration.trace import ForwardTrace, Place, output_projections, standing_in
+from protege.spaces.calibration.forward_trace import (
+    ForwardTrace,
+    Place,
+    output_projections,
+    standing_in,
+)
 from protege.spaces.models.activations import HEADS, inputs
 from protege.spaces.models.batches import Batch, by_sequence, pieces, rows
 from protege.spaces.models.layout import LaidOutModel
@@ -40,20 +46,14 @@ def head_importance(
     A site whose projection is not called as a module is left out (SigLIP's pooler, which torch runs
     as one fused operation).
 
-    Args:
-        teacher: The teacher.
-        batches: Inputs of its forward.
-        criterion: ``gradient`` or ``ablation``; `Calibration` measures activity itself.
-        announce: Callback for progress messages.
-
     Returns:
         By site, ``(layers, heads)``.
     """
     remaining = Remaining(announce, f"heads by {criterion}")
     if criterion == "gradient":
         gates = list(head_gates(teacher))
-        return _mean(teacher, batches, partial(slopes, gates=gates), remaining)
-    return _mean(teacher, batches, _by_ablation, remaining, reports=True)
+        return _mean(teacher, batches, partial(_slopes, gates=gates), remaining)
+    return _mean(teacher, batches, _by_ablation, remaining)
 
 
 def taylor_importance(
@@ -72,7 +72,7 @@ def taylor_importance(
         at the input of the feed-forward's last projection; ``hidden.taylor``, ``(hidden_size,)``,
         summed over the outputs of the residual stream's norms.
     """
-    measure = partial(slopes, gates=list(all_gates(teacher)))
+    measure = partial(_slopes, gates=list(all_gates(teacher)))
     found = _mean(teacher, batches, measure, Remaining(announce, "units by taylor"))
     named: dict[str, Tensor] = {}
     for site, values in found.items():
@@ -83,45 +83,32 @@ def taylor_importance(
     return named
 
 
-Measure = Callable[..., Found]
-"""Measures a batch, given the teacher, the batch and the number of its first sequence; may take a
-progress callback."""
-
-
 def _mean(
     teacher: LaidOutModel,
     batches: Iterable[Batch],
-    measure: Measure,
+    measure: Callable[..., Found],
     remaining: Remaining,
-    *,
-    reports: bool = False,
 ) -> dict[str, Tensor]:
     """Average measurements over all data, by site, ``(layers, units)``.
 
-    Args:
-        teacher: The teacher.
-        batches: Inputs of its forward.
-        measure: Measures a piece of a batch.
-        remaining: Announces progress.
-        reports: Whether `measure` takes a callback for its progress within a piece.
+    ``measure`` is given a piece of a batch, the number of its first sequence, and a callback for
+    its progress.
     """
     parts = [piece for batch in batches for piece in pieces(batch)]
     found: dict[str, Tensor] = {}
     first = count = 0
     for number, piece in enumerate(parts, 1):
-        within = [partial(_passing, remaining, number - 1, len(parts))] if reports else []
-        counted, values = measure(teacher, piece, first, *within)
+
+        def tell(share: float, done: int = number - 1) -> None:
+            remaining.passing((done + share) / len(parts))
+
+        counted, values = measure(teacher, piece, first, tell)
         for (site, layer), of_units in values.items():
             depth = teacher.layout.depths.get(site.partition(".")[0], 1)
             found.setdefault(site, torch.zeros(depth, len(of_units)))[layer] += of_units
         first, count = first + rows(piece), count + counted
         remaining.at(number / len(parts))
     return {site: table / count for site, table in found.items()}
-
-
-def _passing(remaining: Remaining, done: int, total: int, share: float) -> None:
-    """Announce the number of finished pieces plus a share of the next."""
-    remaining.passing((done + share) / total)
 
 
 def _by_ablation(
@@ -146,31 +133,22 @@ def _by_ablation(
     return sum(map(len, whole)), found
 
 
-@contextmanager
-def _silenced(module: nn.Module, head: int, heads: int) -> Iterator[None]:
-    """Set one head's channels to zero in the projection's input inside the block."""
+def _silenced(module: nn.Module, head: int, heads: int) -> RemovableHandle:
+    """Set one head's channels to zero in the projection's input, by a hook."""
 
     def hook(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         by_head = given[0].unflatten(-1, (heads, -1)).clone()
         by_head[..., head, :] = 0
         return (by_head.flatten(-2), *given[1:])
 
-    handle = module.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return module.register_forward_pre_hook(hook)
 
 
 @dataclass(frozen=True, eq=False)
 class UnitGate:
     """A factor of one on each unit of a site, to take the gradient with respect to it.
 
-    Attributes:
-        module: The module whose input or output the units are.
-        place: Key under which gradients are summed; all norms share one.
-        units: Number of units.
-        at_output: Whether the units are the module's output.
+    The units are the input or output of a module. Gradients are summed by place; norms share one.
     """
 
     module: nn.Module
@@ -178,23 +156,15 @@ class UnitGate:
     units: int
     at_output: bool = False
 
-    def hook(self, keep: Callable[[Tensor], None], batch: Batch) -> Callable[[], None]:
-        """Install the gate as a hook.
-
-        Args:
-            keep: Receives the gates, ``(sequences, units)``, of each call.
-            batch: The model's inputs.
-
-        Returns:
-            A function that removes the hook.
-        """
+    def hook(self, made: list[tuple[Place, Tensor]], batch: Batch) -> RemovableHandle:
+        """Install the gate as a hook that adds its factors, ``(sequences, units)``, to a list."""
 
         def gated(values: Tensor) -> Tensor:
             by_text = by_sequence(values, batch)
             if by_text is None:
                 return values
             ones = by_text.new_ones(len(by_text), self.units, requires_grad=True)
-            keep(ones)
+            made.append((self.place, ones))
             by_unit = by_text.unflatten(-1, (self.units, -1))
             of_tokens = ones.reshape(len(ones), *[1] * (by_unit.ndim - 3), self.units, 1)
             found: Tensor = (by_unit * of_tokens).reshape(values.shape)
@@ -202,9 +172,9 @@ class UnitGate:
 
         if self.at_output:
             after: Callable[..., Any] = lambda _m, _given, output: gated(output)  # noqa: E731
-            return self.module.register_forward_hook(after).remove
+            return self.module.register_forward_hook(after)
         before: Callable[..., Any] = lambda _m, given: (gated(given[0]), *given[1:])  # noqa: E731
-        return self.module.register_forward_pre_hook(before).remove
+        return self.module.register_forward_pre_hook(before)
 
 
 def head_gates(teacher: LaidOutModel) -> Iterator[UnitGate]:
@@ -226,33 +196,20 @@ def all_gates(teacher: LaidOutModel) -> Iterator[UnitGate]:
         yield UnitGate(module, ("hidden", 0), width, at_output=True)
 
 
-def slopes(teacher: LaidOutModel, batch: Batch, first: int, gates: Iterable[UnitGate]) -> Found:
-    """Sum ``|dL/dgate|`` over the sequences of a batch, in one backward pass.
-
-    Args:
-        teacher: The teacher.
-        batch: Inputs of its forward.
-        first: Number of the batch's first sequence.
-        gates: The gates.
-    """
-    places: list[Place] = []
-    ones: list[Tensor] = []
-
-    def keeping(place: Place) -> Callable[[Tensor], None]:
-        def keep(made: Tensor) -> None:
-            places.append(place)
-            ones.append(made)
-
-        return keep
-
+def _slopes(
+    teacher: LaidOutModel, batch: Batch, first: int, _: object, gates: Iterable[UnitGate]
+) -> Found:
+    """Sum ``|dL/dgate|`` over the sequences of a batch, in one backward pass."""
+    made: list[tuple[Place, Tensor]] = []
     with ExitStack() as handles, torch.enable_grad():
         for gate in gates:
-            handles.callback(gate.hook(keeping(gate.place), batch))
+            handles.enter_context(gate.hook(made, batch))
         lost = losses(teacher, batch, first)
         # each sequence has gates of its own, so the losses can be summed first
+        ones = [factors for _, factors in made]
         found = torch.autograd.grad(torch.stack(lost).sum(), ones, materialize_grads=True)
     sums: dict[Place, Tensor] = {}
-    for place, slope in zip(places, found, strict=True):
+    for (place, _), slope in zip(made, found, strict=True):
         total = slope.abs().sum(0).cpu()
         sums[place] = sums[place] + total if place in sums else total
     return len(lost), sums

@@ -19,10 +19,6 @@ def magnitudes(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
     and value heads are divided evenly among its query heads. Tied tensors count once; a tensor
     shared by a stack counts in each of its layers.
 
-    Args:
-        layout: The teacher's layout.
-        tensors: The state dict.
-
     Returns:
         ``hidden``, ``(hidden_size,)``; for every stack ``decoder.heads``, ``decoder.cross_heads``,
         ``decoder.ffn`` and ``decoder.experts``, ``(layers, units)``, and ``decoder.expert_ffn``,

@@ -19,12 +19,7 @@ def removal_orders(
     found: Mapping[str, Tensor],
     announce: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Tensor]:
-    """Rank the neurons of every feed-forward network.
-
-    Args:
-        teacher: The teacher.
-        found: Second moments, as `Calibration` names them.
-        announce: Callback for progress messages.
+    """Rank the neurons of every feed-forward network by the second moments found.
 
     Returns:
         ``decoder.ffn.surgeon``, ``(layers, ffn)``, for each stack with second moments.

@@ -82,10 +82,7 @@ def positions_in(fields: Mapping[str, Any]) -> int | None:
 def longest_text(fields: Mapping[str, Any], tokenizer: Any, declared: int | None) -> int | None:
     """Return the maximum number of tokens of a text; None if unbounded.
 
-    Args:
-        fields: The configuration.
-        tokenizer: The tokenizer; its ``model_max_length`` counts if ``declared`` is None.
-        declared: The limit of sentence-transformers, which replaces the tokenizer's.
+    ``declared``, the limit of sentence-transformers, replaces the tokenizer's own.
     """
     own = getattr(tokenizer, "model_max_length", None)
     if declared is None and own is not None and own < UNBOUNDED:

@@ -49,11 +49,6 @@ def as_bad_input(
 ) -> Iterator[None]:
     """Turn errors of transformers at loading a checkpoint into `BadInput`.
 
-    Args:
-        source: The folder, or the hub id.
-        revision: Branch, tag or commit on the hub.
-        gguf_file: The GGUF file with the weights, or None.
-
     Raises:
         BadInput: The checkpoint does not load; names the faulty file if there is one.
     """

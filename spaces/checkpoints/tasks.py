@@ -76,12 +76,6 @@ _TASKS = {
 def task_of(given: str | None, config: "PretrainedConfig", *, pools: bool, is_gguf: bool) -> Task:
     """Return the given task, or the one that the checkpoint declares.
 
-    Args:
-        given: The task that the user names, or None.
-        config: The configuration.
-        pools: Whether the checkpoint has a pooling into sentence vectors.
-        is_gguf: Whether the weights are in a GGUF file.
-
     Raises:
         BadInput: The given task is unknown.
         Unsupported: The checkpoint's head is not supported.
@@ -132,16 +126,7 @@ def is_scored(task: Task, config: "PretrainedConfig") -> bool:
 
 
 def unjudged(task: Task, config: "PretrainedConfig", *, reads_pairs: bool) -> str | None:
-    """Return why the quality of a model's students cannot be judged by its classes.
-
-    Args:
-        task: The task.
-        config: The configuration.
-        reads_pairs: Whether the model reads pairs of texts.
-
-    Returns:
-        The reason, or None if each output is one class of one text or image.
-    """
+    """Return why the quality of a model's students cannot be judged by its classes, or None."""
     if task not in _HEADS:
         return None
     if is_scored(task, config):

@@ -146,10 +146,7 @@ class Family:
         return dict(zip(deep, ("num_hidden_layers", "num_decoder_layers"), strict=False))
 
     def rule(self, name: str) -> tuple[str, tuple[str, ...]]:
-        """Return the entry for a tensor, and the tensor's axes.
-
-        Args:
-            name: The tensor's name, relative to the base model.
+        """Return the entry for a tensor, named relative to the base model, and the tensor's axes.
 
         Raises:
             Mismatch: Not exactly one entry matches the tensor.

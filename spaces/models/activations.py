@@ -84,12 +84,8 @@ class RunningMoments:
 class ActivationHooks:
     """Hooks that collect activations at all sites whose units can be cut.
 
-    Set `batch` before each forward pass.
-
-    Args:
-        teacher: The teacher.
-        products: For each site, the layers to collect second moments of.
-        alone: Whether to collect nothing else.
+    Set `batch` before each forward pass. Second moments are collected of the layers of each site in
+    ``products``; if ``alone``, nothing else.
     """
 
     def __init__(
@@ -133,7 +129,9 @@ class ActivationHooks:
         found = {name: total.sqrt().float() for name, total in self._experts.items()}
         for name, moments in self._moments.items():
             if moments.tokens.any():
-                found[name] = self._activity(name, moments.activity.sqrt().float())
+                values = moments.activity.sqrt().float()
+                # channels are summed over the norms
+                found[name] = values.sum(0) if name == "hidden" else self._by_head(name, values)
         found["hidden.energy"] = self._moments["hidden"].mean(self._moments["hidden"].squares)
         return found | self._wanda()
 
@@ -142,10 +140,6 @@ class ActivationHooks:
         for name, moments in self._moments.items():
             if moments.rows and moments.tokens.any():
                 yield name, list(moments.rows), moments.gram()
-
-    def _activity(self, name: str, values: Tensor) -> Tensor:
-        """Return the activity of units, ``(layers, units)``; of channels summed over norms."""
-        return values.sum(0) if name == "hidden" else self._by_head(name, values)
 
     def _by_head(self, name: str, values: Tensor) -> Tensor:
         """The norm over each head's channels, where units are heads."""
@@ -175,11 +169,11 @@ class ActivationHooks:
 
     def _hook_output(self, module: nn.Module, place: tuple[str, int], **of: bool) -> None:
         hook: Callable[..., None] = lambda _m, _i, output: self._accumulate(place, output, **of)  # noqa: E731
-        self._handles.callback(module.register_forward_hook(hook).remove)
+        self._handles.enter_context(module.register_forward_hook(hook))
 
     def _hook_input(self, module: nn.Module, place: tuple[str, int], **of: bool) -> None:
         hook: Callable[..., None] = lambda _m, inputs: self._accumulate(place, inputs[0], **of)  # noqa: E731
-        self._handles.callback(module.register_forward_pre_hook(hook).remove)
+        self._handles.enter_context(module.register_forward_pre_hook(hook))
 
     def _hook_experts(self, module: nn.Module, stack: str, layer: int) -> None:
         def hook(experts: Any, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -190,7 +184,7 @@ class ActivationHooks:
             self._sum(f"{stack}.experts", layer, load)
             self._sum(f"{stack}.expert_ffn", layer, neurons)
 
-        self._handles.callback(module.register_forward_pre_hook(hook).remove)
+        self._handles.enter_context(module.register_forward_pre_hook(hook))
 
     def _sum(self, name: str, layer: int, squares: Tensor) -> None:
         depth = self._teacher.layout.depths[name.partition(".")[0]]

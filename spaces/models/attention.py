@@ -41,13 +41,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Attention:
-    """The self-attention of one layer.
-
-    Attributes:
-        module: The attention module.
-        projections: The projections to queries, keys and values.
-        head_dim: Channels of a head.
-    """
+    """The self-attention of one layer: its module, projections and channels of a head."""
 
     module: nn.Module
     projections: tuple[Projection, ...]
@@ -65,13 +59,7 @@ class Attention:
 
 
 def attention_of(layout: Layout, model: PreTrainedModel, stack: str, layer: int) -> Attention:
-    """Find the self-attention of one layer by the family's table.
-
-    Args:
-        layout: The model's layout.
-        model: A teacher or a student.
-        stack: The layer's stack.
-        layer: Its number.
+    """Find the self-attention of one layer of a teacher or a student by the family's table.
 
     Raises:
         Unsupported: Queries, keys or values are not computed by exactly one projection.
@@ -119,22 +107,14 @@ def _projection(
 
 
 def layers_above(family: Family, model: PreTrainedModel) -> dict[str, int]:
-    """Count the layers between each parameter and the output.
+    """Count the layers between each parameter of a teacher or a student and the output.
 
     Layer i of a stack of n has ``n - 1 - i`` layers above it. Modules before the first layer have
     n, the depth of the deepest stack; final norms and heads have 0. A tied parameter counts by its
     place closest to the input.
 
-    Args:
-        family: The model's family.
-        model: A teacher or a student.
-
     Returns:
         The number of layers by parameter name, with all names of tied parameters.
-
-    Raises:
-        Mismatch: The family's table does not name one of the tensors.
-        Unsupported: Models of this configuration have no layout.
     """
     layout = Layout.of(family, model)
     prefix = f"{model.base_model_prefix}."

@@ -68,15 +68,11 @@ def pieces(batch: Batch) -> Iterator[Batch]:
 
 
 def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:
-    """Reshape activations to ``(sequences, tokens, units)``: OPT flattens all tokens.
-
-    Returns:
-        The activations, or None if they are not of tokens (DeBERTa norms distances too).
-    """
+    """Reshape activations to ``(sequences, tokens, units)``: OPT flattens all tokens."""
     if values.ndim != 2:
         return values
     tokens = batch.get("input_ids", batch.get("attention_mask"))
     if tokens is None or len(values) != tokens.numel():
-        return None
+        return None  # not of tokens: DeBERTa norms distances too
     by_text: Tensor = values.unflatten(0, tokens.shape)
     return by_text

@@ -33,13 +33,7 @@ _READ = ("hidden", "vocab", "ffn", "experts", "expert_ffn")
 
 @dataclass(frozen=True)
 class Layout:
-    """The axes of all tensors of a model.
-
-    Attributes:
-        family: The model's family.
-        architecture: The model's sizes.
-        slots: All tensors of the state dict, in order.
-    """
+    """The family, the sizes, and the axes of all tensors of a model, in the state dict's order."""
 
     family: Family
     architecture: Architecture
@@ -86,11 +80,7 @@ class Layout:
         return {place: frozenset(units) for place, units in found.items()}
 
     def layers_of(self, student: Architecture, stack: str) -> tuple[int, ...]:
-        """Return the layers of a stack that a student's policy keeps.
-
-        Raises:
-            Infeasible: The policy cannot keep that many layers.
-        """
+        """Return the layers of a stack that a student's policy keeps."""
         total, size = self.depths[stack], self.family.depths.get(stack)
         count = student.sizes().get(size, 0) if size else total
         return kept_layers(student.layer_policy, total, count, stack)
@@ -161,15 +151,7 @@ class Layout:
 
 
 class LaidOutModel(Protocol):
-    """A loaded model with a layout; `Teacher` implements it.
-
-    Attributes:
-        model: The model, in evaluation mode.
-        processor: Its tokenizer, image processor or feature extractor.
-        task: The model's task.
-        family: The family, whose table names the tensors.
-        pooling: The pooling into sentence vectors, or None.
-    """
+    """A loaded model in evaluation mode, with its layout; `Teacher` implements it."""
 
     @property
     def model(self) -> PreTrainedModel: ...

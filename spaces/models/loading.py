@@ -35,23 +35,12 @@ TOWERS = {"siglip": "vision_config"}
 
 
 def loaded(
-    source: str | Path,
-    task: str | None,
-    options: Mapping[str, Any],
-    placement: Mapping[str, Any],
+    source: str | Path, task: str | None, options: Mapping[str, Any], placement: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Load a checkpoint and return the attributes of its `Teacher`.
+    """Load a checkpoint and return the attributes of its `Teacher`; see `Teacher.load`.
 
-    Args:
-        source: A folder with a checkpoint, or a hub id.
-        task: A value of `Task`; read from the checkpoint if None.
-        options: Arguments of every ``from_pretrained``: ``revision``, ``trust_remote_code`` and,
-            for GGUF, ``gguf_file``.
-        placement: Arguments that place the weights; see `placed`.
-
-    Raises:
-        BadInput: See `Teacher.load`.
-        Unsupported: See `Teacher.load`.
+    ``options`` are arguments of every ``from_pretrained``: ``revision``, ``trust_remote_code`` and,
+    for GGUF, ``gguf_file``; ``placement`` places the weights (see `placed`).
     """
     place, revision, gguf_file = place_of(source), options["revision"], options.get("gguf_file")
     with as_bad_input(place, revision, gguf_file), quiet():
@@ -95,16 +84,9 @@ def loaded(
 def _read_as(
     pooling: Pooling | None, task: Task, config: PretrainedConfig, tokenizer: Any
 ) -> Pooling | None:
-    """Return the pooling of a model for the task, with its maximum input length.
+    """Return the pooling for the task with its maximum input length, or None for other outputs.
 
-    Args:
-        pooling: The checkpoint's pooling; None for the mean over tokens.
-        task: The task.
-        config: The configuration, which has the number of positions.
-        tokenizer: The tokenizer, which may have a limit of its own.
-
-    Returns:
-        The pooling, or None if the model makes no sentence vectors.
+    By default the pooling is the mean over tokens.
     """
     if not makes_vectors(task, config):
         return None

@@ -57,13 +57,9 @@ def reading(answer: Tensor, number: int, *, is_logits: bool) -> Tensor:
 
     Each entry gets a random sign and a constant weight: for log-probabilities the square root of
     the probability, for states one over the state's norm. When the outputs change, the expected
-    squared change of the projection is twice the Kullback-Leibler divergence (for small changes,
-    by the Fisher information), or for states the relative squared change.
-
-    Args:
-        answer: The outputs.
-        number: The sequence's number, the seed of the signs.
-        is_logits: Whether the outputs are logits.
+    squared change of the projection is twice the Kullback-Leibler divergence (for small changes, by
+    the Fisher information), or for states the relative squared change. The seed of the signs is the
+    sequence's number.
     """
     generator = torch.Generator().manual_seed(number)
     signs = torch.randint(2, answer.shape, generator=generator, dtype=torch.int8) * 2.0 - 1

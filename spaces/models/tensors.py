@@ -86,11 +86,7 @@ def rule_of(family: Family, config: PretrainedConfig, name: str) -> Rule:
 def spec_of(
     family: Family, own: Sizes, rule: Rule, prefix: str, name: str, tensor: Tensor
 ) -> TensorSpec:
-    """Return the axes of a tensor in a model of these sizes, by its rule.
-
-    Raises:
-        Mismatch: The tensor's shape differs from the rule.
-    """
+    """Return the axes of a tensor in a model of these sizes, by its rule."""
     entry, axes = rule
     stack, layer, span = _layer(family, entry, prefix, name)
     dimensions = [

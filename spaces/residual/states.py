@@ -60,7 +60,7 @@ class ResidualStates:
         with ExitStack() as handles, torch.inference_mode():
             for name in (*wiring.norms, *wiring.loose, *unjoined):
                 hook = _recording_hook(states, inputs, wiring, name, output=name in unjoined)
-                handles.callback(modules[name].register_forward_hook(hook).remove)
+                handles.enter_context(modules[name].register_forward_hook(hook))
             run_through(teacher.model, wiring, inputs)
         return cls(wiring, inputs, states)
 

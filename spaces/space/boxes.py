@@ -19,12 +19,7 @@ Policies = tuple[object, ...]
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """SizeTuple that vary together and independently of all others.
-
-    Attributes:
-        names: The names of the sizes in an `Architecture`.
-        values: Their distinct values, in the order of the declared ratios.
-    """
+    """Sizes that vary together, independently of all others, with their values as declared."""
 
     names: tuple[str, ...]
     values: tuple[SizeTuple, ...]
@@ -122,10 +117,7 @@ def cheapest(
 ) -> Iterator[Architecture]:
     """Yield the members of boxes in the order of the sums of their costs, without listing them.
 
-    Args:
-        boxes: The boxes.
-        cost: Returns the cost of a size; infinite for a value that is left out.
-        policy_cost: Returns the cost of an architecture's policies, likewise.
+    Values and policies of infinite cost are left out.
     """
     factors = dict.fromkeys(chain.from_iterable(box.factors for box in boxes))
     ranked = {factor: _ranked(factor, cost) for factor in factors}

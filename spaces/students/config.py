@@ -22,11 +22,7 @@ def configured(
 ) -> PretrainedConfig:
     """Build the student's configuration.
 
-    Args:
-        layout: The teacher's layout.
-        config: The teacher's configuration.
-        student: The student's sizes and policies.
-        vocab: The kept tokens; None if they are not chosen yet.
+    Without ``vocab`` the kept tokens are not chosen yet.
 
     Raises:
         Infeasible: The configuration class refuses the sizes, or the first layer must stay.

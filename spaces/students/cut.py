@@ -18,16 +18,10 @@ def cut(
     kept: Selection,
     slots: Iterable[TensorSpec] | None = None,
 ) -> dict[str, Tensor]:
-    """Cut the student's state dict out of the teacher's.
+    """Cut the student's state dict, or the tensors of some slots, out of the teacher's.
 
     Every tensor is a copy, so training the student does not change the teacher. Tied tensors are
     cut once and stay tied.
-
-    Args:
-        tensors: The teacher's state dict.
-        layout: The teacher's layout.
-        kept: The units to keep.
-        slots: The tensors to cut; all if None.
     """
     rows = Rows(kept)
     width = layout.architecture.hidden_size / len(kept.hidden)

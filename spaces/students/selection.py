@@ -23,8 +23,7 @@ class LayerSelection:
 
     Attributes:
         number: The teacher's layer that it comes from.
-        units: Indices of the teacher's units, by axis: ``heads``, ``kv_heads``, ``cross_heads``,
-            ``ffn``, ``experts``; for ``expert_ffn`` one tuple for each kept expert.
+        units: Indices of the teacher's units by axis; for ``expert_ffn`` one tuple per kept expert.
     """
 
     number: int
@@ -55,12 +54,9 @@ class Selection:
     def units(
         self, unit: str, stack: str, position: int | None
     ) -> Units | tuple[Units, ...] | None:
-        """Return the units kept along one axis in the student's layer at a position.
+        """Return the units kept along an axis in the student's layer at a position; None for all.
 
         A tensor outside the layers (position None) has the units that all layers share.
-
-        Returns:
-            The units, or None if all stay.
         """
         if unit in {"hidden", "vocab"}:
             return self.hidden if unit == "hidden" else self.vocab
@@ -94,21 +90,13 @@ def everything(layout: Layout) -> Selection:
 
 
 def choose(
-    layout: Layout,
-    student: Architecture,
-    calibration: Findings | None,
-    vocab: Units | None = None,
+    layout: Layout, student: Architecture, calibration: Findings | None, vocab: Units | None = None
 ) -> Selection:
     """Select the units that the student's policies keep.
 
     Heads are chosen within their key-value groups: every kept group keeps the same number of query
-    heads, and each head still reads its own keys and values.
-
-    Args:
-        layout: The teacher's layout.
-        student: The student's sizes and policies.
-        calibration: The importance of the teacher's units; needed only by some policies.
-        vocab: The tokens to keep; None for all.
+    heads, and each head still reads its own keys and values. Only some policies need a calibration.
+    Without ``vocab`` all tokens stay.
 
     Raises:
         BadInput: The calibration is missing or lacks what a policy needs.

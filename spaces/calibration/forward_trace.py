@@ -25,7 +25,6 @@ class ForwardTrace:
     """Records a forward pass with hooks.
 
     Attributes:
-        teacher: The teacher.
         outputs: Each layer's output, in forward order.
         before: For each output projection, the number of layers that had finished before it.
     """
@@ -38,9 +37,9 @@ class ForwardTrace:
     def __enter__(self) -> "ForwardTrace":
         for layers in self.teacher.layout.layers(self.teacher.model).values():
             for layer in layers:
-                self._handles.callback(layer.register_forward_hook(self._layer_ran).remove)
+                self._handles.enter_context(layer.register_forward_hook(self._layer_ran))
         for module, _ in output_projections(self.teacher):
-            self._handles.callback(module.register_forward_pre_hook(self._site_reached).remove)
+            self._handles.enter_context(module.register_forward_pre_hook(self._site_reached))
         return self
 
     def __exit__(self, *_: object) -> None:
