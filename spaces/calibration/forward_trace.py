@@ -7,10 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from protege.spaces.models.layout import LaidOutModel
-
-Place = tuple[str, int]
-"""A site, such as ``decoder.cross_heads``, and the layer's number."""
+from protege.spaces.models.layout import LaidOutModel, Place
 
 
 def output_projections(teacher: LaidOutModel) -> Iterator[tuple[nn.Module, Place]]:

@@ -11,15 +11,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from protege.spaces.architecture.policies import HeadsBy
-from protege.spaces.calibration.forward_trace import (
-    ForwardTrace,
-    Place,
-    output_projections,
-    standing_in,
-)
+from protege.spaces.calibration.forward_trace import ForwardTrace, output_projections, standing_in
 from protege.spaces.models.activations import HEADS, inputs
 from protege.spaces.models.batches import Batch, by_sequence, pieces, rows
-from protege.spaces.models.layout import LaidOutModel
+from protege.spaces.models.layout import LaidOutModel, Place
 from protege.spaces.models.outputs import answers, distance, next_token_loss, reading, written
 from protege.spaces.remaining import Remaining
 

@@ -27,6 +27,9 @@ from protege.spaces.models.tensors import (
     with_factor,
 )
 
+Place = tuple[str, int]
+"""A site, such as ``decoder.cross_heads``, and the layer's number."""
+
 _READ = ("hidden", "vocab", "ffn", "experts", "expert_ffn")
 """Axes whose size is read from the tensors; only the configuration has the number of heads."""
 

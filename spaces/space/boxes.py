@@ -14,7 +14,6 @@ import numpy as np
 from protege.spaces.architecture.architecture import Architecture
 
 SizeTuple = tuple[int, ...]
-Policies = tuple[object, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +104,7 @@ class Box:
                 return self.at(values)
 
 
-def policies_of(architecture: Architecture) -> Policies:
+def policies_of(architecture: Architecture) -> tuple[object, ...]:
     """Return the policies of an architecture."""
     return architecture.layer_policy, architecture.width_policy, architecture.healing
 

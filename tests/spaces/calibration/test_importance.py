@@ -15,10 +15,11 @@ from transformers.pytorch_utils import Conv1D
 
 from protege.spaces import Calibration, Task, Teacher
 from protege.spaces.architecture.policies import HeadsBy
-from protege.spaces.calibration.forward_trace import Place, output_projections
+from protege.spaces.calibration.forward_trace import output_projections
 from protege.spaces.calibration.importance import head_importance, losses
 from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.models.batches import AT_ONCE
+from protege.spaces.models.layout import Place
 from protege.spaces.models.outputs import answers, distance, reading, written
 from tests.tiny import ZOO, batch, inputs_of, padded_left
 from tests.zoo import FLOWS, READERS, teacher_of
