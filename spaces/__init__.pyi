@@ -25,8 +25,8 @@ from .errors import ProtegeError as ProtegeError
 from .errors import Unavailable as Unavailable
 from .errors import Unsupported as Unsupported
 from .families import FAMILIES as FAMILIES
-from .families import Family as Family
-from .families import family_of as family_of
+from .families.family import Family as Family
+from .families.family import family_of as family_of
 from .files.cache import Cache as Cache
 from .models.attention import layers_above as layers_above
 from .models.blueprint import Blueprint as Blueprint

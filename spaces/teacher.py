@@ -16,7 +16,7 @@ from protege.spaces.checkpoints.pooling import Embedder, Pooling
 from protege.spaces.checkpoints.processors import tokenizer_in, tokenizer_of
 from protege.spaces.checkpoints.tasks import Task, is_scored
 from protege.spaces.errors import Infeasible, Mismatch
-from protege.spaces.families import Family
+from protege.spaces.families.family import Family
 from protege.spaces.models.blueprint import Blueprint
 from protege.spaces.models.layout import Layout
 from protege.spaces.models.loading import fingerprint_of, loaded

@@ -21,9 +21,9 @@ from protege.spaces import (
 )
 from protege.spaces.architecture.policies import LayerPolicy
 from protege.spaces.architecture.sizes import nearest
-from protege.spaces.calibration.importance import layers_by_stack
 from protege.spaces.calibration.layers import skipping
-from protege.spaces.models.layout import Layout, TensorSpec
+from protege.spaces.models.layout import Layout
+from protege.spaces.models.tensors import TensorSpec
 from protege.spaces.students.selection import LayerSelection, choose, pinned
 
 
@@ -171,7 +171,8 @@ class Shrinking:
 
     @cached_property
     def _stacks(self) -> dict[str, "_Stack"]:
-        deep = layers_by_stack(replace(self.teacher, model=self.student.model))
+        model = self.student.model
+        deep = Layout.of(self.teacher.family, model).layers(model)
         return {stack: _Stack(deep[stack]) for stack in self.going}
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from protege.spaces import Architecture, SearchSpace, Teacher
+from protege.spaces.architecture.layer_policies import FINDINGS
 from protege.spaces.architecture.policies import Criterion, HeadsBy
+from protege.spaces.architecture.sizes import SIZE_OF
 from protege.spaces.architecture.unit_policies import Rotation
-from protege.spaces.calibration.layers import FINDINGS
-from protege.spaces.families import family_of
-from protege.spaces.families.family import CUT_AXES
+from protege.spaces.families.family import family_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Needs:
         """Return what these members need."""
         policies = {member.layer_policy.name for member in members}
         healed = [member for member in members if member.healing != "none"]
-        units = {axis for member in healed for axis in set(CUT_AXES) - member.whole_axes(own)}
+        units = {axis for member in healed for axis in set(SIZE_OF) - member.whole_axes(own)}
         return cls(
             heads_by=head_criteria(members, own),
             criteria=unit_criteria(members, own),
@@ -66,7 +66,7 @@ def unit_criteria(members: Iterable[Architecture], own: Architecture) -> list[Cr
         {
             member.width_policy.criterion(unit)
             for member in looking(members)
-            for unit in set(CUT_AXES) - member.whole_axes(own)
+            for unit in set(SIZE_OF) - member.whole_axes(own)
         }
     )
 

@@ -19,7 +19,7 @@ from protege.spaces.architecture.policies import (
 )
 from protege.spaces.architecture.sizes import DEPTHS, RATIOS, Sizes
 from protege.spaces.architecture.unit_policies import Magnitude, Rotation, Surgeon
-from protege.spaces.families import family_of
+from protege.spaces.families.family import family_of
 
 WITH_DATA: Mapping[str, Any] = {
     "layer_policy": Greedy(),
@@ -146,11 +146,7 @@ class Architecture(Sizes):
         width_policy: WidthPolicy,
         healing: Healing | Literal["default"] = "none",
     ) -> "Architecture":
-        """Return the student with these policies; policies with nothing to cut get the default.
-
-        Raises:
-            Infeasible: The layer policy cannot keep that many layers.
-        """
+        """Return the student with these policies; policies with nothing to cut get the default."""
         self.layers_kept(student, layer_policy)
         own_depths = {name: getattr(self, name) for name in DEPTHS}
         deep = all(getattr(student, name) == depth for name, depth in own_depths.items())
@@ -165,11 +161,7 @@ class Architecture(Sizes):
     def layers_kept(
         self, student: "Architecture", policy: LayerPolicy
     ) -> tuple[tuple[int, ...], ...]:
-        """Return the layers of this teacher that a student keeps in each stack.
-
-        Raises:
-            Infeasible: The policy cannot keep that many layers.
-        """
+        """Return the layers of this teacher that a student keeps in each stack."""
         return tuple(
             kept_layers(policy, getattr(self, size), getattr(student, size), stack)
             for stack, size in family_of(self.model_type).depths.items()

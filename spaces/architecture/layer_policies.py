@@ -34,11 +34,7 @@ class MeasuredLayers(ABC):
         """Yield a stack's kept layers for depth 1, 2 and so on, by its entry."""
 
     def resolved(self, calibration: Findings | None, /) -> LayerPolicy:
-        """Return the policy with its choices.
-
-        Raises:
-            BadInput: The calibration is missing or lacks the entries.
-        """
+        """Return the policy with its choices."""
         given = calibration.importance if calibration is not None else {}
         ending = f".{self.entry}"
         found = {n.removesuffix(ending): t for n, t in given.items() if n.endswith(ending)}
@@ -103,6 +99,10 @@ class Greedy(MeasuredLayers):
         left = {*range(len(found) + 1)}
         for gone in range(len(found), 0, -1):
             yield tuple(sorted(left - {*found[:gone].tolist()}))
+
+
+FINDINGS = {policy.name: policy.entry for policy in (Influence, Contiguous, Greedy)}
+"""The calibration entry that each layer policy needs."""
 
 
 @dataclass(frozen=True, repr=False)

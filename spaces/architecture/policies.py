@@ -30,14 +30,29 @@ def check_healing(given: object) -> None:
 
 
 class Findings(Protocol):
-    """Measurements of a teacher; `Calibration` implements it.
-
-    Attributes:
-        importance: Tensors by name; the names are those of `Calibration`.
-    """
+    """Measurements of a teacher, by the names of `Calibration`, which implements it."""
 
     @property
     def importance(self) -> "Mapping[str, Tensor]": ...
+
+
+def ranking(importance: "Mapping[str, Tensor]", name: str, criterion: Criterion) -> "Tensor":
+    """Return the importance of units, such as ``hidden`` or ``decoder.ffn``, by a criterion.
+
+    Raises:
+        BadInput: Nothing was measured by that criterion.
+    """
+    if criterion in {"activation", "magnitude"}:  # both are stored without a suffix
+        return importance[name]
+    if criterion == "position":
+        return importance[name].new_ones(importance[name].shape)
+    if not any(known.endswith(f".{criterion}") for known in importance):
+        raise BadInput(
+            f"a calibration without {criterion}, which the width policy ranks units by: pass "
+            "Calibration.of the student's policies, as in for_=[Greedy(), Surgeon()]"
+        )
+    # the criterion may lack a site, such as a pooler's heads; rank it by activity
+    return importance.get(f"{name}.{criterion}", importance[name])
 
 
 class LayerPolicy(Protocol):
@@ -187,11 +202,7 @@ class LayerMap(FixedPolicy):
 
 
 def kept_layers(policy: LayerPolicy, total: int, count: int, stack: str) -> tuple[int, ...]:
-    """Return the layers that a policy keeps of a stack; all layers if none is cut.
-
-    Raises:
-        Infeasible: The policy cannot keep that many layers.
-    """
+    """Return the layers that a policy keeps of a stack; all layers if none is cut."""
     return policy.layers(total, count, stack) if count < total else tuple(range(total))
 
 

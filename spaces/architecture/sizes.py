@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import lcm
 
 from protege.spaces.errors import BadInput, Infeasible
-from protege.spaces.families import family_of
+from protege.spaces.families.family import family_of
 
 RATIOS = {
     "layers": "num_hidden_layers",
@@ -27,16 +27,15 @@ DEPTHS = ("num_hidden_layers", "num_decoder_layers")
 
 SIZE_OF = {
     "hidden": "hidden_size",
+    "vocab": "vocab_size",
     "heads": "num_attention_heads",
     "cross_heads": "num_attention_heads",
     "kv_heads": "num_key_value_heads",
     "ffn": "intermediate_size",
     "experts": "num_experts",
     "expert_ffn": "moe_intermediate_size",
-    "vocab": "vocab_size",
 }
-"""For each axis of a family's table, the size that counts its units."""
-
+"""The axes of a family's table that can be cut, and the size that counts the units of each."""
 
 _KEY = re.compile(
     r"-l(?P<num_hidden_layers>\d+)-d(?P<hidden_size>\d+)-h(?P<num_attention_heads>\d+)"
@@ -105,44 +104,27 @@ class Sizes:
 
     def whole_axes(self, teacher: "Sizes") -> frozenset[str]:
         """Return the axes of the family's table along which all of the teacher's units stay."""
-        return frozenset(axis for axis in SIZE_OF if self._keeps(teacher, axis))
-
-    def _keeps(self, teacher: "Sizes", axis: str) -> bool:
+        same = {size for size in SIZE_OF.values() if getattr(self, size) == getattr(teacher, size)}
+        whole = {axis for axis, size in SIZE_OF.items() if size in same}
         # key-value heads are chosen by ranking their query heads
-        sizes = [SIZE_OF[axis], *(["num_key_value_heads"] if axis == "heads" else [])]
-        return all(getattr(self, size) == getattr(teacher, size) for size in sizes)
+        return frozenset(whole if "kv_heads" in whole else whole - {"heads"})
 
     def scaled_sizes(self, ratios: Mapping[str, float], multiple_of: int) -> dict[str, int]:
-        """Return the sizes of a model scaled by ratios; see `Architecture.scaled`.
-
-        Args:
-            ratios: A ratio for each name in `RATIOS`.
-            multiple_of: Widths are rounded to multiples of it.
-
-        Raises:
-            BadInput: A ratio is outside (0, 1].
-            Infeasible: The family has no model of these sizes, or the model lacks the size that a
-                ratio scales.
-        """
+        """Return the sizes of a model scaled by ratios; see `Architecture.scaled`."""
         self._check(ratios)
         hidden_size, query_heads, kv_heads = self._attention(ratios, multiple_of)
-        snapped = {
-            RATIOS[name]: _snap(getattr(self, RATIOS[name]), ratios[name], multiple_of)
-            for name in ("moe_intermediate", "vocab")
-        }
+        experts = _whole(self.num_experts, ratios["experts"])
+        experts_width = _snap(self.moe_intermediate_size, ratios["moe_intermediate"], multiple_of)
         return {
             "num_hidden_layers": _whole(self.num_hidden_layers, ratios["layers"]),
             "num_decoder_layers": _whole(self.num_decoder_layers, ratios["decoder_layers"]),
             "hidden_size": hidden_size,
             "num_attention_heads": query_heads,
             "num_key_value_heads": kv_heads,
-            "intermediate_size": self._feed_forward(
-                hidden_size, ratios["intermediate"], multiple_of
-            ),
-            "num_experts": max(
-                self.num_experts_per_tok, _whole(self.num_experts, ratios["experts"])
-            ),
-            **snapped,
+            "intermediate_size": self._ffn(hidden_size, ratios["intermediate"], multiple_of),
+            "num_experts": max(self.num_experts_per_tok, experts),
+            "moe_intermediate_size": experts_width,
+            "vocab_size": _snap(self.vocab_size, ratios["vocab"], multiple_of),
         }
 
     def _check(self, ratios: Mapping[str, float]) -> None:
@@ -172,7 +154,7 @@ class Sizes:
         kv, query = self._head_counts(ratios["heads"], ratios["kv_heads"])
         return self._accepted_width(ratios["hidden"], query, kv, multiple_of), query, kv
 
-    def _feed_forward(self, hidden_size: int, ratio: float, multiple_of: int) -> int:
+    def _ffn(self, hidden_size: int, ratio: float, multiple_of: int) -> int:
         """Return the feed-forward width; in some families a multiple of the hidden size."""
         if not family_of(self.model_type).ffn_multiple:
             return _snap(self.intermediate_size, ratio, multiple_of)
@@ -216,11 +198,7 @@ def sizes_in(key: str) -> dict[str, int]:
 
 
 def check_ratio(name: str, ratio: object) -> None:
-    """Check the name and the value of a ratio.
-
-    Raises:
-        BadInput: The name is unknown, or the ratio is outside (0, 1].
-    """
+    """Raise BadInput if the name of a ratio is unknown, or the ratio is outside (0, 1]."""
     if name.split(maxsplit=1)[0] not in RATIOS:
         raise BadInput(f"ratio {name!r}: expected one of {', '.join(RATIOS)}")
     if not isinstance(ratio, int | float) or not 0 < ratio <= 1:

@@ -62,11 +62,7 @@ class Room:
 
     @classmethod
     def here(cls, folder: Path | None = None) -> "Room":
-        """Return the limits of this machine.
-
-        Args:
-            folder: Folder of scratch files; the system's temporary folder if None.
-        """
+        """Return this machine's limits; scratch files go to its temporary folder by default."""
         folder = Path(tempfile.gettempdir()) if folder is None else folder
         free = available_bytes()
         memory = GRAM_BYTES if free is None else max(GRAM_BYTES, free // 4)
@@ -75,13 +71,9 @@ class Room:
 
 
 def blocks(shapes: Shapes, room: Room) -> Blocks:
-    """Distribute second moments over as few passes as memory allows.
+    """Distribute the second moments of sites over as few passes as memory allows.
 
     If all fit into the memory of one pass, nothing goes to disk.
-
-    Args:
-        shapes: The sites to collect second moments of.
-        room: Limits of memory and disk.
     """
     shapes, left_out = _affordable(shapes, room)
     items = [

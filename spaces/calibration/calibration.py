@@ -13,6 +13,7 @@ from protege.spaces.architecture.policies import (
     Healing,
     LayerPolicy,
     WidthPolicy,
+    ranking,
 )
 from protege.spaces.architecture.unit_policies import Rotation
 from protege.spaces.calibration.blocks import Room, Shapes, blocks
@@ -22,11 +23,9 @@ from protege.spaces.calibration.magnitude import magnitudes
 from protege.spaces.calibration.passes import Passes
 from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.calibration.surgeon import removal_orders
-from protege.spaces.errors import BadInput
 from protege.spaces.models.activations import shapes
 from protege.spaces.models.batches import Batch
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import Layout
+from protege.spaces.models.layout import LaidOutModel, Layout
 from protege.spaces.models.placement import weights
 from protege.spaces.residual.states import ResidualStates
 
@@ -132,17 +131,20 @@ class Calibration:
         # criteria that need more than a forward pass use only the first batches
         passes = Passes(teacher, batches, len(parts.passes), announce)
         few = FEW if others or by_slope or plan.layers else 0
-        found = cls({**cls.flat(teacher.layout).importance, **passes.all_of(parts, room, few)})
+        found = {**teacher.layout.equal_importance(), **passes.all_of(parts, room, few)}
         if not plan.axes:
-            found = cls({n: t for n, t in found.importance.items() if not _is_of_moments(n)})
+            of_moments = [name for name in found if name == "tokens" or name.endswith(".mean")]
+            found = {name: found[name] for name in found if name not in of_moments}
         if by_slope:
-            found = cls({**found.importance, **taylor_importance(teacher, passes.few, announce)})
+            found |= taylor_importance(teacher, passes.few, announce)
         if "surgeon" in plan.criteria:
-            found = cls({**found.importance, **_orders(teacher, found.importance, announce)})
+            # sites without second moments are ranked by wanda
+            names = [name for name in found if name.endswith(".ffn.wanda")]
+            found |= {f"{name.removesuffix('wanda')}surgeon": found[name] for name in names}
+            found |= removal_orders(teacher, found, announce)
         for criterion in others:
-            found = found.with_heads(teacher, passes.few, criterion, announce)
-        findings = layer_findings(teacher, passes.few, plan.layers, announce, plan.depths)
-        return cls({**found.importance, **findings})
+            found |= cls({}).with_heads(teacher, passes.few, criterion, announce).importance
+        return cls(found | layer_findings(teacher, passes.few, plan.layers, announce, plan.depths))
 
     def with_heads(
         self,
@@ -167,7 +169,7 @@ class Calibration:
         See `magnitudes`. All tokens of the vocabulary are equal.
         """
         found = magnitudes(teacher.layout, weights(teacher.model))
-        return cls({**cls.flat(teacher.layout).importance, **found})
+        return cls(teacher.layout.equal_importance() | found)
 
     def counting(self, ids: Tensor) -> "Calibration":
         """Return this calibration with tokens ranked by their frequency among these ids."""
@@ -177,16 +179,7 @@ class Calibration:
     @classmethod
     def flat(cls, layout: Layout) -> "Calibration":
         """Return a calibration in which all units are equally important."""
-        own = layout.architecture
-        found = {"hidden": torch.ones(own.hidden_size), "vocab": torch.ones(own.vocab_size)}
-        for (stack, _), units in layout.sites.items():
-            layers = layout.depths[stack]
-            for unit in units - {"kv_heads"}:
-                shape = [layers, own.units(unit)]
-                if unit == "expert_ffn":
-                    shape.insert(1, own.num_experts)
-                found[f"{stack}.{unit}"] = torch.ones(shape)
-        return cls(found)
+        return cls(layout.equal_importance())
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the importance by name, for the cache."""
@@ -205,7 +198,7 @@ class Calibration:
 
     def residual(self, criterion: Criterion = "activation") -> Tensor:
         """Return the importance of the residual stream's channels, ``(hidden_size,)``."""
-        return self._entry("hidden", criterion)
+        return ranking(self.importance, "hidden", criterion)
 
     @property
     def vocab(self) -> Tensor:
@@ -214,44 +207,10 @@ class Calibration:
 
     def units(self, unit: str, stack: str, criterion: Criterion = "activation") -> Tensor:
         """Return the importance of an axis's units in every layer of a stack."""
-        return self._entry(f"{stack}.{unit}", criterion)
-
-    def _entry(self, name: str, criterion: Criterion) -> Tensor:
-        """Return an entry by a criterion.
-
-        Raises:
-            BadInput: Nothing was measured by that criterion.
-        """
-        if criterion in {"activation", "magnitude"}:  # both are stored without a suffix
-            return self.importance[name]
-        if criterion == "position":
-            return torch.ones_like(self.importance[name])
-        if not any(known.endswith(f".{criterion}") for known in self.importance):
-            raise BadInput(
-                f"a calibration without {criterion}, which the width policy ranks units by: pass "
-                "Calibration.of the student's policies, as in for_=[Greedy(), Surgeon()]"
-            )
-        # the criterion may lack a site, such as a pooler's heads; rank it by activity
-        return self.importance.get(f"{name}.{criterion}", self.importance[name])
+        return ranking(self.importance, f"{stack}.{unit}", criterion)
 
 
 def wanted(teacher: LaidOutModel, axes: Collection[str]) -> Shapes:
     """Return layers and channels of the sites whose units belong to these axes, by name."""
     found = shapes(teacher).items()
     return {name: shape for name, shape in found if name.rpartition(".")[2] in axes}
-
-
-def _is_of_moments(name: str) -> bool:
-    return name == "tokens" or name.endswith(".mean")
-
-
-def _orders(
-    teacher: LaidOutModel, found: Mapping[str, Tensor], announce: Callable[[str], None]
-) -> dict[str, Tensor]:
-    """Return Optimal Brain Surgeon ranks, or ``wanda`` for sites without second moments."""
-    stand_ins = {
-        f"{name.removesuffix('wanda')}surgeon": values
-        for name, values in found.items()
-        if name.endswith(".ffn.wanda")
-    }
-    return stand_ins | removal_orders(teacher, found, announce)

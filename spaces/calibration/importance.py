@@ -1,23 +1,25 @@
 """Importance of heads and other units by their effect on the model's outputs."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from protege.spaces.architecture.policies import HeadsBy
-from protege.spaces.calibration.gradients import Found, Place, all_gates, head_gates, slopes
-from protege.spaces.models.attention import layers_of_stacks
-from protege.spaces.models.batches import Batch, answers, distance, rows
-from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.calibration.forward_trace import ForwardTrace, output_projections, standing_in
+from protege.spaces.models.activations import HEADS, inputs
+from protege.spaces.models.batches import Batch, by_sequence, pieces, rows
+from protege.spaces.models.layout import LaidOutModel, Place
+from protege.spaces.models.outputs import answers, distance, next_token_loss, reading, written
 from protege.spaces.remaining import Remaining
 
-AT_ONCE = 1024
-"""Tokens per forward pass, which bounds the memory for logits."""
+Found = tuple[int, dict[Place, Tensor]]
+"""The number of measurements, and their sum for each place, ``(units,)``."""
 
 
 def head_importance(
@@ -39,20 +41,14 @@ def head_importance(
     A site whose projection is not called as a module is left out (SigLIP's pooler, which torch runs
     as one fused operation).
 
-    Args:
-        teacher: The teacher.
-        batches: Inputs of its forward.
-        criterion: ``gradient`` or ``ablation``; `Calibration` measures activity itself.
-        announce: Callback for progress messages.
-
     Returns:
         By site, ``(layers, heads)``.
     """
     remaining = Remaining(announce, f"heads by {criterion}")
     if criterion == "gradient":
         gates = list(head_gates(teacher))
-        return _mean(teacher, batches, partial(slopes, gates=gates), remaining)
-    return _mean(teacher, batches, _by_ablation, remaining, reports=True)
+        return _mean(teacher, batches, partial(_slopes, gates=gates), remaining)
+    return _mean(teacher, batches, _by_ablation, remaining)
 
 
 def taylor_importance(
@@ -71,7 +67,7 @@ def taylor_importance(
         at the input of the feed-forward's last projection; ``hidden.taylor``, ``(hidden_size,)``,
         summed over the outputs of the residual stream's norms.
     """
-    measure = partial(slopes, gates=list(all_gates(teacher)))
+    measure = partial(_slopes, gates=list(all_gates(teacher)))
     found = _mean(teacher, batches, measure, Remaining(announce, "units by taylor"))
     named: dict[str, Tensor] = {}
     for site, values in found.items():
@@ -82,60 +78,32 @@ def taylor_importance(
     return named
 
 
-Measure = Callable[..., Found]
-"""Measures a batch, given the teacher, the batch and the number of its first sequence; may take a
-progress callback."""
-
-
 def _mean(
     teacher: LaidOutModel,
     batches: Iterable[Batch],
-    measure: Measure,
+    measure: Callable[..., Found],
     remaining: Remaining,
-    *,
-    reports: bool = False,
 ) -> dict[str, Tensor]:
     """Average measurements over all data, by site, ``(layers, units)``.
 
-    Args:
-        teacher: The teacher.
-        batches: Inputs of its forward.
-        measure: Measures a piece of a batch.
-        remaining: Announces progress.
-        reports: Whether `measure` takes a callback for its progress within a piece.
+    ``measure`` is given a piece of a batch, the number of its first sequence, and a callback for
+    its progress.
     """
     parts = [piece for batch in batches for piece in pieces(batch)]
     found: dict[str, Tensor] = {}
     first = count = 0
     for number, piece in enumerate(parts, 1):
-        within = [partial(_passing, remaining, number - 1, len(parts))] if reports else []
-        counted, values = measure(teacher, piece, first, *within)
+
+        def tell(share: float, done: int = number - 1) -> None:
+            remaining.passing((done + share) / len(parts))
+
+        counted, values = measure(teacher, piece, first, tell)
         for (site, layer), of_units in values.items():
             depth = teacher.layout.depths.get(site.partition(".")[0], 1)
             found.setdefault(site, torch.zeros(depth, len(of_units)))[layer] += of_units
         first, count = first + rows(piece), count + counted
         remaining.at(number / len(parts))
     return {site: table / count for site, table in found.items()}
-
-
-def _passing(remaining: Remaining, done: int, total: int, share: float) -> None:
-    """Announce the number of finished pieces plus a share of the next."""
-    remaining.passing((done + share) / total)
-
-
-def pieces(batch: Batch) -> Iterator[Batch]:
-    """Split a batch into pieces of at most `AT_ONCE` tokens, padding included."""
-    longest = max((v.shape[1] for name, v in batch.items() if name.endswith("ids")), default=256)
-    count = max(1, AT_ONCE // longest)
-    for begin in range(0, rows(batch), count):
-        yield {name: value[begin : begin + count] for name, value in batch.items()}
-
-
-def _sites(teacher: LaidOutModel) -> Iterator[tuple[nn.Module, Place]]:
-    """Yield the output projections of all attentions with their places."""
-    for module, slot, unit in teacher.layout.reading(teacher.model):
-        if unit != "ffn":
-            yield module, (f"{slot.stack}.{unit}", slot.layer or 0)
 
 
 def _by_ablation(
@@ -147,7 +115,7 @@ def _by_ablation(
     with torch.inference_mode():
         with ForwardTrace(teacher) as course:
             whole = answers(teacher, batch)
-        sites = [(module, place) for module, place in _sites(teacher) if module in course.before]
+        sites = [site for site in output_projections(teacher) if site[0] in course.before]
         for number, (module, place) in enumerate(sites, 1):
             lost = torch.zeros(heads)
             with standing_in(course.outputs, course.before[module]):
@@ -160,78 +128,92 @@ def _by_ablation(
     return sum(map(len, whole)), found
 
 
-@dataclass
-class ForwardTrace:
-    """Records a forward pass with hooks.
-
-    Attributes:
-        teacher: The teacher.
-        outputs: Each layer's output, in forward order.
-        before: For each output projection, the number of layers that had finished before it.
-    """
-
-    teacher: LaidOutModel
-    outputs: dict[nn.Module, Any] = field(default_factory=dict)
-    before: dict[nn.Module, int] = field(default_factory=dict)
-    _handles: ExitStack = field(default_factory=ExitStack)
-
-    def __enter__(self) -> "ForwardTrace":
-        for layers in layers_by_stack(self.teacher).values():
-            for layer in layers:
-                self._handles.callback(layer.register_forward_hook(self._layer_ran).remove)
-        for module, _ in _sites(self.teacher):
-            self._handles.callback(module.register_forward_pre_hook(self._site_reached).remove)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handles.close()
-
-    def _layer_ran(self, layer: nn.Module, _given: Any, output: Any) -> None:
-        self.outputs[layer] = output
-
-    def _site_reached(self, module: nn.Module, _given: Any) -> None:
-        self.before[module] = len(self.outputs)
-
-
-def layers_by_stack(teacher: LaidOutModel) -> dict[str, list[nn.Module]]:
-    """Return the layers of each stack, in order."""
-    return layers_of_stacks(teacher.layout, teacher.model)
-
-
-@contextmanager
-def standing_in(outputs: Mapping[nn.Module, Any], count: int) -> Iterator[None]:
-    """Replace the first ``count`` layers by their recorded outputs inside the block."""
-    first = list(outputs)[:count]
-    with running({layer: lambda *_, known=outputs[layer], **__: known for layer in first}):
-        yield
-
-
-@contextmanager
-def running(forwards: Mapping[Any, Callable[..., Any]]) -> Iterator[None]:
-    """Replace the forward of each module inside the block."""
-    before = {module: vars(module).get("forward") for module in forwards}
-    for module, forward in forwards.items():
-        module.forward = forward
-    try:
-        yield
-    finally:
-        for module, own in before.items():
-            del module.forward  # restores the class's method
-            if own is not None:  # accelerate gives modules of sharded models their own
-                module.forward = own
-
-
-@contextmanager
-def _silenced(module: nn.Module, head: int, heads: int) -> Iterator[None]:
-    """Set one head's channels to zero in the projection's input inside the block."""
+def _silenced(module: nn.Module, head: int, heads: int) -> RemovableHandle:
+    """Set one head's channels to zero in the projection's input, by a hook."""
 
     def hook(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         by_head = given[0].unflatten(-1, (heads, -1)).clone()
         by_head[..., head, :] = 0
         return (by_head.flatten(-2), *given[1:])
 
-    handle = module.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
+    return module.register_forward_pre_hook(hook)
+
+
+@dataclass(frozen=True, eq=False)
+class UnitGate:
+    """A factor of one on each unit of a site, to take the gradient with respect to it.
+
+    The units are the input or output of a module. Gradients are summed by place; norms share one.
+    """
+
+    module: nn.Module
+    place: Place
+    units: int
+    at_output: bool = False
+
+    def hook(self, made: list[tuple[Place, Tensor]], batch: Batch) -> RemovableHandle:
+        """Install the gate as a hook that adds its factors, ``(sequences, units)``, to a list."""
+
+        def gated(values: Tensor) -> Tensor:
+            by_text = by_sequence(values, batch)
+            if by_text is None:
+                return values
+            ones = by_text.new_ones(len(by_text), self.units, requires_grad=True)
+            made.append((self.place, ones))
+            by_unit = by_text.unflatten(-1, (self.units, -1))
+            of_tokens = ones.reshape(len(ones), *[1] * (by_unit.ndim - 3), self.units, 1)
+            found: Tensor = (by_unit * of_tokens).reshape(values.shape)
+            return found
+
+        if self.at_output:
+            after: Callable[..., Any] = lambda _m, _given, output: gated(output)  # noqa: E731
+            return self.module.register_forward_hook(after)
+        before: Callable[..., Any] = lambda _m, given: (gated(given[0]), *given[1:])  # noqa: E731
+        return self.module.register_forward_pre_hook(before)
+
+
+def head_gates(teacher: LaidOutModel) -> Iterator[UnitGate]:
+    """Yield a gate for the heads at every attention's output projection."""
+    heads = teacher.architecture.num_attention_heads
+    for module, slot, unit in teacher.layout.reading(teacher.model):
+        if unit in HEADS:
+            yield UnitGate(module, (f"{slot.stack}.{unit}", slot.layer or 0), heads)
+
+
+def all_gates(teacher: LaidOutModel) -> Iterator[UnitGate]:
+    """Yield the gates of heads, of neurons, and of channels at the residual stream's norms."""
+    yield from head_gates(teacher)
+    for module, slot, unit in teacher.layout.reading(teacher.model):
+        if unit == "ffn":
+            yield UnitGate(module, (f"{slot.stack}.ffn", slot.layer or 0), inputs(module))
+    width = teacher.architecture.hidden_size
+    for module, _ in teacher.layout.norms(teacher.model):
+        yield UnitGate(module, ("hidden", 0), width, at_output=True)
+
+
+def _slopes(
+    teacher: LaidOutModel, batch: Batch, first: int, _: object, gates: Iterable[UnitGate]
+) -> Found:
+    """Sum ``|dL/dgate|`` over the sequences of a batch, in one backward pass."""
+    made: list[tuple[Place, Tensor]] = []
+    with ExitStack() as handles, torch.enable_grad():
+        for gate in gates:
+            handles.enter_context(gate.hook(made, batch))
+        lost = losses(teacher, batch, first)
+        # each sequence has gates of its own, so the losses can be summed first
+        ones = [factors for _, factors in made]
+        found = torch.autograd.grad(torch.stack(lost).sum(), ones, materialize_grads=True)
+    sums: dict[Place, Tensor] = {}
+    for (place, _), slope in zip(made, found, strict=True):
+        total = slope.abs().sum(0).cpu()
+        sums[place] = sums[place] + total if place in sums else total
+    return len(lost), sums
+
+
+def losses(teacher: LaidOutModel, batch: Batch, first: int) -> list[Tensor]:
+    """Return each sequence's next-token loss, or a random `reading` if no text is generated."""
+    said, ids = answers(teacher, batch), written(teacher, batch)
+    if ids is not None:
+        return [next_token_loss(logits, own) for logits, own in zip(said, ids, strict=True)]
+    is_logits = teacher.has_logits
+    return [reading(one, first + row, is_logits=is_logits) for row, one in enumerate(said)]

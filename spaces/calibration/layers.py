@@ -1,7 +1,7 @@
 """Measure the importance of a teacher's layers on data."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import inf, pi
 from types import MappingProxyType
@@ -11,28 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from protege.spaces.calibration.importance import (
-    ForwardTrace,
-    layers_by_stack,
-    pieces,
-    running,
-    standing_in,
-)
+from protege.spaces.architecture.layer_policies import FINDINGS
+from protege.spaces.calibration.forward_trace import ForwardTrace, running, standing_in
 from protege.spaces.errors import BadInput
-from protege.spaces.models.batches import (
-    Batch,
-    answers,
-    distance,
-    given,
-    headless,
-    lengths,
-    real_tokens,
-)
-from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.batches import Batch, given, headless, lengths, pieces, real_tokens
+from protege.spaces.models.layout import LaidOutModel
+from protege.spaces.models.outputs import answers, distance
 from protege.spaces.remaining import Remaining
-
-FINDINGS = {"influence": "influence", "contiguous": "angles", "greedy": "ladder"}
-"""The calibration entry that each layer policy needs."""
 
 TOKENS = 1024
 """Real tokens to measure a ladder on: whole sequences, from the first on."""
@@ -63,14 +48,9 @@ def layer_findings(
     announce: Callable[[str], None] = lambda _: None,
     depths: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Tensor]:
-    """Measure what layer policies need: ``decoder.angles``, ``decoder.ladder`` and so on.
+    """Measure what layer policies of these names need: ``decoder.angles``, ``decoder.ladder``.
 
-    Args:
-        teacher: The teacher.
-        batches: Inputs of its forward.
-        policies: Names of layer policies.
-        announce: Callback for progress messages.
-        depths: For each stack, the minimum depth of students; see `greedy_ladder`.
+    ``depths`` is that of `greedy_ladder`.
 
     Raises:
         BadInput: A policy is unknown.
@@ -99,9 +79,9 @@ def layer_geometry(teacher: LaidOutModel, batches: Iterable[Batch]) -> Geometry:
     model = headless(teacher.model)
     turns, cosines, counts = dict[str, Tensor](), dict[str, Tensor](), dict[str, int]()
     for piece in (piece for batch in batches for piece in pieces(batch)):
-        with torch.inference_mode(), _Boundaries(teacher) as boundaries:
+        with torch.inference_mode(), _boundaries(teacher) as recorded:
             model(**given(piece))
-        for stack, states in boundaries.states.items():
+        for stack, states in recorded.items():
             real = torch.stack([_real(state, piece, stack) for state in states])
             directions = normalize(real.double(), dim=-1).transpose(0, 1)
             cosine = (directions @ directions.mT).clamp(-1, 1)
@@ -113,36 +93,25 @@ def layer_geometry(teacher: LaidOutModel, batches: Iterable[Batch]) -> Geometry:
     return Geometry(angles, {stack: (1 - share).float() for stack, share in kept.items()})
 
 
-class _Boundaries:
-    """Records the residual states between layers with hooks.
+@contextmanager
+def _boundaries(teacher: LaidOutModel) -> Iterator[dict[str, list[Tensor]]]:
+    """Record each stack's states inside the block: every layer's input, the last one's output."""
+    states: dict[str, list[Tensor]] = {}
+    with ExitStack() as handles:
+        for stack, layers in teacher.layout.layers(teacher.model).items():
+            own = states[stack] = []
 
-    Attributes:
-        states: By stack, the input of each layer and the output of the last one.
-    """
-
-    def __init__(self, teacher: LaidOutModel) -> None:
-        self.states: dict[str, list[Tensor]] = {}
-        self._stacks = layers_by_stack(teacher)
-        self._handles = ExitStack()
-
-    def __enter__(self) -> "_Boundaries":
-        for stack, layers in self._stacks.items():
-            states = self.states[stack] = []
-
-            def entered(_module: nn.Module, given: Any, named: Any, at: Any = states) -> None:
+            def entered(_module: nn.Module, given: Any, named: Any, at: Any = own) -> None:
                 at.append(_input(given, named).cpu())
 
-            def left(_module: nn.Module, _given: Any, output: Any, at: Any = states) -> None:
+            def left(_module: nn.Module, _given: Any, output: Any, at: Any = own) -> None:
                 at.append((output[0] if isinstance(output, tuple) else output).cpu())
 
             for layer in layers:
-                handle = layer.register_forward_pre_hook(entered, with_kwargs=True)
-                self._handles.callback(handle.remove)
-            self._handles.callback(layers[-1].register_forward_hook(left).remove)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handles.close()
+                hook = layer.register_forward_pre_hook(entered, with_kwargs=True)
+                handles.enter_context(hook)
+            handles.enter_context(layers[-1].register_forward_hook(left))
+        yield states
 
 
 def _input(given: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
@@ -169,16 +138,11 @@ def greedy_ladder(
     are updated lazily, which saves most of the time: a step tries at most the `TRIED` layers with
     the lowest last known costs, and stops once the next known cost exceeds the lowest new one,
     because costs rarely fall as more layers are gone. The two stacks of an encoder-decoder are
-    measured separately, each with the other one whole.
-
-    Args:
-        teacher: The teacher.
-        batches: Inputs of its forward.
-        announce: Callback for progress messages.
-        depths: For each stack, the minimum depth of students, by default 1. Further removals are
-            not measured; the remaining layers follow in order of their last known costs.
+    measured separately, each with the other one whole. Removals below a stack's depth in
+    ``depths``, by default 1, are not measured; the remaining layers follow in order of their last
+    known costs.
     """
-    stacks = layers_by_stack(teacher)
+    stacks = teacher.layout.layers(teacher.model)
     rungs = {stack: len(layers) - depths.get(stack, 1) for stack, layers in stacks.items()}
     with torch.inference_mode():
         measures = any(rungs.values())
@@ -190,10 +154,7 @@ def greedy_ladder(
 
 
 def _ladder(
-    outputs: list["_Outputs"],
-    layers: list[nn.Module],
-    rungs: int,
-    remaining: Remaining,
+    outputs: list["_Outputs"], layers: list[nn.Module], rungs: int, remaining: Remaining
 ) -> Tensor:
     """Return the removal order of one stack, ``(layers - 1,)``; measure the first ``rungs``."""
     costs = [-inf] * len(layers)
@@ -222,8 +183,6 @@ class _Outputs:
     """The outputs of the teacher on a batch, without some of its layers.
 
     Attributes:
-        teacher: The teacher.
-        batch: The batch.
         targets: The whole teacher's outputs: probabilities or states.
         outputs: Each layer's output, in forward order; for removed layers their input.
         loss: The distance to the targets, summed (see `_loss`).

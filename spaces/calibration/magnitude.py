@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from protege.spaces.families.family import CUT_AXES
-from protege.spaces.models.layout import Layout, Part, TensorSpec
+from protege.spaces.architecture.sizes import SIZE_OF
+from protege.spaces.models.layout import Layout
+from protege.spaces.models.tensors import Part, TensorSpec
 
 
 def magnitudes(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -17,10 +18,6 @@ def magnitudes(layout: Layout, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
     A weight belongs to one unit in each of its tensor's dimensions. The squares of a group's key
     and value heads are divided evenly among its query heads. Tied tensors count once; a tensor
     shared by a stack counts in each of its layers.
-
-    Args:
-        layout: The teacher's layout.
-        tensors: The state dict.
 
     Returns:
         ``hidden``, ``(hidden_size,)``; for every stack ``decoder.heads``, ``decoder.cross_heads``,
@@ -71,7 +68,7 @@ def _places(slot: TensorSpec) -> Iterator[tuple[int, int, Part]]:
     for dimension, parts in enumerate(slot.dimensions):
         begin = 0
         for part in parts:
-            if part.unit in CUT_AXES and part.unit != "vocab":
+            if part.unit in SIZE_OF and part.unit != "vocab":
                 yield dimension, begin, part
             begin += part.size
 

@@ -10,21 +10,13 @@ from protege.spaces.calibration.blocks import Blocks, Room
 from protege.spaces.files.block_file import on_disk
 from protege.spaces.models.activations import ActivationHooks, shapes
 from protege.spaces.models.batches import Batch, given, headless, lengths
-from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.remaining import Remaining
 
 
 @dataclass
 class Passes:
-    """The passes of one calibration.
-
-    Attributes:
-        teacher: The teacher.
-        batches: Inputs of its forward.
-        count: Number of passes.
-        announce: Callback for progress messages.
-        few: The first batches, kept for measurements on few tokens.
-    """
+    """The passes of one calibration; ``few`` keeps the first batches, to measure on few tokens."""
 
     teacher: LaidOutModel
     batches: Iterable[Batch]
@@ -38,12 +30,7 @@ class Passes:
             self.batches = list(self.batches)  # an iterator can be read only once
 
     def all_of(self, plan: Blocks, room: Room, few: int) -> dict[str, Tensor]:
-        """Run all passes.
-
-        Args:
-            plan: The second moments of each pass.
-            room: Names the folder for moments on disk.
-            few: Number of real tokens to keep in ``self.few``.
+        """Run all passes, and keep the first batches with ``few`` real tokens.
 
         Returns:
             The measurements of `ActivationHooks`, the token counts ``vocab``, and second moments.
@@ -57,14 +44,13 @@ class Passes:
                 self.few.append(batch)
                 few -= int(lengths(batch).sum())
         found = {**sites.found(), **sites.means(), "vocab": vocab}
-        grams: dict[str, Tensor] = {}
-        _collect(sites, grams, plan, room, self.teacher)
+        self._collect(sites, found, plan, room)
         for block in plan.passes[1:]:
             sites = ActivationHooks(self.teacher, block, alone=True)
             for _ in self._read(sites, remaining):
                 pass
-            _collect(sites, grams, plan, room, self.teacher)
-        return {**found, **grams}
+            self._collect(sites, found, plan, room)
+        return found
 
     def _read(self, sites: ActivationHooks, remaining: Remaining) -> Iterator[Batch]:
         """Run every batch through the teacher with hooks at its sites."""
@@ -78,6 +64,19 @@ class Passes:
                 self._announce(remaining)
                 yield batch
 
+    def _collect(
+        self, sites: ActivationHooks, found: dict[str, Tensor], plan: Blocks, room: Room
+    ) -> None:
+        """Store the second moments of a pass."""
+        for name, layers, moments in sites.grams():
+            if not plan.on_disk:
+                found[f"{name}.gram"] = moments
+                continue
+            if f"{name}.gram" not in found:
+                depth, units = shapes(self.teacher)[name]
+                found[f"{name}.gram"] = on_disk((depth, units, units), room.folder)
+            found[f"{name}.gram"][layers] = moments
+
     def _announce(self, remaining: Remaining) -> None:
         """Announce progress, at most every few seconds."""
         if not isinstance(self.batches, Sized):
@@ -89,24 +88,6 @@ class Passes:
         which = f"pass {number + 1}/{self.count}, " if self.count > 1 else ""
         remaining.doing = f"calibration {which}batch {place + 1}/{batches},"
         remaining.passing(self._done / (self.count * batches))
-
-
-def _collect(
-    sites: ActivationHooks,
-    grams: dict[str, Tensor],
-    plan: Blocks,
-    room: Room,
-    teacher: LaidOutModel,
-) -> None:
-    """Store the second moments of a pass."""
-    for name, layers, moments in sites.grams():
-        if not plan.on_disk:
-            grams[f"{name}.gram"] = moments
-            continue
-        if f"{name}.gram" not in grams:
-            depth, units = shapes(teacher)[name]
-            grams[f"{name}.gram"] = on_disk((depth, units, units), room.folder)
-        grams[f"{name}.gram"][layers] = moments
 
 
 def _occurrences(batch: Batch, vocabulary: int) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from protege.spaces.architecture.layer_policies import FINDINGS
 from protege.spaces.architecture.policies import (
     Criterion,
     HeadsBy,
@@ -11,9 +12,8 @@ from protege.spaces.architecture.policies import (
     WidthPolicy,
     check_healing,
 )
-from protege.spaces.calibration.layers import FINDINGS
+from protege.spaces.architecture.sizes import SIZE_OF
 from protege.spaces.errors import BadInput
-from protege.spaces.families.family import CUT_AXES
 
 HEALED = ("hidden", "heads", "cross_heads", "ffn")
 """Axes whose second moments healing uses."""
@@ -58,7 +58,7 @@ class CalibrationPlan:
             if policy.name in FINDINGS:
                 layers.append(policy.name)
             elif policy.needs_calibration and hasattr(policy, "criterion"):
-                criteria |= dict.fromkeys(policy.criterion(axis) for axis in CUT_AXES)
+                criteria |= dict.fromkeys(policy.criterion(axis) for axis in SIZE_OF)
                 heads[policy.criterion("heads")] = None  # type: ignore[index]
         moments = () if healing == "none" else HEALED
         return cls([*heads], [*criteria], moments, layers)

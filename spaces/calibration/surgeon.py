@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from protege.spaces.models.activations import columns, shapes
-from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.remaining import Remaining
 from protege.spaces.residual.least_squares import damped
 
@@ -19,12 +19,7 @@ def removal_orders(
     found: Mapping[str, Tensor],
     announce: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Tensor]:
-    """Rank the neurons of every feed-forward network.
-
-    Args:
-        teacher: The teacher.
-        found: Second moments, as `Calibration` names them.
-        announce: Callback for progress messages.
+    """Rank the neurons of every feed-forward network by the second moments found.
 
     Returns:
         ``decoder.ffn.surgeon``, ``(layers, ffn)``, for each stack with second moments.

@@ -31,17 +31,9 @@ _AGAIN = "download it again"
 
 
 def check_no_pointers(place: str, revision: str | None, gguf_file: str | None) -> None:
-    """Check that no file of a checkpoint is a Git LFS pointer.
+    """Raise BadInput if a file of a checkpoint is a Git LFS pointer.
 
     Some pointers load without an error: a ``vocab.txt`` would be a vocabulary of three words.
-
-    Args:
-        place: The folder, or the hub id.
-        revision: Branch, tag or commit on the hub.
-        gguf_file: The GGUF file with the weights, or None.
-
-    Raises:
-        BadInput: A file is a pointer.
     """
     folder = _folder_of(place, revision)
     for path in [] if folder is None else _files(folder, gguf_file):
@@ -53,16 +45,7 @@ def check_no_pointers(place: str, revision: str | None, gguf_file: str | None) -
 
 
 def fault_in(place: str, revision: str | None, gguf_file: str | None) -> str:
-    """Find the faulty file of a checkpoint that did not load.
-
-    Args:
-        place: The folder, or the hub id.
-        revision: Branch, tag or commit on the hub.
-        gguf_file: The GGUF file with the weights, or None.
-
-    Returns:
-        The file, the fault and advice, or empty if no file is faulty.
-    """
+    """Return the faulty file of a checkpoint, with the fault and advice; empty if there is none."""
     folder = _folder_of(place, revision)
     if folder is None:
         return ""
@@ -85,8 +68,8 @@ Check = tuple[Path, Callable[[], object], str]
 
 
 def _json_checks(folder: Path) -> Iterator[Check]:
-    own = [path for path in folder.glob("*.json") if _is_read(path.name)]
-    for path in sorted([*own, *folder.glob("[0-9]*_*/config.json")]):
+    read = (*folder.glob("*index.json"), *(p for n in _READ for p in folder.glob(f"{n}*.json")))
+    for path in sorted({*read, *folder.glob("[0-9]*_*/config.json")}):
         advice = f"expected JSON that is whole, so {_AGAIN}"
         yield path, partial(_fields, path), advice
     path = folder / "config.json"
@@ -95,11 +78,6 @@ def _json_checks(folder: Path) -> Iterator[Check]:
         yield path, lambda: _check_model_type(_fields(path)), advice
         advice = "give the checkpoint that was quantised, or a GGUF file"
         yield path, lambda: _check_whole(_fields(path)), advice
-
-
-def _is_read(name: str) -> bool:
-    """Return whether transformers reads a JSON file of this name."""
-    return name.startswith(_READ) or name.endswith("index.json")
 
 
 def _fields(path: Path) -> dict[str, Any]:

@@ -17,11 +17,6 @@ def settle(model: PreTrainedModel, loading: Mapping[str, Any], task: str) -> Non
     A model without a head does not use its pooler. Zeros make the fingerprint of the teacher the
     same at every load.
 
-    Args:
-        model: The loaded model.
-        loading: The loading info of `from_pretrained`.
-        task: The task that the model was loaded for.
-
     Raises:
         BadInput: Weights are missing, have another size than in the configuration, or are not
             finite; or the missing pooler is placed on disk.
@@ -45,15 +40,7 @@ def settle(model: PreTrainedModel, loading: Mapping[str, Any], task: str) -> Non
 
 
 def check_finite(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> None:
-    """Check that weights are finite; those on disk are skipped.
-
-    Args:
-        model: The model, for messages.
-        tensors: Its tensors by name.
-
-    Raises:
-        BadInput: A tensor contains NaN or infinity.
-    """
+    """Raise BadInput if a tensor contains NaN or infinity; those on disk are skipped."""
     for name, tensor in tensors.items():
         if tensor.is_meta or not tensor.is_floating_point():
             continue

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from protege.spaces.errors import BadInput
-from protege.spaces.families import family_of
+from protege.spaces.families.family import family_of
 
 if TYPE_CHECKING:  # records name tasks without transformers
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -82,10 +82,7 @@ def positions_in(fields: Mapping[str, Any]) -> int | None:
 def longest_text(fields: Mapping[str, Any], tokenizer: Any, declared: int | None) -> int | None:
     """Return the maximum number of tokens of a text; None if unbounded.
 
-    Args:
-        fields: The configuration.
-        tokenizer: The tokenizer; its ``model_max_length`` counts if ``declared`` is None.
-        declared: The limit of sentence-transformers, which replaces the tokenizer's.
+    ``declared``, the limit of sentence-transformers, replaces the tokenizer's own.
     """
     own = getattr(tokenizer, "model_max_length", None)
     if declared is None and own is not None and own < UNBOUNDED:

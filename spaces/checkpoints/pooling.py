@@ -88,10 +88,7 @@ def pool(tokens: Tensor, mask: Tensor, mode: Mode) -> Tensor:
 
 
 def read_pooling(source: str, revision: str | None) -> Pooling | None:
-    """Return the pooling that a checkpoint's sentence-transformers files declare.
-
-    Returns:
-        The pooling, or None without such files or for a cross-encoder.
+    """Return the pooling that a checkpoint's sentence-transformers files declare, if any.
 
     Raises:
         Unsupported: Students cannot have one of the checkpoint's modules or its pooling.

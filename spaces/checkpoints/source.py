@@ -49,11 +49,6 @@ def as_bad_input(
 ) -> Iterator[None]:
     """Turn errors of transformers at loading a checkpoint into `BadInput`.
 
-    Args:
-        source: The folder, or the hub id.
-        revision: Branch, tag or commit on the hub.
-        gguf_file: The GGUF file with the weights, or None.
-
     Raises:
         BadInput: The checkpoint does not load; names the faulty file if there is one.
     """
@@ -85,8 +80,7 @@ def usable(config: PretrainedConfig) -> str:
     changed: Any = config
     if asked not in {"", "eager", "sdpa"} or getattr(config, "output_attentions", False):
         changed._attn_implementation = None  # noqa: SLF001 - the model chooses what it supports
-    for option, value in (("output_attentions", False), ("output_hidden_states", False)):
-        setattr(changed, option, value)
+    changed.output_attentions = changed.output_hidden_states = False
     changed.return_dict = True
     if hasattr(config, "torchscript"):
         changed.torchscript = False
@@ -97,30 +91,21 @@ def tell_of_attention(source: str, asked: str, config: PretrainedConfig) -> None
     """Log that a model uses another attention implementation than configured."""
     if asked:
         used = config._attn_implementation  # noqa: SLF001 - it has no public name
-        _LOG.warning(
-            "protege: %s asks for %s, which takes no 32-bit weights; %s is used instead",
-            source,
-            asked,
-            used,
-        )
+        text = "protege: %s asks for %s, which takes no 32-bit weights; %s is used instead"
+        _LOG.warning(text, source, asked, used)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silence transformers' progress bars and warnings inside the block."""
-    # the progress bar for GGUF tensors cannot be disabled
-    with contextlib.redirect_stderr(io.StringIO()), _without_bars():
-        yield
-
-
-@contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
     verbosity = transformers_log.get_verbosity()
     bars = transformers_log.is_progress_bar_enabled()
     transformers_log.set_verbosity_error()
     transformers_log.disable_progress_bar()
     try:
-        yield
+        # the progress bar for GGUF tensors cannot be disabled
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         transformers_log.set_verbosity(verbosity)
         if bars:

@@ -1,17 +1,13 @@
 """The task of a model, and how to read it from the checkpoint."""
 
-from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from protege.spaces.checkpoints.padding import longest_text
 from protege.spaces.errors import BadInput, Unsupported
-from protege.spaces.families import family_of
+from protege.spaces.families.family import family_of
 
 if TYPE_CHECKING:  # records name tasks without torch
     from transformers import PretrainedConfig
-
-    from protege.spaces.checkpoints.pooling import Pooling
 
 
 class Task(StrEnum):
@@ -77,9 +73,7 @@ _TASKS = {
 }
 
 
-def task_of(
-    given: str | None, config: "PretrainedConfig", pooling: "Pooling | None", gguf_file: str | None
-) -> Task:
+def task_of(given: str | None, config: "PretrainedConfig", *, pools: bool, is_gguf: bool) -> Task:
     """Return the given task, or the one that the checkpoint declares.
 
     Raises:
@@ -91,9 +85,9 @@ def task_of(
             return Task(given)
         except ValueError:
             raise BadInput(f"task {given!r}: expected one of {', '.join(Task)}") from None
-    if pooling is not None:
+    if pools:
         return Task.SENTENCES
-    if gguf_file is not None:
+    if is_gguf:
         return Task.GENERATION
     declared = (getattr(config, "architectures", None) or ["Model"])[0]
     for ending, task in _TASKS.items():
@@ -102,29 +96,6 @@ def task_of(
     raise Unsupported(
         f"{declared}: this head is not supported; give task=, one of {', '.join(Task)}"
     )
-
-
-def read_as(
-    pooling: "Pooling | None", task: Task, config: "PretrainedConfig", tokenizer: Any
-) -> "Pooling | None":
-    """Return the pooling of a model for the task, with its maximum input length.
-
-    Args:
-        pooling: The checkpoint's pooling; None for the mean over tokens.
-        task: The task.
-        config: The configuration, which has the number of positions.
-        tokenizer: The tokenizer, which may have a limit of its own.
-
-    Returns:
-        The pooling, or None if the model makes no sentence vectors.
-    """
-    from protege.spaces.checkpoints.pooling import Pooling
-
-    if not makes_vectors(task, config):
-        return None
-    pooling = pooling or Pooling()
-    limit = longest_text(config.to_dict(), tokenizer, pooling.max_tokens)
-    return replace(pooling, max_tokens=limit)
 
 
 def makes_vectors(task: Task, config: "PretrainedConfig") -> bool:
@@ -155,16 +126,7 @@ def is_scored(task: Task, config: "PretrainedConfig") -> bool:
 
 
 def unjudged(task: Task, config: "PretrainedConfig", *, reads_pairs: bool) -> str | None:
-    """Return why the quality of a model's students cannot be judged by its classes.
-
-    Args:
-        task: The task.
-        config: The configuration.
-        reads_pairs: Whether the model reads pairs of texts.
-
-    Returns:
-        The reason, or None if each output is one class of one text or image.
-    """
+    """Return why the quality of a model's students cannot be judged by its classes, or None."""
     if task not in _HEADS:
         return None
     if is_scored(task, config):

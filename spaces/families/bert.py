@@ -1,22 +1,35 @@
 """BERT and encoders with its layers: RoBERTa, MPNet, ELECTRA, DeBERTa, DistilBERT, ModernBERT."""
 
+from dataclasses import replace
+
 from protege.spaces.families.family import STEM, Family
-from protege.spaces.families.heads import BERT_SIZES, CLASSIFIERS, ROBERTA_LM_HEAD
+from protege.spaces.families.heads import BERT_SIZES, CLASSIFIERS, ROBERTA_LM_HEAD, without
+
+_EMBEDDINGS = {
+    "embeddings.word_embeddings": "vocab hidden",
+    "embeddings.{position,token_type}_embeddings": "place hidden",
+    "embeddings.LayerNorm": "hidden",
+}
+_NARROW_EMBEDDINGS = {
+    "embeddings.word_embeddings": "vocab embedding_size",
+    "embeddings.{position,token_type}_embeddings": "place embedding_size",
+}
+_LAYERS = {
+    "encoder.layer.*.attention.self.{query,key,value}": "heads hidden",
+    "encoder.layer.*.attention.output.dense": "hidden heads",
+    "encoder.layer.*.attention.output.LayerNorm": "hidden",
+    "encoder.layer.*.intermediate.dense": "ffn hidden",
+    "encoder.layer.*.output.dense": "hidden ffn",
+    "encoder.layer.*.output.LayerNorm": "hidden",
+}
 
 # BERT: post-LN, learned positions, the number of heads follows the width
 BERT = Family(
     name="BERT",
     model_types=("bert",),
     tensors={
-        "embeddings.word_embeddings": "vocab hidden",
-        "embeddings.{position,token_type}_embeddings": "place hidden",
-        "embeddings.LayerNorm": "hidden",
-        "encoder.layer.*.attention.self.{query,key,value}": "heads hidden",
-        "encoder.layer.*.attention.output.dense": "hidden heads",
-        "encoder.layer.*.attention.output.LayerNorm": "hidden",
-        "encoder.layer.*.intermediate.dense": "ffn hidden",
-        "encoder.layer.*.output.dense": "hidden ffn",
-        "encoder.layer.*.output.LayerNorm": "hidden",
+        **_EMBEDDINGS,
+        **_LAYERS,
         "pooler.dense": "hidden hidden",
         "cls.predictions.transform.dense": "hidden hidden",
         "cls.predictions.transform.LayerNorm": "hidden",
@@ -31,17 +44,11 @@ BERT = Family(
 )
 
 # RoBERTa, XLM-RoBERTa and CamemBERT: BERT's layers; positions count from the padding id
-ROBERTA = Family(
+ROBERTA = replace(
+    BERT,
     name="RoBERTa",
     model_types=("roberta", "xlm-roberta", "camembert"),
-    tensors={
-        **{name: axes for name, axes in BERT.tensors.items() if not name.startswith("cls.")},
-        **ROBERTA_LM_HEAD,
-    },
-    sizes=BERT_SIZES,
-    stacks=BERT.stacks,
-    refused=BERT.refused,
-    projections=BERT.projections,
+    tensors={**without(BERT.tensors, "cls."), **ROBERTA_LM_HEAD},
     first_position=1,
     counts_from_padding=True,
 )
@@ -51,22 +58,18 @@ MPNET = Family(
     name="MPNet",
     model_types=("mpnet",),
     tensors={
-        "embeddings.word_embeddings": "vocab hidden",
-        "embeddings.position_embeddings": "place hidden",
-        "embeddings.LayerNorm": "hidden",
+        **_EMBEDDINGS,
+        **without(_LAYERS, ".attention"),
         "encoder.layer.*.attention.attn.{q,k,v}": "heads hidden",
         "encoder.layer.*.attention.attn.o": "hidden heads",
         "encoder.layer.*.attention.LayerNorm": "hidden",
-        "encoder.layer.*.intermediate.dense": "ffn hidden",
-        "encoder.layer.*.output.dense": "hidden ffn",
-        "encoder.layer.*.output.LayerNorm": "hidden",
         "encoder.relative_attention_bias": "bucket encoder.head",
         "pooler.dense": "hidden hidden",
         **ROBERTA_LM_HEAD,
         **CLASSIFIERS,
     },
     sizes=BERT_SIZES,
-    stacks={"encoder": "encoder.layer.*"},
+    stacks=BERT.stacks,
     shared=("heads",),
     projections=("q", "k", "v"),
     first_position=2,
@@ -74,17 +77,14 @@ MPNET = Family(
 )
 
 # ELECTRA: BERT's layers after an embedding that may be narrower
-ELECTRA = Family(
+ELECTRA = replace(
+    BERT,
     name="ELECTRA",
     model_types=("electra",),
     tensors={
-        **{
-            name: axes
-            for name, axes in BERT.tensors.items()
-            if not name.startswith(("cls.", "pooler.", "embeddings."))
-        },
-        "embeddings.word_embeddings": "vocab embedding_size",
-        "embeddings.{position,token_type}_embeddings": "place embedding_size",
+        **_NARROW_EMBEDDINGS,
+        **_LAYERS,
+        **CLASSIFIERS,
         "embeddings.LayerNorm": "embedding_size",
         "embeddings_project": "hidden embedding_size",
         "generator_predictions.dense": "embedding_size hidden",
@@ -93,12 +93,8 @@ ELECTRA = Family(
         "discriminator_predictions.dense": "hidden hidden",
         "discriminator_predictions.dense_prediction": "label hidden",
     },
-    sizes=BERT_SIZES,
-    stacks=BERT.stacks,
     as_hidden=("embedding_size",),
     stem=(*STEM, "embeddings_project"),
-    projections=BERT.projections,
-    refused=BERT.refused,
 )
 
 # DeBERTa v2 and v3: attention to content and distance; distances have an embedding
@@ -106,17 +102,11 @@ DEBERTA = Family(
     name="DeBERTa-v2",
     model_types=("deberta-v2",),
     tensors={
-        **{
-            name: axes
-            for name, axes in BERT.tensors.items()
-            if name.startswith("encoder.") and ".attention.self" not in name
-        },
-        "embeddings.word_embeddings": "vocab embedding_size",
-        "embeddings.{position,token_type}_embeddings": "place embedding_size",
+        **_NARROW_EMBEDDINGS,
+        **without(_LAYERS, ".attention.self"),
         "embeddings.embed_proj": "hidden embedding_size",
         "embeddings.LayerNorm": "hidden",
-        "encoder.layer.*.attention.self.{query,key,value}_proj": "heads hidden",
-        "encoder.layer.*.attention.self.{pos_key,pos_query}_proj": "heads hidden",
+        "encoder.layer.*.attention.self.{query,key,value,pos_key,pos_query}_proj": "heads hidden",
         "encoder.rel_embeddings": "bucket hidden",
         "encoder.LayerNorm": "hidden",
         "encoder.conv.conv": "hidden hidden kernel",
@@ -147,9 +137,7 @@ DISTILBERT = Family(
     name="DistilBERT",
     model_types=("distilbert",),
     tensors={
-        "embeddings.word_embeddings": "vocab hidden",
-        "embeddings.position_embeddings": "place hidden",
-        "embeddings.LayerNorm": "hidden",
+        **_EMBEDDINGS,
         "transformer.layer.*.attention.{q_lin,k_lin,v_lin}": "heads hidden",
         "transformer.layer.*.attention.out_lin": "hidden heads",
         "transformer.layer.*.{sa_layer_norm,output_layer_norm}": "hidden",

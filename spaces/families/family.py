@@ -1,7 +1,7 @@
 """A family: a table with the axes of every tensor of a model type."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -13,30 +13,12 @@ from protege.spaces.errors import Infeasible, Mismatch, Unsupported
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-IN_LAYERS = ("heads", "cross_heads", "kv_heads", "ffn", "experts", "expert_ffn")
-"""Axes whose units belong to a layer."""
-
-CUT_AXES = ("hidden", "vocab", *IN_LAYERS)
-"""Axes that can be cut; all others are kept whole."""
-
-ROWS = {
-    "heads": ("heads", 1),
-    "cross_heads": ("cross_heads", 1),
-    "kv_heads": ("kv_heads", 1),
-    "qkv_heads": ("heads", 3),
-}
-"""Axis names for heads: the unit, and its rows as a multiple of `head_dim`."""
-
-ALIASES = {"head": "heads"}
-"""Axis names for units with a single row each, such as one bias per head."""
-
 STEM = (
     "embeddings",
     "embed_tokens",
     "{encoder,decoder}.{embed_tokens,embed_positions,layernorm_embedding}",
 )
 """The usual names of modules before the first layer."""
-
 
 POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions")
 """Configuration fields for the number of positions."""
@@ -72,9 +54,10 @@ class Family:
     An entry of the table maps a module's name to the axes of its ``weight``, in order; a ``bias``
     has the first axis. Names are relative to the base model; ``*`` stands for a number, ``{a,b}``
     for either name. An entry whose name ends in ``.weight`` or ``.bias``, or that names a bare
-    parameter, applies to that tensor only. Axes are those of `CUT_AXES`, `ROWS` and `ALIASES`; any
-    other word is an axis that is kept whole. ``a+b`` concatenates two axes in one dimension;
-    ``encoder.head`` means that stack's heads in a tensor outside its layers.
+    parameter, applies to that tensor only. Axes are those of `SIZE_OF`, ``qkv_heads`` (heads whose
+    queries, keys and values are interleaved) and ``head`` (heads with one row each); any other word
+    is an axis that is kept whole. ``a+b`` concatenates two axes in one dimension; ``encoder.head``
+    means that stack's heads in a tensor outside its layers.
 
     Attributes:
         name: The family's name in messages.
@@ -163,10 +146,7 @@ class Family:
         return dict(zip(deep, ("num_hidden_layers", "num_decoder_layers"), strict=False))
 
     def rule(self, name: str) -> tuple[str, tuple[str, ...]]:
-        """Return the entry for a tensor, and the tensor's axes.
-
-        Args:
-            name: The tensor's name, relative to the base model.
+        """Return the entry for a tensor, named relative to the base model, and the tensor's axes.
 
         Raises:
             Mismatch: Not exactly one entry matches the tensor.
@@ -254,15 +234,44 @@ class Family:
         return [(name, compiled(name), tuple(axes.split())) for name, axes in self.tensors.items()]
 
 
+REFUSED = {
+    "albert": "all its layers share one set of weights, so that none can be dropped or narrowed "
+    "alone; distil from a BERT or RoBERTa of the same vocabulary",
+    "gemma3": "it reads images too; give the checkpoint of its text model (gemma3_text)",
+    "gemma3n": "its last layers share keys and values with earlier ones",
+}
+"""Known model types that cannot be cut, with the reason."""
+
+_KNOWN: dict[str, Family] = {}
+"""The families by model type; the package registers them when it is imported."""
+
+
+def register(*families: Family) -> tuple[Family, ...]:
+    """Make families known to `family_of` and return them."""
+    _KNOWN.update({name: family for family in families for name in family.model_types})
+    return families
+
+
+def family_of(model_type: str) -> Family:
+    """Return the family of a ``model_type``.
+
+    Raises:
+        Unsupported: No family covers it.
+    """
+    if model_type in _KNOWN:
+        return _KNOWN[model_type]
+    if model_type in REFUSED:
+        raise Unsupported(f"model type {model_type!r} cannot be cut: {REFUSED[model_type]}")
+    raise Unsupported(
+        f"model type {model_type!r} is not supported; supported are: {', '.join(_KNOWN)}. "
+        "docs/adding-a-family.md explains how to add a family"
+    )
+
+
 def compiled(name: str) -> re.Pattern[str]:
     """Compile an entry's name to a pattern with one group for each ``*``."""
     pattern = re.escape(name).replace(r"\*", r"(\d+)")
     return re.compile(re.sub(r"\\{(.*?)\\}", lambda m: f"(?:{m[1].replace(',', '|')})", pattern))
-
-
-def positions(numbers: Sequence[int], kept: Sequence[int]) -> list[int]:
-    """Return the indices of the kept layers that are among these numbers."""
-    return [place for place, number in enumerate(kept) if number in numbers]
 
 
 @lru_cache(maxsize=100_000)

@@ -1,12 +1,14 @@
 """Llama and decoders built like it: Gemma, OLMo 2, Phi-3, Mixtral, Qwen3-MoE."""
 
+from dataclasses import replace
+
 from protege.spaces.families.family import Family, WidthFactor
-from protege.spaces.families.heads import CLASSIFIERS, LLAMA_SIZES
+from protege.spaces.families.heads import CLASSIFIERS, LLAMA_SIZES, without
 
 # Llama: pre-RMSNorm, rotary positions, gated feed-forward, grouped-query attention
-LLAMA = Family(
-    name="Llama",
-    model_types=("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite"),
+_DECODER = Family(
+    name="",
+    model_types=(),
     tensors={
         "embed_tokens": "vocab hidden",
         "layers.*.self_attn.q_proj": "heads hidden",
@@ -23,22 +25,23 @@ LLAMA = Family(
     sizes=LLAMA_SIZES,
     stacks={"decoder": "layers.*"},
     ffn_matrices=3,
+)
+
+LLAMA = replace(
+    _DECODER,
+    name="Llama",
+    model_types=("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite"),
     turns=True,
     per_layer=("layer_types", "no_rope_layers"),
     layer_bounds=("max_window_layers",),
 )
 
 # Gemma 2 and 3: four norms per layer with a gain of 1 + weight, embeddings scaled by width
-GEMMA = Family(
+GEMMA = replace(
+    _DECODER,
     name="Gemma",
     model_types=("gemma2", "gemma3_text"),
-    tensors={
-        **LLAMA.tensors,
-        "layers.*.{pre,post}_feedforward_layernorm": "hidden",
-    },
-    sizes=LLAMA.sizes,
-    stacks=LLAMA.stacks,
-    ffn_matrices=3,
+    tensors={**LLAMA.tensors, "layers.*.{pre,post}_feedforward_layernorm": "hidden"},
     per_layer=("layer_types",),
     gain_offset=1.0,
     factors=(
@@ -52,38 +55,30 @@ _SPANS_ALL_HEADS = (
     "its query and key norms span all heads, so that with fewer of them every other would change"
 )
 
-OLMO = Family(
+OLMO = replace(
+    _DECODER,
     name="OLMo 2",
     model_types=("olmo2",),
     tensors={
-        **{name: axes for name, axes in LLAMA.tensors.items() if "norm" not in name},
+        **without(LLAMA.tensors, "norm"),
         "layers.*.self_attn.q_norm": "heads",
         "layers.*.self_attn.k_norm": "kv_heads",
         "layers.*.post_{attention,feedforward}_layernorm": "hidden",
         "norm": "hidden",
     },
-    sizes=LLAMA.sizes,
-    stacks=LLAMA.stacks,
-    ffn_matrices=3,
     whole={"num_attention_heads": _SPANS_ALL_HEADS, "num_key_value_heads": _SPANS_ALL_HEADS},
 )
 
 # Phi-3 and Phi-4: Llama's layers with fused projections
-PHI = Family(
+PHI = replace(
+    _DECODER,
     name="Phi-3",
     model_types=("phi3",),
     tensors={
-        **{
-            name: axes
-            for name, axes in LLAMA.tensors.items()
-            if "k_proj" not in name and "q_proj" not in name and "gate_proj" not in name
-        },
+        **without(LLAMA.tensors, "k_proj", "q_proj", "gate_proj"),
         "layers.*.self_attn.qkv_proj": "heads+kv_heads+kv_heads hidden",
         "layers.*.mlp.gate_up_proj": "ffn+ffn hidden",
     },
-    sizes=LLAMA.sizes,
-    stacks=LLAMA.stacks,
-    ffn_matrices=3,
     turns=True,
 )
 
@@ -94,23 +89,20 @@ _EXPERTS = {
     "layers.*.mlp.experts.down_proj": "experts hidden expert_ffn",
 }
 
-MIXTRAL = Family(
+MIXTRAL = replace(
+    _DECODER,
     name="Mixtral",
     model_types=("mixtral",),
-    tensors={
-        **{name: axes for name, axes in LLAMA.tensors.items() if ".mlp." not in name},
-        **_EXPERTS,
-    },
+    tensors={**without(LLAMA.tensors, ".mlp."), **_EXPERTS},
     sizes={
-        **{name: at for name, at in LLAMA.sizes.items() if name != "intermediate_size"},
+        **without(LLAMA.sizes, "intermediate_size"),
         "num_experts": "num_local_experts",
         "moe_intermediate_size": "intermediate_size",
     },
-    stacks=LLAMA.stacks,
-    ffn_matrices=3,
 )
 
-QWEN_MOE = Family(
+QWEN_MOE = replace(
+    _DECODER,
     name="Qwen3-MoE",
     model_types=("qwen3_moe",),
     tensors={**LLAMA.tensors, **_EXPERTS},
@@ -119,8 +111,6 @@ QWEN_MOE = Family(
         "num_experts": "num_local_experts",
         "moe_intermediate_size": "moe_intermediate_size",
     },
-    stacks=LLAMA.stacks,
-    ffn_matrices=3,
     per_layer=("layer_types",),
     dense_layers="mlp_only_layers",
     reset={"decoder_sparse_step": 1},

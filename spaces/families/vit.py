@@ -1,17 +1,11 @@
 """Encoders of image patches: ViT, DINOv2, SigLIP."""
 
 from protege.spaces.families.family import Family
-from protege.spaces.families.heads import CLASSIFIERS
+from protege.spaces.families.heads import CLASSIFIERS, LLAMA_SIZES, without
+
+_VIT_SIZES = without(LLAMA_SIZES, "num_key_value_heads", "vocab_size")
 
 # ViT and DeiT: pre-LN encoders of image patches
-_VIT_SIZES = {
-    "num_hidden_layers": "num_hidden_layers",
-    "hidden_size": "hidden_size",
-    "num_attention_heads": "num_attention_heads",
-    "head_dim": "head_dim",
-    "intermediate_size": "intermediate_size",
-}
-
 VIT = Family(
     name="ViT",
     model_types=("vit", "deit"),
@@ -52,7 +46,7 @@ DINOV2 = Family(
         "layernorm": "hidden",
         "classifier": "label hidden+hidden",
     },
-    sizes={name: at for name, at in _VIT_SIZES.items() if name != "intermediate_size"},
+    sizes=without(_VIT_SIZES, "intermediate_size"),
     stacks={"encoder": "encoder.layer.*"},
     refused={"use_swiglu_ffn": "its gated feed-forward has a width that no field can set"},
     ffn_multiple="mlp_ratio",
@@ -80,12 +74,7 @@ SIGLIP = Family(
         "head.mlp.fc1": "ffn hidden",
         "head.mlp.fc2": "hidden ffn",
     },
-    sizes={
-        "num_hidden_layers": "num_hidden_layers",
-        "hidden_size": "hidden_size",
-        "num_attention_heads": "num_attention_heads",
-        "intermediate_size": "intermediate_size",
-    },
+    sizes=without(_VIT_SIZES, "head_dim"),
     stacks={"encoder": "encoder.layers.*", "pooler": "head"},
     reads_aside=True,  # the projections of its last attention
 )

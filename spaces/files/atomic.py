@@ -40,11 +40,7 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
 
 
 def raise_if_full(path: Path, error: BaseException) -> None:
-    """Raise `DiskFull` if a full disk is the cause of an error, also a hidden one.
-
-    Raises:
-        DiskFull: The disk is full.
-    """
+    """Raise `DiskFull` if a full disk is the cause of an error, also a hidden one."""
     if has_no_room(error):
         raise DiskFull(
             f"{path}: no space left on the device; make room, then run the same line again"
@@ -66,9 +62,7 @@ def has_no_room(error: BaseException | None) -> bool:
 def remove_abandoned(folder: Path, names: Collection[str]) -> None:
     """Remove scratch paths that ended processes left for these files and folders.
 
-    Args:
-        folder: The folder of the files; sub-folders are not searched.
-        names: The final names; scratch paths of other names stay.
+    Sub-folders are not searched, and scratch paths of other final names stay.
     """
     if not folder.is_dir():
         return
@@ -117,10 +111,8 @@ def is_abandoned(path: Path) -> bool:
 def pid_space(boot: str = "", host: str = "", container: str = "") -> str:
     """Return eight hexadecimal digits that identify a namespace of process ids.
 
-    Args:
-        boot: Id of the running system; this one's if empty.
-        host: The host's name; this one's if empty.
-        container: The kernel's namespace of process ids; this process's if empty.
+    The parts are the id of the running system, the host's name and the kernel's namespace of
+    process ids; those of this process if empty.
     """
     namespace = Path("/proc/self/ns/pid")
     own = str(namespace.readlink()) if namespace.is_symlink() else ""

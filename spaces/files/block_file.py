@@ -33,12 +33,7 @@ def rows(
 
 @dataclass(frozen=True)
 class Column:
-    """The type and shape of a column.
-
-    Attributes:
-        dtype: The name of the type, such as ``float16``.
-        shape: The shape of one row.
-    """
+    """The name of a column's type, such as ``float16``, and the shape of one row."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -79,10 +74,7 @@ class BlockFile:
     starts: Sequence[int]
 
     def filled(self, compute: Callable[[int], Block]) -> Block:
-        """Compute missing blocks in order and return all rows, memory-mapped.
-
-        Args:
-            compute: Computes the block of a number.
+        """Compute missing blocks by their numbers, in order, and return all rows, memory-mapped.
 
         Raises:
             DiskFull: The disk has no room for a block.
@@ -172,10 +164,7 @@ class BlockFile:
 def on_disk(shape: tuple[int, ...], folder: Path, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return a tensor of zeros in an unlinked file, which vanishes with the tensor.
 
-    Args:
-        shape: The tensor's shape.
-        folder: The folder of the file; created if it does not exist.
-        dtype: The tensor's type.
+    The folder is created if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".values-") as file:

@@ -30,11 +30,8 @@ _HOLDER_BYTES = 96
 def locked(path: Path, *, warn_s: tuple[float, float] = WARN_S) -> Iterator[None]:
     """Hold a lock on a file inside the block; wait if another process holds it.
 
-    The kernel releases the lock if the process dies.
-
-    Args:
-        path: The file.
-        warn_s: Seconds of waiting until the holder is logged, and between later messages.
+    The kernel releases the lock if the process dies. The holder is logged after ``warn_s[0]``
+    seconds of waiting, then every ``warn_s[1]``.
 
     Raises:
         BadInput: The path is a symbolic link, another user's file, or not a file.
@@ -49,11 +46,7 @@ def locked(path: Path, *, warn_s: tuple[float, float] = WARN_S) -> Iterator[None
 
 @contextmanager
 def locked_at_once(path: Path) -> Iterator[bool]:
-    """Try to lock a file without waiting; yield whether the lock is held.
-
-    Raises:
-        BadInput: The path is a symbolic link, another user's file, or not a file.
-    """
+    """Try to lock a file without waiting; yield whether the lock is held."""
     with _unlocked(path) as lock:
         yield _acquired(lock, path, 0.0)
 

@@ -13,11 +13,7 @@ def available_bytes(
     """Return the bytes of memory available without swapping, or None if unknown.
 
     The minimum of the machine's free memory and what the process's cgroups allow. Page cache counts
-    as free.
-
-    Args:
-        proc: Mount point of procfs.
-        cgroups: Mount point of the cgroup file system.
+    as free. ``proc`` and ``cgroups`` are the mount points of the kernel's file systems.
     """
     machine = _field(proc / "meminfo", "MemAvailable:")
     left = [_left_in(one) for one in _own_cgroups(proc / "self" / "cgroup", cgroups)]

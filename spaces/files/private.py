@@ -25,8 +25,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def private_folder(choice: Iterable[Path] = ()) -> Path:
     """Return this user's folder on this machine for locks and executed programs.
 
-    Args:
-        choice: Folders to try in order; those of `candidates` by default.
+    Tries these folders in order; by default the `candidates`.
 
     Raises:
         BadInput: No folder can be created, or it is not a folder that only this user can write to.
@@ -95,12 +94,7 @@ def made_private(folder: Path) -> Path:
 def made_own(folder: Path, instead: str) -> Path:
     """Create a folder with mode 0700 if absent, and check that no other user can write to it.
 
-    Args:
-        folder: The folder.
-        instead: Advice on how to choose another folder, for the error message.
-
-    Raises:
-        BadInput: The path is a symbolic link, another user's, or writable by other users.
+    ``instead`` is the advice on another folder in the error message.
     """
     return _made(folder, _OTHERS_WRITE, instead)
 
@@ -137,12 +131,8 @@ def _make(folder: Path) -> None:
 def owner_only(folder: Path, *, private: bool) -> Iterator[None]:
     """Create the run folder and all files inside the block with access only for the owner.
 
-    New files get mode 0600 and new folders 0700, also in child processes. Existing files keep
-    their mode.
-
-    Args:
-        folder: The run folder.
-        private: If False, the umask of the process applies.
+    New files get mode 0600 and new folders 0700, also in child processes. Existing files keep their
+    mode. Without ``private`` the umask of the process applies.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)  # shared with other runs
     before = os.umask(0o077) if private else None

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.linalg import vector_norm
+from torch.utils.hooks import RemovableHandle
 from transformers.pytorch_utils import Conv1D
 
-from protege.spaces.models.batches import Batch, real_tokens
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import reading_dimension
+from protege.spaces.models.batches import Batch, by_sequence, real_tokens
+from protege.spaces.models.layout import LaidOutModel, Place
 from protege.spaces.models.placement import values
+from protege.spaces.models.tensors import reading_dimension
 
 HEADS = frozenset({"heads", "cross_heads"})
 """Units with several channels each."""
@@ -84,12 +85,8 @@ class RunningMoments:
 class ActivationHooks:
     """Hooks that collect activations at all sites whose units can be cut.
 
-    Set `batch` before each forward pass.
-
-    Args:
-        teacher: The teacher.
-        products: For each site, the layers to collect second moments of.
-        alone: Whether to collect nothing else.
+    Set `batch` before each forward pass. Second moments are collected of the layers of each site in
+    ``products``; if ``alone``, nothing else.
     """
 
     def __init__(
@@ -109,12 +106,10 @@ class ActivationHooks:
     def __enter__(self) -> None:
         layout, model = self._teacher.layout, self._teacher.model
         for number, (module, in_decoder) in enumerate(layout.norms(model)):
-            if self._is_wanted(("hidden", number)):
-                self._hook_output(module, ("hidden", number), in_decoder=in_decoder)
+            self._watch(module, ("hidden", number), in_decoder=in_decoder, at_output=True)
         for module, slot, unit in layout.reading(model):
             place = (f"{slot.stack}.{unit}", slot.layer or 0)
-            if self._is_wanted(place):
-                self._hook_input(module, place, in_decoder=slot.stack == "decoder")
+            self._watch(module, place, in_decoder=slot.stack == "decoder")
         if not self._alone:
             for module, slot in layout.experts(model):
                 self._hook_experts(module, slot.stack, slot.layer or 0)
@@ -122,8 +117,21 @@ class ActivationHooks:
     def __exit__(self, *_: object) -> None:
         self._handles.close()
 
-    def _is_wanted(self, place: tuple[str, int]) -> bool:
-        return not self._alone or place[1] in self._moments.get(place[0], _NOTHING).rows
+    def _watch(
+        self, module: nn.Module, place: Place, *, in_decoder: bool, at_output: bool = False
+    ) -> None:
+        """Collect a module's inputs or outputs, if they are wanted."""
+        site, layer = place
+        if self._alone and (site not in self._moments or layer not in self._moments[site].rows):
+            return
+
+        def hook(_module: nn.Module, given: tuple[Tensor, ...], gave: Any = None) -> None:
+            self._accumulate(place, gave if at_output else given[0], in_decoder=in_decoder)
+
+        register: Callable[..., RemovableHandle] = (
+            module.register_forward_hook if at_output else module.register_forward_pre_hook
+        )
+        self._handles.enter_context(register(hook))
 
     def found(self) -> dict[str, Tensor]:
         """Return the statistics except second moments, by the names of `Calibration`.
@@ -133,7 +141,9 @@ class ActivationHooks:
         found = {name: total.sqrt().float() for name, total in self._experts.items()}
         for name, moments in self._moments.items():
             if moments.tokens.any():
-                found[name] = self._activity(name, moments.activity.sqrt().float())
+                values = moments.activity.sqrt().float()
+                # channels are summed over the norms
+                found[name] = values.sum(0) if name == "hidden" else self._by_head(name, values)
         found["hidden.energy"] = self._moments["hidden"].mean(self._moments["hidden"].squares)
         return found | self._wanda()
 
@@ -142,10 +152,6 @@ class ActivationHooks:
         for name, moments in self._moments.items():
             if moments.rows and moments.tokens.any():
                 yield name, list(moments.rows), moments.gram()
-
-    def _activity(self, name: str, values: Tensor) -> Tensor:
-        """Return the activity of units, ``(layers, units)``; of channels summed over norms."""
-        return values.sum(0) if name == "hidden" else self._by_head(name, values)
 
     def _by_head(self, name: str, values: Tensor) -> Tensor:
         """The norm over each head's channels, where units are heads."""
@@ -173,14 +179,6 @@ class ActivationHooks:
         means = {f"{name}.mean": one.mean(one.sums) for name, one in passed.items()}
         return {"tokens": most.float(), **means}
 
-    def _hook_output(self, module: nn.Module, place: tuple[str, int], **of: bool) -> None:
-        hook: Callable[..., None] = lambda _m, _i, output: self._accumulate(place, output, **of)  # noqa: E731
-        self._handles.callback(module.register_forward_hook(hook).remove)
-
-    def _hook_input(self, module: nn.Module, place: tuple[str, int], **of: bool) -> None:
-        hook: Callable[..., None] = lambda _m, inputs: self._accumulate(place, inputs[0], **of)  # noqa: E731
-        self._handles.callback(module.register_forward_pre_hook(hook).remove)
-
     def _hook_experts(self, module: nn.Module, stack: str, layer: int) -> None:
         def hook(experts: Any, inputs: tuple[Tensor, Tensor, Tensor]) -> None:
             ids = self.batch["input_ids"]
@@ -190,38 +188,20 @@ class ActivationHooks:
             self._sum(f"{stack}.experts", layer, load)
             self._sum(f"{stack}.expert_ffn", layer, neurons)
 
-        self._handles.callback(module.register_forward_pre_hook(hook).remove)
+        self._handles.enter_context(module.register_forward_pre_hook(hook))
 
     def _sum(self, name: str, layer: int, squares: Tensor) -> None:
         depth = self._teacher.layout.depths[name.partition(".")[0]]
         nothing = torch.zeros(depth, *squares.shape, dtype=squares.dtype)
         self._experts.setdefault(name, nothing)[layer] += squares
 
-    def _accumulate(self, place: tuple[str, int], values: Tensor, *, in_decoder: bool) -> None:
+    def _accumulate(self, place: Place, values: Tensor, *, in_decoder: bool) -> None:
         by_text = by_sequence(values, self.batch)
         if by_text is not None:
             mask = real_tokens(self.batch, by_text.shape[:2], in_decoder=in_decoder)
             moments = self._moments[place[0]]
             add = moments.add_products if self._alone else moments.add
             add(place[1], by_text.cpu(), mask)
-
-
-_NOTHING = RunningMoments(0, 0)
-
-
-def by_sequence(values: Tensor, batch: Batch) -> Tensor | None:
-    """Reshape activations to ``(sequences, tokens, units)``: OPT flattens all tokens.
-
-    Returns:
-        The activations, or None if they are not of tokens (DeBERTa norms distances too).
-    """
-    if values.ndim != 2:
-        return values
-    tokens = batch.get("input_ids", batch.get("attention_mask"))
-    if tokens is None or len(values) != tokens.numel():
-        return None
-    by_text: Tensor = values.unflatten(0, tokens.shape)
-    return by_text
 
 
 def columns(module: Any) -> Tensor:

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from protege.spaces.errors import Unsupported
-from protege.spaces.families import Family
-from protege.spaces.models.layout import Layout, Part, TensorSpec, reading_dimension
+from protege.spaces.families.family import Family
+from protege.spaces.models.layout import Layout
+from protege.spaces.models.tensors import Part, TensorSpec, reading_dimension
 
 KINDS = ("queries", "keys", "values")
 """The parts of self-attention, in the order of fused projections."""
@@ -40,13 +41,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Attention:
-    """The self-attention of one layer.
-
-    Attributes:
-        module: The attention module.
-        projections: The projections to queries, keys and values.
-        head_dim: Channels of a head.
-    """
+    """The self-attention of one layer: its module, projections and channels of a head."""
 
     module: nn.Module
     projections: tuple[Projection, ...]
@@ -63,30 +58,8 @@ class Attention:
         return {kind: width // self.head_dim for kind, width in self.widths.items()}
 
 
-def layers_of_stacks(layout: Layout, model: PreTrainedModel) -> dict[str, list[nn.Module]]:
-    """Return a model's layers by stack, in order.
-
-    Args:
-        layout: The model's layout.
-        model: A teacher or a student.
-    """
-    modules = dict(model.named_modules())
-    found: dict[str, dict[int, nn.Module]] = {}
-    for slot in layout.slots:
-        if slot.stack in layout.family.depths and slot.layer is not None:
-            name = slot.name[: slot.number_at[1]]
-            found.setdefault(slot.stack, {})[slot.layer] = modules[name]
-    return {stack: [layers[n] for n in sorted(layers)] for stack, layers in found.items()}
-
-
 def attention_of(layout: Layout, model: PreTrainedModel, stack: str, layer: int) -> Attention:
-    """Find the self-attention of one layer by the family's table.
-
-    Args:
-        layout: The model's layout.
-        model: A teacher or a student.
-        stack: The layer's stack.
-        layer: Its number.
+    """Find the self-attention of one layer of a teacher or a student by the family's table.
 
     Raises:
         Unsupported: Queries, keys or values are not computed by exactly one projection.
@@ -134,22 +107,14 @@ def _projection(
 
 
 def layers_above(family: Family, model: PreTrainedModel) -> dict[str, int]:
-    """Count the layers between each parameter and the output.
+    """Count the layers between each parameter of a teacher or a student and the output.
 
     Layer i of a stack of n has ``n - 1 - i`` layers above it. Modules before the first layer have
     n, the depth of the deepest stack; final norms and heads have 0. A tied parameter counts by its
     place closest to the input.
 
-    Args:
-        family: The model's family.
-        model: A teacher or a student.
-
     Returns:
         The number of layers by parameter name, with all names of tied parameters.
-
-    Raises:
-        Mismatch: The family's table does not name one of the tensors.
-        Unsupported: Models of this configuration have no layout.
     """
     layout = Layout.of(family, model)
     prefix = f"{model.base_model_prefix}."

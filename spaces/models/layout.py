@@ -3,82 +3,40 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
 from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.architecture.policies import kept_layers
 from protege.spaces.architecture.sizes import SIZE_OF
-from protege.spaces.errors import Mismatch, Unsupported
-from protege.spaces.families import Family
-from protege.spaces.families.family import ALIASES, CUT_AXES, ROWS, compiled
+from protege.spaces.checkpoints.pooling import Pooling
+from protege.spaces.checkpoints.tasks import Task
+from protege.spaces.errors import Unsupported
+from protege.spaces.families.family import Family, compiled
 from protege.spaces.models.sharing import first_names, is_tied
+from protege.spaces.models.tensors import (
+    Rule,
+    TensorSpec,
+    reading_dimension,
+    rule_of,
+    spec_of,
+    with_factor,
+)
+
+Place = tuple[str, int]
+"""A site, such as ``decoder.cross_heads``, and the layer's number."""
 
 _READ = ("hidden", "vocab", "ffn", "experts", "expert_ffn")
 """Axes whose size is read from the tensors; only the configuration has the number of heads."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """One axis in one dimension of a tensor.
-
-    Attributes:
-        unit: The kind of units: one of `CUT_AXES`, or another word for an axis that is never cut.
-        stack: The stack that the units belong to; empty if the whole model shares them.
-        rows: Rows per unit.
-        size: Rows in total.
-    """
-
-    unit: str
-    stack: str
-    rows: int
-    size: int
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """The axes of one tensor and its place in the model.
-
-    Attributes:
-        name: Its name in the state dict.
-        dimensions: The parts of every dimension, in order.
-        stack: The stack of its layer; empty if it belongs to no layer.
-        layer: The number of its layer, or None.
-        number_at: Start and end of the layer's number in the name.
-        tied_to: Name of the tensor whose memory it shares; empty if it has its own.
-        factor: Power of the width and offset of its rescaling (see `WidthFactor`), or None.
-    """
-
-    name: str
-    dimensions: tuple[tuple[Part, ...], ...]
-    stack: str = ""
-    layer: int | None = None
-    number_at: tuple[int, int] = (0, 0)
-    tied_to: str = ""
-    factor: tuple[float, float] | None = None
-
-    def named(self, layer: int) -> str:
-        """Return the tensor's name in another layer of its stack."""
-        begin, end = self.number_at
-        return f"{self.name[:begin]}{layer}{self.name[end:]}"
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """The units of each dimension, as the table writes them."""
-        return tuple("+".join(part.unit for part in parts) for parts in self.dimensions)
-
-
-@dataclass(frozen=True)
 class Layout:
-    """The axes of all tensors of a model.
-
-    Attributes:
-        family: The model's family.
-        architecture: The model's sizes.
-        slots: All tensors of the state dict, in order.
-    """
+    """The family, the sizes, and the axes of all tensors of a model, in the state dict's order."""
 
     family: Family
     architecture: Architecture
@@ -96,11 +54,11 @@ class Layout:
             raise Unsupported(f"{model.config.model_type} of this configuration: {reason}")
         tensors = model.state_dict()
         prefix = f"{model.base_model_prefix}."
-        rules = {name: _rule(family, model.config, name.removeprefix(prefix)) for name in tensors}
+        rules = {name: rule_of(family, model.config, name.removeprefix(prefix)) for name in tensors}
         own = _architecture(family, model.config, tensors, rules, _depths(family, tensors, prefix))
         tied = is_tied(model, model.get_output_embeddings())
-        slots = (_slot(family, own, rules[name], prefix, name, t) for name, t in tensors.items())
-        scaled = (_with_factor(family, model.config, slot, prefix, tied=tied) for slot in slots)
+        slots = (spec_of(family, own, rules[name], prefix, name, t) for name, t in tensors.items())
+        scaled = (with_factor(family, model.config, slot, prefix, tied=tied) for slot in slots)
         first = first_names(model)  # the same memory may have several names
         tied_to = ((s, "" if first[s.name] == s.name else first[s.name]) for s in scaled)
         return cls(family, own, tuple(replace(slot, tied_to=name) for slot, name in tied_to))
@@ -124,10 +82,34 @@ class Layout:
                 units |= {part.unit for parts in slot.dimensions for part in parts if part.stack}
         return {place: frozenset(units) for place, units in found.items()}
 
-    def depth_of(self, stack: str, student: Architecture) -> int:
-        """Return the number of layers of a stack in the student."""
-        size = self.family.depths.get(stack)
-        return student.sizes().get(size, 0) if size else self.depths[stack]
+    def layers_of(self, student: Architecture, stack: str) -> tuple[int, ...]:
+        """Return the layers of a stack that a student's policy keeps."""
+        total, size = self.depths[stack], self.family.depths.get(stack)
+        count = student.sizes().get(size, 0) if size else total
+        return kept_layers(student.layer_policy, total, count, stack)
+
+    def equal_importance(self) -> dict[str, Tensor]:
+        """Return an importance of one for every unit, by the names of `Calibration`."""
+        own = self.architecture
+        found = {"hidden": torch.ones(own.hidden_size), "vocab": torch.ones(own.vocab_size)}
+        for (stack, _), units in self.sites.items():
+            layers = self.depths[stack]
+            for unit in units - {"kv_heads"}:
+                shape = [layers, own.units(unit)]
+                if unit == "expert_ffn":
+                    shape.insert(1, own.num_experts)
+                found[f"{stack}.{unit}"] = torch.ones(shape)
+        return found
+
+    def layers(self, model: nn.Module) -> dict[str, list[nn.Module]]:
+        """Return the layers of each stack in order, of this model or of another of its depth."""
+        modules = dict(model.named_modules())
+        found: dict[str, dict[int, nn.Module]] = {}
+        for slot in self.slots:
+            if slot.stack in self.family.depths and slot.layer is not None:
+                name = slot.name[: slot.number_at[1]]
+                found.setdefault(slot.stack, {})[slot.layer] = modules[name]
+        return {stack: [layers[n] for n in sorted(layers)] for stack, layers in found.items()}
 
     def reading(self, model: nn.Module) -> Iterator[tuple[nn.Module, TensorSpec, str]]:
         """Find the projections from heads or neurons into the residual stream, in order.
@@ -171,26 +153,40 @@ class Layout:
                 yield modules[slot.name.rpartition(".")[0]], slot
 
 
-def reading_dimension(module: nn.Module) -> int:
-    """Return the dimension of a linear layer's weight that indexes its inputs."""
-    return 0 if isinstance(module, Conv1D) else 1
+class LaidOutModel(Protocol):
+    """A loaded model in evaluation mode, with its layout; `Teacher` implements it."""
+
+    @property
+    def model(self) -> PreTrainedModel: ...
+    @property
+    def processor(self) -> Any: ...
+    @property
+    def task(self) -> Task: ...
+    @property
+    def family(self) -> Family: ...
+    @property
+    def pooling(self) -> Pooling | None: ...
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    @property
+    def config(self) -> PretrainedConfig: ...
+    @property
+    def layout(self) -> Layout: ...
+    @property
+    def architecture(self) -> Architecture: ...
+    @property
+    def generates(self) -> bool: ...
+    @property
+    def has_logits(self) -> bool: ...
+
+    def with_model(self, model: PreTrainedModel, pooling: Pooling | None) -> "LaidOutModel":
+        """Return this with another model of the family and its pooling."""
 
 
 def _read_and_written(module: nn.Module, slot: TensorSpec) -> tuple[str, str]:
     """Return the input and output axes of a linear layer."""
     at = reading_dimension(module)
     return slot.axes[at], slot.axes[1 - at]
-
-
-Rule = tuple[str, tuple[str, ...]]
-
-
-def _rule(family: Family, config: PretrainedConfig, name: str) -> Rule:
-    """Return the table's entry for a tensor, with aliases of the hidden axis resolved."""
-    entry, axes = family.rule(name)
-    width = family.field_of(config, "hidden_size")
-    hidden = {f for f in family.as_hidden if getattr(config, f, width) in {width, None}}
-    return entry, tuple("hidden" if axis in hidden else axis for axis in axes)
 
 
 def _architecture(
@@ -240,61 +236,3 @@ def _depths(family: Family, tensors: Mapping[str, Tensor], prefix: str) -> dict[
             "the decoder of a pair; give the checkpoint of the pair, with the task it is for"
         )
     return depths
-
-
-def _slot(
-    family: Family, own: Architecture, rule: Rule, prefix: str, name: str, tensor: Tensor
-) -> TensorSpec:
-    entry, axes = rule
-    stack, layer, span = _layer(family, entry, prefix, name)
-    dimensions = [
-        tuple(_part(word, stack, own, size) for word in axis.split("+"))
-        for axis, size in zip(axes, tensor.shape, strict=False)
-    ]
-    sizes = tuple(sum(part.size for part in parts) for parts in dimensions)
-    if len(axes) != tensor.ndim or sizes != tensor.shape:
-        raise Mismatch(
-            f"tensor {name!r} of shape {tuple(tensor.shape)}: the {family.name} table expects "
-            f"{' x '.join(axes)}; correct the table of the family"
-        )
-    return TensorSpec(name, tuple(dimensions), stack, layer, span)
-
-
-def _layer(
-    family: Family, entry: str, prefix: str, name: str
-) -> tuple[str, int | None, tuple[int, int]]:
-    """Return the stack and number of a tensor's layer, and the number's span in its name."""
-    relative = name.removeprefix(prefix)
-    before = len(name) - len(relative)
-    for stack, place in family.stacks.items():
-        found = compiled(f"{place}.").match(relative)
-        # an entry that names layer 0 explicitly belongs to the whole stack
-        if found is None or ("*" in place and place.replace("*", "0") in entry):
-            continue
-        if "*" not in place:
-            return stack, 0, (0, 0)
-        begin, end = found.span(1)
-        return stack, int(found[1]), (before + begin, before + end)
-    return "", None, (0, 0)
-
-
-def _part(word: str, stack: str, own: Architecture, size: int) -> Part:
-    named, _, bare = word.rpartition(".")
-    unit, times = ROWS.get(bare, (ALIASES.get(bare, bare), 0))
-    if unit not in CUT_AXES:
-        return Part(unit, "", 1, size)
-    rows = times * own.head_dim or 1
-    place = "" if unit in {"hidden", "vocab"} else named or stack
-    return Part(unit, place, rows, rows * own.units(unit))
-
-
-def _with_factor(
-    family: Family, config: PretrainedConfig, slot: TensorSpec, prefix: str, *, tied: bool
-) -> TensorSpec:
-    """Set ``factor`` if the family's forward pass scales this tensor's module by the width."""
-    module = slot.name.removeprefix(prefix).rpartition(".")[0]
-    for factor in family.factors:
-        on = not factor.when or getattr(config, factor.when, False)
-        if on and (tied or not factor.tied_only) and compiled(factor.module).fullmatch(module):
-            return replace(slot, factor=(factor.power, factor.offset))
-    return slot

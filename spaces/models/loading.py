@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from typing_extensions import Buffer
 
 from protege.spaces.checkpoints.missing import check_finite, settle
+from protege.spaces.checkpoints.padding import longest_text
 from protege.spaces.checkpoints.pooling import Pooling, read_pooling, reads_pairs
 from protege.spaces.checkpoints.processors import read_processor, tokenizer_in
 from protege.spaces.checkpoints.source import (
@@ -21,32 +23,24 @@ from protege.spaces.checkpoints.source import (
     tell_of_attention,
     usable,
 )
-from protege.spaces.checkpoints.tasks import Task, read_as, task_of
-from protege.spaces.families import TOWERS, family_of
+from protege.spaces.checkpoints.tasks import Task, makes_vectors, task_of
+from protege.spaces.families.family import family_of
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest_of
 from protege.spaces.models.placement import as_bad_placement, joined, weights
 from protege.spaces.models.sharing import is_sharded
 
+TOWERS = {"siglip": "vision_config"}
+"""Model types of two models, and the configuration field of the one that is cut."""
+
 
 def loaded(
-    source: str | Path,
-    task: str | None,
-    options: Mapping[str, Any],
-    placement: Mapping[str, Any],
+    source: str | Path, task: str | None, options: Mapping[str, Any], placement: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Load a checkpoint and return the attributes of its `Teacher`.
+    """Load a checkpoint and return the attributes of its `Teacher`; see `Teacher.load`.
 
-    Args:
-        source: A folder with a checkpoint, or a hub id.
-        task: A value of `Task`; read from the checkpoint if None.
-        options: Arguments of every ``from_pretrained``: ``revision``, ``trust_remote_code`` and,
-            for GGUF, ``gguf_file``.
-        placement: Arguments that place the weights; see `placed`.
-
-    Raises:
-        BadInput: See `Teacher.load`.
-        Unsupported: See `Teacher.load`.
+    ``options`` are arguments of every ``from_pretrained``: ``revision``, ``trust_remote_code`` and,
+    for GGUF, ``gguf_file``; ``placement`` places the weights (see `placed`).
     """
     place, revision, gguf_file = place_of(source), options["revision"], options.get("gguf_file")
     with as_bad_input(place, revision, gguf_file), quiet():
@@ -55,7 +49,7 @@ def loaded(
         attention = usable(config)
         family = family_of(config.model_type)
         pooling = None if gguf_file else read_pooling(place, revision)
-        kind = task_of(task, config, pooling, gguf_file)
+        kind = task_of(task, config, pools=pooling is not None, is_gguf=bool(gguf_file))
         if kind is Task.FEATURES and "vocab_size" not in family.sizes:
             kind = Task.IMAGE_FEATURES  # both use the plain model class
         auto_class = getattr(transformers, kind.auto_class)
@@ -80,11 +74,25 @@ def loaded(
         "task": kind,
         "family": family,
         "source": place,
-        "pooling": read_as(pooling, kind, config, tokenizer_in(processor)),
+        "pooling": _read_as(pooling, kind, config, tokenizer_in(processor)),
         "loaded_with": {"task": kind.value, **options, **placement} if is_sharded(model) else None,
         "hub_id": hub_id_of(place),
         "reads_pairs": kind is Task.TEXTS and not gguf_file and reads_pairs(place, revision),
     }
+
+
+def _read_as(
+    pooling: Pooling | None, task: Task, config: PretrainedConfig, tokenizer: Any
+) -> Pooling | None:
+    """Return the pooling for the task with its maximum input length, or None for other outputs.
+
+    By default the pooling is the mean over tokens.
+    """
+    if not makes_vectors(task, config):
+        return None
+    pooling = pooling or Pooling()
+    limit = longest_text(config.to_dict(), tokenizer, pooling.max_tokens)
+    return replace(pooling, max_tokens=limit)
 
 
 def fingerprint_of(model: PreTrainedModel, pooling: Pooling | None) -> str:

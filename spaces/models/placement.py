@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from protege.spaces.errors import BadInput, Unsupported
-from protege.spaces.families import Family
+from protege.spaces.families.family import Family
 from protege.spaces.files.block_file import on_disk
 from protege.spaces.files.memory import free_disk_bytes
 from protege.spaces.models.sharing import first_names, is_sharded
@@ -59,11 +59,7 @@ def elsewhere(loaded_with: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def as_bad_placement(placement: Mapping[str, Any]) -> Iterator[None]:
-    """Turn errors of accelerate and torch for an invalid placement into `BadInput`.
-
-    Raises:
-        BadInput: Names the options and the error.
-    """
+    """Turn errors of accelerate and torch for an invalid placement into `BadInput`."""
     try:
         yield
     except (ValueError, RuntimeError, AssertionError, LookupError, TypeError, ImportError) as error:
@@ -147,13 +143,9 @@ def can_spill(model: PreTrainedModel, folder: Path) -> bool:
 
 
 def spill(model: PreTrainedModel, folder: Path) -> None:
-    """Move a model's parameters to memory-mapped files, in place.
+    """Move a model's parameters to memory-mapped files in a folder, in place.
 
     The files are unlinked at once, so they vanish with the model or the process.
-
-    Args:
-        model: The model.
-        folder: The folder of the files.
     """
     for parameter in model.parameters():
         mapped = on_disk(tuple(parameter.shape), folder, parameter.dtype)

@@ -70,9 +70,7 @@ class Directions:
     def of(cls, states: Mapping[str, Tensor], *, centred: bool) -> "Directions":
         """Compute eigenvectors of the normed stream's second moment, summed over the norms.
 
-        Args:
-            states: Each norm's input, ``(tokens, hidden)``.
-            centred: Whether the norms subtract the mean.
+        ``states`` has each norm's input, ``(tokens, hidden)``.
         """
         moments = {}
         for name, given in states.items():

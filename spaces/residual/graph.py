@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from protege.spaces.models.batches import Batch, given
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import Layout
+from protege.spaces.models.layout import LaidOutModel, Layout
 
 
 @dataclass(frozen=True)
@@ -125,10 +124,10 @@ def _events(teacher: LaidOutModel, batch: Batch) -> list[_Event]:
     with ExitStack() as handles, torch.inference_mode():
         for norm, in_decoder in layout.norms(model):
             hook = recorder("norm", names[norm], in_decoder=in_decoder)
-            handles.callback(norm.register_forward_hook(hook).remove)
+            handles.enter_context(norm.register_forward_hook(hook))
         for kind, module, stack in (*readers, *writers):
             hook = recorder(kind, names[module], in_decoder=stack == "decoder")
-            handles.callback(module.register_forward_hook(hook).remove)
+            handles.enter_context(module.register_forward_hook(hook))
         run: Any = model
         run(**batch)
     return found

@@ -15,12 +15,7 @@ Tuned on SmolLM2-135M and MiniLM with 4,096 to 16,384 tokens; smaller values ove
 
 @dataclass(frozen=True)
 class Fit:
-    """A linear map ``y = weight x + bias``.
-
-    Attributes:
-        weight: ``(outputs, inputs)``.
-        bias: ``(outputs,)``, or None.
-    """
+    """A linear map ``y = weight x + bias``; the weight is ``(outputs, inputs)``."""
 
     weight: Tensor
     bias: Tensor | None = None

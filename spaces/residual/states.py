@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protege.spaces.models.activations import by_sequence
-from protege.spaces.models.batches import Batch, given, headless, real_tokens
-from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.batches import Batch, by_sequence, given, headless, real_tokens
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.residual.directions import Directions
 from protege.spaces.residual.graph import ResidualGraph
 
@@ -61,7 +60,7 @@ class ResidualStates:
         with ExitStack() as handles, torch.inference_mode():
             for name in (*wiring.norms, *wiring.loose, *unjoined):
                 hook = _recording_hook(states, inputs, wiring, name, output=name in unjoined)
-                handles.callback(modules[name].register_forward_hook(hook).remove)
+                handles.enter_context(modules[name].register_forward_hook(hook))
             run_through(teacher.model, wiring, inputs)
         return cls(wiring, inputs, states)
 

@@ -1,7 +1,5 @@
 """The first architectures of a study, before the sampler has data."""
 
-from collections.abc import Sequence
-
 from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.space.knobs import SIZES, Params, Value, value_of
 from protege.spaces.space.members import Members
@@ -30,14 +28,10 @@ def rungs(space: Members) -> list[dict[str, Value]]:
         return []
     usual = space.params(students[0])
     smallest = _between(space, 0, usual)
-    width = {WIDTH[0]: teacher.hidden_size} if _shrink_elsewhere(students) else {}
+    others = [name for name in SIZES if name not in WIDTH]
+    shrinks_elsewhere = len({tuple(value_of(one, name) for name in others) for one in students}) > 1
+    width = {WIDTH[0]: teacher.hidden_size} if shrinks_elsewhere else {}
     return [smallest, *({**_between(space, share, usual), **width} for share in LADDER)]
-
-
-def _shrink_elsewhere(students: Sequence[Architecture]) -> bool:
-    """Return whether students differ in a size other than width and heads."""
-    rest = [name for name in SIZES if name not in WIDTH]
-    return len({tuple(value_of(one, name) for name in rest) for one in students}) > 1
 
 
 def _between(space: Members, share: float, params: Params) -> dict[str, Value]:

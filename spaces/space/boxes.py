@@ -14,17 +14,11 @@ import numpy as np
 from protege.spaces.architecture.architecture import Architecture
 
 SizeTuple = tuple[int, ...]
-Policies = tuple[object, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Factor:
-    """SizeTuple that vary together and independently of all others.
-
-    Attributes:
-        names: The names of the sizes in an `Architecture`.
-        values: Their distinct values, in the order of the declared ratios.
-    """
+    """Sizes that vary together, independently of all others, with their values as declared."""
 
     names: tuple[str, ...]
     values: tuple[SizeTuple, ...]
@@ -110,7 +104,7 @@ class Box:
                 return self.at(values)
 
 
-def policies_of(architecture: Architecture) -> Policies:
+def policies_of(architecture: Architecture) -> tuple[object, ...]:
     """Return the policies of an architecture."""
     return architecture.layer_policy, architecture.width_policy, architecture.healing
 
@@ -122,10 +116,7 @@ def cheapest(
 ) -> Iterator[Architecture]:
     """Yield the members of boxes in the order of the sums of their costs, without listing them.
 
-    Args:
-        boxes: The boxes.
-        cost: Returns the cost of a size; infinite for a value that is left out.
-        policy_cost: Returns the cost of an architecture's policies, likewise.
+    Values and policies of infinite cost are left out.
     """
     factors = dict.fromkeys(chain.from_iterable(box.factors for box in boxes))
     ranked = {factor: _ranked(factor, cost) for factor in factors}

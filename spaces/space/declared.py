@@ -10,7 +10,7 @@ from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.architecture.policies import LayerPolicy, WidthPolicy
 from protege.spaces.architecture.sizes import DEPTHS, RATIOS
 from protege.spaces.errors import Infeasible
-from protege.spaces.families import family_of
+from protege.spaces.families.family import family_of
 from protege.spaces.space.boxes import Box, Factor, SizeTuple
 
 Policies = tuple[Sequence[LayerPolicy], Sequence[WidthPolicy], Sequence[Any]]
@@ -23,11 +23,6 @@ def factors_of(
 
     Hidden size and heads depend on each other, and in some families the feed-forward width on the
     hidden size.
-
-    Args:
-        teacher: The architecture to scale.
-        ratios: For each name in `RATIOS`, the ratios in order.
-        multiple_of: Widths are rounded to multiples of it.
     """
     together = [["layers", "decoder_layers"], ["hidden", "heads", "kv_heads"]]
     alone = ["intermediate", "experts", "moe_intermediate", "vocab"]
@@ -57,14 +52,8 @@ def boxes_of(
 
     A student that keeps all layers has no layer policy, and one that keeps all widths no width
     policy (see `Architecture.with_policies`). Of resolved layer policies that keep the same layers
-    only the first is used.
-
-    Args:
-        teacher: The teacher.
-        factors: The sizes, the depths first.
-        policies: Layer policies, width policies and healing methods.
-        fits: Returns whether a student can be cut. It may depend on one factor and the policies,
-            not on combinations of factors.
+    only the first is used. ``fits`` says whether a student can be cut. It may depend on one factor
+    and the policies, not on combinations of factors.
     """
     depths, *rest = factors
     own = tuple(factor.of(teacher) for factor in rest)

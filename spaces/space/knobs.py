@@ -25,9 +25,7 @@ Params = Mapping[str, Value]
 class Knob:
     """One dimension of the search, named after the architecture field that it sets.
 
-    Attributes:
-        name: A size, ``layer_policy``, ``width_policy`` or ``healing``.
-        values: All values among the members of the space; sizes ascending, others as declared.
+    Its values are those of all members of the space; sizes ascending, others as declared.
     """
 
     name: str

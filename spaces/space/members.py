@@ -176,12 +176,8 @@ class Members(ABC):
         """Return the member nearest to the values.
 
         The distance is the sum over knobs: for a size its difference divided by the size's range,
-        for a policy 1 if it differs.
-
-        Args:
-            params: The values.
-            excluding: Members to leave out.
-            holding: Values of some knobs that the member must have.
+        for a policy 1 if it differs. ``holding`` has values of some knobs that the member must
+        have.
 
         Raises:
             Infeasible: Every such member is excluded.
@@ -201,9 +197,8 @@ class Members(ABC):
     ) -> Architecture:
         """Return the member with the largest distance to its nearest excluded member.
 
-        Args:
-            excluded: Members to leave out.
-            among: Members to choose from; all if empty, or a sample of a space that is not listed.
+        Members are those of ``among``; if it is empty all, or a sample of a space that is not
+        listed.
 
         Raises:
             Infeasible: Every member is excluded.

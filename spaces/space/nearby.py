@@ -15,12 +15,7 @@ Some = Collection[Architecture]
 
 
 class Listed:
-    """Members that are few enough to be compared one by one.
-
-    Attributes:
-        members: The members.
-        knobs: The dimensions in which they differ.
-    """
+    """Members that are few enough to be compared one by one, by the knobs in which they differ."""
 
     def __init__(self, members: Sequence[Architecture], knobs: Sequence[Knob]) -> None:
         self.members, self.knobs = members, knobs
@@ -94,15 +89,11 @@ def searched(
 def around(
     boxes: Sequence[Box], knobs: Sequence[Knob], member: Architecture, *, alone: bool
 ) -> list[Architecture]:
-    """Return the neighbours of a member.
+    """Return the neighbours of a member in the boxes of all members.
 
-    Args:
-        boxes: The boxes of all members.
-        knobs: The dimensions.
-        member: The member.
-        alone: If False, neighbours are at most one step away in every size, under all policies. If
-            True, they differ in one factor, by one step or in one size by 2, 4, 8 and so on, and
-            in at most one policy; those of a baseline that was not declared in any.
+    They are at most one step away in every size, under all policies. If ``alone``, they differ in
+    one factor, by one step or in one size by 2, 4, 8 and so on, and in at most one policy; those of
+    a baseline that was not declared in any.
     """
     home = next(box for box in boxes if member in box)
     near: dict[Factor, Sequence[SizeTuple]] = {}

@@ -52,11 +52,8 @@ Ratios: TypeAlias = float | Range | Choice
 def spread(name: str, declared: Ratios, default_step: Fraction) -> list[float]:
     """Return the ratios that a declaration stands for, ascending.
 
-    Args:
-        name: The name of the size, for messages.
-        declared: The declaration.
-        default_step: Step of a range that states none, counted from zero, so that a range over
-            layers has every whole number of layers.
+    A range without a step has multiples of the default step, counted from zero, so that over layers
+    it has every whole number of layers.
 
     Raises:
         BadInput: A ratio is outside (0, 1], or the declaration has another form.

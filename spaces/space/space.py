@@ -160,11 +160,7 @@ class SearchSpace(Members):
         }
 
     def __repr__(self) -> str:
-        declared = ", ".join(
-            f"{f.name}={getattr(self, f.name)!r}"
-            for f in fields(self)
-            if f.repr and getattr(self, f.name) != f.default
-        )
+        declared = ", ".join(f"{name}={value!r}" for name, value in self.declaration().items())
         if self.teacher is None:
             return f"SearchSpace({declared})"
         knobs = "; ".join(map(str, self.knobs))

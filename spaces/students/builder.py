@@ -18,8 +18,7 @@ from protege.spaces.checkpoints.pooling import Embedder
 from protege.spaces.checkpoints.processors import with_tokenizer
 from protege.spaces.checkpoints.tasks import Task
 from protege.spaces.errors import BadInput, Mismatch
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import TensorSpec
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.models.placement import weights
 from protege.spaces.models.sharing import is_tied
 from protege.spaces.residual.directions import Basis
@@ -79,18 +78,11 @@ def made(
 def embedder(
     teacher: LaidOutModel, model: PreTrainedModel, readout: Fit | None = None
 ) -> Embedder | None:
-    """Add the teacher's pooling to a model, so that it makes vectors of the teacher's dimension.
+    """Add the teacher's pooling, if it has one, for vectors of the teacher's dimension.
 
     A narrower or rotated student gets a linear layer: the readout, followed by the teacher's own
-    projection if it has one.
-
-    Args:
-        teacher: The teacher.
-        model: The student, or the teacher itself.
-        readout: Linear map from the model's last state to the teacher's; None if they are the same.
-
-    Returns:
-        The embedder, or None if the teacher has no pooling.
+    projection if it has one. ``readout`` maps the model's last state to the teacher's; None if they
+    are the same.
     """
     if teacher.pooling is None:
         return None
@@ -99,16 +91,12 @@ def embedder(
         weight, bias = last or (torch.eye(len(readout.weight)), torch.zeros(len(readout.weight)))
         shift = 0 if readout.bias is None else weight @ readout.bias
         last = weight @ readout.weight, bias + shift
-    return Embedder(model, teacher.pooling, None if last is None else _linear(*last)).eval()
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """Build a linear layer from copies of a weight and a bias."""
-    layer: nn.Linear = skip_init(nn.Linear, weight.shape[1], len(weight))
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
-    return layer
+    layer: nn.Linear | None = None
+    if last is not None:
+        weight, bias = last
+        layer = skip_init(nn.Linear, weight.shape[1], len(weight))
+        layer.load_state_dict({"weight": weight, "bias": bias})
+    return Embedder(model, teacher.pooling, layer).eval()
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +129,13 @@ class _Tensors:
         whole = replace(kept, hidden=tuple(range(width)))
         if not kept.turned:
             heals = architecture.healing != "none" and basis.is_narrower
-            wide = cut(own, teacher.layout, whole, _reader_slots(teacher)) if heals else {}
+            readers = {
+                slot.name.removesuffix(".weight")
+                for module, slot in teacher.layout.readers(teacher.model)
+                if heals and not is_tied(teacher.model, module)
+            }
+            slots = [s for s in teacher.layout.slots if s.name.rpartition(".")[0] in readers]
+            wide = cut(own, teacher.layout, whole, slots)
             return cls(cut(own, teacher.layout, kept), wide, basis)
         wide = cut(own, teacher.layout, whole)
         if streams is None:
@@ -158,16 +152,6 @@ class _Tensors:
         return None if self.basis.is_same else Fit(self.basis.matrix)
 
 
-def _reader_slots(teacher: LaidOutModel) -> list[TensorSpec]:
-    """Return the tensors of modules that read the stream, except a tied output head."""
-    names = {
-        slot.name.removesuffix(".weight")
-        for module, slot in teacher.layout.readers(teacher.model)
-        if not is_tied(teacher.model, module)
-    }
-    return [slot for slot in teacher.layout.slots if slot.name.rpartition(".")[0] in names]
-
-
 def _heal(
     model: PreTrainedModel,
     teacher: LaidOutModel,
@@ -176,14 +160,7 @@ def _heal(
     tensors: _Tensors,
     calibration: Calibration | None,
 ) -> Fit | None:
-    """Heal a student in place.
-
-    Returns:
-        The map from the student's last state to the teacher's, or None if it was not fitted.
-
-    Raises:
-        BadInput: The calibration lacks what healing needs.
-    """
+    """Heal a student in place; return the map from its last state to the teacher's if fitted."""
     if calibration is None or calibration.streams is None:
         raise _missing("healing", "streams: calibration.with_streams(teacher, batch)")
     if architecture.healing == "one-shot" and "tokens" not in calibration.importance:

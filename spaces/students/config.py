@@ -6,23 +6,12 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.architecture.policies import kept_layers
 from protege.spaces.errors import Infeasible
-from protege.spaces.families.family import Family, positions
+from protege.spaces.families.family import Family
 from protege.spaces.models.layout import Layout
 from protege.spaces.vocabulary.renumbering import renumbered
 
 Layers = tuple[int, ...]
-
-
-def layers_of(layout: Layout, student: Architecture, stack: str) -> Layers:
-    """Return the teacher's layers that the student's policy keeps in a stack.
-
-    Raises:
-        Infeasible: The policy cannot keep that many layers.
-    """
-    depth = layout.depth_of(stack, student)
-    return kept_layers(student.layer_policy, layout.depths[stack], depth, stack)
 
 
 def configured(
@@ -33,18 +22,14 @@ def configured(
 ) -> PretrainedConfig:
     """Build the student's configuration.
 
-    Args:
-        layout: The teacher's layout.
-        config: The teacher's configuration.
-        student: The student's sizes and policies.
-        vocab: The kept tokens; None if they are not chosen yet.
+    Without ``vocab`` the kept tokens are not chosen yet.
 
     Raises:
         Infeasible: The configuration class refuses the sizes, or the first layer must stay.
     """
     family, fields = layout.family, config.to_dict()
     first = next(iter(family.stacks))
-    layers = layers_of(layout, student, first)
+    layers = layout.layers_of(student, first)
     _check_first_layer(family, config, layers)
     for name in family.derived:
         fields.pop(name, None)
@@ -52,8 +37,8 @@ def configured(
     fields.update(family.written(student.sizes()))
     fields.update(_by_layer(family, fields, layers, layout.depths[first]))
     if family.dense_layers:
-        dense = [n for n in layers if "experts" not in layout.sites[first, n]]
-        fields[family.dense_layers] = positions(dense, layers)
+        experts = ("experts" in layout.sites[first, layer] for layer in layers)
+        fields[family.dense_layers] = [at for at, has in enumerate(experts) if not has]
     fields.update(family.reset)
     rotation = student.rotation(layout.architecture)
     if rotation and not rotation.tied:

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from protege.spaces.families.family import CUT_AXES
-from protege.spaces.models.layout import Layout, Part, TensorSpec
+from protege.spaces.architecture.sizes import SIZE_OF
+from protege.spaces.models.layout import Layout
+from protege.spaces.models.tensors import Part, TensorSpec
 from protege.spaces.students.selection import Selection
 
 
@@ -17,16 +18,10 @@ def cut(
     kept: Selection,
     slots: Iterable[TensorSpec] | None = None,
 ) -> dict[str, Tensor]:
-    """Cut the student's state dict out of the teacher's.
+    """Cut the student's state dict, or the tensors of some slots, out of the teacher's.
 
     Every tensor is a copy, so training the student does not change the teacher. Tied tensors are
     cut once and stay tied.
-
-    Args:
-        tensors: The teacher's state dict.
-        layout: The teacher's layout.
-        kept: The units to keep.
-        slots: The tensors to cut; all if None.
     """
     rows = Rows(kept)
     width = layout.architecture.hidden_size / len(kept.hidden)
@@ -73,7 +68,7 @@ class Rows:
 
     def index(self, parts: tuple[Part, ...], position: int | None) -> Tensor | None:
         """Return the indices to keep along one dimension; None if all stay."""
-        if not any(part.unit in CUT_AXES for part in parts):
+        if not any(part.unit in SIZE_OF for part in parts):
             return None
         key = (parts, position)
         if key not in self._cached:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,10 +11,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from protege.spaces.models.activations import columns
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import TensorSpec
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.models.placement import values
 from protege.spaces.models.sharing import is_tied
+from protege.spaces.models.tensors import TensorSpec
 from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.graph import ResidualEdge
 from protege.spaces.residual.least_squares import Fit, gains_refitted, refitted
@@ -67,6 +66,7 @@ class Healer:
         wide: The student's tensors with all channels of the stream, by the student's names.
         streams: The teacher's recorded residual states.
         reads: For each norm, the map from the student's normed state to the teacher's.
+        names: The student's module names by the teacher's.
     """
 
     model: PreTrainedModel
@@ -80,6 +80,22 @@ class Healer:
     _norm_states: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False)
     """Input and output of the last norm that read a stream before an addition to it."""
 
+    def __post_init__(self) -> None:
+        slots, wiring = self.teacher.layout.slots, self.streams.wiring
+        self._modules = dict(self.model.named_modules())
+        self._teacher_modules = dict(self.teacher.model.named_modules())
+        self._last_writers = wiring.last_writers(self.teacher.layout)
+        self._norms_before_joins = {join.before for join in wiring.joins.values()}
+        # modules of the teacher that are rescaled with the width (see `WidthFactor`)
+        self._rescaled = {_module(slot.name) for slot in slots if slot.factor}
+        self._matches = [
+            _ModuleMatch(_module(name), _module(slot.name), self._target(slot, position))
+            for slot in slots
+            if slot.name.endswith(".weight")
+            for name, position in self.kept.names(slot)
+        ]
+        self.names = {match.own: match.name for match in self._matches}
+
     def heal(self) -> None:
         """Refit the student's layers in place."""
         wiring = self.streams.wiring
@@ -89,51 +105,12 @@ class Healer:
                 module = self._modules[match.name]
                 if match.own in wiring.norms:
                     self._copy_norm(match)
-                    handle = module.register_forward_hook(self._norm_hook(match))
-                elif match.own in wiring.writers:
-                    handle = module.register_forward_pre_hook(self._writer_hook(match))
-                elif match.own in loose:
-                    handle = module.register_forward_pre_hook(self._loose_hook(match))
-                else:
-                    continue
-                handles.callback(handle.remove)
+                    handles.enter_context(module.register_forward_hook(self._norm_hook(match)))
+                elif match.own in {*wiring.writers, *loose}:
+                    is_writer = match.own in wiring.writers
+                    hook = self._writer_hook(match) if is_writer else self._loose_hook(match)
+                    handles.enter_context(module.register_forward_pre_hook(hook))
             run_through(self.model, wiring, self.streams.batch)
-
-    @cached_property
-    def _modules(self) -> dict[str, nn.Module]:
-        return dict(self.model.named_modules())
-
-    @cached_property
-    def _teacher_modules(self) -> dict[str, nn.Module]:
-        return dict(self.teacher.model.named_modules())
-
-    @cached_property
-    def _matches(self) -> list[_ModuleMatch]:
-        return [
-            _ModuleMatch(_module(name), _module(slot.name), self._target(slot, position))
-            for slot in self.teacher.layout.slots
-            if slot.name.endswith(".weight")
-            for name, position in self.kept.names(slot)
-        ]
-
-    @cached_property
-    def _last_writers(self) -> dict[tuple[str, int | None], str]:
-        return self.streams.wiring.last_writers(self.teacher.layout)
-
-    @cached_property
-    def _rescaled(self) -> set[str]:
-        """The teacher's modules that are rescaled with the width (see `WidthFactor`)."""
-        return {_module(slot.name) for slot in self.teacher.layout.slots if slot.factor}
-
-    @cached_property
-    def _norms_before_joins(self) -> set[str]:
-        """The teacher's norms that read the stream before the next addition to it."""
-        return {join.before for join in self.streams.wiring.joins.values()}
-
-    @cached_property
-    def names(self) -> dict[str, str]:
-        """The student's module names by the teacher's."""
-        return {match.own: match.name for match in self._matches}
 
     def _target(self, slot: TensorSpec, position: int | None) -> str:
         """Return the teacher's module that a module of the student is fitted to."""
@@ -179,10 +156,8 @@ class Healer:
     def _refit_readers(self, match: _ModuleMatch, inputs: Tensor, wanted: Tensor) -> None:
         """Fit the map from the student's normed state to the teacher's and update the readers.
 
-        Args:
-            match: The norm.
-            inputs: Output of the student's norm, ``(tokens, narrow)``.
-            wanted: Output of the teacher's norm, ``(tokens, wide)``.
+        ``inputs`` are outputs of the student's norm, ``(tokens, narrow)``, and ``wanted`` those of
+        the teacher's, ``(tokens, wide)``.
         """
         start = self.reads.get(match.target) or self.expected(match.target)
         if start is not None:

@@ -5,16 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from protege.spaces.calibration.calibration import Calibration
+from protege.spaces.architecture.policies import Findings
 from protege.spaces.models.activations import columns
-from protege.spaces.models.layout import reading_dimension
 from protege.spaces.models.placement import values
+from protege.spaces.models.tensors import reading_dimension
 from protege.spaces.residual.least_squares import Fit, step
 from protege.spaces.students.cut import Rows
 from protege.spaces.students.healing import Healer
 
 
-def refit_from_moments(healer: Healer, calibration: Calibration) -> None:
+def refit_from_moments(healer: Healer, calibration: Findings) -> None:
     """Refit projections that read fewer heads, neurons or channels than the teacher's, in place.
 
     With G the second moment of all units over the calibration's tokens and S the kept ones,

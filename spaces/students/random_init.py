@@ -1,7 +1,6 @@
 """Randomly initialised students: the baseline that shows what a student gains from its teacher."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import get_args
 
@@ -10,20 +9,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from protege.spaces.errors import BadInput
-from protege.spaces.families import Family
+from protege.spaces.families.family import Family
 from protege.spaces.models.layout import Layout
 from protege.spaces.students.selection import Selection
 from protege.spaces.students.student import Initialisation, Student
 
 
 def redrawn(student: Student, family: Family, how: Initialisation, seed: int) -> Student:
-    """Replace a student's weights by random ones, in place.
-
-    Args:
-        student: The student; its tokenizer and kept tokens stay the same.
-        family: The student's family.
-        how: The initialisation.
-        seed: Seed of the draw; the global random state is not changed.
+    """Replace a student's weights by random ones, in place; its tokens stay the same.
 
     Returns:
         The student with the new weights, which keeps none of the teacher's units but tokens.
@@ -34,7 +27,8 @@ def redrawn(student: Student, family: Family, how: Initialisation, seed: int) ->
     if how not in get_args(Initialisation):
         expected = " or ".join(map(repr, get_args(Initialisation)))
         raise BadInput(f"how={how!r}: expected {expected}")
-    with _seeded(seed), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(seed)
         model = type(student.model)(student.model.config)
         if how == "xavier":
             for matrix in _matrices(family, model):
@@ -44,14 +38,6 @@ def redrawn(student: Student, family: Family, how: Initialisation, seed: int) ->
             _draw_projection(student.embedder.projection, student.model, how)
     nothing = Selection(hidden=(), stacks={}, vocab=student.kept.vocab)
     return replace(student, kept=nothing, initialised=how)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the CPU's random numbers inside the block and restore their state afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _draw_projection(projection: nn.Linear, model: PreTrainedModel, how: Initialisation) -> None:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from protege.spaces.errors import Infeasible
-from protege.spaces.models.laid_out import LaidOutModel
-from protege.spaces.models.layout import TensorSpec
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.models.placement import values
 from protege.spaces.models.sharing import is_tied
+from protege.spaces.models.tensors import TensorSpec
 from protege.spaces.residual.directions import Basis
 from protege.spaces.residual.states import ResidualStates
 from protege.spaces.students.selection import Selection
@@ -56,13 +56,8 @@ def turned(
     the whole model, so that the model class stays the same). At the teacher's width the outputs do
     not change. A tied output head gets its own weights. With ``tied`` it keeps sharing the
     embedding's rows, which are fitted to the head; the last norm's gain is fitted by least squares.
-
-    Args:
-        wide: The student's tensors with all channels of the teacher's stream.
-        teacher: The teacher.
-        kept: The teacher's units that the student keeps; of channels only the number counts.
-        streams: The teacher's directions and residual graph.
-        tied: Whether the head stays tied to the embedding.
+    ``wide`` has the student's tensors with all channels of the teacher's stream; of the kept
+    channels only the number counts.
     """
     check_turns(teacher)
     turn = _Rotator(teacher, streams, len(kept.hidden))
@@ -104,20 +99,14 @@ class _Rotator:
         """Rotate one of the student's tensors, given with all channels of the teacher's stream."""
         module, _, kind = slot.name.rpartition(".")
         if module in self.norms:
-            return self._norm(module, kind)
+            gain = self.directions.gain(module, self.width) - self.teacher.family.gain_offset
+            return torch.full((self.width,), gain if kind == "weight" else 1.0)
         if "hidden" not in slot.axes:
             return wide
         place = slot.axes.index("hidden")
         turned = wide.movedim(place, -1)
         reads = module in self.source and kind == "weight"
-        matrix = self._read_off(self.source[module]) if reads else self.basis.matrix
+        matrix = (
+            read_off(self.teacher, self.source[module], self.basis) if reads else self.basis.matrix
+        )
         return (turned @ matrix).movedim(-1, place).contiguous()
-
-    def _norm(self, module: str, kind: str) -> Tensor:
-        if kind == "weight":
-            gain = self.directions.gain(module, self.width) - self.teacher.family.gain_offset
-            return torch.full((self.width,), gain)
-        return torch.ones(self.width)
-
-    def _read_off(self, norm: str) -> Tensor:
-        return read_off(self.teacher, norm, self.basis)

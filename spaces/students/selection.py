@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from protege.spaces.architecture.architecture import Architecture
-from protege.spaces.architecture.policies import FixedPolicy
-from protege.spaces.calibration.calibration import Calibration
+from protege.spaces.architecture.policies import Findings, FixedPolicy, ranking
 from protege.spaces.errors import BadInput, Infeasible
-from protege.spaces.families import family_of
-from protege.spaces.models.layout import Layout, TensorSpec
-from protege.spaces.students.config import layers_of
+from protege.spaces.families.family import family_of
+from protege.spaces.models.layout import Layout
+from protege.spaces.models.tensors import TensorSpec
 
 Units = tuple[int, ...]
 
@@ -24,8 +23,7 @@ class LayerSelection:
 
     Attributes:
         number: The teacher's layer that it comes from.
-        units: Indices of the teacher's units, by axis: ``heads``, ``kv_heads``, ``cross_heads``,
-            ``ffn``, ``experts``; for ``expert_ffn`` one tuple for each kept expert.
+        units: Indices of the teacher's units by axis; for ``expert_ffn`` one tuple per kept expert.
     """
 
     number: int
@@ -56,12 +54,9 @@ class Selection:
     def units(
         self, unit: str, stack: str, position: int | None
     ) -> Units | tuple[Units, ...] | None:
-        """Return the units kept along one axis in the student's layer at a position.
+        """Return the units kept along an axis in the student's layer at a position; None for all.
 
         A tensor outside the layers (position None) has the units that all layers share.
-
-        Returns:
-            The units, or None if all stay.
         """
         if unit in {"hidden", "vocab"}:
             return self.hidden if unit == "hidden" else self.vocab
@@ -95,21 +90,13 @@ def everything(layout: Layout) -> Selection:
 
 
 def choose(
-    layout: Layout,
-    student: Architecture,
-    calibration: Calibration | None,
-    vocab: Units | None = None,
+    layout: Layout, student: Architecture, calibration: Findings | None, vocab: Units | None = None
 ) -> Selection:
     """Select the units that the student's policies keep.
 
     Heads are chosen within their key-value groups: every kept group keeps the same number of query
-    heads, and each head still reads its own keys and values.
-
-    Args:
-        layout: The teacher's layout.
-        student: The student's sizes and policies.
-        calibration: The importance of the teacher's units; needed only by some policies.
-        vocab: The tokens to keep; None for all.
+    heads, and each head still reads its own keys and values. Only some policies need a calibration.
+    Without ``vocab`` all tokens stay.
 
     Raises:
         BadInput: The calibration is missing or lacks what a policy needs.
@@ -122,13 +109,13 @@ def choose(
             f"width policy {policy.name!r} needs a calibration: "
             f"pass calibration=Calibration.{made}, or use First()"
         )
-    choice = _Selector(layout, student, calibration or Calibration.flat(layout))
+    found = layout.equal_importance() if calibration is None else calibration.importance
+    choice = _Selector(layout, student, found)
     turned = student.rotation(layout.architecture) is not None
     narrower = student.hidden_size < layout.architecture.hidden_size
     by = policy.criterion("hidden") if narrower and not turned else "position"
-    channels = choice.importance.residual(by)
     return Selection(
-        hidden=strongest(channels, student.hidden_size),
+        hidden=strongest(ranking(found, "hidden", by), student.hidden_size),
         turned=turned,
         stacks={stack: choice.layers(stack) for stack in layout.depths},
         vocab=vocab,
@@ -139,10 +126,10 @@ def choose(
 class _Selector:
     layout: Layout
     student: Architecture
-    importance: Calibration
+    importance: Mapping[str, Tensor]
 
     def layers(self, stack: str) -> tuple[LayerSelection, ...]:
-        numbers = layers_of(self.layout, self.student, stack)
+        numbers = self.layout.layers_of(self.student, stack)
         return tuple(LayerSelection(n, self._units(stack, n, numbers)) for n in numbers)
 
     def _units(self, stack: str, layer: int, kept: Units) -> dict[str, Units | tuple[Units, ...]]:
@@ -170,7 +157,7 @@ class _Selector:
         criterion = self.student.width_policy.criterion(unit)
         if unit in self.student.whole_axes(self.layout.architecture):
             criterion = "position"
-        by_layer = self.importance.units(unit, stack, criterion)
+        by_layer = ranking(self.importance, f"{stack}.{unit}", criterion)
         if unit not in self.layout.family.shared:
             return by_layer[layer]
         over_all: Tensor = torch.linalg.vector_norm(by_layer[list(kept)], dim=0)

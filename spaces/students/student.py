@@ -17,7 +17,7 @@ from protege.spaces.checkpoints.processors import save_processor, tokenizer_of, 
 from protege.spaces.checkpoints.source import quiet
 from protege.spaces.errors import BadInput
 from protege.spaces.files.manifest import write_manifest
-from protege.spaces.models.laid_out import LaidOutModel
+from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.students.config import configured
 from protege.spaces.students.selection import Selection, Units
 from protege.spaces.vocabulary.renumbering import renumbered
@@ -107,15 +107,9 @@ class Student:
             width = self.architecture.hidden_size
             write_sentence_transformer(path, embedder.pooling, embedder.projection, width)
         manifest = write_manifest(path, {**self.manifest(), **about})
-        _give_modes(path, manifest)
+        for weights in path.rglob("*.safetensors"):  # safetensors writes them with mode 0600
+            weights.chmod(manifest.stat().st_mode & 0o777)
         return path
-
-
-def _give_modes(folder: Path, like: Path) -> None:
-    """Copy a file's mode to the weights: safetensors writes them with mode 0600."""
-    mode = like.stat().st_mode & 0o777
-    for path in folder.rglob("*.safetensors"):
-        path.chmod(mode)
 
 
 _MODES = ("do_sample", "num_beams")
@@ -123,12 +117,7 @@ _MODES = ("do_sample", "num_beams")
 
 
 def generation_config(model: PreTrainedModel, vocab: Units | None) -> Any:
-    """Return a teacher's generation config for students with these tokens, in savable form.
-
-    Args:
-        model: The teacher's model.
-        vocab: The kept tokens; None for all.
-    """
+    """Return a teacher's generation config for students with some or all tokens, to be saved."""
     own: Any = deepcopy(model.generation_config)
     if vocab is not None:
         own = type(own)(**renumbered(own.to_dict(), vocab))
@@ -154,11 +143,7 @@ def savable(config: GenerationConfig) -> GenerationConfig:
 
 
 def check_saves(teacher: LaidOutModel, vocab_size: int) -> None:
-    """Save a student's files except its weights to a temporary folder.
-
-    Args:
-        teacher: The teacher of the student.
-        vocab_size: Number of tokens that the student keeps.
+    """Save a student's files except its weights to a temporary folder, to check that they can be.
 
     Raises:
         BadInput: Transformers refuses to save the configuration, the generation config or the

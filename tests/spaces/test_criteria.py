@@ -16,7 +16,7 @@ from protege.spaces import (
     Teacher,
     Wanda,
 )
-from protege.spaces.calibration.gradients import losses
+from protege.spaces.calibration.importance import losses
 from protege.spaces.students.selection import choose
 from tests.tiny import ZOO, batch, inputs_of
 

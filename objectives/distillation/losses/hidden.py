@@ -8,7 +8,6 @@ from torch.nn.utils import skip_init
 
 from protege.objectives.distillation.losses.hooked import AttachedLoss, Match, PairedHooks, matched
 from protege.spaces import BadInput, Student, Teacher
-from protege.spaces.models.attention import layers_of_stacks
 from protege.spaces.models.layout import Layout
 
 
@@ -45,8 +44,8 @@ class HiddenMSE:
 class _AttachedHiddenMSE:
     def __init__(self, student: Student, teacher: Teacher, matches: list[Match]) -> None:
         layout = Layout.of(teacher.family, student.model)
-        mine = layers_of_stacks(layout, student.model)
-        theirs = layers_of_stacks(teacher.layout, teacher.model)
+        mine = layout.layers(student.model)
+        theirs = teacher.layout.layers(teacher.model)
         self._matches = matches
         self._hooks = PairedHooks(student, teacher)
         for match in matches:

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from protege.spaces import BadInput, Mismatch, ProtegeError, Student, Teacher, Unsupported
 from protege.spaces.models.batches import real_tokens
-from protege.spaces.students.config import layers_of
 
 
 @runtime_checkable
@@ -87,7 +86,7 @@ def matched(student: Student, teacher: Teacher, layers: Sequence[int] | None = N
     found = []
     for stack in teacher.layout.depths.keys() & teacher.family.depths.keys():
         origins = student.kept.layers(stack)
-        origins = origins or layers_of(teacher.layout, student.architecture, stack)
+        origins = origins or teacher.layout.layers_of(student.architecture, stack)
         chosen = range(len(origins)) if layers is None else layers
         numbers = [numbered(layer, len(origins), f"student's {stack}") for layer in chosen]
         found += [Match(stack, number, origins[number]) for number in numbers]

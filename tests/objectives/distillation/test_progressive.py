@@ -1,6 +1,5 @@
 """A student that starts deeper ends as the very student of its size, with what it has learnt."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +25,7 @@ from protege.spaces import (
     Uniform,
 )
 from protege.spaces.architecture.policies import LayerPolicy
-from protege.spaces.calibration.importance import layers_by_stack
+from protege.spaces.models.layout import Layout
 from tests.spaces.healed import plenty
 from tests.tiny import ZOO, answer, inputs_of
 
@@ -151,7 +150,7 @@ def test_finishing_early_leaves_all_out_that_is_to_go_and_the_deep_one_alone() -
 
 def counted(found: Shrinking) -> dict[str, list[int]]:
     """How often each layer of a stack computes something."""
-    deep = layers_by_stack(replace(found.teacher, model=found.student.model))
+    deep = Layout.of(found.teacher.family, found.student.model).layers(found.student.model)
     counts = {stack: [0] * len(layers) for stack, layers in deep.items()}
 
     def ran(stack: str, number: int, *_: Any) -> None:
@@ -176,7 +175,7 @@ def test_a_layer_that_has_gone_computes_nothing_and_learns_nothing() -> None:
     assert counts == {"encoder": [6, 4, 6, 2]}
     found.advance(6, 12)
     found.student.model(**inputs_of(found.student)).logits.sum().backward()
-    layers = layers_by_stack(replace(teacher, model=found.student.model))["encoder"]
+    layers = Layout.of(teacher.family, found.student.model).layers(found.student.model)["encoder"]
     learning = [any(p.grad is not None for p in layer.parameters()) for layer in layers]
     assert learning == [True, False, False, False]
 

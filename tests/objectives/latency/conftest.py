@@ -13,7 +13,7 @@ from protege.objectives.latency.device.programs import MANIFEST
 from protege.objectives.latency.runtimes.programs import Programs
 from protege.objectives.latency.workload import Plan
 from protege.spaces import Task, Teacher
-from protege.spaces.families import family_of
+from protege.spaces.families.family import family_of
 from protege.spaces.files.cache import Cache
 from protege.spaces.models.blueprint import Blueprint
 from tests.objectives import candidates

@@ -15,10 +15,12 @@ from transformers.pytorch_utils import Conv1D
 
 from protege.spaces import Calibration, Task, Teacher
 from protege.spaces.architecture.policies import HeadsBy
-from protege.spaces.calibration.gradients import Place, losses
-from protege.spaces.calibration.importance import AT_ONCE, _sites, head_importance
+from protege.spaces.calibration.forward_trace import output_projections
+from protege.spaces.calibration.importance import head_importance, losses
 from protege.spaces.calibration.plan import CalibrationPlan
-from protege.spaces.models.batches import answers, distance, reading, written
+from protege.spaces.models.batches import AT_ONCE
+from protege.spaces.models.layout import Place
+from protege.spaces.models.outputs import answers, distance, reading, written
 from tests.tiny import ZOO, batch, inputs_of, padded_left
 from tests.zoo import FLOWS, READERS, teacher_of
 
@@ -50,7 +52,7 @@ def measured(
     plan = CalibrationPlan(heads_by=[criterion])
     found = Calibration.measured(teacher, batches or [inputs_of(teacher)], plan).importance
     ending = "" if criterion == "activation" else f".{criterion}"
-    sites = {site for _, (site, _) in _sites(teacher)}
+    sites = {site for _, (site, _) in output_projections(teacher)}
     return {site: found[f"{site}{ending}"] for site in sites}
 
 
@@ -72,7 +74,7 @@ def without(teacher: Teacher, module: nn.Module, head: int) -> Iterator[None]:
 def some_heads(teacher: Teacher) -> Iterator[tuple[nn.Module, Place, int]]:
     """One head of every attention, another one in each."""
     heads = teacher.architecture.num_attention_heads
-    for number, (module, place) in enumerate(_sites(teacher)):
+    for number, (module, place) in enumerate(output_projections(teacher)):
         yield module, place, (2 * number + 1) % heads
 
 
@@ -127,14 +129,14 @@ def test_running_from_the_ablated_layer_on_changes_nothing(name: str) -> None:
     slopes = head_importance(teacher, [inputs], "gradient")
     depths, heads = teacher.layout.depths, teacher.architecture.num_attention_heads
     # torch runs the attention of SigLIP's pooler in one piece that no hook looks into
-    assert {site for _, (site, _) in _sites(teacher)} - set(found) <= {"pooler.heads"}
+    assert {site for _, (site, _) in output_projections(teacher)} - set(found) <= {"pooler.heads"}
     for site, table in found.items():
         assert table.shape == slopes[site].shape == (depths[site.split(".")[0]], heads)
         assert torch.isfinite(table).all()
         assert torch.isfinite(slopes[site]).all()
     with torch.inference_mode():
         whole = answers(teacher, inputs)
-        last = {site: (module, layer) for module, (site, layer) in _sites(teacher)}
+        last = {site: (module, layer) for module, (site, layer) in output_projections(teacher)}
         for site in found:
             module, layer = last[site]
             with without(teacher, module, 3):

@@ -23,7 +23,8 @@ from protege.spaces import (
 from protege.spaces.architecture.policies import LayerPolicy
 from protege.spaces.calibration.layers import TOKENS, TRIED, _sample, greedy_ladder, layer_geometry
 from protege.spaces.calibration.plan import CalibrationPlan
-from protege.spaces.models.batches import IMAGE, distance
+from protege.spaces.models.batches import IMAGE
+from protege.spaces.models.outputs import distance
 from protege.spaces.students.selection import choose
 from tests.tiny import ZOO, answer, batch, inputs_of, padded_left
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from protege.spaces import FAMILIES, Teacher, Unsupported
-from protege.spaces.models.activations import by_sequence
-from protege.spaces.models.attention import KINDS, Attention, attention_of, layers_of_stacks
+from protege.spaces.models.attention import KINDS, Attention, attention_of
+from protege.spaces.models.batches import by_sequence
 from protege.spaces.models.layout import Layout
 from tests.tiny import ZOO, inputs_of
 
@@ -61,7 +61,7 @@ def test_every_family_is_among_the_teachers() -> None:
 def test_layers_run_in_order_and_write_the_stream(name: str) -> None:
     teacher = ZOO[name].teacher()
     ran: list[nn.Module] = []
-    found = layers_of_stacks(teacher.layout, teacher.model)
+    found = teacher.layout.layers(teacher.model)
     assert {stack: len(layers) for stack, layers in found.items()} == {
         stack: teacher.layout.depths[stack] for stack in stacks(teacher)
     }

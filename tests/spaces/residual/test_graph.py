@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from protege.spaces import Teacher
-from protege.spaces.models.layout import TensorSpec
+from protege.spaces.models.tensors import TensorSpec
 from protege.spaces.residual.graph import ResidualEdge, ResidualGraph
 from protege.spaces.residual.states import ResidualStates, real_rows, run_through
 from tests.spaces.healed import Flow, passed, plenty, same

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from protege.spaces import FAMILIES, Family, Mismatch, Student, Teacher, family_of
-from protege.spaces.families.family import CUT_AXES
+from protege.spaces.architecture.sizes import SIZE_OF
 from protege.spaces.students.builder import filled
 from protege.spaces.students.cut import cut
 from protege.spaces.students.selection import everything
@@ -126,8 +126,8 @@ def test_every_tensor_is_named_by_one_rule_that_fits_its_shape(any_teacher: Teac
         shape = teacher.model.state_dict()[slot.name].shape
         assert [sum(part.size for part in parts) for parts in slot.dimensions] == list(shape)
         units = {part.unit for parts in slot.dimensions for part in parts}
-        assert units - set(CUT_AXES) <= whole, slot.name
-        assert units & set(CUT_AXES) - {"kv_heads"} <= set(axes_of(teacher.family)), slot.name
+        assert units - set(SIZE_OF) <= whole, slot.name
+        assert units & set(SIZE_OF) - {"kv_heads"} <= set(axes_of(teacher.family)), slot.name
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from protege.spaces import Student
 from protege.spaces.models.activations import columns
-from protege.spaces.models.layout import reading_dimension
+from protege.spaces.models.tensors import reading_dimension
 from protege.spaces.residual.least_squares import Fit, refitted
 from protege.spaces.residual.states import real_rows, run_through
 from protege.spaces.students.cut import Rows
