@@ -24,6 +24,7 @@ from .measurement import Measurement as Measurement
 from .objective import Objective as Objective
 from .objective import Stage as Stage
 from .quality.retention import Retention as Retention
+from .quality.score import Score as Score
 from .resources.energy import Energy as Energy
 from .resources.peak_memory import PeakMemory as PeakMemory
 from .resources.size import Memory as Memory
@@ -56,6 +57,7 @@ __all__ = [
     "PeakMemory",
     "Progressive",
     "Retention",
+    "Score",
     "Stage",
     "Stopwatch",
     "Texts",
