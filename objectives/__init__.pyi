@@ -1,3 +1,4 @@
+from . import scores as scores
 from .candidate import Candidate as Candidate
 from .data import Example as Example
 from .data import Examples as Examples
@@ -64,4 +65,5 @@ __all__ = [
     "VectorCosine",
     "VectorMSE",
     "Workload",
+    "scores",
 ]

@@ -48,6 +48,7 @@ ORDER = {
         "candidate",
         "objective",
         "quality",
+        "scores",
         "latency",
         "resources",
     ),
