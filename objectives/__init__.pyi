@@ -1,3 +1,4 @@
+from . import scores as scores
 from .candidate import Candidate as Candidate
 from .data import Example as Example
 from .data import Examples as Examples
@@ -25,6 +26,7 @@ from .measurement import Measurement as Measurement
 from .objective import Objective as Objective
 from .objective import Stage as Stage
 from .quality.retention import Retention as Retention
+from .quality.score import Score as Score
 from .resources.energy import Energy as Energy
 from .resources.peak_memory import PeakMemory as PeakMemory
 from .resources.size import Memory as Memory
@@ -56,10 +58,12 @@ __all__ = [
     "PeakMemory",
     "Progressive",
     "Retention",
+    "Score",
     "Stage",
     "Stopwatch",
     "Texts",
     "VectorCosine",
     "VectorMSE",
     "Workload",
+    "scores",
 ]

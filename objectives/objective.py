@@ -70,8 +70,8 @@ class ScoredAtRungs(Protocol):
 class JudgedOnUnseen(Protocol):
     """An objective that can score students on data that the search never uses."""
 
-    def measure_unseen(self, candidate: Candidate) -> Measurement:
-        """Measure the candidate on unseen data."""
+    def measure_unseen(self, candidate: Candidate) -> Measurement | None:
+        """Measure the candidate on unseen data; None if there is none."""
 
 
 @runtime_checkable

@@ -44,6 +44,7 @@ ORDER = {
         "candidate",
         "objective",
         "quality",
+        "scores",
         "latency",
         "resources",
     ),

@@ -88,6 +88,25 @@ class File:
         """The class names stored in a Parquet file that `datasets` wrote; empty for other files."""
         return _parquet(self.path, self.columns).classes if self.kind == "parquet" else ()
 
+    def records(self) -> Iterator[tuple[str, Any]]:
+        """Yield each object, row or line with its place in the file, for error messages.
+
+        Raises:
+            BadInput: The file cannot be read or is malformed.
+        """
+        if self.kind == "parquet":
+            with _reading_parquet(self.path):
+                rows = enumerate(_streamed(self.path, _names(self.path)))
+                yield from ((f"{self.path}, row {number}", row) for number, row in rows)
+            return
+        with _opened(self.path, "" if self.kind in {"csv", "tsv"} else None) as file:
+            if self.kind == "lines":
+                yield from ((str(self.path), line.content) for line in self._lines(file))
+            elif self.kind in {"csv", "tsv"}:
+                yield from ((where, row) for where, row, _ in self._fields(file))
+            else:
+                yield from self._values(file)
+
     def __call__(self) -> Iterator[Example]:
         if self.kind == "parquet":
             yield from _parquet(self.path, self.columns)()
@@ -104,6 +123,9 @@ class File:
             yield Example(line.removesuffix("\n"))
 
     def _objects(self, file: TextIO) -> Iterator[Example]:
+        yield from (self._object(value, where) for where, value in self._values(file))
+
+    def _values(self, file: TextIO) -> Iterator[tuple[str, Any]]:
         is_whole, most = self.kind == "json", self.longest_object
         texts = iter(file.read if is_whole else partial(file.readline, most), "")
         for line, text in enumerate(texts, 1):
@@ -111,7 +133,7 @@ class File:
             if len(text) == most and not is_whole:
                 raise BadInput(f"{where}: {most} characters or more; expected one object")
             for item, value in enumerate(_values(text, where), 1):
-                yield self._object(value, f"{where}, item {item}" if is_whole else where)
+                yield f"{where}, item {item}" if is_whole else where, value
 
     def _object(self, record: Any, where: str) -> Example:
         content, label = self.columns.content, self.columns.label
@@ -129,6 +151,9 @@ class File:
         return example(record, columns, text_of, where)
 
     def _table(self, file: TextIO) -> Iterator[Example]:
+        yield from (self._row(row, columns, where) for where, row, columns in self._fields(file))
+
+    def _fields(self, file: TextIO) -> Iterator[tuple[str, dict[str, Any], Columns]]:
         # the limit is global to the process; its default is 131,072 characters
         csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
         rows = csv.reader(
@@ -147,21 +172,24 @@ class File:
             for row in rows:
                 line = rows.line_num
                 if row:
-                    yield self._row(names, row, columns, f"{self.path}, line {line}")
+                    where = f"{self.path}, line {line}"
+                    yield where, self._named(names, row, where), columns
         except csv.Error as error:
             hint = "; if quotes are part of the texts, give quoted=False" if self.quoted else ""
             raise BadInput(
                 f"{self.path}, below line {line}: not a row of a table ({error}){hint}"
             ) from None
 
-    def _row(self, names: list[str], fields: list[str], columns: Columns, where: str) -> Example:
+    def _named(self, names: list[str], fields: list[str], where: str) -> dict[str, Any]:
         if len(fields) != len(names):
             in_quotes = not self.quoted and any('"' in field for field in fields)
             hint = "; if fields are in quotes, give quoted=True" if in_quotes else ""
             raise BadInput(
                 f"{where}: {len(fields)} fields; expected {len(names)}: {', '.join(names)}{hint}"
             )
-        row: dict[str, Any] = dict(zip(names, fields, strict=True))
+        return dict(zip(names, fields, strict=True))
+
+    def _row(self, row: dict[str, Any], columns: Columns, where: str) -> Example:
         if columns.label is not None:
             field = row[columns.label]
             # canonical integers only, so that a class named "007" stays a name
@@ -186,25 +214,43 @@ def _values(text: str, where: str) -> Iterator[Any]:
 
 
 def _parquet(path: Path, columns: Columns) -> DatasetRows:
-    """Return the rows of a Parquet file, with the requested columns only.
+    """Return the rows of a Parquet file, with the requested columns only; raises as below."""
+    with _reading_parquet(path):
+        columns = columns.among(_names(path), str(path))
+        return DatasetRows.of(_streamed(path, columns.names), columns, text_of, str(path))
+
+
+def _names(path: Path) -> list[str]:
+    """Return the columns of a Parquet file."""
+    from pyarrow.parquet import read_schema
+
+    names: list[str] = read_schema(path).names
+    return names
+
+
+def _streamed(path: Path, names: list[str]) -> Any:
+    """Return columns of a Parquet file as a streamed dataset."""
+    from datasets import Dataset
+
+    with TemporaryDirectory() as locks:  # while streaming, datasets writes lock files only
+        return Dataset.from_parquet(  # load_dataset would contact a server
+            glob.escape(str(path.absolute())),
+            streaming=True,
+            columns=names,
+            batch_size=BATCH,
+            cache_dir=locks,
+        )
+
+
+@contextmanager
+def _reading_parquet(path: Path) -> Iterator[None]:
+    """Read a Parquet file in the block.
 
     Raises:
         BadInput: The file cannot be read, is not Parquet, or lacks a column.
     """
-    from datasets import Dataset
-    from pyarrow.parquet import read_schema
-
     try:
-        columns = columns.among(read_schema(path).names, str(path))
-        with TemporaryDirectory() as locks:  # while streaming, datasets writes lock files only
-            rows = Dataset.from_parquet(  # load_dataset would contact a server
-                glob.escape(str(path.absolute())),
-                streaming=True,
-                columns=columns.names,
-                batch_size=BATCH,
-                cache_dir=locks,
-            )
-        return DatasetRows.of(rows, columns, text_of, str(path))
+        yield
     except OSError as error:
         raise _unreadable(path, error) from None
     except ValueError as error:  # base class of pyarrow's errors

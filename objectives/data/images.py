@@ -60,7 +60,7 @@ class Images(Examples):
             BadInput: The dataset has several splits, lacks a column, or holds other values.
         """
         rows = DatasetRows.of(dataset, Columns(image, label), Picture.of)
-        return cls(replace(rows, dataset=_undecoded(rows.dataset, image)), "dataset")
+        return cls(replace(rows, dataset=undecoded(rows.dataset, image)), "dataset")
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _undecoded(dataset: Any, column: str) -> Any:
-    """Return the dataset with image decoding off: the bytes of files are quick to compare.
+def undecoded(dataset: Any, column: str) -> Any:
+    """Return the dataset with decoding of a column off: the bytes of files are quick to compare.
 
     A streamed dataset is returned unchanged, since its files may be remote.
     """

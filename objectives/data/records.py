@@ -93,7 +93,7 @@ class DatasetRows:
         # other columns need not be decoded
         if hasattr(dataset, "select_columns"):
             dataset = dataset.select_columns(columns.names)
-        return cls(dataset, columns, make, where, _class_names(features.get(columns.label)))
+        return cls(dataset, columns, make, where, class_names(features.get(columns.label)))
 
     def __call__(self) -> Iterator[Example]:
         rows, (before, after) = self._rows(), self.where
@@ -157,7 +157,7 @@ def text_of(value: Any, where: str) -> str | tuple[str, ...]:
     Raises:
         BadInput: The value is neither, or cannot be encoded as UTF-8.
     """
-    value = _plain(value)
+    value = plain(value)
     if isinstance(value, str):
         return encodable(value, where)
     if isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
@@ -188,7 +188,7 @@ def shown(value: Any) -> str:
 
 
 def _label_of(value: Any, where: str) -> Label | None:
-    value = _plain(value)
+    value = plain(value)
     if value is None:
         return None
     try:
@@ -206,7 +206,7 @@ def _class_of(value: Any, where: str) -> int | str:
     return encodable(value, where) if isinstance(value, str) else operator.index(value)
 
 
-def _class_names(feature: Any) -> tuple[str, ...]:
+def class_names(feature: Any) -> tuple[str, ...]:
     """Return the names of a Hugging Face ``ClassLabel`` or of a list of ``ClassLabel``."""
     while feature is not None:
         names = getattr(feature, "names", None)
@@ -222,6 +222,6 @@ def _row(row: Any, where: str) -> Mapping[str, Any]:
     raise BadInput(f"{where}: expected values by column; found {shown(row)}")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Convert NumPy and torch values to Python numbers and lists."""
     return value.tolist() if hasattr(value, "tolist") else value

@@ -165,9 +165,10 @@ def search_in(path: Path) -> "Search":
         compile(path.read_bytes(), str(path), "exec")
     except (SyntaxError, ValueError) as error:
         raise BadInput(f"{path}: not a Python file that can be run ({error})") from error
-    defined = runpy.run_path(str(path), run_name="study")
     from protege.search.search import Search
+    from protege.search.session.identity import STUDY_MODULE
 
+    defined = runpy.run_path(str(path), run_name=STUDY_MODULE)
     searches = [value for value in defined.values() if isinstance(value, Search)]
     if len(searches) != 1:
         raise BadInput(

@@ -67,7 +67,8 @@ class Service:
         Args:
             call: The pickled name of a method of `Worker`, its positional and keyword arguments.
         """
-        from protege.search.engines.events import JobFinished
+        from protege.objectives.quality.timed_call import is_any_left
+        from protege.search.engines.events import JobFinished, WorkerLost
         from protege.search.records.failure import Failure, plain
         from protege.search.records.trial import State, Trial
 
@@ -88,6 +89,8 @@ class Service:
             sys.stderr.write(f"{Failure.of(error).traceback}\n")
             found = plain(error)
         self._report(found)
+        if is_any_left():  # the study replaces this process, which ends the function
+            self._report(WorkerLost("a score's function still runs in it after its timeout_s"))
 
 
 def _loaded(path: Path) -> "StudyTask":

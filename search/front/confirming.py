@@ -28,7 +28,9 @@ def confirmed(objectives: Sequence[Objective], own: Candidate, folder: Path) -> 
         else:
             figures[objective.name] = objective.measure(exported).value
         if objective.stage is Stage.STUDENT and isinstance(objective, JudgedOnUnseen):
-            figures[f"unseen_{objective.name}"] = objective.measure_unseen(exported).value
+            unseen = objective.measure_unseen(exported)
+            if unseen is not None:
+                figures[f"unseen_{objective.name}"] = unseen.value
     return figures
 
 

@@ -4,7 +4,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any, Protocol
 
 from protege.objectives import Distillation, Examples, Objective
@@ -48,6 +50,9 @@ class SearchDeclaration(Protocol):
 
 VERSION = 1
 """Version of the document. Raise it when the same declaration would give another document."""
+
+STUDY_MODULE = "study"
+"""Name of the module that a study file is run as by the command line."""
 
 APART = frozenset({"limit"})
 """Fields that are no part of the identity: limits may be changed when a study is resumed."""
@@ -108,7 +113,8 @@ def document(value: Any) -> Any:
 
     A dataclass becomes its class name and the fields that differ from their defaults, so that a new
     field with a default changes no stored document. Data is named by its fingerprint, functions
-    and other objects by where they are defined.
+    and other objects by where they are defined, not by their text: an edited comment is no other
+    study.
     """
     if isinstance(value, Enum):
         return document(value.value)
@@ -120,12 +126,19 @@ def document(value: Any) -> Any:
         return [document(one) for one in value]
     if isinstance(value, set | frozenset):
         return sorted((document(one) for one in value), key=json.dumps)
-    return _declared(value) if is_dataclass(value) else _named(value)
+    if isinstance(value, partial):
+        given = {"function": value.func, "args": value.args, "keywords": value.keywords}
+        return {"kind": "partial"} | document(given)
+    if isinstance(value, MethodType):
+        return {"kind": _named(value), "of": document(value.__self__)}
+    return (
+        _declared(value) if is_dataclass(value) and not isinstance(value, type) else _named(value)
+    )
 
 
 def _declared(value: Any) -> dict[str, Any]:
-    """Return the document of data, or of another dataclass."""
-    if isinstance(value, Examples):
+    """Return the document of data, of a teacher or of another dataclass."""
+    if isinstance(value, Examples | Teacher):
         return {"kind": type(value).__name__, "fingerprint": value.fingerprint}
     chosen = {one.name: document(getattr(value, one.name)) for one in _chosen(value)}
     return {"kind": type(value).__name__, **chosen}
@@ -147,4 +160,6 @@ def _named(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
     own = value if hasattr(value, "__qualname__") else type(value)
-    return f"{own.__module__}.{own.__qualname__}"
+    # `protege run` loads a study file under another name than Python does
+    module = "__main__" if own.__module__ == STUDY_MODULE else own.__module__
+    return f"{module}.{own.__qualname__}"

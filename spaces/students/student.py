@@ -1,6 +1,6 @@
 """The student: a plain Hugging Face model, the record of how it was made, and how it is saved."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from protege.spaces.architecture.architecture import Architecture
@@ -19,6 +19,7 @@ from protege.spaces.errors import BadInput
 from protege.spaces.files.manifest import write_manifest
 from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.students.config import configured
+from protege.spaces.students.inference import Columns, Inference
 from protege.spaces.students.selection import Selection, Units
 from protege.spaces.vocabulary.renumbering import renumbered
 from protege.spaces.vocabulary.tokenizer import choose_tokens, shrunk
@@ -75,6 +76,67 @@ class Student:
             Unsupported: The model reads only images.
         """
         return tokenizer_of(self.processor)
+
+    def encode(
+        self, texts: Sequence[str], batch_size: int = 32, prompt: str | None = None
+    ) -> Tensor:
+        """Return sentence vectors, ``(texts, dimension)``, as sentence-transformers makes them.
+
+        Like `predict` and `generate` it pads and truncates, runs on the model's device without
+        dropout and gradients, and returns 32-bit floats on the CPU.
+
+        Args:
+            texts: The texts.
+            batch_size: Texts per batch.
+            prompt: Text before each text; None for the checkpoint's default prompt.
+
+        Raises:
+            Unsupported: The model makes no sentence vectors.
+        """
+        return self._inference.encode(texts, batch_size, prompt)
+
+    def predict(self, inputs: Sequence[Any] | Columns, batch_size: int = 32) -> Tensor:
+        """Return logits.
+
+        Args:
+            inputs: Texts; pairs of texts as tuples; texts split into lists of words; images;
+                recordings as one-dimensional arrays or mappings with ``array`` and
+                ``sampling_rate``; or arguments of the forward by name, token ids as lists.
+            batch_size: Inputs per batch.
+
+        Returns:
+            ``(inputs, classes)``; with one output per token ``(inputs, tokens, classes)``, where
+            padding is minus infinity. The two classes of question answering are start and end.
+
+        Raises:
+            Unsupported: The model has no head.
+        """
+        return self._inference.predict(inputs, batch_size)
+
+    def generate(
+        self, prompts: Sequence[Any] | Columns, max_new_tokens: int = 64, batch_size: int = 32
+    ) -> list[str]:
+        """Return the text that the model generates greedily, without the prompt.
+
+        Args:
+            prompts: Texts or recordings, as in `predict`. Of a prompt that is too long, a decoder
+                reads the end.
+            max_new_tokens: Maximum tokens of a text, at most what the model has positions for.
+            batch_size: Prompts per batch.
+
+        Raises:
+            Unsupported: The model generates no text.
+        """
+        return self._inference.generate(prompts, max_new_tokens, batch_size)
+
+    @property
+    def _inference(self) -> Inference:
+        return Inference(self.model, self.processor, self.embedder)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The maximum input length in tokens, or None if unbounded."""
+        return self._inference.max_tokens
 
     def copy(self) -> "Student":
         """Return this student with a copy of its weights."""
