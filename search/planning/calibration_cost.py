@@ -46,7 +46,7 @@ def check_calibration_cost(
     estimate.check(
         room.free, "read fewer tokens, cut fewer axes, or choose policies that need no data"
     )
-    tell(estimate.line())
+    tell(estimate.line(room.free))
 
 
 def left_out(name: str) -> str:

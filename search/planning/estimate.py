@@ -52,9 +52,13 @@ class Estimate:
         """Bytes that the kernel cannot drop."""
         return self.bytes - self.mapped
 
-    def line(self) -> str:
-        """Return the estimate as one line of text."""
-        peak = resident_bytes() + self.bytes
+    def line(self, free: float) -> str:
+        """Return the estimate as one line of text.
+
+        Args:
+            free: Bytes of free memory; the kernel drops mapped files beyond them.
+        """
+        peak = resident_bytes() + min(self.bytes, max(self.held, free))
         detail = f" ({self.detail})" if self.detail else ""
         return f"{self.phase}{detail}: about {duration(self.seconds)}, peak {gigabytes(peak)}"
 

@@ -79,7 +79,7 @@ def check_training_cost(
         tell(f"each batch is read in {parts * settings.accumulate} parts: memory")
     estimate = estimate.in_parts(parts)
     estimate.check(free, "make the largest student smaller, or lower batch_size")
-    tell(estimate.line())
+    tell(estimate.line(free))
     return parts * settings.accumulate
 
 

@@ -225,3 +225,12 @@ def test_an_estimate_is_checked_by_what_the_kernel_cannot_drop() -> None:
     Estimate("calibration", 1000.0, 1.0, mapped=900.0).check(100.0, "read less")
     with pytest.raises(BadInput, match=r"calibration takes about 0.0 GB .* are free; read less"):
         Estimate("calibration", 1000.0, 1.0, mapped=899.0).check(100.0, "read less")
+
+
+def test_the_peak_that_is_told_leaves_out_mapped_files_that_do_not_fit() -> None:
+    estimate = Estimate("calibration", 40e9, 1.0, mapped=30e9)
+    whole, short, shortest = (
+        float(re.findall(r"peak ([\d.]+) GB", estimate.line(free))[0]) for free in (1e12, 20e9, 1e9)
+    )
+    assert whole - short == pytest.approx(20, abs=0.3)
+    assert short - shortest == pytest.approx(10, abs=0.3)
