@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from protege.objectives.data.example import Picture
-from protege.objectives.data.examples import undecoded
 from protege.objectives.data.files import File
+from protege.objectives.data.images import undecoded
 from protege.objectives.data.records import Columns, class_names, plain, shown
 from protege.spaces.errors import BadInput
 from protege.spaces.files.hashing import digest_of

@@ -70,7 +70,7 @@ def test_a_trial_distils_once_for_all_that_judge_it(folder: Path, teacher: Teach
     ]
     search = toy(folder, teacher=teacher, objectives=objectives, race=None)
     front = search.run(trials=4)
-    assert front.goals.names == ["memory_mb", "retention", "close", "norm"]
+    assert front.objectives.names == ["memory_mb", "retention", "close", "norm"]
     for trial in front.trials:
         assert trial.state is State.COMPLETE
         assert len(trial.measurements["close"].examples) == len(SENTENCES)

@@ -10,7 +10,7 @@ import datasets
 import pytest
 
 from protege.objectives import Score, scores
-from protege.objectives.handover import hand_over, unpacked
+from protege.objectives.machine.pickling import read_pickle, write_pickle
 from protege.search.session.identity import document
 from protege.spaces import BadInput
 from tests.objectives.scores.students import Row, result, sentences, student_of
@@ -105,8 +105,8 @@ def test_other_processes_get_them(tmp_path: Path) -> None:
             [{"sentence1": "w1", "sentence2": f"w{n}", "score": n} for n in range(2, 9)]
         ),
     ):
-        hand_over(score, tmp_path / "score.pt", "it", "mend it")
-        again: Score = unpacked(tmp_path / "score.pt")
+        write_pickle(score, tmp_path / "score.pt", "it", "mend it")
+        again: Score = read_pickle(tmp_path / "score.pt")
         assert result(again, student) == result(score, student)
 
 
