@@ -2,7 +2,8 @@
 
 The teacher is all-MiniLM-L6-v2 with a classification head, fine-tuned here on the training split of
 10,605 rated sentences of film reviews. A student's retention is its accuracy over the teacher's, on
-sentences that neither was trained on.
+sentences that neither was trained on. Its score is its accuracy on product reviews, text of another
+kind.
 """
 
 import shutil
@@ -20,7 +21,16 @@ from transformers import (
     TrainingArguments,
 )
 
-from protege.objectives import Distillation, Example, Latency, LocalCPU, Retention, Texts, Workload
+from protege.objectives import (
+    Distillation,
+    Example,
+    Latency,
+    LocalCPU,
+    Retention,
+    Texts,
+    Workload,
+    scores,
+)
 from protege.search import Search
 from protege.search.cli.main import guarded
 from protege.spaces import Range, SearchSpace, Teacher
@@ -39,6 +49,12 @@ def reviews() -> Texts:
     """Return the sentences, labelled as liked or disliked by their mean rating."""
     found = snippets("movieReviewSnippets")
     return Texts.of([one.text for one in found], [CLASSES[one.rating > 0] for one in found])
+
+
+def product_reviews() -> list[dict[str, str]]:
+    """Return a thousand product reviews, labelled as liked or disliked by their mean rating."""
+    found = snippets("amazonReviewSnippets")[:1000]
+    return [{"text": one.text, "label": CLASSES[one.rating > 0]} for one in found]
 
 
 def distillation() -> Distillation:
@@ -129,6 +145,7 @@ def study() -> Search:
         objectives=[
             Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=64)),
             Retention(),
+            scores.accuracy(product_reviews(), name="product_accuracy"),
         ],
         distillation=asked,
         storage=f"sqlite:///{FOLDER}/study.db",

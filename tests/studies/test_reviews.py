@@ -5,7 +5,7 @@ from typing import Any
 
 from protege.objectives import Distillation, Texts
 from protege.spaces import Task
-from studies.reviews_cpu import CLASSES, fine_tuned, learnt, reviews
+from studies.reviews_cpu import CLASSES, fine_tuned, learnt, product_reviews, reviews
 from studies.snippets import snippets
 
 
@@ -47,3 +47,9 @@ def test_the_teacher_is_fine_tuned_once(tmp_path: Path) -> None:
     assert fine_tuned(folder, asked).fingerprint == teacher.fingerprint
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
     assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
+
+
+def test_no_product_review_is_among_the_film_reviews() -> None:
+    found = product_reviews()
+    assert {one["label"] for one in found} == set(CLASSES)
+    assert {one["text"] for one in found}.isdisjoint(one.text for one in reviews())
