@@ -2,9 +2,11 @@ from .candidate import Candidate as Candidate
 from .data import Example as Example
 from .data import Examples as Examples
 from .data import Images as Images
+from .data import Speech as Speech
 from .data import Texts as Texts
 from .distillation.distillation import Distillation as Distillation
 from .distillation.losses.hidden import HiddenMSE as HiddenMSE
+from .distillation.losses.losses import BinaryKL as BinaryKL
 from .distillation.losses.losses import HardLabels as HardLabels
 from .distillation.losses.losses import LogitsKL as LogitsKL
 from .distillation.losses.losses import LogitsMSE as LogitsMSE
@@ -35,6 +37,7 @@ __all__ = [
     "Accelerator",
     "Android",
     "AttentionRelations",
+    "BinaryKL",
     "Candidate",
     "Direction",
     "Distillation",
@@ -56,6 +59,7 @@ __all__ = [
     "PeakMemory",
     "Progressive",
     "Retention",
+    "Speech",
     "Stage",
     "Stopwatch",
     "Texts",

@@ -142,7 +142,7 @@ class Texts(Examples):
         """Return texts in memory.
 
         Args:
-            texts: Strings, or lists of words.
+            texts: Strings, lists of words, or pairs of texts.
             labels: One label per text, or None.
 
         Raises:
@@ -157,6 +157,7 @@ class Texts(Examples):
         text: str = "text",
         label: str | None = None,
         *,
+        pair: str | None = None,
         kind: Kind | None = None,
         quoted: bool | None = None,
     ) -> "Texts":
@@ -171,6 +172,7 @@ class Texts(Examples):
             path: The file.
             text: The column of the texts, which are strings or lists of words.
             label: The column of the labels; by default ``label``, if there is one.
+            pair: The column of the second text of each pair, such as the context of a question.
             kind: Format that overrides the suffix: ``lines``, ``json``, ``jsonl``, ``csv``, ``tsv``
                 or ``parquet``.
             quoted: Whether table fields may be quoted; by default True for CSV, False for TSV.
@@ -179,22 +181,26 @@ class Texts(Examples):
             BadInput: The file is missing, empty or not UTF-8, its suffix is unknown, a column is
                 missing, or a line is malformed.
         """
-        return cls(File.of(Path(path), Columns(text, label), kind, quoted), str(path))
+        return cls(File.of(Path(path), Columns(text, label, pair), kind, quoted), str(path))
 
     @classmethod
-    def from_dataset(cls, dataset: Any, text: str = "text", label: str | None = None) -> "Texts":
+    def from_dataset(
+        cls, dataset: Any, text: str = "text", label: str | None = None, *, pair: str | None = None
+    ) -> "Texts":
         """Return the texts of a Hugging Face dataset or of a list of mappings.
 
         Args:
             dataset: One split; in memory, memory-mapped or streamed.
             text: The column of the texts, which are strings or lists of words.
             label: The column of the labels; by default ``label``, if there is one. If the dataset
-                names its classes, they are matched to the teacher's classes by name.
+                names its classes, they are matched to the teacher's classes by name. Of the
+                answers in SQuAD the first is used.
+            pair: The column of the second text of each pair, such as the context of a question.
 
         Raises:
             BadInput: The dataset has several splits, lacks a column, or holds other values.
         """
-        return cls(Rows.of(dataset, Columns(text, label), text_of), "dataset")
+        return cls(Rows.of(dataset, Columns(text, label, pair), text_of), "dataset")
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -250,7 +256,7 @@ class Images(Examples):
             BadInput: The dataset has several splits, lacks a column, or holds other values.
         """
         rows = Rows.of(dataset, Columns(image, label), Picture.of)
-        return cls(replace(rows, dataset=_undecoded(rows.dataset, image)), "dataset")
+        return cls(replace(rows, dataset=undecoded(rows.dataset, image)), "dataset")
 
 
 @dataclass(frozen=True)
@@ -284,8 +290,8 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _undecoded(dataset: Any, column: str) -> Any:
-    """Return the dataset with image decoding off: the bytes of files are quick to compare.
+def undecoded(dataset: Any, column: str) -> Any:
+    """Return the dataset with a column's decoding off: the bytes of files are quick to compare.
 
     A streamed dataset is returned unchanged, since its files may be remote.
     """

@@ -262,7 +262,7 @@ def training_of(start: Candidate) -> Training:
     """
     shared, teacher = start.prepared, start.teacher
     settings = shared.settings
-    task, inputs = settings.tuned(shared.data.task), shared.data.learnt
+    task, inputs = settings.tuned(shared.data.standardised), shared.data.learnt
     deeper = settings.progressive and shrinking(
         teacher,
         start.architecture,

@@ -56,8 +56,8 @@ def loaded(
         family = family_of(config.model_type)
         pooling = None if gguf_file else read_pooling(place, revision)
         kind = task_of(task, config, pooling, gguf_file)
-        if kind is Task.FEATURES and "vocab_size" not in family.sizes:
-            kind = Task.IMAGE_FEATURES  # both use the plain model class
+        if kind in {Task.FEATURES, Task.SENTENCES} and "vocab_size" not in family.sizes:
+            kind = Task.IMAGE_FEATURES  # all use the plain model class
         auto_class = getattr(transformers, kind.auto_class)
         # pass the configuration, because reading it again from GGUF takes seconds
         with as_bad_placement(placement):
