@@ -18,10 +18,12 @@ from protege.spaces import Teacher
 class Retention:
     """Student quality on examples that it was not trained on, divided by the teacher's quality.
 
-    Sentence encoders: mean cosine to the teacher's vectors. Language and sequence-to-sequence
-    models: the teacher's perplexity divided by the student's. Text, token and image classifiers:
-    accuracy divided by the teacher's, or agreement with the teacher if the data has no labels. A
-    student with a cut vocabulary gets the same texts, mapped to its own tokens.
+    Encoders of texts or images: mean cosine to the teacher's vectors. Language and
+    sequence-to-sequence models: the teacher's perplexity divided by the student's. Speech: the
+    share of next tokens that are the teacher's. Classifiers of one class: accuracy; of several
+    classes, and of answers: F1; scores: one over one plus the squared error in units of the
+    variance. These are divided by the teacher's, or are the agreement with the teacher if the data
+    has no labels. A student with a cut vocabulary gets the same texts, mapped to its own tokens.
 
     Attributes:
         data: Examples to score on; None scores on the distillation's own, of which students train

@@ -50,8 +50,8 @@ def loaded(
         family = family_of(config.model_type)
         pooling = None if gguf_file else read_pooling(place, revision)
         kind = task_of(task, config, pools=pooling is not None, is_gguf=bool(gguf_file))
-        if kind is Task.FEATURES and "vocab_size" not in family.sizes:
-            kind = Task.IMAGE_FEATURES  # both use the plain model class
+        if kind in {Task.FEATURES, Task.SENTENCES} and "vocab_size" not in family.sizes:
+            kind = Task.IMAGE_FEATURES  # all use the plain model class
         auto_class = getattr(transformers, kind.auto_class)
         # pass the configuration, because reading it again from GGUF takes seconds
         with as_bad_placement(placement):
@@ -84,10 +84,14 @@ def loaded(
 def _read_as(
     pooling: Pooling | None, task: Task, config: PretrainedConfig, tokenizer: Any
 ) -> Pooling | None:
-    """Return the pooling for the task with its maximum input length, or None for other outputs.
+    """Return the pooling for the task, for texts with its maximum input length.
 
-    By default the pooling is the mean over tokens.
+    Without one in the checkpoint, it is the mean over the tokens of a text, and of an image the
+    model's pooler if it is attention, else the class token. None if the model makes no vectors.
     """
+    if task is Task.IMAGE_FEATURES:
+        attends = "pooler" in family_of(config.model_type).stacks
+        return pooling or Pooling("pooler" if attends else "cls")
     if not makes_vectors(task, config):
         return None
     pooling = pooling or Pooling()
