@@ -20,12 +20,13 @@ from protege.spaces import BadInput, Cache, Task, Teacher, Unsupported
 from tests.objectives.candidates import candidate, completed, distilled, half, itself, retained
 from tests.objectives.distillation.taught import module_of
 from tests.tiny import CASES, ZOO, texts
+from tests.zoo import head, marked
 
 CORPUS = Texts.of(texts(120))
 SHORT = Distillation(CORPUS, 4, 8, selection=30, max_tokens=16)
 
 # a few tokens alone make no block of packed text
-KINDS = [name for name in CASES if name != "bert"]
+KINDS = marked((name for name in CASES if name != "bert"), by=head)
 
 
 class Calls:
