@@ -1,3 +1,4 @@
+from .baselines.static import StaticEmbedding as StaticEmbedding
 from .candidate import Candidate as Candidate
 from .data import Example as Example
 from .data import Examples as Examples
@@ -57,6 +58,7 @@ __all__ = [
     "Progressive",
     "Retention",
     "Stage",
+    "StaticEmbedding",
     "Stopwatch",
     "Texts",
     "VectorCosine",

@@ -45,6 +45,7 @@ ORDER = {
         "measurement",
         "data",
         "distillation",
+        "baselines",
         "candidate",
         "objective",
         "quality",

@@ -1,8 +1,8 @@
 """The report of a study: one self-contained HTML file."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from math import ceil, floor, isfinite, log10
+from collections.abc import Mapping
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,18 @@ import pandas as pd
 
 from protege.objectives.latency import ERROR_FLOOR
 from protege.search.analysis.choosing import knee, pick
+from protege.search.analysis.dominance import sentences
 from protege.search.analysis.result import StudyResult
 from protege.search.progress import Accounting
 from protege.search.records.goals import Goal
 from protege.search.records.plain import quoted
 from protege.search.records.trial import State, Trial
 from protege.search.records.wording import (
-    CHOSEN,
-    DOMINATED_BY,
-    FLOOR,
     RARELY_CUT,
     SIZES,
-    WITHIN_NOISE,
-    decimals,
     duration,
     grade_note,
     listed,
-    rarely_cut,
     significant,
     titled,
     unimproved,
@@ -34,8 +29,9 @@ from protege.search.records.wording import (
 from protege.search.report import figures, style, views
 from protege.search.report.heads import heat_map
 from protege.search.report.latency import made_of
-from protege.search.report.parts import Cell, Column, Plot, Table, plot, render
+from protege.search.report.parts import Plot, plot, render
 from protege.search.report.racing import rungs, trust
+from protege.search.report.tables import all_trials, baselines, students
 from protege.spaces.files.atomic import write_text
 
 HYPERVOLUME = (
@@ -72,6 +68,7 @@ def page(front: StudyResult) -> str:
         facts=facts(front),
         trade_offs=trade_offs(front),
         students=students(front),
+        baselines=baselines(front),
         notes=notes(front),
         commands=commands(front),
         growth=growth(front),
@@ -116,9 +113,10 @@ def trade_offs(front: StudyResult) -> list[Plot]:
     for x, y in views.pairs(front.goals.goals):
         frame = views.points(front, x, y)
         height_px = 400 if plots else 540
-        figure = figures.scatter(frame, x, y, height_px)
+        others = views.baselines(front, x, y)
+        figure = figures.scatter(frame, x, y, height_px, others)
         title = f"{titled(y)} by trial" if x is style.TRIAL else f"{titled(y)} against {titled(x)}"
-        plots.append(plot(f"pair-{len(plots)}", title, _said(frame, x, y), figure))
+        plots.append(plot(f"pair-{len(plots)}", title, _said(frame, others, x, y), figure))
     return plots
 
 
@@ -160,58 +158,6 @@ def bars(accounting: Accounting) -> Plot | None:
     return plot("time", "Time by phase", says, figures.bars(frame))
 
 
-def students(front: StudyResult) -> Table:
-    """Return the table of the front, one row per student."""
-    goals, members = front.goals.goals, front.members
-    speedups = [trial.speedup for trial in members]
-    timed = any(map(isfinite, speedups))
-    columns = [Column("Trial"), Column("Student", "text")]
-    columns += [Column(titled(goal)) for goal in goals]
-    columns += [Column("Times faster")] if timed else []
-    columns += [Column(f"{place} (ms)") for place in front.measured]
-    columns += [Column(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
-    more = rarely_cut(front.trials)
-    columns += [Column(SIZES[name].capitalize()) for name in more]
-    columns += [Column("Policies", "text")]
-    noise = [
-        (title, found)
-        for title, found in ((WITHIN_NOISE, front.ties), (DOMINATED_BY, front.beaten))
-        if any(found.values())
-    ]
-    columns += [Column(title.capitalize(), "text") for title, _ in noise]
-    measured = [_measured(members, goal) for goal in goals]
-    rows = []
-    for index, trial in enumerate(members):
-        role = front.role(trial)
-        label = f"{trial.label} ({role})" if role else trial.label
-        row = [Cell(str(trial.number)), Cell(label), *(cells[index] for cells in measured)]
-        row += [Cell(f"{speedups[index]:.2f}")] if timed else []
-        row += [Cell(_ms(value)) for value in front.elsewhere(trial).values()]
-        row += map(Cell, _sizes(trial, more))
-        row += [Cell(listed(found.get(trial.number, ()))) for _, found in noise]
-        rows.append(row)
-    return Table(columns, rows)
-
-
-def all_trials(front: StudyResult) -> Table:
-    """Return the table of all trials in order, with state and reason."""
-    goals = front.goals.goals
-    columns = [Column("Trial"), Column("Student", "text"), Column("State", "text")]
-    columns += [Column(titled(goal)) for goal in goals] + [Column("Why", "sentence")]
-    measured = [_measured(front.trials, goal) for goal in goals]
-    rows = [
-        [
-            Cell(str(trial.number)),
-            Cell(trial.label),
-            Cell(str(trial.state)),
-            *cells,
-            Cell(" ".join(trial.reason.split())),
-        ]
-        for trial, *cells in zip(front.trials, *measured, strict=True)
-    ]
-    return Table(columns, rows)
-
-
 def commands(front: StudyResult) -> dict[str, str]:
     """Return example commands: ``export`` of the knee, and ``pick`` with a budget."""
     if not front.students:
@@ -229,10 +175,11 @@ def commands(front: StudyResult) -> dict[str, str]:
 
 
 def notes(front: StudyResult) -> list[str]:
-    """Return notes on errors, dominance, grades and training of the students on the front."""
+    """Return notes on baselines, errors, dominance, grades and training."""
     figures = [(t.number, t.measurements[n]) for t in front.members for n in front.goals.names]
     floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
-    found = [FLOOR_NOTE.format(share) for share in sorted(floors)]
+    found = sentences(front)
+    found += [FLOOR_NOTE.format(share) for share in sorted(floors)]
     found += [DOMINATED_NOTE] if front.beaten else []
     graded: dict[str, list[int]] = {}
     for number, one in figures:
@@ -257,10 +204,12 @@ def _beside(front: StudyResult) -> str:
     return f"no trial is better in one goal and no worse in the rest{beside}"
 
 
-def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
+def _said(frame: pd.DataFrame, baselines: pd.DataFrame, x: Goal, y: Goal) -> str:
     """Describe a scatter plot in words."""
     best = frame[frame["kind"] == style.FRONT].sort_values("x")
     says = f"Scatter plot of {len(frame)} trials, {len(best)} of them on the front."
+    if len(baselines):
+        says += f" Squares are the baselines {', '.join(baselines['name'])}."
     if best.empty:
         return says
     first, last = (
@@ -268,34 +217,6 @@ def _said(frame: pd.DataFrame, x: Goal, y: Goal) -> str:
         for at in (best.iloc[0], best.iloc[-1])
     )
     return f"{says} The front runs from {first} to {last}."
-
-
-def _measured(trials: Sequence[Trial], goal: Goal) -> list[Cell]:
-    """Return a goal's column, with equal decimals and without errors that round to zero."""
-    found = [trial.measurements.get(goal.name) for trial in trials]
-    places = decimals([one.value for one in found if one])
-    cells = []
-    for one in found:
-        spread = f"{one.spread:,.{places}f}" if one else ""
-        shown = any(digit in spread for digit in "123456789")
-        text = f"{one.value:,.{places}f}" if one and isfinite(one.value) else "-"
-        mark = f"({FLOOR})" if one and shown and ERROR_FLOOR in one.details else ""
-        cells.append(Cell(text, spread if shown else "", mark))
-    return cells
-
-
-def _ms(value: float) -> str:
-    return significant(value) if isfinite(value) else "-"
-
-
-def _sizes(trial: Trial, more: Sequence[str]) -> list[str]:
-    own = trial.architecture
-    heads = str(own["num_attention_heads"])
-    if own.get("num_key_value_heads", own["num_attention_heads"]) != own["num_attention_heads"]:
-        heads += f" / {own['num_key_value_heads']} KV"
-    policies = ", ".join(own.get(name, "none") for name in CHOSEN)
-    sizes = [own["num_hidden_layers"], own["hidden_size"], heads, own.get("intermediate_size", "-")]
-    return [*map(str, sizes), *(f"{own.get(name, 0):,}" for name in more), policies]
 
 
 def _teacher_sizes(teacher: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from protege.objectives import Distillation, Examples, Objective
+from protege.objectives import Distillation, Examples, Objective, StaticEmbedding
 from protege.search.running.racing import Race
 from protege.search.storage.run_folder import RunFolder
 from protege.spaces import Cache, SearchSpace, Teacher
@@ -31,6 +31,10 @@ class Declared(Protocol):
     @property
     def objectives(self) -> Sequence[Objective]:
         """The objectives."""
+
+    @property
+    def baselines(self) -> Sequence[str | Path | StaticEmbedding]:
+        """The models of other origin that students are compared with."""
 
     @property
     def distillation(self) -> Distillation | None:

@@ -23,6 +23,7 @@ from protege.search.records.goals import Goals
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.stopping import LeavingContext, Stopping, never_leaving
 from protege.search.session.about import about, of_run
+from protege.search.session.comparison import Comparison
 from protege.search.session.earlier import take_over
 from protege.search.session.identity import Declared, identity
 from protege.search.storage.claim import claimed, held
@@ -49,6 +50,7 @@ class Session:
         leaving: The context of the trials, which handles requests to end the run early.
         prepared: What all trials share; without the calibration until the study is open.
         told: Lines that the study has reported, to be recorded.
+        comparison: The baselines with their records.
         seconds: Seconds by phase of earlier runs of the study.
         run: The id that study and run folder share; empty until the study is open.
     """
@@ -59,6 +61,7 @@ class Session:
     leaving: LeavingContext = never_leaving
     prepared: Prepared = field(init=False)
     told: list[str] = field(default_factory=list, init=False)
+    comparison: Comparison = field(default_factory=Comparison, init=False)
     heads: list[dict[str, Any]] = field(default_factory=list, init=False)
     run: str = field(default="", init=False)
 
@@ -81,6 +84,8 @@ class Session:
                 # the inner context: neither start nor end of the engine handles signals
                 with self.coordinated(claim) as coordinator, self.leaving() as leave:
                     coordinator.show(progress)
+                    for _ in self.comparison.measure(search.objectives, self.prepared, leave):
+                        self._describe(coordinator.ledger)
                     for trial in coordinator.go_on(stopping, leave):
                         warn(trial)
                         self._describe(coordinator.ledger)
@@ -132,6 +137,9 @@ class Session:
             claimed_folder(search)  # the teacher's outputs are cached there
             with self.prepared.stopwatch.phase("teacher answers"):
                 self.prepared.data.check()
+        if search.baselines:
+            claimed_folder(search)  # what is made from the teacher is cached there
+            self.comparison.load(search.baselines, self.prepared)
 
     def _open(self) -> Ledger:
         """Open the study, check its identity, compute what all trials share, and resume."""
@@ -150,6 +158,7 @@ class Session:
         identify(study, made_with)
         known = study.user_attrs.get("about", {})
         self.told = known.get("told", [])
+        self.comparison.recall(known.get("baselines", ()))
         space = self._prepare(known.get("parts", 1), is_new=not study.trials)
         for front in self.earlier:
             take_over(front, study, space, goals, made_with, search.run_folder.path)
@@ -200,6 +209,7 @@ class Session:
         shared = self.prepared
         now = of_run(ledger.space, self.heads, shared.stopwatch.snapshot())
         more = {"ended": ended, "told": self.told, "parts": shared.batch_parts}
+        more["baselines"] = [one.record() for one in self.comparison.records]
         ledger.describe(about(self.search, ledger.goals) | now | more)
 
     def _tell(self, progress: Bar, line: str) -> None:

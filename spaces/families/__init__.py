@@ -53,4 +53,13 @@ def family_of(model_type: str) -> Family:
     )
 
 
-__all__ = ["FAMILIES", "REFUSED", "TOWERS", "Family", "family_of"]
+def family_or_bare(model_type: str) -> Family:
+    """Return the family of a ``model_type``, or one without a table to run a model of any type."""
+    try:
+        return family_of(model_type)
+    except Unsupported:
+        sizes = {name: name for name in ("hidden_size", "vocab_size")}
+        return Family(model_type, (model_type,), tensors={}, sizes=sizes, stacks={})
+
+
+__all__ = ["FAMILIES", "REFUSED", "TOWERS", "Family", "family_of", "family_or_bare"]

@@ -22,7 +22,7 @@ from protege.spaces.checkpoints.source import (
     usable,
 )
 from protege.spaces.checkpoints.tasks import Task, read_as, task_of
-from protege.spaces.families import TOWERS, family_of
+from protege.spaces.families import TOWERS, family_of, family_or_bare
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest_of
 from protege.spaces.models.placement import as_bad_placement, joined, weights
@@ -34,6 +34,8 @@ def loaded(
     task: str | None,
     options: Mapping[str, Any],
     placement: Mapping[str, Any],
+    *,
+    cuts: bool = True,
 ) -> dict[str, Any]:
     """Load a checkpoint and return the attributes of its `Teacher`.
 
@@ -43,6 +45,7 @@ def loaded(
         options: Arguments of every ``from_pretrained``: ``revision``, ``trust_remote_code`` and,
             for GGUF, ``gguf_file``.
         placement: Arguments that place the weights; see `placed`.
+        cuts: Whether students are to be cut from the model; otherwise any model type will do.
 
     Raises:
         BadInput: See `Teacher.load`.
@@ -53,7 +56,7 @@ def loaded(
         config = AutoConfig.from_pretrained(place, **options)
         config = getattr(config, TOWERS.get(config.model_type, ""), config)
         attention = usable(config)
-        family = family_of(config.model_type)
+        family = (family_of if cuts else family_or_bare)(config.model_type)
         pooling = None if gguf_file else read_pooling(place, revision)
         kind = task_of(task, config, pooling, gguf_file)
         if kind is Task.FEATURES and "vocab_size" not in family.sizes:

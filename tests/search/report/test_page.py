@@ -12,7 +12,7 @@ from protege.search import Front, State
 from protege.search.cli.main import main
 from protege.search.progress import Accounting
 from protege.search.report import page as report
-from protege.search.report import style
+from protege.search.report import style, tables
 from protege.search.report.page import write_report
 from protege.search.report.parts import Table
 from protege.spaces import DiskFull
@@ -89,7 +89,7 @@ def test_without_the_teacher_s_values_the_hypervolume_is_unknown(front: Front, w
 
 
 def test_the_table_of_students_is_the_front_to_the_number() -> None:
-    first = texts(report.students(classic()))[0]
+    first = texts(tables.students(classic()))[0]
     assert first == {
         "Trial": "4",
         "Student": "1x24-h6-f40-t4",
@@ -106,30 +106,30 @@ def test_the_table_of_students_is_the_front_to_the_number() -> None:
 
 def test_the_table_of_students_is_in_the_order_of_the_front() -> None:
     front = classic()
-    assert [row["Trial"] for row in texts(report.students(front))] == ["4", "2", "3", "0"]
+    assert [row["Trial"] for row in texts(tables.students(front))] == ["4", "2", "3", "0"]
     assert [member.number for member in front.members] == [4, 2, 3, 0]
 
 
 def test_times_faster_is_a_column_only_where_a_latency_tells() -> None:
-    table = report.students(drawn([MEMORY, RETENTION], [(90.0, 1.0), (20.0, 0.3)]))
+    table = tables.students(drawn([MEMORY, RETENTION], [(90.0, 1.0), (20.0, 0.3)]))
     assert "Times faster" not in {column.title for column in table.columns}
 
 
 def test_grouped_heads_are_shown_with_their_groups() -> None:
     own = OWN.fields() | {"num_key_value_heads": 2}
     one = student(5, {"latency_ms": 1.0, "retention": 0.4}, architecture=own)
-    assert texts(report.students(classic(one)))[0]["Heads"] == "6 / 2 KV"
+    assert texts(tables.students(classic(one)))[0]["Heads"] == "6 / 2 KV"
 
 
 def test_an_error_too_small_for_the_column_is_left_out() -> None:
     noisy = {"latency_ms": Measurement(1.0, 0.3), "retention": Measurement(0.4, 2e-17)}
     one = student(5, {}, measurements=noisy)
-    found = texts(report.students(classic(one)))[0]
+    found = texts(tables.students(classic(one)))[0]
     assert (found["Latency (ms)"], found["Retention"]) == ("1.00 ± 0.30", "0.400")
 
 
 def test_the_table_of_all_trials_says_why_one_was_not_finished() -> None:
-    rows = texts(report.all_trials(mixed()))
+    rows = texts(tables.all_trials(mixed()))
     assert [row["Trial"] for row in rows] == ["0", "1", "2", "3", "4", "5"]
     assert rows[4]["State"] == "screened"
     assert (rows[4]["Latency (ms)"], rows[4]["Retention"]) == ("50.0 ± 0.5", "-")
@@ -195,7 +195,7 @@ def test_errors_that_are_floors_and_grades_that_are_bad_are_said() -> None:
         student(7, {}, measurements=found(12.0, 0.5, grade="B", error_floor="1.5%")),
     ]
     front = drawn([LATENCY, RETENTION], [(40.0, 1.0), (39.0, 0.1)], *rows)
-    cells = {row["Trial"]: row for row in texts(report.students(front))}
+    cells = {row["Trial"]: row for row in texts(tables.students(front))}
     shown = {number: row["Latency (ms)"] for number, row in cells.items()}
     assert shown["5"] == "30.0 ± 0.4 (floor)"
     assert shown["6"] == "30.2 ± 0.5"
@@ -346,14 +346,14 @@ def test_a_browser_without_network_draws_every_plot_and_has_nothing_to_say(
 
 def test_sizes_that_few_studies_search_are_columns_where_trials_differ_in_them() -> None:
     usual = classic()
-    assert "Vocabulary" not in texts(report.students(usual))[0]
+    assert "Vocabulary" not in texts(tables.students(usual))[0]
     assert "vocabulary" not in str(usual)
     trials = [
         replace(trial, architecture={**trial.architecture, "vocab_size": 48 + trial.number})
         for trial in usual.trials
     ]
     front = replace(usual, trials=tuple(trials))
-    shown = [row["Vocabulary"] for row in texts(report.students(front))]
+    shown = [row["Vocabulary"] for row in texts(tables.students(front))]
     assert shown == [str(48 + trial.number) for trial in front.members]
     assert "vocabulary" in str(front)
 
@@ -369,4 +369,4 @@ def test_a_study_of_a_model_without_tokens_or_dense_layers_has_a_page(tmp_path: 
     about = {**front.about, "teacher": {**front.about["teacher"], "architecture": own}}
     page = write_report(replace(front, about=about), tmp_path / "index.html")
     assert "<td" in page.read_text(encoding="utf-8")
-    assert texts(report.students(front))[0]["Feed-forward"] == "-"
+    assert texts(tables.students(front))[0]["Feed-forward"] == "-"
