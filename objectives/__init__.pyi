@@ -1,4 +1,5 @@
 from . import scores as scores
+from .baselines.static import StaticEmbedding as StaticEmbedding
 from .candidate import Candidate as Candidate
 from .data import Example as Example
 from .data import Examples as Examples
@@ -64,6 +65,7 @@ __all__ = [
     "Score",
     "Speech",
     "Stage",
+    "StaticEmbedding",
     "Stopwatch",
     "Texts",
     "VectorCosine",

@@ -94,6 +94,17 @@ class TaskData:
         module = teacher.embedder() or teacher.model
         return cached_outputs(self.cache, key, module, task, inputs)
 
+    def read_by(self, other: Teacher, inputs: TaskInputs) -> TaskInputs:
+        """Return one of the parts as another model reads it.
+
+        Args:
+            other: The other model, with its own tokenizer or processor.
+            inputs: The part as the teacher reads it.
+        """
+        parts = zip(("learnt", "selected", "unseen"), self._split, strict=True)
+        examples = next(part for name, part in parts if vars(self).get(name) is inputs)
+        return self.task.inputs(other, examples, self.max_tokens).first(len(inputs))
+
     def check(self) -> None:
         """Check early that the data fits the teacher.
 

@@ -1,11 +1,9 @@
 """Evaluation of one candidate: cheap objectives first, then training rung by rung."""
 
 import contextlib
-import json
-import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from protege.objectives import Candidate, Measurement, Objective, Retention
@@ -14,8 +12,8 @@ from protege.objectives.objective import Stage, exceeds, scores_rungs
 from protege.objectives.quality.checkpoint import Rung
 from protege.objectives.quality.rungs import CandidateDistillation
 from protege.search.records.failure import Failure, ends_study
-from protege.search.records.trial import State, Trial
-from protege.spaces import ProtegeError, Student
+from protege.search.records.trial import State, Trial, storable
+from protege.spaces import Student
 
 
 @dataclass
@@ -167,16 +165,7 @@ class Evaluation:
             self._ends_at_limit(objective)
 
     def _add(self, objective: Objective, found: Measurement) -> None:
-        if not math.isfinite(found.value):
-            raise ProtegeError(f"{objective.name} is {found.value}, not a finite number")
-        try:
-            json.dumps(asdict(found))
-        except (TypeError, ValueError) as error:
-            raise ProtegeError(
-                f"{objective.name} has a measurement that cannot be stored as JSON ({error}); "
-                "give Measurement plain numbers and texts"
-            ) from error
-        self.measurements[objective.name] = found
+        self.measurements[objective.name] = storable(objective.name, found)
 
     def _ends_at_limit(self, objective: Objective) -> bool:
         """Return whether an exceeded limit ends the evaluation; note any exceeded limit."""

@@ -1,13 +1,14 @@
 """The record of one candidate."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from math import nan
+from math import isfinite, nan
 from typing import Any
 
 from protege.objectives.measurement import Measurement, TrainingRecord
-from protege.spaces.errors import without_secrets
+from protege.spaces.errors import ProtegeError, without_secrets
 from protege.spaces.space.knobs import SIZES
 
 
@@ -132,6 +133,24 @@ class Trial:
         if record["training"] is not None:
             known["training"] = TrainingRecord.of_record(record["training"])
         return cls(**{**record, **known})
+
+
+def storable(name: str, found: Measurement) -> Measurement:
+    """Return the measurement of an objective.
+
+    Raises:
+        ProtegeError: Its value is not finite, or it cannot be stored as JSON.
+    """
+    if not isfinite(found.value):
+        raise ProtegeError(f"{name} is {found.value}, not a finite number")
+    try:
+        json.dumps(asdict(found))
+    except (TypeError, ValueError) as error:
+        raise ProtegeError(
+            f"{name} has a measurement that cannot be stored as JSON ({error}); give Measurement "
+            "plain numbers and texts"
+        ) from error
+    return found
 
 
 def measured(trials: Iterable[Trial], name: str) -> list[tuple[Mapping[str, Any], float]]:

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from protege.spaces.errors import BadInput, Unsupported
-from protege.spaces.families.family import family_of
+from protege.spaces.families.family import family_or_bare
 
 if TYPE_CHECKING:  # records name tasks without torch
     from transformers import PretrainedConfig
@@ -101,7 +101,7 @@ def task_of(given: str | None, config: "PretrainedConfig", *, pools: bool, is_gg
 def makes_vectors(task: Task, config: "PretrainedConfig") -> bool:
     """Return whether a model for the task makes sentence vectors by pooling."""
     paired = getattr(config, "is_encoder_decoder", False)
-    family = family_of(config.model_type)
+    family = family_or_bare(config.model_type)
     width = family.field_of(config, "hidden_size")
     narrow = getattr(config, family.outputs or "hidden_size", width) != width
     return task is Task.SENTENCES or (task is Task.FEATURES and not paired and not narrow)
