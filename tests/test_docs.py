@@ -108,7 +108,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Image.new("RGB", (4, 4), (shade, shade, shade)).save(tmp_path / "images" / name / "1.png")
     (tmp_path / "clips").mkdir()
     for name in "ab":
-        wavfile.write(tmp_path / "clips" / f"{name}.wav", 16_000, np.float32([0, ord(name) / 200]))
+        wavfile.write(
+            tmp_path / "clips" / f"{name}.wav", 16_000, np.array([0, ord(name) / 200], np.float32)
+        )
     rows = ["file_name,transcription", "a.wav,one", "b.wav,two"]
     (tmp_path / "clips" / "metadata.csv").write_text("\n".join(rows), encoding="utf-8")
     monkeypatch.chdir(tmp_path)

@@ -12,12 +12,14 @@ from torch import Tensor
 from protege.objectives.baselines.alignment import alignment
 from protege.objectives.baselines.static import StaticEmbedding
 from protege.objectives.distillation.inputs.batches import TaskInputs
-from protege.objectives.distillation.inputs.pictures import ImageTask
 from protege.objectives.distillation.task_data import TaskData
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.classes import ClassTask
 from protege.objectives.distillation.tasks.labels import Classes
+from protege.objectives.distillation.tasks.multi_label import MultiLabelTask
+from protege.objectives.distillation.tasks.regression import RegressionTask
 from protege.objectives.distillation.tasks.sentences import SentenceTask
+from protege.objectives.distillation.tasks.vision import VisionTask
 from protege.objectives.distillation.teacher_outputs import compute_outputs
 from protege.spaces import (
     Architecture,
@@ -44,7 +46,7 @@ VERSION = 1
 VECTORS = {Task.FEATURES, Task.SENTENCES}
 """Tasks of models whose sentence vectors can be compared."""
 
-OF_WHOLE_EXAMPLES = (SentenceTask, ClassTask, ImageTask)
+OF_WHOLE_EXAMPLES = (SentenceTask, VisionTask, ClassTask, MultiLabelTask, RegressionTask)
 """Distillation tasks with one output per example, so that each model may read it in its own way."""
 
 
@@ -186,6 +188,8 @@ class Baseline:
             BadInput: The classes differ.
         """
         mine, theirs = Classes(self.own), Classes(teacher)
+        if len(mine.numbers) == len(theirs.numbers) == 1:  # a score, whatever its name
+            return [0]
         names = {number: name for name, number in reversed(theirs.named.items())}
         found = [mine.of_name(names[number]) for number in sorted(theirs.numbers)]
         if None in found or len(set(found)) != len(mine.numbers):

@@ -44,7 +44,7 @@ class Batch:
 
     @property
     def mask(self) -> Tensor:
-        """The attention mask, ``(sequences, tokens)``; ones ``(rows, 1)`` if inputs have none."""
+        """The attention mask, ``(sequences, tokens)``; ones, ``(rows, 1)``, without tokens."""
         mask = self.inputs.get("attention_mask")
         return torch.ones(len(self.numbers), 1) if mask is None else mask
 

@@ -34,7 +34,7 @@ class MultiLabelTask(ClassTask):
         return (BinaryKL(),)
 
     def labels(self, teacher: Teacher, examples: Sequence[Example]) -> Sequence[Any]:
-        classes, count = Classes(teacher), teacher.config.num_labels
+        classes, count = Classes(teacher), int(teacher.config.num_labels or 0)
         return [_indicators(classes, example, count) for example in examples]
 
     def check_labels(

@@ -49,7 +49,7 @@ class RegressionTask(ClassTask):
         return replace(self, variances=tuple(found.tolist()))
 
     def labels(self, teacher: Teacher, examples: Sequence[Example]) -> Sequence[Any]:
-        count = teacher.config.num_labels
+        count = int(teacher.config.num_labels or 0)
         return [_scores_of(example, count) for example in examples]
 
     def check_labels(

@@ -142,7 +142,9 @@ def answered(teacher: Teacher) -> Texts:
     spans = best_spans(compute_outputs(teacher.model, TASK, inputs)["logits"]).tolist()
     labels = []
     for number, (first, last) in enumerate(spans):
-        words = given[number].content[1].split()  # type: ignore[union-attr]
+        content = given[number].content
+        assert isinstance(content, tuple)
+        words = content[1].split()
         end = last - 1 if number % 2 and last > first else last
         labels.append(" ".join(words[first - 1 : end]) if first else "")
     return Texts.of([one.content for one in given], labels)  # type: ignore[misc]
