@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from protege.search import State, Trial
+from protege.search.analysis.agreement import kendall
 from protege.search.analysis.fidelity import FOLDER, Fidelity, LongRun
 from protege.search.front.front import Front
-from protege.search.report.racing import STOPPED, WENT_ON, curves, rungs, trust
+from protege.search.report.racing import STOPPED, WENT_ON, curves, rivals, rungs, trust
 from protege.search.running.racing import Race
 from tests.search.toys import NARROW, distillation, toy
 
@@ -85,3 +86,24 @@ def test_fidelity_is_measured_on_a_studys_own_students_once(folder: Path) -> Non
     assert again == found
     assert before == {p: p.stat().st_mtime_ns for p in (folder / FOLDER).glob("*")}
     assert Fidelity.read(folder) == found
+
+
+def test_each_quality_is_beside_its_trivial_rivals(folder: Path) -> None:
+    assert rivals(Front.read(folder)) is None
+    found = toy(folder).fidelity(sample=4, times=2)
+    (row,) = found.rivals()
+    assert row["quality"] == "retention"
+    values = [(one.qualities["retention"], one) for one in found.runs]
+    for of, one in values:
+        assert of["untrained"] == pytest.approx(one.rungs[0])
+        assert of["short"] == pytest.approx(max(one.rungs.values()))
+        assert of["long"] == pytest.approx(one.long)
+    long = [one.long for one in found.runs]
+    sizes = [float(one.parameters) for one in found.runs]
+    assert row["more parameters"] == pytest.approx(kendall(sizes, long), nan_ok=True)
+    assert row["kendall tau"] == found.by_rung[max(found.by_rung)].kendall
+    table = rivals(Front.read(folder))
+    assert table is not None
+    assert table.rows[0][0].text == "Retention"
+    page = Front.read(folder).report().read_text(encoding="utf-8")
+    assert "Agreement of qualities and their rivals" in page
