@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# tests start interpreters, each of which would compile the library and throw that away
+export PYTHONDONTWRITEBYTECODE :=
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --durations 25
 
 .PHONY: help demo smollm2 reviews executorch test test-all coverage check format docs clean

@@ -1,11 +1,14 @@
 from . import scores as scores
+from .baselines.static import StaticEmbedding as StaticEmbedding
 from .candidate import Candidate as Candidate
 from .data import Example as Example
 from .data import Examples as Examples
 from .data import Images as Images
+from .data import Speech as Speech
 from .data import Texts as Texts
 from .distillation.distillation import Distillation as Distillation
 from .distillation.losses.hidden import HiddenMSE as HiddenMSE
+from .distillation.losses.losses import BinaryKL as BinaryKL
 from .distillation.losses.losses import HardLabels as HardLabels
 from .distillation.losses.losses import LogitsKL as LogitsKL
 from .distillation.losses.losses import LogitsMSE as LogitsMSE
@@ -37,6 +40,7 @@ __all__ = [
     "Accelerator",
     "Android",
     "AttentionRelations",
+    "BinaryKL",
     "Candidate",
     "Direction",
     "Distillation",
@@ -59,7 +63,9 @@ __all__ = [
     "Progressive",
     "Retention",
     "Score",
+    "Speech",
     "Stage",
+    "StaticEmbedding",
     "Stopwatch",
     "Texts",
     "VectorCosine",

@@ -5,13 +5,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from protege.objectives.baselines.baseline import Baseline
 from protege.objectives.data.examples import Examples
 from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import Targets
 from protege.objectives.distillation.task_data import TaskData
-from protege.objectives.distillation.tasks.task import DistillationTask
+from protege.objectives.distillation.tasks.task import DistillationTask, TaskScore
+from protege.objectives.distillation.teacher_outputs import judge
 from protege.objectives.machine.lock import shared_machine
 from protege.objectives.machine.stopwatch import Stopwatch
 from protege.spaces import (
@@ -99,12 +101,19 @@ class Candidate:
         made: The student; None before it is built.
         vocabulary_map: The map from teacher tokens to student tokens; None if the vocabulary is not
             cut or the student not built.
+        baseline: The model of another origin that is measured in place of a student, or None.
     """
 
     prepared: Prepared
     architecture: Architecture
     made: Student | None = field(default=None, repr=False)
     vocabulary_map: VocabularyMap | None = field(default=None, repr=False)
+    baseline: Baseline | None = field(default=None, repr=False)
+
+    @classmethod
+    def of_baseline(cls, prepared: Prepared, baseline: Baseline) -> "Candidate":
+        """Return a baseline in the form in which objectives measure students."""
+        return cls(prepared, baseline.architecture, baseline.student, baseline=baseline)
 
     @property
     def teacher(self) -> Teacher:
@@ -124,12 +133,21 @@ class Candidate:
     @property
     def is_teacher(self) -> bool:
         """Whether the architecture is the teacher's own."""
-        return self.architecture == self.teacher.architecture
+        return self.baseline is None and self.architecture == self.teacher.architecture
 
     @cached_property
     def blueprint(self) -> Blueprint:
         """The student's model class and configuration."""
+        if self.baseline is not None:
+            return self.baseline.blueprint
         return self.teacher.blueprint(self.architecture)
+
+    @property
+    def projection_size(self) -> int:
+        """Number of weights of the sentence projection, which the blueprint does not have."""
+        if self.baseline is not None:
+            return self.baseline.projection_size
+        return self.teacher.projection_size(self.architecture)
 
     @property
     def student(self) -> Student:
@@ -161,12 +179,27 @@ class Candidate:
             found = VocabularyMap.of(self.teacher, student.model, student.tokenizer, vocab)
         return replace(self, made=student, vocabulary_map=found)
 
+    def judged(self, data: TaskData, inputs: TaskInputs) -> tuple[TaskInputs, TaskScore]:
+        """Score the student against the teacher; return its own inputs as well.
+
+        Args:
+            data: The data that the inputs are part of.
+            inputs: Inputs of the teacher.
+        """
+        module, task, baseline = self.student.module, data.task, self.baseline
+        own, targets = self.inputs_and_targets(data, inputs, task)
+        aligned = () if baseline is None else (baseline.aligned(data), inputs.labels)
+        with self.stopwatch.phase("evaluate"):
+            return own, task.score(judge(module, task, own, targets, *aligned))
+
     def inputs_and_targets(
         self, data: TaskData, inputs: TaskInputs, task: DistillationTask
     ) -> tuple[TaskInputs, Targets]:
         """Return inputs and the teacher's outputs, both mapped if the vocabulary is cut."""
         with self.stopwatch.phase("teacher answers"):
             targets = data.outputs(inputs, task)
+        if self.baseline is not None:
+            return self.baseline.read(data, inputs), targets
         if self.vocabulary_map is None:
             return inputs, targets
         with self.stopwatch.phase("map vocabulary"):

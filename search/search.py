@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from protege.objectives import Candidate, Distillation, Objective
+from protege.objectives import Candidate, Distillation, Objective, StaticEmbedding
 from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.objective import Checked, Stage, scores_rungs
@@ -48,6 +48,10 @@ class Search:
         folder: The run folder, for everything except the database; by default ``runs/<name>``
             beside the database, or in the working directory if the database is on a server. It
             must be new or empty, and then belongs to this study alone.
+        baselines: Models of another origin to compare students with: folders or hub ids of
+            checkpoints for the teacher's task, and a `StaticEmbedding`. They are measured by the
+            same objectives and are no trials; see docs/objectives.md. They may be changed when a
+            study is resumed.
         seed: Seed of proposals, data order and initialisation.
         sampler: An Optuna sampler in place of the default one.
         race: The rule that stops candidates at rungs, or None to train all of them to the end.
@@ -68,6 +72,7 @@ class Search:
     space: SearchSpace
     objectives: Sequence[Objective]
     distillation: Distillation | None = None
+    baselines: Sequence[str | Path | StaticEmbedding] = ()
     storage: str | Path = field(default="", repr=False)  # it may hold a password
     folder: str | Path = ""
     seed: int = 0
@@ -165,7 +170,8 @@ class Search:
             shared = replace(self.prepare(), batch_parts=front.about.get("parts", 1))
             space = self.students.resolved(shared.calibration)
             made = {one.number: Candidate(shared, space.by_key[one.key]) for one in trials}
-            return fidelity_of(judges[:1], made, self.run_folder.path, times, announce)
+            late = [one for one in self.objectives if one.stage is Stage.STUDENT]
+            return fidelity_of(judges[:1], made, self.run_folder.path, times, announce, late)
 
     @cached_property
     def students(self) -> SearchSpace:

@@ -14,7 +14,7 @@ from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.checkpoints.padding import longest_text, pad_id, settle_pad
 from protege.spaces.checkpoints.pooling import Embedder, Pooling
 from protege.spaces.checkpoints.processors import tokenizer_in, tokenizer_of
-from protege.spaces.checkpoints.tasks import Task, is_scored
+from protege.spaces.checkpoints.tasks import Outputs, Task, outputs_of
 from protege.spaces.errors import Infeasible, Mismatch
 from protege.spaces.families.family import Family
 from protege.spaces.models.blueprint import Blueprint
@@ -40,7 +40,7 @@ class Teacher:
         task: The model's task.
         family: The family, whose table says how tensors are cut.
         source: The folder or hub id that it was loaded from.
-        pooling: The pooling into sentence vectors; only for `Task.SENTENCES` and `Task.FEATURES`.
+        pooling: The pooling into one vector per text or image; None for models with a head.
         loaded_with: Arguments of `load` if the model is not entirely on the CPU, else None. Other
             processes then load it again instead of receiving a copy of the weights.
         hub_id: Its id on the Hugging Face hub, or None if it came from a folder.
@@ -190,7 +190,8 @@ class Teacher:
     @property
     def has_logits(self) -> bool:
         """Whether it outputs class or token logits, not states or scores."""
-        return self.task.has_logits and not is_scored(self.task, self.config)
+        scores = {Outputs.SCORES, Outputs.LABELS}
+        return self.task.has_logits and outputs_of(self.task, self.config) not in scores
 
     def projection_size(self, architecture: Architecture) -> int:
         """Return the number of weights of the sentence projection of that architecture."""
@@ -296,5 +297,5 @@ class Teacher:
         return replace(self, model=model, pooling=pooling)
 
     def embedder(self) -> Embedder | None:
-        """Return the teacher with its pooling, or None if it makes no sentence vectors."""
+        """Return the teacher with its pooling, or None if it makes no vectors."""
         return embedder(self, self.model)

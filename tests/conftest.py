@@ -1,4 +1,5 @@
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -14,11 +15,21 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from protege.spaces import Teacher
 from protege.spaces.files.private import OVERRIDE
 from tests.tiny import CASES, Case
+from tests.zoo import head, marked
 
 if OVERRIDE not in os.environ:
     # locks of one test run are shared by its workers, and never waited for by another run
     os.environ[OVERRIDE] = tempfile.mkdtemp(prefix="protege-tests-")
     atexit.register(shutil.rmtree, os.environ[OVERRIDE], ignore_errors=True)
+
+MEMORY = Path("/dev/shm")
+if (
+    MEMORY.is_dir()
+    and shutil.disk_usage(MEMORY).free > 2 << 30
+    and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
+):
+    # SQLite and checkpoints wait for disks; a run of all tests writes half a gigabyte, programs too
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # the same examples every time, and no deadline: the machine that runs the tests may be busy
 for _profile, _examples in (("quick", 25), ("thorough", 100)):
@@ -42,11 +53,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
 
 
-@pytest.fixture(params=list(CASES.values()), ids=list(CASES), scope="session")
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over torch, transformers and the tests, which all stay."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(params=marked(CASES, by=head), scope="session")
 def case(request: pytest.FixtureRequest) -> Case:
     """An encoder and a decoder with every head that students are distilled for."""
-    found: Case = request.param
-    return found
+    return CASES[request.param]
 
 
 @pytest.fixture(scope="session")

@@ -251,7 +251,10 @@ def small_disk() -> Iterator[Path]:
         yield made
 
 
-@pytest.mark.parametrize("free_kb", [0, 100, 200, 300, 500, 1500])
+@pytest.mark.parametrize(
+    "free_kb",
+    [200, *(pytest.param(kb, marks=pytest.mark.slow) for kb in (0, 100, 300, 500, 1500))],
+)
 def test_a_full_disk_ends_a_study_that_goes_on_once_there_is_room(
     tmp_path: Path, small_disk: Path, capsys: pytest.CaptureFixture[str], free_kb: int
 ) -> None:

@@ -14,8 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import wavfile
 
 from protege.search.cli.main import main
 from tests.test_imports import ORDER, ROOT
@@ -96,7 +98,7 @@ def commands(start: str) -> list[list[str]]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory with a tiny teacher under its hub id, texts and images."""
+    """A working directory with a tiny teacher under its hub id, texts, images and clips."""
     save(CASES["bert-sentences"].teacher(), tmp_path / TEACHER)
     (tmp_path / "corpus.txt").write_text("\n".join(texts()), encoding="utf-8")
     rows = [json.dumps({"text": one, "label": n % 2}) for n, one in enumerate(texts())]
@@ -104,6 +106,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for shade, name in enumerate(("cats", "dogs")):
         (tmp_path / "images" / name).mkdir(parents=True)
         Image.new("RGB", (4, 4), (shade, shade, shade)).save(tmp_path / "images" / name / "1.png")
+    (tmp_path / "clips").mkdir()
+    for name in "ab":
+        wavfile.write(
+            tmp_path / "clips" / f"{name}.wav", 16_000, np.array([0, ord(name) / 200], np.float32)
+        )
+    rows = ["file_name,transcription", "a.wav,one", "b.wav,two"]
+    (tmp_path / "clips" / "metadata.csv").write_text("\n".join(rows), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
 
 

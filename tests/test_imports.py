@@ -41,6 +41,7 @@ ORDER = {
         "measurement",
         "data",
         "distillation",
+        "baselines",
         "candidate",
         "objective",
         "quality",

@@ -128,6 +128,7 @@ def test_the_wheel_declares_its_command(wheel: Path) -> None:
         assert "protege = protege.search.cli.main:main" in archive.read(points).decode()
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_runs_a_study_from_anywhere(wheel: Path, tmp_path: Path) -> None:
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -120,7 +120,7 @@ class Case:
         if self.task in {Task.IMAGES, Task.IMAGE_FEATURES}:
             return ViTImageProcessor(size={"height": 12, "width": 12})
         if self.task is Task.SPEECH:
-            sounds = WhisperFeatureExtractor(feature_size=6, chunk_length=1)
+            sounds = WhisperFeatureExtractor(feature_size=6, chunk_length=1, hop_length=1000)
             return WhisperProcessor(sounds, tokenizer(self.model_type))
         return tokenizer(self.model_type)
 
@@ -140,10 +140,16 @@ def _heads(
     """A case for each head of a model type."""
     return {
         f"{name or model_type}-{task}": Case(
-            model_type, task, fields or {}, pooling if task is Task.FEATURES else None
+            model_type, task, fields or {}, _pooling_of(model_type, task, pooling)
         )
         for task in tasks
     }
+
+
+def _pooling_of(model_type: str, task: Task, plain: Pooling | None) -> Pooling | None:
+    if task is Task.IMAGE_FEATURES:
+        return Pooling("pooler" if model_type.startswith("siglip") else "cls")
+    return plain if task is Task.FEATURES else None
 
 
 _ENCODER = (*_TEXT_HEADS, Task.FILL_MASK)
@@ -271,7 +277,9 @@ def tokenizer(model_type: str) -> PreTrainedTokenizerBase:
     else:
         ends = {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
         words.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
         )
     return PreTrainedTokenizerFast(
         tokenizer_object=words,

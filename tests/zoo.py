@@ -1,12 +1,13 @@
-"""The tiny teachers as parameters: one of each flow in every run, all of them in the full one."""
+"""The tiny teachers as parameters: one of each family in every run, all of them in the full one."""
 
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
 import pytest
 
 from protege.spaces import Teacher, family_of
-from tests.tiny import ZOO
+from tests.tiny import ZOO, Case
 
 
 def flows(names: list[str]) -> list[str]:
@@ -32,9 +33,29 @@ READERS = [name for name in ZOO if "vocab_size" in family_of(ZOO[name].model_typ
 """The cases that read tokens."""
 
 
-def marked(names: list[str]) -> list[Any]:
-    """Return the names as test parameters; those of no flow of their own are slow."""
-    return [pytest.param(name, marks=[] if name in FLOWS else pytest.mark.slow) for name in names]
+def family(case: Case) -> object:
+    """Return the name of the family of a case."""
+    return family_of(case.model_type).name
+
+
+def head(case: Case) -> object:
+    """Return the task of a case."""
+    return case.task
+
+
+def marked(
+    given: Iterable[str | tuple[str, str]], by: Callable[[Case], object] = family
+) -> list[Any]:
+    """Return names, or tuples that begin with one, as test parameters.
+
+    Of each family, or of each head, the first name among them is quick, the others are slow.
+    """
+    rows = [(one,) if isinstance(one, str) else one for one in given]
+    first: dict[object, str] = {}
+    for name, *_ in rows:
+        first.setdefault(by(ZOO[name]), name)
+    quick = {*first.values()}
+    return [pytest.param(*row, marks=[] if row[0] in quick else pytest.mark.slow) for row in rows]
 
 
 EVERY = marked(list(ZOO))

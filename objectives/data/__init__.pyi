@@ -6,6 +6,8 @@ from .examples import Examples as Examples
 from .examples import Texts as Texts
 from .examples import one as one
 from .images import Images as Images
+from .recording import Recording as Recording
+from .speech import Speech as Speech
 from .split import Split as Split
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
     "Images",
     "Label",
     "Picture",
+    "Recording",
+    "Speech",
     "Split",
     "Texts",
     "one",

@@ -11,6 +11,7 @@ from unicodedata import normalize
 
 import numpy as np
 
+from protege.objectives.data.recording import Recording
 from protege.spaces.errors import BadInput
 
 if TYPE_CHECKING:
@@ -135,11 +136,11 @@ def _pil() -> Any:
     return Image
 
 
-Content = str | tuple[str, ...] | Picture
-"""A text, a text split into words, or an image."""
+Content = str | tuple[str, ...] | Picture | Recording
+"""A text, a text split into words, a pair of texts, an image, or a recording."""
 
-Label = int | str | tuple[int | str, ...]
-"""A class by number or by name, one class per word, or a target text."""
+Label = int | float | str | tuple[int | float | str, ...]
+"""A class by number or by name, a score, a target text, or several of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,22 +148,21 @@ class Example:
     """A model input with an optional label.
 
     Attributes:
-        content: A text, a text split into words, or an image.
-        label: A class by number or by its name in the model's ``label2id``; one class per word; or
-            the target text of a sequence-to-sequence model. None if unlabelled.
+        content: A text, a text split into words, a pair of texts, an image, or a recording.
+        label: A class by number or by its name in the model's ``label2id``, or a score; a tuple of
+            one class per word, or of the classes or scores of a text or an image; or the target
+            text of a model that writes, or the answer to a question. None if unlabelled.
 
     Raises:
-        BadInput: The label is a tuple, and the content is not a tuple of the same length.
+        BadInput: The content is a tuple of words, and the label a tuple of another length.
     """
 
     content: Content
     label: Label | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.label, tuple):
+        if not (isinstance(self.label, tuple) and isinstance(self.content, tuple)):
             return
-        if not isinstance(self.content, tuple):
-            raise BadInput(f"{len(self.label)} labels; expected one label, or a list of words")
         if len(self.content) != len(self.label):
             raise BadInput(
                 f"{len(self.content)} words with {len(self.label)} labels; expected one per word"
@@ -170,24 +170,24 @@ class Example:
 
     @property
     def text(self) -> str:
-        """The text, with words joined by spaces; empty for an image."""
-        if isinstance(self.content, Picture):
+        """The text, words or a pair by spaces; empty for an image or a recording."""
+        if isinstance(self.content, Picture | Recording):
             return ""
         return self.content if isinstance(self.content, str) else " ".join(self.content)
 
     @property
     def blank(self) -> bool:
         """Whether this is a text without any characters but white space."""
-        return not isinstance(self.content, Picture) and not self.text.strip()
+        return not isinstance(self.content, Picture | Recording) and not self.text.strip()
 
     @property
     def identity(self) -> bytes:
         """A hash of 16 bytes that duplicates share.
 
         Texts are compared ignoring case, white space, Unicode normalisation form and splitting into
-        words; images by the bytes of their file, or by their pixels.
+        words; images and recordings by the bytes of their file, or by their pixels or samples.
         """
-        if isinstance(self.content, Picture):
+        if isinstance(self.content, Picture | Recording):
             return _hash(self.content.content)
         # Unicode's canonical caseless matching: decompose, case-fold, compose
         folded = normalize("NFD", " ".join(self.text.split())).casefold()
@@ -196,7 +196,7 @@ class Example:
     @property
     def signature(self) -> bytes:
         """A hash of 16 bytes of the exact content and the label."""
-        if isinstance(self.content, Picture):
+        if isinstance(self.content, Picture | Recording):
             return _hash(self.identity + json.dumps(self.label).encode())
         return _hash(json.dumps([self.content, self.label]).encode())
 

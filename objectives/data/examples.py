@@ -150,7 +150,7 @@ class Texts(Examples):
         """Return texts in memory.
 
         Args:
-            texts: Strings, or lists of words.
+            texts: Strings, lists of words, or pairs of texts.
             labels: One label per text, or None.
 
         Raises:
@@ -165,6 +165,7 @@ class Texts(Examples):
         text: str = "text",
         label: str | None = None,
         *,
+        pair: str | None = None,
         kind: Kind | None = None,
         quoted: bool | None = None,
     ) -> "Texts":
@@ -179,6 +180,7 @@ class Texts(Examples):
             path: The file.
             text: The column of the texts, which are strings or lists of words.
             label: The column of the labels; by default ``label``, if there is one.
+            pair: The column of the second text of each pair, such as the context of a question.
             kind: Format that overrides the suffix: ``lines``, ``json``, ``jsonl``, ``csv``, ``tsv``
                 or ``parquet``.
             quoted: Whether table fields may be quoted; by default True for CSV, False for TSV.
@@ -187,22 +189,26 @@ class Texts(Examples):
             BadInput: The file is missing, empty or not UTF-8, its suffix is unknown, a column is
                 missing, or a line is malformed.
         """
-        return cls(File.of(Path(path), Columns(text, label), kind, quoted), str(path))
+        return cls(File.of(Path(path), Columns(text, label, pair), kind, quoted), str(path))
 
     @classmethod
-    def from_dataset(cls, dataset: Any, text: str = "text", label: str | None = None) -> "Texts":
+    def from_dataset(
+        cls, dataset: Any, text: str = "text", label: str | None = None, *, pair: str | None = None
+    ) -> "Texts":
         """Return the texts of a Hugging Face dataset or of a list of mappings.
 
         Args:
             dataset: One split; in memory, memory-mapped or streamed.
             text: The column of the texts, which are strings or lists of words.
             label: The column of the labels; by default ``label``, if there is one. If the dataset
-                names its classes, they are matched to the teacher's classes by name.
+                names its classes, they are matched to the teacher's classes by name. Of the
+                answers in SQuAD the first is used.
+            pair: The column of the second text of each pair, such as the context of a question.
 
         Raises:
             BadInput: The dataset has several splits, lacks a column, or holds other values.
         """
-        return cls(DatasetRows.of(dataset, Columns(text, label), text_of), "dataset")
+        return cls(DatasetRows.of(dataset, Columns(text, label, pair), text_of), "dataset")
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -68,17 +68,17 @@ class File:
         """Return the file; a kind of None is derived from the suffix.
 
         Raises:
-            BadInput: The suffix or the kind is unknown, `columns` names a label for a file of
-                lines, or `quoted` is given for a file that is not a table.
+            BadInput: The suffix or the kind is unknown, `columns` names a label or a pair for a
+                file of lines, or `quoted` is given for a file that is not a table.
         """
         kind = kind or _kind_of(path)
         if kind not in get_args(Kind):
             raise BadInput(f"kind={kind!r}: expected one of {', '.join(get_args(Kind))}")
         if quoted is not None and kind not in {"csv", "tsv"}:
             raise BadInput(f"{path}: quoted={quoted} is for .csv and .tsv; leave it out")
-        if kind == "lines" and columns.label is not None:
+        if kind == "lines" and (missing := columns.label or columns.pair) is not None:
             raise BadInput(
-                f"{path}: each line is a text, so there is no column {columns.label!r}; expected a "
+                f"{path}: each line is a text, so there is no column {missing!r}; expected a "
                 "file in .json, .jsonl, .csv, .tsv or .parquet"
             )
         return cls(path, columns, kind, kind == "csv" if quoted is None else quoted)
@@ -147,7 +147,8 @@ class File:
                 f"{found}"
             )
         # only a label column that the user named is required on every line
-        columns = self.columns.among(record, where) if label else Columns(content, "label")
+        own = self.columns
+        columns = own.among(record, where) if label else replace(own, label="label")
         return example(record, columns, text_of, where)
 
     def _table(self, file: TextIO) -> Iterator[Example]:

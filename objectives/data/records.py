@@ -1,8 +1,9 @@
 """Rows of datasets and files, and their conversion to examples."""
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any
 
@@ -23,10 +24,12 @@ class Columns:
     Attributes:
         content: The column of the content.
         label: The column of the label; None if unlabelled.
+        pair: The column of the second text of each pair; None for single contents.
     """
 
     content: str
     label: str | None = None
+    pair: str | None = None
 
     def among(self, names: Iterable[str], where: str) -> "Columns":
         """Check the columns against a table's; the label column defaults to ``label``.
@@ -40,13 +43,13 @@ class Columns:
                 known = ", ".join(map(str, there)) or "none"
                 raise BadInput(f"{where}: no column {name!r}; there are: {known}")
         if self.label is None and self.content != "label" and "label" in there:
-            return Columns(self.content, "label")
+            return replace(self, label="label")
         return self
 
     @property
     def names(self) -> list[str]:
         """The distinct columns to read."""
-        return [name for name in dict.fromkeys((self.content, self.label)) if name is not None]
+        return [name for name in dict.fromkeys((self.content, self.pair, self.label)) if name]
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,10 @@ def example(row: Mapping[str, Any], columns: Columns, make: Make, where: str) ->
         BadInput: The content or the label is invalid.
     """
     given = None if columns.label is None else row.get(columns.label)
-    content, label = make(row.get(columns.content), where), _label_of(given, where)
+    value = row.get(columns.content)
+    if columns.pair is not None:
+        value = [value, row.get(columns.pair)]
+    content, label = make(value, where), _label_of(given, where)
     try:
         return Example(content, label)
     except BadInput as error:
@@ -191,18 +197,22 @@ def _label_of(value: Any, where: str) -> Label | None:
     value = plain(value)
     if value is None:
         return None
+    if isinstance(value, Mapping) and isinstance(value.get("text"), list | tuple):
+        value = next(iter(value["text"]), "")  # the answers of SQuAD, of which the first is used
     try:
         if isinstance(value, list | tuple):
             return tuple(_class_of(one, where) for one in value)
         return _class_of(value, where)
     except TypeError:
         raise BadInput(
-            f"{where}: expected a label that is a whole number or a name, or a list of them; found "
+            f"{where}: expected a label that is a number or a name, or a list of them; found "
             f"{shown(value)}"
         ) from None
 
 
-def _class_of(value: Any, where: str) -> int | str:
+def _class_of(value: Any, where: str) -> int | float | str:
+    if isinstance(value, float) and math.isfinite(value):
+        return value
     return encodable(value, where) if isinstance(value, str) else operator.index(value)
 
 

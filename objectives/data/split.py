@@ -6,6 +6,7 @@ from math import inf
 from typing import NamedTuple
 
 from protege.objectives.data.example import Example, Picture
+from protege.objectives.data.recording import Recording
 from protege.spaces.files.hashing import digest
 
 Size = Callable[[Example], float]
@@ -160,7 +161,7 @@ def summarized(stream: Iterable[Example], capacity: int = CAPACITY) -> StreamSum
 def _share(example: Example) -> float:
     """Return the share of the capacity that an example takes: 1, or 1 per 1,000 bytes if larger."""
     content = example.content
-    if isinstance(content, Picture):
+    if isinstance(content, Picture | Recording):
         held = len(content.held) if isinstance(content.held, bytes) else 0
     else:
         held = len(example.text) + (len(example.label) if isinstance(example.label, str) else 0)

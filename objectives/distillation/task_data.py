@@ -8,11 +8,12 @@ from protege.objectives.data.example import Example
 from protege.objectives.data.examples import Examples
 from protege.objectives.data.split import Split
 from protege.objectives.distillation.inputs.batches import TaskInputs
-from protege.objectives.distillation.losses.losses import NO_LABEL, Targets
+from protege.objectives.distillation.inputs.pictures import ImageInputs
+from protege.objectives.distillation.losses.losses import Targets
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.classes import ClassTask
-from protege.objectives.distillation.tasks.labels import check_known, renamed
-from protege.objectives.distillation.tasks.pictures import ImageInputs
+from protege.objectives.distillation.tasks.labels import renamed
+from protege.objectives.distillation.tasks.regression import RegressionTask
 from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.distillation.teacher_outputs import cached_outputs
 from protege.spaces import Cache, Teacher
@@ -53,6 +54,13 @@ class TaskData:
         return distillation_task(self.teacher)
 
     @cached_property
+    def standardised(self) -> DistillationTask:
+        """The task, of scores with the variances of the teacher's, by which the loss divides."""
+        if not isinstance(self.task, RegressionTask):
+            return self.task
+        return self.task.standardised(self.outputs(self.selected))
+
+    @cached_property
     def learnt(self) -> TaskInputs:
         """The training part."""
         return self._prepare(self._split.train, self.train)
@@ -86,6 +94,17 @@ class TaskData:
         module = teacher.embedder() or teacher.model
         return cached_outputs(self.cache, key, module, task, inputs)
 
+    def read_by(self, other: Teacher, inputs: TaskInputs) -> TaskInputs:
+        """Return one of the parts as another model reads it.
+
+        Args:
+            other: The other model, with its own tokenizer or processor.
+            inputs: The part as the teacher reads it.
+        """
+        parts = zip(("learnt", "selected", "unseen"), self._split, strict=True)
+        examples = next(part for name, part in parts if vars(self).get(name) is inputs)
+        return self.task.inputs(other, examples, self.max_tokens).first(len(inputs))
+
     def check(self) -> None:
         """Check early that the data fits the teacher.
 
@@ -105,14 +124,14 @@ class TaskData:
             )
 
     def check_labels(self, inputs: TaskInputs) -> None:
-        """Check that the teacher predicts the class labels, if the data has any.
+        """Check that the teacher predicts the labels, if the data has any.
 
         Raises:
             BadInput: The teacher is no better than chance.
         """
-        if isinstance(self.task, ClassTask) and bool((inputs.labels != NO_LABEL).any()):
-            predicted = self.outputs(inputs)["logits"].argmax(-1)
-            check_known(predicted, inputs.labels, self.examples.classes, self.teacher)
+        if isinstance(self.task, ClassTask) and self.examples.labelled:
+            answers, classes = self.outputs(inputs), self.examples.classes
+            self.task.check_labels(answers, inputs.labels, classes, self.teacher)
 
     @cached_property
     def _split(self) -> Split:

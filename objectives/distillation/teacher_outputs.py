@@ -1,5 +1,6 @@
 """Teacher outputs, cached or computed at every step, and scoring of students against them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -135,20 +136,34 @@ def compute_outputs(
 
 
 def judge(
-    module: nn.Module, task: DistillationTask, inputs: TaskInputs, targets: Targets
+    module: nn.Module,
+    task: DistillationTask,
+    inputs: TaskInputs,
+    targets: Targets,
+    aligned: Callable[[Tensor], Tensor] = lambda answer: answer,
+    labels: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Score a module on every row.
+
+    Args:
+        module: The module.
+        task: The task.
+        inputs: Its inputs.
+        targets: The teacher's outputs.
+        aligned: Maps the module's outputs to the teacher's order or space.
+        labels: The true class or token of each row, ``(rows,)``; by default those of the inputs.
 
     Returns:
         Scores by name, each ``(rows, …)``.
     """
     module.eval()
     parts = []
+    known = inputs.labels if labels is None else labels
     for batch in inputs.in_order(JUDGING_BATCH):
         with shared_machine(), torch.inference_mode():
-            answer = task.answer(module, batch)
+            answer = aligned(task.answer(module, batch))
             theirs = {name: tensor[batch.rows] for name, tensor in targets.items()}
-            found = task.scores(answer, theirs, inputs.labels[batch.rows])
+            found = task.scores(answer, theirs, known[batch.rows])
         parts.append((batch.rows, found))
     return _joined(parts)
 

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from protege.objectives.latency.workload import Workload
 from protege.spaces.checkpoints.padding import positions_in
 from protege.spaces.errors import BadInput
+from protege.spaces.models import blueprint
 from protege.spaces.models.blueprint import Blueprint
 
 if TYPE_CHECKING:  # jobs and their results are read without torch
@@ -72,15 +73,13 @@ Model = Blueprint | SavedModel
 
 
 def class_named(model_class: str) -> Any:
-    """Import a model class of transformers by its name.
+    """Import a model class by its name.
 
     Raises:
         BadInput: transformers exports no such class.
     """
-    import transformers
-
     try:
-        return getattr(transformers, model_class)
+        return blueprint.class_named(model_class)
     except AttributeError as error:
         raise BadInput(f"transformers exports no class {model_class!r}") from error
 

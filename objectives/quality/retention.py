@@ -7,7 +7,6 @@ from protege.objectives.candidate import Candidate
 from protege.objectives.data.examples import Examples
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.task import TaskScore
-from protege.objectives.distillation.teacher_outputs import judge
 from protege.objectives.measurement import Direction, Measurement, name_of
 from protege.objectives.objective import Stage
 from protege.objectives.quality.bootstrap import interval
@@ -18,10 +17,14 @@ from protege.spaces import Teacher
 class Retention:
     """Student quality on examples that it was not trained on, divided by the teacher's quality.
 
-    Sentence encoders: mean cosine to the teacher's vectors. Language and sequence-to-sequence
-    models: the teacher's perplexity divided by the student's. Text, token and image classifiers:
-    accuracy divided by the teacher's, or agreement with the teacher if the data has no labels. A
-    student with a cut vocabulary gets the same texts, mapped to its own tokens.
+    Encoders of texts or images: mean cosine to the teacher's vectors. Language and
+    sequence-to-sequence models: the teacher's perplexity divided by the student's. Speech: the
+    share of next tokens that are the teacher's. Classifiers of one class: accuracy; of several
+    classes, and of answers: F1; scores: one over one plus the squared error in units of the
+    variance. These are divided by the teacher's, or are the agreement with the teacher if the data
+    has no labels. A student with a cut vocabulary gets the same texts, mapped to its own tokens. A
+    baseline reads them with its own tokenizer; its sentence vectors are first mapped linearly to
+    the teacher's, as fitted on the training part.
 
     Attributes:
         data: Examples to score on; None scores on the distillation's own, of which students train
@@ -64,9 +67,7 @@ class Retention:
         if not held_out:
             with candidate.stopwatch.phase("teacher answers"):
                 data.check_labels(inputs)
-        own, targets = candidate.inputs_and_targets(data, inputs, data.task)
-        with candidate.stopwatch.phase("evaluate"):
-            score = data.task.score(judge(candidate.student.module, data.task, own, targets))
+        own, score = candidate.judged(data, inputs)
         if candidate.vocabulary_map is not None:
             score.figures["pieces_per_token"] = float(own.lengths.sum() / inputs.lengths.sum())
         return _measurement(score, inputs.by_sequence(score.rows).tolist())

@@ -259,7 +259,7 @@ def training_of(start: Candidate) -> Training:
     """
     shared, teacher, own = start.prepared, start.teacher, start.architecture
     settings = shared.settings
-    task, inputs = settings.tuned(shared.data.task), shared.data.learnt
+    task, inputs = settings.tuned(shared.data.standardised), shared.data.learnt
     known = shared.calibration if own.looks_at_data else None
     deeper = settings.progressive and shrinking(
         teacher, own, known, settings.progressive, start.stopwatch

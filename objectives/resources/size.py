@@ -76,7 +76,7 @@ def parameters(candidate: Candidate) -> int:
     dimension.
     """
     skeleton: PreTrainedModel = candidate.blueprint.skeleton()
-    return skeleton.num_parameters() + candidate.teacher.projection_size(candidate.architecture)
+    return skeleton.num_parameters() + candidate.projection_size
 
 
 def cached_values(candidate: Candidate, workload: Workload) -> int:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from protege.search.analysis.dominance import line, outdone, with_baselines
 from protege.search.analysis.fidelity import Fidelity
 from protege.search.analysis.ties import Noise
+from protege.search.records.baseline import BaselineRecord
 from protege.search.records.heads import HeadScores
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.plain import printable
@@ -109,6 +111,16 @@ class StudyResult(ABC):
         return [trial for trial in self.members if not self.role(trial)]
 
     @cached_property
+    def baselines(self) -> list[BaselineRecord]:
+        """The models of other origin that the study's students are compared with."""
+        return [*map(BaselineRecord.of_record, self.about.get("baselines", ()))]
+
+    @cached_property
+    def outdone(self) -> dict[str, list[int]]:
+        """By a baseline's name, the numbers of the students that it dominates within noise."""
+        return outdone(self.objectives, self.students, self.baselines)
+
+    @cached_property
     def choices(self) -> list[Trial]:
         """The students that no other student dominates within noise; see `dominated`."""
         return self.undominated(self.students)
@@ -160,8 +172,8 @@ class StudyResult(ABC):
 
     @property
     def table(self) -> pd.DataFrame:
-        """The front, one row per student."""
-        return self._frame(self.members)
+        """The front, one row per student, and then one per baseline."""
+        return with_baselines(self._frame(self.members), self)
 
     @property
     def candidates(self) -> pd.DataFrame:
@@ -189,7 +201,9 @@ class StudyResult(ABC):
     def __str__(self) -> str:
         if not self.members:
             return "No student is within the study's limits."
-        return pd.DataFrame([self._line(trial) for trial in self.members]).to_string(index=False)
+        lines = [self._line(trial) for trial in self.members]
+        lines += [line(self, one, list(lines[0])) for one in self.baselines]
+        return pd.DataFrame(lines).to_string(index=False)
 
     def _line(self, trial: Trial) -> dict[str, Any]:
         """Return a trial's row for a terminal, with ``value ± error`` per objective."""

@@ -50,8 +50,9 @@ def finish(front: "Front") -> None:
     Raises:
         Interrupted: Ctrl-C or another signal ended the study.
     """
+    from protege.search.analysis.dominance import sentences
     from protege.search.records.trial import State
-    from protege.search.records.wording import unimproved
+    from protege.search.records.wording import misled, unimproved
 
     report = front.report()
     found, trials = len(front.students), len(front.trials)
@@ -64,8 +65,9 @@ def finish(front: "Front") -> None:
         say(f"{len(failed)} failed; the last, trial {last.number}: {printable(last.reason)}")
     scale = "0 = the teacher alone, 1 = its quality at no cost"
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
-    if note := unimproved(front.trials):
-        say(note)
+    for note in (*sentences(front), unimproved(front.trials), misled(front.trials)):
+        if note:
+            say(note)
     say(f"{PhaseTimes(front.about['seconds'])}\nReport: {printable(report)}")
     number = signal_behind(front.about.get("ended", ""))
     if number is not None:
@@ -87,6 +89,8 @@ def fidelity(study: Path, /, *, sample: Count = 16, times: Count = 8) -> None:
     count = f"{len(found.runs)} students, trained {times:g} times as long"
     say(f"{printable(search.name)}: {count}")
     say_table(found.rows())
+    say("Kendall's tau of each quality, beside its trivial rivals:")
+    say_table(found.rivals())
     say(f"Report: {printable(Front.read(search.place, search.name).report())}")
 
 

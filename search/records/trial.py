@@ -1,13 +1,14 @@
 """The record of one candidate."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from math import nan
+from math import isfinite, nan
 from typing import Any
 
 from protege.objectives.measurement import Measurement, TrainingRecord
-from protege.spaces.errors import without_secrets
+from protege.spaces.errors import ProtegeError, without_secrets
 from protege.spaces.space.knobs import SIZES
 
 
@@ -40,6 +41,9 @@ class Trial:
         rungs: By training step, the values at each rung, by objective name. The published
             measurements are those of the best one.
         training: How its student was distilled; None if it was not.
+        untrained: By objective name, the value before training by each objective that judges
+            students and does not select the published rung; empty if training did not improve it.
+        harmed: The names of those by which training made the student worse by more than noise.
         weights: The checksum of its weights; empty if none were stored.
         traceback: The traceback of a failed trial.
     """
@@ -54,6 +58,8 @@ class Trial:
     predictions: Mapping[str, float] = field(default_factory=dict)
     rungs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     training: TrainingRecord | None = None
+    untrained: Mapping[str, float] = field(default_factory=dict)
+    harmed: tuple[str, ...] = ()
     weights: str = field(default="", compare=False)
     traceback: str = ""
 
@@ -128,10 +134,29 @@ class Trial:
             "state": State(record["state"]),
             "measurements": measurements,
             "rungs": rungs,
+            "harmed": tuple(record.get("harmed", ())),
         }
         if record["training"] is not None:
             known["training"] = TrainingRecord.of_record(record["training"])
         return cls(**{**record, **known})
+
+
+def storable(name: str, found: Measurement) -> Measurement:
+    """Return the measurement of an objective.
+
+    Raises:
+        ProtegeError: Its value is not finite, or it cannot be stored as JSON.
+    """
+    if not isfinite(found.value):
+        raise ProtegeError(f"{name} is {found.value}, not a finite number")
+    try:
+        json.dumps(asdict(found))
+    except (TypeError, ValueError) as error:
+        raise ProtegeError(
+            f"{name} has a measurement that cannot be stored as JSON ({error}); give Measurement "
+            "plain numbers and texts"
+        ) from error
+    return found
 
 
 def measured(trials: Iterable[Trial], name: str) -> list[tuple[Mapping[str, Any], float]]:

@@ -10,6 +10,7 @@ from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import plotted
 from protege.search.records.wording import SIZES, duration, titled
 from protege.search.report.style import (
+    BASELINE,
     BEATEN,
     BEST,
     DOMINATED,
@@ -17,6 +18,7 @@ from protege.search.report.style import (
     LIGHT,
     NAIVE,
     OVER,
+    RIVAL,
     STOPPED,
     TEACHER,
     TRIAL,
@@ -30,9 +32,21 @@ PANEL_PX, GAP_PX = 80, 44
 
 
 def scatter(
-    frame: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord, height_px: int
+    frame: pd.DataFrame,
+    x: ObjectiveRecord,
+    y: ObjectiveRecord,
+    height_px: int,
+    baselines: pd.DataFrame | None = None,
 ) -> go.Figure:
-    """Draw two objectives of every trial, from `points`; error bars are one standard error."""
+    """Draw two objectives of every trial and baseline; error bars are one standard error.
+
+    Args:
+        frame: The trials, from `points`.
+        x: The objective of the horizontal axis.
+        y: The objective of the vertical axis.
+        height_px: Height of the figure.
+        baselines: The baselines, from `views.baselines`, if there are any.
+    """
     figure = blank(height_px)
     _border(figure, frame[frame["step"]], x)
     crosses = {"size": 8, "color": LIGHT.faint, "symbol": "x-thin-open", "line": {"width": 1.5}}
@@ -44,6 +58,9 @@ def scatter(
     star = {"size": 15, "color": LIGHT.ink, "symbol": "star"}
     for role, marker in ((NAIVE, ring), (TEACHER, star)):
         _markers(figure, frame[frame["role"] == role], role, marker)
+    if baselines is not None and len(baselines):
+        _markers(figure, baselines, BASELINE, RIVAL)
+        _names(figure, baselines, x, y)
     _numbers(figure, frame[frame["labelled"]], x, y)
     _limits(figure, x, y)
     figure.update_xaxes(title_text=_axis_title(x))
@@ -161,6 +178,22 @@ def _numbers(figure: go.Figure, part: pd.DataFrame, x: ObjectiveRecord, y: Objec
         marker={"size": 16, "opacity": 0},  # invisible; keeps the text off the star
         textposition=f"{'bottom' if y.direction == 'minimize' else 'top'} {side}",
         textfont={"color": LIGHT.soft, "size": 12},
+        cliponaxis=False,
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _names(figure: go.Figure, part: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord) -> None:
+    """Draw the names of baselines beside their points, on the side away from the ideal."""
+    side = "right" if x.direction == "minimize" else "left"
+    figure.add_scatter(
+        x=part["x"].tolist(),
+        y=part["y"].tolist(),
+        text=[plotted(name) for name in part["name"]],
+        mode="text",
+        textposition=f"{'top' if y.direction == 'minimize' else 'bottom'} {side}",
+        textfont={"color": LIGHT.ink, "size": 12},
         cliponaxis=False,
         hoverinfo="skip",
         showlegend=False,

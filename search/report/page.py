@@ -10,6 +10,7 @@ import pandas as pd
 
 from protege.objectives.latency import ERROR_FLOOR
 from protege.search.analysis.choosing import knee, pick
+from protege.search.analysis.dominance import sentences
 from protege.search.analysis.result import StudyResult
 from protege.search.progress import PhaseTimes
 from protege.search.records.objectives import ObjectiveRecord
@@ -21,6 +22,7 @@ from protege.search.records.wording import (
     duration,
     grade_note,
     listed,
+    misled,
     significant,
     titled,
     unimproved,
@@ -29,8 +31,8 @@ from protege.search.report import figures, style, views
 from protege.search.report.heads import heat_map
 from protege.search.report.latency import latency_breakdowns
 from protege.search.report.parts import Plot, plot, render
-from protege.search.report.racing import rungs, trust
-from protege.search.report.tables import all_trials, students
+from protege.search.report.racing import rivals, rungs, trust
+from protege.search.report.tables import all_trials, baselines, students
 from protege.spaces.files.atomic import write_text
 
 HYPERVOLUME = (
@@ -67,11 +69,13 @@ def page(front: StudyResult) -> str:
         facts=facts(front),
         trade_offs=trade_offs(front),
         students=students(front),
+        baselines=baselines(front),
         notes=notes(front),
         commands=commands(front),
         growth=growth(front),
         rungs=rungs(front),
         trust=trust(front),
+        rivals=rivals(front),
         times=front.fidelity.times if front.fidelity else 0,
         composition=composition(front),
         accounting=accounting,
@@ -107,9 +111,10 @@ def trade_offs(front: StudyResult) -> list[Plot]:
     for x, y in views.pairs(front.objectives.records):
         frame = views.points(front, x, y)
         height_px = 400 if plots else 540
-        figure = figures.scatter(frame, x, y, height_px)
+        others = views.baselines(front, x, y)
+        figure = figures.scatter(frame, x, y, height_px, others)
         title = f"{titled(y)} by trial" if x is style.TRIAL else f"{titled(y)} against {titled(x)}"
-        plots.append(plot(f"pair-{len(plots)}", title, _said(frame, x, y), figure))
+        plots.append(plot(f"pair-{len(plots)}", title, _said(frame, others, x, y), figure))
     return plots
 
 
@@ -168,17 +173,18 @@ def commands(front: StudyResult) -> dict[str, str]:
 
 
 def notes(front: StudyResult) -> list[str]:
-    """Return notes on errors, dominance, grades and training of the students on the front."""
+    """Return notes on baselines, errors, dominance, grades and training."""
     figures = [(t.number, t.measurements[n]) for t in front.members for n in front.objectives.names]
     floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
-    found = [FLOOR_NOTE.format(share) for share in sorted(floors)]
+    found = sentences(front)
+    found += [FLOOR_NOTE.format(share) for share in sorted(floors)]
     found += [DOMINATED_NOTE] if front.dominated else []
     graded: dict[str, list[int]] = {}
     for number, one in figures:
         if note := grade_note(one):
             graded.setdefault(note, []).append(number)
     found += [f"{listed(dict.fromkeys(of))}: latency of {note}." for note, of in graded.items()]
-    return found + [said for said in [unimproved(front.trials)] if said]
+    return found + [said for said in [unimproved(front.trials), misled(front.trials)] if said]
 
 
 def _budget(trial: Trial, objective: ObjectiveRecord) -> str:
@@ -196,10 +202,14 @@ def _beside(front: StudyResult) -> str:
     return f"no trial is better in one objective and no worse in the rest{beside}"
 
 
-def _said(frame: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord) -> str:
+def _said(
+    frame: pd.DataFrame, baselines: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord
+) -> str:
     """Describe a scatter plot in words."""
     best = frame[frame["kind"] == style.FRONT].sort_values("x")
     says = f"Scatter plot of {len(frame)} trials, {len(best)} of them on the front."
+    if len(baselines):
+        says += f" Squares are the baselines {', '.join(baselines['name'])}."
     if best.empty:
         return says
     first, last = (

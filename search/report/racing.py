@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from protege.search.analysis.fidelity import PARAMETERS, SHORT, UNTRAINED
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.trial import State
@@ -61,6 +62,30 @@ def trust(front: StudyResult) -> Table | None:
             Cell("{:.2f} to {:.2f}".format(*one.overlap_interval)),
         ]
         for step, one in agreements.items()
+    ]
+    return Table(columns, rows)
+
+
+def rivals(front: StudyResult) -> Table | None:
+    """Return how well each quality foretells its order after the longer distillation."""
+    if front.fidelity is None or not front.fidelity.by_quality:
+        return None
+    titles = {one.name: titled(one) for one in front.objectives.records}
+    columns = [
+        TableColumn("Quality", "text"),
+        TableColumn("Kendall's tau"),
+        TableColumn("95%", "text"),
+    ]
+    columns += [TableColumn("As cut and healed"), TableColumn("More parameters")]
+    rows = [
+        [
+            Cell(titles.get(name, name)),
+            Cell(significant(of[SHORT].kendall)),
+            Cell("{:.2f} to {:.2f}".format(*of[SHORT].kendall_interval)),
+            Cell(significant(of[UNTRAINED].kendall)),
+            Cell(significant(of[PARAMETERS].kendall)),
+        ]
+        for name, of in front.fidelity.by_quality.items()
     ]
     return Table(columns, rows)
 

@@ -11,6 +11,7 @@ from protege.search.records.objectives import ObjectiveRecord
 
 FRONT, DOMINATED, OVER = "Front", "Dominated", "Over a limit"
 STOPPED = "Stopped at a rung"
+BASELINE = "Baseline (not trained here)"
 TEACHER, NAIVE = "Teacher", "Naive half (every k-th layer, first units)"
 
 TRIAL = ObjectiveRecord("trial", "", "minimize")
@@ -39,6 +40,9 @@ FONT = "system-ui, sans-serif"
 BEST = {"size": 10, "color": LIGHT.accent, "line": {"width": 1.5, "color": LIGHT.paper}}
 BEATEN = {"size": 7, "color": LIGHT.faint}
 """Markers of trials on the front, and of others."""
+
+RIVAL = {"size": 12, "color": LIGHT.ink, "symbol": "square-open", "line": {"width": 2}}
+"""Marker of baselines."""
 
 
 def layout(height_px: int) -> dict[str, Any]:

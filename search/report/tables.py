@@ -1,10 +1,11 @@
-"""The tables of the report: the front, and all trials."""
+"""The tables of the report: the front, the baselines, all trials."""
 
 from collections.abc import Sequence
 from math import isfinite
 
 from protege.objectives.latency import ERROR_FLOOR
 from protege.search.analysis.result import StudyResult
+from protege.search.records.baseline import BaselineRecord
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.trial import Trial
 from protege.search.records.wording import (
@@ -14,6 +15,7 @@ from protege.search.records.wording import (
     SIZES,
     WITHIN_NOISE,
     decimals,
+    harm,
     listed,
     rarely_cut,
     significant,
@@ -48,10 +50,30 @@ def students(front: StudyResult) -> Table:
         label = f"{trial.label} ({role})" if role else trial.label
         row = [Cell(str(trial.number)), Cell(label), *(cells[index] for cells in measured)]
         row += [Cell(f"{speedups[index]:.2f}")] if timed else []
-        row += [Cell(significant(value)) for value in front.elsewhere(trial).values()]
+        row += [Cell(_ms(value)) for value in front.elsewhere(trial).values()]
         row += map(Cell, _sizes(trial, more))
         row += [Cell(listed(found.get(trial.number, ()))) for _, found in noise]
         rows.append(row)
+    return Table(columns, rows)
+
+
+def baselines(front: StudyResult) -> Table:
+    """Return the table of the baselines, with the students that each one dominates."""
+    objectives, found = front.objectives.records, front.baselines
+    columns = [TableColumn("Baseline", "text"), *(TableColumn(titled(one)) for one in objectives)]
+    columns += [TableColumn("From", "text"), TableColumn("Dominates", "text")]
+    columns += [TableColumn("Why", "sentence")]
+    measured = [_measured(found, objective) for objective in objectives]
+    rows = [
+        [
+            Cell(one.name),
+            *cells,
+            Cell(one.source),
+            Cell(listed(front.outdone[one.name])),
+            Cell("; ".join(f"{name}: {why}" for name, why in one.reasons.items())),
+        ]
+        for one, *cells in zip(found, *measured, strict=True)
+    ]
     return Table(columns, rows)
 
 
@@ -68,14 +90,14 @@ def all_trials(front: StudyResult) -> Table:
             Cell(trial.label),
             Cell(str(trial.state)),
             *cells,
-            Cell(" ".join(trial.reason.split())),
+            Cell(" ".join([*trial.reason.split(), harm(trial)]).strip()),
         ]
         for trial, *cells in zip(front.trials, *measured, strict=True)
     ]
     return Table(columns, rows)
 
 
-def _measured(trials: Sequence[Trial], objective: ObjectiveRecord) -> list[Cell]:
+def _measured(trials: Sequence[Trial | BaselineRecord], objective: ObjectiveRecord) -> list[Cell]:
     """Return an objective's column, with equal decimals and without errors that round to zero."""
     found = [trial.measurements.get(objective.name) for trial in trials]
     places = decimals([one.value for one in found if one])
@@ -87,6 +109,10 @@ def _measured(trials: Sequence[Trial], objective: ObjectiveRecord) -> list[Cell]
         mark = f"({FLOOR})" if one and shown and ERROR_FLOOR in one.details else ""
         cells.append(Cell(text, spread if shown else "", mark))
     return cells
+
+
+def _ms(value: float) -> str:
+    return significant(value) if isfinite(value) else "-"
 
 
 def _sizes(trial: Trial, more: Sequence[str]) -> list[str]:

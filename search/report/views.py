@@ -19,6 +19,7 @@ from protege.search.records.wording import (
     FLOOR,
     SIZES,
     grade_note,
+    harm,
     listed,
     significant,
     titled,
@@ -92,6 +93,24 @@ def points(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.Dat
     return frame
 
 
+def baselines(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.DataFrame:
+    """Return the baselines with values on both axes, in order; over trials, after the last one.
+
+    Returns:
+        ``name``, ``x``, ``x_spread``, ``y``, ``y_spread`` and ``hover``.
+    """
+    rows = []
+    after = Measurement(max(trial.number for trial in front.trials) + 1)
+    for one in front.baselines:
+        known = {**one.measurements, TRIAL.name: after} if x is TRIAL else one.measurements
+        found = [known.get(objective.name) for objective in (x, y)]
+        places = [value for each in found if each for value in (each.value, each.spread)]
+        if len(places) == 4:
+            lines = [plotted(line, keep=INDENT) for line in _readings(front, one.measurements)]
+            rows.append((one.name, *places, "<br>".join([f"<b>{plotted(one.name)}</b>", *lines])))
+    return pd.DataFrame(rows, columns=["name", "x", "x_spread", "y", "y_spread", "hover"])
+
+
 def progress(front: StudyResult) -> pd.DataFrame:
     """Return the ``hypervolume`` after each ``trial``; no rows without a teacher trial."""
     if front.teacher is None:
@@ -163,17 +182,25 @@ def _hover(front: StudyResult, trial: Trial) -> str:
         " · ".join(f"{SIZES[name]} {own[name]}" for name in group if name in own)
         for group in HOVER_LINES
     ]
+    lines += _readings(front, trial.measurements)
+    above = front.dominated.get(trial.number)
+    lines += [f"{DOMINATED_BY} {listed(above)}"] if above else []
+    lines += [f"Training: {AS_CUT}"] if trial.best_step == 0 else []
+    lines += [harm(trial)]
+    text = [plotted(line, keep=INDENT) for line in lines if line]
+    return "<br>".join([f"<b>{plotted(trial.label)}</b>", *text])
+
+
+def _readings(front: StudyResult, measurements: Mapping[str, Measurement]) -> list[str]:
+    """Return the lines of a hover with the value of each objective, its details and its grade."""
+    lines: list[str] = []
     for objective in front.objectives.records:
-        found = trial.measurements.get(objective.name)
+        found = measurements.get(objective.name)
         if found is not None:
             note = grade_note(found)
             lines += [f"{titled(objective)}: {_reading(found)}", _details(found)]
             lines += [INDENT + note] if note else []
-    above = front.dominated.get(trial.number)
-    lines += [f"{DOMINATED_BY} {listed(above)}"] if above else []
-    lines += [f"Training: {AS_CUT}"] if trial.best_step == 0 else []
-    text = [plotted(line, keep=INDENT) for line in lines if line]
-    return "<br>".join([f"<b>{plotted(trial.label)}</b>", *text])
+    return [line for line in lines if line]
 
 
 def _reading(found: Measurement) -> str:

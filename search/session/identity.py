@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MethodType
 from typing import Any, Protocol
 
-from protege.objectives import Distillation, Examples, Objective
+from protege.objectives import Distillation, Examples, Objective, StaticEmbedding
 from protege.search.running.racing import Race
 from protege.search.storage.format import IDENTITY
 from protege.search.storage.run_folder import RunFolder
@@ -28,6 +28,8 @@ class SearchDeclaration(Protocol):
     def students(self) -> SearchSpace: ...
     @property
     def objectives(self) -> Sequence[Objective]: ...
+    @property
+    def baselines(self) -> Sequence[str | Path | StaticEmbedding]: ...
     @property
     def distillation(self) -> Distillation | None: ...
     @property

@@ -23,6 +23,7 @@ from protege.search.records.objectives import ObjectiveRecords
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.stopping import Stopping, StopRequestContext, no_stop_requests
 from protege.search.session.about import about, of_run
+from protege.search.session.comparison import Comparison
 from protege.search.session.earlier import import_earlier
 from protege.search.session.identity import SearchDeclaration, identify, identity
 from protege.search.storage.claim import claimed, held
@@ -49,6 +50,7 @@ class Session:
         stop_requests: The context of the trials, which handles requests to end the run early.
         prepared: What all trials share; without the calibration until the study is open.
         told: Lines that the study has reported, to be recorded.
+        comparison: The baselines with their records.
         seconds: Seconds by phase of earlier runs of the study.
         run: The id that study and run folder share; empty until the study is open.
     """
@@ -59,6 +61,7 @@ class Session:
     stop_requests: StopRequestContext = no_stop_requests
     prepared: Prepared = field(init=False)
     told: list[str] = field(default_factory=list, init=False)
+    comparison: Comparison = field(default_factory=Comparison, init=False)
     heads: list[dict[str, Any]] = field(default_factory=list, init=False)
     run: str = field(default="", init=False)
 
@@ -81,6 +84,8 @@ class Session:
                 # the inner context: neither start nor end of the engine handles signals
                 with self.coordinated(claim) as coordinator, self.stop_requests() as leave:
                     coordinator.show(progress)
+                    for _ in self.comparison.measure(search.objectives, self.prepared, leave):
+                        self._describe(coordinator.study)
                     for trial in coordinator.go_on(stopping, leave):
                         warn(trial)
                         self._describe(coordinator.study)
@@ -129,6 +134,9 @@ class Session:
             claimed_folder(search)  # the teacher's outputs are cached there
             with self.prepared.stopwatch.phase("teacher answers"):
                 self.prepared.data.check()
+        if search.baselines:
+            claimed_folder(search)  # what is made from the teacher is cached there
+            self.comparison.load(search.baselines, self.prepared)
 
     def _open(self) -> StoredStudy:
         """Open the study, check its identity, compute what all trials share, and resume."""
@@ -147,6 +155,7 @@ class Session:
         identify(optuna_study, made_with)
         known = optuna_study.user_attrs.get("about", {})
         self.told = known.get("told", [])
+        self.comparison.recall(known.get("baselines", ()))
         space = self._prepare(known.get("parts", 1), is_new=not optuna_study.trials)
         for front in self.earlier:
             import_earlier(
@@ -199,6 +208,7 @@ class Session:
         shared = self.prepared
         now = of_run(study.space, self.heads, shared.stopwatch.snapshot())
         more = {"ended": ended, "told": self.told, "parts": shared.batch_parts}
+        more["baselines"] = [one.record() for one in self.comparison.records]
         study.describe(about(self.search, study.objectives) | now | more)
 
     def _tell(self, progress: StudyProgress, line: str) -> None:

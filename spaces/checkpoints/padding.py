@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from protege.spaces.errors import BadInput
-from protege.spaces.families.family import family_of
+from protege.spaces.families.family import family_or_bare
 
 if TYPE_CHECKING:  # records name tasks without transformers
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -76,7 +76,7 @@ UNBOUNDED = 10**9
 def positions_in(fields: Mapping[str, Any]) -> int | None:
     """Return the maximum number of tokens by a configuration; None if unbounded."""
     fields = fields.get("text_config") or fields
-    return family_of(fields["model_type"]).positions(fields)
+    return family_or_bare(fields["model_type"]).positions(fields)
 
 
 def longest_text(fields: Mapping[str, Any], tokenizer: Any, declared: int | None) -> int | None:

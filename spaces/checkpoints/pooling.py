@@ -23,7 +23,10 @@ _SETTINGS = tuple(
 )
 """Names of the settings file in different versions of sentence-transformers."""
 
-Mode = Literal["mean", "cls", "max", "lasttoken"]
+Mode = Literal["mean", "cls", "max", "lasttoken", "pooler"]
+
+POOLER: Mode = "pooler"
+"""The pooler of the transformer itself, as SigLIP's; sentence-transformers has no such mode."""
 
 _OLD_NAMES: dict[str, Mode] = {
     "pooling_mode_mean_tokens": "mean",
@@ -35,10 +38,11 @@ _OLD_NAMES: dict[str, Mode] = {
 
 @dataclass(frozen=True)
 class Pooling:
-    """The pooling of a sentence encoder.
+    """The pooling of an encoder of sentences or images.
 
     Attributes:
-        mode: The mean of the token vectors, the first one, their maximum, or the last one.
+        mode: The mean of the token vectors, the first one, their maximum, the last one, or the
+            output of the transformer's own pooler.
         normalize: Whether vectors are scaled to length one.
         max_tokens: Limit at which texts are truncated; None for the tokenizer's limit.
         projection: Weight and bias of a final linear layer, or None.
@@ -55,7 +59,7 @@ class Pooling:
 
 
 class Embedder(nn.Module):
-    """A transformer with its pooling; maps token ids to one vector per text."""
+    """A transformer with its pooling; maps its inputs to one vector per text or image."""
 
     def __init__(
         self, transformer: PreTrainedModel, pooling: Pooling, projection: nn.Linear | None
@@ -65,10 +69,26 @@ class Embedder(nn.Module):
         self.pooling = pooling
         self.projection = projection
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Embed ``(batch, tokens)`` ids as ``(batch, dimension)`` vectors."""
-        tokens = self.transformer(input_ids=input_ids, attention_mask=attention_mask)[0]
-        pooled = pool(tokens, attention_mask, self.pooling.mode)
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+    ) -> Tensor:
+        """Embed ``(batch, tokens)`` ids, or images, as ``(batch, dimension)`` vectors."""
+        if pixel_values is not None:
+            output: Any = self.transformer(pixel_values=pixel_values)
+        else:
+            output = self.transformer(input_ids=input_ids, attention_mask=attention_mask)
+        pooled: Tensor
+        if self.pooling.mode == POOLER:
+            pooled = output.pooler_output
+        else:
+            tokens: Tensor = output[0]
+            every = tokens.new_ones(tokens.shape[:2])
+            pooled = pool(
+                tokens, every if attention_mask is None else attention_mask, self.pooling.mode
+            )
         if self.projection is not None:
             pooled = self.projection(pooled)
         return nn.functional.normalize(pooled, dim=-1) if self.pooling.normalize else pooled
@@ -180,7 +200,8 @@ def write_sentence_transformer(
     if pooling.settings:
         _write_json(folder / ABOUT, dict(pooling.settings))
     _write_json(folder / _SETTINGS[0], limits)
-    modes = {name: mode == pooling.mode for name, mode in _OLD_NAMES.items()}
+    modes: dict[str, Any] = {name: mode == pooling.mode for name, mode in _OLD_NAMES.items()}
+    modes |= {"pooling_mode": POOLER} if pooling.mode == POOLER else {}
     _write_json(folder / "1_Pooling/config.json", {"word_embedding_dimension": width, **modes})
     if projection is not None:
         _write_dense(folder / "2_Dense", projection)
@@ -192,7 +213,7 @@ def _mode(config: dict[str, Any] | None) -> Mode:
     config = config or {}
     named = config.get("pooling_mode")
     modes = [named] if named else [mode for name, mode in _OLD_NAMES.items() if config.get(name)]
-    if len(modes) != 1 or modes[0] not in _OLD_NAMES.values():
+    if len(modes) != 1 or modes[0] not in {*_OLD_NAMES.values(), POOLER}:
         raise Unsupported(
             f"pooling {config}: expected exactly one of {', '.join(_OLD_NAMES.values())}"
         )

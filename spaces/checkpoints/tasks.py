@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from protege.spaces.errors import BadInput, Unsupported
-from protege.spaces.families.family import family_of
+from protege.spaces.families.family import family_or_bare
 
 if TYPE_CHECKING:  # records name tasks without torch
     from transformers import PretrainedConfig
@@ -101,10 +101,19 @@ def task_of(given: str | None, config: "PretrainedConfig", *, pools: bool, is_gg
 def makes_vectors(task: Task, config: "PretrainedConfig") -> bool:
     """Return whether a model for the task makes sentence vectors by pooling."""
     paired = getattr(config, "is_encoder_decoder", False)
-    family = family_of(config.model_type)
+    family = family_or_bare(config.model_type)
     width = family.field_of(config, "hidden_size")
     narrow = getattr(config, family.outputs or "hidden_size", width) != width
     return task is Task.SENTENCES or (task is Task.FEATURES and not paired and not narrow)
+
+
+class Outputs(StrEnum):
+    """What a head's outputs are."""
+
+    OTHER = "states, tokens or spans"
+    CLASSES = "classes, of which one is right"
+    LABELS = "classes, of which several may be right"
+    SCORES = "scores"
 
 
 _HEADS = {Task.TEXTS, Task.TOKENS, Task.IMAGES}
@@ -118,24 +127,21 @@ _OF_PAIRS = {
 """Class names that describe a relation between two texts."""
 
 
-def is_scored(task: Task, config: "PretrainedConfig") -> bool:
-    """Return whether a head outputs independent scores instead of exclusive classes."""
-    return task in _HEADS and (
-        config.num_labels == 1 or config.problem_type in {"regression", _SEVERAL}
-    )
-
-
-def unjudged(task: Task, config: "PretrainedConfig", *, reads_pairs: bool) -> str | None:
-    """Return why the quality of a model's students cannot be judged by its classes, or None."""
+def outputs_of(task: Task, config: "PretrainedConfig") -> Outputs:
+    """Return what the outputs of a model's head are."""
     if task not in _HEADS:
-        return None
-    if is_scored(task, config):
-        kind = config.problem_type
-        what = "several classes at once" if kind == _SEVERAL else "scores"
-        return f"num_labels={config.num_labels}, problem_type={kind!r}: it answers with {what}"
-    names = [str(name) for name in (config.id2label or {}).values()]
-    if any(name.lower().replace(" ", "_").replace("-", "_") in _OF_PAIRS for name in names):
-        return f"classes {', '.join(names)}: it reads pairs of texts"
-    if reads_pairs or getattr(config, "sentence_transformers", None):
-        return "a cross-encoder: it reads pairs of texts"
-    return None
+        return Outputs.OTHER
+    if config.problem_type == _SEVERAL:
+        return Outputs.LABELS
+    is_scored = config.num_labels == 1 or config.problem_type == "regression"
+    return Outputs.SCORES if is_scored else Outputs.CLASSES
+
+
+def compares_texts(config: "PretrainedConfig") -> bool:
+    """Return whether a classifier of texts declares that it reads pairs of them.
+
+    Cross-encoders of sentence-transformers do, and those with classes such as entailment.
+    """
+    names = [str(name).lower() for name in (config.id2label or {}).values()]
+    named = any(name.replace(" ", "_").replace("-", "_") in _OF_PAIRS for name in names)
+    return named or bool(getattr(config, "sentence_transformers", None))

@@ -268,6 +268,15 @@ def family_of(model_type: str) -> Family:
     )
 
 
+def family_or_bare(model_type: str) -> Family:
+    """Return the family of a ``model_type``, or one without a table to run a model of any type."""
+    try:
+        return family_of(model_type)
+    except Unsupported:
+        sizes = {name: name for name in ("hidden_size", "vocab_size")}
+        return Family(model_type, (model_type,), tensors={}, sizes=sizes, stacks={})
+
+
 def compiled(name: str) -> re.Pattern[str]:
     """Compile an entry's name to a pattern with one group for each ``*``."""
     pattern = re.escape(name).replace(r"\*", r"(\d+)")

@@ -8,12 +8,28 @@ if TYPE_CHECKING:  # blueprints are sent and compared without torch
     from transformers import PretrainedConfig, PreTrainedModel
 
 
+def class_named(name: str) -> Any:
+    """Return a model class of transformers, or protege's own `StaticModel`.
+
+    Raises:
+        AttributeError: There is no such class.
+    """
+    if name == "StaticModel":
+        from protege.spaces.models.static import StaticModel  # registers its configuration
+
+        return StaticModel
+    import transformers
+
+    return getattr(transformers, name)
+
+
 @dataclass(frozen=True)
 class Blueprint:
     """The transformers class and configuration of a model; hashable and picklable.
 
     Attributes:
-        model_class: Name of a class that transformers exports, such as ``"LlamaForCausalLM"``.
+        model_class: Name of a class that transformers exports, such as ``"LlamaForCausalLM"``, or
+            ``"StaticModel"``.
         config: The configuration as a JSON text.
     """
 
@@ -29,17 +45,17 @@ class Blueprint:
         """Return the configuration object, validated by its class."""
         from transformers import AutoConfig
 
+        class_named(self.model_class)
         fields: dict[str, Any] = json.loads(self.config)
         return AutoConfig.for_model(fields.pop("model_type"), **fields)
 
     def build(self) -> "PreTrainedModel":
         """Build the model with random weights, in evaluation mode."""
-        import transformers
         from transformers.initialization import no_init_weights
 
         # the constructors of the layers and then the model would each draw all weights
         with no_init_weights():
-            model: PreTrainedModel = getattr(transformers, self.model_class)(self.configuration())
+            model: PreTrainedModel = class_named(self.model_class)(self.configuration())
         model.init_weights()
         model.eval()
         return model

@@ -24,7 +24,7 @@ from protege.spaces.checkpoints.source import (
     usable,
 )
 from protege.spaces.checkpoints.tasks import Task, makes_vectors, task_of
-from protege.spaces.families.family import family_of
+from protege.spaces.families.family import family_of, family_or_bare
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest_of
 from protege.spaces.models.placement import as_bad_placement, joined, weights
@@ -35,23 +35,33 @@ TOWERS = {"siglip": "vision_config"}
 
 
 def loaded(
-    source: str | Path, task: str | None, options: Mapping[str, Any], placement: Mapping[str, Any]
+    source: str | Path,
+    task: str | None,
+    options: Mapping[str, Any],
+    placement: Mapping[str, Any],
+    *,
+    cuts: bool = True,
 ) -> dict[str, Any]:
     """Load a checkpoint and return the attributes of its `Teacher`; see `Teacher.load`.
 
-    ``options`` are arguments of every ``from_pretrained``: ``revision``, ``trust_remote_code`` and,
-    for GGUF, ``gguf_file``; ``placement`` places the weights (see `placed`).
+    Args:
+        source: A folder with a checkpoint, or a hub id.
+        task: A value of `Task`; read from the checkpoint if None.
+        options: Arguments of every ``from_pretrained``: ``revision``, ``trust_remote_code`` and,
+            for GGUF, ``gguf_file``.
+        placement: Arguments that place the weights; see `placed`.
+        cuts: Whether students are to be cut from the model; otherwise any model type will do.
     """
     place, revision, gguf_file = place_of(source), options["revision"], options.get("gguf_file")
     with as_bad_input(place, revision, gguf_file), quiet():
         config = AutoConfig.from_pretrained(place, **options)
         config = getattr(config, TOWERS.get(config.model_type, ""), config)
         attention = usable(config)
-        family = family_of(config.model_type)
+        family = (family_of if cuts else family_or_bare)(config.model_type)
         pooling = None if gguf_file else read_pooling(place, revision)
         kind = task_of(task, config, pools=pooling is not None, is_gguf=bool(gguf_file))
-        if kind is Task.FEATURES and "vocab_size" not in family.sizes:
-            kind = Task.IMAGE_FEATURES  # both use the plain model class
+        if kind in {Task.FEATURES, Task.SENTENCES} and "vocab_size" not in family.sizes:
+            kind = Task.IMAGE_FEATURES  # all use the plain model class
         auto_class = getattr(transformers, kind.auto_class)
         # pass the configuration, because reading it again from GGUF takes seconds
         with as_bad_placement(placement):
@@ -84,10 +94,14 @@ def loaded(
 def _read_as(
     pooling: Pooling | None, task: Task, config: PretrainedConfig, tokenizer: Any
 ) -> Pooling | None:
-    """Return the pooling for the task with its maximum input length, or None for other outputs.
+    """Return the pooling for the task, for texts with its maximum input length.
 
-    By default the pooling is the mean over tokens.
+    Without one in the checkpoint, it is the mean over the tokens of a text, and of an image the
+    model's pooler if it is attention, else the class token. None if the model makes no vectors.
     """
+    if task is Task.IMAGE_FEATURES:
+        attends = "pooler" in family_of(config.model_type).stacks
+        return pooling or Pooling("pooler" if attends else "cls")
     if not makes_vectors(task, config):
         return None
     pooling = pooling or Pooling()

@@ -44,7 +44,7 @@ class Student:
         processor: The teacher's tokenizer or image processor, reduced to the kept tokens.
         architecture: Its sizes and policies.
         kept: The teacher's units that it keeps; only tokens if its weights are random.
-        embedder: The model with its pooling, or None if it makes no sentence vectors.
+        embedder: The model with its pooling, or None if it makes no vectors.
         is_sentence_transformer: Whether it is saved as a SentenceTransformer. A student with a
             projection always is, because a bare transformer cannot store the projection.
         initialised: The random initialisation, or None if the weights are the teacher's.

@@ -21,6 +21,7 @@ from protege.spaces import (
     Unsupported,
 )
 from tests.objectives.candidates import itself
+from tests.objectives.distillation.tasks.kinds import told_apart
 from tests.tiny import ZOO, batch, save, texts
 
 REGRESSION = {"problem_type": "regression"}
@@ -31,27 +32,18 @@ def named(*names: str) -> dict[str, Any]:
     return {"num_labels": len(names), "id2label": dict(enumerate(names))}
 
 
-SCORES = "answers with scores"
-PAIRS = "reads pairs of texts"
 UNJUDGED: dict[str, tuple[str, dict[str, Any], str]] = {
-    "reranker": ("bert-texts", {"num_labels": 1}, SCORES),
-    "reward model": ("llama-texts", {"num_labels": 1}, SCORES),
-    "regression of images": ("vit-image-classification", {"num_labels": 1}, SCORES),
-    "regression of tokens": ("bert-tokens", {"num_labels": 1}, SCORES),
-    "regression of three figures": ("roberta-text-classification", REGRESSION, SCORES),
-    "several classes of a text": ("gpt2-text-classification", SEVERAL, "several classes at once"),
-    "several classes of an image": ("vit-image-classification", SEVERAL, "several classes at once"),
-    "entailment": ("bert-texts", named("CONTRADICTION", "neutral", "entailment"), PAIRS),
-    "two classes of entailment": (
-        "bart-text-classification",
-        named("entailment", "no"),
-        PAIRS,
-    ),
-    "paraphrases": ("electra-text-classification", named("not equivalent", "equivalent"), PAIRS),
+    "a score of each word": ("bert-tokens", {"num_labels": 1}, "answers with scores"),
+    "several classes of each word": ("llama-tokens", SEVERAL, "several may be right"),
+}
+
+OF_PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
+    "entailment": ("bert-texts", named("CONTRADICTION", "neutral", "entailment")),
+    "two classes of entailment": ("bart-text-classification", named("entailment", "no")),
+    "paraphrases": ("electra-text-classification", named("not equivalent", "equivalent")),
     "cross-encoder before 6": (
         "bert-texts",
         {"sentence_transformers": {"version": "4.1.0", "activation_fn": "torch.nn.Identity"}},
-        PAIRS,
     ),
 }
 
@@ -71,12 +63,24 @@ def test_a_study_of_it_is_refused_when_it_is_declared(kind: str) -> None:
             objectives=[Parameters(), Retention()],
             distillation=Distillation(Texts.of(texts())),
         )
-    with pytest.raises(Unsupported, match=r"other tasks are .*text-generation"):
-        distillation_task(teacher)
+
+
+@pytest.mark.parametrize("kind", OF_PAIRS)
+def test_single_texts_for_a_teacher_that_compares_two_are_refused(kind: str, cache: Cache) -> None:
+    name, fields = OF_PAIRS[kind]
+    case = ZOO[name]
+    teacher = replace(case, fields={**case.fields, **fields}).teacher()
+    single = Distillation(Texts.of(texts(20)), steps=1, batch_size=4, max_tokens=16)
+    with pytest.raises(
+        BadInput, match=r"no pair; this teacher for text-classification reads pairs"
+    ):
+        itself(teacher, cache, single).prepared.data.check()
+    pairs = Texts.of((one, other) for one, other in zip(texts(20), texts(20)[::-1], strict=True))
+    itself(teacher, cache, replace(single, data=pairs)).prepared.data.check()
 
 
 def test_a_study_without_quality_is_not() -> None:
-    case = ZOO["bert-texts"]
+    case = ZOO["bert-tokens"]
     teacher = replace(case, fields={"num_labels": 1}).teacher()
     space = SearchSpace(
         layers=Choice(0.5, 1.0), layer_policy=Ends(), width_policy=First(), healing="none"
@@ -86,8 +90,10 @@ def test_a_study_without_quality_is_not() -> None:
 
 
 def test_heads_of_a_model_that_is_not_judged_are_refused_by_name() -> None:
-    teacher = replace(ZOO["bert-texts"], fields=SEVERAL).teacher()
-    with pytest.raises(Unsupported, match=r"needs more than texts; .*several classes at once"):
+    teacher = replace(ZOO["bert-tokens"], fields=SEVERAL).teacher()
+    with pytest.raises(
+        Unsupported, match=r"needs more than texts; .*answers with classes, of which several"
+    ):
         head_table(teacher, texts())
 
 
@@ -102,8 +108,11 @@ def test_a_cross_encoder_of_version_6_is_a_classifier_of_pairs(
     model.save_pretrained(str(tmp_path / "b"))
     teacher = Teacher.load(tmp_path / "b")
     assert (teacher.task, teacher.pooling, teacher.reads_pairs) == (Task.TEXTS, None, True)
-    with pytest.raises(Unsupported, match=PAIRS if outputs > 1 else SCORES):
-        distillation_task(teacher)
+    with pytest.raises(BadInput, match="no pair; this teacher for text-classification reads pairs"):
+        distillation_task(teacher).inputs(teacher, [Example("w1 w2")], 8)
+    teacher = told_apart(teacher)
+    inputs = distillation_task(teacher).inputs(teacher, [Example(("w1 w2", "w3"))], 8)
+    assert inputs.batch([0]).inputs["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1]]
 
 
 def test_modules_without_pooling_are_refused(tmp_path: Path) -> None:
@@ -113,7 +122,7 @@ def test_modules_without_pooling_are_refused(tmp_path: Path) -> None:
         Teacher.load(folder)
 
 
-@pytest.mark.parametrize("name", ["bert-texts", "bert-sentences", "t5-text2text-generation"])
+@pytest.mark.parametrize("name", ["bert-sentences", "bert-masked", "t5-text2text-generation"])
 def test_pairs_of_texts_are_refused(name: str, cache: Cache) -> None:
     teacher = ZOO[name].teacher()
     pairs = Texts.of((one, other) for one, other in zip(texts(20), texts(20)[::-1], strict=True))

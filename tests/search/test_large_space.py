@@ -60,7 +60,7 @@ def test_the_space_is_too_large_to_be_listed() -> None:
     assert not LARGE.is_listed
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_large_space_is_searched_better_than_at_random(seed: int) -> None:
     study, told = searched(seed, None, TRIALS)
     _, drawn = searched(seed, RandomSampler(seed=seed), TRIALS)
@@ -96,7 +96,11 @@ def test_trials_of_a_large_space_are_imported_from_another_study() -> None:
 SMALL = SearchSpace(layers=Range(0.1, 1.0), intermediate=Choice(0.25, 0.5, 1.0), listed=0).of(BERT)
 
 
-@pytest.mark.parametrize("sampler", [None, RandomSampler(seed=0)], ids=["default", "random"])
+@pytest.mark.parametrize(
+    "sampler",
+    [None, pytest.param(RandomSampler(seed=0), marks=pytest.mark.slow)],
+    ids=["default", "random"],
+)
 def test_a_space_that_is_not_listed_is_tried_to_its_last_member(
     storage: str, sampler: BaseSampler | None
 ) -> None:

@@ -52,12 +52,14 @@ def test_a_space_smaller_than_the_trials_asked_for_ends_the_run(
     folder: Path, teacher: Teacher
 ) -> None:
     two = SearchSpace(intermediate=Choice(0.4, 1.0))
-    assert len(toy(folder, teacher=teacher, space=two).run(trials=50).trials) == 3
+    front = toy(folder, teacher=teacher, space=two).run(trials=50)
+    assert len(front.trials) == 3
+    assert front.about["ended"] == "all 3 students of the space were tried"
 
 
 def test_one_seed_gives_one_study(folder: Path, teacher: Teacher) -> None:
     def values(name: str, seed: int) -> list[tuple[str, float]]:
-        found = toy(folder / name, teacher=teacher, space=WIDE, seed=seed).run(trials=4).trials
+        found = toy(folder / name, teacher=teacher, space=WIDE, seed=seed).run(trials=3).trials
         return [(trial.key, trial.measurements["retention"].value) for trial in found]
 
     assert values("one", 0) == values("two", 0)

@@ -2,10 +2,10 @@ import pytest
 
 from protege.spaces import Teacher
 from tests.spaces.healed import Flow, plenty
-from tests.zoo import EVERY, FLOWS, teacher_of
+from tests.zoo import EVERY, FLOWS, marked, teacher_of
 
 
-@pytest.fixture(params=FLOWS, scope="session")
+@pytest.fixture(params=marked(FLOWS), scope="session")
 def teacher(request: pytest.FixtureRequest) -> Teacher:
     """One teacher of each flow; tests leave it as it is."""
     return teacher_of(request.param)

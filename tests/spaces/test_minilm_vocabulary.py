@@ -10,6 +10,8 @@ from transformers import AutoTokenizer
 from protege.spaces import Activation, Calibration, Student, Teacher
 from studies.corpus import standard_library
 
+pytestmark = pytest.mark.slow  # a real model reads real text
+
 
 @pytest.fixture(scope="module")
 def teacher() -> Teacher:
@@ -37,7 +39,6 @@ def test_most_of_the_teacher_is_rows_that_the_data_never_reads(
     assert student.model.num_parameters() < 0.56 * teacher.model.num_parameters()
 
 
-@pytest.mark.slow
 def test_covered_text_has_the_same_pieces_and_the_same_vector(
     teacher: Teacher, student: Student, tmp_path: Path
 ) -> None:

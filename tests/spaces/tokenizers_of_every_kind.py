@@ -127,7 +127,12 @@ KINDS: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
     "unigram with bytes": with_bytes,
 }
 BYTE_LEVEL = ["gpt2", "roberta", "whisper", "llama-3"]
-kinds = pytest.mark.parametrize("kind", KINDS)
+ALIKE = {"mpnet", "roberta", "whisper", "gemma", "xlm-roberta", "camembert", "mbart", "deberta"}
+"""Kinds with the algorithm of another one."""
+
+kinds = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in ALIKE else []) for kind in KINDS]
+)
 
 
 @cache

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from protege.objectives import Distillation, Texts
 from protege.spaces import Task
 from studies.reviews_cpu import CLASSES, fine_tuned, learnt, product_reviews, reviews
@@ -38,6 +40,7 @@ def test_the_teacher_learns_from_the_students_part_alone() -> None:
     assert len(mine) + 16 == len({one.identity for one in asked.data})
 
 
+@pytest.mark.slow
 def test_the_teacher_is_fine_tuned_once(tmp_path: Path) -> None:
     folder, asked = tmp_path / "teacher", few()
     teacher = fine_tuned(folder, asked)

@@ -17,8 +17,9 @@ _ASKED = {
     "input_ids": "attention_mask",
     "decoder_input_ids": "decoder_attention_mask",
     "pixel_values": "",
+    "input_features": "",
 }
-"""Model inputs and the names of their masks; images have none."""
+"""Model inputs and the names of their masks; images and recordings have none."""
 
 _FACTOR = 6364136223846793005
 """Multiplier of Knuth's MMIX generator; odd, so that its powers never vanish modulo 2**64."""
@@ -43,7 +44,7 @@ class Batch:
 
     @property
     def mask(self) -> Tensor:
-        """The attention mask, ``(sequences, tokens)``; ones, ``(images, 1)``, for images."""
+        """The attention mask, ``(sequences, tokens)``; ones, ``(rows, 1)``, without tokens."""
         mask = self.inputs.get("attention_mask")
         return torch.ones(len(self.numbers), 1) if mask is None else mask
 
@@ -67,7 +68,7 @@ class Batch:
 
 
 class TaskInputs(ABC):
-    """Model inputs: token sequences, pairs of them, or images.
+    """Model inputs: token sequences, pairs of them, images, or recordings with texts.
 
     A *row* is one model output: of a whole sequence, or of one scored position.
     """
@@ -77,7 +78,9 @@ class TaskInputs(ABC):
     lengths: Tensor
     """Cost of each sequence in tokens, ``(sequences,)``; a constant for images."""
     labels: Tensor
-    """The true class or token of each row, ``(rows,)``; -100 if unknown."""
+    """The true class or token of each row, ``(rows,)``, -100 if unknown; where several classes
+    apply 0 or 1 for each, ``(rows, classes)``; scores are floats, ``(rows, scores)``, NaN if
+    unknown."""
 
     @abstractmethod
     def batch(self, numbers: Sequence[int]) -> Batch:

@@ -131,6 +131,7 @@ class VocabularyMap:
             lengths=spelt.lengths,
             scored=scored,
             pad=int(self.first[sequences.pad]),
+            segments=None if sequences.segments is None else sequences.segments[spelt.token],
         )
 
     def check(self, sequences: Sequences, spelt: MappedTokens) -> None:

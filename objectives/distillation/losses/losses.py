@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
     cosine_similarity,
     cross_entropy,
     kl_div,
@@ -95,8 +96,27 @@ class LogitsMSE:
 
 
 @dataclass(frozen=True)
-class HardLabels:
-    """Cross-entropy to the true class or token; unlabelled rows are ignored.
+class ScoreMSE:
+    """Mean squared error of scores, each divided by the variance of the teacher's.
+
+    Attributes:
+        weight: Weight in the sum of all terms.
+        variances: The variance of each score; empty for 1 each.
+    """
+
+    weight: float = 1.0
+    variances: tuple[float, ...] = ()
+
+    def of(self, answer: Tensor, targets: Targets, labels: Tensor) -> Tensor:  # noqa: ARG002
+        errors = (answer - targets["logits"].to(answer.dtype)).square()
+        return (errors / errors.new_tensor(self.variances or (1.0,))).mean()
+
+
+@dataclass(frozen=True)
+class BinaryKL:
+    """Kullback-Leibler divergence KL(teacher, student) of each class's own probability, in nats.
+
+    It is the binary cross-entropy to the teacher's probabilities, less their entropy.
 
     Attributes:
         weight: Weight in the sum of all terms.
@@ -105,8 +125,33 @@ class HardLabels:
     weight: float = 1.0
 
     def of(self, answer: Tensor, targets: Targets, labels: Tensor) -> Tensor:  # noqa: ARG002
-        if bool((labels == NO_LABEL).all()):
+        theirs = targets["logits"].to(answer.dtype)
+        wanted = theirs.sigmoid()
+        entropy = binary_cross_entropy_with_logits(theirs, wanted)
+        return binary_cross_entropy_with_logits(answer, wanted) - entropy
+
+
+@dataclass(frozen=True)
+class HardLabels:
+    """Cross-entropy to the true class or token; squared error to true scores.
+
+    Where several classes apply, it is the binary cross-entropy of each. Unlabelled rows are
+    ignored.
+
+    Attributes:
+        weight: Weight in the sum of all terms.
+    """
+
+    weight: float = 1.0
+
+    def of(self, answer: Tensor, targets: Targets, labels: Tensor) -> Tensor:  # noqa: ARG002
+        known = ~labels.isnan() if labels.is_floating_point() else labels != NO_LABEL
+        if not bool(known.any()):
             return answer.sum() * 0  # the mean over no rows is NaN
+        if labels.is_floating_point():
+            return mse_loss(answer[known], labels[known].to(answer.dtype))
+        if labels.ndim > 1:
+            return binary_cross_entropy_with_logits(answer[known], labels[known].to(answer.dtype))
         return cross_entropy(answer, labels, ignore_index=NO_LABEL)
 
 

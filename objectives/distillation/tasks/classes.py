@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from protege.objectives.data.example import Example
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
-from protege.objectives.distillation.inputs.sequences import encoded, sequences, texts_of
+from protege.objectives.distillation.inputs.pictures import images
+from protege.objectives.distillation.inputs.sequences import text_rows
 from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import NO_LABEL, LogitsMSE, Loss, Targets
-from protege.objectives.distillation.tasks.labels import Classes
-from protege.objectives.distillation.tasks.task import Scores, TaskScore, standard_error
+from protege.objectives.distillation.tasks.labels import Classes, check_known
+from protege.objectives.distillation.tasks.task import Scores, TaskScore, by_agreement
 from protege.spaces import Teacher
 
 FULL_RATE_DISTANCE = 0.3
@@ -21,14 +23,19 @@ FULL_RATE_DISTANCE = 0.3
 
 @dataclass(frozen=True)
 class ClassTask:
-    """Text classification.
+    """Classification of texts, pairs of texts or images, of which one class is right.
 
     The quality is accuracy with labels, and agreement with the teacher without.
+
+    Attributes:
+        images: Whether the teacher reads images instead of texts.
     """
+
+    images: bool = False
 
     @property
     def name(self) -> str:
-        return "text-classes"
+        return "image-classes" if self.images else "text-classes"
 
     @property
     def losses(self) -> tuple[Loss, ...]:
@@ -42,10 +49,35 @@ class ClassTask:
         return 1.0
 
     def inputs(self, teacher: Teacher, examples: Sequence[Example], max_tokens: int) -> TaskInputs:
-        classes, texts = Classes(teacher), texts_of(examples, teacher)
-        ids = encoded(teacher, texts, max_tokens)["input_ids"]
-        labels = [classes.number(example.label) for example in examples]
-        return sequences(teacher, ids, None, labels)
+        labels = self.labels(teacher, examples)
+        if self.images:
+            return images(teacher, examples, labels)
+        return text_rows(teacher, examples, max_tokens, labels)
+
+    def labels(self, teacher: Teacher, examples: Sequence[Example]) -> Sequence[Any]:
+        """Return the label of each example as the model counts; see `TaskInputs.labels`.
+
+        Raises:
+            BadInput: The teacher has no such class.
+        """
+        classes = Classes(teacher)
+        return [classes.number(example.label) for example in examples]
+
+    def check_labels(
+        self, targets: Targets, labels: Tensor, names: Sequence[str], teacher: Teacher
+    ) -> None:
+        """Check that the teacher predicts the labels, if there are any.
+
+        Args:
+            targets: The teacher's outputs.
+            labels: The label of each row.
+            names: The data set's class names, in the order of its numbers; empty if unknown.
+            teacher: The teacher.
+
+        Raises:
+            BadInput: The teacher is no better than chance.
+        """
+        check_known(targets["logits"].argmax(-1), labels, names, teacher)
 
     def mapped(
         self, inputs: TaskInputs, targets: Targets, vocabulary_map: VocabularyMap
@@ -69,18 +101,4 @@ class ClassTask:
         }
 
     def score(self, scores: Scores) -> TaskScore:
-        agrees, right = scores["agrees"], scores["right"]
-        agreement = float(agrees.mean())
-        known = ~right.isnan()
-        if not bool(known.any()):
-            return TaskScore(agreement, standard_error(agrees), {"agreement": agreement}, agrees)
-        accuracy, best = float(right[known].mean()), float(scores["teacher_right"][known].mean())
-        # a paired standard error: leaves out the difficulty of texts that both share
-        differ = right - scores["teacher_right"] * (accuracy / best if best else 0)
-        return TaskScore(
-            value=accuracy / best if best else 0.0,
-            spread=standard_error(differ[known]) / best if best else 0.0,
-            figures={"accuracy": accuracy, "teacher_accuracy": best, "agreement": agreement},
-            rows=right.nan_to_num(accuracy),
-            of_mean=lambda mean: mean / best if best else 0.0,
-        )
+        return by_agreement(scores, "accuracy")

@@ -136,7 +136,7 @@ class LanguageTask:
         return scores
 
     def score(self, scores: Scores) -> TaskScore:
-        scores = _by_token(scores)
+        scores = by_token(scores)
         lost = (scores["loss"] - scores["teacher_loss"]).double()
         retained = float(torch.exp(-lost.mean()))
         return TaskScore(
@@ -192,7 +192,7 @@ def _merged(token: Tensor, log_probability: Tensor) -> dict[str, Tensor]:
     return {name: tensor.gather(1, order) for name, tensor in found.items()}
 
 
-def _by_token(scores: Scores) -> Scores:
+def by_token(scores: Scores) -> Scores:
     """Sum the scores over the pieces of each token, if tokens were split."""
     if "row" not in scores:
         return scores

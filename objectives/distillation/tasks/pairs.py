@@ -1,7 +1,7 @@
 """The distillation task of sequence-to-sequence models, on pairs of source and target text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -62,12 +62,17 @@ class Pairs(TaskInputs):
         return Pairs.of(self.read.first(count), self.written.first(count))
 
     def batch(self, numbers: Sequence[int]) -> Batch:
-        read, written = self.read.batch(numbers), self.written.batch(numbers)
-        mask = written.mask[:, 1:]
-        ids = written.inputs["input_ids"][:, :-1].masked_fill(mask == 0, self.written.pad)
-        decoder = {"decoder_input_ids": ids, "decoder_attention_mask": mask}
-        inputs = {**read.inputs, **decoder}
-        return Batch(inputs, written.scored[:, :-1], written.rows, written.numbers)
+        written = decoder_batch(self.written, numbers)
+        return replace(written, inputs={**self.read.batch(numbers).inputs, **written.inputs})
+
+
+def decoder_batch(written: Sequences, numbers: Sequence[int]) -> Batch:
+    """Return the decoder's share of a batch, which does not read the last token of a sequence."""
+    batch = written.batch(numbers)
+    mask = batch.mask[:, 1:]
+    ids = batch.inputs["input_ids"][:, :-1].masked_fill(mask == 0, written.pad)
+    inputs = {"decoder_input_ids": ids, "decoder_attention_mask": mask}
+    return replace(batch, inputs=inputs, scored=batch.scored[:, :-1])
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class PairTask:
         return 1.0
 
     def inputs(self, teacher: Teacher, examples: Sequence[Example], max_tokens: int) -> TaskInputs:
-        texts, answers = texts_of(examples, teacher), [_answer_in(one) for one in examples]
+        texts, answers = texts_of(examples, teacher), [written_text(one) for one in examples]
         given = encoded(teacher, texts, max_tokens)["input_ids"]
         # `text_target`: multilingual tokenizers encode targets in the target language
         limit = {"truncation": True, "max_length": teacher.at_most(max_tokens)}
@@ -137,7 +142,7 @@ class PairTask:
         return self.language.score(scores)
 
 
-def _answer_in(example: Example) -> str:
+def written_text(example: Example) -> str:
     """Return the target text of an example.
 
     Raises:

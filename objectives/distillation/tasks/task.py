@@ -35,6 +35,31 @@ class TaskScore:
     of_mean: Callable[[float], float] = lambda mean: mean
 
 
+def by_agreement(scores: Scores, measure: str) -> TaskScore:
+    """Return the score by labels relative to the teacher's, or without labels the agreement.
+
+    Args:
+        scores: For each row ``agrees``, the agreement with the teacher, and ``right`` and
+            ``teacher_right``, the agreement with the label, NaN if unknown; all from 0 to 1.
+        measure: Name of the agreement with the label.
+    """
+    agrees, right = scores["agrees"], scores["right"]
+    agreement = float(agrees.mean())
+    known = ~right.isnan()
+    if not bool(known.any()):
+        return TaskScore(agreement, standard_error(agrees), {"agreement": agreement}, agrees)
+    own, best = float(right[known].mean()), float(scores["teacher_right"][known].mean())
+    # a paired standard error: leaves out the difficulty of examples that both share
+    differ = right - scores["teacher_right"] * (own / best if best else 0)
+    return TaskScore(
+        value=own / best if best else 0.0,
+        spread=standard_error(differ[known]) / best if best else 0.0,
+        figures={measure: own, f"teacher_{measure}": best, "agreement": agreement},
+        rows=right.nan_to_num(own),
+        of_mean=lambda mean: mean / best if best else 0.0,
+    )
+
+
 def standard_error(values: Tensor) -> float:
     """Compute the standard error of the mean; 0 for a single value."""
     return float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0

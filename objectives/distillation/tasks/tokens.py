@@ -82,7 +82,7 @@ def _as_read(texts: list[list[str]], teacher: Teacher) -> list[list[str]]:
     return [[word if not at else f" {word}" for at, word in enumerate(text)] for text in texts]
 
 
-def _checked(example: Example) -> tuple[list[str], tuple[int | str, ...]]:
+def _checked(example: Example) -> tuple[list[str], tuple[float | str, ...]]:
     """Return the words and the labels of an example; the labels may be empty.
 
     Raises:

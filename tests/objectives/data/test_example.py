@@ -69,5 +69,4 @@ def test_words_have_a_class_each() -> None:
     assert Example(("Ada", "wrote"), (1, "O")).label == (1, "O")
     with pytest.raises(BadInput, match="2 words with 1 labels; expected one per word"):
         Example(("Ada", "wrote"), (1,))
-    with pytest.raises(BadInput, match="2 labels; expected one label, or a list of words"):
-        Example("Ada wrote", (1, 0))
+    assert Example("Ada wrote", ("joy", "fear", 0.5)).label == ("joy", "fear", 0.5)

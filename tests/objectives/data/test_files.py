@@ -89,9 +89,9 @@ def test_json_lines_may_have_no_labels(tmp_path: Path, name: str) -> None:
         ('{"label": 1, "id": 2}', 'expected an object with "text", .*; found one with label, id'),
         ('{"text": null}', 'expected an object with "text", a string'),
         ('{"text": ["a", 1]}', r"expected a text, or a list of words; found \['a', 1\]"),
-        ('{"text": "b", "label": {}}', "expected a label that is a whole number or a name"),
-        ('{"text": "b", "label": 0.5}', "expected a label .*; found 0.5"),
-        ('{"text": "b", "label": [1]}', "1 labels; expected one label, or a list of words"),
+        ('{"text": "b", "label": {}}', "expected a label that is a number or a name"),
+        ('{"text": "b", "label": NaN}', "expected a label .*; found nan"),
+        ('{"text": "b", "label": [[1]]}', r"expected a label .*; found \[\[1\]\]"),
         ('{"text": ["b"], "label": [1, 2]}', "1 words with 2 labels; expected one per word"),
         ("[" * 100_000, "not JSON"),
     ],
@@ -420,3 +420,23 @@ def test_a_text_of_parquet_that_is_not_utf8_is_named_by_its_row(tmp_path: Path) 
     texts = arrow.Array.from_buffers(arrow.string(), 4, held.buffers())
     with pytest.raises(BadInput, match=r"corpus\.parquet, row 2: a text that is not UTF-8"):
         Texts.from_file(parquet(tmp_path / "corpus.parquet", {"text": texts})).split(1, 1, 1)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_pairs_come_from_two_columns(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"pairs.{suffix}"
+    lines = ["question,context,label", "who,Ada wrote,Ada", "what,a note,note"]
+    if suffix == "jsonl":
+        names = lines[0].split(",")
+        lines = [json.dumps(dict(zip(names, row.split(","), strict=True))) for row in lines[1:]]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    found = list(Texts.from_file(path, "question", pair="context"))
+    assert found == [Example(("who", "Ada wrote"), "Ada"), Example(("what", "a note"), "note")]
+    with pytest.raises(BadInput, match=r"passage|found \['who', None\]"):
+        list(Texts.from_file(path, "question", pair="passage"))
+
+
+def test_lines_have_no_pairs(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a\nb\n")
+    with pytest.raises(BadInput, match="each line is a text, so there is no column 'context'"):
+        Texts.from_file(tmp_path / "a.txt", pair="context")

@@ -169,3 +169,27 @@ def test_the_names_of_classes_are_the_datasets_own() -> None:
     made = datasets.Dataset.from_dict({"words": [["a"], ["b"]], "tags": [[0], [1]]}, features=tags)
     assert Texts.from_dataset(made, text="words", label="tags").classes == ("bad", "good")
     assert Texts.from_dataset(hugging_face(COLUMNS), text="said", label="stars").classes == ()
+
+
+SQUAD = {
+    "question": ["who", "what"],
+    "context": ["Ada wrote", "a note"],
+    "answers": [{"text": ["Ada", "Ada"], "answer_start": [0, 0]}, {"text": [], "answer_start": []}],
+}
+
+
+def test_pairs_come_from_two_columns_with_the_first_of_their_answers() -> None:
+    rows = [dict(zip(SQUAD, values, strict=True)) for values in zip(*SQUAD.values(), strict=True)]
+    for dataset in (hugging_face(SQUAD), rows):
+        data = Texts.from_dataset(dataset, "question", "answers", pair="context")
+        assert list(data) == [Example(("who", "Ada wrote"), "Ada"), Example(("what", "a note"), "")]
+    with pytest.raises(
+        BadInput, match="no column 'passage'; there are: question, context, answers"
+    ):
+        Texts.from_dataset(rows, "question", pair="passage")
+
+
+def test_scores_and_several_classes_are_labels() -> None:
+    labels: list[Any] = [0.5, np.float32(0.25), ["joy", "fear"], []]
+    found = [example.label for example in Texts.of(["a", "b", "c", "d"], labels)]
+    assert found == [0.5, 0.25, ("joy", "fear"), ()]

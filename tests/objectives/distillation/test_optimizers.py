@@ -15,7 +15,7 @@ from protege.objectives.distillation.optimizers import Optimizers, groups, hardl
 from protege.spaces import Unsupported, layers_above
 from tests.objectives.distillation.taught import SHORT, half, material, taught, weights
 from tests.tiny import CASES, ZOO
-from tests.zoo import FLOWS, teacher_of
+from tests.zoo import FLOWS, marked, teacher_of
 
 # four tokens at once; each rate is at its peak from the first step on
 ALWAYS = replace(SHORT, batch_size=2, max_tokens=2, warmup=0, decay=0, weight_decay=0)
@@ -140,7 +140,7 @@ def rates(module: nn.Module, settings: Distillation = LAYERED) -> dict[str, floa
     return found
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", marked(FLOWS))
 def test_every_trained_parameter_has_one_rate_and_the_embedding_the_lowest(name: str) -> None:
     teacher = teacher_of(name)
     module = teacher.embedder() or teacher.model

@@ -28,6 +28,7 @@ from protege.spaces.architecture.policies import LayerPolicy
 from protege.spaces.models.layout import Layout
 from tests.spaces.healed import plenty
 from tests.tiny import ZOO, answer, inputs_of
+from tests.zoo import marked
 
 KINDS = [
     "bert-sentences",
@@ -98,7 +99,7 @@ def differs(one: Student, other: Student) -> bool:
     return any(not torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", marked(KINDS))
 def test_what_is_finished_answers_as_the_deep_one_without_what_went(name: str) -> None:
     teacher = ZOO[name].teacher()
     found = trained(shrunk(teacher))
@@ -110,7 +111,7 @@ def test_what_is_finished_answers_as_the_deep_one_without_what_went(name: str) -
     assert torch.equal(answer(finished), answer(found.student))
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", marked(KINDS))
 def test_it_begins_as_the_teacher_in_all_its_depth(name: str) -> None:
     teacher = ZOO[name].teacher()
     found = shrunk(teacher)

@@ -85,7 +85,9 @@ TAKEN_UP = {
 
 
 @pytest.mark.parametrize(("name", "changes"), TAKEN_UP.values(), ids=TAKEN_UP)
-@pytest.mark.parametrize("at", [1, 5, 11])
+@pytest.mark.parametrize(
+    "at", [pytest.param(1, marks=pytest.mark.slow), 5, pytest.param(11, marks=pytest.mark.slow)]
+)
 def test_a_training_that_is_taken_up_ends_as_one_that_was_not_cut_short(
     name: str, changes: dict[str, Any], at: int
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -24,15 +25,13 @@ RARELY = replace(NINE, checkpoint_every_s=60.0)
 QUICK = {"bert-sentences-dense", "bert-tokens", "llama-causal-tied"}
 every_task = pytest.mark.parametrize(
     "case",
-    [
-        pytest.param(case, marks=[] if name in QUICK else pytest.mark.slow, id=name)
-        for name, case in CASES.items()
-    ],
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in CASES],
     indirect=True,
 )
-one_task = pytest.mark.parametrize(
-    "case", [pytest.param(CASES["bert-sentences"], id="bert-sentences")], indirect=True
-)
+one_task = pytest.mark.parametrize("case", ["bert-sentences"], indirect=True)
+
+PASSED = [(0, 2), (1, 3), (3, 5)]
+"""Rungs, and a later step that a process is killed in."""
 
 
 class Killed(BaseException):
@@ -136,8 +135,13 @@ def test_between_rungs_it_is_stored_too(trial: Trial) -> None:
 
 
 @one_task
-@pytest.mark.parametrize("best_at", [0, 1, 3])
-@pytest.mark.parametrize("killed_at", [2, 3, 5])
+@pytest.mark.parametrize(
+    ("best_at", "killed_at"),
+    [
+        pytest.param(best, killed, marks=[] if (best, killed) in PASSED else pytest.mark.slow)
+        for best, killed in product([0, 1, 3], [2, 3, 5])
+    ],
+)
 def test_the_best_rung_survives_a_kill(trial: Trial, best_at: int, killed_at: int) -> None:
     scores = [1.0 if step == best_at else 0.5 for step in (0, 1, 3, 9)]
     # the step in which it is killed is not stored

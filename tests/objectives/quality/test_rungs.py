@@ -26,6 +26,7 @@ from tests import pieces
 from tests.objectives.candidates import candidate, completed, distilled, half, itself, retained
 from tests.objectives.quality.scripted import Scripted, state
 from tests.tiny import CASES, texts
+from tests.zoo import head, marked
 
 CORPUS = Texts.of(texts(120))
 SHORT = Distillation(CORPUS, 9, 8, selection=30, max_tokens=16, precision="float32")
@@ -34,7 +35,7 @@ SHORT = Distillation(CORPUS, 9, 8, selection=30, max_tokens=16, precision="float
 PIECES = Distillation(Texts.of(pieces.TEXTS), 4, 8, max_tokens=16)
 
 # a few tokens alone make no block of packed text
-KINDS = [name for name in CASES if name != "bert"]
+KINDS = marked((name for name in CASES if name != "bert"), by=head)
 
 # of language models this small some guess the text better than their random teacher does, and
 # classifiers this small cannot be made worse

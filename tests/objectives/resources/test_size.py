@@ -15,7 +15,7 @@ from protege.spaces import Architecture, Cache, Infeasible, Task, Teacher, famil
 from protege.spaces.architecture.sizes import RATIOS as SIZE_OF_RATIO
 from tests.objectives import candidates
 from tests.tiny import CASES, ZOO, inputs_of
-from tests.zoo import EVERY, teacher_of
+from tests.zoo import EVERY, marked, teacher_of
 
 RATIOS = st.sampled_from([0.25, 0.5, 0.75, 1.0])
 CACHED = [
@@ -52,7 +52,7 @@ def test_parameters_and_bytes_are_those_of_the_built_student(
     assert Memory().measure(given).details["weights_mb"] == pytest.approx(counted.value * 4)
 
 
-@pytest.mark.parametrize(("name", "ratio"), CACHED)
+@pytest.mark.parametrize(("name", "ratio"), marked(CACHED))
 def test_cache_bytes_are_those_of_a_real_cache(name: str, ratio: str) -> None:
     teacher = teacher_of(name)
     given = candidate(teacher, **({ratio: 0.5} if ratio else {}))

@@ -282,6 +282,7 @@ def test_what_a_killed_process_held_is_begun_again(folder: Path, teacher: Teache
     assert engine.looked_at == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_two_jobs_tell_of_different_students(folder: Path, teacher: Teacher) -> None:
     search = toy(folder, teacher=teacher, space=PLAIN, objectives=[Memory()])
     trials = search.run(trials=4, engine=LocalEngine(2, threads=1)).trials

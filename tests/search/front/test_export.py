@@ -24,6 +24,7 @@ from protege.search.session.about import about
 from protege.spaces import BadInput, Teacher
 from tests.search.toys import WIDE, teacher, toy
 from tests.tiny import CASES, texts
+from tests.zoo import head, marked
 
 
 @pytest.fixture
@@ -111,7 +112,9 @@ def test_a_student_loads_with_the_class_its_card_names(front: Front, student: Pa
     assert model.config.intermediate_size == architecture["intermediate_size"]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CASES if kind != "bert-sentences"])
+@pytest.mark.parametrize(
+    "kind", marked((kind for kind in CASES if kind != "bert-sentences"), by=head)
+)
 def test_what_is_exported_retains_what_the_study_measured(folder: Path, kind: str) -> None:
     search = toy(folder / "run", teacher=teacher(kind), space=WIDE)
     front = search.run(trials=4)

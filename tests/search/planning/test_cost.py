@@ -35,6 +35,7 @@ from protege.spaces.calibration.blocks import Room
 from tests.objectives.candidates import retained
 from tests.search.toys import distillation, toy
 from tests.tiny import CASES, ZOO, texts
+from tests.zoo import marked
 
 NAMES = ["llama-causal-grouped", "bert-masked", "t5-text2text-generation", "bert-texts"]
 
@@ -106,7 +107,7 @@ def test_the_policy_that_takes_another_ones_place_is_told_first(tmp_path: Path) 
     ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_training_that_cannot_fit_is_refused(name: str, tmp_path: Path) -> None:
     teacher, told = ZOO[name].teacher(), list[str]()
     before = teacher.fingerprint
@@ -121,7 +122,7 @@ def test_training_that_cannot_fit_is_refused(name: str, tmp_path: Path) -> None:
     assert teacher.fingerprint == before
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_batches_are_read_in_as_few_parts_as_fit(
     name: str, accumulate: int, tmp_path: Path
@@ -180,7 +181,7 @@ def test_it_leaves_every_draw_and_the_teacher_as_they_were(tmp_path: Path) -> No
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_activations_of_few_layers_tell_those_of_many(name: str, tmp_path: Path) -> None:
     teacher = ZOO[name].teacher()
     prepared, own = prepared_of(teacher, tmp_path), teacher.architecture

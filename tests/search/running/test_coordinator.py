@@ -1,5 +1,6 @@
 """The first candidates are looked at as they are cut, before any of them is trained."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from protege.search.running.racing import Decision, Race, decide
 from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage.storage import read_study
 from protege.spaces import Teacher
+from tests.search.conftest import emptied
 from tests.search.toys import WIDE, coordinated, distillation, toy
 
 HARD = Race(eta=4.0, min_records=1)
@@ -86,10 +88,15 @@ def test_nobody_is_looked_at_whom_nobody_asked_for(folder: Path, teacher: Teache
     assert asked(folder) == 4
 
 
-def test_each_of_the_first_is_judged_by_all_others_that_were_looked_at(
-    folder: Path, teacher: Teacher
-) -> None:
-    trials = made(folder, teacher).run(trials=10).trials
+@pytest.fixture(scope="module")
+def whole(teacher: Teacher) -> Iterator[Front]:
+    """A study of as many candidates as are looked at; tests leave it as it is."""
+    with emptied() as folder:
+        yield made(folder, teacher).run(trials=10)
+
+
+def test_each_of_the_first_is_judged_by_all_others_that_were_looked_at(whole: Front) -> None:
+    trials = whole.trials
     objectives = np.array([[t.measurements["memory_mb"].value, -t.curve[0]] for t in trials])
     for trial in trials[2:]:
         others = np.delete(objectives, trial.number, axis=0)
@@ -107,7 +114,7 @@ def test_students_are_cut_once(folder: Path, teacher: Teacher, cut: list[str]) -
 def test_no_more_are_held_than_memory_is_set_aside_for(folder: Path, teacher: Teacher) -> None:
     dies(made(folder, teacher), in_training=1, most_held_bytes=1)
     assert looked_at(folder) == [0, 1]
-    assert len(made(folder, teacher).run(trials=12).trials) == 12
+    assert len(made(folder, teacher).run(trials=4).trials) == 4
 
 
 def test_no_student_is_looked_at_ahead_without_a_race(folder: Path, teacher: Teacher) -> None:
@@ -117,9 +124,8 @@ def test_no_student_is_looked_at_ahead_without_a_race(folder: Path, teacher: Tea
 
 
 def test_a_study_that_dies_after_the_look_comes_out_as_one_that_did_not(
-    folder: Path, teacher: Teacher, tmp_path: Path
+    whole: Front, folder: Path, teacher: Teacher
 ) -> None:
-    whole = made(tmp_path / "whole", teacher).run(trials=10)
     dies(made(folder, teacher), in_training=2)
     parts = made(folder, teacher).run(trials=10)
     assert told(parts) == told(whole)
@@ -144,7 +150,7 @@ class Breaking(Retention):
 def test_a_student_that_cannot_be_looked_at_fails_alone(folder: Path, teacher: Teacher) -> None:
     naive = made(folder, teacher).students.baselines[1].key()
     search = made(folder, teacher, objectives=[Memory(), Breaking(key=naive)])
-    trials = search.run(trials=10).trials
-    assert len(trials) == 10
+    trials = search.run(trials=4).trials
+    assert len(trials) == 4
     assert [t.number for t in trials if t.state is State.FAILED] == [1]
     assert trials[1].reason == "RuntimeError: out of memory"

@@ -1,6 +1,6 @@
 """Candidates race: beaten at a rung by enough others, one is trained no further."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -18,6 +18,7 @@ from protege.search.storage.storage import read_study
 from protege.search.study.study import StoredStudy
 from protege.spaces import Teacher
 from tests.search import toys
+from tests.search.conftest import emptied
 from tests.search.toys import WIDE, coordinated, distillation, opened, toy
 
 HARD = Race(eta=4.0, min_records=1)
@@ -53,10 +54,10 @@ def at_rungs(trial: FrozenTrial) -> dict[int, list[float]]:
 
 
 @pytest.fixture(scope="module")
-def run(teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> tuple[Front, Path]:
+def run(teacher: Teacher) -> Iterator[tuple[Front, Path]]:
     """A study that has raced, and its folder; tests leave it as it is."""
-    folder = tmp_path_factory.mktemp("raced")
-    return raced(folder, teacher), folder
+    with emptied() as folder:
+        yield raced(folder, teacher), folder
 
 
 def test_some_are_stopped_and_some_get_to_the_end(run: tuple[Front, Path]) -> None:
@@ -114,7 +115,7 @@ def test_the_teacher_and_the_naive_half_are_never_stopped(run: tuple[Front, Path
 
 
 def test_without_a_race_all_are_trained_to_the_end(folder: Path, teacher: Teacher) -> None:
-    front = raced(folder, teacher, 6, race=None)
+    front = raced(folder, teacher, 4, race=None)
     assert {trial.state for trial in front.trials} == {State.COMPLETE}
     assert all(list(trial.rungs) == STEPS for trial in front.trials)
     assert not any(at_rungs(trial) for trial in told(folder))
@@ -140,11 +141,11 @@ def test_who_gets_to_the_end_is_worth_what_it_is_worth_without_a_race(
 
 
 def test_a_study_that_goes_on_keeps_what_was_reached(folder: Path, teacher: Teacher) -> None:
-    first = raced(folder, teacher, 6)
+    first = raced(folder, teacher, 4)
     before = [at_rungs(trial) for trial in told(folder)]
-    again = raced(folder, teacher, 9)
-    assert again.trials[:6] == first.trials
-    assert [at_rungs(trial) for trial in told(folder)][:6] == before
+    again = raced(folder, teacher, 6)
+    assert again.trials[:4] == first.trials
+    assert [at_rungs(trial) for trial in told(folder)][:4] == before[:4]
     assert Front.read(folder).trials == again.trials
 
 

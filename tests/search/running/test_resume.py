@@ -45,10 +45,10 @@ def stored(folder: Path) -> dict[Path, int]:
 
 
 def test_run_again_it_does_nothing_again(folder: Path, teacher: Teacher) -> None:
-    first = toy(folder, teacher=teacher).run(trials=5)
+    first = toy(folder, teacher=teacher).run(trials=3)
     before = stored(folder)
     with forwards() as calls:
-        again = toy(folder, teacher=teacher).run(trials=5)
+        again = toy(folder, teacher=teacher).run(trials=3)
     assert calls == []
     assert again.trials == first.trials
     assert stored(folder) == before
@@ -57,10 +57,10 @@ def test_run_again_it_does_nothing_again(folder: Path, teacher: Teacher) -> None
 def test_trials_are_counted_in_all_and_finished_ones_are_kept(
     folder: Path, teacher: Teacher
 ) -> None:
-    first = toy(folder, teacher=teacher).run(trials=3)
-    more = toy(folder, teacher=teacher).run(trials=5)
-    assert more.trials[:3] == first.trials
-    assert len(more.trials) == 5
+    first = toy(folder, teacher=teacher).run(trials=2)
+    more = toy(folder, teacher=teacher).run(trials=4)
+    assert more.trials[:2] == first.trials
+    assert len(more.trials) == 4
 
 
 def test_time_is_booked_once_however_often_a_study_is_gone_on_with(

@@ -193,10 +193,10 @@ def test_a_study_is_gone_on_with_only_as_what_it_is(storage: str, part: str) -> 
     assert study.user_attrs["identity"] == json.loads(json.dumps(own))
 
 
-LIMITS: list[tuple[float | None, float | None]] = [
+LIMITS: list[Any] = [
     (0.07, 0.05),
-    (0.05, 0.07),
-    (None, 0.06),
+    pytest.param(0.05, 0.07, marks=pytest.mark.slow),
+    pytest.param(None, 0.06, marks=pytest.mark.slow),
     (0.06, None),
 ]
 

@@ -185,9 +185,9 @@ def test_reading_leaves_no_file_open(
     study.optuna_study.set_user_attr("format", written_by())
     found = [read(storage)]
     before = descriptors()
-    found += [read(storage) for _ in range(50)]
+    found += [read(storage) for _ in range(10)]
     assert descriptors() == before
-    assert len(found) == 51
+    assert len(found) == 11
 
 
 def test_a_study_that_goes_on_keeps_no_file_of_its_database_open(folder: Path) -> None:

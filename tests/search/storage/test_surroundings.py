@@ -90,6 +90,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project / "runs" / "toy"
 
 
+@pytest.mark.slow
 def test_sixty_files_and_folders_stay_after_everything_that_is_done_to_a_run(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,7 +77,7 @@ def screened(number: int, architecture: Architecture) -> Any:
     return replace(found, state=State.SCREENED, measurements=known)
 
 
-@pytest.mark.parametrize("limit", [1.0, None])
+@pytest.mark.parametrize("limit", [1.0, pytest.param(None, marks=pytest.mark.slow)])
 def test_what_is_as_large_as_a_screened_student_waits_while_that_is_over_the_limit(
     limit: float | None,
 ) -> None:

@@ -38,7 +38,12 @@ SAMPLERS: dict[str, Callable[[], BaseSampler | None]] = {
 }
 
 
-@pytest.fixture(params=SAMPLERS)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in {"random", "nsga-ii"} else [])
+        for name in SAMPLERS
+    ]
+)
 def sampler(request: pytest.FixtureRequest) -> BaseSampler | None:
     return SAMPLERS[request.param]()
 

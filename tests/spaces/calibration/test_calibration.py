@@ -14,7 +14,7 @@ from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.plan import HEALED, CalibrationPlan
 from protege.spaces.students.selection import choose
 from tests.tiny import CASES, ZOO, batch, inputs_of
-from tests.zoo import FLOWS, teacher_of
+from tests.zoo import FLOWS, marked, teacher_of
 
 BASES = ["bert", "bert-masked", "llama", "llama-causal-grouped", "mixtral-text-generation"]
 BASES += ["t5-text2text-generation", "gpt2-text-generation", "qwen3_moe-feature-extraction"]
@@ -64,7 +64,7 @@ def test_every_text_counts_once(teacher: Teacher) -> None:
         assert_close(twice.tensors()[name], importance * more)
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", marked(FLOWS))
 def test_importance_is_measured_for_every_unit_of_every_family(name: str) -> None:
     teacher = teacher_of(name)
     flat = Calibration.flat(teacher.layout).tensors()

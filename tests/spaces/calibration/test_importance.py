@@ -22,7 +22,7 @@ from protege.spaces.models.batches import AT_ONCE
 from protege.spaces.models.layout import Place
 from protege.spaces.models.outputs import answers, distance, reading, written
 from tests.tiny import ZOO, batch, inputs_of, padded_left
-from tests.zoo import FLOWS, READERS, teacher_of
+from tests.zoo import FLOWS, READERS, marked, teacher_of
 
 KINDS = {
     "encoder": "bert-masked",
@@ -35,11 +35,16 @@ KINDS = {
     "spans": "bart-question-answering",
     "one answer a text": "llama-texts",
 }
+QUICK = {"encoder", "grouped decoder", "encoder and decoder", "images", "one answer a text"}
+TEACHERS = {
+    name: pytest.param(name, id=kind, marks=[] if kind in QUICK else pytest.mark.slow)
+    for kind, name in KINDS.items()
+}
 CRITERIA: tuple[HeadsBy, ...] = ("gradient", "ablation")
 TINY_CHANGE = 1e-3
 
 
-@pytest.fixture(params=list(KINDS.values()), ids=list(KINDS), scope="module")
+@pytest.fixture(params=list(TEACHERS.values()), scope="module")
 def teacher(request: pytest.FixtureRequest) -> Teacher:
     """Of every kind of answer and attention one; tests leave it as it is."""
     return teacher_of(request.param)
@@ -121,7 +126,7 @@ def by_hand(whole: Tensor, left: Tensor, *, is_logits: bool) -> Tensor:
     return ((whole - left).square().sum(-1) / whole.square().sum(-1)).sum()
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", marked(FLOWS))
 def test_running_from_the_ablated_layer_on_changes_nothing(name: str) -> None:
     teacher = teacher_of(name)
     inputs, is_logits = inputs_of(teacher), teacher.task.has_logits
@@ -224,7 +229,7 @@ def test_readings_move_in_the_mean_as_far_as_the_answer(logits: list[float], at:
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize(
-    "teacher", [name for name in KINDS.values() if name in READERS], indirect=True
+    "teacher", [TEACHERS[name] for name in TEACHERS if name in READERS], indirect=True
 )
 def test_padding_and_batches_change_no_importance(teacher: Teacher, criterion: HeadsBy) -> None:
     inputs = inputs_of(teacher)

@@ -168,7 +168,7 @@ def apart(teacher: Teacher, stack: str, depth: int, gone: set[int]) -> float:
     with torch.inference_mode():
         if teacher.embedder() is not None:  # its states, before they are pooled
             whole, mine = (one.model(**inputs_of(teacher))[0] for one in (teacher, student))
-            real = inputs_of(teacher)["attention_mask"] == 1
+            real = inputs_of(teacher).get("attention_mask", torch.ones(whole.shape[:2])) == 1
             return float(distance(whole[real], mine[real], is_logits=False))
     pair = answer(teacher), answer(student)
     if "QuestionAnswering" in type(teacher.model).__name__:

@@ -12,6 +12,7 @@ from tests.spaces.space.large import SPACES
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow  # an interpreter imports torch and transformers
 @pytest.mark.parametrize("kind", SPACES)
 def test_twenty_million_members_take_a_second_and_little_memory(kind: str) -> None:
     script = [sys.executable, "-m", "tests.spaces.space.large", kind]

@@ -177,7 +177,7 @@ def changed_policies(one: Architecture, other: Architecture) -> int:
 
 @pytest.mark.parametrize("choose", [SearchSpace.farthest, None])
 @given(pair=pairs())
-@settings(max_examples=10)
+@settings(max_examples=5)
 def test_every_member_is_found_before_the_space_is_exhausted(
     choose: Callable[..., Architecture] | None, pair: tuple[SearchSpace, SearchSpace]
 ) -> None:

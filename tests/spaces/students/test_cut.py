@@ -67,7 +67,7 @@ def check_order(teacher: Teacher, axis: str) -> None:
     assert_near(answer(student), expected)
 
 
-@pytest.mark.parametrize(("name", "axis"), ORDERS)
+@pytest.mark.parametrize(("name", "axis"), marked(ORDERS))
 def test_the_order_of_units_does_not_matter(name: str, axis: str) -> None:
     check_order(teacher_of(name), axis)
 

@@ -24,7 +24,7 @@ from protege.spaces.students.healing import Healer
 from protege.spaces.students.selection import LayerSelection, everything
 from tests.spaces.healed import AXES, Flow, halved_along, off, plenty, same, tensors_of
 from tests.tiny import CASES, ZOO, answer, inputs_of
-from tests.zoo import FLOWS, READERS, teacher_of
+from tests.zoo import FLOWS, READERS, head, marked, teacher_of
 
 HEALINGS: tuple[Healing, ...] = ("one-shot", "sequential")
 
@@ -114,7 +114,7 @@ def test_healing_is_the_same_every_time_and_draws_nothing(student: Student, flow
     assert same(tensors_of(again), tensors_of(student))
 
 
-@pytest.mark.parametrize("name", list(CASES))
+@pytest.mark.parametrize("name", marked(CASES, by=head))
 def test_a_healed_student_is_saved_and_read_again(name: str, tmp_path: Path) -> None:
     """It says the same, from plain files."""
     teacher = ZOO[name].teacher()
@@ -170,8 +170,10 @@ PADDED = [
 ]
 
 
-@pytest.mark.parametrize("healing", HEALINGS)
-@pytest.mark.parametrize(("name", "side"), PADDED)
+@pytest.mark.parametrize(
+    "healing", ["sequential", pytest.param("one-shot", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(("name", "side"), marked(PADDED))
 def test_what_stands_under_padding_changes_nothing(name: str, side: str, healing: Healing) -> None:
     """Left and right alike, where the model itself does not mind the side."""
     teacher = teacher_of(name)
@@ -186,7 +188,7 @@ def test_what_stands_under_padding_changes_nothing(name: str, side: str, healing
         torch.testing.assert_close(mine, theirs[tensor], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", READING)
+@pytest.mark.parametrize("name", marked(READING))
 def test_tokens_are_cut_from_a_student_that_is_healed_already(name: str) -> None:
     """Both at once is healing first, the vocabulary afterwards."""
     teacher = teacher_of(name)

@@ -41,7 +41,7 @@ TIED = ("llama-causal-tied", "smollm3-text-generation", "gpt2-text-generation")
 """Those of them whose head shares the embedding's rows."""
 
 
-@pytest.fixture(params=flows(TURNING), scope="session")
+@pytest.fixture(params=marked(flows(TURNING)), scope="session")
 def turning(request: pytest.FixtureRequest) -> Flow:
     """A teacher of each flow that can be turned, and some tokens."""
     teacher = teacher_of(request.param)

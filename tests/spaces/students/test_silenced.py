@@ -15,7 +15,7 @@ from protege.spaces.architecture.policies import Findings, LayerPolicy
 from protege.spaces.students.selection import LayerSelection, everything
 from tests.spaces.choices import assert_near, axes_of, axes_to_cut, halved, sized
 from tests.tiny import ZOO, answer
-from tests.zoo import FLOWS, teacher_of
+from tests.zoo import FLOWS, marked, teacher_of
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def _silence_router(stack: ExitStack, model: nn.Module, name: str, units: Any) -
 
 @pytest.mark.parametrize(
     ("name", "axis"),
-    [(name, axis) for name in FLOWS for axis in axes_to_cut(family_of(ZOO[name].model_type))],
+    marked((name, axis) for name in FLOWS for axis in axes_to_cut(family_of(ZOO[name].model_type))),
 )
 def test_a_student_without_units_is_the_teacher_with_them_silenced(name: str, axis: str) -> None:
     teacher = teacher_of(name)

@@ -57,7 +57,7 @@ def half(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 @kinds
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(text=TEXTS)
 def test_text_of_kept_tokens_has_the_same_pieces(kind: str, text: str) -> None:
     large = teacher(kind)
@@ -110,7 +110,7 @@ def test_all_tokens_kept_is_the_same_tokenizer(kind: str) -> None:
 
 
 @kinds
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_the_choice_is_as_large_as_asked_and_closed(kind: str, data: st.DataObject) -> None:
     large = teacher(kind)

@@ -31,7 +31,7 @@ from protege.spaces import (
 from protege.spaces.models.attention import attention_of
 from tests.objectives.candidates import candidate, completed
 from tests.tiny import ZOO, inputs_of, texts
-from tests.zoo import FLOWS, teacher_of
+from tests.zoo import FLOWS, marked, teacher_of
 
 Given = dict[str, Tensor]
 
@@ -77,7 +77,7 @@ def lost(
 
 
 @every_loss
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", marked(FLOWS))
 def test_a_student_of_full_size_lacks_nothing(name: str, loss: HiddenLoss) -> None:
     teacher = teacher_of(name)
     student = teacher.student(teacher.architecture)
@@ -85,7 +85,7 @@ def test_a_student_of_full_size_lacks_nothing(name: str, loss: HiddenLoss) -> No
 
 
 @every_loss
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", marked(FLOWS))
 def test_only_a_smaller_student_is_taught(name: str, loss: HiddenLoss) -> None:
     teacher = teacher_of(name)
     student, inputs = smaller(teacher), inputs_of(teacher)
@@ -104,7 +104,7 @@ def test_only_a_smaller_student_is_taught(name: str, loss: HiddenLoss) -> None:
 
 
 @every_loss
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", marked(READERS))
 def test_padding_tells_nothing(name: str, loss: HiddenLoss) -> None:
     teacher = teacher_of(name)
     student, short = smaller(teacher), inputs_of(teacher)

@@ -21,6 +21,7 @@ from protege.spaces.files.manifest import kept_tokens
 from tests import pieces
 from tests.objectives.candidates import candidate, completed, distilled, half, itself, retained
 from tests.tiny import ZOO, texts
+from tests.zoo import marked
 
 NAMES = [name for name, case in ZOO.items() if case.task is Task.TEXT_TO_TEXT]
 LESSON = PairTask()
@@ -56,7 +57,7 @@ def in_pieces(name: str) -> Teacher:
 READ = replace(SHORT, data=Texts.of(pieces.TEXTS, pieces.TEXTS[::-1]), max_tokens=24, selection=30)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_the_loss_of_an_answer_is_the_models_own(name: str) -> None:
     teacher = ZOO[name].teacher()
     inputs = asked(teacher)
@@ -70,7 +71,7 @@ def test_the_loss_of_an_answer_is_the_models_own(name: str) -> None:
         torch.testing.assert_close(cross_entropy(mine, inputs.labels[batch.rows]), own)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_what_the_decoder_reads_is_what_the_model_makes_of_the_answer(name: str) -> None:
     teacher = ZOO[name].teacher()
     inputs = asked(teacher)
@@ -132,7 +133,7 @@ def test_another_text_or_answer_is_another_question(side: str) -> None:
     assert (plain.checks == other.checks).tolist() == [True, False]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_the_teacher_retains_all_of_itself(name: str, cache: Cache) -> None:
     teacher = ZOO[name].teacher()
     found = retained(itself(teacher, cache, SHORT))
@@ -140,14 +141,14 @@ def test_the_teacher_retains_all_of_itself(name: str, cache: Cache) -> None:
     assert found.spread == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_a_student_learns(name: str, cache: Cache) -> None:
     settings = replace(SHORT, steps=40, learning_rate=3e-3)
     losses = completed(half(ZOO[name].teacher(), cache, settings)).losses
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_a_loaded_student_is_judged_as_it_was_when_built(
     name: str, cache: Cache, tmp_path: Path
 ) -> None:
@@ -184,7 +185,7 @@ def test_with_every_token_kept_a_student_is_asked_the_same(name: str) -> None:
     assert (found.value, found.figures) == (again.value, again.figures)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(NAMES))
 def test_a_student_with_fewer_tokens_is_taught_judged_and_loaded(
     name: str, cache: Cache, tmp_path: Path
 ) -> None:

@@ -2,33 +2,26 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from protege.objectives import Distillation, Example, Images, Retention
 from protege.objectives.data import Picture
 from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.distillation.inputs.pictures import ImageInputs
 from protege.objectives.distillation.losses.losses import NO_LABEL
 from protege.objectives.distillation.tasks.choice import distillation_task
-from protege.objectives.distillation.tasks.pictures import ImageInputs, ImageTask
+from protege.objectives.distillation.tasks.classes import ClassTask
 from protege.search.front.confirming import confirmed
 from protege.spaces import BadInput, Cache, Task, Teacher
 from protege.spaces.models.batches import IMAGE
 from tests.objectives.candidates import completed, half, itself, retained
+from tests.objectives.distillation.tasks.kinds import drawn
 from tests.tiny import ZOO
 
 NAMES = [name for name, case in ZOO.items() if case.task is Task.IMAGES]
-LESSON = ImageTask()
-
-
-def drawn(count: int = 60) -> list[np.ndarray[Any, Any]]:
-    """Images of noise in colour, none of the processor's size, no two alike."""
-    generator = np.random.default_rng(0)
-    sizes = [(10 + number % 5, 20 - number % 7, 3) for number in range(count)]
-    return [generator.integers(0, 256, size, dtype=np.uint8) for size in sizes]
+LESSON = ClassTask(images=True)
 
 
 SHORT = Distillation(Images.of(drawn()), 4, 8, selection=15)
@@ -165,5 +158,7 @@ def test_a_student_learns_and_is_judged_the_same_when_loaded(
 
 def test_a_text_is_no_image() -> None:
     teacher = ZOO["vit-image-classification"].teacher()
-    with pytest.raises(BadInput, match="'w1': a text; an image classifier needs images"):
+    with pytest.raises(
+        BadInput, match="'w1': a text; a teacher of images needs images; give Images"
+    ):
         LESSON.inputs(teacher, [Example("w1")], 16)

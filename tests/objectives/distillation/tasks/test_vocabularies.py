@@ -29,6 +29,7 @@ from tests.objectives.candidates import candidate, completed, distilled, itself,
 from tests.objectives.distillation import taught
 from tests.objectives.distillation.inputs.test_vocabulary_map import of
 from tests.tiny import CASES, WORDS
+from tests.zoo import head, marked
 
 READ = Distillation(Texts.of(pieces.TEXTS), 4, 8, selection=30, max_tokens=24)
 LESSONS = ["bert", "bert-sentences", "bert-texts", "bert-tokens", "bert-masked", "llama-sentences"]
@@ -180,7 +181,9 @@ def known_words(count: int = 60) -> Texts:
     return Texts.of(" ".join(WORDS[number] for number in row) for row in numbers)
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if "masked" not in n and "causal" not in n])
+@pytest.mark.parametrize(
+    "name", marked((n for n in CASES if "masked" not in n and "causal" not in n), by=head)
+)
 @pytest.mark.parametrize("steps", [0, 4])
 def test_tokens_that_occur_nowhere_are_no_loss(name: str, steps: int, cache: Cache) -> None:
     teacher = CASES[name].teacher()
@@ -197,7 +200,7 @@ def cut(
     return candidate(teacher, cache, settings, layers=0.5, vocab=vocab)
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", marked(LESSONS, by=head))
 def test_a_student_with_fewer_tokens_is_taught_and_judged(name: str, cache: Cache) -> None:
     given_ = cut(pieces.teacher(name), cache)
     run = completed(given_)
@@ -208,7 +211,7 @@ def test_a_student_with_fewer_tokens_is_taught_and_judged(name: str, cache: Cach
     assert given_.stopwatch.seconds["map vocabulary"] > 0
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", marked(LESSONS, by=head))
 def test_a_loaded_student_is_judged_as_it_was_when_built(
     name: str, cache: Cache, tmp_path: Path
 ) -> None:

@@ -78,17 +78,17 @@ MAPPED = """
 
 
 @linux
-def test_a_mapped_file_counts_whole_however_little_of_it_was_read(tmp_path: Path) -> None:
-    (tmp_path / "weights").write_bytes(bytes(20 * MB))
-    some, every = told(MAPPED, str(tmp_path / "weights"))
+def test_a_mapped_file_counts_whole_however_little_of_it_was_read(open_folder: Path) -> None:
+    (open_folder / "weights").write_bytes(bytes(20 * MB))  # on a disk: in memory it is shared
+    some, every = told(MAPPED, str(open_folder / "weights"))
     assert some == pytest.approx(20, abs=1)
     assert every == pytest.approx(some, abs=1)
 
 
 @linux
-def test_a_library_that_is_mapped_does_not_count(tmp_path: Path) -> None:
-    (tmp_path / "libsomething.so.1").write_bytes(bytes(20 * MB))
-    assert max(told(MAPPED, str(tmp_path / "libsomething.so.1"))) < 1
+def test_a_library_that_is_mapped_does_not_count(open_folder: Path) -> None:
+    (open_folder / "libsomething.so.1").write_bytes(bytes(20 * MB))
+    assert max(told(MAPPED, str(open_folder / "libsomething.so.1"))) < 1
 
 
 @linux

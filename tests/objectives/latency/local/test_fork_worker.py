@@ -16,6 +16,8 @@ from protege.objectives.latency import Plan, Workload
 from protege.objectives.latency.job import MeasuringJob, TorchSettings
 from protege.spaces.models.blueprint import Blueprint
 
+pytestmark = pytest.mark.slow  # an interpreter imports torch and transformers
+
 
 @dataclass(frozen=True)
 class Runner:
@@ -66,7 +68,6 @@ def wait_until_gone(process: int) -> None:
             time.sleep(0.01)
 
 
-@pytest.mark.slow
 def test_a_failed_a_hung_and_a_killed_child_cost_one_job_each(
     lasting: Runner, job: MeasuringJob, endless: Plan
 ) -> None:
@@ -103,7 +104,6 @@ def test_every_job_has_a_fresh_process_and_the_runner_computes_nothing(
     assert len(os.listdir(f"/proc/{lasting.process.pid}/task")) == before  # noqa: PTH208
 
 
-@pytest.mark.slow
 def test_the_end_of_the_input_ends_a_busy_runner_and_its_child(
     job: MeasuringJob, endless: Plan
 ) -> None:
@@ -115,7 +115,6 @@ def test_the_end_of_the_input_ends_a_busy_runner_and_its_child(
         wait_until_gone(child)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an alarm ends the child, later")
 def test_a_killed_runner_takes_its_child_along(job: MeasuringJob, endless: Plan) -> None:
     with started() as runner:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from time import perf_counter
 from typing import Any
@@ -35,11 +36,11 @@ def model() -> Blueprint:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> LocalCPU:
+def exported() -> Iterator[LocalCPU]:
     """ONNX Runtime, for the tests that can share what is exported for it."""
     pytest.importorskip("onnxruntime")
-    folder = tmp_path_factory.mktemp("programs")
-    return LocalCPU(runtime="onnxruntime", programs=Programs(folder))
+    with TemporaryDirectory(dir="/tmp") as folder:  # on a disk: in memory, files are shared memory
+        yield LocalCPU(runtime="onnxruntime", programs=Programs(Path(folder)))
 
 
 @pytest.fixture

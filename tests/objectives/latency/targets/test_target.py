@@ -106,6 +106,7 @@ def test_a_checkpoint_runs_as_it_is_exported(
     assert target.trace([SavedModel.at(tmp_path)], Workload(1, 8), brief).rounds
 
 
+@pytest.mark.slow
 def test_what_a_runtime_cannot_take_is_told_in_one_line(
     encoder: Callable[[int], Blueprint], programs: Programs, brief: Plan
 ) -> None:
@@ -116,6 +117,7 @@ def test_what_a_runtime_cannot_take_is_told_in_one_line(
         target.trace([encoder(1)], Workload(1, 64), brief)  # more than its positions
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_run_is_told_in_one_line(
     programs: Programs, brief: Plan, tmp_path: Path
 ) -> None:

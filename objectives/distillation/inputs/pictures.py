@@ -1,7 +1,7 @@
-"""The distillation task of image classifiers, which match the teacher's logits."""
+"""Images as model inputs, decoded by the teacher's processor."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,8 +11,6 @@ from torch import Tensor
 
 from protege.objectives.data.example import Example, Picture
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
-from protege.objectives.distillation.tasks.classes import ClassTask
-from protege.objectives.distillation.tasks.labels import Classes
 from protege.spaces import BadInput, Teacher
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest
@@ -34,7 +32,7 @@ class ImageInputs(TaskInputs):
         processor: The teacher's image processor.
         ids: Empty, since there are no tokens.
         lengths: Cost of each image in tokens, ``(images,)``.
-        labels: The true class of each image, ``(images,)``; -100 if unknown.
+        labels: The label of each image, ``(images, …)``; see `TaskInputs`.
         kept_bytes: Maximum bytes of pixel values in memory.
     """
 
@@ -50,7 +48,7 @@ class ImageInputs(TaskInputs):
         cls,
         pictures: Sequence[Picture],
         processor: Any,
-        labels: Sequence[int],
+        labels: Sequence[Any],
         kept_bytes: int = KEPT_BYTES,
     ) -> "ImageInputs":
         """Return images with one label each."""
@@ -71,13 +69,7 @@ class ImageInputs(TaskInputs):
     @cached_property
     def pixels(self) -> Tensor | None:
         """Pixel values, ``(images, channels, height, width)``; None if above `kept_bytes`."""
-        one = self._decoded([0])
-        if len(self) * one.nbytes > self.kept_bytes:
-            return None
-        found = one.new_empty((len(self), *one.shape[1:]))
-        for numbers in torch.arange(len(self)).split(AT_A_TIME):
-            found[numbers] = self._decoded(numbers.tolist())
-        return found
+        return kept(len(self), self.kept_bytes, self._decoded)
 
     def first(self, count: int) -> "ImageInputs":
         if count >= len(self):
@@ -97,37 +89,40 @@ class ImageInputs(TaskInputs):
         return pixels
 
 
-@dataclass(frozen=True)
-class ImageTask(ClassTask):
-    """Image classification.
+def kept(count: int, kept_bytes: int, decoded: Callable[[Sequence[int]], Tensor]) -> Tensor | None:
+    """Return the decoded inputs of all examples, or None if they are larger than `kept_bytes`.
 
-    The quality is accuracy with labels, and agreement with the teacher without.
+    Args:
+        count: Number of examples.
+        kept_bytes: Maximum bytes in memory.
+        decoded: Decodes the examples of these indices.
     """
+    one = decoded([0])
+    if count * one.nbytes > kept_bytes:
+        return None
+    found = one.new_empty((count, *one.shape[1:]))
+    for numbers in torch.arange(count).split(AT_A_TIME):
+        found[numbers] = decoded(numbers.tolist())
+    return found
 
-    @property
-    def name(self) -> str:
-        return "image-classes"
 
-    def inputs(
-        self,
-        teacher: Teacher,
-        examples: Sequence[Example],
-        max_tokens: int,  # noqa: ARG002 - the teacher's processor fixes the size of an image
-    ) -> TaskInputs:
-        classes = Classes(teacher)
-        pictures = [_picture_in(example) for example in examples]
-        labels = [classes.number(example.label) for example in examples]
-        return ImageInputs.of(pictures, teacher.processor, labels)
+def images(teacher: Teacher, examples: Sequence[Example], labels: Sequence[Any]) -> ImageInputs:
+    """Return the images of examples as inputs of a teacher, with one label each.
+
+    Raises:
+        BadInput: An example is no image.
+    """
+    return ImageInputs.of([_picture_in(one) for one in examples], teacher.processor, labels)
 
 
 def _picture_in(example: Example) -> Picture:
     """Return the image of an example.
 
     Raises:
-        BadInput: The example is a text.
+        BadInput: The example is no image.
     """
     if not isinstance(example.content, Picture):
         raise BadInput(
-            f"{example.text!r:.40}: a text; an image classifier needs images; give Images"
+            f"{example.text!r:.40}: a text; a teacher of images needs images; give Images"
         )
     return example.content

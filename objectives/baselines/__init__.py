@@ -1,0 +1,1 @@
+"""Models of another origin that students are compared with."""
