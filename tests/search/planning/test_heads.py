@@ -78,7 +78,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
         head_table(CASES["bert"].teacher(), texts(), "size")  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="0 texts: expected at least two"):
         head_table(CASES["bert"].teacher(), [])
-    with pytest.raises(BadInput, match=r"an image classifier needs images; give Images"):
+    with pytest.raises(BadInput, match=r"a teacher of images needs images; give Images"):
         head_table(ZOO["vit-image-classification"].teacher(), texts())
     with pytest.raises(Unsupported, match=r"recognition needs more than texts; .*batches"):
         head_table(ZOO["whisper-automatic-speech-recognition"].teacher(), texts())
