@@ -149,6 +149,8 @@ def unknown_names(block: Block, known: Mapping[str, Any]) -> set[str]:
             (used if isinstance(node.ctx, ast.Load) else defined).add(node.id)
         elif isinstance(node, ast.arg):
             defined.add(node.arg)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.add(node.name)
     return used - defined
 
 

@@ -36,10 +36,11 @@ class Score:
     standard error and a bootstrap interval, and students are compared example by example. It may
     also return a `Measurement`, for a value with a standard error of its own.
 
-    While it runs, no latency is measured on its machine. It runs on the published student at the end of a trial, or with ``at_rungs=True`` at every rung
+    It runs on the published student at the end of a trial, or with ``at_rungs=True`` at every rung
     of the training: trials race by it, and the first such objective of a study selects the
-    published weights. It must leave the student as it is. With several jobs it runs in worker
-    processes, so it must be importable, or hold nothing that cannot be pickled.
+    published weights. It must leave the student as it is. No latency is measured on its machine
+    while it runs. With several jobs it runs in worker processes, so it must be importable, or hold
+    nothing that cannot be pickled.
 
     An exception fails the trial with the line of your code, and the study goes on; so do values
     that are not finite or of the wrong shape. A function that fails on the teacher itself, which is

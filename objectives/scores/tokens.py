@@ -32,7 +32,8 @@ class TokenF1:
     def __call__(self, student: Student) -> Measurement:
         from seqeval.metrics import f1_score
 
-        names = dict[int, str](student.model.config.id2label or {})
+        named = student.model.config.id2label or {}
+        names = {int(number): str(name) for number, name in named.items()}
         true = [[self._name(one, names) for one in row] for row in self.table.columns["label"]]
         found = tagged(student, [list(row) for row in self.table.columns["words"]])
 

@@ -111,18 +111,18 @@ def document(value: Any) -> Any:
         return [document(one) for one in value]
     if isinstance(value, set | frozenset):
         return sorted((document(one) for one in value), key=json.dumps)
+    return _declared(value)
+
+
+def _declared(value: Any) -> Any:
+    """Return the document of a function, of data, of a teacher or of another object."""
     if isinstance(value, partial):
         given = {"function": value.func, "args": value.args, "keywords": value.keywords}
         return {"kind": "partial"} | document(given)
     if isinstance(value, MethodType):
         return {"kind": _named(value), "of": document(value.__self__)}
-    return (
-        _declared(value) if is_dataclass(value) and not isinstance(value, type) else _named(value)
-    )
-
-
-def _declared(value: Any) -> dict[str, Any]:
-    """Return the document of data, of a teacher or of another dataclass."""
+    if isinstance(value, type) or not is_dataclass(value):
+        return _named(value)
     if isinstance(value, Examples | Teacher):
         return {"kind": type(value).__name__, "fingerprint": value.fingerprint}
     chosen = {one.name: document(getattr(value, one.name)) for one in _chosen(value)}

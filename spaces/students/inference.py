@@ -181,7 +181,7 @@ def _padded(name: str, rows: Sequence[Any], pad: int, side: str) -> Tensor:
     if tensors[0].ndim != 1:
         return torch.stack(tensors)
     fill = pad if name.endswith("input_ids") else -100 if name == "labels" else 0
-    return pad_sequence(tensors, True, fill, padding_side=side)
+    return pad_sequence(tensors, batch_first=True, padding_value=fill, padding_side=side)
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def test_numbers_are_compared_as_by_scipy_and_scikit_learn(
     assert correlated.value == pytest.approx(pearsonr(true, found).statistic, abs=1e-9)
 
 
-def test_a_regression_has_one_output_and_numbers_to_compare_with(regression: Student) -> None:
+def test_a_regression_has_one_output_and_numbers_to_compare_with() -> None:
     assert scores.mean_squared_error(labelled(0, 9)).direction == "minimize"
     with pytest.raises(BadInput, match=r"^outputs of shape \(3,\): expected num_labels=1$"):
         scores.pearson(labelled(0, 9)).function(student_of("bert-texts"))

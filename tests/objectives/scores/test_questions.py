@@ -37,7 +37,9 @@ def test_answers_are_counted_as_of_squad(seed: int, count: int) -> None:
         {"answers": {"text": row["answers"], "answer_start": [0, 0]}, "id": str(number)}
         for number, row in enumerate(rows)
     ]
-    found: list[Any] = [{"prediction_text": text, "id": str(number)} for number, text in enumerate(said)]
+    found: list[Any] = [
+        {"prediction_text": text, "id": str(number)} for number, text in enumerate(said)
+    ]
     expected = squad(found, true)
     for score, name in ((scores.exact_match, "exact_match"), (scores.question_f1, "f1")):
         one = result(score(rows), student)
