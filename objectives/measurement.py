@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import hypot
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 from protege.spaces.errors import BadInput
+
+SURE = 1.645
+"""Standard errors of a difference that noise exceeds in one case of twenty."""
 
 Direction = Literal["minimize", "maximize"]
 
@@ -43,6 +48,26 @@ class Measurement:
     def of_record(cls, record: Mapping[str, Any]) -> "Measurement":
         """Rebuild a measurement from its `dataclasses.asdict` record after a JSON round trip."""
         return cls(**{**record, **{part: tuple(record[part]) for part in ("samples", "examples")}})
+
+
+def worsened(before: Measurement, after: Measurement, direction: Direction) -> bool:
+    """Return whether a value became worse by more than noise.
+
+    The test is one-sided at the 5 % level: paired if both have the scores of the same number of
+    examples, else by the standard errors. Any loss counts between exact values.
+
+    Args:
+        before: The first measurement.
+        after: The second one, on the same data.
+        direction: Whether lower or higher values are better.
+    """
+    lost = before.value - after.value if direction == "maximize" else after.value - before.value
+    error = hypot(before.spread, after.spread)
+    if len(before.examples) == len(after.examples) > 1:
+        differ = [b - a for b, a in zip(before.examples, after.examples, strict=True)]
+        paired = stdev(differ) / len(differ) ** 0.5
+        return lost > 0 and fmean(differ) > SURE * paired
+    return lost > 0 and lost > SURE * error
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,8 @@ class Search:
             shared = replace(self.prepare(), batch_parts=front.about.get("parts", 1))
             space = self.students.resolved(shared.calibration)
             made = {one.number: Candidate(shared, space.by_key[one.key]) for one in trials}
-            return fidelity_of(judges[:1], made, self.run_folder.path, times, announce)
+            late = [one for one in self.objectives if one.stage is Stage.STUDENT]
+            return fidelity_of(judges[:1], made, self.run_folder.path, times, announce, late)
 
     @cached_property
     def students(self) -> SearchSpace:

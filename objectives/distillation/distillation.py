@@ -73,6 +73,10 @@ class Distillation:
         checkpoint_every_s: Minimum seconds of training between checkpoints: a small student is soon
             retrained, and a large one takes a second to write. It may change when a study is
             resumed.
+        scores_start: Whether a trained student is also measured as cut and healed by the objectives
+            of `Stage.STUDENT` that are not scored at rungs. That takes one more measurement by
+            each, and one more cut, for a trial that reaches its end; a warning tells where the
+            distillation made a student worse by them. It may change when a study is resumed.
     """
 
     data: Examples = field(repr=False)
@@ -96,6 +100,7 @@ class Distillation:
     precision: TrainingPrecision = "auto"
     device: str = "auto"
     checkpoint_every_s: float = field(default=20.0, repr=False, compare=False)
+    scores_start: bool = field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check_numbers()

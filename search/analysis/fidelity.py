@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,12 @@ if TYPE_CHECKING:  # results are read without torch
 FOLDER = "fidelity"
 """Folder in a run folder with the results of longer distillations."""
 
+UNTRAINED, SHORT, LONG = "untrained", "short", "long"
+"""A student as cut and healed, after the search's distillation, and after the longer one."""
+
+PARAMETERS = "parameters"
+"""The trivial rival of a quality: the student with more parameters is better."""
+
 _KEPT = re.compile(r"trial-\d{5,}-x\S+\.json")
 """The names of files that `measured` writes."""
 
@@ -35,6 +41,8 @@ class LongRun:
         long: Its quality at the end of the long run.
         steps: Steps of the long run.
         seconds: Training time of the long run.
+        parameters: Number of its parameters.
+        qualities: By objective name, its values `UNTRAINED`, `SHORT` and `LONG`; more is better.
     """
 
     number: int
@@ -42,6 +50,8 @@ class LongRun:
     long: float
     steps: int
     seconds: float
+    parameters: int = 0
+    qualities: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "LongRun":
@@ -90,6 +100,37 @@ class Fidelity:
             for step in sorted(steps)
         }
 
+    @cached_property
+    def by_quality(self) -> dict[str, dict[str, Agreement]]:
+        """How well the order after the longer distillation is foretold in each quality objective.
+
+        By objective name: the agreement of the search's distillation (`SHORT`), of the student as
+        cut and healed (`UNTRAINED`), and of the number of parameters (`PARAMETERS`).
+        """
+        best = max(FEWEST, round(len(self.runs) / 4))
+        shared = [set(run.qualities) for run in self.runs]
+        found: dict[str, dict[str, Agreement]] = {}
+        for name in [one for one in self.runs[0].qualities if all(one in some for some in shared)]:
+            values = [run.qualities[name] for run in self.runs]
+            orders = {part: [one[part] for one in values] for part in (SHORT, UNTRAINED)}
+            orders[PARAMETERS] = [float(run.parameters) for run in self.runs]
+            long = [one[LONG] for one in values]
+            found[name] = {part: agreement(order, long, best) for part, order in orders.items()}
+        return found
+
+    def rivals(self) -> list[dict[str, object]]:
+        """Return Kendall's tau of each quality objective beside its rivals, as rows of a table."""
+        return [
+            {
+                "quality": name,
+                "kendall tau": of[SHORT].kendall,
+                "95%": "{:.2f} to {:.2f}".format(*of[SHORT].kendall_interval),
+                "as cut and healed": of[UNTRAINED].kendall,
+                "more parameters": of[PARAMETERS].kendall,
+            }
+            for name, of in self.by_quality.items()
+        ]
+
     def rows(self) -> list[dict[str, object]]:
         """Return the agreement of each rung as rows of a table."""
         return [
@@ -128,6 +169,7 @@ def measured(
     folder: Path,
     times: float,
     announce: Callable[[str], None] = lambda _: None,
+    qualities: "Sequence[Objective]" = (),
 ) -> Fidelity:
     """Distil each candidate as in the search and for several times as long.
 
@@ -139,6 +181,8 @@ def measured(
         folder: The run folder.
         times: Length of the longer distillation, relative to the search's.
         announce: Called with the current phase.
+        qualities: Objectives whose values before, after the short and after the long run are
+            recorded.
     """
     runs = []
     for place, (number, candidate) in enumerate(candidates.items(), 1):
@@ -146,7 +190,8 @@ def measured(
         under_way = path.with_suffix(".safetensors")
         if not path.exists():
             report = partial(_announced, announce, f"{place}/{len(candidates)}")
-            run = _distilled(judges, candidate, number, times, report, under_way)
+            candidate.prepared.stopwatch.announce = report
+            run = _distilled(judges, qualities, candidate, number, times, under_way)
             write_text(path, json.dumps({"times": times, "run": asdict(run)}, indent=1))
         remove(under_way)
         with undamaged(str(path), "remove it, and run protege fidelity again"):
@@ -156,26 +201,36 @@ def measured(
 
 def _distilled(
     judges: "Sequence[Objective]",
+    qualities: "Sequence[Objective]",
     candidate: "Candidate",
     number: int,
     times: float,
-    announce: Callable[[str], None],
     checkpoint: Path,
 ) -> LongRun:
     """Distil one student for the short and the long run."""
     from protege.objectives.quality.rungs import Distilling
+    from protege.objectives.resources.size import parameters
 
     shared, name = candidate.prepared, judges[0].name
-    shared.stopwatch.announce = announce
-    rungs = {
-        rung.step: rung.published[name].value for rung in Distilling(candidate, judges).rungs()
-    }
+    short = Distilling(candidate, judges)
+    rungs = {rung.step: rung.published[name].value for rung in short.rungs()}
     steps = round(times * shared.settings.steps)
     longer = replace(shared, distillation=replace(shared.settings, steps=steps))
     before = shared.stopwatch.snapshot()
     best = Distilling(replace(candidate, prepared=longer), judges, checkpoint).last()
     took = shared.stopwatch.since(before).get("distil", 0.0)
-    return LongRun(number, rungs, best.measurements[name].value, steps, took)
+    parts = {SHORT: short.published.candidate, LONG: best.candidate}
+    parts |= {UNTRAINED: candidate.built()} if qualities else {}
+    signs = {one.name: 1.0 if one.direction == "maximize" else -1.0 for one in qualities}
+    worth = {
+        one.name: {
+            part: signs[one.name] * one.measure(replace(student, prepared=shared)).value
+            for part, student in parts.items()
+        }
+        for one in qualities
+    }
+    long, count = best.measurements[name].value, parameters(candidate)
+    return LongRun(number, rungs, long, steps, took, count, worth)
 
 
 def _announced(announce: Callable[[str], None], place: str, what: str) -> None:

@@ -84,7 +84,7 @@ def finish(front: "Front") -> None:
     """
     from protege.search.analysis.dominance import sentences
     from protege.search.records.trial import State
-    from protege.search.records.wording import unimproved
+    from protege.search.records.wording import misled, unimproved
 
     report = front.report()
     found, trials = len(front.students), len(front.trials)
@@ -97,7 +97,7 @@ def finish(front: "Front") -> None:
         say(f"{len(failed)} failed; the last, trial {last.number}: {printable(last.reason)}")
     scale = "0 = the teacher alone, 1 = its quality at no cost"
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
-    for note in (*sentences(front), unimproved(front.trials)):
+    for note in (*sentences(front), unimproved(front.trials), misled(front.trials)):
         if note:
             say(note)
     say(f"{Accounting(front.about['seconds'])}\nReport: {printable(report)}")
@@ -121,6 +121,8 @@ def fidelity(study: Path, /, *, sample: Count = 16, times: Count = 8) -> None:
     count = f"{len(found.runs)} students, trained {times:g} times as long"
     say(f"{printable(search.name)}: {count}")
     say_table(found.rows())
+    say("Kendall's tau of each quality, beside its trivial rivals:")
+    say_table(found.rivals())
     say(f"Report: {printable(Front.read(search.place, search.name).report())}")
 
 

@@ -1,13 +1,13 @@
 """Evaluation of one candidate: cheap objectives first, then training rung by rung."""
 
 import contextlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from protege.objectives import Candidate, Measurement, Objective, Retention
-from protege.objectives.measurement import TrainingRecord
+from protege.objectives.measurement import TrainingRecord, worsened
 from protege.objectives.objective import Stage, exceeds, scores_rungs
 from protege.objectives.quality.checkpoint import Rung
 from protege.objectives.quality.rungs import Distilling
@@ -44,6 +44,8 @@ class Evaluation:
     _rungs: dict[int, dict[str, float]] = field(default_factory=dict, init=False)
     _state: State = field(default=State.COMPLETE, init=False)
     _reason: str = field(default="", init=False)
+    _untrained: dict[str, float] = field(default_factory=dict, init=False)
+    _harmed: list[str] = field(default_factory=list, init=False)
     _traceback: str = field(default="", init=False)
     _at: Rung | None = field(default=None, init=False)
     _distilling: Distilling | None = field(default=None, init=False)
@@ -106,6 +108,8 @@ class Evaluation:
             reason=self._reason,
             rungs=self._rungs,
             training=self._training(),
+            untrained=self._untrained,
+            harmed=tuple(self._harmed),
             traceback=self._traceback,
         )
 
@@ -152,7 +156,9 @@ class Evaluation:
         scored = [one for one in objectives if scores_rungs(one)]
         judges = scored or [Retention()]  # selects the published rung
         self._distilling = Distilling(self.candidate, judges, self.checkpoint)
+        start: dict[str, Measurement] = {}
         for rung in self._distilling.rungs():
+            start = start or dict(rung.measurements if rung.step == 0 else {})
             for objective in scored:
                 self._note(objective, rung.published[objective.name])
             self._rungs[rung.step] = {name: one.value for name, one in rung.measurements.items()}
@@ -163,6 +169,39 @@ class Evaluation:
             if objective not in scored:
                 self._note(objective, objective.measure(published))
             self._is_out(objective)
+        self._look_back([one for one in objectives if one is not judges[0]], start)
+
+    def _look_back(self, others: Sequence[Objective], start: Mapping[str, Measurement]) -> None:
+        """Note what the student was worth before training, and what training made worse.
+
+        Args:
+            others: The objectives that do not select the published rung.
+            start: Measurements of the untrained student.
+        """
+        training = self._training()
+        if training is None or not training.best_step:
+            return
+        missing = [one for one in others if one.name not in start]
+        looked = self.candidate.prepared.settings.scores_start
+        untrained = self.candidate.built() if missing and looked else None
+        for one in others:
+            before = start.get(one.name)
+            if before is None and untrained is not None:
+                before = self._measured_on(untrained, one)
+            if before is None:
+                continue
+            self._untrained[one.name] = before.value
+            if worsened(before, self.measurements[one.name], one.direction):
+                self._harmed.append(one.name)
+
+    def _measured_on(self, untrained: Candidate, objective: Objective) -> Measurement | None:
+        """Measure the untrained student; None if that fails, which costs the trial nothing."""
+        try:
+            return storable(objective.name, objective.measure(untrained))
+        except Exception as error:
+            if ends_study(error, of_teacher=self.candidate.is_teacher):
+                raise
+            return None
 
     def _note(self, objective: Objective, found: Measurement) -> None:
         self.measurements[objective.name] = storable(objective.name, found)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from protege.search.records.plain import printable
 from protege.search.records.trial import State, Trial
+from protege.search.records.wording import harm
 from protege.spaces import Architecture, BadInput, DiskFull, ProtegeError, Unavailable
 from protege.spaces.errors import text_of, without_secrets
 from protege.spaces.files.atomic import has_no_room
@@ -125,10 +126,12 @@ def plain(error: Exception) -> ProtegeError:
 
 
 def warn(trial: Trial) -> None:
-    """Log that a trial failed, if it did; its traceback at the level of debugging."""
+    """Log a failure, its traceback at the level of debugging, or what training made worse."""
     if trial.state is State.FAILED:
         _LOG.warning("protege: trial %d failed: %s", trial.number, trial.reason)
         _LOG.debug("%s", trial.traceback)
+    if trial.harmed:
+        _LOG.warning("protege: trial %d (%s): %s", trial.number, trial.label, harm(trial))
 
 
 def message(error: BaseException) -> str:

@@ -41,6 +41,9 @@ class Trial:
         rungs: By training step, the values at each rung, by objective name. The published
             measurements are those of the best one.
         training: How its student was distilled; None if it was not.
+        untrained: By objective name, the value before training by each objective that judges
+            students and does not select the published rung; empty if training did not improve it.
+        harmed: The names of those by which training made the student worse by more than noise.
         weights: The checksum of its weights; empty if none were stored.
         traceback: The traceback of a failed trial.
     """
@@ -55,6 +58,8 @@ class Trial:
     predictions: Mapping[str, float] = field(default_factory=dict)
     rungs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     training: TrainingRecord | None = None
+    untrained: Mapping[str, float] = field(default_factory=dict)
+    harmed: tuple[str, ...] = ()
     weights: str = field(default="", compare=False)
     traceback: str = ""
 
@@ -129,6 +134,7 @@ class Trial:
             "state": State(record["state"]),
             "measurements": measurements,
             "rungs": rungs,
+            "harmed": tuple(record.get("harmed", ())),
         }
         if record["training"] is not None:
             known["training"] = TrainingRecord.of_record(record["training"])

@@ -56,6 +56,33 @@ def unimproved(trials: Iterable[Trial]) -> str:
     )
 
 
+def harm(trial: Trial) -> str:
+    """Return a sentence on what the distillation made worse, or an empty string."""
+    if not trial.harmed:
+        return ""
+    selecting = next(iter(next(iter(trial.rungs.values()))))
+    changes = [
+        f"{name} from {trial.untrained[name]:.4g} as cut and healed to "
+        f"{trial.measurements[name].value:.4g}"
+        for name in trial.harmed
+    ]
+    return f"Distillation improved {selecting} and worsened {' and '.join(changes)}."
+
+
+def misled(trials: Iterable[Trial]) -> str:
+    """Return a sentence on the students that the distillation made worse, or an empty string."""
+    trained = [trial for trial in trials if trial.untrained]
+    worse = [trial for trial in trained if trial.harmed]
+    if not worse:
+        return ""
+    names = " and ".join(dict.fromkeys(name for trial in worse for name in trial.harmed))
+    return (
+        f"Distillation worsened {names} in {len(worse)} of {len(trained)} students that it "
+        f"improved otherwise ({listed(trial.number for trial in worse)}): let a score with "
+        "at_rungs that stands first select the weights, or train more gently."
+    )
+
+
 def rarely_cut(trials: Iterable[Trial]) -> list[str]:
     """Return the `RARELY_CUT` sizes in which these trials differ."""
     sizes = [trial.architecture for trial in trials]

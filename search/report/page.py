@@ -22,6 +22,7 @@ from protege.search.records.wording import (
     duration,
     grade_note,
     listed,
+    misled,
     significant,
     titled,
     unimproved,
@@ -30,7 +31,7 @@ from protege.search.report import figures, style, views
 from protege.search.report.heads import heat_map
 from protege.search.report.latency import made_of
 from protege.search.report.parts import Plot, plot, render
-from protege.search.report.racing import rungs, trust
+from protege.search.report.racing import rivals, rungs, trust
 from protege.search.report.tables import all_trials, baselines, students
 from protege.spaces.files.atomic import write_text
 
@@ -74,6 +75,7 @@ def page(front: StudyResult) -> str:
         growth=growth(front),
         rungs=rungs(front),
         trust=trust(front),
+        rivals=rivals(front),
         times=front.fidelity.times if front.fidelity else 0,
         composition=composition(front),
         accounting=accounting,
@@ -186,7 +188,7 @@ def notes(front: StudyResult) -> list[str]:
         if note := grade_note(one):
             graded.setdefault(note, []).append(number)
     found += [f"{listed(dict.fromkeys(of))}: latency of {note}." for note, of in graded.items()]
-    return found + [said for said in [unimproved(front.trials)] if said]
+    return found + [said for said in [unimproved(front.trials), misled(front.trials)] if said]
 
 
 def _budget(trial: Trial, goal: Goal) -> str:

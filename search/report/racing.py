@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from protege.search.analysis.fidelity import PARAMETERS, SHORT, UNTRAINED
 from protege.search.analysis.result import StudyResult
 from protege.search.records.goals import Goal
 from protege.search.records.trial import State
@@ -61,6 +62,26 @@ def trust(front: StudyResult) -> Table | None:
             Cell("{:.2f} to {:.2f}".format(*one.overlap_interval)),
         ]
         for step, one in agreements.items()
+    ]
+    return Table(columns, rows)
+
+
+def rivals(front: StudyResult) -> Table | None:
+    """Return how well each quality foretells its order after the longer distillation."""
+    if front.fidelity is None or not front.fidelity.by_quality:
+        return None
+    titles = {goal.name: titled(goal) for goal in front.goals.goals}
+    columns = [Column("Quality", "text"), Column("Kendall's tau"), Column("95%", "text")]
+    columns += [Column("As cut and healed"), Column("More parameters")]
+    rows = [
+        [
+            Cell(titles.get(name, name)),
+            Cell(significant(of[SHORT].kendall)),
+            Cell("{:.2f} to {:.2f}".format(*of[SHORT].kendall_interval)),
+            Cell(significant(of[UNTRAINED].kendall)),
+            Cell(significant(of[PARAMETERS].kendall)),
+        ]
+        for name, of in front.fidelity.by_quality.items()
     ]
     return Table(columns, rows)
 

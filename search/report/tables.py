@@ -15,6 +15,7 @@ from protege.search.records.wording import (
     SIZES,
     WITHIN_NOISE,
     decimals,
+    harm,
     listed,
     rarely_cut,
     significant,
@@ -87,7 +88,7 @@ def all_trials(front: StudyResult) -> Table:
             Cell(trial.label),
             Cell(str(trial.state)),
             *cells,
-            Cell(" ".join(trial.reason.split())),
+            Cell(" ".join([*trial.reason.split(), harm(trial)]).strip()),
         ]
         for trial, *cells in zip(front.trials, *measured, strict=True)
     ]

@@ -97,7 +97,7 @@ def test_cheap_objectives_are_measured_first_whatever_their_order(candidate: Can
     notes: list[str] = []
     objectives = [Noted(stage.name, stage, notes) for stage in reversed(Stage)]
     trial = Evaluation(3, candidate, objectives).trial()
-    assert notes == ["ARCHITECTURE", "SHAPE", "STUDENT"]
+    assert notes == ["ARCHITECTURE", "SHAPE", "STUDENT", "STUDENT"]  # the last as cut and healed
     assert trial.state is State.COMPLETE
     assert set(trial.measurements) == set(notes) < set(trial.seconds)
     assert (trial.number, trial.key) == (3, candidate.architecture.key())
@@ -278,7 +278,7 @@ def test_what_is_measured_already_is_not_measured_again(candidate: Candidate) ->
     objectives = [Noted(name, stage, notes) for name, stage in stages.items()]
     known = {"cheap": Measurement(7.0)}
     trial = Evaluation(5, candidate, objectives, measurements=known).trial()
-    assert notes == ["dear"]
+    assert notes == ["dear", "dear"]  # of the trained student, and as cut and healed
     assert {name: one.value for name, one in trial.measurements.items()} == {"cheap": 7, "dear": 1}
 
 

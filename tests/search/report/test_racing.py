@@ -5,10 +5,13 @@ from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
 
+import pytest
+
 from protege.search import State, Trial
+from protege.search.analysis.agreement import kendall
 from protege.search.analysis.fidelity import FOLDER, Fidelity, LongRun
 from protege.search.front.front import Front
-from protege.search.report.racing import STOPPED, WENT_ON, curves, rungs, trust
+from protege.search.report.racing import STOPPED, WENT_ON, curves, rivals, rungs, trust
 from protege.search.running.racing import Race
 from tests.search.toys import NARROW, distillation, toy
 
@@ -78,3 +81,25 @@ def test_fidelity_is_measured_on_a_studys_own_students_once(tmp_path: Path) -> N
     assert again == found
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / FOLDER).glob("*")}
     assert Fidelity.read(tmp_path) == found
+
+
+def test_each_quality_is_beside_its_trivial_rivals(tmp_path: Path) -> None:
+    run(tmp_path)
+    assert rivals(Front.read(tmp_path)) is None
+    found = toy(tmp_path).fidelity(sample=4, times=2)
+    (row,) = found.rivals()
+    assert row["quality"] == "retention"
+    values = [(one.qualities["retention"], one) for one in found.runs]
+    for of, one in values:
+        assert of["untrained"] == pytest.approx(one.rungs[0])
+        assert of["short"] == pytest.approx(max(one.rungs.values()))
+        assert of["long"] == pytest.approx(one.long)
+    long = [one.long for one in found.runs]
+    sizes = [float(one.parameters) for one in found.runs]
+    assert row["more parameters"] == pytest.approx(kendall(sizes, long), nan_ok=True)
+    assert row["kendall tau"] == found.by_rung[max(found.by_rung)].kendall
+    table = rivals(Front.read(tmp_path))
+    assert table is not None
+    assert table.rows[0][0].text == "Retention"
+    page = Front.read(tmp_path).report().read_text(encoding="utf-8")
+    assert "Agreement of qualities and their rivals" in page
