@@ -21,7 +21,6 @@ from protege.spaces import (
     Magnitude,
     SearchSpace,
     Taylor,
-    Unsupported,
     Wanda,
 )
 from protege.spaces.architecture.policies import HeadsBy
@@ -80,7 +79,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
         head_table(CASES["bert"].teacher(), [])
     with pytest.raises(BadInput, match=r"a teacher of images needs images; give Images"):
         head_table(ZOO["vit-image-classification"].teacher(), texts())
-    with pytest.raises(Unsupported, match=r"recognition needs more than texts; .*batches"):
+    with pytest.raises(BadInput, match=r"a teacher of speech needs recordings .*; give Speech"):
         head_table(ZOO["whisper-automatic-speech-recognition"].teacher(), texts())
 
 
