@@ -8,7 +8,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, mean_squared_error
@@ -101,6 +101,7 @@ AVERAGES = ["micro", "macro", "weighted", "samples"]
 
 
 @pytest.mark.parametrize("average", AVERAGES)
+@settings(max_examples=20)  # each has a jackknife by scikit-learn
 @given(seed=SEEDS, count=COUNTS)
 def test_several_classes_are_counted_as_by_scikit_learn(
     average: Any, seed: int, count: int
