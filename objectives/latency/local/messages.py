@@ -6,7 +6,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from typing import IO, Any
@@ -67,9 +66,7 @@ def converse(
     ):
         try:
             if process.stdin is not None:
-                with suppress(BrokenPipeError):  # it ended at once; its standard error says why
-                    process.stdin.write(json.dumps(given).encode() + b"\n")
-                    process.stdin.flush()
+                _send(process.stdin, json.dumps(given).encode() + b"\n")
             answer = _read(process, deadline_s, stall_s)
         finally:
             process.kill()  # the runner ends when its pipes close
@@ -77,6 +74,15 @@ def converse(
             errors.seek(0)
             answer = replace(answer, said=errors.read().decode(errors="replace")[-_MOST_SAID:])
         return answer
+
+
+def _send(pipe: Any, message: bytes) -> None:
+    """Write a message to a command, which may have ended: its standard error says why."""
+    try:
+        pipe.write(message)
+        pipe.flush()
+    except BrokenPipeError:
+        pipe.raw.close()  # closing the pipe itself would try to write the message again
 
 
 def _read(
