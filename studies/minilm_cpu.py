@@ -28,7 +28,7 @@ search = Search(
     objectives=[
         Latency(LocalCPU(threads=1), Workload(batch_size=1, prompt_tokens=128)),
         Retention(),
-        scores.spearman(related_paragraphs(), name="relatedness"),
+        scores.spearman(related_paragraphs(240), name="relatedness"),
     ],
     distillation=Distillation(
         standard_library(), steps=60, batch_size=32, learning_rate=5e-4, max_tokens=64
