@@ -198,7 +198,7 @@ def _label_of(value: Any, where: str) -> Label | None:
     if value is None:
         return None
     if isinstance(value, Mapping) and isinstance(value.get("text"), list | tuple):
-        value = next(iter(value["text"]), "")  # the answers of SQuAD, of which the first is used
+        value = next(iter(value["text"]), "")  # SQuAD lists several answers; the first one is used
     try:
         if isinstance(value, list | tuple):
             return tuple(_class_of(one, where) for one in value)

@@ -79,7 +79,7 @@ class Matthews:
 
 @dataclass(frozen=True)
 class MultiLabelF1:
-    """The F1 of classes of which each input has several; those with a positive logit count.
+    """The F1 of a multi-label classifier, which predicts the classes with a positive logit.
 
     Attributes:
         table: As of `Accuracy`; labels are lists of classes.

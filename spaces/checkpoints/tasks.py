@@ -111,8 +111,8 @@ class Outputs(StrEnum):
     """What a head's outputs are."""
 
     OTHER = "states, tokens or spans"
-    CLASSES = "classes, of which one is right"
-    LABELS = "classes, of which several may be right"
+    CLASSES = "one class for each input"
+    LABELS = "several classes for each input"
     SCORES = "scores"
 
 

@@ -34,7 +34,11 @@ def named(*names: str) -> dict[str, Any]:
 
 UNJUDGED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a score of each word": ("bert-tokens", {"num_labels": 1}, "answers with scores"),
-    "several classes of each word": ("llama-tokens", SEVERAL, "several may be right"),
+    "several classes of each word": (
+        "llama-tokens",
+        SEVERAL,
+        "answers with several classes for each input",
+    ),
 }
 
 OF_PAIRS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -92,7 +96,7 @@ def test_a_study_without_quality_is_not() -> None:
 def test_heads_of_a_model_that_is_not_judged_are_refused_by_name() -> None:
     teacher = replace(ZOO["bert-tokens"], fields=SEVERAL).teacher()
     with pytest.raises(
-        Unsupported, match=r"needs more than texts; .*answers with classes, of which several"
+        Unsupported, match=r"needs more than texts; .*answers with several classes for each input"
     ):
         head_table(teacher, texts())
 

@@ -154,7 +154,7 @@ def texts_of(examples: Sequence[Example], teacher: Teacher) -> list[str]:
 def text_rows(
     teacher: Teacher, examples: Sequence[Example], max_tokens: int, labels: Sequence[Any]
 ) -> Sequences:
-    """Tokenise texts, or pairs of texts, of which each is one row.
+    """Tokenise texts or pairs of texts, one row for each text or pair.
 
     Raises:
         BadInput: An example is neither, or single where the teacher compares two texts.

@@ -32,7 +32,7 @@ OF_OUTPUTS: dict[Outputs, dict[Task, DistillationTask]] = {
     Outputs.LABELS: {Task.TEXTS: MultiLabelTask(), Task.IMAGES: MultiLabelTask(images=True)},
     Outputs.SCORES: {Task.TEXTS: RegressionTask(), Task.IMAGES: RegressionTask(images=True)},
 }
-"""The tasks of heads whose outputs are no classes of which one is right."""
+"""The tasks of heads that predict several classes or scores for each input."""
 
 
 def distillation_task(teacher: Teacher) -> DistillationTask:

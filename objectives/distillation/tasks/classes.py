@@ -23,7 +23,7 @@ FULL_RATE_DISTANCE = 0.3
 
 @dataclass(frozen=True)
 class ClassTask:
-    """Classification of texts, pairs of texts or images, of which one class is right.
+    """Classification of texts, pairs of texts or images, with one class for each.
 
     The quality is accuracy with labels, and agreement with the teacher without.
 

@@ -1,4 +1,4 @@
-"""The distillation task of classifiers of which several classes apply at once."""
+"""The distillation task of multi-label classifiers, which predict several classes at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
