@@ -2,14 +2,17 @@
 
 import contextvars
 import ctypes
-import sys
+import faulthandler
+import linecache
+import os
+import re
 import sysconfig
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 from typing import Any, NamedTuple
 
 BEAT_S = 5.0
@@ -18,7 +21,14 @@ BEAT_S = 5.0
 GRACE_S = 1.0
 """Seconds that an interrupted function has to end."""
 
-_LIBRARIES = tuple({sysconfig.get_path(one) for one in ("stdlib", "purelib", "platlib")})
+_ROOMS = (
+    f"{Path(__file__).parents[2] / room}{os.sep}" for room in ("spaces", "objectives", "search")
+)
+_LIBRARIES = (*map(sysconfig.get_path, ("stdlib", "purelib", "platlib")), *_ROOMS)
+"""Folders whose code is not the user's."""
+
+_FRAME = re.compile(r'^  File "(.*)", line (\d+) in ', re.MULTILINE)
+"""A line of what `faulthandler` prints."""
 
 _abandoned: list["_Call"] = []
 """Calls that did not end when they were interrupted."""
@@ -78,7 +88,8 @@ def is_any_left() -> bool:
 
 def line_of(error: BaseException) -> str:
     """Return the line of the user's code that an exception passed last, as ``file.py:3: code``."""
-    return _shown([*traceback.walk_tb(error.__traceback__)])
+    frames = traceback.walk_tb(error.__traceback__)
+    return _shown([(frame.f_code.co_filename, line) for frame, line in frames])
 
 
 class _Call(threading.Thread):
@@ -96,9 +107,20 @@ class _Call(threading.Thread):
             self.outcome = Outcome(None, error)
 
     def place(self) -> str:
-        """Return the line of the user's code that runs now."""
-        frame = sys._current_frames().get(self.ident or 0)  # noqa: SLF001 - no public name
-        return _shown([*traceback.walk_stack(frame)][::-1] if frame else [])
+        """Return the line of the user's code that runs now.
+
+        The frames of a thread that runs on must not be touched from another one: before Python 3.12
+        that crashes the process when the thread ends at that moment, and before 3.11.9 even
+        ``sys._current_frames`` can deadlock (python/cpython#106883). `faulthandler` reads them in
+        one call of C.
+        """
+        with tempfile.TemporaryFile("w+") as file:
+            faulthandler.dump_traceback(file)
+            file.seek(0)
+            stacks = file.read().split("\n\n")
+        own = f"Thread 0x{self.ident or 0:016x} "
+        found = [_FRAME.findall(one) for one in stacks if one.startswith(own)]
+        return _shown([(name, int(line)) for name, line in reversed(found[0])] if found else [])
 
     def end(self) -> None:
         """Interrupt the function if it still runs."""
@@ -110,13 +132,14 @@ class _Call(threading.Thread):
             _abandoned.append(self)
 
 
-def _shown(frames: list[tuple[FrameType, int]]) -> str:
-    """Return the last line that is neither a library's nor of protege, without its folder."""
-    outside = [one for one in frames if not _is_of_library(one[0])]
-    found = traceback.StackSummary.extract((outside or frames)[-1:])
-    return "".join(f"{Path(one.filename).name}:{one.lineno}: {one.line or ''}" for one in found)
+def _shown(lines: list[tuple[str, int]]) -> str:
+    """Return the last line that is neither a library's nor of protege, without its folder.
 
-
-def _is_of_library(frame: FrameType) -> bool:
-    own = str(frame.f_globals.get("__name__", "")).startswith("protege.")
-    return own or frame.f_code.co_filename.startswith((*_LIBRARIES, "<frozen"))
+    Args:
+        lines: File and number of each line of a call stack, the outermost first.
+    """
+    outside = [one for one in lines if not one[0].startswith((*_LIBRARIES, "<frozen"))]
+    return "".join(
+        f"{Path(file).name}:{number}: {linecache.getline(file, number).strip()}"
+        for file, number in (outside or lines)[-1:]
+    )
