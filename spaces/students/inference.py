@@ -102,7 +102,7 @@ class Inference:
         mask = batch.get(f"{side}attention_mask")
         if mask is not None and found.ndim == 3 and found.shape[:2] == mask.shape:
             found = found.masked_fill(mask[..., None] == 0, -torch.inf)
-        logits: Tensor = found.float().cpu()
+        logits: Tensor = found.to(torch.promote_types(found.dtype, torch.float32)).cpu()
         return logits
 
     def _greedy(self, max_new_tokens: int) -> Any:
