@@ -26,8 +26,8 @@ from .latency import Workload as Workload
 from .machine.stopwatch import Stopwatch as Stopwatch
 from .measurement import Direction as Direction
 from .measurement import Measurement as Measurement
+from .measurement import Stage as Stage
 from .objective import Objective as Objective
-from .objective import Stage as Stage
 from .quality.retention import Retention as Retention
 from .quality.score import Score as Score
 from .resources.energy import Energy as Energy

@@ -1,17 +1,19 @@
 """The candidate that objectives measure."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
-from protege.objectives.baselines.baseline import Baseline
+from torch import Tensor
+
 from protege.objectives.data.examples import Examples
 from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import Targets
 from protege.objectives.distillation.task_data import TaskData
+from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.task import DistillationTask, TaskScore
 from protege.objectives.distillation.teacher_outputs import judge
 from protege.objectives.machine.lock import shared_machine
@@ -76,19 +78,50 @@ class Prepared:
         return self.data_of(self.settings.data)
 
     def data_of(self, examples: Examples) -> TaskData:
-        """Return any data, split and tokenised as the distillation's is."""
+        """Return any data, split and tokenised as the distillation's is.
+
+        Raises:
+            Unsupported: There is no distillation for the teacher's task.
+        """
         settings = self.settings
         train = settings.sequences_seen if examples == settings.data else 0
         sizes = (train, settings.selection, settings.held_out, settings.max_tokens)
         key = (examples, *sizes)
         if key not in self.read:
-            self.read[key] = TaskData(self.teacher, self.cache, examples, *sizes)
+            task = distillation_task(self.teacher)
+            self.read[key] = TaskData(self.teacher, task, self.cache, examples, *sizes)
         return self.read[key]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what other processes cannot read from the cache."""
         own = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return own | {"calibration": None, "stopwatch": Stopwatch(), "read": {}}
+
+
+class ComparedModel(Protocol):
+    """A model of another origin that is measured in place of a student; see `Baseline`."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """Its sizes."""
+
+    @property
+    def blueprint(self) -> Blueprint:
+        """Its model class and configuration."""
+
+    @property
+    def student(self) -> Student:
+        """The model in the form of a student."""
+
+    @property
+    def projection_size(self) -> int:
+        """Number of weights of its own sentence projection."""
+
+    def read(self, data: TaskData, inputs: TaskInputs) -> TaskInputs:
+        """Return a part of the data as this model reads it."""
+
+    def aligned(self, data: TaskData) -> Callable[[Tensor], Tensor]:
+        """Return the map from its outputs to those of the teacher."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +141,10 @@ class Candidate:
     architecture: Architecture
     made: Student | None = field(default=None, repr=False)
     vocabulary_map: VocabularyMap | None = field(default=None, repr=False)
-    baseline: Baseline | None = field(default=None, repr=False)
+    baseline: ComparedModel | None = field(default=None, repr=False)
 
     @classmethod
-    def of_baseline(cls, prepared: Prepared, baseline: Baseline) -> "Candidate":
+    def of_baseline(cls, prepared: Prepared, baseline: ComparedModel) -> "Candidate":
         """Return a baseline in the form in which objectives measure students."""
         return cls(prepared, baseline.architecture, baseline.student, baseline=baseline)
 

@@ -1,7 +1,8 @@
-"""Records of measurements and of trainings."""
+"""Stages of measuring, and records of measurements and of trainings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from math import hypot
 from statistics import fmean, stdev
 from typing import Any, Literal
@@ -12,6 +13,17 @@ SURE = 1.645
 """Standard errors of a difference that noise exceeds in one case of twenty."""
 
 Direction = Literal["minimize", "maximize"]
+
+
+class Stage(IntEnum):
+    """What an objective needs of a candidate. Earlier stages are measured first."""
+
+    ARCHITECTURE = 0
+    """The sizes alone; measured in no time."""
+    SHAPE = 1
+    """The model class and its configuration, with random weights; takes seconds."""
+    STUDENT = 2
+    """The distilled student; takes minutes."""
 
 
 def name_of(base: str, label: str, unit: str) -> str:

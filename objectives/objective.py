@@ -1,24 +1,12 @@
 """The protocols that objectives implement."""
 
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from protege.objectives.candidate import Candidate
-from protege.objectives.measurement import Direction, Measurement, Prediction
+from protege.objectives.measurement import Direction, Measurement, Prediction, Stage
 from protege.spaces import Architecture, Teacher
-
-
-class Stage(IntEnum):
-    """What an objective needs of a candidate. Earlier stages are measured first."""
-
-    ARCHITECTURE = 0
-    """The sizes alone; measured in no time."""
-    SHAPE = 1
-    """The model class and its configuration, with random weights; takes seconds."""
-    STUDENT = 2
-    """The distilled student; takes minutes."""
 
 
 class Objective(Protocol):

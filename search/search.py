@@ -9,7 +9,8 @@ from typing import Any
 from protege.objectives import Candidate, Distillation, Objective, StaticEmbedding
 from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.tasks.choice import distillation_task
-from protege.objectives.objective import Checked, Stage, scores_rungs
+from protege.objectives.measurement import Stage
+from protege.objectives.objective import Checked, scores_rungs
 from protege.search.analysis.fidelity import Fidelity, chosen
 from protege.search.analysis.fidelity import measured as fidelity_of
 from protege.search.engines.engine import Engine

@@ -6,6 +6,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,9 @@ ORDER = {
 }
 """The parts of a folder in order: each may import the ones before it, for typing too."""
 
+LONGEST = 12
+"""Maximum number of modules of a room that import each other in a chain."""
+
 HOMES = {
     "optuna": {"search/storage/", "search/study/"},
     "sqlalchemy": {"search/storage/"},
@@ -109,6 +113,12 @@ LIBRARY = [path for path in FILES if path.relative_to(ROOT).parts[0] != "studies
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    own = parts[:-1] if parts[-1] == "__init__" else parts
+    return ".".join(own if parts[0] == "studies" else ("protege", *own))
 
 
 def files_in(folder: str) -> list[Path]:
@@ -165,6 +175,17 @@ def test_the_order_names_every_part(folder: str) -> None:
     found = {path.stem for path in (ROOT / folder).glob("*.py")}
     found |= {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
     assert found - {"__init__", "__main__"} == set(ORDER[folder])
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_chains_of_imports_are_short_and_end(room: str) -> None:
+    files = {module_of(path): path for path in files_in(room)}
+    graph = {module: {*imports(path)} & files.keys() for module, path in files.items()}
+    length: dict[str, int] = {}
+    for module in TopologicalSorter(graph).static_order():  # raises an error if there is a cycle
+        length[module] = 1 + max((length[one] for one in graph[module]), default=0)
+    longest = max(length, key=lambda module: length[module])
+    assert length[longest] <= LONGEST, longest
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -10,7 +10,6 @@ from protege.objectives.data.split import Split
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.inputs.pictures import ImageInputs
 from protege.objectives.distillation.losses.losses import Targets
-from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.classes import ClassTask
 from protege.objectives.distillation.tasks.labels import renamed
 from protege.objectives.distillation.tasks.regression import RegressionTask
@@ -28,6 +27,7 @@ class TaskData:
 
     Attributes:
         teacher: The teacher, whose tokenizer or processor is used.
+        task: The distillation task of the teacher.
         cache: Cache of the teacher's outputs.
         examples: The data.
         train: Sequences to train on.
@@ -37,21 +37,13 @@ class TaskData:
     """
 
     teacher: Teacher
+    task: DistillationTask
     cache: Cache
     examples: Examples
     train: int
     selection: int
     held_out: int
     max_tokens: int
-
-    @cached_property
-    def task(self) -> DistillationTask:
-        """The distillation task of the teacher.
-
-        Raises:
-            Unsupported: There is none for the teacher's own task.
-        """
-        return distillation_task(self.teacher)
 
     @cached_property
     def standardised(self) -> DistillationTask:
@@ -113,7 +105,6 @@ class TaskData:
         Raises:
             BadInput: The teacher cannot read this kind of data, or is no better than chance on its
                 labels.
-            Unsupported: There is no distillation for the teacher's task.
         """
         inputs, most = self.selected, self.max_tokens
         self.check_labels(inputs)

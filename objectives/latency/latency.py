@@ -22,8 +22,7 @@ from protege.objectives.latency.timing.timing import (
     Timing,
 )
 from protege.objectives.latency.workload import SAMPLES, Plan, Workload
-from protege.objectives.measurement import Direction, Measurement, Prediction, name_of
-from protege.objectives.objective import Stage
+from protege.objectives.measurement import Direction, Measurement, Prediction, Stage, name_of
 from protege.spaces import Architecture, Teacher
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint

@@ -7,8 +7,7 @@ from protege.objectives.candidate import Candidate
 from protege.objectives.data.examples import Examples
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.task import TaskScore
-from protege.objectives.measurement import Direction, Measurement, name_of
-from protege.objectives.objective import Stage
+from protege.objectives.measurement import Direction, Measurement, Stage, name_of
 from protege.objectives.quality.bootstrap import interval
 from protege.spaces import Teacher
 

@@ -13,8 +13,7 @@ import torch
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.machine.lock import shared_machine
-from protege.objectives.measurement import Direction, Measurement
-from protege.objectives.objective import Stage
+from protege.objectives.measurement import Direction, Measurement, Stage
 from protege.objectives.quality.bootstrap import interval
 from protege.objectives.quality.timed_call import OutOfTime, call_within, line_of
 from protege.spaces import BadInput, DiskFull, ProtegeError, Student, Unavailable

@@ -16,8 +16,7 @@ from protege.objectives.latency.targets.target import (
 )
 from protege.objectives.latency.timing.timing import MAD_TO_DEVIATION
 from protege.objectives.latency.workload import Workload
-from protege.objectives.measurement import Direction, Measurement, name_of
-from protege.objectives.objective import Stage
+from protege.objectives.measurement import Direction, Measurement, Stage, name_of
 from protege.spaces import Teacher
 from protege.spaces.errors import BadInput
 

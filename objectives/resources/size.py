@@ -9,8 +9,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from protege.objectives.candidate import Candidate
 from protege.objectives.latency.workload import Workload
 from protege.objectives.machine.precision import BYTES, Precision, check_precision
-from protege.objectives.measurement import Direction, Measurement, name_of
-from protege.objectives.objective import Stage
+from protege.objectives.measurement import Direction, Measurement, Stage, name_of
 from protege.spaces import Architecture
 
 

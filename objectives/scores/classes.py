@@ -12,26 +12,17 @@ from protege.objectives.data.table import Data, Table
 from protege.objectives.distillation.tasks.labels import Classes
 from protege.objectives.measurement import Measurement
 from protege.objectives.quality.score import Score, of_statistic
-from protege.objectives.scores.metric import Options, check_installed, inputs_of, score
+from protege.objectives.scores.metric import (
+    Columns,
+    check_installed,
+    inputs_of,
+    plain,
+    score,
+    table_of,
+)
 from protege.spaces import Student
 
 Average = Literal["micro", "macro", "weighted", "samples"]
-
-
-class Columns(Options, total=False):
-    """Options, and the columns of the inputs and their classes.
-
-    Attributes:
-        text: Column of the texts, by default ``text``.
-        pair: Column of the second text, for models that read pairs.
-        image: Column of the images, in place of texts.
-        label: Column of the classes, by default ``label``.
-    """
-
-    text: str
-    pair: str
-    image: str
-    label: str
 
 
 @dataclass(frozen=True)
@@ -156,20 +147,6 @@ def multi_label_f1(
 
 def _score(name: str, made: Callable[[Table], Any], data: Data, options: Columns) -> Score:
     return score(name, lambda given: made(table_of(given, options)), data, **plain(options))
-
-
-def table_of(data: Data, options: Columns) -> Table:
-    """Read inputs and labels."""
-    image, label = options.get("image"), options.get("label", "label")
-    text = options.get("text", "text") if image is None else None
-    return Table.of(data, text=text, pair=options.get("pair"), image=image, label=label)
-
-
-def plain(options: Columns) -> Options:
-    """Return the options without the columns."""
-    own: Any = {name: one for name, one in options.items() if name in Options.__annotations__}
-    found: Options = own
-    return found
 
 
 def predicted(student: Student, table: Table) -> npt.NDArray[np.int64]:

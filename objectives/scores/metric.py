@@ -30,6 +30,22 @@ class Options(TypedDict, total=False):
     unseen: Data
 
 
+class Columns(Options, total=False):
+    """Options, and the columns of the inputs and their classes.
+
+    Attributes:
+        text: Column of the texts, by default ``text``.
+        pair: Column of the second text, for models that read pairs.
+        image: Column of the images, in place of texts.
+        label: Column of the classes, by default ``label``.
+    """
+
+    text: str
+    pair: str
+    image: str
+    label: str
+
+
 def score(
     kind: str,
     metric: Callable[[Data], Callable[[Student], Any]],
@@ -56,6 +72,20 @@ def score(
         unseen=None if unseen is None else metric(unseen),
         timeout_s=options.get("timeout_s", 600.0),
     )
+
+
+def table_of(data: Data, options: Columns) -> Table:
+    """Read inputs and labels."""
+    image, label = options.get("image"), options.get("label", "label")
+    text = options.get("text", "text") if image is None else None
+    return Table.of(data, text=text, pair=options.get("pair"), image=image, label=label)
+
+
+def plain(options: Columns) -> Options:
+    """Return the options without the columns."""
+    own: Any = {name: one for name, one in options.items() if name in Options.__annotations__}
+    found: Options = own
+    return found
 
 
 def check_installed(module: str, package: str = "") -> None:

@@ -10,8 +10,7 @@ from typing_extensions import Unpack
 from protege.objectives.data.table import Data, Table
 from protege.objectives.measurement import Measurement
 from protege.objectives.quality.score import Score, of_statistic
-from protege.objectives.scores.classes import Columns, plain, table_of
-from protege.objectives.scores.metric import inputs_of, score
+from protege.objectives.scores.metric import Columns, inputs_of, plain, score, table_of
 from protege.spaces import BadInput, Student
 
 
@@ -47,7 +46,7 @@ def mean_squared_error(data: Data, **options: Unpack[Columns]) -> Score:
 
     Args:
         data: Texts, pairs of texts or images, each with its number in the column ``label``.
-        options: See `classes.Columns`.
+        options: See `Columns`.
     """
 
     def metric(given: Data) -> SquaredError:

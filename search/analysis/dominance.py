@@ -1,7 +1,7 @@
 """What the baselines of a study say of its front."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -11,9 +11,6 @@ from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.plain import printable
 from protege.search.records.trial import Trial
 from protege.search.records.wording import figure, listed
-
-if TYPE_CHECKING:
-    from protege.search.analysis.result import StudyResult
 
 ROLE = "baseline"
 """The role of a baseline in tables."""
@@ -46,14 +43,16 @@ def outdone(
     return found
 
 
-def sentences(front: "StudyResult") -> list[str]:
+def notes(
+    objectives: ObjectiveRecords, students: Sequence[Trial], baselines: Sequence[BaselineRecord]
+) -> list[str]:
     """Return for each baseline how many students on the front it dominates, and what it lacks."""
-    total, found = len(front.students), []
-    for one in front.baselines:
-        numbers, name = front.outdone[one.name], printable(one.name)
+    total, below, found = len(students), outdone(objectives, students, baselines), []
+    for one in baselines:
+        numbers, name = below[one.name], printable(one.name)
         which = f" ({listed(numbers)})" if numbers else ""
         said = f"{name} dominates {len(numbers) or 'none'} of {total} students of the front{which}."
-        beyond = _beyond(front.objectives, one)
+        beyond = _beyond(objectives, one)
         said += f" It is beyond the limit on {' and '.join(beyond)}." if beyond else ""
         for objective, reason in one.reasons.items():
             said += f" Its {printable(objective)} could not be measured: {printable(reason)}."
@@ -61,9 +60,11 @@ def sentences(front: "StudyResult") -> list[str]:
     return found
 
 
-def line(front: "StudyResult", one: BaselineRecord, columns: Sequence[str]) -> dict[str, Any]:
+def line(
+    objectives: ObjectiveRecords, one: BaselineRecord, columns: Sequence[str]
+) -> dict[str, Any]:
     """Return a baseline's row of the table for a terminal."""
-    found = {objective: one.measurements.get(objective) for objective in front.objectives.names}
+    found = {objective: one.measurements.get(objective) for objective in objectives.names}
     figures = {
         printable(objective): figure(each) if each else "-" for objective, each in found.items()
     }
@@ -71,20 +72,30 @@ def line(front: "StudyResult", one: BaselineRecord, columns: Sequence[str]) -> d
     return {column: named.get(column, "") for column in columns}
 
 
-def with_baselines(table: pd.DataFrame, front: "StudyResult") -> pd.DataFrame:
-    """Add a row for each baseline, and columns for what dominates what, if there are baselines."""
-    if not front.baselines:
+def with_baselines(
+    table: pd.DataFrame,
+    baselines: Sequence[BaselineRecord],
+    outdone: Mapping[str, Sequence[int]],
+) -> pd.DataFrame:
+    """Add a row for each baseline, and columns for what dominates what, if there are baselines.
+
+    Args:
+        table: One row per student.
+        baselines: The baselines.
+        outdone: The numbers of the students that each of them dominates, by its name.
+    """
+    if not baselines:
         return table
     rows: list[dict[Any, Any]] = [
-        {**row, "dominates": "", "dominated_by_baselines": _above(front.outdone, row["trial"])}
+        {**row, "dominates": "", "dominated_by_baselines": _above(outdone, row["trial"])}
         for row in table.to_dict("records")
     ]
     columns = [*table.columns, "dominates", "dominated_by_baselines"]
-    rows += [_row(front, one) for one in front.baselines]
+    rows += [_row(one, outdone[one.name]) for one in baselines]
     return pd.DataFrame(rows, columns=columns).astype({"trial": "Int64"})
 
 
-def _row(front: "StudyResult", one: BaselineRecord) -> dict[str, Any]:
+def _row(one: BaselineRecord, dominated: Sequence[int]) -> dict[str, Any]:
     figures = {name: found.value for name, found in one.measurements.items()}
     figures |= {f"{name}_spread": found.spread for name, found in one.measurements.items()}
     sizes = {
@@ -96,7 +107,7 @@ def _row(front: "StudyResult", one: BaselineRecord) -> dict[str, Any]:
         "trial": None,
         "student": one.name,
         "role": ROLE,
-        "dominates": listed(front.outdone[one.name]),
+        "dominates": listed(dominated),
         "on_front": False,
         "state": "not trained",
         "reason": "; ".join(f"{name}: {why}" for name, why in one.reasons.items()),

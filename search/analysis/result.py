@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from protege.search.analysis.dominance import line, outdone, with_baselines
+from protege.search.analysis.dominance import line, notes, outdone, with_baselines
 from protege.search.analysis.fidelity import Fidelity
 from protege.search.analysis.ties import Noise
 from protege.search.records.baseline import BaselineRecord
@@ -120,6 +120,11 @@ class StudyResult(ABC):
         """By a baseline's name, the numbers of the students that it dominates within noise."""
         return outdone(self.objectives, self.students, self.baselines)
 
+    @property
+    def baseline_notes(self) -> list[str]:
+        """A sentence on each baseline: which students it dominates, and what it lacks."""
+        return notes(self.objectives, self.students, self.baselines)
+
     @cached_property
     def choices(self) -> list[Trial]:
         """The students that no other student dominates within noise; see `dominated`."""
@@ -173,7 +178,7 @@ class StudyResult(ABC):
     @property
     def table(self) -> pd.DataFrame:
         """The front, one row per student, and then one per baseline."""
-        return with_baselines(self._frame(self.members), self)
+        return with_baselines(self._frame(self.members), self.baselines, self.outdone)
 
     @property
     def candidates(self) -> pd.DataFrame:
@@ -202,7 +207,7 @@ class StudyResult(ABC):
         if not self.members:
             return "No student is within the study's limits."
         lines = [self._line(trial) for trial in self.members]
-        lines += [line(self, one, list(lines[0])) for one in self.baselines]
+        lines += [line(self.objectives, one, list(lines[0])) for one in self.baselines]
         return pd.DataFrame(lines).to_string(index=False)
 
     def _line(self, trial: Trial) -> dict[str, Any]:

@@ -50,7 +50,6 @@ def finish(front: "Front") -> None:
     Raises:
         Interrupted: Ctrl-C or another signal ended the study.
     """
-    from protege.search.analysis.dominance import sentences
     from protege.search.records.trial import State
     from protege.search.records.wording import misled, unimproved
 
@@ -65,7 +64,7 @@ def finish(front: "Front") -> None:
         say(f"{len(failed)} failed; the last, trial {last.number}: {printable(last.reason)}")
     scale = "0 = the teacher alone, 1 = its quality at no cost"
     say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
-    for note in (*sentences(front), unimproved(front.trials), misled(front.trials)):
+    for note in (*front.baseline_notes, unimproved(front.trials), misled(front.trials)):
         if note:
             say(note)
     say(f"{PhaseTimes(front.about['seconds'])}\nReport: {printable(report)}")

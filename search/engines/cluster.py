@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import cloudpickle
 
-from protege.objectives.objective import Stage
+from protege.objectives.measurement import Stage
 from protege.search.engines.engine import StudyTask, prepare
 from protege.search.engines.events import Message, WorkerLost
 from protege.search.engines.pool import PooledEngine, WorkerPool

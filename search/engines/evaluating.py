@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from protege.objectives import Candidate, Measurement, Objective, Retention
-from protege.objectives.measurement import TrainingRecord, worsened
-from protege.objectives.objective import Stage, exceeds, scores_rungs
+from protege.objectives.measurement import Stage, TrainingRecord, worsened
+from protege.objectives.objective import exceeds, scores_rungs
 from protege.objectives.quality.checkpoint import Rung
 from protege.objectives.quality.rungs import CandidateDistillation
 from protege.search.records.failure import Failure, ends_study

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from protege.objectives.objective import Stage
+from protege.objectives.measurement import Stage
 from protege.search.engines.engine import StudyTask
 from protege.search.engines.evaluating import Evaluation
 from protege.search.engines.events import Job, JobFinished, RungReached

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from protege.objectives import Candidate, Objective
-from protege.objectives.objective import Confirmed, JudgedOnUnseen, Stage
+from protege.objectives.measurement import Stage
+from protege.objectives.objective import Confirmed, JudgedOnUnseen
 from protege.spaces import Student, Teacher
 from protege.spaces.files.manifest import kept_tokens
 from protege.spaces.students.selection import Selection

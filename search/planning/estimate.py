@@ -9,7 +9,7 @@ import torch
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.spaces import BadInput, Teacher
 from protege.spaces.calibration.surgeon import removal_ranks
-from protege.spaces.files.memory import gigabytes, resident_bytes
+from protege.spaces.files.memory import gigabytes, resident_bytes, unmapped_bytes
 from protege.spaces.models.activations import shapes
 from protege.spaces.models.batches import headless
 from protege.spaces.remaining import duration
@@ -56,9 +56,10 @@ class Estimate:
         """Return the estimate as one line of text.
 
         Args:
-            free: Bytes of free memory; the kernel drops mapped files beyond them.
+            free: Bytes of free memory; the kernel drops mapped files, also those that are resident
+                now, beyond them.
         """
-        peak = resident_bytes() + min(self.bytes, max(self.held, free))
+        peak = min(resident_bytes() + self.bytes, unmapped_bytes() + max(self.held, free))
         detail = f" ({self.detail})" if self.detail else ""
         return f"{self.phase}{detail}: about {duration(self.seconds)}, peak {gigabytes(peak)}"
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from protege.search.records.plain import printable
 from protege.search.records.trial import State, Trial
-from protege.search.records.wording import harm
 from protege.spaces import Architecture, BadInput, DiskFull, ProtegeError, Unavailable
 from protege.spaces.errors import text_of, without_secrets
 from protege.spaces.files.atomic import has_no_room
@@ -131,7 +130,7 @@ def warn(trial: Trial) -> None:
         _LOG.warning("protege: trial %d failed: %s", trial.number, trial.reason)
         _LOG.debug("%s", trial.traceback)
     if trial.harmed:
-        _LOG.warning("protege: trial %d (%s): %s", trial.number, trial.label, harm(trial))
+        _LOG.warning("protege: trial %d (%s): %s", trial.number, trial.label, trial.harm)
 
 
 def message(error: BaseException) -> str:

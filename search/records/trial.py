@@ -94,6 +94,19 @@ class Trial:
         return {step: next(iter(values.values())) for step, values in self.rungs.items()}
 
     @property
+    def harm(self) -> str:
+        """A sentence on what the distillation made worse, or an empty string."""
+        if not self.harmed:
+            return ""
+        changes = [
+            f"{name} from {self.untrained[name]:.4g} as cut and healed to "
+            f"{self.measurements[name].value:.4g}"
+            for name in self.harmed
+        ]
+        selecting = next(iter(next(iter(self.rungs.values()))))
+        return f"Distillation improved {selecting} and worsened {' and '.join(changes)}."
+
+    @property
     def label(self) -> str:
         """A short name for tables, plots and folders: depth x width, feed-forward, number."""
         own = self.architecture

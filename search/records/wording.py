@@ -56,19 +56,6 @@ def unimproved(trials: Iterable[Trial]) -> str:
     )
 
 
-def harm(trial: Trial) -> str:
-    """Return a sentence on what the distillation made worse, or an empty string."""
-    if not trial.harmed:
-        return ""
-    selecting = next(iter(next(iter(trial.rungs.values()))))
-    changes = [
-        f"{name} from {trial.untrained[name]:.4g} as cut and healed to "
-        f"{trial.measurements[name].value:.4g}"
-        for name in trial.harmed
-    ]
-    return f"Distillation improved {selecting} and worsened {' and '.join(changes)}."
-
-
 def misled(trials: Iterable[Trial]) -> str:
     """Return a sentence on the students that the distillation made worse, or an empty string."""
     trained = [trial for trial in trials if trial.untrained]

@@ -10,7 +10,6 @@ import pandas as pd
 
 from protege.objectives.latency import ERROR_FLOOR
 from protege.search.analysis.choosing import knee, pick
-from protege.search.analysis.dominance import sentences
 from protege.search.analysis.result import StudyResult
 from protege.search.progress import PhaseTimes
 from protege.search.records.objectives import ObjectiveRecord
@@ -176,7 +175,7 @@ def notes(front: StudyResult) -> list[str]:
     """Return notes on baselines, errors, dominance, grades and training."""
     figures = [(t.number, t.measurements[n]) for t in front.members for n in front.objectives.names]
     floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
-    found = sentences(front)
+    found = front.baseline_notes
     found += [FLOOR_NOTE.format(share) for share in sorted(floors)]
     found += [DOMINATED_NOTE] if front.dominated else []
     graded: dict[str, list[int]] = {}

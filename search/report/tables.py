@@ -15,7 +15,6 @@ from protege.search.records.wording import (
     SIZES,
     WITHIN_NOISE,
     decimals,
-    harm,
     listed,
     rarely_cut,
     significant,
@@ -90,7 +89,7 @@ def all_trials(front: StudyResult) -> Table:
             Cell(trial.label),
             Cell(str(trial.state)),
             *cells,
-            Cell(" ".join([*trial.reason.split(), harm(trial)]).strip()),
+            Cell(" ".join([*trial.reason.split(), trial.harm]).strip()),
         ]
         for trial, *cells in zip(front.trials, *measured, strict=True)
     ]

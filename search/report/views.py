@@ -19,7 +19,6 @@ from protege.search.records.wording import (
     FLOOR,
     SIZES,
     grade_note,
-    harm,
     listed,
     significant,
     titled,
@@ -186,7 +185,7 @@ def _hover(front: StudyResult, trial: Trial) -> str:
     above = front.dominated.get(trial.number)
     lines += [f"{DOMINATED_BY} {listed(above)}"] if above else []
     lines += [f"Training: {AS_CUT}"] if trial.best_step == 0 else []
-    lines += [harm(trial)]
+    lines += [trial.harm]
     text = [plotted(line, keep=INDENT) for line in lines if line]
     return "<br>".join([f"<b>{plotted(trial.label)}</b>", *text])
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from protege.objectives import Candidate, Objective
 from protege.objectives.candidate import Prepared
-from protege.objectives.objective import Stage, exceeds, scores_rungs
+from protege.objectives.measurement import Stage
+from protege.objectives.objective import exceeds, scores_rungs
 from protege.search.analysis.result import StudyResult
 from protege.search.engines.engine import Engine, StudyTask, remove_task
 from protege.search.engines.local import SerialEngine

@@ -25,6 +25,11 @@ def resident_bytes(status: Path = Path("/proc/self/status")) -> int:
     return _field(status, "VmRSS:") or 0
 
 
+def unmapped_bytes(status: Path = Path("/proc/self/status")) -> int:
+    """Return this process's resident memory in bytes, without mapped files; 0 if unknown."""
+    return max(0, resident_bytes(status) - (_field(status, "RssFile:") or 0))
+
+
 def free_disk_bytes(folder: Path) -> int:
     """Return the free bytes on the disk of a folder, which need not exist yet."""
     existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())

@@ -13,7 +13,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from protege.objectives import Candidate, Direction, Measurement, Memory, Retention, Stage, Texts
 from protege.search import Front, Search, Trial
-from protege.search.records.wording import harm, misled
+from protege.search.records.wording import misled
 from protege.spaces import Range, SearchSpace
 from tests.search.conftest import emptied
 from tests.search.toys import distillation, toy
@@ -105,7 +105,7 @@ def test_an_overtrained_student_is_marked(ran: tuple[Front, str]) -> None:
 def test_the_log_and_the_report_say_so(ran: tuple[Front, str]) -> None:
     front, log = ran
     trial = worse(front)[0]
-    said = harm(trial)
+    said = trial.harm
     assert said.startswith("Distillation improved retention and worsened far_away from 0.")
     assert f"trial {trial.number} ({trial.label}): {said}" in log
     page = (front.folder / "report" / "index.html").read_text(encoding="utf-8")

@@ -3,11 +3,10 @@
 from protege.objectives.distillation.tasks.classes import ClassTask
 from protege.objectives.distillation.tasks.language import LanguageTask
 from protege.objectives.distillation.tasks.multi_label import MultiLabelTask
-from protege.objectives.distillation.tasks.pairs import PairTask
+from protege.objectives.distillation.tasks.pairs import PairTask, SpeechTask
 from protege.objectives.distillation.tasks.questions import QuestionTask
 from protege.objectives.distillation.tasks.regression import RegressionTask
 from protege.objectives.distillation.tasks.sentences import SentenceTask
-from protege.objectives.distillation.tasks.speech import SpeechTask
 from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.distillation.tasks.tokens import TokenTask
 from protege.objectives.distillation.tasks.vision import VisionTask

@@ -1,78 +1,23 @@
-"""The distillation task of sequence-to-sequence models, on pairs of source and target text."""
+"""The distillation tasks of encoder-decoders, which write a text given another one or its sound."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from protege.objectives.data.example import Example
+from protege.objectives.data.recording import Recording
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
-from protege.objectives.distillation.inputs.sequences import (
-    Sequences,
-    encoded,
-    sequences,
-    texts_of,
-    tokens_in,
-)
+from protege.objectives.distillation.inputs.pairs import Pairs
+from protege.objectives.distillation.inputs.sequences import encoded, sequences, texts_of, tokens_in
+from protege.objectives.distillation.inputs.speech import SpeechInputs
 from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import TOP, Loss, Targets
-from protege.objectives.distillation.tasks.language import LanguageTask
-from protege.objectives.distillation.tasks.task import Scores, TaskScore
+from protege.objectives.distillation.tasks.language import LanguageTask, by_token
+from protege.objectives.distillation.tasks.task import Scores, TaskScore, standard_error
 from protege.spaces import BadInput, Teacher, Unsupported
-from protege.spaces.files.hashing import digest
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs(TaskInputs):
-    """Pairs of source and target texts.
-
-    Attributes:
-        read: Encoder input ids.
-        written: Decoder ids: the start token, then the target. Every position but the last predicts
-            the next token.
-        ids: All ids of both.
-        lengths: Tokens that encoder and decoder read per pair, ``(pairs,)``.
-        labels: The target token of each row, ``(rows,)``.
-    """
-
-    read: Sequences
-    written: Sequences
-    ids: Tensor
-    lengths: Tensor
-    labels: Tensor
-
-    @classmethod
-    def of(cls, read: Sequences, written: Sequences) -> "Pairs":
-        """Pair sequences one to one; the decoder does not read the last target token."""
-        ids = torch.cat([read.ids, written.ids])
-        return cls(read, written, ids, read.lengths + written.lengths - 1, written.labels)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return digest(self.read.fingerprint.encode(), self.written.fingerprint.encode())
-
-    @property
-    def row_starts(self) -> Tensor:
-        return self.written.row_starts
-
-    def first(self, count: int) -> "Pairs":
-        return Pairs.of(self.read.first(count), self.written.first(count))
-
-    def batch(self, numbers: Sequence[int]) -> Batch:
-        written = decoder_batch(self.written, numbers)
-        return replace(written, inputs={**self.read.batch(numbers).inputs, **written.inputs})
-
-
-def decoder_batch(written: Sequences, numbers: Sequence[int]) -> Batch:
-    """Return the decoder's share of a batch, which does not read the last token of a sequence."""
-    batch = written.batch(numbers)
-    mask = batch.mask[:, 1:]
-    ids = batch.inputs["input_ids"][:, :-1].masked_fill(mask == 0, written.pad)
-    inputs = {"decoder_input_ids": ids, "decoder_attention_mask": mask}
-    return replace(batch, inputs=inputs, scored=batch.scored[:, :-1])
 
 
 @dataclass(frozen=True)
@@ -142,6 +87,55 @@ class PairTask:
         return self.language.score(scores)
 
 
+@dataclass(frozen=True)
+class SpeechTask(PairTask):
+    """Speech recognition with teacher forcing: the next token of the text that is said.
+
+    The quality is the share of tokens for which the student's first choice is the teacher's, given
+    the recording and the tokens before; nothing is generated. The tokens that select language and
+    mode are given.
+    """
+
+    @property
+    def name(self) -> str:
+        return f"speech-{self.language.name}"
+
+    def inputs(self, teacher: Teacher, examples: Sequence[Example], max_tokens: int) -> TaskInputs:
+        recordings = tuple(_recording_in(example) for example in examples)
+        texts = [written_text(example) for example in examples]
+        limit = {"truncation": True, "max_length": teacher.at_most(max_tokens)}
+        ids: Any = teacher.tokenizer(texts, **limit)["input_ids"]
+        start = teacher.config.decoder_start_token_id
+        special = set(teacher.tokenizer.all_special_ids)
+        written = [one if one[:1] == [start] else [start, *one] for one in ids]
+        scored, labels = [], list[int]()
+        for one in written:
+            said = (at for at, token in enumerate(one[:-1]) if token not in special)
+            begin = max(1, next(said, len(one) - 1))
+            scored.append([at + 1 >= begin for at in range(len(one) - 1)] + [False])
+            labels += one[begin:]
+        extractor = teacher.processor.feature_extractor
+        return SpeechInputs.of(recordings, extractor, sequences(teacher, written, scored, labels))
+
+    def mapped(
+        self, inputs: TaskInputs, targets: Targets, vocabulary_map: VocabularyMap
+    ) -> tuple[TaskInputs, Targets]:
+        if not isinstance(inputs, SpeechInputs):
+            raise Unsupported(f"{type(inputs).__name__}: expected recordings and their texts")
+        written, answers = self.language.mapped(inputs.written, targets, vocabulary_map)
+        own = SpeechInputs.of(inputs.recordings, inputs.extractor, tokens_in(written))
+        return replace(own, kept_bytes=inputs.kept_bytes), answers
+
+    def score(self, scores: Scores) -> TaskScore:
+        same = (by_token(scores)["misses"] == 0).double()
+        return TaskScore(
+            value=float(same.mean()),
+            spread=standard_error(same),
+            figures=super().score(scores).figures,
+            rows=same,
+        )
+
+
 def written_text(example: Example) -> str:
     """Return the target text of an example.
 
@@ -180,3 +174,17 @@ def _pairs_in(inputs: TaskInputs) -> Pairs:
     if not isinstance(inputs, Pairs):
         raise Unsupported(f"{type(inputs).__name__}: expected pairs of a text and its answer")
     return inputs
+
+
+def _recording_in(example: Example) -> Recording:
+    """Return the recording of an example.
+
+    Raises:
+        BadInput: The example has none.
+    """
+    if not isinstance(example.content, Recording):
+        raise BadInput(
+            f"{example.text!r:.40}: no recording; a teacher of speech needs recordings and their "
+            "texts; give Speech"
+        )
+    return example.content

@@ -14,7 +14,8 @@ from protege.objectives.latency import Latency, LocalCPU, Plan, Unmeasured, Work
 from protege.objectives.latency.job import Trace
 from protege.objectives.latency.local.fork_server import SERVER
 from protege.objectives.latency.models import Model
-from protege.objectives.objective import Objective, Stage, exceeds
+from protege.objectives.measurement import Stage
+from protege.objectives.objective import Objective, exceeds
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 from tests.objectives.latency.scripted import Device

@@ -8,7 +8,6 @@ import pytest
 
 from protege.objectives import Measurement
 from protege.search import Front
-from protege.search.analysis.dominance import sentences
 from protege.search.records.baseline import BaselineRecord
 from tests.search.report.drawn import ABOUT, classic
 
@@ -47,7 +46,7 @@ def test_beyond_a_limit_or_without_a_measurement_it_dominates_none() -> None:
     lacking = other("lacking", None, 0.99, reasons={"latency_ms": "Unmeasured: too slow"})
     front = beside(other("late", 26.0, 0.99), lacking, limit_ms=25.0)
     assert front.outdone == {"late": [], "lacking": []}
-    late, without = sentences(front)
+    late, without = front.baseline_notes
     assert late == (
         "late dominates none of 2 students of the front. It is beyond the limit on latency_ms."
     )
@@ -59,7 +58,7 @@ def test_beyond_a_limit_or_without_a_measurement_it_dominates_none() -> None:
 
 def test_what_is_dominated_is_said_and_in_the_table() -> None:
     front = beside(FASTER)
-    assert sentences(front) == ["L3 dominates 2 of 3 students of the front (t2 t3)."]
+    assert front.baseline_notes == ["L3 dominates 2 of 3 students of the front (t2 t3)."]
     table = front.table
     assert table["trial"].tolist() == [4, 2, 3, 0, pd.NA]
     row = table.iloc[-1]
@@ -78,7 +77,7 @@ def test_the_csv_has_the_baselines(tmp_path: Path) -> None:
 
 def test_without_baselines_the_table_is_as_it_was() -> None:
     assert "dominates" not in classic().table
-    assert sentences(classic()) == []
+    assert classic().baseline_notes == []
 
 
 def test_the_terminal_names_them_below_the_front() -> None:

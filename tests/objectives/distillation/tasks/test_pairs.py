@@ -10,10 +10,11 @@ from torch.nn.functional import cross_entropy
 
 from protege.objectives import Distillation, Example, LogitsKL, Retention, Texts
 from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.distillation.inputs.pairs import Pairs
 from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import NO_LABEL
 from protege.objectives.distillation.tasks.choice import distillation_task
-from protege.objectives.distillation.tasks.pairs import Pairs, PairTask
+from protege.objectives.distillation.tasks.pairs import PairTask
 from protege.objectives.distillation.teacher_outputs import compute_outputs, judge
 from protege.search.front.confirming import confirmed
 from protege.spaces import BadInput, Cache, Task, Teacher

@@ -9,9 +9,10 @@ from torch.nn.functional import cross_entropy
 
 from protege.objectives import Distillation, Example, LogitsKL, Speech
 from protege.objectives.data import Recording
+from protege.objectives.distillation.inputs.speech import SpeechInputs
 from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
 from protege.objectives.distillation.losses.losses import NO_LABEL
-from protege.objectives.distillation.tasks.speech import SpeechInputs, SpeechTask
+from protege.objectives.distillation.tasks.pairs import SpeechTask
 from protege.objectives.distillation.teacher_outputs import compute_outputs, judge
 from protege.spaces import BadInput, Teacher
 from protege.spaces.models.batches import IMAGE

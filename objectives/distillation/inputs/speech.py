@@ -1,4 +1,4 @@
-"""The distillation task of speech recognition, on recordings and their texts."""
+"""Recordings and their texts as inputs of a speech recogniser."""
 
 import json
 from collections.abc import Sequence
@@ -11,14 +11,10 @@ from torch import Tensor
 from protege.objectives.data.example import Example
 from protege.objectives.data.recording import RATE, Recording
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
+from protege.objectives.distillation.inputs.pairs import decoder_batch
 from protege.objectives.distillation.inputs.pictures import KEPT_BYTES, kept
-from protege.objectives.distillation.inputs.sequences import Sequences, sequences, tokens_in
-from protege.objectives.distillation.inputs.vocabulary_map import VocabularyMap
-from protege.objectives.distillation.losses.losses import Targets
-from protege.objectives.distillation.tasks.language import by_token
-from protege.objectives.distillation.tasks.pairs import PairTask, decoder_batch, written_text
-from protege.objectives.distillation.tasks.task import Scores, TaskScore, standard_error
-from protege.spaces import BadInput, Teacher, Unsupported
+from protege.objectives.distillation.inputs.sequences import Sequences
+from protege.spaces import BadInput
 from protege.spaces.files.hashing import digest
 from protege.spaces.models.batches import IMAGE
 
@@ -97,66 +93,3 @@ class SpeechInputs(TaskInputs):
             "input_features"
         ]
         return found
-
-
-@dataclass(frozen=True)
-class SpeechTask(PairTask):
-    """Speech recognition with teacher forcing: the next token of the text that is said.
-
-    The quality is the share of tokens for which the student's first choice is the teacher's, given
-    the recording and the tokens before; nothing is generated. The tokens that select language and
-    mode are given.
-    """
-
-    @property
-    def name(self) -> str:
-        return f"speech-{self.language.name}"
-
-    def inputs(self, teacher: Teacher, examples: Sequence[Example], max_tokens: int) -> TaskInputs:
-        recordings = tuple(_recording_in(example) for example in examples)
-        texts = [written_text(example) for example in examples]
-        limit = {"truncation": True, "max_length": teacher.at_most(max_tokens)}
-        ids: Any = teacher.tokenizer(texts, **limit)["input_ids"]
-        start = teacher.config.decoder_start_token_id
-        special = set(teacher.tokenizer.all_special_ids)
-        written = [one if one[:1] == [start] else [start, *one] for one in ids]
-        scored, labels = [], list[int]()
-        for one in written:
-            said = (at for at, token in enumerate(one[:-1]) if token not in special)
-            begin = max(1, next(said, len(one) - 1))
-            scored.append([at + 1 >= begin for at in range(len(one) - 1)] + [False])
-            labels += one[begin:]
-        extractor = teacher.processor.feature_extractor
-        return SpeechInputs.of(recordings, extractor, sequences(teacher, written, scored, labels))
-
-    def mapped(
-        self, inputs: TaskInputs, targets: Targets, vocabulary_map: VocabularyMap
-    ) -> tuple[TaskInputs, Targets]:
-        if not isinstance(inputs, SpeechInputs):
-            raise Unsupported(f"{type(inputs).__name__}: expected recordings and their texts")
-        written, answers = self.language.mapped(inputs.written, targets, vocabulary_map)
-        own = SpeechInputs.of(inputs.recordings, inputs.extractor, tokens_in(written))
-        return replace(own, kept_bytes=inputs.kept_bytes), answers
-
-    def score(self, scores: Scores) -> TaskScore:
-        same = (by_token(scores)["misses"] == 0).double()
-        return TaskScore(
-            value=float(same.mean()),
-            spread=standard_error(same),
-            figures=super().score(scores).figures,
-            rows=same,
-        )
-
-
-def _recording_in(example: Example) -> Recording:
-    """Return the recording of an example.
-
-    Raises:
-        BadInput: The example has none.
-    """
-    if not isinstance(example.content, Recording):
-        raise BadInput(
-            f"{example.text!r:.40}: no recording; a teacher of speech needs recordings and their "
-            "texts; give Speech"
-        )
-    return example.content
