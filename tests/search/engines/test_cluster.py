@@ -1,5 +1,6 @@
 """Studies on a real Ray cluster of two nodes, all of it on this machine."""
 
+import os
 import signal
 import sys
 import threading
@@ -11,10 +12,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from protege.objectives import Candidate, Direction, Measurement, Memory, Retention, Stage
+from protege.objectives import Candidate, Direction, Measurement, Memory, Retention, Score, Stage
 from protege.search import Front, RayEngine, Search, State, Trial
 from protege.search.engines.cluster import _signals_kept
-from protege.spaces import BadInput, Teacher
+from protege.spaces import BadInput, Student, Teacher
 from tests.search.engines.mischief import OddError
 from tests.search.toys import PLAIN, WIDE, distillation, toy
 
@@ -141,6 +142,33 @@ def test_an_exception_that_ray_cannot_send_fails_its_trial_alone(
     assert [trial.state for trial in trials] == [State.COMPLETE, State.FAILED, State.FAILED]
     assert trials[1].reason == "OddError: its message cannot be read: ValueError"
     assert "raise OddError" in trials[1].traceback
+
+
+def hangs_on_narrow(student: Student) -> float:
+    if student.architecture.hidden_size < 24:
+        time.sleep(3600)
+    return 1.0
+
+
+def process(_: Student) -> float:
+    return float(os.getpid())
+
+
+def test_an_actor_in_which_a_score_hangs_is_replaced(
+    cluster: Any, folder: Path, teacher: Teacher
+) -> None:
+    scores = [Score("own", hangs_on_narrow, timeout_s=1.0), Score("process", process)]
+    search = made(folder, teacher, objectives=[Memory(), *scores])
+    trials = search.run(trials=6, engine=RayEngine(cluster.address, jobs=1)).trials
+    hung = [trial for trial in trials if trial.architecture["hidden_size"] < 24]
+    assert 0 < len(hung) < 5
+    assert [trial.number for trial in trials if trial.state is State.FAILED] == [
+        trial.number for trial in hung
+    ]
+    assert all("not done after timeout_s=1, at test_cluster.py:" in one.reason for one in hung)
+    done = [trial for trial in trials if trial.state is State.COMPLETE]
+    actors = {trial.measurements["process"].value for trial in done}
+    assert len(actors) > 1  # the first one is gone, and the call with it
 
 
 def test_more_than_any_node_has_is_refused(cluster: Any, folder: Path, teacher: Teacher) -> None:
