@@ -117,7 +117,7 @@ def _fine_tune(folder: Path, asked: Distillation) -> None:
         train_sampling_strategy="group_by_length",
         save_strategy="no",
         report_to="none",
-        logging_strategy="no",
+        logging_steps=50,  # without a terminal, the lines that say how far it is
         disable_tqdm=not sys.stderr.isatty(),
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=0,
