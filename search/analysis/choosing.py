@@ -169,7 +169,7 @@ def _budget(front: "StudyResult", name: str, bound: Any) -> Budget:
         raise BadInput(
             f"{name}={bound!r}: expected a number, such as {name}={_example(front, objective)}"
         )
-    stands_for = (_timed(front) if objective is SPEEDUP else None) or objective
+    stands_for = (timed(front) if objective is SPEEDUP else None) or objective
     return Budget(objective, stands_for, float(bound), _amount(front, objective, f"{bound:g}"))
 
 
@@ -189,11 +189,11 @@ def unknown(front: "StudyResult", name: str, options: Sequence[str] = ()) -> str
 
 def bounded(front: "StudyResult") -> list[ObjectiveRecord]:
     """Return the objectives that a budget can bound, including the speedup if it was measured."""
-    is_own = _timed(front) is None or SPEEDUP.name in front.objectives.names
+    is_own = timed(front) is None or SPEEDUP.name in front.objectives.names
     return [*front.objectives.records, *([] if is_own else [SPEEDUP])]
 
 
-def _timed(front: "StudyResult") -> ObjectiveRecord | None:
+def timed(front: "StudyResult") -> ObjectiveRecord | None:
     """Return the latency objective that `Trial.speedup` comes from, or None."""
     for trial in front.trials:
         for objective in front.objectives.records:

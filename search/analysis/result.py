@@ -151,6 +151,15 @@ class StudyResult(ABC):
         """
         return self._dominated(self.students)
 
+    @cached_property
+    def dominators(self) -> dict[int, list[int]]:
+        """For each trial on the front, the others that dominate it within noise, pair by pair."""
+        numbers = [trial.number for trial in self.members]
+        return {
+            number: [other for other, is_better in zip(numbers, column, strict=True) if is_better]
+            for number, column in zip(numbers, self._noise.dominates.T, strict=True)
+        }
+
     def undominated(self, among: Sequence[Trial]) -> list[Trial]:
         """Return those trials on the front that no other one given dominates within noise."""
         beaten = self._dominated(among)
@@ -168,6 +177,11 @@ class StudyResult(ABC):
         own = self.objectives.records
         found = [[trial.measurements[one.name] for trial in self.members] for one in own]
         return Noise.of(found, [one.sign for one in own])
+
+    def share_of_teacher(self, trial: Trial) -> str:
+        """Return a student's share of the teacher's parameters; empty if either is unknown."""
+        whole = self.teacher.parameters if self.teacher else None
+        return f"{trial.parameters / whole:.0%}" if trial.parameters and whole else ""
 
     def role(self, trial: Trial) -> str:
         """Return ``teacher``, ``naive half``, or an empty string for a student."""

@@ -11,6 +11,7 @@ from protege.objectives.measurement import Stage, TrainingRecord, worsened
 from protege.objectives.objective import exceeds, scores_rungs
 from protege.objectives.quality.checkpoint import Rung
 from protege.objectives.quality.rungs import CandidateDistillation
+from protege.objectives.resources.size import parameters
 from protege.search.records.failure import Failure, ends_study
 from protege.search.records.trial import State, Trial, storable
 from protege.spaces import Student
@@ -110,6 +111,7 @@ class Evaluation:
             training=self._training(),
             untrained=self._untrained,
             harmed=tuple(self._harmed),
+            parameters=self._parameters(),
             traceback=self._traceback,
         )
 
@@ -134,6 +136,17 @@ class Evaluation:
         self._rung = None
         with contextlib.suppress(Exception):  # clean-up of foreign code; the outcome is known
             self._rung_iterator.close()
+
+    def _parameters(self) -> int | None:
+        """Count the student's parameters if it was built; counting itself fails no trial."""
+        if self._state not in {State.COMPLETE, State.STOPPED}:
+            return None
+        try:
+            return parameters(self.candidate)
+        except Exception as error:
+            if ends_study(error, of_teacher=self.candidate.is_teacher):
+                raise
+            return None
 
     def _training(self) -> TrainingRecord | None:
         distilling = self._distilling

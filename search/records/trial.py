@@ -44,6 +44,7 @@ class Trial:
         untrained: By objective name, the value before training by each objective that judges
             students and does not select the published rung; empty if training did not improve it.
         harmed: The names of those by which training made the student worse by more than noise.
+        parameters: Number of the student's parameters, tied ones once; None if it was not built.
         weights: The checksum of its weights; empty if none were stored.
         traceback: The traceback of a failed trial.
     """
@@ -60,6 +61,7 @@ class Trial:
     training: TrainingRecord | None = None
     untrained: Mapping[str, float] = field(default_factory=dict)
     harmed: tuple[str, ...] = ()
+    parameters: int | None = None
     weights: str = field(default="", compare=False)
     traceback: str = ""
 

@@ -115,6 +115,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{decimals([value], digits)}f}"
 
 
+def millions(count: int) -> str:
+    """Format a number of parameters: ``12.3 M``."""
+    return f"{significant(count / 1e6)} M"
+
+
 def titled(objective: ObjectiveRecord) -> str:
     """Return the objective's name with its unit: ``Latency (ms)`` for ``latency_ms``."""
     name, unit = objective.name, objective.unit

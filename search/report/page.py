@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from protege.objectives.latency import ERROR_FLOOR
-from protege.search.analysis.choosing import knee, pick
+from protege.search.analysis.choosing import bounded, knee, pick, timed
 from protege.search.analysis.result import StudyResult
 from protege.search.progress import PhaseTimes
 from protege.search.records.objectives import ObjectiveRecord
@@ -27,10 +27,12 @@ from protege.search.records.wording import (
     unimproved,
 )
 from protege.search.report import figures, style, views
+from protege.search.report.budgets import budget_control
 from protege.search.report.heads import heat_map
 from protege.search.report.latency import latency_breakdowns
 from protege.search.report.parts import Plot, plot, render
 from protege.search.report.racing import rivals, rungs, trust
+from protege.search.report.summary import conditions, headline, model_name
 from protege.search.report.tables import all_trials, baselines, students
 from protege.spaces.files.atomic import write_text
 
@@ -62,15 +64,19 @@ def write_report(front: StudyResult, path: Path) -> Path:
 def page(front: StudyResult) -> str:
     """Return the report as HTML; text from the study is escaped."""
     accounting = PhaseTimes(front.about.get("seconds", {}))
+    best = knee(front).trial if front.students else None
     return render(
         "page.html",
-        name=front.name,
+        name=model_name(front.about.get("teacher", {})),
+        conditions=conditions(front),
+        headline=headline(front, best),
         facts=facts(front),
         trade_offs=trade_offs(front),
         students=students(front),
         baselines=baselines(front),
         notes=notes(front),
         commands=commands(front),
+        budget=budget_control(front, bounded(front), timed(front), best) if best else None,
         growth=growth(front),
         rungs=rungs(front),
         trust=trust(front),
@@ -96,7 +102,7 @@ def facts(front: StudyResult) -> list[tuple[str, str, str]]:
     spent = duration(sum(front.about.get("seconds", {}).values()))
     volume = significant(front.hypervolume) if front.teacher else "unknown"
     return [
-        ("Teacher", teacher.get("source", "unknown"), _teacher_sizes(teacher)),
+        ("Teacher", model_name(teacher), _teacher_sizes(teacher)),
         ("Trials", str(len(front.trials)), became + of_all),
         ("Students on the front", str(len(front.students)), _beside(front)),
         ("Hypervolume", volume, HYPERVOLUME if front.teacher else _no_teacher(front)),
@@ -112,6 +118,9 @@ def trade_offs(front: StudyResult) -> list[Plot]:
         height_px = 400 if plots else 540
         others = views.baselines(front, x, y)
         figure = figures.scatter(frame, x, y, height_px, others)
+        own = front.objectives.records
+        axes = [-1 if one is style.TRIAL else own.index(one) for one in (x, y)]
+        figure.update_layout(meta={"axes": axes}, uirevision="kept")  # for budget.js
         title = f"{titled(y)} by trial" if x is style.TRIAL else f"{titled(y)} against {titled(x)}"
         plots.append(plot(f"pair-{len(plots)}", title, _said(frame, others, x, y), figure))
     return plots

@@ -16,6 +16,7 @@ from protege.search.records.wording import (
     WITHIN_NOISE,
     decimals,
     listed,
+    millions,
     rarely_cut,
     significant,
     titled,
@@ -31,6 +32,8 @@ def students(front: StudyResult) -> Table:
     columns = [TableColumn("Trial"), TableColumn("Student", "text")]
     columns += [TableColumn(titled(one)) for one in objectives]
     columns += [TableColumn("Times faster")] if timed else []
+    sized = any(trial.parameters for trial in members)
+    columns += [TableColumn("Parameters"), TableColumn("Of the teacher")] if sized else []
     columns += [TableColumn(f"{place} (ms)") for place in front.measured]
     columns += [TableColumn(words) for words in ("Layers", "Hidden", "Heads", "Feed-forward")]
     more = rarely_cut(front.trials)
@@ -49,6 +52,7 @@ def students(front: StudyResult) -> Table:
         label = f"{trial.label} ({role})" if role else trial.label
         row = [Cell(str(trial.number)), Cell(label), *(cells[index] for cells in measured)]
         row += [Cell(f"{speedups[index]:.2f}")] if timed else []
+        row += _parameters(front, trial) if sized else []
         row += [Cell(_ms(value)) for value in front.elsewhere(trial).values()]
         row += map(Cell, _sizes(trial, more))
         row += [Cell(listed(found.get(trial.number, ()))) for _, found in noise]
@@ -108,6 +112,12 @@ def _measured(trials: Sequence[Trial | BaselineRecord], objective: ObjectiveReco
         mark = f"({FLOOR})" if one and shown and ERROR_FLOOR in one.details else ""
         cells.append(Cell(text, spread if shown else "", mark))
     return cells
+
+
+def _parameters(front: StudyResult, trial: Trial) -> list[Cell]:
+    """Return the number of parameters and its share of the teacher's."""
+    count = millions(trial.parameters) if trial.parameters else "-"
+    return [Cell(count), Cell(front.share_of_teacher(trial) or "-")]
 
 
 def _ms(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any, Protocol, runtime_checkable
 
 from protege.objectives import Workload
@@ -58,6 +59,7 @@ def of_run(
         "students": len(space),
         "naive": next((one.key() for one in space.baselines[1:]), None),
         "heads": list(heads),
+        "date": datetime.now(UTC).date().isoformat(),
         "seconds": dict(seconds),
     }
 

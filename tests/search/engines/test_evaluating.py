@@ -14,6 +14,7 @@ from protege.objectives import (
     Measurement,
     Memory,
     Objective,
+    Parameters,
     Retention,
     Stage,
 )
@@ -298,3 +299,10 @@ def test_only_its_own_time_is_booked_on_a_candidate(candidate: Candidate) -> Non
     found = one.trial().seconds
     assert "distil" in found
     assert "of another" not in found
+
+
+def test_the_student_s_parameters_are_counted_exactly(candidate: Candidate) -> None:
+    trial = Evaluation(3, candidate, [Parameters()]).trial()
+    assert trial.parameters == round(trial.measurements["parameters_m"].value * 1e6) > 0
+    screened = Evaluation(4, candidate, [Parameters(limit=1e-9)]).trial()
+    assert screened.parameters is None

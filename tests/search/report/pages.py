@@ -1,14 +1,19 @@
 """How the tests read a page: parsed, by contrast, and as a browser shows it."""
 
+import json
+import re
 import subprocess
+from base64 import b64decode
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 Browser = Callable[[Path], tuple[str, str]]
 """Draws a page: its document, and what the console says."""
 
-VOID = {"meta", "link", "br"}
+VOID = {"meta", "link", "br", "input"}
 """Elements that have no end."""
 
 
@@ -88,3 +93,25 @@ def _luminance(colour: str) -> float:
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
     )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def driven(source: str, script: str, folder: Path, browser: Browser) -> tuple[Any, str]:
+    """What a script finds that drives the page's controls, as JSON, and what the console says.
+
+    The script calls ``tell(found)``, at once or later; ``set(field, value)`` types into a field,
+    and ``plots`` is a promise of the drawn plots.
+    """
+    path = folder / "driven.html"
+    helpers = """
+    const tell = (found) => { document.body.append(Object.assign(document.createElement("pre"),
+      { id: "driven", textContent: btoa(encodeURIComponent(JSON.stringify(found))) })); };
+    const set = (field, value) => { field.value = value; field.dispatchEvent(new Event("input")); };
+    const plots = new Promise((done) => { const timer = setInterval(() => {
+      const found = document.querySelectorAll(".js-plotly-plot .main-svg");
+      if (found.length) { clearInterval(timer); done(found); } }, 50); });
+    """
+    path.write_text(f"{source}<script>{{{helpers}{script}}}</script>", encoding="utf-8")
+    document, console = browser(path)
+    found = re.search('<pre id="driven">(.*?)</pre>', document)
+    assert found, console
+    return json.loads(unquote(b64decode(found[1]).decode())), console

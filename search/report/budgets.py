@@ -1,0 +1,203 @@
+"""The budget control of the report: the data to choose a student as `Front.pick` does."""
+
+import json
+from math import isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from protege.search.analysis.result import StudyResult
+from protege.search.records.objectives import ObjectiveRecord
+from protege.search.records.plain import quoted
+from protege.search.records.results import weights_folder
+from protege.search.records.trial import Trial
+from protege.search.records.wording import SIZES, figure, millions, significant, titled
+from protege.spaces.files.manifest import MANIFEST
+
+SHOWN = tuple(name for name in SIZES if not name.endswith("policy") and name != "healing")
+"""The sizes on a card."""
+
+
+class Control(NamedTuple):
+    """A slider and a number field: the loosest value of the slider stands for no budget."""
+
+    title: str
+    bound: str
+    low: float
+    high: float
+    loosest: float
+
+
+class Card(NamedTuple):
+    """One student: rows of term, value and ratio to the teacher, neighbours, and commands."""
+
+    trial: int
+    label: str
+    rows: list[tuple[str, str, str]]
+    neighbours: list[str]
+    commands: list[tuple[str, str]]
+
+
+class BudgetControl(NamedTuple):
+    """The controls, a card for each student, and the JSON that the script chooses by."""
+
+    controls: list[Control]
+    cards: list[Card]
+    knee: int
+    data: dict[str, Any]
+
+
+def budget_control(
+    front: StudyResult,
+    objectives: list[ObjectiveRecord],
+    latency: ObjectiveRecord | None,
+    knee: Trial,
+) -> BudgetControl:
+    """Return the budget control.
+
+    Args:
+        front: A study with students on its front.
+        objectives: What a budget can bound, from `protege.search.analysis.choosing.bounded`.
+        latency: The objective that the speedup comes from, if any.
+        knee: The student at the knee of the front.
+    """
+    found = knee.number
+    controls = [_control(front, one) for one in objectives]
+    cards = [_card(front, at) for at in range(len(front.students))]
+    return BudgetControl(controls, cards, found, _data(front, objectives, latency, found))
+
+
+def _data(
+    front: StudyResult,
+    objectives: list[ObjectiveRecord],
+    latency: ObjectiveRecord | None,
+    knee: int,
+) -> dict[str, Any]:
+    """Return the values, the dominance within noise and the order of objectives.
+
+    `stands_for` is the place of the objective that a budget is on: the latency for a speedup.
+    """
+    own = front.objectives.records
+    numbers = {trial.number: at for at, trial in enumerate(front.students)}
+    return {
+        "own": len(own),
+        "objectives": [
+            {
+                "title": titled(one),
+                "sign": one.sign,
+                "stands_for": objectives.index(one if one in own or latency is None else latency),
+            }
+            for one in objectives
+        ],
+        "students": [
+            {
+                "trial": trial.number,
+                "label": trial.label,
+                "values": [_value(front, trial, one) for one in objectives],
+                "above": [numbers[n] for n in front.dominators[trial.number] if n in numbers],
+            }
+            for trial in front.students
+        ],
+        "choices": [numbers[trial.number] for trial in front.choices],
+        "knee": numbers[knee],
+    }
+
+
+def _value(front: StudyResult, trial: Trial, objective: ObjectiveRecord) -> float | None:
+    """Return the value of an objective or the speedup, or None if it was not measured."""
+    is_own = objective in front.objectives.records
+    value = trial.measurements[objective.name].value if is_own else trial.speedup
+    return value if isfinite(value) else None
+
+
+def _control(front: StudyResult, objective: ObjectiveRecord) -> Control:
+    values = [_value(front, trial, objective) for trial in front.students]
+    known = [value for value in values if value is not None] or [0.0]
+    low, high = min(known), max(known)
+    least = objective.direction == "minimize"
+    is_own = objective in front.objectives.records
+    title = titled(objective) if is_own else "Times faster than the teacher"
+    bound = "at most" if least else "at least"
+    return Control(title, bound, low, high, high if least else low)
+
+
+def _card(front: StudyResult, at: int) -> Card:
+    trial = front.students[at]
+    rows = [*_sizes(front, trial), *_figures(front, trial)]
+    if trial.parameters:
+        rows.append(("parameters", millions(trial.parameters), front.share_of_teacher(trial)))
+    if kept := kept_layers(front.folder, trial):
+        rows.append(("kept layers", kept, ""))
+    sides = (("One step down the front", at - 1), ("One step up the front", at + 1))
+    steps = [
+        f"{side}: {_brief(front, front.students[beside])}"
+        for side, beside in sides
+        if 0 <= beside < len(front.students)
+    ]
+    return Card(trial.number, trial.label, rows, steps, commands(front, trial))
+
+
+def _sizes(front: StudyResult, trial: Trial) -> list[tuple[str, str, str]]:
+    own = trial.architecture
+    whole = front.about.get("teacher", {}).get("architecture") or {}
+    return [
+        (SIZES[name], f"{own[name]:,}", f"{own[name] / whole[name]:.0%}" if whole.get(name) else "")
+        for name in SHOWN
+        if own.get(name)
+    ]
+
+
+def _figures(front: StudyResult, trial: Trial) -> list[tuple[str, str, str]]:
+    """Return each objective with its error and its ratio to the teacher's."""
+    teacher = front.teacher.measurements if front.teacher else {}
+    rows = []
+    for one in front.objectives.records:
+        found, own = trial.measurements[one.name], teacher.get(one.name)
+        ratio = f"{found.value / own.value:.0%}" if own and own.value > 0 else ""
+        rows.append((titled(one), figure(found), ratio))
+    if isfinite(trial.speedup):
+        rows.append(("times faster", f"{trial.speedup:.2f}", ""))
+    return rows
+
+
+def _brief(front: StudyResult, trial: Trial) -> str:
+    values = ", ".join(
+        f"{titled(one)} {significant(trial.measurements[one.name].value)}"
+        for one in front.objectives.records
+    )
+    return f"t{trial.number}, {values}"
+
+
+def kept_layers(folder: Path, trial: Trial) -> str:
+    """Return the teacher's layers that a stored student keeps, or an empty string if unknown."""
+    try:
+        stored = json.loads((weights_folder(folder, trial.number) / MANIFEST).read_bytes())
+        stacks: dict[str, list[int]] = stored["kept"]["layers"]
+        return "; ".join(f"{name} {' '.join(map(str, own))}" for name, own in stacks.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def commands(front: StudyResult, trial: Trial) -> list[tuple[str, str]]:
+    """Return the lines that export a student: by absolute path, and by relative path if given.
+
+    The relative path holds in the folder in which the report was written.
+    """
+    absolute = front.folder.absolute()
+    folders = [("absolute path", absolute)]
+    if absolute.is_relative_to(Path.cwd()):
+        folders.append(("relative path", absolute.relative_to(Path.cwd())))
+    return [
+        (f"{what}, {kind}", line)
+        for kind, folder in folders
+        for what, line in (
+            ("Command line", f"protege export {quoted(folder)} --trial {trial.number}"),
+            ("Python", _python(folder, trial)),
+        )
+    ]
+
+
+def _python(folder: Path, trial: Trial) -> str:
+    # repr keeps an accented name readable, ascii escapes what is not printable
+    text = str(folder)
+    named = repr(text) if text.isprintable() else ascii(text)
+    return f"from protege.search import Front; Front.read({named}).export({trial.number})"
