@@ -52,6 +52,10 @@ class StudyProgress:
         """Print a line above the bar, or plainly if the output is not a terminal."""
         _print(self.progress.console, line)
 
+    def ended(self, line: str) -> None:
+        """Print a line on a trial that ended, which stays above the bar."""
+        self.tell(f"{self.progress.tasks[self.task].description}: {printable(line)}")
+
     def done(self, trials: int, front: int, hypervolume: float) -> None:
         """Show the number of finished trials, the size of the front and its hypervolume.
 

@@ -5,6 +5,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -28,7 +29,8 @@ app = App(
     help_epilogue=ENDS,
     help_format="plaintext",
     help_formatter="plain",
-    version_flags=(),
+    version=lambda: version("protege"),
+    version_flags=("--version", "-V"),
     default_parameter=Parameter(negative=()),
     result_action="return_value",
     suppress_keyboard_interrupt=False,

@@ -6,7 +6,7 @@ from math import floor, isfinite, log10
 from protege.objectives import Measurement
 from protege.objectives.latency import ERROR_FLOOR, Grade
 from protege.search.records.objectives import ObjectiveRecord
-from protege.search.records.trial import Trial
+from protege.search.records.trial import State, Trial
 
 SIZES = {
     "num_hidden_layers": "layers",
@@ -54,6 +54,29 @@ def unimproved(trials: Iterable[Trial]) -> str:
         f"Training did not improve {count} of {len(steps)} trained students: {them} published "
         "as cut and healed."
     )
+
+
+def outcome(trial: Trial, names: Iterable[str], *, on_front: bool, is_teacher: bool = False) -> str:
+    """Return a line on a trial that ended: the student, its figures, and what became of it.
+
+    Args:
+        trial: The trial.
+        names: The objectives of the study.
+        on_front: Whether it is on the front of the trials so far.
+        is_teacher: Whether it is the teacher's own trial.
+    """
+    figures = [
+        f"{name} {significant(trial.measurements[name].value)}"
+        for name in names
+        if name in trial.measurements
+    ]
+    if isfinite(trial.speedup):
+        figures.append(f"{trial.speedup:.2f} times faster")
+    if trial.state is State.COMPLETE:
+        end = "the teacher" if is_teacher else "on the front" if on_front else "dominated"
+    else:
+        end = f"{trial.state}: {trial.reason}"
+    return f"{trial.label}: {'; '.join(filter(None, [', '.join(figures), end]))}"
 
 
 def misled(trials: Iterable[Trial]) -> str:

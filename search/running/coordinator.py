@@ -18,7 +18,8 @@ from protege.search.records.results import (
     stored_trial,
     weights_folder,
 )
-from protege.search.records.trial import Trial
+from protege.search.records.trial import State, Trial
+from protege.search.records.wording import outcome
 from protege.search.running.finished import FinishedTrials
 from protege.search.running.judging import Judge
 from protege.search.running.racing import Race
@@ -113,9 +114,17 @@ class Coordinator:
                 yield from self._handle(event)
         self.ended = self._reason(stopping, stop_request, time.monotonic() - began)
 
-    def show(self, progress: StudyProgress) -> None:
-        """Show trials done, front size and hypervolume."""
+    def show(self, progress: StudyProgress, ended: Trial | None = None) -> None:
+        """Show trials done, front size and hypervolume, and a trial that ended just now."""
         volumes = self.finished.volumes
+        if ended is not None and ended.state is not State.FAILED:  # a warning says why it failed
+            line = outcome(
+                ended,
+                self.study.objectives.names,
+                on_front=ended.number in self.finished.on_front,
+                is_teacher=ended.key == self.finished.teacher_key,
+            )
+            progress.ended(line)
         progress.done(len(self.finished), len(self.finished.front), volumes[-1] if volumes else 0.0)
 
     def _reason(self, stopping: Stopping, stop_request: StopRequest, seconds: float) -> str:

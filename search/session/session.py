@@ -90,7 +90,7 @@ class Session:
                     for trial in coordinator.go_on(stopping, leave):
                         warn(trial)
                         self._describe(coordinator.study)
-                        coordinator.show(progress)
+                        coordinator.show(progress, trial)
                 self._describe(coordinator.study, coordinator.ended)
         if not coordinator.finished.trials:
             leave.check()  # there is no front to return

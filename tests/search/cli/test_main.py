@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,23 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     # a slow machine reports its progress
     assert all(line.startswith("toy: ") for line in output.err.splitlines())
     return output.out
+
+
+def test_every_trial_that_ends_leaves_a_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["run", str(write_study(folder)), "--trials", "4"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    for trial in Front.read(folder / "run").trials:
+        (line,) = [one for one in lines if one.startswith(f"toy: {trial.label}: ")]
+        assert ("the teacher" in line) == (trial.number == 0)
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_is_printed(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([flag]) == 0
+    assert capsys.readouterr().out == f"{version('protege')}\n"
 
 
 def test_run_prints_front_hypervolume_time_and_where_the_report_is(
