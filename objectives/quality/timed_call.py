@@ -11,6 +11,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
@@ -125,11 +126,27 @@ class _Call(threading.Thread):
     def end(self) -> None:
         """Interrupt the function if it still runs."""
         if self.is_alive():
-            raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
-            raise_in(ctypes.c_ulong(self.ident or 0), ctypes.py_object(Interrupted))
+            _interrupt(self.ident or 0)
             self.join(GRACE_S)
         if self.is_alive():
             _abandoned.append(self)
+
+
+def _interrupt(thread: int) -> None:
+    """Raise `Interrupted` in another thread, at its next Python instruction.
+
+    Until Python 3.13, one flag says that some thread has an exception to raise, and only a thread
+    that raises one lowers it. While the other thread is inside a call of compiled code, the flag
+    would stay up; then no traced function begins, and a debugger or coverage hangs. So this thread
+    raises one as well, and catches it; the other one raises the flag again when it goes on.
+    """
+    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    error, own = ctypes.py_object(Interrupted), threading.get_ident()
+    with suppress(Interrupted):
+        raise_in(ctypes.c_ulong(thread), error)
+        raise_in(ctypes.c_ulong(own), error)
+        for _ in range(100):
+            pass  # the exception is raised here at the latest
 
 
 def _shown(lines: list[tuple[str, int]]) -> str:

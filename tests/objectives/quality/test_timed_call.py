@@ -38,7 +38,32 @@ os._exit(0)
 """
 
 
+TRACED = """
+import os, sys, threading
+from protege.objectives.quality.timed_call import OutOfTime, call_within, is_any_left
+
+sys.settrace(lambda *_: None)  # as debuggers and coverage do
+try:
+    call_within(0.05, threading.Event().wait, int)
+except OutOfTime:
+    assert is_any_left()
+    os.write(1, b"done")
+os._exit(0)
+"""
+
+
+def ended(program: str) -> str:
+    """What a program prints, if it ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_garbage_collection_does_not_deadlock_a_call_that_runs_out_of_time() -> None:
-    command = [sys.executable, "-c", MANY_TIMEOUTS]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout == "done", done.stderr
+    assert ended(MANY_TIMEOUTS) == "done"
+
+
+def test_a_call_that_cannot_be_interrupted_does_not_stop_traced_functions() -> None:
+    assert ended(TRACED) == "done"
