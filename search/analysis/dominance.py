@@ -44,12 +44,22 @@ def outdone(
 
 
 def notes(
-    objectives: ObjectiveRecords, students: Sequence[Trial], baselines: Sequence[BaselineRecord]
+    objectives: ObjectiveRecords,
+    total: int,
+    baselines: Sequence[BaselineRecord],
+    outdone: Mapping[str, Sequence[int]],
 ) -> list[str]:
-    """Return for each baseline how many students on the front it dominates, and what it lacks."""
-    total, below, found = len(students), outdone(objectives, students, baselines), []
+    """Return for each baseline how many students on the front it dominates, and what it lacks.
+
+    Args:
+        objectives: The objectives of the study.
+        total: Number of students on the front.
+        baselines: The baselines.
+        outdone: The numbers of the students that each of them dominates, by its name.
+    """
+    found = []
     for one in baselines:
-        numbers, name = below[one.name], printable(one.name)
+        numbers, name = outdone[one.name], printable(one.name)
         which = f" ({listed(numbers)})" if numbers else ""
         said = f"{name} dominates {len(numbers) or 'none'} of {total} students of the front{which}."
         beyond = _beyond(objectives, one)

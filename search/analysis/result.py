@@ -123,7 +123,7 @@ class StudyResult(ABC):
     @property
     def baseline_notes(self) -> list[str]:
         """A sentence on each baseline: which students it dominates, and what it lacks."""
-        return notes(self.objectives, self.students, self.baselines)
+        return notes(self.objectives, len(self.students), self.baselines, self.outdone)
 
     @cached_property
     def choices(self) -> list[Trial]:

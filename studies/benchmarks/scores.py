@@ -27,7 +27,7 @@ def retrieval(count: int) -> Score:
     """Return nDCG@10 of finding one of the paragraphs of a docstring by another.
 
     Args:
-        count: Number of pairs of paragraphs, a third of which are of one docstring.
+        count: Number of pairs to draw. The third of them that share a docstring are used.
     """
     same = [pair for pair in related_paragraphs(count) if pair["score"] == 2]
     texts = dict.fromkeys(str(pair["sentence2"]) for pair in same)
