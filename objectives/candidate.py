@@ -199,7 +199,10 @@ class Candidate:
         """Return this candidate with its student, cut from the teacher and healed."""
         own, calibration = self.architecture, self.prepared.calibration
         known = calibration if own.looks_at_data else None
-        with self.stopwatch.phase("build" if own.healing == "none" else "heal"), shared_machine():
+        with (
+            self.stopwatch.phase("build" if own.healing == "none" else "weight reconstruction"),
+            shared_machine(),
+        ):
             student = self.teacher.student(own, known)
         return self.holding(student)
 
@@ -229,7 +232,7 @@ class Candidate:
         self, data: TaskData, inputs: TaskInputs, task: DistillationTask
     ) -> tuple[TaskInputs, Targets]:
         """Return inputs and the teacher's outputs, both mapped if the vocabulary is cut."""
-        with self.stopwatch.phase("teacher answers"):
+        with self.stopwatch.phase("caching teacher outputs"):
             targets = data.outputs(inputs, task)
         if self.baseline is not None:
             return self.baseline.read(data, inputs), targets

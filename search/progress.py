@@ -1,60 +1,125 @@
 """Terminal output: progress, messages, tables, time by phase."""
 
+import json
+import re
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from protege.search.display.output import Level, console_here, output
+from protege.search.display.pace import Pace
 from protege.search.records.plain import printable
 from protege.spaces.errors import without_secrets
-from protege.spaces.remaining import Remaining
+from protege.spaces.remaining import duration
 
 if TYPE_CHECKING:  # `protege --help` starts without rich
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.text import Text
 
-USEFUL = ("latency", "calibrate", "heal", "teacher answers", "distil", "evaluate")
+USEFUL = (
+    "latency",
+    "measuring importance",
+    "weight reconstruction",
+    "caching teacher outputs",
+    "distil",
+    "evaluate",
+)
 """Phases that measure, heal, train or evaluate; all others count as overhead."""
 
-LINE_S = 30.0
-"""Seconds between two lines of progress, if the output is not a terminal."""
+BAR = 24
+"""Maximum width of the bar."""
 
-POLL_S = 1.0
-"""Seconds between two looks at the clock."""
+
+@dataclass
+class RunningTrial:
+    """A trial that runs.
+
+    Attributes:
+        sizes: Its sizes, such as ``4x384-h12-f768``.
+        doing: Its current phase.
+    """
+
+    sizes: str
+    doing: str = "starting"
 
 
 @dataclass
 class StudyProgress:
-    """The progress of a study: trials done, front size, hypervolume, time left, current phase.
+    """The progress of a study: trials done, front, hypervolume, time left, running trials.
 
     Attributes:
-        progress: Shows it on a terminal.
-        task: The study in `progress`.
+        name: The study.
         total: Number of trials.
+        console: Where it is shown; None shows nothing.
         clock: Returns the time in seconds.
+        level: How much is shown.
     """
 
-    progress: "Progress"
-    task: "TaskID"
-    total: int
-    clock: Callable[[], float]
-    _first: int = field(default=0, init=False)
-    _remaining: Remaining | None = field(default=None, init=False)
+    name: str = ""
+    total: int = 0
+    console: "Console | None" = None
+    clock: Callable[[], float] = time.monotonic
+    level: Level = Level.NORMAL
+    pace: Pace = field(init=False)
+    _done: int = field(default=0, init=False)
+    _front: str = field(default="", init=False)
+    _volume: str = field(default="", init=False)
+    _doing: str = field(default="starting", init=False)
+    _running: dict[int, RunningTrial] = field(default_factory=dict, init=False)
 
-    def doing(self, what: str) -> None:
-        """Show the current phase."""
-        self.progress.update(self.task, doing=printable(what), left=self.left())
+    def __post_init__(self) -> None:
+        self.name = printable(self.name)
+        self.pace = Pace(self.total, self.clock)
+        self._began = self.clock()
+
+    def doing(self, what: str, trial: int | None = None) -> None:
+        """Show the current phase of the study, or of one of its running trials."""
+        shown = printable(what)
+        if what == "other":
+            return
+        one = None if trial is None else self._running.get(trial)
+        before = self._doing if one is None else one.doing
+        if one is None:
+            self._doing = shown
+        else:
+            one.doing = shown
+        if self.level is Level.VERBOSE and _phase(shown) != _phase(before):
+            self.tell(f"{self.name}: {self._of(trial)}{_phase(shown)}")
+
+    def run(self, trial: int, sizes: str) -> None:
+        """Show a trial that begins, or goes on from a rung."""
+        self.pace.run(trial)
+        self._running[trial] = RunningTrial(printable(sizes))
+
+    def wait(self, trial: int) -> None:
+        """Hide a trial that waits at a rung, or for another worker."""
+        self.pace.wait(trial)
+        self._running.pop(trial, None)
+
+    def rung(self, trial: int, step: int, values: Mapping[str, float]) -> None:
+        """Show that a trial reached a rung, and its values there."""
+        if self.level is Level.VERBOSE:
+            shown = ", ".join(f"{printable(name)} {value:.4g}" for name, value in values.items())
+            self.tell(f"{self.name}: {self._of(trial)}rung at step {step}, {shown}")
+        self.wait(trial)
 
     def tell(self, line: str) -> None:
-        """Print a line above the bar, or plainly if the output is not a terminal."""
-        _print(self.progress.console, line)
+        """Print a line above the running trials."""
+        from protege.search.display.live import plain_line
 
-    def ended(self, line: str) -> None:
-        """Print a line on a trial that ended, which stays above the bar."""
-        self.tell(f"{self.progress.tasks[self.task].description}: {printable(line)}")
+        if self.console is not None and self.level > Level.QUIET:
+            plain_line(self.console, line)
+
+    def ended(self, trial: int, line: str = "") -> None:
+        """Remove a trial that ended, and print a line on it, which stays."""
+        self.pace.end(trial)
+        self._running.pop(trial, None)
+        if line:
+            self.tell(f"{self.name}: {printable(line)}")
 
     def done(self, trials: int, front: int, hypervolume: float) -> None:
         """Show the number of finished trials, the size of the front and its hypervolume.
@@ -65,25 +130,63 @@ class StudyProgress:
             front: Number of trials on the front.
             hypervolume: Its hypervolume.
         """
-        if self._remaining is None:
-            self._first, self._remaining = trials, Remaining(self.tell, "", self.clock)
-        self.progress.update(self.task, completed=trials)
-        volume = f"HV {hypervolume:.3f}"
-        self.progress.update(self.task, front=f"front {front}", volume=volume, left=self.left())
+        self.pace.done(trials)
+        self._done, self._front, self._volume = trials, f"front {front}", f"HV {hypervolume:.3f}"
 
     def left(self) -> str:
         """Return the estimated time left; empty before a trial is finished."""
-        done = self.progress.tasks[self.task].completed - self._first
-        if self._remaining is None or done <= 0:
-            return ""
-        return self._remaining.left(done / (self.total - self._first)).removeprefix(", ")
+        seconds = self.pace.left
+        return f"about {duration(seconds)} left" if seconds else ""
 
     def line(self) -> str:
         """Return the progress as a line."""
-        task = self.progress.tasks[self.task]
-        done = f"{task.completed:.0f}/{self.total} trials"
-        shown = [done, task.fields["front"], task.fields["volume"], self.left()]
-        return f"{task.description}: {', '.join(filter(None, [*shown, task.fields['doing']]))}"
+        done = f"{self._done}/{self.total} trials"
+        figures = [done, self._front, self._volume, self._elapsed, self.left()]
+        under_way = [f"{self._of(number)}{one.doing}" for number, one in self._now]
+        whole = [", ".join(filter(None, figures)), *(under_way or [self._doing])]
+        return f"{self.name}: {'; '.join(whole)}"
+
+    def rows(self, width: int) -> "list[Text]":
+        """Return the progress as lines of a terminal: the study, then each running trial."""
+        from rich.text import Text
+
+        rows = [self._head(width)]
+        for number, one in self._now:
+            end = f"{one.doing}  {_clock(self.pace.spent(number))}"
+            long, short = f"  trial {number}  {one.sizes}  {end}", f"  trial {number}  {end}"
+            rows.append(Text(long if len(long) <= width else short))
+        return rows if self._now else [*rows, Text(f"  {self._doing}")]
+
+    def _head(self, width: int) -> "Text":
+        """Return the line of the study; what does not fit is left out."""
+        from rich.text import Text
+
+        name = self.name if len(self.name) <= 20 else f"{self.name[:19]}\u2026"
+        figures = [f"{self._done}/{self.total}", self.left(), self._elapsed]
+        figures += [self._front, self._volume]
+        shown = list(filter(None, figures))
+        while len(shown) > 1 and len("  ".join([name, *shown])) > width:
+            shown.pop()
+        room = min(BAR, width - len("  ".join([name, *shown])) - 1)
+        head = Text(name, "bold")
+        if room >= 4:
+            full = round(room * min(1.0, self._done / max(1, self.total)))
+            head.append(" ").append("\u2501" * full, "green")
+            head.append("\u2500" * (room - full), "dim")
+        return head.append("  ").append("  ".join(shown))
+
+    @property
+    def _now(self) -> list[tuple[int, RunningTrial]]:
+        # another thread draws while trials begin and end
+        return sorted(self._running.copy().items())
+
+    @property
+    def _elapsed(self) -> str:
+        return _clock(self.clock() - self._began)
+
+    def _of(self, trial: int | None) -> str:
+        one = None if trial is None else self._running.get(trial)
+        return f"trial {trial} {one.sizes}: " if one else ""
 
 
 @contextmanager
@@ -93,34 +196,21 @@ def bar(
     console: "Console | None" = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[StudyProgress]:
-    """Show the progress of a study: a bar, or lines if the output is not a terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    """Show the progress of a study: live lines, or a line every 30 s without a terminal."""
+    from protege.search.display.live import is_redrawn, live_lines, repeated_line
 
-    console = console or Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", style="bold", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[front]}"),
-        TextColumn("{task.fields[volume]}"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-        TextColumn("{task.fields[doing]}", style="dim", markup=False),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        # all fields at once: another thread draws them
-        fields: dict[str, Any] = {"front": "", "volume": "", "left": "", "doing": "starting"}
-        task = progress.add_task(printable(name), total=trials, **fields)
-        shown = StudyProgress(progress, task, trials, clock)
-        with _lines(shown.line, console, clock):
-            yield shown
+    console = console or console_here()
+    shown = StudyProgress(name, trials, console, clock, output().level)
+    if shown.level is Level.QUIET:
+        yield shown
+        return
+    redrawn = is_redrawn(console)
+    with (
+        live_lines(console, shown.rows, keep=True)
+        if redrawn
+        else repeated_line(console, shown.line, clock)
+    ):
+        yield shown
 
 
 @contextmanager
@@ -129,57 +219,66 @@ def watching(
     console: "Console | None" = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Callable[[str], None]]:
-    """Show the current phase: a transient status, or lines if the output is not a terminal.
+    """Show the current phase: a transient line, or a line every 30 s without a terminal.
 
     Yields:
         A function that replaces the text.
     """
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
-    console = console or Console(stderr=True)
-    doing_now = TextColumn("{task.description}", markup=False)
-    columns = (SpinnerColumn(), doing_now, TimeElapsedColumn())
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, disable=hidden, transient=True) as progress:
-        task = progress.add_task(printable(what))
-        with _lines(lambda: progress.tasks[task].description, console, clock):
-            yield lambda doing: progress.update(task, description=printable(doing))
+    from protege.search.display.live import is_redrawn, live_lines, repeated_line
+
+    console, now, began = console or console_here(), [printable(what)], clock()
+
+    def announce(doing: str) -> None:
+        now[0] = printable(doing)
+
+    if output().level is Level.QUIET:
+        yield announce
+        return
+
+    def rows(_: int) -> list[Text]:
+        return [Text(f"{_clock(clock() - began)}  {now[0]}")]
+
+    with (
+        live_lines(console, rows, keep=False)
+        if is_redrawn(console)
+        else repeated_line(console, lambda: now[0], clock)
+    ):
+        yield announce
 
 
 @contextmanager
-def _lines(
-    line: Callable[[], str], console: "Console", clock: Callable[[], float]
-) -> Iterator[None]:
-    """Print a line every `LINE_S` seconds in the block, unless the output is a terminal."""
-    ended, began = threading.Event(), clock()
-
-    def repeat() -> None:
-        last = began
-        while not ended.wait(POLL_S):
-            if clock() - last >= LINE_S:
-                last = clock()
-                with suppress(OSError):  # a terminal that is gone
-                    _print(console, line())
-
-    thread = threading.Thread(target=repeat, daemon=True)
-    if not console.is_terminal:
-        thread.start()
-    try:
+def loading(what: str) -> Iterator[None]:
+    """Show at once that something is loaded, which takes PyTorch seconds."""
+    if output().level > Level.QUIET and not sys.stderr.isatty():
+        complain(f"loading {what} ...")
+    with watching(f"loading {what}"):
         yield
-    finally:
-        ended.set()
-        if thread.is_alive():
-            thread.join()
 
 
-def _print(console: "Console", line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+def _phase(doing: str) -> str:
+    """Return a phase without its counts: ``distil`` for ``distil 43/60``."""
+    return re.split(r",? (?:batch )?\d", doing, maxsplit=1)[0]
+
+
+def _clock(seconds: float) -> str:
+    """Format seconds as on a clock: ``2:03`` or ``1:02:03``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def say(text: str) -> None:
-    """Print the result of a command, with control characters escaped."""
-    print(printable(text, keep="\n"))  # noqa: T201 - the one place that prints results
+    """Print the result of a command, with control characters escaped; nothing beside JSON."""
+    if not output().is_json:
+        print(printable(text, keep="\n"))  # noqa: T201 - the one place that prints results
+
+
+def say_json(record: Mapping[str, Any]) -> None:
+    """Print the result of a command as one JSON object, if JSON is asked for."""
+    if output().is_json:
+        print(json.dumps(_json(record), indent=1))  # noqa: T201 - beside `say`
 
 
 def complain(text: str) -> None:
@@ -191,6 +290,8 @@ def complain(text: str) -> None:
 
 def say_table(rows: Sequence[Mapping[str, object]]) -> None:
     """Print rows as a table, without the columns that are None in every row."""
+    if output().is_json:
+        return
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
@@ -201,6 +302,17 @@ def say_table(rows: Sequence[Mapping[str, object]]) -> None:
         table.add_row(*(Text(_text(row.get(name))) for name in named))
     # output that is not a terminal has no width to fit into
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _json(value: Any) -> Any:
+    """Return a value as JSON knows it: None for NaN, text for paths."""
+    if isinstance(value, Mapping):
+        return {str(name): _json(own) for name, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(own) for own in value]
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    return value if isinstance(value, str | int | None) else str(value)
 
 
 def _text(value: object) -> str:

@@ -52,6 +52,7 @@ ORDER = {
     ),
     "search": (
         "records",
+        "display",
         "progress",
         "storage",
         "planning",

@@ -101,7 +101,7 @@ def shrinking(
             return None
         final = replace(last.architecture, healing=own.healing)
         kept = _with_layers(teacher, final, last.kept, going, known)
-    with stopwatch.phase("build" if own.healing == "none" else "heal"):
+    with stopwatch.phase("build" if own.healing == "none" else "weight reconstruction"):
         student = teacher.student_of(pinned(final, kept), kept, known)
     return Shrinking(student, teacher, final, last.kept, going, progressive, known)
 

@@ -64,7 +64,7 @@ class Retention:
         data = shared.data if self.data is None else shared.data_of(self.data)
         inputs = data.unseen if held_out else data.selected
         if not held_out:
-            with candidate.stopwatch.phase("teacher answers"):
+            with candidate.stopwatch.phase("caching teacher outputs"):
                 data.check_labels(inputs)
         own, score = candidate.judged(data, inputs)
         if candidate.vocabulary_map is not None:

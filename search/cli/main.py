@@ -20,8 +20,8 @@ REFUSED = 2
 ENDS = """--debug, anywhere on the line, prints the traceback of an error.
 
 Exit codes: 0, 2 for what cannot be done, 130 after Ctrl-C, 143 after SIGTERM,
-129 after SIGHUP. A signal ends a command in order: finished trials are kept,
-and the same line resumes."""
+129 after SIGHUP. A signal ends a command in order: finished trials are
+saved, and the same command resumes."""
 
 app = App(
     "protege",
@@ -61,7 +61,7 @@ def guarded(command: Callable[[], object], *, debug: bool = False) -> int:
         with interruptible():
             command()
     except KeyboardInterrupt as interruption:
-        complain("protege: stopped; every finished trial is kept, the same line goes on")
+        complain("protege: stopped. Finished trials are saved; run the same command to resume.")
         return exit_code(interruption)
     except Exception as error:
         line = _one_line(error)

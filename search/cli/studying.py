@@ -58,7 +58,7 @@ def finish(front: "Front") -> None:
     on_front = f"{found} student{'' if found == 1 else 's'} on the front after {trials} trials"
     say(f"\n{printable(front.name)}: {on_front}")
     if front.about.get("ended"):
-        say(f"It ended because {printable(front.about['ended'])}.")
+        say(f"Ended: {printable(front.about['ended'])}.")
     if failed := [one for one in front.trials if one.state is State.FAILED]:
         last = failed[-1]
         say(f"{len(failed)} failed; the last, trial {last.number}: {printable(last.reason)}")

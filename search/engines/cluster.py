@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ import cloudpickle
 
 from protege.objectives.measurement import Stage
 from protege.search.engines.engine import StudyTask, prepare
-from protege.search.engines.events import Message, WorkerLost
+from protege.search.engines.events import Announce, Message, WorkerLost
 from protege.search.engines.pool import PooledEngine, WorkerPool
 from protege.search.engines.remote import ANSWERS_S, Actor
 from protege.spaces import BadInput
@@ -64,7 +64,7 @@ class RayEngine(PooledEngine):
         # an actor for which the cluster has no room yet must not get a job
         self._pool = WorkerPool(_wait, self.silence_s, sends_early=False)
 
-    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Announce) -> None:
         self._connect()
         path = prepare(task.folder.resolve())
         options = {"num_cpus": self.cpus, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD"}

@@ -1,7 +1,7 @@
 """The engine protocol, and what all jobs of a study share, which other processes can load."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +10,7 @@ from protege.objectives import Candidate, Objective, Stopwatch
 from protege.objectives.candidate import Prepared
 from protege.objectives.machine.pickling import read_pickle, write_pickle
 from protege.search.engines.evaluating import Evaluation
-from protege.search.engines.events import Event, Job
+from protege.search.engines.events import Announce, Event, Job
 from protege.search.planning.calibrating import with_calibration
 from protege.search.records.results import checkpoint_file
 from protege.spaces import SearchSpace
@@ -83,7 +83,7 @@ class Engine(Protocol):
     def synchronous(self) -> bool:
         """Whether all running jobs halt before any of them goes on."""
 
-    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Announce) -> None:
         """Prepare for the jobs of a study.
 
         Args:

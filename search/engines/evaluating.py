@@ -76,7 +76,7 @@ class Evaluation:
         if rung is not None:
             name, found = next(iter(rung.published.items()))
             self._state = State.STOPPED
-            self._reason = f"beaten at step {rung.step}, with {name} {found.value:.4g}"
+            self._reason = f"outranked at step {rung.step}, with {name} {found.value:.4g}"
         self._end()
 
     @property

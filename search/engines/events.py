@@ -2,10 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from protege.objectives import Measurement
 from protege.search.records.trial import Trial
 from protege.spaces import Architecture, ProtegeError
+
+
+class Announce(Protocol):
+    """Called with the current phase of the study, or of one of its trials."""
+
+    def __call__(self, what: str, trial: int | None = None) -> None:
+        """Show the phase."""
+
+
+def unheard(what: str, trial: int | None = None) -> None:
+    """Show no phase."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,15 @@ from typing import Any, ClassVar
 from protege.objectives.latency.device.receiving import available_cores
 from protege.search.engines import remote
 from protege.search.engines.engine import StudyTask, prepare
-from protege.search.engines.events import Event, Job, JobFinished, Message, RungReached, WorkerLost
+from protege.search.engines.events import (
+    Announce,
+    Event,
+    Job,
+    JobFinished,
+    Message,
+    RungReached,
+    WorkerLost,
+)
 from protege.search.engines.pool import PooledEngine, WorkerPool
 from protege.search.engines.worker import Worker
 from protege.spaces import BadInput
@@ -30,7 +38,7 @@ class SerialEngine:
     _worker: Worker | None = field(default=None, init=False)
     _next: Callable[[Worker], RungReached | JobFinished] | None = field(default=None, init=False)
 
-    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Announce) -> None:
         self._worker = Worker(task, announce)
 
     def free(self, number: int | None = None) -> bool:  # noqa: ARG002 - it holds all of them
@@ -82,7 +90,7 @@ class LocalEngine(PooledEngine):
                 raise BadInput(f"{name}={value!r}: expected a number above 0")
         self._pool = WorkerPool(wait, self.silence_s, sends_early=True)
 
-    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Announce) -> None:
         path = prepare(task.folder)
         threads = self.threads or max(1, len(available_cores()) // self.jobs)
         logs = [path.with_name(f"worker-{number}.log") for number in range(self.jobs)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from protege.search.engines.events import (
+    Announce,
     Event,
     Job,
     JobFinished,
@@ -19,6 +20,7 @@ from protege.search.engines.events import (
     RungReached,
     WorkerLost,
     WorkerReady,
+    unheard,
 )
 from protege.spaces import BadInput
 from protege.spaces.files.atomic import remove
@@ -111,7 +113,7 @@ class WorkerPool:
     sends_early: bool
     workers: list[PooledWorker] = field(default_factory=list, init=False)
     _task: Path | None = field(default=None, init=False)
-    _announce: Callable[[str], None] = field(default=lambda _: None, init=False)
+    _announce: Announce = field(default=unheard, init=False)
     _queue: list[tuple[str, Job]] = field(default_factory=list, init=False)
     """Calls that wait for a worker."""
     _events: deque[Event] = field(default_factory=deque, init=False)
@@ -123,7 +125,7 @@ class WorkerPool:
     def start(
         self,
         task: Path,
-        announce: Callable[[str], None],
+        announce: Announce,
         transports: Iterable[Transport],
         measurer: Transport | None = None,
     ) -> None:
@@ -243,9 +245,10 @@ class WorkerPool:
             case WorkerReady():
                 worker.is_ready = self._has_started = True
                 self._failures = 0
-            case Progress(text, is_warning):
-                say = logger.warning if is_warning else self._announce
-                say(text if worker.job is None else f"trial {worker.job}: {text}")
+            case Progress(text, is_warning) if not is_warning:
+                self._announce(text, worker.job)
+            case Progress(text):
+                logger.warning(text if worker.job is None else f"trial {worker.job}: {text}")
             case WorkerLost():
                 self._lose(worker, message)
             case Job():

@@ -47,7 +47,7 @@ class Service:
 
         last = [0.0]
 
-        def announce(what: str) -> None:
+        def announce(what: str, trial: int | None = None) -> None:  # noqa: ARG001 - the pool knows
             if time.monotonic() - last[0] > SPEAKS_S:
                 last[0] = time.monotonic()
                 report(Progress(what))

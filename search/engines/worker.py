@@ -3,12 +3,13 @@
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 from protege.objectives.measurement import Stage
 from protege.search.engines.engine import StudyTask
 from protege.search.engines.evaluating import Evaluation
-from protege.search.engines.events import Job, JobFinished, RungReached
+from protege.search.engines.events import Announce, Job, JobFinished, RungReached
 from protege.search.records.failure import Failure, ends_study
 from protege.search.records.results import store_trial, store_weights
 from protege.search.records.trial import State, Trial
@@ -29,7 +30,7 @@ class Worker:
     """
 
     task: StudyTask
-    announce: Callable[[str], None]
+    announce: Announce
     _held: dict[int, Evaluation] = field(default_factory=dict, init=False)
 
     def begin(self, job: Job) -> RungReached | JobFinished:
@@ -58,13 +59,13 @@ class Worker:
 
     def _measured(self, job: Job) -> Trial:
         whole = self.task.evaluation(job)
-        whole.candidate.stopwatch.announce = self.announce
+        whole.candidate.stopwatch.announce = partial(self.announce, trial=job.number)
         cheap = [one for one in whole.objectives if one.stage < Stage.STUDENT]
         return Evaluation(job.number, whole.candidate, cheap).trial()
 
     def _begun(self, job: Job) -> RungReached | JobFinished:
         evaluation = self.task.evaluation(job)
-        evaluation.candidate.stopwatch.announce = self.announce
+        evaluation.candidate.stopwatch.announce = partial(self.announce, trial=job.number)
         return self._advanced(evaluation)
 
     def _guarded(

@@ -31,7 +31,7 @@ def with_calibration(prepared: Prepared, space: SearchSpace) -> Prepared:
     """
     if prepared.distillation is None or not space.looks_at_data:
         return prepared
-    with prepared.stopwatch.phase("calibrate"):
+    with prepared.stopwatch.phase("measuring importance"):
         own = prepared.teacher.architecture
         learnt, needs = prepared.data.learnt, Needs.of(space, own)
         found = calibrated(prepared.teacher, learnt, needs, prepared.cache, prepared.stopwatch)
@@ -47,7 +47,7 @@ def compute_outputs(prepared: Prepared) -> None:
     if prepared.distillation is None:
         return
     settings, data = prepared.settings, prepared.data
-    with prepared.stopwatch.phase("teacher answers"):
+    with prepared.stopwatch.phase("caching teacher outputs"):
         data.outputs(data.selected)
         if settings.steps and settings.answers == "cached" and not settings.hidden_losses:
             data.outputs(data.learnt, settings.tuned(data.task))
@@ -165,7 +165,7 @@ def _streams(
     wiring = ResidualGraph.of_record(wired)
 
     def compute_states() -> dict[str, Tensor]:
-        announce("teacher's streams")
+        announce("caching hidden states")
         return ResidualStates.of(teacher, batch, wiring).tensors()
 
     return ResidualStates.of_tensors(wiring, cache.tensors("streams", key, compute_states))

@@ -111,16 +111,7 @@ class Trial:
     @property
     def label(self) -> str:
         """A short name for tables, plots and folders: depth x width, feed-forward, number."""
-        own = self.architecture
-        depth = f"{own['num_hidden_layers']}"
-        if own.get("num_decoder_layers"):
-            depth += f"+{own['num_decoder_layers']}"
-        parts = [f"{depth}x{own['hidden_size']}", f"h{own['num_attention_heads']}"]
-        if own.get("intermediate_size"):
-            parts.append(f"f{own['intermediate_size']}")
-        if own.get("num_experts"):
-            parts.append(f"e{own['num_experts']}x{own['moe_intermediate_size']}")
-        return "-".join([*parts, f"t{self.number}"])
+        return f"{sizes_of(self.architecture)}-t{self.number}"
 
     def record(self) -> dict[str, Any]:
         """Return the trial as JSON values; passwords and tokens in its reason are hidden."""
@@ -154,6 +145,19 @@ class Trial:
         if record["training"] is not None:
             known["training"] = TrainingRecord.of_record(record["training"])
         return cls(**{**record, **known})
+
+
+def sizes_of(own: Mapping[str, Any]) -> str:
+    """Return the sizes of an architecture in short, such as ``3x384-h12-f768``."""
+    depth = f"{own['num_hidden_layers']}"
+    if own.get("num_decoder_layers"):
+        depth += f"+{own['num_decoder_layers']}"
+    parts = [f"{depth}x{own['hidden_size']}", f"h{own['num_attention_heads']}"]
+    if own.get("intermediate_size"):
+        parts.append(f"f{own['intermediate_size']}")
+    if own.get("num_experts"):
+        parts.append(f"e{own['num_experts']}x{own['moe_intermediate_size']}")
+    return "-".join(parts)
 
 
 def storable(name: str, found: Measurement) -> Measurement:

@@ -18,7 +18,7 @@ from protege.search.records.results import (
     stored_trial,
     weights_folder,
 )
-from protege.search.records.trial import State, Trial
+from protege.search.records.trial import State, Trial, sizes_of
 from protege.search.records.wording import outcome
 from protege.search.running.finished import FinishedTrials
 from protege.search.running.judging import Judge
@@ -48,6 +48,7 @@ class Coordinator:
         prescored: Number of candidates that are scored as cut and healed before any is trained.
             Most are anchors, so training results would not improve the proposals among them.
         most_held_bytes: Bytes of pre-scored students above which no more are pre-scored.
+        progress: Shows the running trials.
         finished: The finished trials.
         ended: Why the study ended.
     """
@@ -61,6 +62,7 @@ class Coordinator:
     artifacts: Artifacts | None = None
     prescored: int = 10
     most_held_bytes: int = 2 << 30
+    progress: StudyProgress = field(default_factory=StudyProgress)
     finished: FinishedTrials = field(init=False)
     ended: str = field(default="", init=False)
     _jobs: dict[int, Job] = field(default_factory=dict, init=False)
@@ -114,17 +116,22 @@ class Coordinator:
                 yield from self._handle(event)
         self.ended = self._reason(stopping, stop_request, time.monotonic() - began)
 
-    def show(self, progress: StudyProgress, ended: Trial | None = None) -> None:
+    def show(self, ended: Trial | None = None) -> None:
         """Show trials done, front size and hypervolume, and a trial that ended just now."""
-        volumes = self.finished.volumes
-        if ended is not None and ended.state is not State.FAILED:  # a warning says why it failed
-            line = outcome(
-                ended,
-                self.study.objectives.names,
-                on_front=ended.number in self.finished.on_front,
-                is_teacher=ended.key == self.finished.teacher_key,
+        volumes, progress = self.finished.volumes, self.progress
+        if ended is not None:
+            # a warning says why it failed
+            line = (
+                ""
+                if ended.state is State.FAILED
+                else outcome(
+                    ended,
+                    self.study.objectives.names,
+                    on_front=ended.number in self.finished.on_front,
+                    is_teacher=ended.key == self.finished.teacher_key,
+                )
             )
-            progress.ended(line)
+            progress.ended(ended.number, line)
         progress.done(len(self.finished), len(self.finished.front), volumes[-1] if volumes else 0.0)
 
     def _reason(self, stopping: Stopping, stop_request: StopRequest, seconds: float) -> str:
@@ -153,7 +160,7 @@ class Coordinator:
                 if self.engine.free(number):
                     self._continue(number)
         while self.engine.free() and self._again:
-            self.engine.submit(self._again.pop(min(self._again)))
+            self._submit(self._again.pop(min(self._again)))
         while self.engine.free() and self._may_begin(trials):
             trial = self._begin(prescored=self._prescores_another(trials))
             if trial is not None:
@@ -211,14 +218,19 @@ class Coordinator:
         self._jobs[number] = Job(number, architecture)
         if prescored:
             self._in_prescoring.add(number)
-        self.engine.submit(self._jobs[number])
+        self._submit(self._jobs[number])
         return None
+
+    def _submit(self, job: Job) -> None:
+        self.progress.run(job.number, sizes_of(job.architecture.fields()))
+        self.engine.submit(job)
 
     def _continue(self, number: int) -> None:
         """Tell the engine whether a job that waits at a rung goes on."""
         halted = self._halted.pop(number)
         self._in_prescoring.discard(number)
         goes_on = self._judge(number).goes_on(halted.step, halted.measurements)
+        self.progress.run(number, sizes_of(self._jobs[number].architecture.fields()))
         self.engine.answer(number, goes_on=goes_on)
 
     def _drop_waiting(self) -> None:
@@ -239,6 +251,8 @@ class Coordinator:
         """Handle an event; yield the trial if it has ended."""
         match event:
             case RungReached(number, step, measurements, _):
+                values = {name: found.value for name, found in measurements.items()}
+                self.progress.rung(number, step, values)
                 self._judge(number).reached(step, measurements)
                 self._halted[number] = event
             case JobFinished(trial):
@@ -259,6 +273,7 @@ class Coordinator:
     def _retry(self, number: int, reason: str) -> Iterator[Trial]:
         """Queue a job again whose worker crashed, or yield its failed trial after `ATTEMPTS`."""
         self._halted.pop(number, None)
+        self.progress.wait(number)
         job = self._jobs.get(number)
         if job is None:
             return  # dropped for the next run

@@ -15,13 +15,13 @@ from protege.spaces import BadInput
 
 _LOG = logging.getLogger("protege")
 
-CTRL_C_REASON = "Ctrl-C asked it to"
+CTRL_C_REASON = "interrupted by Ctrl-C"
 """Reason of a study that Ctrl-C ended."""
 
 REASONS = {
     signal.SIGINT: CTRL_C_REASON,
-    signal.SIGTERM: "SIGTERM asked it to",
-    signal.SIGHUP: "SIGHUP asked it to",
+    signal.SIGTERM: "interrupted by SIGTERM",
+    signal.SIGHUP: "interrupted by SIGHUP",
 }
 """Reason of a study that a signal ended, by signal."""
 
@@ -133,13 +133,16 @@ class StopRequest:
             raise Interrupted(self.number)
         self.number = self.number or signal.Signals(number)
         if number == signal.SIGINT:
-            _LOG.warning("protege: leaving when this trial is finished; Ctrl-C again leaves now")
+            _LOG.warning(
+                "protege: finishing the running trials, then stopping; Ctrl-C again stops now"
+            )
         elif self._timer is None:  # GNU timeout and some schedulers send it twice
             self._timer = threading.Timer(self.grace_s, self._call_again, [number])
             self._timer.daemon = True
             self._timer.start()
             _LOG.warning(
-                "protege: %s: leaving when this trial is finished, without it after %g s",
+                "protege: %s: finishing the running trials, then stopping; stopping without them "
+                "after %g s",
                 signal.Signals(number).name,
                 self.grace_s,
             )

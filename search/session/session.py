@@ -52,7 +52,7 @@ class Session:
         prepared: What all trials share; without the calibration until the study is open.
         told: Lines that the study has reported, to be recorded.
         comparison: The baselines with their records.
-        seconds: Seconds by phase of earlier runs of the study.
+        progress: Shows the study and its running trials; None shows nothing.
         run: The id that study and run folder share; empty until the study is open.
     """
 
@@ -64,6 +64,7 @@ class Session:
     told: list[str] = field(default_factory=list, init=False)
     comparison: Comparison = field(default_factory=Comparison, init=False)
     heads: list[dict[str, Any]] = field(default_factory=list, init=False)
+    progress: StudyProgress | None = field(default=None, init=False)
     run: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
@@ -81,16 +82,17 @@ class Session:
                 Store.at(search.artifacts).check()
             self._check()
             with bar(search.name, stopping.trials) as progress:
-                stopwatch.announce, stopwatch.tell = progress.doing, partial(self._tell, progress)
+                self.progress, stopwatch.announce = progress, progress.doing
+                stopwatch.tell = partial(self._tell, progress)
                 # the inner context: neither start nor end of the engine handles signals
                 with self.coordinated(claim) as coordinator, self.stop_requests() as leave:
-                    coordinator.show(progress)
+                    coordinator.show()
                     for _ in self.comparison.measure(search.objectives, self.prepared, leave):
                         self._describe(coordinator.study)
                     for trial in coordinator.go_on(stopping, leave):
                         warn(trial)
                         self._describe(coordinator.study)
-                        coordinator.show(progress, trial)
+                        coordinator.show(trial)
                 self._describe(coordinator.study, coordinator.ended)
         if not coordinator.finished.trials:
             leave.check()  # there is no front to return
@@ -115,6 +117,7 @@ class Session:
             race=search.race,
             engine=self.engine,
             artifacts=Artifacts.of(study.optuna_study, search.artifacts),
+            progress=self.progress or StudyProgress(),
         )
         with self._started(study.space):
             yield coordinator
@@ -133,7 +136,7 @@ class Session:
         if search.distillation is not None:
             _ = self.prepared.data.selected  # raises before anything is written
             claimed_folder(search)  # the teacher's outputs are cached there
-            with self.prepared.stopwatch.phase("teacher answers"):
+            with self.prepared.stopwatch.phase("caching teacher outputs"):
                 self.prepared.data.check()
         if search.baselines:
             claimed_folder(search)  # what is made from the teacher is cached there
@@ -192,12 +195,19 @@ class Session:
         task = StudyTask(self.prepared, search.objectives, space, folder, races, search.private)
         remove_task(folder)  # left by a killed process
         try:
-            with stopwatch.phase("engine"):
-                self.engine.start(task, stopwatch.announce)
+            with stopwatch.phase("starting workers"):
+                self.engine.start(task, self._announce)
             yield
         finally:
-            with stopwatch.phase("engine"):
+            with stopwatch.phase("starting workers"):
                 self.engine.close()
+
+    def _announce(self, what: str, trial: int | None = None) -> None:
+        """Show the current phase of the engine, or of a trial that it runs."""
+        if self.progress is None:
+            self.prepared.stopwatch.announce(what)
+        else:
+            self.progress.doing(what, trial)
 
     def _check_is_ours(self, claim: Callable[[], None]) -> None:
         """Check that this process still has the study's lock and run folder."""

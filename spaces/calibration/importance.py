@@ -44,7 +44,7 @@ def head_importance(
     Returns:
         By site, ``(layers, heads)``.
     """
-    remaining = Remaining(announce, f"heads by {criterion}")
+    remaining = Remaining(announce, f"ranking heads by {criterion}")
     if criterion == "gradient":
         gates = list(head_gates(teacher))
         return _mean(teacher, batches, partial(_slopes, gates=gates), remaining)
@@ -68,7 +68,7 @@ def taylor_importance(
         summed over the outputs of the residual stream's norms.
     """
     measure = partial(_slopes, gates=list(all_gates(teacher)))
-    found = _mean(teacher, batches, measure, Remaining(announce, "units by taylor"))
+    found = _mean(teacher, batches, measure, Remaining(announce, "ranking units by taylor"))
     named: dict[str, Tensor] = {}
     for site, values in found.items():
         if site == "hidden":

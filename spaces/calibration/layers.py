@@ -148,7 +148,9 @@ def greedy_ladder(
         measures = any(rungs.values())
         whole = [_Outputs.by_all(teacher, one) for one in _sample(batches)] if measures else []
         return {
-            stack: _ladder(whole, layers, rungs[stack], Remaining(announce, f"{stack} ladder"))
+            stack: _ladder(
+                whole, layers, rungs[stack], Remaining(announce, f"choosing {stack} layers to drop")
+            )
             for stack, layers in stacks.items()
         }
 

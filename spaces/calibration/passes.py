@@ -35,7 +35,7 @@ class Passes:
         Returns:
             The measurements of `ActivationHooks`, the token counts ``vocab``, and second moments.
         """
-        remaining = Remaining(self.announce, "calibration")
+        remaining = Remaining(self.announce, "measuring importance")
         sites = ActivationHooks(self.teacher, plan.passes[0])
         vocab = torch.zeros(self.teacher.architecture.vocab_size)
         for batch in self._read(sites, remaining):
@@ -81,7 +81,7 @@ class Passes:
         """Announce progress, at most every few seconds."""
         if not isinstance(self.batches, Sized):
             if remaining.is_due:
-                self.announce(f"calibration batch {self._done}")
+                self.announce(f"measuring importance, batch {self._done}")
             return
         batches = len(self.batches)
         number, place = divmod(self._done - 1, batches)

@@ -25,7 +25,7 @@ def removal_orders(
         ``decoder.ffn.surgeon``, ``(layers, ffn)``, for each stack with second moments.
     """
     ranks: dict[str, Tensor] = {}
-    remaining, done = Remaining(announce, "order of neurons"), 0
+    remaining, done = Remaining(announce, "ranking FFN neurons"), 0
     total = sum(layers for n, (layers, _) in shapes(teacher).items() if f"{n}.gram" in found)
     for module, slot, unit in teacher.layout.reading(teacher.model):
         name, layer = f"{slot.stack}.{unit}", slot.layer or 0

@@ -120,5 +120,5 @@ def test_the_time_of_a_candidate_is_its_own(cache: Cache) -> None:
     _ = shared.data.selected
     own = replace(shared, stopwatch=Stopwatch())
     Retention().measure(Candidate(own, TEACHER.architecture).built())
-    assert {"teacher answers", "evaluate"} <= own.stopwatch.seconds.keys()
+    assert {"caching teacher outputs", "evaluate"} <= own.stopwatch.seconds.keys()
     assert shared.stopwatch.seconds == {}

@@ -92,7 +92,7 @@ def test_it_races(ran: tuple[Search, Front]) -> None:
     stopped = [trial for trial in front.trials if trial.state is State.STOPPED]
     assert stopped
     for trial in stopped:
-        assert trial.reason.startswith(f"beaten at step {trial.stopped_at}, with closeness 0.")
+        assert trial.reason.startswith(f"outranked at step {trial.stopped_at}, with closeness 0.")
     for trial in front.trials:
         assert list(trial.rungs) == STEPS[: len(trial.rungs)]
         assert {name for values in trial.rungs.values() for name in values} == {"closeness"}

@@ -87,11 +87,11 @@ def test_a_study_whose_trials_are_all_done_has_no_time_left() -> None:
 def test_a_terminal_sees_at_once_what_is_going_on_and_a_file_later(*, terminal: bool) -> None:
     shown, clock = console(terminal=terminal), Clock()
     with watching("heads", shown, clock) as announce:
-        announce("heads by ablation 50%")
+        announce("ranking heads by ablation 50%")
         assert terminal or printed(shown) == ""
         clock.now = 31
-        assert terminal or lines(shown, 1) == ["heads by ablation 50%"]
-    assert "heads by ablation 50%" in printed(shown)
+        assert terminal or lines(shown, 1) == ["ranking heads by ablation 50%"]
+    assert "ranking heads by ablation 50%" in printed(shown)
 
 
 FOREIGN = ["a[v2]", "x[/y]", "[bold]q[/bold]", "\x1b[2J\rz", "txt\u202egpj", "\x9b5mq\n[red]"]

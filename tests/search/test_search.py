@@ -37,8 +37,8 @@ def test_a_search_measures_distils_and_hands_back_a_front(folder: Path, teacher:
     assert all("distil" in trial.seconds for trial in students)
     # the seed recipe is only cut, all others are healed too
     assert "build" in naive.seconds
-    assert "heal" not in naive.seconds
-    assert all("heal" in trial.seconds for trial in students if trial is not naive)
+    assert "weight reconstruction" not in naive.seconds
+    assert all("weight reconstruction" in trial.seconds for trial in students if trial is not naive)
     assert {trial.training and trial.training.steps for trial in students} == {2}
     assert front.teacher.training is None
 

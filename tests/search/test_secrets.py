@@ -20,6 +20,7 @@ from protege.objectives import Memory
 from protege.search import Front, Search
 from protege.search.cli.main import main
 from protege.search.engines.engine import StudyTask, prepare, task_file
+from protege.search.engines.events import Announce
 from protege.search.engines.local import SerialEngine
 from protege.search.storage.claim import Claim
 from protege.search.storage.locating import database_path, shown
@@ -165,7 +166,7 @@ class Saving(SerialEngine):
 
     path: Path
 
-    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Announce) -> None:
         self.path = prepare(task.folder)
         task.save(self.path)
         super().start(task, announce)

@@ -117,7 +117,7 @@ def test_taylor_ranks_heads_by_the_gradient_that_is_measured_alone() -> None:
     alone = Calibration.of(teacher, [inputs], [Activation("gradient")], "none").importance
     for name in ("encoder.heads", "decoder.heads", "decoder.cross_heads"):
         assert_close(both[f"{name}.gradient"], alone[f"{name}.gradient"])
-    assert told == ["units by taylor 100%"]
+    assert told == ["ranking units by taylor 100%"]
 
 
 @pytest.mark.parametrize("policy", [Wanda(), Taylor()], ids=lambda policy: policy.name)

@@ -129,7 +129,7 @@ def test_ctrl_c_ends_a_command_with_its_own_code_and_one_line(
 
     assert guarded(interrupted) == 130
     assert capsys.readouterr().err.splitlines() == [
-        "protege: stopped; every finished trial is kept, the same line goes on"
+        "protege: stopped. Finished trials are saved; run the same command to resume."
     ]
 
 

@@ -247,7 +247,7 @@ def test_a_candidate_is_trained_until_it_is_stopped(candidate: Candidate) -> Non
     assert found.value == trial.curve[3]
     assert trial.training is not None
     assert (trial.training.steps, len(trial.training.losses), trial.best_step) == (3, 3, 3)
-    assert trial.reason == f"beaten at step 3, with retention {found.value:.4g}"
+    assert trial.reason == f"outranked at step 3, with retention {found.value:.4g}"
 
 
 def test_at_the_last_rung_there_is_nothing_to_decide(candidate: Candidate) -> None:

@@ -19,6 +19,7 @@ from protege.search.engines.events import (
     RungReached,
     WorkerLost,
     WorkerReady,
+    unheard,
 )
 from protege.search.engines.pool import STARTS, WorkerPool
 from protege.spaces import BadInput
@@ -59,7 +60,10 @@ class Started:
     """A pool that has started, and what it announces."""
 
     pool: WorkerPool
-    said: list[str] = field(default_factory=list)
+    said: list[tuple[str, int | None]] = field(default_factory=list)
+
+    def announce(self, what: str, trial: int | None = None) -> None:
+        self.said.append((what, trial))
 
 
 def started(
@@ -69,7 +73,7 @@ def started(
     sends_early: bool = False,
 ) -> Started:
     found = Started(WorkerPool(lambda sources, _: sources[:1], silence_s, sends_early))
-    found.pool.start(Path("no such task"), found.said.append, workers, measurer)
+    found.pool.start(Path("no such task"), found.announce, workers, measurer)
     return found
 
 
@@ -84,7 +88,7 @@ def test_a_job_waits_for_a_worker_that_is_ready_unless_it_may_be_sent_early() ->
     worker = Scripted([[WorkerReady()]])
     waits = started(worker)
     assert waits.pool.free()
-    assert waits.said == ["waiting for a worker to start"]
+    assert waits.said == [("waiting for a worker to start", None)]
     early = started(Scripted([[]]), sends_early=True)
     assert early.pool.free()
     assert early.said == []
@@ -187,7 +191,7 @@ def test_what_workers_say_is_announced_and_their_warnings_are_logged(
     found.pool.submit(Job(3, OWN))
     with caplog.at_level(logging.WARNING, "protege"):
         assert found.pool.wait_any() == done(3)
-    assert found.said == ["trial 3: distil"]
+    assert found.said == [("distil", 3)]
     assert caplog.messages == ["trial 3: waiting"]
 
 
@@ -208,6 +212,6 @@ def test_closing_removes_the_task(tmp_path: Path) -> None:
     task = tmp_path / "task.pt"
     task.touch()
     pool = WorkerPool(lambda *_: [], 60.0, sends_early=True)
-    pool.start(task, lambda _: None, [Scripted([[]])])
+    pool.start(task, unheard, [Scripted([[]])])
     pool.close()
     assert not task.exists()

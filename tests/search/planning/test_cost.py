@@ -1,7 +1,6 @@
 """What a costly phase takes is told before it begins; what cannot fit is refused in one line."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from protege.objectives.candidate import Prepared
 from protege.objectives.quality.rungs import training_of
 from protege.search import Front
 from protege.search.engines.engine import StudyTask
+from protege.search.engines.events import Announce
 from protege.search.engines.local import SerialEngine
 from protege.search.planning.calibration_cost import check_calibration_cost, held_bytes
 from protege.search.planning.estimate import Estimate, Rates
@@ -147,7 +147,7 @@ class Noting(SerialEngine):
 
     parts: int = 0
 
-    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
+    def start(self, task: StudyTask, announce: Announce) -> None:
         self.parts = task.prepared.batch_parts
         super().start(task, announce)
 

@@ -55,7 +55,7 @@ def test_no_more_tokens_are_read_than_allowed() -> None:
     teacher = CASES["bert-masked"].teacher()
     told: list[str] = []
     measure_heads(teacher, texts(), "ablation", 1, told.append)
-    assert told == ["heads by ablation 100%"]
+    assert told == ["ranking heads by ablation 100%"]
     few, more = (head_table(teacher, texts(), "gradient", n) for n in (20, 200))
     assert not few["importance"].equals(more["importance"])
 

@@ -73,7 +73,7 @@ def test_some_are_stopped_and_some_get_to_the_end(run: tuple[Front, Path]) -> No
         assert trial.stopped_at == max(trial.rungs) < 9
         assert trial.training is not None
         assert trial.training.steps == len(trial.training.losses) == trial.stopped_at
-        assert trial.reason.startswith(f"beaten at step {trial.stopped_at}, with retention 0.")
+        assert trial.reason.startswith(f"outranked at step {trial.stopped_at}, with retention 0.")
 
 
 def test_one_that_is_stopped_is_told_with_its_last_values_and_marked(

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +22,7 @@ from protege.objectives import Memory
 from protege.search import Front, Search, Trial
 from protege.search.cli.main import guarded
 from protege.search.engines.engine import StudyTask
-from protege.search.engines.events import Job
+from protege.search.engines.events import Announce, Job
 from protege.search.engines.local import SerialEngine
 from protege.search.progress import complain, say
 from protege.search.running.stopping import (
@@ -131,9 +131,9 @@ class Pressing(SerialEngine):
     is_closed: bool = field(default=False, init=False)
     _now: int = field(default=-1, init=False)
 
-    def start(self, task: StudyTask, announce: Callable[[str], None]) -> None:
-        def heard(what: str) -> None:
-            announce(what)
+    def start(self, task: StudyTask, announce: Announce) -> None:
+        def heard(what: str, trial: int | None = None) -> None:
+            announce(what, trial)
             if (self._now, what) == (self.at, self.doing) and not self.handlers:
                 self.handlers = [signal.getsignal(number) for number in SIGNALS]
                 for _ in range(self.times):
@@ -184,7 +184,7 @@ def test_ctrl_c_once_finishes_what_runs(
     front = search.run(trials=4, engine=Pressing(at=2), stop_requests=stop_requests)
     assert [trial.number for trial in front.trials] == [0, 1, 2]
     assert front.about["ended"] == CTRL_C_REASON
-    assert "protege: leaving when this trial is finished; Ctrl-C again leaves now" in caplog.text
+    assert "finishing the running trials, then stopping; Ctrl-C again stops now" in caplog.text
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -245,7 +245,7 @@ def test_what_a_scheduler_sends_finishes_what_runs(
     search = toy(folder, teacher=teacher, race=None)
     front = search.run(trials=4, engine=engine, stop_requests=patient)
     assert [trial.number for trial in front.trials] == [0, 1, 2]
-    assert front.about["ended"] == f"{number.name} asked it to"
+    assert front.about["ended"] == f"interrupted by {number.name}"
     assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
 
 
@@ -333,7 +333,7 @@ def test_a_signal_outside_of_a_study_ends_a_command_in_order(
     before = signal.getsignal(number)
     assert guarded(command) == code
     assert done == ["cleaned up"]
-    assert capsys.readouterr().err.startswith("protege: stopped; every finished trial is kept")
+    assert capsys.readouterr().err.startswith("protege: stopped. Finished trials are saved")
     assert signal.getsignal(number) is before
 
 
@@ -393,7 +393,7 @@ def test_at_the_command_line_a_signal_ends_with_a_report_and_its_own_code(
         process.send_signal(number)
         output, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    assert "every finished trial is kept, the same line goes on" in errors
+    assert "Finished trials are saved; run the same command to resume" in errors
     assert 1 <= len(Front.read(tmp_path / "run").trials) < 30
     if number == signal.SIGINT:  # a busy machine may not finish a trial in the grace of the other
         assert f"It ended because {CTRL_C_REASON}." in output

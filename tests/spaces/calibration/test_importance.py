@@ -267,7 +267,7 @@ def test_a_large_batch_is_taken_in_pieces(criterion: HeadsBy) -> None:
     told: list[str] = []
     found = head_importance(teacher, [many], criterion, told.append)
     assert_close(head_importance(teacher, pieces, criterion), found, rtol=5e-3, atol=1e-6)
-    assert told == [f"heads by {criterion} {share}" for share in ("33%", "67%", "100%")]
+    assert told == [f"ranking heads by {criterion} {share}" for share in ("33%", "67%", "100%")]
 
 
 def test_weights_that_are_not_trained_have_their_heads_measured_alike() -> None:

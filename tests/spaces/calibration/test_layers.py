@@ -267,7 +267,7 @@ def test_a_calibration_has_what_the_policies_ask_for(teacher: Teacher) -> None:
     for stack in stacks:
         assert found[f"{stack}.ladder"].dtype == torch.int64
         assert {f"{stack}.influence", f"{stack}.angles"} <= found.keys()
-        assert told.count(f"{stack} ladder 100%") == 1
+        assert told.count(f"choosing {stack} layers to drop 100%") == 1
     bare = Calibration.measured(teacher, [given]).importance
     assert found.keys() - bare.keys() == {
         f"{stack}.{what}" for stack in stacks for what in ("influence", "angles", "ladder")

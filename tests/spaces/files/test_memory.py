@@ -91,11 +91,11 @@ def test_durations_are_told_in_one_unit(seconds: float, told: str) -> None:
 
 def test_what_is_left_follows_from_what_is_done() -> None:
     now, told = [100.0], list[str]()
-    work = Remaining(told.append, "units by taylor", clock=lambda: now[0])
+    work = Remaining(told.append, "ranking units by taylor", clock=lambda: now[0])
     work.passing(0.001)  # a moment after it began
     now[0] = 160.0
     work.passing(0.25)
     work.passing(0.26)  # a moment after the last
     now[0] = 340.0
     work.at(1.0)
-    assert told == ["units by taylor 25%, about 3 min left", "units by taylor 100%"]
+    assert told == ["ranking units by taylor 25%, about 3 min left", "ranking units by taylor 100%"]
