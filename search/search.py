@@ -30,6 +30,7 @@ from protege.search.study.store import check_url
 from protege.search.study.study import open_study
 from protege.spaces import BadInput, Cache, SearchSpace, Teacher
 from protege.spaces.files.private import owner_only
+from protege.spaces.plain_text import html_table, printable
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,22 @@ class Search:
         _ = self.students
         if self.artifacts:
             check_url(self.artifacts)
+
+    def __repr__(self) -> str:
+        names = ", ".join(objective.name for objective in self.objectives)
+        return f"<Search {printable(self.name)!r}: {self.teacher!r}, objectives {names}>"
+
+    def _repr_html_(self) -> str:
+        parts = {
+            "teacher": f"{self.teacher.source}: {self.teacher.architecture}",
+            "space": f"{len(self.students):,} students",
+            "objectives": ", ".join(objective.name for objective in self.objectives),
+            "distillation": self.distillation or "none",
+            "run folder": self.run_folder.path,
+            "seed": self.seed,
+        }
+        rows = [{"": name, "value": value} for name, value in parts.items()]
+        return html_table(rows, f"Search {self.name}")
 
     def run(
         self,

@@ -21,6 +21,7 @@ from protege.spaces.models.blueprint import Blueprint
 from protege.spaces.models.layout import Layout
 from protege.spaces.models.loading import fingerprint_of, loaded
 from protege.spaces.models.placement import Place, elsewhere, placed
+from protege.spaces.plain_text import printable
 from protege.spaces.students.builder import embedder, made
 from protege.spaces.students.config import configured
 from protege.spaces.students.random_init import redrawn
@@ -96,6 +97,11 @@ class Teacher:
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         options |= {} if gguf_file is None else {"gguf_file": gguf_file}
         return cls(**loaded(source, task, options, placed(device_map, max_memory, offload_folder)))
+
+    def __repr__(self) -> str:
+        # the model's own is a tree of all modules
+        sizes = f"{self.config.model_type}, {self.task}, {self.architecture}"
+        return f"<Teacher {printable(self.source)!r}: {sizes}>"
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all attributes; for a sharded model only its source and fingerprint."""

@@ -3,22 +3,27 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import isfinite
+from math import isfinite, nan
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from protege.search.analysis.card import card, student_record
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import printable
 from protege.search.records.trial import Trial
-from protege.search.records.wording import figure, grade_note, significant
+from protege.search.records.wording import significant
 from protege.spaces import BadInput
+from protege.spaces.plain_text import html_table
 
 if TYPE_CHECKING:
     from protege.search.analysis.result import StudyResult
 
 SPEEDUP = ObjectiveRecord("speedup", "", "maximize")
 """The objective of a budget on the speedup over the teacher."""
+
+PARAMETERS = ObjectiveRecord("parameters_m", "M", "minimize")
+"""The objective of a budget on the number of parameters, in millions."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +44,29 @@ class ChosenStudent:
         """Write the student as a Hugging Face checkpoint; see `Front.export`."""
         return self.front.export(self.trial, folder)
 
+    def record(self) -> dict[str, Any]:
+        """Return the student as JSON values; see docs/getting-started.md."""
+        return student_record(self.front, self.trial) | {"why": self.why}
+
     def __str__(self) -> str:
-        trial, front = self.trial, self.front
-        rows = {printable(one.name): _value(trial, one) for one in front.objectives.records}
-        if isfinite(trial.speedup):
-            rows["times faster"] = significant(trial.speedup)
-        role = front.role(trial)
-        rows["note"] = f"this is the {role}" if role else ""
-        rows["chosen"] = self.why
-        above = front.dominated.get(trial.number, ())
-        rows["dominated within noise by"] = ", ".join(f"trial {number}" for number in above)
-        notes = [grade_note(trial.measurements.get(name)) for name in front.objectives.names]
-        rows["latency"] = "; ".join(dict.fromkeys(filter(None, notes)))
-        shown = {name: text for name, text in rows.items() if text}
-        width = max(map(len, shown))
-        lines = [f"  {name:<{width}}  {text}" for name, text in shown.items()]
-        return "\n".join([f"trial {trial.number}: {printable(trial.label)}", *lines])
+        rows = card(self.front, self.trial, self.why)
+        width = max(len(row[0]) for row in rows)
+        broad = max(len(row[1]) for row in rows if row[2])
+        lines = [
+            f"  {name:<{width}}  {value:<{broad if ratio else 0}}  {ratio}".rstrip()
+            for name, value, ratio in rows
+        ]
+        return "\n".join([f"trial {self.trial.number}: {printable(self.trial.label)}", *lines])
+
+    def __repr__(self) -> str:
+        return f"ChosenStudent({self.trial!r}, why={printable(self.why)!r})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {"": name, "student": value, "teacher = 100%": ratio}
+            for name, value, ratio in card(self.front, self.trial, self.why)
+        ]
+        return html_table(rows, f"Trial {self.trial.number}: {self.trial.label}")
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ class Budget:
 
     Attributes:
         objective: The bounded objective; `SPEEDUP` for a speedup.
-        stands_for: The same, or the latency for a speedup.
+        stands_for: See `stands_for`.
         bound: The worst value that a student may have.
         amount: The bound as people read it, such as ``15 ms`` or ``a speedup of 2``.
     """
@@ -147,18 +159,17 @@ def some_students(front: "StudyResult") -> Sequence[Trial]:
 
 
 def value_of(trial: Trial, objective: ObjectiveRecord) -> float:
-    """Return the trial's value of an objective, or its speedup."""
-    return trial.speedup if objective is SPEEDUP else trial.measurements[objective.name].value
+    """Return the trial's value of an objective, its speedup, or its parameters in millions."""
+    if objective is SPEEDUP:
+        return trial.speedup
+    if objective is PARAMETERS:
+        return nan if trial.parameters is None else trial.parameters / 1e6
+    return trial.measurements[objective.name].value
 
 
 def superlative(objective: ObjectiveRecord) -> str:
     """Name the best value of an objective, such as ``least latency_ms``."""
     return f"{'least' if objective.direction == 'minimize' else 'best'} {printable(objective.name)}"
-
-
-def _value(trial: Trial, objective: ObjectiveRecord) -> str:
-    found = trial.measurements.get(objective.name)
-    return figure(found) if found else "-"
 
 
 def _budget(front: "StudyResult", name: str, bound: Any) -> Budget:
@@ -169,8 +180,8 @@ def _budget(front: "StudyResult", name: str, bound: Any) -> Budget:
         raise BadInput(
             f"{name}={bound!r}: expected a number, such as {name}={_example(front, objective)}"
         )
-    stands_for = (timed(front) if objective is SPEEDUP else None) or objective
-    return Budget(objective, stands_for, float(bound), _amount(front, objective, f"{bound:g}"))
+    amount = _amount(front, objective, f"{bound:g}")
+    return Budget(objective, stands_for(front, objective), float(bound), amount)
 
 
 def unknown(front: "StudyResult", name: str, options: Sequence[str] = ()) -> str:
@@ -188,9 +199,23 @@ def unknown(front: "StudyResult", name: str, options: Sequence[str] = ()) -> str
 
 
 def bounded(front: "StudyResult") -> list[ObjectiveRecord]:
-    """Return the objectives that a budget can bound, including the speedup if it was measured."""
-    is_own = timed(front) is None or SPEEDUP.name in front.objectives.names
-    return [*front.objectives.records, *([] if is_own else [SPEEDUP])]
+    """Return the objectives that a budget can bound.
+
+    They include the speedup, if a latency was measured, and the number of parameters, if it is
+    known of all students on the front.
+    """
+    known = {
+        SPEEDUP: timed(front) is not None,
+        PARAMETERS: all(trial.parameters is not None for trial in front.students),
+    }
+    more = [one for one, is_known in known.items() if is_known]
+    names = front.objectives.names
+    return [*front.objectives.records, *(one for one in more if one.name not in names)]
+
+
+def stands_for(front: "StudyResult", objective: ObjectiveRecord) -> ObjectiveRecord:
+    """Return the objective that a budget constrains: the latency for a speedup, else the same."""
+    return (timed(front) if objective is SPEEDUP else None) or objective
 
 
 def timed(front: "StudyResult") -> ObjectiveRecord | None:

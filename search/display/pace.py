@@ -48,10 +48,6 @@ class Pace:
         self.wait(number)
         self._ended_s += self._spent.pop(number, 0.0)
 
-    def drop(self, number: int) -> None:
-        """Forget a trial that begins again from its checkpoint."""
-        self.wait(number)
-
     def done(self, trials: int) -> None:
         """Set the number of ended trials; those of the first call belong to earlier runs."""
         if self._first is None:

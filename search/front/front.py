@@ -7,10 +7,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from protege.search.analysis.card import front_row
 from protege.search.analysis.choosing import ChosenStudent, knee, pick
 from protege.search.analysis.result import MEASURED, StudyResult
 from protege.search.front.export import export
 from protege.search.records.objectives import ObjectiveRecords
+from protege.search.records.plain import printable
 from protege.search.records.results import damage, weights_folder
 from protege.search.records.trial import State, Trial
 from protege.search.report.page import write_report
@@ -25,6 +27,7 @@ from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, write_text
 from protege.spaces.files.hashing import digest
 from protege.spaces.files.private import owner_only
+from protege.spaces.plain_text import html_table
 
 ADVICE = "name another folder with folder= or --folder"
 
@@ -67,18 +70,30 @@ class Front(StudyResult):
         """Choose the best student within budgets, such as ``pick(latency_ms=8)``.
 
         A budget is an upper bound on a minimised objective or a lower bound on a maximised one.
-        ``speedup`` is one too if a latency was measured. Of the students within all budgets, the
-        best one in the first quality without a budget is picked. If every budget is on a quality,
-        it is the best one in the first cost: ``pick(retention=0.9)`` is the fastest student that
-        keeps 90%. Without a budget it is the `knee`. The teacher and the naive half are never
-        picked. A student that another one dominates within noise is picked only if no other is
-        within the budgets.
+        ``speedup`` is one too if a latency was measured, and ``parameters_m``, in millions. Of the
+        students within all budgets, the best one in the first quality without a budget is picked.
+        If every budget is on a quality, it is the best one in the first cost:
+        ``pick(retention=0.9)`` is the fastest student that keeps 90%. Without a budget it is the
+        `knee`. The teacher and the naive half are never picked. A student that another one
+        dominates within noise is picked only if no other is within the budgets.
 
         Raises:
             BadInput: A budget names no objective or is not finite, or no student is within all of
                 them; the message says what each budget costs.
         """
         return pick(self, budgets)
+
+    def __repr__(self) -> str:
+        return f"<Front {printable(self.name)!r}: {self._found}, {printable(self.folder)}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            [front_row(self, trial) for trial in self.members], f"{self.name}: {self._found}"
+        )
+
+    @property
+    def _found(self) -> str:
+        return f"{len(self.students)} students on the front of {len(self.trials)} trials"
 
     def knee(self) -> ChosenStudent:
         """Choose the student at the knee: the one with the least summed loss over all objectives.

@@ -7,15 +7,9 @@ import re
 import shlex
 from html import escape
 
+from protege.spaces.plain_text import printable
 
-def printable(text: object, keep: str = "") -> str:
-    r"""Escape characters that are not printable, as ``\x1b`` or ``\u202e``.
-
-    Args:
-        text: The text.
-        keep: Characters that stay as they are.
-    """
-    return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in str(text))
+__all__ = ["code", "plotted", "printable", "quoted"]
 
 
 def plotted(text: object, keep: str = "") -> str:
@@ -42,10 +36,6 @@ def code(text: object) -> str:
     # Markdown strips one space at each end of a span
     pad = " " if shown.strip(" ") and (set("` ") & {shown[0], shown[-1]}) else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def _octal(character: str) -> str:

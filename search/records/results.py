@@ -268,3 +268,13 @@ def _unlink(path: Path) -> None:
     """Remove a file, but no folder or link, which protege did not make."""
     if path.is_file() and not path.is_symlink():
         path.unlink(missing_ok=True)
+
+
+def kept_layers(folder: Path, trial: Trial) -> str:
+    """Return the teacher's layers that a stored student keeps, or an empty string if unknown."""
+    try:
+        stored = json.loads((weights_folder(folder, trial.number) / MANIFEST).read_bytes())
+        stacks: dict[str, list[int]] = stored["kept"]["layers"]
+        return "; ".join(f"{name} {' '.join(map(str, own))}" for name, own in stacks.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""

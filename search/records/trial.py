@@ -9,6 +9,7 @@ from typing import Any
 
 from protege.objectives.measurement import Measurement, TrainingRecord
 from protege.spaces.errors import ProtegeError, without_secrets
+from protege.spaces.plain_text import html_table
 from protege.spaces.space.knobs import SIZES
 
 
@@ -64,6 +65,23 @@ class Trial:
     parameters: int | None = None
     weights: str = field(default="", compare=False)
     traceback: str = ""
+
+    def __repr__(self) -> str:
+        values = [f"{name} {found.value:.4g}" for name, found in self.measurements.items()]
+        return f"<Trial {self.label}: {', '.join([*values, str(self.state)])}>"
+
+    def _repr_html_(self) -> str:
+        rows: list[dict[str, object]] = [
+            {"": name, "value": f"{found.value:.4g} \u00b1 {found.spread:.2g}"}
+            for name, found in self.measurements.items()
+        ]
+        if isfinite(self.speedup):
+            rows.append({"": "times faster", "value": f"{self.speedup:.3g}"})
+        if self.parameters:
+            rows.append({"": "parameters", "value": f"{self.parameters:,}"})
+        outcome = f"{self.state}: {self.reason}" if self.reason else str(self.state)
+        rows.append({"": "state", "value": outcome})
+        return html_table(rows, f"Trial {self.number}: {self.label}")
 
     def known(self, name: str) -> float | None:
         """Return the measured value, else the predicted one, else None."""

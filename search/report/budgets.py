@@ -1,17 +1,16 @@
 """The budget control of the report: the data to choose a student as `Front.pick` does."""
 
-import json
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from protege.search.analysis.choosing import SPEEDUP, stands_for, value_of
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import quoted
-from protege.search.records.results import weights_folder
+from protege.search.records.results import kept_layers
 from protege.search.records.trial import Trial
 from protege.search.records.wording import SIZES, figure, millions, significant, titled
-from protege.spaces.files.manifest import MANIFEST
 
 SHOWN = tuple(name for name in SIZES if not name.endswith("policy") and name != "healing")
 """The sizes on a card."""
@@ -49,7 +48,6 @@ class BudgetControl(NamedTuple):
 def budget_control(
     front: StudyResult,
     objectives: list[ObjectiveRecord],
-    latency: ObjectiveRecord | None,
     knee: Trial,
 ) -> BudgetControl:
     """Return the budget control.
@@ -57,19 +55,17 @@ def budget_control(
     Args:
         front: A study with students on its front.
         objectives: What a budget can bound, from `protege.search.analysis.choosing.bounded`.
-        latency: The objective that the speedup comes from, if any.
         knee: The student at the knee of the front.
     """
     found = knee.number
     controls = [_control(front, one) for one in objectives]
     cards = [_card(front, at) for at in range(len(front.students))]
-    return BudgetControl(controls, cards, found, _data(front, objectives, latency, found))
+    return BudgetControl(controls, cards, found, _data(front, objectives, found))
 
 
 def _data(
     front: StudyResult,
     objectives: list[ObjectiveRecord],
-    latency: ObjectiveRecord | None,
     knee: int,
 ) -> dict[str, Any]:
     """Return the values, the dominance within noise and the order of objectives.
@@ -84,7 +80,7 @@ def _data(
             {
                 "title": titled(one),
                 "sign": one.sign,
-                "stands_for": objectives.index(one if one in own or latency is None else latency),
+                "stands_for": objectives.index(stands_for(front, one)),
             }
             for one in objectives
         ],
@@ -92,7 +88,7 @@ def _data(
             {
                 "trial": trial.number,
                 "label": trial.label,
-                "values": [_value(front, trial, one) for one in objectives],
+                "values": [_value(trial, one) for one in objectives],
                 "above": [numbers[n] for n in front.dominators[trial.number] if n in numbers],
             }
             for trial in front.students
@@ -102,20 +98,18 @@ def _data(
     }
 
 
-def _value(front: StudyResult, trial: Trial, objective: ObjectiveRecord) -> float | None:
-    """Return the value of an objective or the speedup, or None if it was not measured."""
-    is_own = objective in front.objectives.records
-    value = trial.measurements[objective.name].value if is_own else trial.speedup
+def _value(trial: Trial, objective: ObjectiveRecord) -> float | None:
+    """Return what a budget bounds, or None if it was not measured."""
+    value = value_of(trial, objective)
     return value if isfinite(value) else None
 
 
 def _control(front: StudyResult, objective: ObjectiveRecord) -> Control:
-    values = [_value(front, trial, objective) for trial in front.students]
+    values = [_value(trial, objective) for trial in front.students]
     known = [value for value in values if value is not None] or [0.0]
     low, high = min(known), max(known)
     least = objective.direction == "minimize"
-    is_own = objective in front.objectives.records
-    title = titled(objective) if is_own else "Times faster than the teacher"
+    title = "Times faster than the teacher" if objective is SPEEDUP else titled(objective)
     bound = "at most" if least else "at least"
     return Control(title, bound, low, high, high if least else low)
 
@@ -165,16 +159,6 @@ def _brief(front: StudyResult, trial: Trial) -> str:
         for one in front.objectives.records
     )
     return f"t{trial.number}, {values}"
-
-
-def kept_layers(folder: Path, trial: Trial) -> str:
-    """Return the teacher's layers that a stored student keeps, or an empty string if unknown."""
-    try:
-        stored = json.loads((weights_folder(folder, trial.number) / MANIFEST).read_bytes())
-        stacks: dict[str, list[int]] = stored["kept"]["layers"]
-        return "; ".join(f"{name} {' '.join(map(str, own))}" for name, own in stacks.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
 
 
 def commands(front: StudyResult, trial: Trial) -> list[tuple[str, str]]:

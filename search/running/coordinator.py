@@ -8,9 +8,9 @@ from pathlib import Path
 from protege.objectives import Candidate, Objective, Stopwatch
 from protege.objectives.candidate import Prepared
 from protege.objectives.objective import scores_rungs
+from protege.search.display.study import StudyProgress
 from protege.search.engines.engine import Engine
 from protege.search.engines.events import Event, Job, JobFinished, JobLost, RungReached
-from protege.search.progress import StudyProgress
 from protege.search.records.failure import Failure, FailureStreak, ends_study
 from protege.search.records.results import (
     remove_finished,

@@ -13,12 +13,13 @@ from protege.objectives.candidate import Prepared
 from protege.objectives.measurement import Stage
 from protege.objectives.objective import exceeds, scores_rungs
 from protege.search.analysis.result import StudyResult
+from protege.search.display.study import StudyProgress
 from protege.search.engines.engine import Engine, StudyTask, remove_task
 from protege.search.engines.local import SerialEngine
 from protege.search.planning.calibrating import compute_outputs, head_scores, with_calibration
 from protege.search.planning.calibration_cost import left_out
 from protege.search.planning.training_cost import check_training_cost
-from protege.search.progress import StudyProgress, bar
+from protege.search.progress import bar
 from protege.search.records.failure import ends_study, warn
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.running.coordinator import Coordinator

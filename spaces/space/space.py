@@ -18,6 +18,7 @@ from protege.spaces.architecture.policies import (
 )
 from protege.spaces.architecture.sizes import RATIOS
 from protege.spaces.errors import BadInput, Infeasible
+from protege.spaces.plain_text import html_table
 from protege.spaces.space.anchors import anchors
 from protege.spaces.space.boxes import Box, Factor
 from protege.spaces.space.declared import boxes_of, factors_of
@@ -165,6 +166,14 @@ class SearchSpace(Members):
             return f"SearchSpace({declared})"
         knobs = "; ".join(map(str, self.knobs))
         return f"SearchSpace({declared}): {len(self)} students of {self.teacher}: {knobs}"
+
+    def _repr_html_(self) -> str:
+        if self.teacher is None:
+            rows = [{"": name, "declared": repr(one)} for name, one in self.declaration().items()]
+            return html_table(rows, "SearchSpace, not yet of a teacher")
+        shown = (str(knob).partition(" ") for knob in self.knobs)
+        rows = [{"": name, "values": values} for name, _, values in shown]
+        return html_table(rows, f"SearchSpace: {len(self):,} students of {self.teacher}")
 
     @cached_property
     def anchors(self) -> tuple[Architecture, ...]:
