@@ -1,4 +1,4 @@
-from .analysis.choosing import ChosenStudent as ChosenStudent
+from .analysis.card import ChosenStudent as ChosenStudent
 from .engines.cluster import RayEngine as RayEngine
 from .engines.local import LocalEngine as LocalEngine
 from .front.front import Front as Front

@@ -20,7 +20,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     capsys.readouterr()  # what was said before
     assert main([str(word) for word in words]) == 2
     lines = capsys.readouterr().err.splitlines()
-    lines = [line for line in lines if not line.startswith("toy: ")]  # of trials that ended before
+    # of trials that ended before
+    lines = [line for line in lines if not line.startswith(("toy: ", "loading "))]
     assert len(lines) == 1
     start, _, message = lines[0].partition("protege: error: ")
     assert start == ""

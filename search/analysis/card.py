@@ -1,6 +1,8 @@
 """The card of one student: its sizes and figures beside the teacher's, and its neighbours."""
 
+from dataclasses import dataclass
 from math import isfinite, nan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protege.search.records.plain import printable, quoted
@@ -14,12 +16,56 @@ from protege.search.records.wording import (
     millions,
     significant,
 )
+from protege.spaces.plain_text import html_table
 
 if TYPE_CHECKING:
     from protege.search.analysis.result import StudyResult
 
 ALWAYS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 """Sizes that a card shows even if they are the teacher's."""
+
+
+@dataclass(frozen=True)
+class ChosenStudent:
+    """One student of a front.
+
+    Attributes:
+        trial: Its trial.
+        front: The front it was picked from.
+        why: Why it was chosen, such as ``the best retention within 8 ms``; empty if it was named.
+    """
+
+    trial: Trial
+    front: "StudyResult"
+    why: str = ""
+
+    def export(self, folder: str | Path | None = None) -> Path:
+        """Write the student as a Hugging Face checkpoint; see `Front.export`."""
+        return self.front.export(self.trial, folder)
+
+    def record(self) -> dict[str, Any]:
+        """Return the student as JSON values; see docs/getting-started.md."""
+        return student_record(self.front, self.trial) | {"why": self.why}
+
+    def __str__(self) -> str:
+        rows = card(self.front, self.trial, self.why)
+        width = max(len(row[0]) for row in rows)
+        broad = max(len(row[1]) for row in rows if row[2])
+        lines = [
+            f"  {name:<{width}}  {value:<{broad if ratio else 0}}  {ratio}".rstrip()
+            for name, value, ratio in rows
+        ]
+        return "\n".join([f"trial {self.trial.number}: {printable(self.trial.label)}", *lines])
+
+    def __repr__(self) -> str:
+        return f"ChosenStudent({self.trial!r}, why={printable(self.why)!r})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {"": name, "student": value, "teacher = 100%": ratio}
+            for name, value, ratio in card(self.front, self.trial, self.why)
+        ]
+        return html_table(rows, f"Trial {self.trial.number}: {self.trial.label}")
 
 
 def card(front: "StudyResult", trial: Trial, why: str) -> list[tuple[str, str, str]]:
@@ -54,7 +100,7 @@ def brief(front: "StudyResult", trial: Trial) -> str:
     ]
     if isfinite(trial.speedup):
         values.append(f"{trial.speedup:.2f} times faster")
-    return f"trial {trial.number}, {printable(trial.label)}: {', '.join(values)}"
+    return f"trial {trial.number}, {sizes_of(trial.architecture)}: {', '.join(values)}"
 
 
 def front_row(front: "StudyResult", trial: Trial) -> dict[str, str]:
@@ -63,13 +109,7 @@ def front_row(front: "StudyResult", trial: Trial) -> dict[str, str]:
     row = {"trial": f"{trial.number}", "student": sizes_of(trial.architecture)}
     row["student"] += f" ({role})" if role else ""
     row |= {name: figure(trial.measurements[name]) for name in front.objectives.names}
-    if any(isfinite(one.speedup) for one in front.members):
-        row["times faster"] = f"{trial.speedup:.2f}" if isfinite(trial.speedup) else "-"
-    if any(one.parameters for one in front.members):
-        count = millions(trial.parameters) if trial.parameters else "-"
-        share = front.share_of_teacher(trial)
-        row["parameters"] = f"{count} ({share})" if share else count
-    return row
+    return row | front.beside_teacher(trial)
 
 
 def student_record(front: "StudyResult", trial: Trial) -> dict[str, Any]:
@@ -99,6 +139,27 @@ def student_record(front: "StudyResult", trial: Trial) -> dict[str, Any]:
         "neighbours": {side: one.number for side, one in neighbours(front, trial).items()},
         "on_front": trial in front.members,
     }
+
+
+def study_record(front: "StudyResult") -> dict[str, Any]:
+    """Return the result of a study as JSON values."""
+    return {
+        "study": front.name,
+        "folder": front.folder,
+        "trials": len(front.trials),
+        "ended": front.about.get("ended", ""),
+        "hypervolume": front.hypervolume,
+        "seconds": dict(front.about.get("seconds", {})),
+        "teacher": student_record(front, front.teacher) if front.teacher else None,
+        "front": [student_record(front, trial) for trial in front.students],
+    }
+
+
+def shown_path(folder: Path) -> str:
+    """Return a path as short as a command needs it here."""
+    absolute = folder.absolute()
+    is_inside = absolute.is_relative_to(Path.cwd())
+    return str(absolute.relative_to(Path.cwd()) if is_inside else absolute)
 
 
 def export_line(run: str, trial: Trial) -> str:

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from math import isfinite, nan
 from numbers import Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protege.search.analysis.card import card, student_record
+from protege.search.analysis.card import ChosenStudent
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import printable
 from protege.search.records.trial import Trial
 from protege.search.records.wording import significant
 from protege.spaces import BadInput
-from protege.spaces.plain_text import html_table
 
 if TYPE_CHECKING:
     from protege.search.analysis.result import StudyResult
@@ -24,49 +22,6 @@ SPEEDUP = ObjectiveRecord("speedup", "", "maximize")
 
 PARAMETERS = ObjectiveRecord("parameters_m", "M", "minimize")
 """The objective of a budget on the number of parameters, in millions."""
-
-
-@dataclass(frozen=True)
-class ChosenStudent:
-    """One student of a front.
-
-    Attributes:
-        trial: Its trial.
-        front: The front it was picked from.
-        why: Why it was chosen, such as ``the best retention within 8 ms``; empty if it was named.
-    """
-
-    trial: Trial
-    front: "StudyResult"
-    why: str = ""
-
-    def export(self, folder: str | Path | None = None) -> Path:
-        """Write the student as a Hugging Face checkpoint; see `Front.export`."""
-        return self.front.export(self.trial, folder)
-
-    def record(self) -> dict[str, Any]:
-        """Return the student as JSON values; see docs/getting-started.md."""
-        return student_record(self.front, self.trial) | {"why": self.why}
-
-    def __str__(self) -> str:
-        rows = card(self.front, self.trial, self.why)
-        width = max(len(row[0]) for row in rows)
-        broad = max(len(row[1]) for row in rows if row[2])
-        lines = [
-            f"  {name:<{width}}  {value:<{broad if ratio else 0}}  {ratio}".rstrip()
-            for name, value, ratio in rows
-        ]
-        return "\n".join([f"trial {self.trial.number}: {printable(self.trial.label)}", *lines])
-
-    def __repr__(self) -> str:
-        return f"ChosenStudent({self.trial!r}, why={printable(self.why)!r})"
-
-    def _repr_html_(self) -> str:
-        rows = [
-            {"": name, "student": value, "teacher = 100%": ratio}
-            for name, value, ratio in card(self.front, self.trial, self.why)
-        ]
-        return html_table(rows, f"Trial {self.trial.number}: {self.trial.label}")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from protege.search.records.wording import (
     WITHIN_NOISE,
     figure,
     listed,
+    millions,
     rarely_cut,
 )
 from protege.search.records.wording import SIZES as WORDS
@@ -229,7 +231,12 @@ class StudyResult(ABC):
         figures = {
             printable(name): figure(trial.measurements[name]) for name in self.objectives.names
         }
-        policies = {name: printable(trial.architecture.get(name, "none")) for name in CHOSEN}
+        figures |= self.beside_teacher(trial)
+        policies = {
+            name: printable(trial.architecture.get(name, "none"))
+            for name in CHOSEN
+            if len({one.architecture.get(name) for one in self.students}) > 1
+        }
         more = {
             WORDS[name]: printable(trial.architecture.get(name)) for name in rarely_cut(self.trials)
         }
@@ -248,6 +255,17 @@ class StudyResult(ABC):
             "student": printable(f"{trial.label} ({role})" if role else trial.label),
         }
         return {**named, **figures, **noise, **there, **more, **policies}
+
+    def beside_teacher(self, trial: Trial) -> dict[str, str]:
+        """Return the trial's speedup and its parameters, if they are known of some trial."""
+        found = {}
+        if any(isfinite(one.speedup) for one in self.members):
+            found["times faster"] = f"{trial.speedup:.2f}" if isfinite(trial.speedup) else "-"
+        if any(one.parameters for one in self.members):
+            count = millions(trial.parameters) if trial.parameters else "-"
+            share = self.share_of_teacher(trial)
+            found["parameters"] = f"{count} ({share})" if share else count
+        return found
 
     def elsewhere(self, trial: Trial) -> dict[str, float]:
         """Return the student's latency in ms on each other target; NaN if not measured."""

@@ -13,6 +13,7 @@ from cyclopts import Parameter, Token, validators
 from protege.objectives.latency.runtimes.runtimes import Name
 from protege.objectives.latency.workload import Plan, Workload
 from protege.objectives.machine.precision import Precision
+from protege.search.progress import loading
 from protege.spaces.errors import BadInput
 
 if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
@@ -165,10 +166,11 @@ def search_in(path: Path) -> "Search":
         compile(path.read_bytes(), str(path), "exec")
     except (SyntaxError, ValueError) as error:
         raise BadInput(f"{path}: not a Python file that can be run ({error})") from error
-    from protege.search.search import Search
-    from protege.search.session.identity import STUDY_MODULE
+    with loading(str(path)):
+        from protege.search.search import Search
+        from protege.search.session.identity import STUDY_MODULE
 
-    defined = runpy.run_path(str(path), run_name=STUDY_MODULE)
+        defined = runpy.run_path(str(path), run_name=STUDY_MODULE)
     searches = [value for value in defined.values() if isinstance(value, Search)]
     if len(searches) != 1:
         raise BadInput(

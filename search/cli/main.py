@@ -4,20 +4,41 @@ import errno
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
 from protege.search.cli.measuring import doctor, heads, measure
 from protege.search.cli.studying import export, fidelity, pick, report, run
+from protege.search.display.output import Level, Output, showing
 from protege.search.progress import complain
 from protege.search.running.stopping import exit_code, interruptible
 from protege.spaces.errors import ProtegeError
 from protege.spaces.files.atomic import has_no_room
 
 REFUSED = 2
-ENDS = """--debug, anywhere on the line, prints the traceback of an error.
+FLAGS: Mapping[str, Level | str] = {
+    "--quiet": Level.QUIET,
+    "-q": Level.QUIET,
+    "--verbose": Level.VERBOSE,
+    "-v": Level.VERBOSE,
+    "--json": "json",
+    "--debug": "debug",
+}
+"""What may stand anywhere on the line of every command."""
+ANYWHERE = """Anywhere on the line:
+  --quiet, -q: Print the result and errors only.
+  --verbose, -v: Print each phase and each rung too.
+  --json: Print the result as one JSON object on stdout.
+  --debug: Print the traceback of an error."""
+ENDS = f"""Examples:
+  protege run study.py --trials 40
+  protege pick runs/minilm-cpu --latency-ms 15
+  protege export runs/minilm-cpu --retention 0.9 --to students/fast
+
+{ANYWHERE}
 
 Exit codes: 0, 2 for what cannot be done, 130 after Ctrl-C, 143 after SIGTERM,
 129 after SIGHUP. A signal ends a command in order: finished trials are
@@ -41,18 +62,72 @@ COMMANDS: Sequence[Callable[..., None]] = (
     *(run, report, pick, export),
     *(fidelity, heads, measure, doctor),
 )
+EXAMPLES = {
+    "run": (
+        "protege run study.py --trials 40",
+        "protege run study.py --minutes 60 --jobs 2 --quiet",
+    ),
+    "report": (
+        "protege report runs/minilm-cpu",
+        "protege report runs/minilm-cpu --folder site",
+    ),
+    "pick": (
+        "protege pick runs/minilm-cpu --latency-ms 15",
+        "protege pick runs/minilm-cpu --retention 0.9 --parameters-m 20",
+        "protege pick runs/minilm-cpu --speedup 2 --json",
+    ),
+    "export": (
+        "protege export runs/minilm-cpu --retention 0.9",
+        "protege export runs/minilm-cpu --trial 15 --to students/fast",
+    ),
+    "fidelity": ("protege fidelity study.py --sample 16 --times 8",),
+    "heads": ("protege heads bert-base-uncased --texts corpus.txt --by gradient",),
+    "measure": (
+        "protege measure bert-base-uncased students/fast --tokens 64",
+        "protege measure runs/minilm-cpu --target ssh:raspberry --runtime onnxruntime",
+    ),
+    "doctor": ("protege doctor", "protege doctor ssh:raspberry --runtime onnxruntime"),
+}
+"""Command lines in the help of each command."""
+
+
+def _epilogue(name: str) -> str:
+    lines = "\n".join(f"  {line}" for line in EXAMPLES[name])
+    return f"{'Examples' if len(EXAMPLES[name]) > 1 else 'Example'}:\n{lines}\n\n{ANYWHERE}"
+
+
 for order, command in enumerate(COMMANDS):
-    app.command(command, sort_key=order)
+    app.command(command, sort_key=order, help_epilogue=_epilogue(command.__name__))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code, as `ENDS` lists them."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = [word for word in given if word not in FLAGS]
+    flags = {FLAGS[word] for word in given if word in FLAGS}
+    if {Level.QUIET, Level.VERBOSE} <= flags:
+        complain("protege: error: --quiet and --verbose: give one of the two")
+        return REFUSED
+    debug = "debug" in flags
+    level = next((one for one in flags if isinstance(one, Level)), Level.NORMAL)
+    with showing(Output(level, is_json="json" in flags)), _logging(level, debug=debug):
+        return guarded(lambda: app(words), debug=debug)
+
+
+@contextmanager
+def _logging(level: Level, *, debug: bool) -> Iterator[None]:
+    """Log from the level on that the command line asks for."""
+    logger = logging.getLogger("protege")
+    before = logger.level
     if debug:
         logging.basicConfig(format="%(message)s")
-        logging.getLogger("protege").setLevel(logging.DEBUG)
-    return guarded(lambda: app([word for word in words if word != "--debug"]), debug=debug)
+        logger.setLevel(logging.DEBUG)
+    elif level is Level.QUIET:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def guarded(command: Callable[[], object], *, debug: bool = False) -> int:

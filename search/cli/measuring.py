@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from protege.objectives.latency.workload import Workload
 from protege.search.cli.arguments import Count, RuntimeOptions, WorkloadOptions, search_in
-from protege.search.progress import complain, say, say_table, watching
+from protege.search.progress import complain, loading, say, say_json, say_table, watching
 from protege.search.records.plain import printable
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.errors import BadInput
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # help is printed without torch
 def measure(
     *models: Annotated[str, Parameter(required=True)],
     target: str = "cpu",
-    json: Path | None = None,
+    samples: Path | None = None,
     bundle: Path | None = None,
     results: Annotated[Path | None, Parameter("--import")] = None,
     timed: WorkloadOptions = WorkloadOptions(),
@@ -39,23 +39,24 @@ def measure(
     Args:
         models: Folders or hub ids, reference first; or a run folder, for its teacher and front.
         target: A place: cpu, cuda, mps, ssh:HOST, android or android:SERIAL.
-        json: Write the raw samples to this file.
+        samples: Write the raw samples to this file, as JSON.
         bundle: Write a folder to run on a device instead.
         results: The RESULTS.json that came back from a bundle.
         timed: What is timed, and how long.
         runtime: The runtime and its settings.
     """
-    from protege.objectives.latency import Grade, Imported, SavedModel, compare, write_bundle
+    _check_models(models)
+    with loading("models"):
+        from protege.objectives.latency import Grade, Imported, SavedModel, compare, write_bundle
 
     workload, front = timed.workload(), _front(models)
     every = _of_front(front) if front else {one: SavedModel.at(one) for one in models}
-    if len(every) < len(models):
-        raise BadInput(f"models {' '.join(models)}: expected each of them once")
     if bundle:
         name = runtime.runtime or "onnxruntime"
         folder = write_bundle([*every.values()], workload, name, runtime.precision, bundle)
         say(f"Bundle: {printable(folder)}")
         say("Its README.md says how to run it and what to bring back.")
+        say_json({"bundle": folder})
         return
     there = Imported(results) if results else runtime.target(target)
     with watching("measure") as announce:
@@ -64,17 +65,17 @@ def measure(
             [*every.values()], workload, there, timed.plan(), lambda at: announce(names[at])
         )
     found = dict(zip(names, times, strict=True))
-    label = f"{there.label}; {workload}"
+    label, record = f"{there.label}; {workload}", record_of(found, there, workload)
     say(printable(label))
     say_table([{"model": name, **_row(one)} for name, one in found.items()])
     for grade in sorted({one.grade for one in found.values()} - {Grade.A}):
         say(f"grade {grade}: {grade.meaning}")
-    record = record_of(found, there, workload)
-    if json:
-        write_text(json, dumps(record, indent=1))
-        say(f"Raw samples: {printable(json)}")
+    if samples:
+        write_text(samples, dumps(record, indent=1))
+        say(f"Raw samples: {printable(samples)}")
     if front:
         say(f"Selection with the run: {printable(front.keep(label, record))}")
+    say_json(record | {"models": {name: _row(one) for name, one in found.items()}})
 
 
 def doctor(target: str = "cpu", /, *, runtime: RuntimeOptions = RuntimeOptions()) -> None:
@@ -84,7 +85,8 @@ def doctor(target: str = "cpu", /, *, runtime: RuntimeOptions = RuntimeOptions()
         target: A place: cpu, cuda, mps, ssh:HOST, android or android:SERIAL.
         runtime: The runtime and its settings.
     """
-    from protege.objectives.latency.timing.doctor import examine
+    with loading("runtimes"):
+        from protege.objectives.latency.timing.doctor import examine
 
     with watching("doctor") as announce:
         found = list(examine(runtime.target(target), announce))
@@ -93,6 +95,7 @@ def doctor(target: str = "cpu", /, *, runtime: RuntimeOptions = RuntimeOptions()
         say(f"{printable(one.subject):<{width}}  {printable(one.found)}")
         if one.advice:
             say(f"{'':<{width}}  -> {printable(one.advice)}")
+    say_json({"target": target, "findings": [asdict(one) for one in found]})
 
 
 def heads(
@@ -113,8 +116,9 @@ def heads(
         tokens: Tokens to read, at most (default 2048 for ablation, 16384 for other criteria).
         to: Output folder (default: the run folder, or the current one).
     """
-    from protege.search.planning.heads import measure_heads
-    from protege.search.report.heads import least, write_heads
+    with loading(teacher):
+        from protege.search.planning.heads import measure_heads
+        from protege.search.report.heads import least, write_heads
 
     if to and to.exists() and not to.is_dir():
         raise BadInput(f"{to}: not a folder; the page and the table go into one")
@@ -124,6 +128,17 @@ def heads(
     page, table = write_heads(scores, model.source, (to or beside()).expanduser())
     say(f"Least important by {by}:\n{least(scores).to_string(index=False)}")
     say(f"\nHeat-map: {printable(page)}\nTable: {printable(table)}")
+    say_json({"page": page, "table": table, "least": least(scores).to_dict("records")})
+
+
+def _check_models(models: Sequence[str]) -> None:
+    if len(set(models)) < len(models):
+        raise BadInput(f"models {' '.join(models)}: expected each of them once")
+    if any(one.endswith(".json") for one in models):
+        raise BadInput(
+            f"models {' '.join(models)}: a .json file is no model; --samples FILE writes the raw "
+            "samples, --import FILE reads those of a bundle"
+        )
 
 
 def _teacher_and_data(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protege.search.cli.arguments import Count, Whole, WorkerOptions, front_of, search_in
-from protege.search.progress import PhaseTimes, say, say_table
+from protege.search.progress import PhaseTimes, say, say_json, say_table
 from protege.search.records.plain import printable, quoted
 from protege.search.running.stopping import Interrupted, signal_behind, stop_requests
 from protege.spaces.errors import BadInput
@@ -28,8 +28,8 @@ def run(
     Args:
         study: A Python file that defines a Search.
         trials: Total number of trials, including those of earlier runs.
-        minutes: Start no trial after so many minutes.
-        patience: End after so many trials without a gain in hypervolume.
+        minutes: Time limit in minutes; running trials finish.
+        patience: Stop after so many trials without hypervolume improvement.
         workers: How trials run in parallel.
     """
     search = search_in(study)
@@ -50,6 +50,7 @@ def finish(front: "Front") -> None:
     Raises:
         Interrupted: Ctrl-C or another signal ended the study.
     """
+    from protege.search.analysis.card import study_record
     from protege.search.records.trial import State
     from protege.search.records.wording import misled, unimproved
 
@@ -62,15 +63,35 @@ def finish(front: "Front") -> None:
     if failed := [one for one in front.trials if one.state is State.FAILED]:
         last = failed[-1]
         say(f"{len(failed)} failed; the last, trial {last.number}: {printable(last.reason)}")
-    scale = "0 = the teacher alone, 1 = its quality at no cost"
-    say(f"{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
+    scale = "dominated share of the box between teacher and ideal, 0 to 1"
+    say(f"\n{front}\n\nHypervolume {front.hypervolume:.4f} ({scale})")
     for note in (*front.baseline_notes, unimproved(front.trials), misled(front.trials)):
         if note:
             say(note)
     say(f"{PhaseTimes(front.about['seconds'])}\nReport: {printable(report)}")
+    if front.students:
+        say("\n".join(["", *_next(front)]))
+    say_json(study_record(front) | {"report": report})
     number = signal_behind(front.about.get("ended", ""))
     if number is not None:
         raise Interrupted(number)  # skip whatever the caller would do next
+
+
+def _next(front: "Front") -> list[str]:
+    """Return the lines that say what to do with a front: its knee, and commands."""
+    from protege.search.analysis.card import brief, export_line, shown_path
+
+    knee, run = front.knee().trial, shown_path(front.folder)
+    first = front.objectives.records[0]
+    budget = f"--{first.name.replace('_', '-')} {knee.measurements[first.name].value:.3g}"
+    return [
+        f"Knee of the front: {brief(front, knee)}",
+        "Next:",
+        f"  protege pick {quoted(run)} {budget}",
+        f"  {export_line(run, knee)}",
+        f"  protege report {quoted(run)}",
+        f"  protege dashboard {quoted(run)}",
+    ]
 
 
 def fidelity(study: Path, /, *, sample: Count = 16, times: Count = 8) -> None:
@@ -90,7 +111,9 @@ def fidelity(study: Path, /, *, sample: Count = 16, times: Count = 8) -> None:
     say_table(found.rows())
     say("Kendall's tau of each quality, beside its trivial rivals:")
     say_table(found.rivals())
-    say(f"Report: {printable(Front.read(search.place, search.name).report())}")
+    report = Front.read(search.place, search.name).report()
+    say(f"Report: {printable(report)}")
+    say_json({"students": found.rows(), "tau": found.rivals(), "report": report})
 
 
 def report(run: str, /, *, study: str | None = None, folder: Path | None = None) -> None:
@@ -101,7 +124,9 @@ def report(run: str, /, *, study: str | None = None, folder: Path | None = None)
         study: The study's name, where a storage has several.
         folder: Output folder (default: report in the run folder).
     """
-    say(f"Report: {printable(front_of(run, study).report(folder))}")
+    written = front_of(run, study).report(folder)
+    say(f"Report: {printable(written)}")
+    say_json({"report": written})
 
 
 def pick(
@@ -115,7 +140,8 @@ def pick(
     """Name the best student within budgets.
 
     Budgets are objectives of the study by name, such as --latency-ms 8 (at most)
-    or --retention 0.9 (at least), and --speedup 2 (times faster than the teacher).
+    or --retention 0.9 (at least), --speedup 2 (times faster than the teacher), and
+    --parameters-m 10 (millions of parameters, at most).
     With budgets on qualities alone the fastest student that meets them is picked,
     otherwise the best one within them. Without any budget the knee of the front is
     picked. The teacher and the naive half never are.
@@ -126,11 +152,13 @@ def pick(
         budget: A budget as OBJECTIVE=NUMBER, such as latency_ms=8; may be repeated.
         objective: A budget on that objective, such as --latency-ms 8 for --budget latency_ms=8.
     """
+    from protege.search.analysis.card import export_line
+
     front = front_of(run, study)
     choice = front.pick(**_budgets(front, budget or (), objective))
-    # a storage URL may hold a password
-    shown = "RUN" if "://" in run else quoted(run)
-    say(f"{choice}\nTo export it: protege export {shown} --trial {choice.trial.number}")
+    line = export_line(run, choice.trial)
+    say(f"{choice}\nTo export it: {line}")
+    say_json(choice.record() | {"export": line})
 
 
 def export(
@@ -145,8 +173,8 @@ def export(
 ) -> None:
     """Write a student as a Hugging Face checkpoint.
 
-    Budgets are those of protege pick, such as --latency-ms 8, --retention 0.9 or
-    --speedup 2. Without any budget the knee of the front is exported.
+    Budgets are those of protege pick, such as --latency-ms 8, --retention 0.9,
+    --speedup 2 or --parameters-m 10. Without any budget the knee of the front is exported.
 
     Args:
         run: The run folder, its study.db, a storage URL, or the study file.
@@ -156,7 +184,7 @@ def export(
         to: A new folder (default: students/LABEL in the run folder).
         objective: A budget on that objective, such as --latency-ms 8 for --budget latency_ms=8.
     """
-    from protege.search.analysis.choosing import ChosenStudent
+    from protege.search.analysis.card import ChosenStudent
 
     front = front_of(run, study)
     budgets = _budgets(front, budget or (), objective)
@@ -164,7 +192,9 @@ def export(
         given = " ".join(f"{name}={value:g}" for name, value in budgets.items())
         raise BadInput(f"--trial {trial} and {given}: name a trial or give budgets, not both")
     choice = front.pick(**budgets) if trial is None else ChosenStudent(front.trial(trial), front)
-    say(f"{choice}\nStudent: {printable(choice.export(to))}")
+    folder = choice.export(to)
+    say(f"{choice}\nStudent: {printable(folder)}")
+    say_json(choice.record() | {"folder": folder})
 
 
 def _budgets(front: "Front", words: Sequence[str], named: Mapping[str, str]) -> dict[str, float]:

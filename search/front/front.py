@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from protege.search.analysis.card import front_row
-from protege.search.analysis.choosing import ChosenStudent, knee, pick
+from protege.search.analysis.card import ChosenStudent, front_row
+from protege.search.analysis.choosing import knee, pick
 from protege.search.analysis.result import MEASURED, StudyResult
 from protege.search.front.export import export
 from protege.search.records.objectives import ObjectiveRecords

@@ -19,7 +19,7 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     assert main([str(word) for word in words]) == 0
     output = capsys.readouterr()
     # a slow machine reports its progress
-    assert all(line.startswith("toy: ") for line in output.err.splitlines())
+    assert all(line.startswith(("toy: ", "loading ")) for line in output.err.splitlines())
     return output.out
 
 
@@ -167,6 +167,6 @@ def test_the_module_is_the_command(folder: Path) -> None:
         line, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0
-    assert all(line.startswith("toy: ") for line in done.stderr.splitlines())
+    assert all(line.startswith(("toy: ", "loading ")) for line in done.stderr.splitlines())
     assert "toy" in done.stdout
     assert len(Front.read(folder / "run").trials) == 2

@@ -36,7 +36,7 @@ def test_models_are_timed_side_by_side_and_every_sample_kept(
     folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw = tmp_path / "raw.json"
-    assert main(["measure", *folders, "--tokens", "16", "--json", str(raw)]) == 0
+    assert main(["measure", *folders, "--tokens", "16", "--samples", str(raw)]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("eager, 1 thread; 1 x 16 tokens\n")
     assert all(name in shown for name in (*folders, "speedup", "first call ms", str(raw)))
