@@ -1,6 +1,6 @@
 """`Search`, the declaration of a study, and how it is run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +29,12 @@ from protege.search.storage.storage import OptunaStudy
 from protege.search.study.store import check_url
 from protege.search.study.study import open_study
 from protege.spaces import BadInput, Cache, SearchSpace, Teacher
+from protege.spaces.arguments import checks_arguments, checks_fields
 from protege.spaces.files.private import owner_only
 from protege.spaces.plain_text import html_table, printable
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Search:
     """The declaration of a study of one teacher's students.
@@ -40,9 +42,9 @@ class Search:
     Attributes:
         name: Name of the study and, by default, of its folder ``runs/<name>``, in which unsafe
             characters are percent-encoded.
-        teacher: The teacher.
+        teacher: The teacher; a folder or a hub id is loaded.
         space: The search space.
-        objectives: One or more objectives with distinct names.
+        objectives: One objective, or several with distinct names.
         distillation: What students learn from and how; needed by objectives that judge distilled
             students, and by policies that need data.
         storage: An Optuna storage URL, or the path of a SQLite file, which several studies may
@@ -85,6 +87,7 @@ class Search:
     private: bool = True
 
     def __post_init__(self) -> None:
+        self._read_declared()
         if not self.name or not self.name.isprintable():
             raise BadInput(f"name={self.name!r}: expected one or more printable characters")
         names = [objective.name for objective in self.objectives]
@@ -117,6 +120,7 @@ class Search:
         rows = [{"": name, "value": value} for name, value in parts.items()]
         return html_table(rows, f"Search {self.name}")
 
+    @checks_arguments
     def run(
         self,
         trials: int = 40,
@@ -145,6 +149,8 @@ class Search:
                 store cannot be used, or the run ended before any trial did.
             Mismatch: The study was made with another teacher, data, seed, space or objectives.
         """
+        if engine is not None and not hasattr(engine, "submit"):
+            raise BadInput(f"engine={engine!r}: expected an engine, such as LocalEngine(jobs=2)")
         stopping = Stopping(trials, minutes, patience)
         earlier = [Front.read(run) for run in self.earlier]
         Session(self, engine or SerialEngine(), earlier, stop_requests).go_on(stopping)
@@ -190,6 +196,39 @@ class Search:
             made = {one.number: Candidate(shared, space.by_key[one.key]) for one in trials}
             late = [one for one in self.objectives if one.stage is Stage.STUDENT]
             return fidelity_of(judges[:1], made, self.run_folder.path, times, announce, late)
+
+    def _read_declared(self) -> None:
+        """Load a teacher that is named, and turn a single objective into a list.
+
+        Raises:
+            BadInput: A part is of another kind.
+        """
+        parts: dict[str, Any] = vars(self)
+        if isinstance(parts["teacher"], str | Path):
+            object.__setattr__(self, "teacher", Teacher.load(parts["teacher"]))
+        if isinstance(parts["baselines"], str | Path | StaticEmbedding):
+            object.__setattr__(self, "baselines", [parts["baselines"]])
+        given = parts["objectives"]
+        is_list = isinstance(given, Iterable) and not isinstance(given, str)
+        several = list(given) if is_list else [given]
+        object.__setattr__(self, "objectives", several)
+        for one in several:
+            if isinstance(one, type) or not hasattr(one, "measure"):
+                named = one.__name__ if isinstance(one, type) else repr(one)
+                raise BadInput(
+                    f"objectives: {named} is no objective; give objects, such as "
+                    "[Latency(LocalCPU()), Retention()]"
+                )
+        expected = {
+            "teacher": (Teacher, "a Teacher, a folder or a hub id"),
+            "space": (SearchSpace, "a SearchSpace, such as SearchSpace(layers=Range(0.3, 1.0))"),
+            "distillation": (Distillation | None, "Distillation(texts) or None"),
+            "race": (Race | None, "Race() or None"),
+            "earlier": (list | tuple, "a list of runs, such as ['runs/first']"),
+        }
+        for name, (kind, words) in expected.items():
+            if not isinstance(parts[name], kind):
+                raise BadInput(f"{name}={_short(parts[name])}: expected {words}")
 
     @cached_property
     def students(self) -> SearchSpace:
@@ -255,3 +294,9 @@ class Search:
                 "Search(distillation=Distillation(texts)) with Retention(), or declare "
                 'layer_policy=Ends(), width_policy=First() and healing="none"'
             )
+
+
+def _short(value: object) -> str:
+    """Return the repr of a value, cut if it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:59]}\u2026"

@@ -10,6 +10,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.arguments import checks_arguments, checks_fields
 from protege.spaces.calibration.calibration import Calibration
 from protege.spaces.checkpoints.padding import longest_text, pad_id, settle_pad
 from protege.spaces.checkpoints.pooling import Embedder, Pooling
@@ -31,6 +32,7 @@ from protege.spaces.students.student import Initialisation, Student
 from protege.spaces.vocabulary.tokenizer import choose_tokens, must_keep
 
 
+@checks_fields
 @dataclass(frozen=True, eq=False)
 class Teacher:
     """A loaded model, its processor, task and family.
@@ -63,6 +65,7 @@ class Teacher:
             settle_pad(self.model, self.tokenizer)
 
     @classmethod
+    @checks_arguments
     def load(  # noqa: PLR0913 - the names that from_pretrained has for them
         cls,
         source: str | Path,
@@ -233,6 +236,7 @@ class Teacher:
         config = configured(self.layout, self.config, architecture)
         return Blueprint.of(type(self.model).__name__, config)
 
+    @checks_arguments
     def student(
         self, architecture: Architecture, calibration: Calibration | None = None
     ) -> Student:

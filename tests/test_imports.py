@@ -24,6 +24,7 @@ ROOMS = ("spaces", "objectives", "search", "studies")
 ORDER = {
     "spaces": (
         "errors",
+        "arguments",
         "plain_text",
         "remaining",
         "files",

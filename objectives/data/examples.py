@@ -19,6 +19,7 @@ from protege.objectives.data.split import (
     cut,
     summarized,
 )
+from protege.spaces.arguments import checks_arguments
 from protege.spaces.errors import BadInput
 
 
@@ -52,6 +53,9 @@ class Examples:
     wanted: ClassVar[str] = "examples"
 
     def __post_init__(self) -> None:
+        given: object = self.source
+        if not callable(given):
+            object.__setattr__(self, "source", self._held(given))
         found: set[bytes] = set()
         for example in self:
             found.add(example.identity)
@@ -121,6 +125,23 @@ class Examples:
                 return found
             sketch, room = Sketch.of(self, room, size), 2 * room
 
+    def _held(self, given: object) -> Callable[[], Iterator[Example]]:
+        """Return the source of examples that were given in memory.
+
+        Raises:
+            BadInput: They are no sequence of examples.
+        """
+        kind, of = type(self).__name__, getattr(type(self), "of", None)
+        if isinstance(given, str | Path):
+            raise BadInput(
+                f"{kind}({str(given)!r}): expected {kind}.from_file({str(given)!r}) for a file, or "
+                f"{kind}([...]) for {self.noun} in memory"
+            )
+        if of is None or not isinstance(given, Iterable):
+            raise BadInput(f"{kind}({given!r}): expected a list of {self.noun}")
+        made: Examples = of(given)
+        return made.source
+
     @cached_property
     def _survey(self) -> StreamSummary:
         found = summarized(self, self.capacity)
@@ -144,6 +165,7 @@ class Texts(Examples):
     wanted: ClassVar[str] = "one text per line, or per row of a table"
 
     @classmethod
+    @checks_arguments
     def of(
         cls, texts: Iterable[str | Sequence[str]], labels: Iterable[Label] | None = None
     ) -> "Texts":
@@ -159,6 +181,7 @@ class Texts(Examples):
         return cls(partial(iter, held(texts, labels, text_of, cls.noun)))
 
     @classmethod
+    @checks_arguments
     def from_file(
         cls,
         path: str | Path,
@@ -192,6 +215,7 @@ class Texts(Examples):
         return cls(File.of(Path(path), Columns(text, label, pair), kind, quoted), str(path))
 
     @classmethod
+    @checks_arguments
     def from_dataset(
         cls, dataset: Any, text: str = "text", label: str | None = None, *, pair: str | None = None
     ) -> "Texts":

@@ -132,6 +132,8 @@ def held(
     Raises:
         BadInput: The numbers of values and labels differ, or one cannot be converted.
     """
+    if isinstance(values, str):
+        raise BadInput(f"{values!r}: expected a list of {noun}; from_file(path) reads a file")
     contents = list(values)
     given = [None] * len(contents) if labels is None else list(labels)
     if len(given) != len(contents):

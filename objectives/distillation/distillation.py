@@ -1,6 +1,8 @@
 """The declaration of a distillation: its data and its settings."""
 
 from dataclasses import dataclass, field, replace
+from numbers import Real
+from pathlib import PurePath
 from typing import Any, Literal, get_args
 
 from protege.objectives.data.examples import Examples
@@ -12,6 +14,7 @@ from protege.objectives.distillation.tasks.pairs import PairTask
 from protege.objectives.distillation.tasks.task import DistillationTask
 from protege.objectives.machine.precision import TrainingPrecision, check_precision
 from protege.spaces import BadInput
+from protege.spaces.arguments import checks_fields
 
 Term = Loss | HiddenLoss
 """One term of the training loss."""
@@ -20,6 +23,7 @@ LEAST_RATE = 0.01
 """Minimum peak rate of a student close to its teacher, relative to the full learning rate."""
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Distillation:
     """What students learn from, and how, in every trial of a search.
@@ -103,7 +107,9 @@ class Distillation:
     scores_start: bool = field(default=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._check_data()
         self._check_numbers()
+        self._check_rungs()
         self._check_rate()
         self._check_words()
         if self.progressive and self.hidden_losses:
@@ -116,6 +122,17 @@ class Distillation:
                 "losses with top=None: logits over the whole vocabulary are too large to cache; "
                 'give answers="online", or the number of tokens to keep'
             )
+
+    def _check_data(self) -> None:
+        given: object = self.data
+        if isinstance(given, Examples):
+            return
+        if isinstance(given, str | PurePath):
+            raise BadInput(f"data={str(given)!r}: expected Texts.from_file({str(given)!r})")
+        raise BadInput(
+            f"data of type {type(given).__name__}: expected Texts, Images or Speech, such as "
+            "Texts.of([...]) or Texts.from_dataset(dataset)"
+        )
 
     def _check_numbers(self) -> None:
         whole = {"steps": 0, "batch_size": 1, "max_tokens": 2, "accumulate": 1}
@@ -136,6 +153,11 @@ class Distillation:
             raise BadInput(
                 f"layer_decay={self.layer_decay!r}: expected a factor above 0 and at most 1"
             )
+
+    def _check_rungs(self) -> None:
+        rungs: object = self.rungs
+        if not isinstance(rungs, tuple | list) or not all(isinstance(one, Real) for one in rungs):
+            raise BadInput(f"rungs={rungs!r}: expected shares of the steps, such as (0.0, 1 / 3)")
         if not all(0 <= share < 1 for share in self.rungs):
             raise BadInput(f"rungs={self.rungs!r}: expected shares of the steps, from 0 to below 1")
 
@@ -149,6 +171,9 @@ class Distillation:
             )
 
     def _check_words(self) -> None:
+        losses: object = self.losses
+        if not isinstance(losses, tuple | list):
+            raise BadInput(f"losses={losses!r}: expected several losses, such as ({losses!r},)")
         check_precision(self.precision, get_args(TrainingPrecision))
         if self.answers not in {"cached", "online"}:
             raise BadInput(f"answers={self.answers!r}: expected 'cached' or 'online'")

@@ -21,12 +21,14 @@ from protege.spaces import (
 )
 from protege.spaces.architecture.policies import LayerPolicy
 from protege.spaces.architecture.sizes import nearest
+from protege.spaces.arguments import checks_fields
 from protege.spaces.calibration.layers import skipping
 from protege.spaces.models.layout import Layout
 from protege.spaces.models.tensors import TensorSpec
 from protege.spaces.students.selection import LayerSelection, choose, pinned
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Progressive:
     """A schedule that drops layers of a student during training.

@@ -24,10 +24,12 @@ from protege.objectives.latency.timing.timing import (
 from protege.objectives.latency.workload import SAMPLES, Plan, Workload
 from protege.objectives.measurement import Direction, Measurement, Prediction, Stage, name_of
 from protege.spaces import Architecture, Teacher
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import BadInput
 from protege.spaces.models.blueprint import Blueprint
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Latency:
     """The latency of a student with random weights, its calls alternating with the teacher's.
@@ -67,6 +69,16 @@ class Latency:
     label: str = ""
 
     def __post_init__(self) -> None:
+        target: object = self.target
+        if isinstance(target, type) or not hasattr(target, "description"):
+            shown = target.__name__ if isinstance(target, type) else repr(target)
+            raise BadInput(f"target={shown}: expected a target, such as LocalCPU() or SSH(host)")
+        workload: object = self.workload
+        if not isinstance(workload, Workload):
+            raise BadInput(
+                f"workload={workload!r}: expected a Workload, such as "
+                "Workload(batch_size=1, prompt_tokens=128)"
+            )
         if self.percentile not in SAMPLES:
             known = ", ".join(map(str, SAMPLES))
             raise BadInput(f"percentile={self.percentile!r}: expected one of {known}")

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import BadInput
 
 SAMPLES = {50: 11, 90: 64, 95: 130, 99: 662}
@@ -10,6 +11,7 @@ SAMPLES = {50: 11, 90: 64, 95: 130, 99: 662}
 with no call above the percentile."""
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Workload:
     """The size of one call.

@@ -9,9 +9,11 @@ from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.task import TaskScore
 from protege.objectives.measurement import Direction, Measurement, Stage, name_of
 from protege.objectives.quality.bootstrap import interval
-from protege.spaces import Teacher
+from protege.spaces import BadInput, Teacher
+from protege.spaces.arguments import checks_fields
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Retention:
     """Student quality on examples that it was not trained on, divided by the teacher's quality.
@@ -42,6 +44,9 @@ class Retention:
     at_rungs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        given: object = self.data
+        if given is not None and not isinstance(given, Examples):
+            raise BadInput(f"data={given!r}: expected examples, such as Texts.of([...]), or None")
         _ = self.name  # checks the label
 
     @property

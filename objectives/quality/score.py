@@ -17,6 +17,7 @@ from protege.objectives.measurement import Direction, Measurement, Stage
 from protege.objectives.quality.bootstrap import interval
 from protege.objectives.quality.timed_call import OutOfTime, call_within, line_of
 from protege.spaces import BadInput, DiskFull, ProtegeError, Student, Unavailable
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import text_of
 from protege.spaces.files.atomic import has_no_room
 
@@ -26,6 +27,7 @@ Indices = npt.NDArray[np.intp]
 WANTED = "a number, or one number per example"
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Score:
     """A student's quality by your own function, such as a metric on your test set.

@@ -18,9 +18,11 @@ from protege.objectives.latency.timing.timing import MAD_TO_DEVIATION
 from protege.objectives.latency.workload import Workload
 from protege.objectives.measurement import Direction, Measurement, Stage, name_of
 from protege.spaces import Teacher
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import BadInput
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Energy:
     """Energy per call above the machine's idle consumption, in mJ.

@@ -14,11 +14,13 @@ from protege.objectives.latency.workload import Workload
 from protege.objectives.measurement import Direction, Measurement, Stage, name_of
 from protege.objectives.resources.size import cached_values
 from protege.spaces import Teacher
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import BadInput
 
 PROCESSES = 3
 
 
+@checks_fields
 @dataclass(frozen=True)
 class PeakMemory:
     """Peak memory of loading and running a student, in MB of 10**6 bytes.

@@ -11,8 +11,10 @@ from protege.objectives.latency.workload import Workload
 from protege.objectives.machine.precision import BYTES, Precision, check_precision
 from protege.objectives.measurement import Direction, Measurement, Stage, name_of
 from protege.spaces import Architecture
+from protege.spaces.arguments import checks_fields
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Parameters:
     """Number of parameters of the student, in millions; tied weights count once.
@@ -32,6 +34,7 @@ class Parameters:
         return Measurement(parameters(candidate) / 1e6)
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Memory:
     """Memory of weights and of the key-value cache after the workload, in MB of 10**6 bytes.

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import isfinite, nan
+from math import isfinite
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from protege.search.analysis.card import ChosenStudent
-from protege.search.records.objectives import ObjectiveRecord
+from protege.search.records.objectives import PARAMETERS, SPEEDUP, ObjectiveRecord, value_of
 from protege.search.records.plain import printable
 from protege.search.records.trial import Trial
 from protege.search.records.wording import significant
@@ -17,11 +16,12 @@ from protege.spaces import BadInput
 if TYPE_CHECKING:
     from protege.search.analysis.result import StudyResult
 
-SPEEDUP = ObjectiveRecord("speedup", "", "maximize")
-"""The objective of a budget on the speedup over the teacher."""
 
-PARAMETERS = ObjectiveRecord("parameters_m", "M", "minimize")
-"""The objective of a budget on the number of parameters, in millions."""
+class Choice(NamedTuple):
+    """A student of a front, and why it is chosen, such as ``the best retention within 8 ms``."""
+
+    trial: Trial
+    why: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Budget:
         return self.stands_for.direction == "minimize"
 
 
-def pick(front: "StudyResult", given: Mapping[str, float]) -> ChosenStudent:
+def pick(front: "StudyResult", given: Mapping[str, float]) -> Choice:
     """Choose the best student within the budgets; see `Front.pick`.
 
     Raises:
@@ -67,14 +67,14 @@ def pick(front: "StudyResult", given: Mapping[str, float]) -> ChosenStudent:
         raise BadInput(_missed(front, budgets))
     ranked = _ranked(front.objectives.records, budgets)
     best = min(within, key=lambda trial: [one.sign * value_of(trial, one) for one in ranked])
-    return ChosenStudent(best, front, f"the {superlative(ranked[0])} {_within(budgets)}")
+    return Choice(best, f"the {superlative(ranked[0])} {_within(budgets)}")
 
 
 def _meeting(among: Sequence[Trial], budgets: Sequence[Budget]) -> list[Trial]:
     return [trial for trial in among if all(budget.meets(trial) for budget in budgets)]
 
 
-def knee(front: "StudyResult") -> ChosenStudent:
+def knee(front: "StudyResult") -> Choice:
     """Choose the student at the knee of the front; see `Front.knee`.
 
     Raises:
@@ -93,9 +93,7 @@ def knee(front: "StudyResult") -> ChosenStudent:
             shares.append((value_of(trial, objective) - best) / ((worst - best) or 1.0))
         return [sum(shares), *shares[::-1]]
 
-    return ChosenStudent(
-        min(front.choices, key=lost), front, "the knee of the front, as no budget was given"
-    )
+    return Choice(min(front.choices, key=lost), "the knee of the front, as no budget was given")
 
 
 def some_students(front: "StudyResult") -> Sequence[Trial]:
@@ -111,15 +109,6 @@ def some_students(front: "StudyResult") -> Sequence[Trial]:
         raise BadInput(f"{study}: the front is empty, no trial is within the study's limits")
     there = " and ".join(f"the {front.role(t)} (trial {t.number})" for t in front.members)
     raise BadInput(f"{study}: no student is on the front, only {there}; run more trials")
-
-
-def value_of(trial: Trial, objective: ObjectiveRecord) -> float:
-    """Return the trial's value of an objective, its speedup, or its parameters in millions."""
-    if objective is SPEEDUP:
-        return trial.speedup
-    if objective is PARAMETERS:
-        return nan if trial.parameters is None else trial.parameters / 1e6
-    return trial.measurements[objective.name].value
 
 
 def superlative(objective: ObjectiveRecord) -> str:
@@ -148,9 +137,14 @@ def unknown(front: "StudyResult", name: str, options: Sequence[str] = ()) -> str
         options: Other names to suggest, beside those of objectives.
     """
     names = [objective.name for objective in bounded(front)]
+    if name == PARAMETERS.name:
+        return (
+            f"{name}: the run did not record the parameters of all its students; it has "
+            f"{', '.join(names)}"
+        )
     near = get_close_matches(name, [*names, *options], n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]}?" if near else ";"
-    return f"unknown objective {name!r}{hint} this study has {', '.join(names)}"
+    hint = f"; did you mean {near[0]}? This" if near else "; this"
+    return f"unknown objective {name!r}{hint} study has {', '.join(names)}"
 
 
 def bounded(front: "StudyResult") -> list[ObjectiveRecord]:
@@ -206,6 +200,8 @@ def _amount(front: "StudyResult", objective: ObjectiveRecord, value: str) -> str
     """Return a value with its unit, or with the objective's name if others share the unit."""
     if objective is SPEEDUP:
         return f"a speedup of {value}"
+    if objective is PARAMETERS:
+        return f"{value} M parameters"
     alone = [other.unit for other in front.objectives.records].count(objective.unit) == 1
     if objective.unit and alone:
         return f"{value} {objective.unit}"

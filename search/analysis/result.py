@@ -232,10 +232,11 @@ class StudyResult(ABC):
             printable(name): figure(trial.measurements[name]) for name in self.objectives.names
         }
         figures |= self.beside_teacher(trial)
+        cut = [one for one in self.members if one is not self.teacher]
         policies = {
             name: printable(trial.architecture.get(name, "none"))
             for name in CHOSEN
-            if len({one.architecture.get(name) for one in self.students}) > 1
+            if len({one.architecture.get(name) for one in cut}) > 1
         }
         more = {
             WORDS[name]: printable(trial.architecture.get(name)) for name in rarely_cut(self.trials)

@@ -27,6 +27,7 @@ from protege.search.engines.events import (
 from protege.search.engines.pool import PooledEngine, WorkerPool
 from protege.search.engines.worker import Worker
 from protege.spaces import BadInput
+from protege.spaces.arguments import checks_fields
 
 
 @dataclass
@@ -60,6 +61,7 @@ class SerialEngine:
         self._worker = self._next = None
 
 
+@checks_fields
 @dataclass
 class LocalEngine(PooledEngine):
     """Runs several jobs in parallel on this machine, one process each.

@@ -24,6 +24,7 @@ from protege.search.storage.storage import read_study
 from protege.search.study.artifacts import UploadedWeights
 from protege.search.study.study import trials_of
 from protege.spaces import BadInput
+from protege.spaces.arguments import checks_arguments
 from protege.spaces.files.atomic import atomic, write_text
 from protege.spaces.files.hashing import digest
 from protege.spaces.files.private import owner_only
@@ -36,6 +37,7 @@ class Front(StudyResult):
     """The Pareto front of a study; see `StudyResult` for tables and figures."""
 
     @classmethod
+    @checks_arguments
     def read(cls, run: str | Path, name: str | None = None) -> "Front":
         """Read the front of a run.
 
@@ -66,6 +68,7 @@ class Front(StudyResult):
             identity = study.user_attrs.get(IDENTITY, {})
             return cls(named, folder, objectives, trials, about, identity, sent, own, database)
 
+    @checks_arguments
     def pick(self, **budgets: float) -> ChosenStudent:
         """Choose the best student within budgets, such as ``pick(latency_ms=8)``.
 
@@ -81,7 +84,8 @@ class Front(StudyResult):
             BadInput: A budget names no objective or is not finite, or no student is within all of
                 them; the message says what each budget costs.
         """
-        return pick(self, budgets)
+        trial, why = pick(self, budgets)
+        return ChosenStudent(trial, self, why)
 
     def __repr__(self) -> str:
         return f"<Front {printable(self.name)!r}: {self._found}, {printable(self.folder)}>"
@@ -105,7 +109,8 @@ class Front(StudyResult):
         Raises:
             BadInput: No student is on the front.
         """
-        return knee(self)
+        trial, why = knee(self)
+        return ChosenStudent(trial, self, why)
 
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
         """Store the result of ``protege measure`` on another target; tables show it too."""
@@ -139,6 +144,7 @@ class Front(StudyResult):
             )
         return stored
 
+    @checks_arguments
     def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
         """Write a trial's student as a Hugging Face checkpoint; see `protege.search.front.export`.
 
@@ -149,7 +155,7 @@ class Front(StudyResult):
         Raises:
             BadInput: The folder is not empty, or the trial's weights were not kept.
         """
-        chosen = self.trial(trial) if isinstance(trial, int) else trial
+        chosen = trial if isinstance(trial, Trial) else self.trial(trial)
         inside = Path("students", folder_name(chosen.label))
         target = Path(folder) if folder else self._own_folder() / inside
         stored = self.weights(chosen)
@@ -164,6 +170,7 @@ class Front(StudyResult):
         with _written(target, "export into a folder on another disk"):
             return export(chosen, stored, target, self.about)
 
+    @checks_arguments
     def report(self, folder: str | Path | None = None) -> Path:
         """Write the report as one self-contained HTML file, and the front as CSV.
 
@@ -185,6 +192,7 @@ class Front(StudyResult):
         with _written(target, ADVICE), self._owned():
             return write_report(self, target / "index.html")
 
+    @checks_arguments
     def save(self, folder: str | Path | None = None) -> Path:
         """Write the front to ``front.csv`` in a folder, by default the run folder.
 

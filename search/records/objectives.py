@@ -59,6 +59,22 @@ class ObjectiveRecord:
         return asdict(self)
 
 
+SPEEDUP = ObjectiveRecord("speedup", "", "maximize")
+"""The objective of a budget on the speedup over the teacher."""
+
+PARAMETERS = ObjectiveRecord("parameters_m", "M", "minimize")
+"""The objective of a budget on the number of parameters, in millions."""
+
+
+def value_of(trial: Trial, objective: ObjectiveRecord) -> float:
+    """Return the trial's value of an objective, its speedup, or its parameters in millions."""
+    if objective is SPEEDUP:
+        return trial.speedup
+    if objective is PARAMETERS:
+        return math.nan if trial.parameters is None else trial.parameters / 1e6
+    return trial.measurements[objective.name].value
+
+
 @dataclass(frozen=True)
 class ObjectiveRecords:
     """All objectives of a study, in order."""

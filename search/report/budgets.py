@@ -4,9 +4,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from protege.search.analysis.choosing import SPEEDUP, stands_for, value_of
 from protege.search.analysis.result import StudyResult
-from protege.search.records.objectives import ObjectiveRecord
+from protege.search.records.objectives import SPEEDUP, ObjectiveRecord, value_of
 from protege.search.records.plain import quoted
 from protege.search.records.results import kept_layers
 from protege.search.records.trial import Trial
@@ -48,6 +47,7 @@ class BudgetControl(NamedTuple):
 def budget_control(
     front: StudyResult,
     objectives: list[ObjectiveRecord],
+    latency: ObjectiveRecord | None,
     knee: Trial,
 ) -> BudgetControl:
     """Return the budget control.
@@ -55,17 +55,19 @@ def budget_control(
     Args:
         front: A study with students on its front.
         objectives: What a budget can bound, from `protege.search.analysis.choosing.bounded`.
+        latency: The objective that the speedup comes from, if any.
         knee: The student at the knee of the front.
     """
     found = knee.number
     controls = [_control(front, one) for one in objectives]
     cards = [_card(front, at) for at in range(len(front.students))]
-    return BudgetControl(controls, cards, found, _data(front, objectives, found))
+    return BudgetControl(controls, cards, found, _data(front, objectives, latency, found))
 
 
 def _data(
     front: StudyResult,
     objectives: list[ObjectiveRecord],
+    latency: ObjectiveRecord | None,
     knee: int,
 ) -> dict[str, Any]:
     """Return the values, the dominance within noise and the order of objectives.
@@ -80,7 +82,7 @@ def _data(
             {
                 "title": titled(one),
                 "sign": one.sign,
-                "stands_for": objectives.index(stands_for(front, one)),
+                "stands_for": objectives.index(latency if one is SPEEDUP and latency else one),
             }
             for one in objectives
         ],

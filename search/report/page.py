@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from protege.objectives.latency import ERROR_FLOOR
-from protege.search.analysis.choosing import bounded, knee, pick
+from protege.search.analysis.choosing import bounded, knee, pick, timed
 from protege.search.analysis.result import StudyResult
 from protege.search.progress import PhaseTimes
 from protege.search.records.objectives import ObjectiveRecord
@@ -76,7 +76,7 @@ def page(front: StudyResult) -> str:
         baselines=baselines(front),
         notes=notes(front),
         commands=commands(front),
-        budget=budget_control(front, bounded(front), best) if best else None,
+        budget=budget_control(front, bounded(front), timed(front), best) if best else None,
         growth=growth(front),
         rungs=rungs(front),
         trust=trust(front),

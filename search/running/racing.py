@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protege.search.records.objectives import Points, exclusive, ranks
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import BadInput
 
 # Exclusive volumes are differences of volumes of about 1: what is closer than this is equal.
@@ -21,6 +22,7 @@ class Decision(StrEnum):
     STOP = "stop"
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Race:
     """How hard candidates compete at each rung.

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from numbers import Integral, Real
 from types import FrameType
 from typing import Any
 
@@ -51,9 +52,13 @@ class Stopping:
 
     def __post_init__(self) -> None:
         for name in ("trials", "minutes", "patience"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise BadInput(f"{name}={value!r}: expected a number above 0")
+            value: Any = getattr(self, name)
+            is_whole = name != "minutes"
+            if value is None and name != "trials":
+                continue
+            if not isinstance(value, Integral if is_whole else Real) or not float(value) > 0:
+                kind = "a whole number" if is_whole else "a number"
+                raise BadInput(f"{name}={value!r}: expected {kind} above 0")
 
     def reason(self, volumes: Sequence[float], seconds: float) -> str:
         """Return why the study ends, or an empty string."""

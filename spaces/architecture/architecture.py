@@ -19,6 +19,7 @@ from protege.spaces.architecture.policies import (
 )
 from protege.spaces.architecture.sizes import DEPTHS, RATIOS, Sizes
 from protege.spaces.architecture.unit_policies import Magnitude, Rotation, Surgeon
+from protege.spaces.arguments import checks_arguments
 from protege.spaces.families.family import family_of
 
 WITH_DATA: Mapping[str, Any] = {
@@ -94,6 +95,7 @@ class Architecture(Sizes):
         chosen = {**policies, "healing": self.healing}
         return {"model_type": self.model_type, **self.sizes(), **chosen}
 
+    @checks_arguments
     def scaled(  # noqa: PLR0913 - one keyword a knob
         self,
         *,

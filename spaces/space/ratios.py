@@ -5,9 +5,11 @@ from fractions import Fraction
 from typing import Any, TypeAlias
 
 from protege.spaces.architecture.sizes import check_ratio
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import BadInput
 
 
+@checks_fields
 @dataclass(frozen=True, repr=False)
 class Range:
     """All ratios from one to another.

@@ -17,6 +17,7 @@ from protege.spaces.architecture.policies import (
     check_healing,
 )
 from protege.spaces.architecture.sizes import RATIOS
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.plain_text import html_table
 from protege.spaces.space.anchors import anchors
@@ -44,6 +45,7 @@ def _any(_: Architecture) -> bool:
     return True
 
 
+@checks_fields
 @dataclass(frozen=True)
 class SearchSpace(Members):
     """Ratios to the teacher's sizes, and policies; its members are the students they make.
@@ -104,6 +106,7 @@ class SearchSpace(Members):
             if isinstance(declared, tuple | list):
                 spelling = Choice(*declared)
                 raise BadInput(f"{name}={declared!r}: expected one policy, or {spelling!r}")
+            _check_policies(name, declared)
             names = [name_of(one) for one in _several(declared) if one is not None]
             if len(set(names)) < len(names) or declared == Choice():
                 raise BadInput(
@@ -220,6 +223,19 @@ class SearchSpace(Members):
 
 def _several(declared: Any) -> tuple[Any, ...]:
     return declared.values if isinstance(declared, Choice) else (declared,)
+
+
+def _check_policies(name: str, declared: Any) -> None:
+    """Check that no policy is given by its name or its class.
+
+    Raises:
+        BadInput: One is.
+    """
+    for one in _several(declared):
+        if isinstance(one, type) or (isinstance(one, str) and name != "healing"):
+            shown = one.__name__ if isinstance(one, type) else repr(one)
+            usual = "Greedy()" if name == "layer_policy" else "Surgeon()"
+            raise BadInput(f"{name}={shown}: expected a policy, such as {usual}")
 
 
 def _like(declared: Any, policies: list[Any]) -> Any:

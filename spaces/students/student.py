@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from protege.spaces.architecture.architecture import Architecture
+from protege.spaces.arguments import checks_arguments
 from protege.spaces.checkpoints.pooling import Embedder, write_sentence_transformer
 from protege.spaces.checkpoints.processors import save_processor, tokenizer_of, with_tokenizer
 from protege.spaces.checkpoints.source import quiet
@@ -148,6 +149,7 @@ class Student:
         drawn = {} if self.initialised is None else {"initialised": self.initialised}
         return {"architecture": self.architecture.fields(), "kept": self.kept.manifest(), **drawn}
 
+    @checks_arguments
     def save(self, folder: str | Path, **about: Any) -> Path:
         """Write the checkpoint: configuration, safetensors, tokenizer and manifest.
 

@@ -14,6 +14,7 @@ from protege.objectives.latency.runtimes.runtimes import runtime_named
 from protege.objectives.latency.targets.target import label_of, measured
 from protege.objectives.latency.workload import Plan, Workload
 from protege.objectives.machine.precision import Precision
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import BadInput
 
 WARM_UP_S = 1.0
@@ -23,6 +24,7 @@ _HOST_THREADS = 2
 """More than one, so that processor time never replaces a GPU's time; see `grade`."""
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Accelerator:
     """A GPU of this machine, run by PyTorch.

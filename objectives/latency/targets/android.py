@@ -28,6 +28,7 @@ from protege.objectives.latency.targets.ssh_connection import (
 )
 from protege.objectives.latency.targets.target import Unmeasured, check_threads, label_of, names
 from protege.objectives.latency.workload import Plan, Workload
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import BadInput, Unavailable
 
 BINARY = "/data/local/tmp/executor_runner"
@@ -41,6 +42,7 @@ REPETITIONS = 3
 _RUNS_EXECUTORCH = re.compile(r"executed successfully (\d+) time\(s\) in ([\d.]+) ms")
 
 
+@checks_fields
 @dataclass(frozen=True)
 class Android:
     """A phone that ``adb`` reaches, with a benchmark program that was built for it and pushed.

@@ -31,6 +31,7 @@ from protege.objectives.latency.targets.target import (
 from protege.objectives.latency.targets.upload import Upload, program_upload, runner_upload
 from protege.objectives.latency.workload import Plan, Workload
 from protege.objectives.machine.precision import Precision
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import BadInput, DiskFull, Unavailable
 
 ASK_S = 60.0
@@ -40,6 +41,7 @@ _PYTHON_FAILED, _NO_COMMAND = 1, (126, 127)
 """Exit codes: Python raised an error, and the shell found no such command."""
 
 
+@checks_fields
 @dataclass(frozen=True)
 class SSH:
     """A Linux device that ``ssh`` reaches without a password.

@@ -23,6 +23,7 @@ from protege.objectives.latency.targets.upload import runner
 from protege.objectives.latency.workload import Plan, Workload
 from protege.objectives.machine.lock import exclusive_machine
 from protege.objectives.machine.precision import Precision
+from protege.spaces.arguments import checks_fields
 from protege.spaces.errors import BadInput, ProtegeError
 
 _TRIES = 3
@@ -73,6 +74,7 @@ class LocalTarget(Target, Protocol):
         """
 
 
+@checks_fields
 @dataclass(frozen=True)
 class LocalCPU:
     """This machine's processor.

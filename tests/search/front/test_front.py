@@ -159,9 +159,11 @@ def test_a_front_that_nobody_is_on_has_the_columns_of_any_other() -> None:
 def test_a_choice_reads_as_trial_label_and_figures() -> None:
     assert str(FIVE.pick(latency_ms=8)).splitlines() == [
         "trial 1: 4x24-h6-f40-t1",
-        "  latency_ms  8 ± 0.1",
-        "  quality     0.9 ± 0",
-        "  chosen      the best quality within 8 ms",
+        "  latency_ms     8 ± 0.1  80% of the teacher",
+        "  quality        0.9 ± 0  90% of the teacher",
+        "  sizes          layers 4, hidden size 24, heads 6, feed-forward 40",
+        "  chosen         the best quality within 8 ms",
+        "  one step down  trial 2, 4x24-h6-f40: latency_ms 6.00, quality 0.800",
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from protege.search import Front
-from protege.search.analysis.choosing import bounded, knee, pick
+from protege.search.analysis.choosing import bounded, knee, pick, timed
 from protege.search.records.results import weights_folder
 from protege.search.report import page as report
 from protege.search.report.budgets import BudgetControl, budget_control, commands
@@ -22,7 +22,7 @@ MARKUP = "<b>x</b>&\"'"
 
 
 def control(front: Front) -> BudgetControl:
-    return budget_control(front, bounded(front), knee(front).trial)
+    return budget_control(front, bounded(front), timed(front), knee(front).trial)
 
 
 def noisy() -> Front:
