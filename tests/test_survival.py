@@ -26,7 +26,15 @@ TRIALS = 13
 KILLS = 12
 FEWEST_KILLS = 8
 """Of a machine so fast that the study is done before the last ones."""
-PHASES = ["study", "propose", "weight reconstruction", "distil", "evaluate", "store", "other"]
+PHASES = [
+    "opening the study",
+    "propose",
+    "weight reconstruction",
+    "distil",
+    "evaluate",
+    "store",
+    "other",
+]
 """What a process is at when it dies; each is entered once or more in the life of a trial."""
 
 

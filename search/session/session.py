@@ -107,7 +107,7 @@ class Session:
             The coordinator of the study.
         """
         stopwatch, search = self.prepared.stopwatch, self.search
-        with stopwatch.phase("study"):
+        with stopwatch.phase("opening the study"):
             study = self._open()
             study.claim = partial(self._check_is_ours, claim)
         coordinator = Coordinator(

@@ -59,6 +59,9 @@ class Student:
     is_sentence_transformer: bool = False
     initialised: Initialisation | None = None
 
+    def __repr__(self) -> str:
+        return f"<Student {self.model.config.model_type}: {self.architecture}>"
+
     @property
     def module(self) -> nn.Module:
         """The module to train: the embedder if there is one, else the model."""

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_results_show_themselves_as_small_tables_and_short_lines(
 ) -> None:
     search, chosen = toy(tmp_path / MARKUP.replace("/", ""), teacher=teacher), front.knee()
     space = SearchSpace(layers=Range(0.25, 1.0))
-    shown = [front, search, space, search.students, chosen.trial, chosen]
+    shown: list[Any] = [front, search, space, search.students, chosen.trial, chosen]
     for one in shown:
         page = one._repr_html_()
         assert Tags(page).tags <= {"div", "b", "table", "thead", "tbody", "tr", "th", "td"}
@@ -112,7 +113,8 @@ def test_results_show_themselves_as_small_tables_and_short_lines(
         assert not re.search(r"(?<!-)color:|background", page)
         assert "\n" not in repr(one)
         assert len(repr(one)) < 400
-    assert len(repr(teacher)) < 200
+    student = teacher.student(teacher.architecture.scaled(layers=0.5))
+    assert len(repr(teacher)) + len(repr(student)) < 300
     assert "students on the front of 9 trials" in repr(front)
 
 
