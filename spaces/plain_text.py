@@ -6,6 +6,8 @@ from html import escape
 _CELL = "padding: 2px 10px; text-align: left; border-bottom: 1px solid rgba(127, 127, 127, 0.35)"
 """Style of a cell: no colour of its own, so that it fits light and dark pages."""
 
+_TABLE = "border-collapse: collapse; font-size: 90%; color: inherit"
+
 
 def printable(text: object, keep: str = "") -> str:
     r"""Escape characters that are not printable, as ``\x1b`` or ``\u202e``.
@@ -39,8 +41,7 @@ def html_table(rows: Iterable[Mapping[str, object]], title: str = "") -> str:
     caption = f'<div style="margin: 4px 0"><b>{_html(title)}</b></div>' if title else ""
     return (
         f"{caption}"
-        f'<table style="border-collapse: collapse; font-size: 90%"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>"
+        f'<table style="{_TABLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
 
 

@@ -62,7 +62,7 @@ class ChosenStudent:
 
     def _repr_html_(self) -> str:
         rows = [
-            {"": name, "student": value, "teacher = 100%": ratio}
+            {"": name, "student": value, "of the teacher": ratio.removesuffix(" of the teacher")}
             for name, value, ratio in card(self.front, self.trial, self.why)
         ]
         return html_table(rows, f"Trial {self.trial.number}: {self.trial.label}")

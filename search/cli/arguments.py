@@ -75,7 +75,7 @@ class WorkloadOptions:
         tokens: Tokens per prompt.
         new_tokens: Tokens to generate.
         percentile: Percentile of the calls beside the median.
-        minutes: Minutes of sustained load, to see throttling.
+        minutes: Minutes of sustained load (thermal throttling).
     """
 
     batch: Count = 1

@@ -56,7 +56,6 @@ def live_lines(
     thread = threading.Thread(target=redraw, daemon=True)
     with ExitStack() as stack:
         console.show_cursor(show=False)
-        stack.callback(console.show_cursor, show=True)
         console.push_render_hook(region)
         stack.callback(_leave, console, region, 1 if keep else 0)
         for stream, redirected in ((sys.stdout, redirect_stdout), (sys.stderr, redirect_stderr)):
@@ -73,6 +72,7 @@ def _leave(console: Console, region: "_Region", kept: int) -> None:
     with suppress(OSError):
         region.kept = kept
         console.print(Control())
+        console.show_cursor(show=True)
     console.pop_render_hook()
 
 

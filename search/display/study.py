@@ -176,7 +176,7 @@ class StudyProgress:
 
 def _phase(doing: str) -> str:
     """Return a phase without its counts: ``distil`` for ``distil 43/60``."""
-    return re.split(r",? (?:batch )?\d", doing, maxsplit=1)[0]
+    return re.split(r",? (?:pass |batch )?\d", doing, maxsplit=1)[0]
 
 
 def on_clock(seconds: float) -> str:

@@ -86,7 +86,7 @@ class Passes:
         batches = len(self.batches)
         number, place = divmod(self._done - 1, batches)
         which = f"pass {number + 1}/{self.count}, " if self.count > 1 else ""
-        remaining.doing = f"calibration {which}batch {place + 1}/{batches},"
+        remaining.doing = f"measuring importance, {which}batch {place + 1}/{batches},"
         remaining.passing(self._done / (self.count * batches))
 
 
