@@ -60,7 +60,9 @@ def live_lines(
         stack.callback(_leave, console, region, 1 if keep else 0)
         for stream, redirected in ((sys.stdout, redirect_stdout), (sys.stderr, redirect_stderr)):
             if stream.isatty() and not isinstance(stream, _Above):
-                stack.enter_context(redirected(_Above(console, stream)))
+                above = _Above(console, stream)
+                stack.callback(above.finish)
+                stack.enter_context(redirected(above))
         stack.callback(thread.join)
         stack.callback(ended.set)
         console.print(Control())
@@ -96,6 +98,11 @@ class _Above(io.TextIOBase):
             shown = line.rstrip("\r").rpartition("\r")[2]
             self._console.print(Text.from_ansi(shown), soft_wrap=True)
         return len(text)
+
+    def finish(self) -> None:
+        """Print the rest, a line that did not end."""
+        if self._rest:
+            self.write("\n")
 
     def isatty(self) -> bool:
         return self.rich_proxied_file.isatty()

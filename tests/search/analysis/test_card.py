@@ -11,6 +11,8 @@ import pytest
 
 from protege.search import ChosenStudent, Front
 from protege.search.analysis.card import brief, neighbours, student_record
+from protege.search.analysis.choosing import bounded, timed
+from protege.search.report.budgets import budget_control
 from protege.spaces import BadInput, Range, SearchSpace, Teacher
 from tests.search.report.drawn import LATENCY, classic, drawn, objective, student
 from tests.search.toys import toy
@@ -45,6 +47,15 @@ def test_a_missed_budget_of_parameters_says_what_there_is() -> None:
         sized(*SIZES).pick(parameters_m=5)
     with pytest.raises(BadInput, match="parameters_m: the run did not record the parameters"):
         classic().pick(parameters_m=5)
+
+
+def test_the_budget_control_of_the_report_has_the_number_of_parameters() -> None:
+    front = sized(*SIZES)
+    found = budget_control(front, bounded(front), timed(front), front.knee().trial)
+    last = found.controls[-1]
+    assert (last.title, last.bound, last.low, last.high) == ("Parameters (M)", "at most", 10, 30)
+    assert found.data["objectives"][-1]["stands_for"] == len(found.controls) - 1
+    assert [one["values"][-1] for one in found.data["students"]] == [10, 20, 30]
 
 
 def test_an_objective_of_that_name_is_the_budget_itself() -> None:
