@@ -27,6 +27,8 @@ from protege.search.session.about import about, of_run
 from protege.search.session.comparison import Comparison
 from protege.search.session.earlier import import_earlier
 from protege.search.session.identity import SearchDeclaration, identify, identity
+from protege.search.session.noting import ShownNotes
+from protege.search.storage.attributes import ABOUT, study_record
 from protege.search.storage.claim import claimed, held
 from protege.search.storage.explaining import explained, shown_storage
 from protege.search.storage.format import claimed_run
@@ -85,13 +87,16 @@ class Session:
                 # the inner context: neither start nor end of the engine handles signals
                 with self.coordinated(claim) as coordinator, self.stop_requests() as leave:
                     coordinator.show(progress)
+                    shown = ShownNotes(search, self.run, coordinator)
                     for _ in self.comparison.measure(search.objectives, self.prepared, leave):
                         self._describe(coordinator.study)
                     for trial in coordinator.go_on(stopping, leave):
                         warn(trial)
                         self._describe(coordinator.study)
+                        shown.write(self._record(coordinator.study), trial)
                         coordinator.show(progress, trial)
                 self._describe(coordinator.study, coordinator.ended)
+                shown.write(self._record(coordinator.study, coordinator.ended))
         if not coordinator.finished.trials:
             leave.check()  # there is no front to return
         return coordinator
@@ -154,7 +159,7 @@ class Session:
             )
         made_with = identity(search)
         identify(optuna_study, made_with)
-        known = optuna_study.user_attrs.get("about", {})
+        known = study_record(optuna_study, ABOUT)
         self.told = known.get("told", [])
         self.comparison.recall(known.get("baselines", ()))
         space = self._prepare(known.get("parts", 1), is_new=not optuna_study.trials)
@@ -206,11 +211,15 @@ class Session:
 
     def _describe(self, study: StoredStudy, ended: str = "") -> None:
         """Store the record of the study, with the reason if it ended."""
+        study.describe(self._record(study, ended))
+
+    def _record(self, study: StoredStudy, ended: str = "") -> dict[str, Any]:
+        """Return the record of the study."""
         shared = self.prepared
         now = of_run(study.space, self.heads, shared.stopwatch.snapshot())
         more = {"ended": ended, "told": self.told, "parts": shared.batch_parts}
         more["baselines"] = [one.record() for one in self.comparison.records]
-        study.describe(about(self.search, study.objectives) | now | more)
+        return about(self.search, study.objectives) | now | more
 
     def _tell(self, progress: StudyProgress, line: str) -> None:
         """Print a line and record it."""

@@ -39,7 +39,7 @@ def changed(run: Path, statement: str, *given: object) -> None:
 def attribute(run: Path, table: str, key: str, change: Callable[[Any], Any]) -> None:
     """Change an attribute of the study or of its second trial."""
     database = sqlite3.connect(run / "study.db")
-    where = " AND trial_id = 2" if table == "trial_user_attributes" else ""
+    where = " AND trial_id = 2" if table.startswith("trial") else ""
     with database:
         chosen = f"FROM {table} WHERE key = ?{where}"
         (text,) = database.execute(f"SELECT value_json {chosen}", (key,)).fetchone()
@@ -120,7 +120,8 @@ CUTS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize(
-    ("table", "key"), [("study_user_attributes", "about"), ("trial_user_attributes", "protege")]
+    ("table", "key"),
+    [("study_system_attributes", "protege:about"), ("trial_system_attributes", "protege:trial")],
 )
 def test_a_record_that_is_not_whole_is_named(
     cut: str, table: str, key: str, copy: Path, capsys: pytest.CaptureFixture[str]
@@ -151,7 +152,10 @@ WAYS_OUT: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 def test_labels_and_numbers_of_a_foreign_study_are_no_paths(
     way: str, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    attribute(copy, "trial_user_attributes", "protege", WAYS_OUT[way])
+    def altered(stored: dict[str, Any]) -> dict[str, Any]:
+        return stored | {"record": WAYS_OUT[way](stored["record"])}
+
+    attribute(copy, "trial_system_attributes", "protege:trial", altered)
     before = sorted(copy.parent.rglob("*"))
     said = refused(capsys, "export", copy, "--trial", 1)
     assert "study 'toy', trial 1: damaged" in said
@@ -170,7 +174,8 @@ def test_the_folder_that_a_foreign_study_names_is_not_written_to(
     (mine / "front.csv").write_text("mine")
     shutil.copy(run_folder / "study.db", theirs)
     named = recorded.format(folder=folder)
-    attribute(theirs, "study_user_attributes", "about", lambda about: about | {"folder": named})
+    leading_out = {"folder": named}
+    attribute(theirs, "study_system_attributes", "protege:about", lambda about: about | leading_out)
     monkeypatch.chdir(here)
     front = Front.read(theirs / "study.db")
     assert front.folder == Path("runs/toy")
