@@ -60,7 +60,12 @@ class LiveDashboard:
             if not is_new or all(trial.state is not State.COMPLETE for trial in trials):
                 return
             front = Front.read(self.run, self.study.study_name)
-            publish(front, self.study, "" if self._shown else self._made(front).decode())
+            publish(
+                front,
+                self.study,
+                front.shown_files(),
+                "" if self._shown else self._made(front).decode(),
+            )
             self._shown = len(trials)
 
     def open_reader(self, artifact_id: str) -> BinaryIO:

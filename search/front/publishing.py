@@ -4,18 +4,20 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
+from protege.search.analysis.result import StudyResult
 from protege.search.front.export import model_card
-from protege.search.front.front import Front
 from protege.search.records.plain import plotted, printable
 from protege.search.records.results import weights_folder
 from protege.search.records.trial import Trial
 from protege.search.report.learning import learning_curve
 from protege.search.report.notes import study_note, trial_note
-from protege.search.report.page import composition, growth, rungs, trade_offs
+from protege.search.report.page import composition, growth, trade_offs
+from protege.search.report.racing import rungs
 from protege.search.storage.storage import OptunaStudy
 from protege.search.study.shown import (
     WHOLE_STUDY,
@@ -25,6 +27,7 @@ from protege.search.study.shown import (
     write_notes,
     write_plots,
 )
+from protege.search.study.store import Store
 from protege.spaces.errors import without_secrets
 from protege.spaces.files.hashing import digest
 from protege.spaces.files.manifest import MANIFEST
@@ -47,16 +50,22 @@ class Content:
     text: str
 
 
-def publish(front: Front, study: OptunaStudy, report: str = "") -> None:
+def publish(
+    front: StudyResult,
+    study: OptunaStudy,
+    files: AbstractContextManager[Store],
+    report: str = "",
+) -> None:
     """Write what Optuna Dashboard shows of a study; what cannot be written is a warning.
 
     Args:
         front: The study.
         study: Its Optuna study.
+        files: Opens the store of files, as `Front.shown_files` does.
         report: The report as HTML, or an empty string to leave the stored one as it is.
     """
     with unless_it_fails(front.name):
-        with front.shown_files() as store:
+        with files as store:
             for one in _contents(front, report):
                 store.write(one.file.id, io.BytesIO(one.text.encode()))
                 declare_file(study, one.file)
@@ -64,8 +73,39 @@ def publish(front: Front, study: OptunaStudy, report: str = "") -> None:
     write_front_notes(front, study, front.trials)
 
 
+@dataclass
+class RunningNotes:
+    """Writes notes during a run, each time on the trials that it concerns.
+
+    Attributes:
+        result: Makes the result of a study from its record and its finished trials.
+    """
+
+    result: Callable[[Mapping[str, Any], Sequence[Trial]], StudyResult]
+    _on_front: set[int] | None = field(default=None, init=False)
+
+    def write(
+        self,
+        study: OptunaStudy,
+        about: Mapping[str, Any],
+        trials: Sequence[Trial],
+        ended: Trial | None,
+    ) -> None:
+        """Write the notes on the study, on a trial that ended, and on those that it dominates.
+
+        Without such a trial the run has ended, and all notes are written.
+        """
+        with unless_it_fails(study.study_name):
+            front = self.result(about, trials)
+            on_front = {trial.number for trial in front.members}
+            before, self._on_front = self._on_front or on_front, on_front
+            changed = {ended.number} | (before ^ on_front) if ended else None
+            concerned = [one for one in trials if changed is None or one.number in changed]
+            write_front_notes(front, study, concerned, is_running=ended is not None)
+
+
 def write_front_notes(
-    front: Front, study: OptunaStudy, trials: Iterable[Trial], *, is_running: bool = False
+    front: StudyResult, study: OptunaStudy, trials: Iterable[Trial], *, is_running: bool = False
 ) -> None:
     """Write the notes on a study and some trials; what cannot be written is a warning.
 
@@ -90,12 +130,12 @@ def unless_it_fails(study: str) -> Iterator[None]:
         _LOG.warning("protege: Optuna Dashboard is behind on study %r: %s", study, why)
 
 
-def report_id(front: Front) -> str:
+def report_id(front: StudyResult) -> str:
     """Return the id of the report in the store."""
     return _id(front, REPORT)
 
 
-def _contents(front: Front, report: str) -> Iterator[Content]:
+def _contents(front: StudyResult, report: str) -> Iterator[Content]:
     """Yield the files of a study: report and front, model cards and learning curves."""
     if report:
         yield Content(ShownFile(report_id(front), REPORT, "text/html"), report)
@@ -114,21 +154,22 @@ def _contents(front: Front, report: str) -> Iterator[Content]:
             yield Content(_file(front, name, "text/markdown", trial), card)
 
 
-def _file(front: Front, name: str, mimetype: str, trial: Trial) -> ShownFile:
+def _file(front: StudyResult, name: str, mimetype: str, trial: Trial) -> ShownFile:
     return ShownFile(_id(front, name), name, mimetype, trial.number)
 
 
-def _id(front: Front, name: str) -> str:
+def _id(front: StudyResult, name: str) -> str:
     """Return the id of a file, always the same; those of weights begin with the run's id."""
     return digest(front.run.encode(), name.encode())
 
 
-def _plots(front: Front) -> Iterator[tuple[str, str]]:
+def _plots(front: StudyResult) -> Iterator[tuple[str, str]]:
     """Yield id and JSON of each figure, with its title in it."""
     found = [*trade_offs(front), growth(front), rungs(front), composition(front)]
     for one in [plot for plot in found if plot is not None][:MOST_PLOTS]:
         figure = json.loads(one.spec)
         layout = figure["layout"]
         layout["title"] = {"text": plotted(one.title), "x": 0.02}
-        layout["margin"] = {**layout.get("margin", {}), "t": 60}
+        layout["margin"] = {**layout.get("margin", {}), "t": 60, "b": 90}
+        layout["legend"] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
         yield re.sub(r"[^A-Za-z0-9_-]", "-", f"protege-{one.name}"), json.dumps(figure)

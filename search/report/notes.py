@@ -24,6 +24,8 @@ from protege.search.records.wording import (
 )
 from protege.search.report.summary import conditions, headline, model_name
 
+GAP = "\N{NO-BREAK SPACE}" * 3
+
 
 def study_note(
     front: StudyResult, *, links: Mapping[str, str] | None = None, is_running: bool = False
@@ -203,7 +205,9 @@ def _run(front: StudyResult) -> str:
 
 
 def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
+    # the dashboard leaves no room between columns
+    padded = [[f"{cell}{GAP}" for cell in cells] for cells in (heading, *rows)]
+    lines = [padded[0], ["---"] * len(heading), *padded[1:]]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 

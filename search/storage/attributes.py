@@ -42,9 +42,14 @@ def store_study_record(study: Study, name: str, record: Mapping[str, Any]) -> No
     set_system_attribute(study, f"{_PREFIX}{name}", dict(record))
 
 
-def trial_record(trial: FrozenTrial) -> dict[str, Any] | None:
-    """Return the record of a trial, or None if its result is not stored."""
-    return trial.system_attrs.get(_RECORD)
+def has_record(trial: FrozenTrial) -> bool:
+    """Return whether the result of a trial is stored."""
+    return _RECORD in trial.system_attrs
+
+
+def trial_record(trial: FrozenTrial) -> dict[str, Any]:
+    """Return the record of a trial."""
+    return dict(trial.system_attrs[_RECORD])
 
 
 def store_trial_record(trial: Trial, record: Mapping[str, Any]) -> None:

@@ -135,7 +135,7 @@ class MemberGP(GPSampler):
         """Return whether a screened trial is beyond a limit of this run, or of the run it is of."""
         if self._objectives is None:
             return True
-        known = Trial.of_record((trial_record(screened) or {})["record"])
+        known = Trial.of_record(trial_record(screened)["record"])
         return any(violation > 0 for violation in self._objectives.violations(known).values())
 
     def _free(self) -> Numbers:

@@ -70,6 +70,7 @@ def serve(study: OptunaStudy, files: Files | None, port: int | None = None) -> D
     from optuna_dashboard import wsgi
 
     shown = _guarded(wsgi(study._storage, files))  # noqa: SLF001
+    why = ""
     for number in range(PORT, PORT + PORTS) if port is None else [port]:
         try:
             return make_server(HOST, number, shown, DashboardServer, _Quiet)

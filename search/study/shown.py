@@ -15,7 +15,7 @@ from optuna.artifacts import ArtifactMeta
 from protege.search.storage.attributes import set_system_attribute, system_attributes
 from protege.search.storage.storage import OptunaStudy
 from protege.search.study.artifacts import DECLARED
-from protege.spaces.files.hashing import text_checksum
+from protege.spaces.files.hashing import digest
 
 WHOLE_STUDY = -1
 """The number that stands for the study itself, among those of its trials."""
@@ -48,11 +48,11 @@ def write_notes(study: OptunaStudy, notes: Mapping[int, str]) -> None:
         prefix = _prefix(ids[number])
         version, before = f"{prefix}note_ver", _body(known, prefix)
         own = known.get(f"{_WRITTEN}{number}", [])
-        is_edited = version in known and text_checksum(before) not in own
+        is_edited = version in known and _checksum(before) not in own
         if is_edited or (version in known and before == text):
             continue
         # both, as the process may be killed before the next line
-        either = [text_checksum(before), text_checksum(text)]
+        either = [_checksum(before), _checksum(text)]
         set_system_attribute(study, f"{_WRITTEN}{number}", either)
         set_system_attribute(study, f"{prefix}note_str:0", text)
         set_system_attribute(study, version, known.get(version, 0) + 1)
@@ -101,6 +101,10 @@ def _ids(study: OptunaStudy) -> dict[int, int | None]:
 
 def _prefix(trial: int | None) -> str:
     return "dashboard:" if trial is None else f"dashboard:{trial}:"
+
+
+def _checksum(text: str) -> str:
+    return digest(text.encode(errors="surrogatepass"))
 
 
 def _body(known: Mapping[str, Any], prefix: str) -> str:

@@ -18,6 +18,7 @@ from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
 from protege.search.storage.attributes import (
     ABOUT,
+    has_record,
     store_study_record,
     store_trial_record,
     trial_record,
@@ -85,7 +86,7 @@ class StoredStudy:
     def catch_up(self) -> None:
         """Finish trials whose record was stored by a process that died before `tell`."""
         for trial in self._unfinished():
-            if trial_record(trial) is not None:
+            if has_record(trial):
                 self.tell(_read(trial, self.optuna_study.study_name))
 
     def ask(self) -> "tuple[int, Architecture]":
@@ -249,11 +250,7 @@ def trials_of(study: Study) -> list[Trial]:
     """Return all finished trials of a study, in order."""
     stored = study.get_trials(deepcopy=False)
     # a trial with a record that is not finished in Optuna is finished by the next run
-    return [
-        _read(t, study.study_name)
-        for t in stored
-        if t.state.is_finished() and trial_record(t) is not None
-    ]
+    return [_read(t, study.study_name) for t in stored if t.state.is_finished() and has_record(t)]
 
 
 def _read(stored: FrozenTrial, study: str) -> Trial:
@@ -263,7 +260,7 @@ def _read(stored: FrozenTrial, study: str) -> Trial:
         BadInput: Its record is damaged, or belongs to another trial.
     """
     with undamaged(f"study {study!r}, trial {stored.number}", "restore a copy of the storage"):
-        own = dict(trial_record(stored) or {})
+        own = trial_record(stored)
         if own["checksum"] != text_checksum(own["record"]):
             raise ValueError("altered after it was written")
         trial = Trial.of_record(own["record"])

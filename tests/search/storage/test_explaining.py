@@ -85,7 +85,8 @@ def test_a_study_of_another_version_says_how_to_read_it(
 
 
 def test_a_study_from_before_formats_were_recorded_says_so(copy: Path, teacher: Teacher) -> None:
-    changed(copy, "DELETE FROM study_user_attributes WHERE key IN ('format', 'run')")
+    changed(copy, "DELETE FROM study_user_attributes WHERE key = 'run'")
+    changed(copy, "UPDATE study_user_attributes SET key = 'about' WHERE key = 'format'")
     message = "study 'toy': written by protege before 0.1 in format 0; .*: run the study again"
     with pytest.raises(BadInput, match=message):
         Front.read(copy)
