@@ -9,7 +9,7 @@ from cyclopts import Parameter, validators
 from protege.search.cli.arguments import Whole, named_run
 from protege.search.progress import say
 from protege.search.records.plain import printable
-from protege.search.running.stopping import exit_code
+from protege.search.running.stopping import Interrupted, handling
 
 if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
     from protege.search.front.live import LiveDashboard
@@ -37,9 +37,11 @@ def dashboard(run: str, /, *, study: str | None = None, port: Port | None = None
         ended = threading.Event()
         threading.Thread(target=_refresh, args=(shown, ended), daemon=True).start()
         try:
-            server.serve_forever()
+            # also where a shell has started the command in the background
+            with handling(signal.default_int_handler, (signal.SIGINT,)):
+                server.serve_forever()
         except KeyboardInterrupt as interruption:
-            if exit_code(interruption) != 128 + signal.SIGINT:
+            if isinstance(interruption, Interrupted):
                 raise
         finally:
             ended.set()

@@ -52,8 +52,8 @@ def write_notes(study: OptunaStudy, notes: Mapping[int, str]) -> None:
         if is_edited or (version in known and before == text):
             continue
         # both, as the process may be killed before the next line
-        either = [_checksum(before), _checksum(text)]
-        set_system_attribute(study, f"{_WRITTEN}{number}", either)
+        either = [before, text] if version in known else [text]
+        set_system_attribute(study, f"{_WRITTEN}{number}", [*map(_checksum, either)])
         set_system_attribute(study, f"{prefix}note_str:0", text)
         set_system_attribute(study, version, known.get(version, 0) + 1)
 

@@ -84,7 +84,7 @@ def fits(page: Tab) -> bool:
         "[...document.querySelectorAll('html, body, #dashboard, main, main > div')]"
         f".map(one => one.scrollWidth).filter(width => width > {WIDTH_PX})"
     )
-    return wide == []
+    return not list(wide)
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ def shown(teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 PAGES = {
-    "history": ("", "report.html", "document.querySelectorAll('.js-plotly-plot').length > 8"),
+    "history": ("", "report.html", "document.querySelectorAll('.js-plotly-plot').length >= 8"),
     "analytics": ("/analytics", "Contour", "document.querySelector('.js-plotly-plot .plot')"),
-    "complete": ("/trials?numbers=0", "the teacher", "true"),
+    "complete": ("/trials?numbers=0", "which no student dominates", "true"),
     "pruned": ("/trials?numbers={stopped}", "Stopped by the race: beaten at step", "true"),
     "note": ("/note", "report.html", "true"),
 }

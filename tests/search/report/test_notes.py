@@ -39,7 +39,8 @@ def test_the_note_on_a_study_has_teacher_result_front_and_commands() -> None:
     assert ["3", "4x24-h6-f40-t3", "30 ± 0.3", "0.9 ± 0.009", "1.33"] in table
     assert "(teacher)" in table[-1][1]
     assert "[report\\.html](/artifacts/1/ab)" in note
-    commands = ["pick runs/toy", "export runs/toy --trial 3", "report runs/toy"]
+    knee = front.knee().trial.number
+    commands = ["pick runs/toy", f"export runs/toy --trial {knee}", "report runs/toy"]
     assert [line for line in note.splitlines() if line.startswith("`protege")] == [
         f"`protege {command}`" for command in commands
     ]
@@ -111,7 +112,7 @@ def test_names_with_markup_are_text() -> None:
     )
     front = replace(front, database=Path("study.db"))
     for note in (study_note(front), *(trial_note(front, trial) for trial in front.trials)):
-        shown = [line for line in note.splitlines() if not line.startswith("`protege")]
+        shown = [line for line in note.splitlines() if not line.startswith("``protege")]
         assert "\\<b\\>x\\<\\/b\\>\\|\\`y\\`\\*z\\*\\_a\\_\\$b\\$\\[c\\]\\(d\\)" in note
         unescaped = re.sub(r"\\[!-/:-@\[-`{-~]", "", "\n".join(shown))
         assert not set("<>`$[]_") & set(unescaped)
