@@ -41,6 +41,9 @@ LINKED = (REPORT, TABLE)
 MOST_PLOTS = 6
 """Plots that are shown; the dashboard loads all of them again and again."""
 
+CARD_PX = 450
+"""The height of a plot in the dashboard, which cuts higher ones off."""
+
 
 @dataclass(frozen=True)
 class Content:
@@ -170,6 +173,7 @@ def _plots(front: StudyResult) -> Iterator[tuple[str, str]]:
         figure = json.loads(one.spec)
         layout = figure["layout"]
         layout["title"] = {"text": plotted(one.title), "x": 0.02}
-        layout["margin"] = {**layout.get("margin", {}), "t": 60, "b": 90}
-        layout["legend"] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
+        layout |= {"height": CARD_PX, "margin": {**layout.get("margin", {}), "t": 60, "b": 70}}
+        below = {"orientation": "h", "x": 0, "y": -0.28, "yanchor": "top", "font": {"size": 11}}
+        layout["legend"] = below
         yield re.sub(r"[^A-Za-z0-9_-]", "-", f"protege-{one.name}"), json.dumps(figure)
