@@ -59,14 +59,10 @@ class LiveDashboard:
             is_new = len(trials) > self._shown
             if not is_new or all(trial.state is not State.COMPLETE for trial in trials):
                 return
+            is_first, self._shown = not self._shown, len(trials)
             front = Front.read(self.run, self.study.study_name)
-            publish(
-                front,
-                self.study,
-                front.shown_files(),
-                "" if self._shown else self._made(front).decode(),
-            )
-            self._shown = len(trials)
+            report = self._made(front).decode() if is_first else ""
+            publish(front, self.study, front.shown_files(), report, writer="dashboard")
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """Open a file for reading; the report is that of all trials that have ended."""

@@ -58,6 +58,7 @@ def publish(
     study: OptunaStudy,
     files: AbstractContextManager[Store],
     report: str = "",
+    writer: str = "run",
 ) -> None:
     """Write what Optuna Dashboard shows of a study; what cannot be written is a warning.
 
@@ -66,6 +67,7 @@ def publish(
         study: Its Optuna study.
         files: Opens the store of files, as `Front.shown_files` does.
         report: The report as HTML, or an empty string to leave the stored one as it is.
+        writer: See `write_notes`.
     """
     with unless_it_fails(front.name):
         with files as store:
@@ -73,7 +75,7 @@ def publish(
                 store.write(one.file.id, io.BytesIO(one.text.encode()))
                 declare_file(study, one.file)
         write_plots(study, dict(_plots(front)))
-    write_front_notes(front, study, front.trials)
+    write_front_notes(front, study, front.trials, writer)
 
 
 @dataclass
@@ -108,7 +110,12 @@ class RunningNotes:
 
 
 def write_front_notes(
-    front: StudyResult, study: OptunaStudy, trials: Iterable[Trial], *, is_running: bool = False
+    front: StudyResult,
+    study: OptunaStudy,
+    trials: Iterable[Trial],
+    writer: str = "run",
+    *,
+    is_running: bool = False,
 ) -> None:
     """Write the notes on a study and some trials; what cannot be written is a warning.
 
@@ -119,7 +126,7 @@ def write_front_notes(
         links = {name: files[name] for name in LINKED if name in files}
         notes = {one.number: trial_note(front, one, is_running=is_running) for one in trials}
         whole = study_note(front, links=links, is_running=is_running)
-        write_notes(study, notes | {WHOLE_STUDY: whole})
+        write_notes(study, notes | {WHOLE_STUDY: whole}, writer)
 
 
 @contextmanager

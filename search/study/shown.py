@@ -41,19 +41,26 @@ class ShownFile:
     trial: int = WHOLE_STUDY
 
 
-def write_notes(study: OptunaStudy, notes: Mapping[int, str]) -> None:
-    """Write notes in Markdown, by trial number or `WHOLE_STUDY`; unchanged ones are not written."""
+def write_notes(study: OptunaStudy, notes: Mapping[int, str], writer: str = "run") -> None:
+    """Write notes in Markdown; unchanged ones, and those that a person has edited, are left.
+
+    Args:
+        study: The study.
+        notes: The notes by trial number, or by `WHOLE_STUDY`.
+        writer: Which of the processes that may write at the same time this is.
+    """
     known, ids = system_attributes(study), _ids(study)
     for number, text in notes.items():
         prefix = _prefix(ids[number])
         version, before = f"{prefix}note_ver", _body(known, prefix)
-        own = known.get(f"{_WRITTEN}{number}", [])
+        mark = f"{_WRITTEN}{number}:"
+        own = [one for name, sums in known.items() if name.startswith(mark) for one in sums]
         is_edited = version in known and _checksum(before) not in own
         if is_edited or (version in known and before == text):
             continue
         # both, as the process may be killed before the next line
         either = [before, text] if version in known else [text]
-        set_system_attribute(study, f"{_WRITTEN}{number}", [*map(_checksum, either)])
+        set_system_attribute(study, f"{mark}{writer}", [*map(_checksum, either)])
         set_system_attribute(study, f"{prefix}note_str:0", text)
         set_system_attribute(study, version, known.get(version, 0) + 1)
 

@@ -125,7 +125,7 @@ def shown(teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 PAGES = {
     "history": ("", "report.html", "document.querySelectorAll('.js-plotly-plot').length >= 8"),
-    "analytics": ("/analytics", "Contour", "!!document.querySelector('.js-plotly-plot .plot')"),
+    "analytics": ("/analytics", "Contour", "document.querySelectorAll('.main-svg').length > 4"),
     "complete": ("/trials?numbers=0", "which no student dominates", "true"),
     "pruned": ("/trials?numbers={stopped}", "Stopped by the race: beaten at step", "true"),
     "note": ("/note", "report.html", "true"),

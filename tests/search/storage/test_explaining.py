@@ -138,6 +138,15 @@ def test_a_record_that_is_not_whole_is_named(
     assert "study.db" in said or "trial 0" in said
 
 
+def test_a_study_whose_record_was_lost_by_a_new_name_says_so(copy: Path, teacher: Teacher) -> None:
+    changed(copy, "DELETE FROM study_system_attributes")
+    message = "study 'toy': its record 'about' is missing; .* renamed in Optuna Dashboard"
+    with pytest.raises(BadInput, match=message):
+        Front.read(copy)
+    with pytest.raises(BadInput, match="study 'toy': its record 'identity' is missing"):
+        toy(copy, teacher=teacher).run(trials=10)
+
+
 WAYS_OUT: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "a size": lambda r: r | {"architecture": r["architecture"] | {"hidden_size": "../../../x"}},
     "heads": lambda r: r | {"architecture": r["architecture"] | {"num_attention_heads": "/etc"}},

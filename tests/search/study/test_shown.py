@@ -46,6 +46,24 @@ def test_a_note_that_is_unchanged_is_not_written(storage: str) -> None:
     assert before["dashboard:note_ver"] == 1
 
 
+def test_two_processes_that_write_at_once_leave_a_note_that_both_can_write(storage: str) -> None:
+    study = opened(storage).optuna_study
+    write_notes(study, {WHOLE_STUDY: "one"})
+    write_notes(study, {WHOLE_STUDY: "by the dashboard"}, "dashboard")
+    # the run had read the note before, and its text is stored last
+    before = system_attributes(study)
+    write_notes(study, {WHOLE_STUDY: "by the run"})
+    name, texts = "dashboard:note_str:0", ("by the run", "by the dashboard")
+    for text in texts:
+        study._storage.set_study_system_attr(study._study_id, name, text)
+        for writer in ("run", "dashboard"):
+            write_notes(study, {WHOLE_STUDY: f"next {writer}"}, writer)
+            assert get_note(study) == f"next {writer}"
+        for key, value in before.items():
+            study._storage.set_study_system_attr(study._study_id, key, value)
+        write_notes(study, {WHOLE_STUDY: "by the run"})
+
+
 @pytest.mark.parametrize("edited", ["mine", LONG, ""])
 def test_a_note_that_was_edited_in_the_dashboard_is_kept(storage: str, edited: str) -> None:
     study = opened(storage).optuna_study
