@@ -157,7 +157,8 @@ def _rungs(trial: Trial) -> str:
     ]
     best = trial.best_step
     rows = [[f"{step} (published)" if step == str(best) else step, *row] for step, *row in rows]
-    return _table(["step of distillation", *map(marked_down, names)], rows)
+    heading = ["step of distillation", *map(marked_down, names)]
+    return f"At the rungs:\n\n{_table(heading, rows)}"
 
 
 def _times(trial: Trial) -> str:
