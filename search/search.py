@@ -1,6 +1,6 @@
 """`Search`, the declaration of a study, and how it is run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +17,14 @@ from protege.search.engines.engine import Engine
 from protege.search.engines.local import SerialEngine
 from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
+from protege.search.front.publishing import RunningNotes
 from protege.search.planning.calibrating import with_calibration
 from protege.search.progress import watching
 from protege.search.records.objectives import ObjectiveRecords
+from protege.search.records.trial import Trial
 from protege.search.running.racing import Race
 from protege.search.running.stopping import Stopping, StopRequestContext, no_stop_requests
+from protege.search.session.identity import identity
 from protege.search.session.session import Session, claimed_folder, holding, prepared_for
 from protege.search.storage.locating import database_path, default_folder, url_of_file
 from protege.search.storage.run_folder import DATABASE, RunFolder
@@ -153,7 +156,9 @@ class Search:
             raise BadInput(f"engine={engine!r}: expected an engine, such as LocalEngine(jobs=2)")
         stopping = Stopping(trials, minutes, patience)
         earlier = [Front.read(run) for run in self.earlier]
-        Session(self, engine or SerialEngine(), earlier, stop_requests).go_on(stopping)
+        notes = RunningNotes(self._result)
+        session = Session(self, engine or SerialEngine(), earlier, stop_requests, notes.write)
+        session.go_on(stopping)
         front = Front.read(self.place, self.name)
         front.save()
         return front
@@ -253,6 +258,12 @@ class Search:
         """The cache of teacher outputs, calibration and latencies, shared by trials and runs."""
         with owner_only(self.run_folder.path, private=self.private):  # created before any run
             return Cache(self.run_folder.path / "cache")
+
+    def _result(self, about: Mapping[str, Any], trials: Sequence[Trial]) -> Front:
+        """Return the result of a run that may not have ended."""
+        objectives = ObjectiveRecords.of(self.objectives)
+        found = (self.name, self.run_folder.path, objectives, tuple(trials), about, identity(self))
+        return Front(*found, database=self.run_folder.database)
 
     def _check_distillation(self) -> None:
         """Check that there is a distillation exactly if something needs it."""

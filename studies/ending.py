@@ -22,7 +22,7 @@ def conclude(search: Search, trials: int, times_faster: float) -> None:
         times_faster: Minimum speed-up of the exported student, the best of those that reach it.
     """
     front = search.run(trials=trials, stop_requests=stop_requests)
-    finish(front)
+    finish(front, search.study)
     choice = fast_enough(front, times_faster)
     folder = free(front.folder / "students" / choice.trial.label)
     say(f"\nStudent: {printable(choice.export(folder))}")

@@ -88,6 +88,7 @@ LONGEST = 12
 
 HOMES = {
     "optuna": {"search/storage/", "search/study/"},
+    "optuna_dashboard": {"search/study/"},
     "sqlalchemy": {"search/storage/"},
     "cyclopts": {"search/cli/"},
     "fsspec": {"search/study/"},

@@ -146,10 +146,15 @@ def front_of(run: str, study: str | None = None) -> "Front":
     """Read the front of a run folder, a study.db, a storage URL, or a study file."""
     from protege.search.front.front import Front
 
+    return Front.read(*named_run(run, study))
+
+
+def named_run(run: str, study: str | None = None) -> tuple[str | Path, str | None]:
+    """Return folder or storage of a run, of which a study file may be given, and the study."""
     if run.endswith(".py"):
         search = search_in(Path(run))
-        return Front.read(search.place, search.name)
-    return Front.read(run, study)
+        return search.place, search.name
+    return run, study
 
 
 def search_in(path: Path) -> "Search":

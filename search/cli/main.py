@@ -11,6 +11,7 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError, Parameter
 
 from protege.search.cli.measuring import doctor, heads, measure
+from protege.search.cli.serving import dashboard
 from protege.search.cli.studying import export, fidelity, pick, report, run
 from protege.search.display.output import Level, Output, showing
 from protege.search.progress import complain
@@ -59,7 +60,7 @@ app = App(
     print_error=False,
 )
 COMMANDS: Sequence[Callable[..., None]] = (
-    *(run, report, pick, export),
+    *(run, report, dashboard, pick, export),
     *(fidelity, heads, measure, doctor),
 )
 EXAMPLES = {

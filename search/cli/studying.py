@@ -12,6 +12,7 @@ from protege.spaces.errors import BadInput
 
 if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
     from protege.search.front.front import Front
+    from protege.search.storage.storage import OptunaStudy
 
 
 def run(
@@ -40,21 +41,29 @@ def run(
             patience=patience,
             engine=workers.engine(),
             stop_requests=stop_requests,
-        )
+        ),
+        search.study,
     )
 
 
-def finish(front: "Front") -> None:
+def finish(front: "Front", study: "OptunaStudy | None" = None) -> None:
     """Write the report of a study and print its front, hypervolume and time by phase.
+
+    Args:
+        front: The front of the study.
+        study: The Optuna study, to which notes, plots and files for its dashboard are written.
 
     Raises:
         Interrupted: Ctrl-C or another signal ended the study.
     """
     from protege.search.analysis.card import study_record
+    from protege.search.front.publishing import publish
     from protege.search.records.trial import State
     from protege.search.records.wording import misled, unimproved
 
     report = front.report()
+    if study is not None:
+        publish(front, study, front.shown_files(), report.read_text(encoding="utf-8"))
     found, trials = len(front.students), len(front.trials)
     on_front = f"{found} student{'' if found == 1 else 's'} on the front after {trials} trials"
     say(f"\n{printable(front.name)}: {on_front}")

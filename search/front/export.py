@@ -62,11 +62,15 @@ def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -
         target.rmdir()
     with atomic(target) as scratch:
         _copy(stored, scratch)
-        manifest = json.loads((stored / MANIFEST).read_text(encoding="utf-8"))
-        manifest |= published(trial, about)
+        manifest = _manifest(trial, stored, about)
         write_manifest(scratch, manifest)
         write_text(scratch / "README.md", _card(trial, manifest))
     return target
+
+
+def model_card(trial: Trial, stored: Path, about: Mapping[str, Any]) -> str:
+    """Return the model card of a student; see `export` for the arguments."""
+    return _card(trial, _manifest(trial, stored, about))
 
 
 def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,6 +91,12 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
         "workloads": about["workloads"],
         "versions": {name: version(name) for name in ("protege", "torch", "transformers")},
     }
+
+
+def _manifest(trial: Trial, stored: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest of a student's files with its published record."""
+    found: dict[str, Any] = json.loads((stored / MANIFEST).read_text(encoding="utf-8"))
+    return found | published(trial, about)
 
 
 def _copy(stored: Path, target: Path) -> None:

@@ -16,12 +16,14 @@ from protege.search.records.plain import printable
 from protege.search.records.results import damage, weights_folder
 from protege.search.records.trial import State, Trial
 from protege.search.report.page import write_report
+from protege.search.storage.attributes import ABOUT, IDENTITY, study_record
 from protege.search.storage.explaining import explained, shown_storage, undamaged
-from protege.search.storage.format import IDENTITY, run_of
+from protege.search.storage.format import run_of
 from protege.search.storage.locating import database_path, folder_name
 from protege.search.storage.run_folder import RunFolder, find_run_folder, locate_run
 from protege.search.storage.storage import read_study
 from protege.search.study.artifacts import UploadedWeights
+from protege.search.study.store import Store
 from protege.search.study.study import trials_of
 from protege.spaces import BadInput
 from protege.spaces.arguments import checks_arguments
@@ -29,6 +31,9 @@ from protege.spaces.files.atomic import atomic, write_text
 from protege.spaces.files.hashing import digest
 from protege.spaces.files.private import owner_only
 from protege.spaces.plain_text import html_table
+
+SHOWN = "dashboard"
+"""Folder in a run folder with the files that Optuna Dashboard offers."""
 
 ADVICE = "name another folder with folder= or --folder"
 
@@ -60,12 +65,12 @@ class Front(StudyResult):
                     f"{shown_storage(place.storage)}: study {named!r} has no finished trial yet; "
                     "run the study first, or for longer"
                 )
-            about = study.user_attrs["about"]
+            about = study_record(study, ABOUT)
             objectives = ObjectiveRecords.of_records(about["goals"])
             sent = UploadedWeights(about["artifacts"], own) if about["artifacts"] else None
             folder = find_run_folder(place, named, own, about["folder"])
             database = database_path(place.storage)
-            identity = study.user_attrs.get(IDENTITY, {})
+            identity = study_record(study, IDENTITY)
             return cls(named, folder, objectives, trials, about, identity, sent, own, database)
 
     @checks_arguments
@@ -204,6 +209,21 @@ class Front(StudyResult):
         with _written(path, ADVICE), mode, atomic(path) as scratch:
             self.table.to_csv(scratch, index=False)
         return path
+
+    @contextmanager
+    def shown_files(self) -> Iterator[Store]:
+        """Open the store of what Optuna Dashboard offers: the study's, else one in the run folder.
+
+        Raises:
+            BadInput: The folder cannot be written.
+        """
+        if self.sent:
+            yield Store.at(self.sent.url)
+            return
+        folder = self._own_folder() / SHOWN
+        with _written(folder, "run the command where it can be written"), self._owned():
+            folder.mkdir(parents=True, exist_ok=True)
+            yield Store.at(str(folder.resolve()))
 
     def _own_folder(self) -> Path:
         """Return the run folder, created and marked if it is missing.

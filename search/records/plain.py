@@ -27,15 +27,23 @@ def quoted(word: object) -> str:
     return "$'" + "".join(c if c.isprintable() else _octal(c) for c in plain) + "'"
 
 
-def code(text: object) -> str:
-    """Return text as a Markdown code span that is also safe in a table cell."""
-    shown = printable(text).replace("|", "\\|")
+def code(text: object, *, in_table: bool = True) -> str:
+    """Return text as a Markdown code span, by default one that is safe in a table cell."""
+    shown = printable(text).replace("|", "\\|") if in_table else printable(text)
     if not shown:
         return "(empty)"
     fence = "`" * (1 + max(map(len, re.findall("`+", shown)), default=0))
     # Markdown strips one space at each end of a span
     pad = " " if shown.strip(" ") and (set("` ") & {shown[0], shown[-1]}) else ""
     return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def marked_down(text: object) -> str:
+    r"""Return text for Markdown that is shown as it is, also in a table and where HTML is allowed.
+
+    Every punctuation mark gets a backslash, as CommonMark allows. Line breaks become ``\n``.
+    """
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", printable(text))
 
 
 def _octal(character: str) -> str:

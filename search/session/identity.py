@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from protege.objectives import Distillation, Examples, Objective, StaticEmbedding
 from protege.search.running.racing import Race
-from protege.search.storage.format import IDENTITY
+from protege.search.storage.attributes import IDENTITY, store_study_record, study_record
 from protege.search.storage.run_folder import RunFolder
 from protege.search.storage.storage import OptunaStudy
 from protege.spaces import Cache, Mismatch, SearchSpace, Teacher
@@ -78,9 +78,9 @@ def identify(study: OptunaStudy, own: Mapping[str, Any]) -> None:
     Raises:
         Mismatch: The study was made with another teacher, data, space or objectives.
     """
-    recorded = study.user_attrs.get(IDENTITY)
-    if recorded is None:
-        study.set_user_attr(IDENTITY, dict(own))
+    recorded = study_record(study, IDENTITY)
+    if not recorded:
+        store_study_record(study, IDENTITY, own)
         return
     found = differences(recorded, json.loads(json.dumps(own)))
     if found:

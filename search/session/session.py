@@ -1,7 +1,7 @@
 """A session: one run of a study, from its locks to its front."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,15 +22,18 @@ from protege.search.planning.training_cost import check_training_cost
 from protege.search.progress import bar
 from protege.search.records.failure import ends_study, warn
 from protege.search.records.objectives import ObjectiveRecords
+from protege.search.records.trial import Trial
 from protege.search.running.coordinator import Coordinator
 from protege.search.running.stopping import Stopping, StopRequestContext, no_stop_requests
 from protege.search.session.about import about, of_run
 from protege.search.session.comparison import Comparison
 from protege.search.session.earlier import import_earlier
 from protege.search.session.identity import SearchDeclaration, identify, identity
+from protege.search.storage.attributes import ABOUT, study_record
 from protege.search.storage.claim import claimed, held
 from protege.search.storage.explaining import explained, shown_storage
 from protege.search.storage.format import claimed_run
+from protege.search.storage.storage import OptunaStudy
 from protege.search.study.artifacts import Artifacts
 from protege.search.study.store import Store
 from protege.search.study.study import StoredStudy, open_study, trials_of
@@ -39,6 +42,12 @@ from protege.spaces.files.private import owner_only
 from protege.spaces.students.student import check_saves
 
 _LOG = logging.getLogger("protege")
+
+NoteWriter = Callable[[OptunaStudy, Mapping[str, Any], Sequence[Trial], Trial | None], None]
+
+
+def no_notes(*_: object) -> None:
+    """Write no notes."""
 
 
 @dataclass
@@ -50,6 +59,8 @@ class Session:
         engine: Runs the jobs.
         earlier: Studies whose measurements are imported.
         stop_requests: The context of the trials, which handles requests to end the run early.
+        write_notes: Writes notes on the study: given the Optuna study, its record, its finished
+            trials, and the one that ended just now, if any.
         prepared: What all trials share; without the calibration until the study is open.
         told: Lines that the study has reported, to be recorded.
         comparison: The baselines with their records.
@@ -61,6 +72,7 @@ class Session:
     engine: Engine = field(default_factory=SerialEngine)
     earlier: Sequence[StudyResult] = ()
     stop_requests: StopRequestContext = no_stop_requests
+    write_notes: NoteWriter = no_notes
     prepared: Prepared = field(init=False)
     told: list[str] = field(default_factory=list, init=False)
     comparison: Comparison = field(default_factory=Comparison, init=False)
@@ -92,9 +104,9 @@ class Session:
                         self._describe(coordinator.study)
                     for trial in coordinator.go_on(stopping, leave):
                         warn(trial)
-                        self._describe(coordinator.study)
+                        self._note_down(coordinator, trial)
                         coordinator.show(trial)
-                self._describe(coordinator.study, coordinator.ended)
+                self._note_down(coordinator)
         if not coordinator.finished.trials:
             leave.check()  # there is no front to return
         return coordinator
@@ -158,7 +170,7 @@ class Session:
             )
         made_with = identity(search)
         identify(optuna_study, made_with)
-        known = optuna_study.user_attrs.get("about", {})
+        known = study_record(optuna_study, ABOUT)
         self.told = known.get("told", [])
         self.comparison.recall(known.get("baselines", ()))
         space = self._prepare(known.get("parts", 1), is_new=not optuna_study.trials)
@@ -215,13 +227,21 @@ class Session:
         claim()
         self.search.run_folder.require(self.run)
 
-    def _describe(self, study: StoredStudy, ended: str = "") -> None:
-        """Store the record of the study, with the reason if it ended."""
+    def _note_down(self, coordinator: Coordinator, ended: Trial | None = None) -> None:
+        """Store the record of the study, and write notes after a trial or at the end of the run."""
+        study = coordinator.study
+        record = self._describe(study, coordinator.ended)
+        self.write_notes(study.optuna_study, record, coordinator.finished.trials, ended)
+
+    def _describe(self, study: StoredStudy, ended: str = "") -> dict[str, Any]:
+        """Store the record of the study, with the reason if it ended, and return it."""
         shared = self.prepared
         now = of_run(study.space, self.heads, shared.stopwatch.snapshot())
         more = {"ended": ended, "told": self.told, "parts": shared.batch_parts}
         more["baselines"] = [one.record() for one in self.comparison.records]
-        study.describe(about(self.search, study.objectives) | now | more)
+        record = about(self.search, study.objectives) | now | more
+        study.describe(record)
+        return record
 
     def _tell(self, progress: StudyProgress, line: str) -> None:
         """Print a line and record it."""

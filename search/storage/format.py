@@ -9,14 +9,11 @@ from optuna.study import Study
 
 from protege.spaces import BadInput
 
-FORMAT = 3
+FORMAT = 4
 """Format version of studies and run folders. Raise it with every incompatible change."""
 
 RUN = "run"
 """The user attribute with the random id that study and run folder share."""
-
-IDENTITY = "identity"
-"""The user attribute with what the study was made with."""
 
 _FORMAT = "format"
 
@@ -62,7 +59,7 @@ def run_of(study: Study, storage: str) -> str:
         BadInput: The study is of another format, or was not made by protege.
     """
     attributes, named = study.user_attrs, f"{storage}: study {study.study_name!r}"
-    if "about" not in attributes and IDENTITY not in attributes and _FORMAT not in attributes:
+    if "about" not in attributes and _FORMAT not in attributes:  # the former is of format 0
         raise BadInput(f"{named} was not made by protege; give another name")
     check_format(attributes.get(_FORMAT), named)
     return str(attributes.get(RUN, ""))

@@ -9,10 +9,11 @@ from optuna.trial import TrialState, create_trial
 
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
+from protege.search.storage.attributes import as_trial_attribute
 from protege.search.storage.storage import asked_for
-from protege.search.study.gaussian import RUNG
 from protege.search.study.sampler import distributions
-from protege.search.study.study import attributes
+from protege.search.study.stopped import RUNG
+from protege.search.study.study import attributes, checked_record
 from protege.spaces import SearchSpace
 
 
@@ -54,14 +55,15 @@ def import_trial(
         trial: The trial, with the next free number.
         source: Name of the other study.
     """
-    member = space.by_key[trial.key]
+    member, is_complete = space.by_key[trial.key], trial.state is State.COMPLETE
     study.add_trial(
         create_trial(
-            state=TrialState.COMPLETE,
-            values=objectives.values(trial),
+            state=TrialState.COMPLETE if is_complete else TrialState.PRUNED,
+            values=objectives.values(trial) if is_complete else None,
             params=dict(space.params(member)),
             distributions=distributions(space),
             user_attrs=_attributes(trial, str(member), source, objectives),
+            system_attrs=as_trial_attribute(checked_record(trial)),
             constraints=objectives.violations(trial) or None,
         )
     )
@@ -93,6 +95,6 @@ def _attributes(
         "key": trial.key,
         "architecture": architecture,
         "imported": source,
-        **attributes(trial),
+        **attributes(trial, objectives),
         **rungs,
     }

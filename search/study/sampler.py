@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.storage.storage import asked_for, quiet_optuna
 from protege.search.study.gaussian import MemberGP
+from protege.search.study.stopped import SampledStudy, completed
 from protege.spaces.space.knobs import Knob, Value
 
 if TYPE_CHECKING:  # a study is read without torch
@@ -62,15 +63,15 @@ class UniqueSampler(BaseSampler):
             return dict(self._space.params(found))
         if self._enumerates:
             return dict(self._space.params(self._space.farthest(excluded)))
-        base = self._base(study)
+        base, seen = self._base(study), SampledStudy(study)
         with one_thread():
             if isinstance(base, MemberGP):
-                found = base.propose(study, trial, search_space, excluded)
+                found = base.propose(seen, trial, search_space, excluded)
                 return dict(self._space.params(found))
-            params = base.sample_relative(study, trial, search_space)
+            params = base.sample_relative(seen, trial, search_space)
         for name, distribution in search_space.items():
             if name not in params:
-                params[name] = base.sample_independent(study, trial, name, distribution)
+                params[name] = base.sample_independent(seen, trial, name, distribution)
         return dict(self._space.params(self._space.nearest(params, excluded)))
 
     def sample_independent(
@@ -80,15 +81,18 @@ class UniqueSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        return self._base(study).sample_independent(study, trial, param_name, param_distribution)
+        seen = SampledStudy(study)
+        return self._base(study).sample_independent(seen, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._base(study).before_trial(study, trial)
+        self._base(study).before_trial(SampledStudy(study), trial)
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        self._base(study).after_trial(study, trial, state, values)
+        if state is TrialState.PRUNED and (seen := completed(trial)) is not trial:
+            state, values = TrialState.COMPLETE, seen.values
+        self._base(study).after_trial(SampledStudy(study), trial, state, values)
 
     def reseed_rng(self) -> None:
         self._early.reseed_rng()

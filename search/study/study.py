@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
+from protege.search.storage.attributes import (
+    ABOUT,
+    has_record,
+    store_study_record,
+    store_trial_record,
+    trial_record,
+)
 from protege.search.storage.explaining import undamaged
 from protege.search.storage.storage import asked_for, open_storage, quiet_optuna, with_retries
-from protege.search.study.gaussian import RUNG, STOPPED_AT
 from protege.search.study.sampler import UniqueSampler, suggested
+from protege.search.study.stopped import RUNG, STOPPED_AT, stopped_with
 from protege.spaces.errors import without_secrets
 from protege.spaces.files.hashing import text_checksum
 
@@ -27,14 +35,10 @@ if TYPE_CHECKING:  # a study is read without torch
 
 _TOLD = {
     State.COMPLETE: TrialState.COMPLETE,
-    # with its values at the rung, or the sampler would propose similar ones again
-    State.STOPPED: TrialState.COMPLETE,
+    State.STOPPED: TrialState.PRUNED,
     State.SCREENED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
-
-CHECKSUM = "checksum"
-"""The attribute with the checksum of a trial's record."""
 
 CRASHES = "died"
 """The attribute with the reasons of a trial's worker crashes."""
@@ -82,7 +86,7 @@ class StoredStudy:
     def catch_up(self) -> None:
         """Finish trials whose record was stored by a process that died before `tell`."""
         for trial in self._unfinished():
-            if "protege" in trial.user_attrs:
+            if has_record(trial):
                 self.tell(_read(trial, self.optuna_study.study_name))
 
     def ask(self) -> "tuple[int, Architecture]":
@@ -123,8 +127,9 @@ class StoredStudy:
         self.claim()
         trial = self._open[result.number]
         try:
-            for name, value in attributes(result).items():
+            for name, value in attributes(result, self.objectives).items():
                 trial.set_user_attr(name, value)
+            store_trial_record(trial, checked_record(result))
         except UpdateFinishedTrialError:
             return  # an earlier attempt succeeded, but its reply was lost
         known = trial.constraints
@@ -133,9 +138,6 @@ class StoredStudy:
             if name not in known:
                 trial.set_constraint(name, violation)
         state = _TOLD[result.state]
-        if not all(name in result.measurements for name in self.objectives.names):
-            # stopped at a rung before all objectives were measured
-            state = TrialState.PRUNED if state is TrialState.COMPLETE else state
         values = self.objectives.values(result) if state is TrialState.COMPLETE else None
         self.optuna_study.tell(trial, values, state=state)
 
@@ -159,7 +161,7 @@ class StoredStudy:
 
     def describe(self, about: Mapping[str, Any]) -> None:
         """Store the record of the study that reports need."""
-        with_retries(lambda: self.optuna_study.set_user_attr("about", dict(about)))
+        with_retries(lambda: store_study_record(self.optuna_study, ABOUT, about))
 
     def store_rung(self, number: int, step: int, values: Sequence[float]) -> None:
         """Store a candidate's values that are known at a rung, in the order of the objectives."""
@@ -220,28 +222,35 @@ def open_study(storage: str | Path, name: str, objectives: ObjectiveRecords) -> 
     return study
 
 
-def attributes(trial: Trial) -> dict[str, Any]:
-    """Return the user attributes of a finished trial."""
-    # normalise tuples and integer keys as JSON reads them
-    record = json.loads(json.dumps(trial.record()))
-    found: dict[str, Any] = {"state": str(trial.state), CHECKSUM: text_checksum(record)}
-    found["protege"] = record
+def attributes(trial: Trial, objectives: ObjectiveRecords) -> dict[str, Any]:
+    """Return the user attributes of a finished trial: short figures and words for people."""
+    found: dict[str, Any] = {"state": str(trial.state), "student": trial.label}
+    if isfinite(trial.speedup):
+        found["times_faster"] = round(trial.speedup, 3)
+    if trial.parameters is not None:
+        found["parameters_m"] = round(trial.parameters / 1e6, 3)
     if trial.reason:
-        found["reason"] = record["reason"]
+        found["reason"] = without_secrets(trial.reason)
     if trial.stopped_at is not None:
         found[STOPPED_AT] = trial.stopped_at
+        # it may be stopped before all objectives are measured; nothing is learned from it then
+        if all(name in trial.measurements for name in objectives.names):
+            found |= stopped_with(objectives.values(trial))
     return found
+
+
+def checked_record(trial: Trial) -> dict[str, Any]:
+    """Return the record of a finished trial with its checksum."""
+    # normalise tuples and integer keys as JSON reads them
+    record = json.loads(json.dumps(trial.record()))
+    return {"record": record, "checksum": text_checksum(record)}
 
 
 def trials_of(study: Study) -> list[Trial]:
     """Return all finished trials of a study, in order."""
     stored = study.get_trials(deepcopy=False)
     # a trial with a record that is not finished in Optuna is finished by the next run
-    return [
-        _read(t, study.study_name)
-        for t in stored
-        if t.state.is_finished() and "protege" in t.user_attrs
-    ]
+    return [_read(t, study.study_name) for t in stored if t.state.is_finished() and has_record(t)]
 
 
 def _read(stored: FrozenTrial, study: str) -> Trial:
@@ -250,11 +259,11 @@ def _read(stored: FrozenTrial, study: str) -> Trial:
     Raises:
         BadInput: Its record is damaged, or belongs to another trial.
     """
-    own = stored.user_attrs
     with undamaged(f"study {study!r}, trial {stored.number}", "restore a copy of the storage"):
-        if own[CHECKSUM] != text_checksum(own["protege"]):
+        own = trial_record(stored)
+        if own["checksum"] != text_checksum(own["record"]):
             raise ValueError("altered after it was written")
-        trial = Trial.of_record(own["protege"])
-        if (trial.number, trial.key) != (stored.number, own["key"]):
+        trial = Trial.of_record(own["record"])
+        if (trial.number, trial.key) != (stored.number, stored.user_attrs["key"]):
             raise ValueError("another trial's")
         return trial

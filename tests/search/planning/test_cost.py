@@ -28,6 +28,7 @@ from protege.search.planning.training_cost import (
     probe_training,
     training_estimate,
 )
+from protege.search.storage.attributes import ABOUT, store_study_record, study_record
 from protege.search.storage.storage import open_storage
 from protege.spaces import BadInput, Cache, Choice, SearchSpace, Task, Teacher
 from protege.spaces.architecture.policies import HeadsBy
@@ -164,7 +165,7 @@ def test_parts_of_a_batch_are_asked_for_by_every_trial_and_on_resume(tmp_path: P
     search.run(trials=3, engine=engine)
     assert engine.parts == 1
     study = optuna.load_study(study_name="toy", storage=open_storage(search.place))
-    study.set_user_attr("about", study.user_attrs["about"] | {"parts": 4})
+    store_study_record(study, ABOUT, study_record(study, ABOUT) | {"parts": 4})
     toy(tmp_path / "run").run(trials=4, engine=engine)
     assert engine.parts == 4
     assert Front.read(search.place).about["parts"] == 4

@@ -1,10 +1,11 @@
+import re
 import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protege.search.records.plain import code, plotted, printable, quoted
+from protege.search.records.plain import code, marked_down, plotted, printable, quoted
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 """What a name can hold."""
@@ -56,3 +57,10 @@ def test_a_code_span_has_a_fence_that_its_text_has_not() -> None:
     assert code("a`b``c") == "```a`b``c```"
     assert code("`x") == "`` `x ``"
     assert code("<img src=x>\n# h") == "`<img src=x>\\n# h`"
+
+
+@given(st.text())
+def test_every_mark_of_markdown_is_escaped_and_nothing_else_is_changed(text: str) -> None:
+    found = marked_down(text)
+    assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", found) == printable(text)
+    assert not set("<>&`*_$|[]()#!~\\") & set(re.sub(r"\\[!-/:-@\[-`{-~]", "", found))

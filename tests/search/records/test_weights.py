@@ -155,13 +155,14 @@ def altered(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the record of trial 1 in the database by hand."""
     with closing(connect(run / "study.db")) as database, database:
         query = (
-            "SELECT trial_user_attribute_id, value_json FROM trial_user_attributes "
-            "JOIN trials USING (trial_id) WHERE number = 1 AND key = 'protege'"
+            "SELECT trial_system_attribute_id, value_json FROM trial_system_attributes "
+            "JOIN trials USING (trial_id) WHERE number = 1 AND key = 'protege:trial'"
         )
         row, value = database.execute(query).fetchone()
         content = json.loads(value)
-        change(content)
-        update = "UPDATE trial_user_attributes SET value_json = ? WHERE trial_user_attribute_id = ?"
+        change(content["record"])
+        where = "WHERE trial_system_attribute_id = ?"
+        update = f"UPDATE trial_system_attributes SET value_json = ? {where}"
         database.execute(update, (json.dumps(content), row))
 
 
@@ -196,7 +197,10 @@ def test_a_record_that_was_altered_in_the_database_is_one_line(
 
 def test_a_database_without_a_checksum_is_damaged(run: Path) -> None:
     with closing(connect(run / "study.db")) as database, database:
-        database.execute("DELETE FROM trial_user_attributes WHERE key = 'checksum'")
+        remove = (
+            "UPDATE trial_system_attributes SET value_json = json_remove(value_json, '$.checksum')"
+        )
+        database.execute(f"{remove} WHERE key = 'protege:trial'")
     with pytest.raises(BadInput, match="trial 0: damaged"):
         Front.read(run)
 

@@ -83,8 +83,10 @@ def test_one_that_is_stopped_is_told_with_its_last_values_and_marked(
     optuna_trials = told(folder)
     for trial in front.trials:
         stored = optuna_trials[trial.number]
-        assert stored.state is TrialState.COMPLETE
-        assert stored.values == front.objectives.values(trial)
+        is_stopped, values = trial.state is State.STOPPED, front.objectives.values(trial)
+        assert stored.state is (TrialState.PRUNED if is_stopped else TrialState.COMPLETE)
+        assert stored.values == (None if is_stopped else values)
+        assert stored.user_attrs.get("stopped_with") == (values if is_stopped else None)
         assert stored.user_attrs.get("stopped_at") == trial.stopped_at
         assert stored.user_attrs["state"] == str(trial.state)
 

@@ -16,9 +16,10 @@ from protege.search.engines.evaluating import Evaluation
 from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
 from protege.search.running.stopping import Stopping, StopRequest
 from protege.search.storage import claim
+from protege.search.storage.attributes import store_trial_record
 from protege.search.storage.storage import read_study
 from protege.search.study.sampler import suggested
-from protege.search.study.study import attributes
+from protege.search.study.study import checked_record
 from protege.spaces import BadInput, Choice, Mismatch, Range, SearchSpace, Teacher
 from tests.search import toys
 from tests.search.toys import (
@@ -179,8 +180,7 @@ def test_what_was_recorded_is_not_told_to_another_study(folder: Path, teacher: T
         own = Candidate(search.prepare(), architecture)
         recorded = Evaluation(number, own, search.objectives).trial()
         live = optuna.trial.Trial(study.optuna_study, study.optuna_study.trials[1]._trial_id)
-        for name, value in attributes(recorded).items():
-            live.set_user_attr(name, value)
+        store_trial_record(live, checked_record(recorded))
     with pytest.raises(Mismatch, match=r"made otherwise: .*distillation: recorded nothing"):
         toy(folder, teacher=teacher, objectives=[Retention()]).run(trials=3)
     assert toy(folder, teacher=teacher, **plain).run(trials=2).trials[1] == recorded
@@ -197,8 +197,7 @@ def left_behind(storage: str, *, known: bool, told: bool) -> Trial:
     if told:
         frozen = study.optuna_study.trials[-1]
         live = optuna.trial.Trial(study.optuna_study, frozen._trial_id)
-        for name, value in attributes(trial).items():
-            live.set_user_attr(name, value)
+        store_trial_record(live, checked_record(trial))
     return trial
 
 

@@ -37,6 +37,7 @@ from protege.search.running.stopping import (
     stop_requests,
     without_gain,
 )
+from protege.search.storage.attributes import ABOUT, study_record
 from protege.search.storage.storage import read_study
 from protege.spaces import BadInput, Ends, First, Teacher
 from tests.search.toys import PLAIN, WIDE, distillation, toy
@@ -223,7 +224,7 @@ def pressed() -> Iterator[StopRequest]:
 def test_before_the_first_trial_there_is_nothing_to_return(folder: Path, teacher: Teacher) -> None:
     with pytest.raises(Interrupted):
         toy(folder, teacher=teacher).run(trials=3, stop_requests=pressed)
-    assert read_study(f"sqlite:///{folder}/study.db").user_attrs["about"]["ended"]
+    assert study_record(read_study(f"sqlite:///{folder}/study.db"), ABOUT)["ended"]
 
 
 def test_in_another_thread_signals_are_left_as_they_are(folder: Path, teacher: Teacher) -> None:

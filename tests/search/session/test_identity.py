@@ -28,6 +28,7 @@ from protege.objectives import (
 )
 from protege.search import Front, Search, State
 from protege.search.session.identity import differences, document, identify, identity
+from protege.search.storage.attributes import IDENTITY, study_record
 from protege.spaces import Activation, Choice, First, Greedy, Mismatch, Range, SearchSpace, Teacher
 from tests.search.toys import PLAIN, WIDE, distillation, opened, toy
 
@@ -190,7 +191,7 @@ def test_a_study_is_gone_on_with_only_as_what_it_is(storage: str, part: str) -> 
     message = f"^study 'toy' was made otherwise: {part}: recorded .*, given 'other'; give the study"
     with pytest.raises(Mismatch, match=message):
         identify(study, own | {part: "other"})
-    assert study.user_attrs["identity"] == json.loads(json.dumps(own))
+    assert study_record(study, IDENTITY) == json.loads(json.dumps(own))
 
 
 LIMITS: list[Any] = [

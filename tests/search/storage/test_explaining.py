@@ -39,7 +39,7 @@ def changed(run: Path, statement: str, *given: object) -> None:
 def attribute(run: Path, table: str, key: str, change: Callable[[Any], Any]) -> None:
     """Change an attribute of the study or of its second trial."""
     database = sqlite3.connect(run / "study.db")
-    where = " AND trial_id = 2" if table == "trial_user_attributes" else ""
+    where = " AND trial_id = 2" if table.startswith("trial") else ""
     with database:
         chosen = f"FROM {table} WHERE key = ?{where}"
         (text,) = database.execute(f"SELECT value_json {chosen}", (key,)).fetchone()
@@ -85,7 +85,8 @@ def test_a_study_of_another_version_says_how_to_read_it(
 
 
 def test_a_study_from_before_formats_were_recorded_says_so(copy: Path, teacher: Teacher) -> None:
-    changed(copy, "DELETE FROM study_user_attributes WHERE key IN ('format', 'run')")
+    changed(copy, "DELETE FROM study_user_attributes WHERE key = 'run'")
+    changed(copy, "UPDATE study_user_attributes SET key = 'about' WHERE key = 'format'")
     message = "study 'toy': written by protege before 0.1 in format 0; .*: run the study again"
     with pytest.raises(BadInput, match=message):
         Front.read(copy)
@@ -120,7 +121,8 @@ CUTS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize(
-    ("table", "key"), [("study_user_attributes", "about"), ("trial_user_attributes", "protege")]
+    ("table", "key"),
+    [("study_system_attributes", "protege:about"), ("trial_system_attributes", "protege:trial")],
 )
 def test_a_record_that_is_not_whole_is_named(
     cut: str, table: str, key: str, copy: Path, capsys: pytest.CaptureFixture[str]
@@ -134,6 +136,15 @@ def test_a_record_that_is_not_whole_is_named(
     said = refused(capsys, "pick", copy, "--budget", "memory_mb=1")
     assert "damaged" in said
     assert "study.db" in said or "trial 0" in said
+
+
+def test_a_study_whose_record_was_lost_by_a_new_name_says_so(copy: Path, teacher: Teacher) -> None:
+    changed(copy, "DELETE FROM study_system_attributes")
+    message = "study 'toy': its record 'about' is missing; .* renamed in Optuna Dashboard"
+    with pytest.raises(BadInput, match=message):
+        Front.read(copy)
+    with pytest.raises(BadInput, match="study 'toy': its record 'identity' is missing"):
+        toy(copy, teacher=teacher).run(trials=10)
 
 
 WAYS_OUT: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -151,7 +162,10 @@ WAYS_OUT: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 def test_labels_and_numbers_of_a_foreign_study_are_no_paths(
     way: str, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    attribute(copy, "trial_user_attributes", "protege", WAYS_OUT[way])
+    def altered(stored: dict[str, Any]) -> dict[str, Any]:
+        return stored | {"record": WAYS_OUT[way](stored["record"])}
+
+    attribute(copy, "trial_system_attributes", "protege:trial", altered)
     before = sorted(copy.parent.rglob("*"))
     said = refused(capsys, "export", copy, "--trial", 1)
     assert "study 'toy', trial 1: damaged" in said
@@ -170,7 +184,8 @@ def test_the_folder_that_a_foreign_study_names_is_not_written_to(
     (mine / "front.csv").write_text("mine")
     shutil.copy(run_folder / "study.db", theirs)
     named = recorded.format(folder=folder)
-    attribute(theirs, "study_user_attributes", "about", lambda about: about | {"folder": named})
+    leading_out = {"folder": named}
+    attribute(theirs, "study_system_attributes", "protege:about", lambda about: about | leading_out)
     monkeypatch.chdir(here)
     front = Front.read(theirs / "study.db")
     assert front.folder == Path("runs/toy")

@@ -1,4 +1,4 @@
-"""Private parts of Optuna that `MemberGP` overrides or reads, as they are in the pinned release."""
+"""Private parts of Optuna that `MemberGP` and `SampledStudy` override or read, as pinned."""
 
 import inspect
 import tomllib
@@ -13,6 +13,7 @@ from optuna._gp.acqf import BaseAcquisitionFunc
 from optuna._gp.search_space import SearchSpace
 from optuna.samplers import GPSampler
 from optuna.samplers._lazy_random_state import LazyRandomState
+from optuna.study import Study
 
 from protege.search.study.gaussian import SAMPLES, MemberGP
 from protege.search.study.sampler import distributions
@@ -34,6 +35,7 @@ SIGNATURES: dict[str, tuple[Callable[..., Any], list[str]]] = {
     ),
     "GPSampler._optimize_acqf": (GPSampler._optimize_acqf, ["self", "acqf", "best_params"]),
     "BaseAcquisitionFunc.eval_acqf_no_grad": (BaseAcquisitionFunc.eval_acqf_no_grad, ["self", "x"]),
+    "Study._get_trials": (Study._get_trials, ["self", "deepcopy", "states", "use_cache"]),
     "SearchSpace.get_normalized_params": (
         SearchSpace.get_normalized_params,
         ["self", "trials", "trial_params"],

@@ -10,7 +10,7 @@ import pytest
 import torch
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
-from optuna_dashboard import wsgi  # type: ignore[import-untyped]
+from optuna_dashboard import wsgi
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from protege.search import State, Trial

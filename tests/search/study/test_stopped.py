@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, create_trial
 
-from protege.search.study.gaussian import ENOUGH, RUNG, STOPPED_AT, continued
+from protege.search.study.stopped import ENOUGH, RUNG, STOPPED_AT, continued
 
 numbers = st.floats(-100, 100, width=32)
 
