@@ -131,7 +131,7 @@ class Search:
         stopping = Stopping(trials, minutes, patience)
         earlier = [Front.read(run) for run in self.earlier]
         Session(self, engine or SerialEngine(), earlier, stop_requests).go_on(stopping)
-        front = Front.read(self.place, self.name)
+        front = replace(Front.read(self.place, self.name), declared=self)
         front.save()
         return front
 

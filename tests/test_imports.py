@@ -60,6 +60,7 @@ ORDER = {
         "running",
         "analysis",
         "report",
+        "handover",
         "front",
         "session",
         "search",

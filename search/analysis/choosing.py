@@ -39,6 +39,10 @@ class ChosenStudent:
         """Write the student as a Hugging Face checkpoint; see `Front.export`."""
         return self.front.export(self.trial, folder)
 
+    def train(self, data: Any = None, folder: str | Path | None = None, **options: Any) -> Path:
+        """Train the student on its teacher's outputs; see `Front.train` for the options."""
+        return self.front.train(self.trial, data, folder, **options)
+
     def __str__(self) -> str:
         trial, front = self.trial, self.front
         rows = {printable(one.name): _value(trial, one) for one in front.objectives.records}

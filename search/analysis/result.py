@@ -58,6 +58,7 @@ class StudyResult(ABC):
         sent: The uploaded weights, if the study has a store.
         run: The id that study and run folder share.
         database: The database file, or None for a server.
+        declared: The declaration of the study; None where the study was read from its storage.
     """
 
     name: str
@@ -69,6 +70,7 @@ class StudyResult(ABC):
     sent: UploadedWeights | None = None
     run: str = ""
     database: Path | None = None
+    declared: Any = field(default=None, repr=False, compare=False)
 
     @cached_property
     def members(self) -> list[Trial]:
@@ -282,3 +284,7 @@ class StudyResult(ABC):
     @abstractmethod
     def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
         """Write a trial's student as a Hugging Face checkpoint and return its folder."""
+
+    @abstractmethod
+    def train(self, trial: Trial | int, *args: Any, **options: Any) -> Path:
+        """Train a trial's student on its teacher's outputs and return its folder."""

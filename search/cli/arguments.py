@@ -2,7 +2,7 @@
 
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -149,6 +149,25 @@ def front_of(run: str, study: str | None = None) -> "Front":
         search = search_in(Path(run))
         return Front.read(search.place, search.name)
     return Front.read(run, study)
+
+
+def budgets_of(front: "Front", words: Sequence[str], named: Mapping[str, str]) -> dict[str, float]:
+    """Return the bound of each objective from ``latency_ms=8`` and ``--latency-ms 8``."""
+    from protege.search.analysis.choosing import bounded, unknown
+
+    known = {objective.name.replace("-", "_"): objective.name for objective in bounded(front)}
+    split = (word.rpartition("=")[::2] if "=" in word else (word, "") for word in words)
+    found = {}
+    for given, value in [*split, *named.items()]:
+        name = given.replace("-", "_")
+        if name not in known:
+            raise BadInput(unknown(front, name, ("--budget", "--study", "--to", "--trial")))
+        try:
+            found[known[name]] = float(value)
+        except ValueError:
+            expected = "an objective and a number, such as latency_ms=8 or --latency-ms 8"
+            raise BadInput(f"budget {given}={value}: expected {expected}") from None
+    return found
 
 
 def search_in(path: Path) -> "Search":

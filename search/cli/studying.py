@@ -1,10 +1,16 @@
 """The commands ``run``, ``report``, ``fidelity``, ``pick`` and ``export``."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protege.search.cli.arguments import Count, Whole, WorkerOptions, front_of, search_in
+from protege.search.cli.arguments import (
+    Count,
+    Whole,
+    WorkerOptions,
+    budgets_of,
+    front_of,
+    search_in,
+)
 from protege.search.progress import PhaseTimes, say, say_table
 from protege.search.records.plain import printable, quoted
 from protege.search.running.stopping import Interrupted, signal_behind, stop_requests
@@ -127,7 +133,7 @@ def pick(
         objective: A budget on that objective, such as --latency-ms 8 for --budget latency_ms=8.
     """
     front = front_of(run, study)
-    choice = front.pick(**_budgets(front, budget or (), objective))
+    choice = front.pick(**budgets_of(front, budget or (), objective))
     # a storage URL may hold a password
     shown = "RUN" if "://" in run else quoted(run)
     say(f"{choice}\nTo export it: protege export {shown} --trial {choice.trial.number}")
@@ -159,28 +165,9 @@ def export(
     from protege.search.analysis.choosing import ChosenStudent
 
     front = front_of(run, study)
-    budgets = _budgets(front, budget or (), objective)
+    budgets = budgets_of(front, budget or (), objective)
     if trial is not None and budgets:
         given = " ".join(f"{name}={value:g}" for name, value in budgets.items())
         raise BadInput(f"--trial {trial} and {given}: name a trial or give budgets, not both")
     choice = front.pick(**budgets) if trial is None else ChosenStudent(front.trial(trial), front)
     say(f"{choice}\nStudent: {printable(choice.export(to))}")
-
-
-def _budgets(front: "Front", words: Sequence[str], named: Mapping[str, str]) -> dict[str, float]:
-    """Return the bound of each objective from ``latency_ms=8`` and ``--latency-ms 8``."""
-    from protege.search.analysis.choosing import bounded, unknown
-
-    known = {objective.name.replace("-", "_"): objective.name for objective in bounded(front)}
-    split = (word.rpartition("=")[::2] if "=" in word else (word, "") for word in words)
-    found = {}
-    for given, value in [*split, *named.items()]:
-        name = given.replace("-", "_")
-        if name not in known:
-            raise BadInput(unknown(front, name, ("--budget", "--study", "--to", "--trial")))
-        try:
-            found[known[name]] = float(value)
-        except ValueError:
-            expected = "an objective and a number, such as latency_ms=8 or --latency-ms 8"
-            raise BadInput(f"budget {given}={value}: expected {expected}") from None
-    return found

@@ -2,14 +2,15 @@
 
 import errno
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protege.search.analysis.choosing import ChosenStudent, knee, pick
 from protege.search.analysis.result import MEASURED, StudyResult
-from protege.search.front.export import export
+from protege.search.handover.checkpoint import export
+from protege.search.handover.plan import TrainingPlan
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.results import damage, weights_folder
 from protege.search.records.trial import State, Trial
@@ -25,6 +26,11 @@ from protege.spaces import BadInput
 from protege.spaces.files.atomic import atomic, write_text
 from protege.spaces.files.hashing import digest
 from protege.spaces.files.private import owner_only
+
+if TYPE_CHECKING:  # reading a study loads no torch
+    from protege.search.handover.exported import ExportedStudent
+    from protege.search.handover.starting import Data
+    from protege.spaces import Teacher
 
 ADVICE = "name another folder with folder= or --folder"
 
@@ -125,7 +131,7 @@ class Front(StudyResult):
         return stored
 
     def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
-        """Write a trial's student as a Hugging Face checkpoint; see `protege.search.front.export`.
+        """Write a trial's student as a Hugging Face checkpoint, with its card and record.
 
         Args:
             trial: The trial or its number.
@@ -147,7 +153,81 @@ class Front(StudyResult):
                 f"{where}; {what}"
             )
         with _written(target, "export into a folder on another disk"):
-            return export(chosen, stored, target, self.about)
+            settings = self.identity.get("distillation")
+            return export(chosen, stored, target, self.about, settings)
+
+    def train(  # noqa: PLR0913 - one keyword for each choice of a user
+        self,
+        trial: Trial | int,
+        data: "Data | None" = None,
+        folder: str | Path | None = None,
+        *,
+        plan: TrainingPlan | None = None,
+        teacher: "Teacher | str | Path | None" = None,
+        evaluation: "Data | None" = None,
+        resume: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
+        show: Callable[[str], None] = lambda _: None,
+    ) -> Path:
+        """Train a trial's student on its teacher's outputs, with the study's losses.
+
+        The student is exported first, if it was not. Then `transformers.Trainer` trains it, in as
+        many processes as ``accelerate launch`` started; the first of the study's objectives that
+        judges students, measured on held-out data, selects the published weights.
+
+        Args:
+            trial: The trial or its number.
+            data: Data to train on; None takes the study's own, if this front is what `Search.run`
+                returned.
+            folder: The new folder; by default ``trained/<label>`` in the run folder.
+            plan: Length, learning rate and all other settings.
+            teacher: The teacher, or where to load it from; by default where the study had it.
+            evaluation: Data to evaluate on; None holds a part of the data out.
+            resume: Whether to continue an interrupted training from its last checkpoint.
+            tell: Prints a line.
+            show: Shows a line in place of the last one.
+
+        Returns:
+            The folder.
+
+        Raises:
+            BadInput: There is no data, the folder is not empty, or the teacher is gone.
+            Mismatch: The teacher is not the study's.
+        """
+        from protege.search.handover.starting import full_training  # it loads torch
+
+        chosen = self.trial(trial) if isinstance(trial, int) else trial
+        name = folder_name(chosen.label)
+        own = self.declared
+        training = full_training(
+            self._exported(chosen),
+            data,
+            Path(folder) if folder else self._own_folder() / "trained" / name,
+            plan=plan,
+            teacher=teacher or (None if own else self.about["teacher"]["source"]),
+            evaluation=evaluation,
+            declared=own,
+            cache=None if own is None else own.cache,
+            tell=tell,
+            show=show,
+        )
+        return training.run(resume=resume)
+
+    def _exported(self, trial: Trial) -> "ExportedStudent":
+        """Return the exported student of a trial; export it if it is not in the run folder."""
+        from protege.search.handover.exported import ExportedStudent
+
+        folder = self._own_folder() / "students" / folder_name(trial.label)
+        if not folder.exists():
+            self.export(trial, folder)
+        found = ExportedStudent.read(folder)
+        study = found.manifest.get("study", {})
+        if (study.get("name"), study.get("trial")) != (self.name, trial.number):
+            raise BadInput(
+                f"{folder}: not the student of trial {trial.number} of study {self.name!r}; remove "
+                "the folder"
+            )
+        return found
 
     def report(self, folder: str | Path | None = None) -> Path:
         """Write the report as one self-contained HTML file, and the front as CSV.
