@@ -4,15 +4,18 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
+from torch import nn
 from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.trainer_callback import TrainerCallback
 
 from protege.objectives import Candidate, Distillation, Examples, Objective, Retention
 from protege.objectives.candidate import Prepared
+from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.teacher_outputs import LiveOutputs
 from protege.objectives.distillation.training import Training
 from protege.objectives.measurement import Measurement, Stage
@@ -122,24 +125,19 @@ class FullTraining:
             trainer.accelerator.wait_for_everyone()
         return self.target
 
-    @property
+    @cached_property
     def _prepared(self) -> Prepared:
         """What objectives and training share."""
         own, plan = self.distillation, self.plan
-        rate = (
-            {}
-            if plan.learning_rate is None
-            else {
-                "learning_rate": plan.learning_rate,
-                "full_rate_at": 0.0,
-            }
-        )
+        rate: dict[str, Any] = {}
+        if plan.learning_rate is not None:
+            rate = {"learning_rate": plan.learning_rate, "full_rate_at": 0.0}
         settings = replace(
             own,
             data=own.data if self.evaluation is None else own.data.without(self.evaluation),
             steps=ALL,
             batch_size=plan.batch_size,
-            selection=plan.held_out,
+            selection=plan.held_out if self.evaluation is None else 1,
             held_out=0,
             rungs=(),
             progressive=None,
@@ -156,12 +154,19 @@ class FullTraining:
     def _measured(
         self, candidate: Candidate, judges: Sequence[Objective]
     ) -> dict[str, Measurement]:
-        return {
-            one.name: replace(one, data=self.evaluation).measure(candidate)
-            if isinstance(one, Retention) and self.evaluation is not None
-            else one.measure(candidate)
-            for one in judges
-        }
+        return {one.name: self._value(candidate, one) for one in judges}
+
+    def _value(self, candidate: Candidate, judge: Objective) -> Measurement:
+        """Measure a student; its retention on the data to evaluate on, if that is given."""
+        if self.evaluation is None or judge != Retention(limit=judge.limit):
+            return judge.measure(candidate)
+        return Retention().measured_on(candidate, self._prepared.data, self._sample)
+
+    @cached_property
+    def _sample(self) -> TaskInputs:
+        """The data to evaluate on."""
+        assert self.evaluation is not None  # `_value` looks
+        return self._prepared.data.sampled(self.evaluation, self.plan.held_out)
 
     def _trainer(
         self,
@@ -199,7 +204,11 @@ class FullTraining:
             BadInput: The plan names an argument that does not exist, or a value is refused.
         """
         plan = self.plan
-        given = {"logging_steps": LOGGED, "report_to": "none", "save_total_limit": 2}
+        given: dict[str, Any] = {
+            "logging_steps": LOGGED,
+            "report_to": "none",
+            "save_total_limit": 2,
+        }
         given |= {"weight_decay": self.distillation.weight_decay}
         given |= {"max_grad_norm": self.distillation.max_gradient, **plan.arguments}
         try:
@@ -256,7 +265,8 @@ class FullTraining:
     def _free_teacher(self, training: Training) -> None:
         """Drop the teacher's weights if all its outputs are known and nobody else has it."""
         if self.owns_teacher and not isinstance(training.answers, LiveOutputs):
-            self.teacher.model.to("meta")
+            weights: nn.Module = self.teacher.model
+            weights.to("meta")
 
     def _record(
         self,
