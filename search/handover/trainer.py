@@ -35,7 +35,7 @@ NEVER = 10**9
 
 
 @dataclass
-class TrainingClock(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+class TrainingClock(TrainerCallback):
     """How much of a training is done, by steps or by minutes, equal on all processes.
 
     It evaluates and saves `EVALUATIONS` times, and ends a training whose minutes are over.
@@ -94,7 +94,7 @@ class TrainingClock(TrainerCallback):  # type: ignore[misc]  # transformers is n
         self.done = max(self.done, shared[0] / (60 * self.minutes))
 
 
-class LayerDropping(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+class LayerDropping(TrainerCallback):
     """Drops layers of a deep student during training; see `Progressive`.
 
     Args:
@@ -111,7 +111,7 @@ class LayerDropping(TrainerCallback):  # type: ignore[misc]  # transformers is n
         self._shrinking.advance(int(self._clock.done * self.PARTS), self.PARTS)
 
 
-class Announcing(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
+class Announcing(TrainerCallback):
     """Shows step, loss and remaining time after each logged step.
 
     Args:
@@ -132,7 +132,7 @@ class Announcing(TrainerCallback):  # type: ignore[misc]  # transformers is not 
         self._show(f"step {state.global_step}, loss {logs['loss']:.4g}{ends}")
 
 
-class DistillationTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
+class DistillationTrainer(Trainer):
     """Trains a student on its teacher's outputs, as `transformers.Trainer` trains any model.
 
     Args:
@@ -201,11 +201,9 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]  # transformers is not
     ) -> LambdaLR:
         """Create the schedule of `TrainingPlan.pace`, by steps or by minutes."""
         if self.lr_scheduler is None:
-            per_step = 1 / num_training_steps
-            self.lr_scheduler = LambdaLR(
-                optimizer or self.optimizer,
-                lambda _: self._plan.pace(self.training_clock.done + per_step),
-            )
+            per_step, own = 1 / num_training_steps, optimizer or self.create_optimizer()
+            pace, clock = self._plan.pace, self.training_clock
+            self.lr_scheduler = LambdaLR(own, lambda _: pace(clock.done + per_step))
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
