@@ -108,6 +108,7 @@ class Search:
         patience: int | None = None,
         engine: Engine | None = None,
         stop_requests: StopRequestContext = no_stop_requests,
+        file: Path | None = None,
     ) -> Front:
         """Run or resume the study until it has that many trials, and return its front.
 
@@ -122,6 +123,8 @@ class Search:
             stop_requests: Context of the trials, which may end the run after the running ones; the
                 command line's, `stopping.stop_requests`, handles Ctrl-C, SIGTERM and SIGHUP. By
                 default no signal is handled.
+            file: The study file that declares this search, recorded for ``protege confirm`` and
+                ``protege train``.
 
         Raises:
             BadInput: No student can meet a limit, another process runs this study, the artifact
@@ -130,7 +133,7 @@ class Search:
         """
         stopping = Stopping(trials, minutes, patience)
         earlier = [Front.read(run) for run in self.earlier]
-        Session(self, engine or SerialEngine(), earlier, stop_requests).go_on(stopping)
+        Session(self, engine or SerialEngine(), earlier, stop_requests, file).go_on(stopping)
         front = replace(Front.read(self.place, self.name), declared=self)
         front.save()
         return front

@@ -3,7 +3,7 @@
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -149,6 +149,23 @@ def front_of(run: str, study: str | None = None) -> "Front":
         search = search_in(Path(run))
         return Front.read(search.place, search.name)
     return Front.read(run, study)
+
+
+def declared_front(run: str, study: str | None = None) -> "Front":
+    """Read a front with the declaration of its study, if its study file is known.
+
+    That is the given file, or the one that ``protege run`` recorded if it still declares the study.
+    """
+    front = front_of(run, study)
+    file = Path(run if run.endswith(".py") else front.about.get("file", ""))
+    if not file.is_file():
+        return front
+    search = search_in(file)
+    is_same = (search.name, search.run_folder.path.resolve()) == (
+        front.name,
+        front.folder.resolve(),
+    )
+    return replace(front, declared=search) if is_same or run.endswith(".py") else front
 
 
 def budgets_of(front: "Front", words: Sequence[str], named: Mapping[str, str]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The command ``train``."""
+"""The commands ``confirm`` and ``train``."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 from cyclopts import Parameter
 
 from protege.objectives.machine.precision import TrainingPrecision
-from protege.search.cli.arguments import Count, Whole, budgets_of, front_of, search_in
+from protege.search.cli.arguments import Count, Whole, budgets_of, declared_front
 from protege.search.handover.plan import TrainingPlan
 from protege.search.progress import say, watching
 from protege.search.records.plain import printable, quoted
@@ -90,6 +90,38 @@ class TrainingOptions:
         )
 
 
+def confirm(
+    run: str,
+    /,
+    *,
+    study: str | None = None,
+    trial: tuple[Whole, ...] | None = None,
+    again: bool = False,
+) -> None:
+    """Measure the students of the front again, from their exported files.
+
+    Each student is loaded in a process of its own. Its latency is measured interleaved with the
+    teacher's, its quality also on data that the search never used. The figures are stored with
+    the run: table and report show them.
+
+    Examples:
+        protege confirm runs/minilm-cpu
+        protege confirm studies/minilm_cpu.py --trial 7 --trial 12
+
+    Args:
+        run: The run folder, its study.db, a storage URL, or the study file.
+        study: The study's name, where a storage has several.
+        trial: A trial's number; may be repeated (default: all students of the front).
+        again: Measure those again that are confirmed already.
+    """
+    front = declared_front(run, study)
+    with watching("measuring exported students"):
+        found = front.confirm(trial, again=again, tell=say)
+    for number, above in front.overtaken.items():
+        if number in found:
+            say(f"trial {number}: dominated by the confirmed figures of trial {above[0]}")
+
+
 def train(  # noqa: PLR0913 - one keyword for each choice of a user
     run: str,
     /,
@@ -150,7 +182,7 @@ def train(  # noqa: PLR0913 - one keyword for each choice of a user
             target = to or student.folder.with_name(f"{student.folder.name}-trained")
             folder = full_training(student, given, target, **options).run(resume=resume)
         else:
-            front = _front(run, study)
+            front = declared_front(run, study)
             found = budgets_of(front, budget or (), objective)
             if trial is not None and found:
                 raise BadInput(f"--trial {trial}: name a trial or give budgets, not both")
@@ -160,15 +192,6 @@ def train(  # noqa: PLR0913 - one keyword for each choice of a user
     if first:
         say(f"Student: {printable(folder)}")
         say(f"To use it: see {printable(quoted(folder / 'README.md'))}")
-
-
-def _front(run: str, study: str | None) -> Any:
-    """Read a front; with the declaration of its study if the study file is given."""
-    from dataclasses import replace
-
-    if not run.endswith(".py"):
-        return front_of(run, study)
-    return replace(front_of(run, study), declared=search_in(Path(run)))
 
 
 def _argument(word: str) -> tuple[str, Any]:

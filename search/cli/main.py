@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
-from protege.search.cli.handing_over import train
+from protege.search.cli.handing_over import confirm, train
 from protege.search.cli.measuring import doctor, heads, measure
 from protege.search.cli.studying import export, fidelity, pick, report, run
 from protege.search.progress import complain
@@ -39,7 +39,7 @@ app = App(
     print_error=False,
 )
 COMMANDS: Sequence[Callable[..., None]] = (
-    *(run, report, pick, export, train),
+    *(run, report, pick, confirm, export, train),
     *(fidelity, heads, measure, doctor),
 )
 for order, command in enumerate(COMMANDS):

@@ -46,6 +46,7 @@ def run(
             patience=patience,
             engine=workers.engine(),
             stop_requests=stop_requests,
+            file=study,
         )
     )
 

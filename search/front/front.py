@@ -2,18 +2,21 @@
 
 import errno
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protege.search.analysis.choosing import ChosenStudent, knee, pick
+from protege.search.analysis.confirmation import Confirmation
 from protege.search.analysis.result import MEASURED, StudyResult
 from protege.search.handover.checkpoint import export
 from protege.search.handover.plan import TrainingPlan
 from protege.search.records.objectives import ObjectiveRecords
+from protege.search.records.plain import printable
 from protege.search.records.results import damage, weights_folder
 from protege.search.records.trial import State, Trial
+from protege.search.records.wording import figure
 from protege.search.report.page import write_report
 from protege.search.storage.explaining import explained, shown_storage, undamaged
 from protege.search.storage.format import IDENTITY, run_of
@@ -97,6 +100,62 @@ class Front(StudyResult):
             BadInput: No student is on the front.
         """
         return knee(self)
+
+    def confirm(
+        self,
+        trials: Iterable[Trial | int] | None = None,
+        *,
+        again: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> dict[int, Confirmation]:
+        """Measure students again from their exported files, and store the figures with the run.
+
+        Each is exported and loaded in a process of its own: latency is measured interleaved with
+        the teacher's, quality also on data that the search never used. Tables and reports then
+        show both figures, and `overtaken` names the students that others dominate by them.
+
+        Args:
+            trials: The trials or their numbers; by default all students of the front.
+            again: Whether to measure those again that are confirmed already.
+            tell: Prints a line per student.
+
+        Returns:
+            The figures by trial number.
+
+        Raises:
+            BadInput: The declaration of the study is not at hand: this front was read from a
+                storage.
+        """
+        from protege.objectives import Candidate  # loads torch
+        from protege.search.front.confirming import confirm_apart
+
+        if self.declared is None:
+            raise BadInput(
+                f"study {self.name!r}: data and objectives are needed to measure its students "
+                "again; give the study file, or use the front that Search.run returned"
+            )
+        given = self.students if trials is None else trials
+        chosen = [self.trial(one) if isinstance(one, int) else one for one in given]
+        own = Candidate(self.declared.prepare(), self.declared.teacher.architecture)
+        found = dict(self.confirmed)
+        for trial in chosen:
+            if again or trial.number not in found:
+                values = confirm_apart(self.declared.objectives, own, self._exported(trial).folder)
+                found[trial.number] = Confirmation(trial.number, trial.weights, values)
+                with self._owned():
+                    found[trial.number].store(self._own_folder())
+            tell(self._confirmed_line(trial, found[trial.number]))
+        for name in ("confirmed", "overtaken"):  # they are read again
+            vars(self).pop(name, None)
+        return {trial.number: found[trial.number] for trial in chosen}
+
+    def _confirmed_line(self, trial: Trial, found: Confirmation) -> str:
+        figures = [
+            f"{printable(name)} {figure(trial.measurements[name])}, confirmed {again:.4g}"
+            for name in self.objectives.names
+            if (again := found.value(name)) is not None
+        ]
+        return f"trial {trial.number}: {printable(trial.label)}: {'; '.join(figures)}"
 
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
         """Store the result of ``protege measure`` on another target; tables show it too."""

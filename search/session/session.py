@@ -49,6 +49,7 @@ class Session:
         engine: Runs the jobs.
         earlier: Studies whose measurements are imported.
         stop_requests: The context of the trials, which handles requests to end the run early.
+        file: The study file, if the command line runs one; later commands read it again.
         prepared: What all trials share; without the calibration until the study is open.
         told: Lines that the study has reported, to be recorded.
         comparison: The baselines with their records.
@@ -60,6 +61,7 @@ class Session:
     engine: Engine = field(default_factory=SerialEngine)
     earlier: Sequence[StudyResult] = ()
     stop_requests: StopRequestContext = no_stop_requests
+    file: Path | None = None
     prepared: Prepared = field(init=False)
     told: list[str] = field(default_factory=list, init=False)
     comparison: Comparison = field(default_factory=Comparison, init=False)
@@ -209,6 +211,8 @@ class Session:
         shared = self.prepared
         now = of_run(study.space, self.heads, shared.stopwatch.snapshot())
         more = {"ended": ended, "told": self.told, "parts": shared.batch_parts}
+        if self.file is not None:
+            more["file"] = str(self.file.resolve())
         more["baselines"] = [one.record() for one in self.comparison.records]
         study.describe(about(self.search, study.objectives) | now | more)
 
