@@ -17,6 +17,7 @@ from protege.search.engines.engine import Engine
 from protege.search.engines.local import SerialEngine
 from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
+from protege.search.handover.exported import check_same_tokens
 from protege.search.planning.calibrating import with_calibration
 from protege.search.progress import watching
 from protege.search.records.objectives import ObjectiveRecords
@@ -39,7 +40,11 @@ class Search:
     Attributes:
         name: Name of the study and, by default, of its folder ``runs/<name>``, in which unsafe
             characters are percent-encoded.
-        teacher: The teacher.
+        teacher: The model that students are cut from. It may itself be a student, exported or
+            trained, whose students are smaller still.
+        answers_from: The model that students learn from and are judged by, if it is not `teacher`:
+            the original teacher of a student (Muralidharan et al., arXiv 2407.14679, section 4.4,
+            cut in steps and keep the teacher).
         space: The search space.
         objectives: One or more objectives with distinct names.
         distillation: What students learn from and how; needed by objectives that judge distilled
@@ -82,6 +87,7 @@ class Search:
     earlier: Sequence[str | Path] = field(default=(), repr=False)  # storages as well
     artifacts: str = ""
     private: bool = True
+    answers_from: Teacher | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable():
@@ -97,6 +103,7 @@ class Search:
             if isinstance(objective, Checked):
                 objective.check(self.teacher)
         _ = self.students
+        self._check_answers()
         if self.artifacts:
             check_url(self.artifacts)
 
@@ -200,6 +207,28 @@ class Search:
         """The cache of teacher outputs, calibration and latencies, shared by trials and runs."""
         with owner_only(self.run_folder.path, private=self.private):  # created before any run
             return Cache(self.run_folder.path / "cache")
+
+    def _check_answers(self) -> None:
+        """Check that `answers_from` can answer what students of the teacher are asked.
+
+        Raises:
+            BadInput: It has another task or other outputs, or a loss needs its layers.
+            Mismatch: It reads other tokens.
+        """
+        asked = self.answers_from
+        if asked is None:
+            return
+        if (asked.task, asked.outputs) != (self.teacher.task, self.teacher.outputs):
+            raise BadInput(
+                f"answers_from {asked.source}: {asked.task} with {asked.outputs} outputs; expected "
+                f"{self.teacher.task} with {self.teacher.outputs}, as {self.teacher.source}"
+            )
+        check_same_tokens(self.teacher, asked)
+        if self.distillation and self.distillation.hidden_losses:
+            raise BadInput(
+                "answers_from with losses on hidden states or attention: layers of a student of a "
+                "student are not matched with those of the first teacher; leave out one of the two"
+            )
 
     def _check_distillation(self) -> None:
         """Check that there is a distillation exactly if something needs it."""

@@ -258,12 +258,13 @@ class Front(StudyResult):
         chosen = self.trial(trial) if isinstance(trial, int) else trial
         name = folder_name(chosen.label)
         own = self.declared
+        asked = self.about.get("answers_from") or self.about["teacher"]
         training = full_training(
             self._exported(chosen),
             data,
             Path(folder) if folder else self._own_folder() / "trained" / name,
             plan=plan,
-            teacher=teacher or (None if own else self.about["teacher"]["source"]),
+            teacher=teacher or (None if own else asked["source"]),
             evaluation=evaluation,
             declared=own,
             cache=None if own is None else own.cache,

@@ -94,9 +94,10 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
 
     Only listed fields are published, never paths, hosts, users or storages.
     """
-    own = about["teacher"]
+    asked = about.get("answers_from")
     return {
-        "teacher": {"hub_id": _hub_id(own), **_listed(own, TEACHER)},
+        "teacher": _model(about["teacher"]),
+        **({"answers_from": _model(asked)} if asked else {}),
         "label": trial.label,
         "study": {"name": about["name"], "seed": about["seed"], "trial": trial.number},
         "measurements": {
@@ -108,6 +109,10 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
         "workloads": about["workloads"],
         "versions": {name: version(name) for name in ("protege", "torch", "transformers")},
     }
+
+
+def _model(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"hub_id": _hub_id(record), **_listed(record, TEACHER)}
 
 
 def _copy(stored: Path, target: Path) -> None:

@@ -47,8 +47,8 @@ class ExportedStudent:
 
     @property
     def teacher(self) -> Mapping[str, Any]:
-        """The record of its teacher: hub id, fingerprint, task, sizes."""
-        found: Mapping[str, Any] = self.manifest["teacher"]
+        """The record of the model that it learns from: hub id, fingerprint, task, sizes."""
+        found: Mapping[str, Any] = self.manifest.get("answers_from") or self.manifest["teacher"]
         return found
 
     def load_teacher(self, source: str | Path | None = None) -> Teacher:

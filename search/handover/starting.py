@@ -69,7 +69,7 @@ def full_training(  # noqa: PLR0913 - one keyword for each choice of a user
     """
     show("loading the teacher")
     if teacher is None and declared is not None:
-        teacher = declared.teacher
+        teacher = declared.answers_from or declared.teacher
     answering = teacher if isinstance(teacher, Teacher) else student.load_teacher(teacher)
     own = None if declared is None else declared.distillation
     if data is None and own is not None:

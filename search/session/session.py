@@ -234,7 +234,13 @@ def prepared_for(search: SearchDeclaration) -> Prepared:
     """
     with explained(search.place):
         search.run_folder.check()  # the cache is made in it
-        return Prepared(search.teacher, search.cache, search.distillation, seed=search.seed)
+        return Prepared(
+            search.teacher,
+            search.cache,
+            search.distillation,
+            seed=search.seed,
+            answers_from=search.answers_from,
+        )
 
 
 def claimed_folder(search: SearchDeclaration) -> Path:

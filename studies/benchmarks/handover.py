@@ -100,8 +100,8 @@ def textbook(texts: Sequence[str], minutes: float, folder: Path) -> None:
     AdamW at 5e-4 with a warm-up of a tenth and linear decay over the minutes.
     """
     place = get_model_path()
-    teacher, tokenizer = BertModel.from_pretrained(place), AutoTokenizer.from_pretrained(place)
-    student = BertModel.from_pretrained(place)
+    teacher, student = (BertModel.from_pretrained(place) for _ in range(2))
+    tokenizer = AutoTokenizer.from_pretrained(place)
     chosen: list[Any] = [*student.encoder.layer][::2]
     student.encoder.layer = torch.nn.ModuleList(chosen)
     student.config.num_hidden_layers = LAYERS
@@ -125,9 +125,8 @@ def textbook(texts: Sequence[str], minutes: float, folder: Path) -> None:
             return_tensors="pt",
         )
         with torch.no_grad():
-            wanted = _mean(teacher(**batch).last_hidden_state, batch["attention_mask"])
-        own = _mean(student(**batch).last_hidden_state, batch["attention_mask"])
-        loss = (1 - cosine_similarity(own, wanted)).mean()
+            wanted = _vectors(teacher, batch)
+        loss = (1 - cosine_similarity(_vectors(student, batch), wanted)).mean()
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(done / 0.1 + 1e-3, (1 - done) / 0.9)
         optimizer.zero_grad()
@@ -140,8 +139,9 @@ def textbook(texts: Sequence[str], minutes: float, folder: Path) -> None:
     student.save_pretrained(folder)
 
 
-def _mean(states: Tensor, mask: Tensor) -> Tensor:
-    weights = mask.unsqueeze(-1).float()
+def _vectors(model: BertModel, batch: Any) -> Tensor:
+    weights = batch["attention_mask"].unsqueeze(-1).float()
+    states: Tensor = model(**batch).last_hidden_state
     return (states * weights).sum(1) / weights.sum(1)
 
 
