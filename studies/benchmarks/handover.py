@@ -142,7 +142,8 @@ def textbook(texts: Sequence[str], minutes: float, folder: Path) -> None:
 def _vectors(model: BertModel, batch: Any) -> Tensor:
     weights = batch["attention_mask"].unsqueeze(-1).float()
     states: Tensor = model(**batch).last_hidden_state
-    return (states * weights).sum(1) / weights.sum(1)
+    mean: Tensor = (states * weights).sum(1) / weights.sum(1)
+    return mean
 
 
 def similarities(
