@@ -35,7 +35,8 @@ class Prepared:
     """What all trials of a study share.
 
     Attributes:
-        teacher: The teacher that students are cut from.
+        teacher: The model that students are cut from.
+        answers_from: The model that they learn from; None if it is the same.
         cache: Cache of results that outlive a trial: teacher outputs, calibration, latencies.
         distillation: What students learn from and how; None if students are not distilled.
         calibration: What a pass over the training data tells of the teacher; None if no policy
@@ -53,8 +54,14 @@ class Prepared:
     seed: int = 0
     batch_parts: int = 1
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
+    answers_from: Teacher | None = None
     read: dict[Hashable, TaskData] = field(default_factory=dict, repr=False)
     """Data that was read before, by content and sizes."""
+
+    @property
+    def answering(self) -> Teacher:
+        """The model that students learn from and are judged by."""
+        return self.answers_from or self.teacher
 
     @property
     def settings(self) -> Distillation:
@@ -70,7 +77,7 @@ class Prepared:
 
     @property
     def data(self) -> TaskData:
-        """The distillation's data, tokenised for the teacher.
+        """The distillation's data, tokenised for the answering teacher.
 
         Raises:
             BadInput: Students are not distilled.
@@ -88,8 +95,8 @@ class Prepared:
         sizes = (train, settings.selection, settings.held_out, settings.max_tokens)
         key = (examples, *sizes)
         if key not in self.read:
-            task = distillation_task(self.teacher)
-            self.read[key] = TaskData(self.teacher, task, self.cache, examples, *sizes)
+            task = distillation_task(self.answering)
+            self.read[key] = TaskData(self.answering, task, self.cache, examples, *sizes)
         return self.read[key]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from protege.search.engines.local import SerialEngine
 from protege.search.front.confirming import confirmed
 from protege.search.front.front import Front
 from protege.search.front.publishing import RunningNotes
+from protege.search.handover.exported import check_same_tokens
 from protege.search.planning.calibrating import with_calibration
 from protege.search.progress import watching
 from protege.search.records.objectives import ObjectiveRecords
@@ -45,7 +46,11 @@ class Search:
     Attributes:
         name: Name of the study and, by default, of its folder ``runs/<name>``, in which unsafe
             characters are percent-encoded.
-        teacher: The teacher; a folder or a hub id is loaded.
+        teacher: The model that students are cut from; a folder or a hub id is loaded. It may
+            itself be a student, exported or trained, whose students are smaller still.
+        answers_from: The model that students learn from and are judged by, if it is not `teacher`:
+            the original teacher of a student (Muralidharan et al., arXiv 2407.14679, section 4.4,
+            cut in steps and keep the teacher).
         space: The search space.
         objectives: One objective, or several with distinct names.
         distillation: What students learn from and how; needed by objectives that judge distilled
@@ -88,6 +93,7 @@ class Search:
     earlier: Sequence[str | Path] = field(default=(), repr=False)  # storages as well
     artifacts: str = ""
     private: bool = True
+    answers_from: Teacher | None = None
 
     def __post_init__(self) -> None:
         self._read_declared()
@@ -104,6 +110,7 @@ class Search:
             if isinstance(objective, Checked):
                 objective.check(self.teacher)
         _ = self.students
+        self._check_answers()
         if self.artifacts:
             check_url(self.artifacts)
 
@@ -132,6 +139,7 @@ class Search:
         patience: int | None = None,
         engine: Engine | None = None,
         stop_requests: StopRequestContext = no_stop_requests,
+        file: Path | None = None,
     ) -> Front:
         """Run or resume the study until it has that many trials, and return its front.
 
@@ -146,6 +154,8 @@ class Search:
             stop_requests: Context of the trials, which may end the run after the running ones; the
                 command line's, `stopping.stop_requests`, handles Ctrl-C, SIGTERM and SIGHUP. By
                 default no signal is handled.
+            file: The study file that declares this search, recorded for ``protege confirm`` and
+                ``protege train``.
 
         Raises:
             BadInput: No student can meet a limit, another process runs this study, the artifact
@@ -157,9 +167,9 @@ class Search:
         stopping = Stopping(trials, minutes, patience)
         earlier = [Front.read(run) for run in self.earlier]
         notes = RunningNotes(self._result)
-        session = Session(self, engine or SerialEngine(), earlier, stop_requests, notes.write)
+        session = Session(self, engine or SerialEngine(), earlier, stop_requests, notes.write, file)
         session.go_on(stopping)
-        front = Front.read(self.place, self.name)
+        front = replace(Front.read(self.place, self.name), declared=self)
         front.save()
         return front
 
@@ -264,6 +274,28 @@ class Search:
         objectives = ObjectiveRecords.of(self.objectives)
         found = (self.name, self.run_folder.path, objectives, tuple(trials), about, identity(self))
         return Front(*found, database=self.run_folder.database)
+
+    def _check_answers(self) -> None:
+        """Check that `answers_from` can answer what students of the teacher are asked.
+
+        Raises:
+            BadInput: It has another task or other outputs, or a loss needs its layers.
+            Mismatch: It reads other tokens.
+        """
+        asked = self.answers_from
+        if asked is None:
+            return
+        if (asked.task, asked.outputs) != (self.teacher.task, self.teacher.outputs):
+            raise BadInput(
+                f"answers_from {asked.source}: {asked.task} with {asked.outputs} outputs; expected "
+                f"{self.teacher.task} with {self.teacher.outputs}, as {self.teacher.source}"
+            )
+        check_same_tokens(self.teacher, asked)
+        if self.distillation and self.distillation.hidden_losses:
+            raise BadInput(
+                "answers_from with losses on hidden states or attention: layers of a student of a "
+                "student are not matched with those of the first teacher; leave out one of the two"
+            )
 
     def _check_distillation(self) -> None:
         """Check that there is a distillation exactly if something needs it."""

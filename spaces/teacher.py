@@ -202,6 +202,16 @@ class Teacher:
         scores = {Outputs.SCORES, Outputs.LABELS}
         return self.task.has_logits and outputs_of(self.task, self.config) not in scores
 
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of a row: the dimension of vectors, or the classes or tokens."""
+        if self.pooling is None:
+            if self.generates or self.task is Task.FILL_MASK:
+                return self.architecture.vocab_size
+            return int(self.config.num_labels or 0)
+        last = self.pooling.projection
+        return self.architecture.hidden_size if last is None else len(last[0])
+
     def projection_size(self, architecture: Architecture) -> int:
         """Return the number of weights of the sentence projection of that architecture."""
         own, pooling = self.architecture.hidden_size, self.pooling

@@ -63,6 +63,7 @@ ORDER = {
         "running",
         "analysis",
         "report",
+        "handover",
         "front",
         "session",
         "search",

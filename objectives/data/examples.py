@@ -1,10 +1,10 @@
 """Streams of texts and images, and their split into disjoint parts."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from protege.objectives.data.example import Example, Label
 from protege.objectives.data.files import File, Kind
@@ -125,6 +125,10 @@ class Examples:
                 return found
             sketch, room = Sketch.of(self, room, size), 2 * room
 
+    def without(self, others: Iterable[Example]) -> Self:
+        """Return these examples without those that have the content of one of the others."""
+        return replace(self, source=_Without(self.source, {one.identity for one in others}))
+
     def _held(self, given: object) -> Callable[[], Iterator[Example]]:
         """Return the source of examples that were given in memory.
 
@@ -155,6 +159,22 @@ class Examples:
     @property
     def _where(self) -> str:
         return f"{self.origin}: " if self.origin else ""
+
+
+@dataclass(frozen=True)
+class _Without:
+    """A source without some of its examples."""
+
+    source: Callable[[], Iterator[Example]]
+    others: Set[bytes]
+
+    def __call__(self) -> Iterator[Example]:
+        return (one for one in self.source() if one.identity not in self.others)
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The class names of the source."""
+        return getattr(self.source, "classes", ())
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from protege.objectives.data.example import Example
 from protege.objectives.data.examples import Examples
-from protege.objectives.data.split import Split
+from protege.objectives.data.split import Sketch, Split
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.inputs.pictures import ImageInputs
 from protege.objectives.distillation.losses.losses import Targets
@@ -68,6 +68,19 @@ class TaskData:
         if not self._split.held_out:
             return self.selected
         return self._prepare(self._split.held_out, self.held_out)
+
+    def sampled(self, examples: Examples, count: int) -> TaskInputs:
+        """Return a random sample of other examples as the teacher reads them.
+
+        Args:
+            examples: The examples; classes are matched to the teacher's by name.
+            count: Sequences in the sample.
+        """
+        most = self.teacher.at_most(self.max_tokens)
+        chosen = Sketch.of(examples, count, lambda one: self.task.size(one, most)).examples()
+        if examples.classes and isinstance(self.task, ClassTask):
+            chosen = renamed(chosen, examples.classes, self.teacher)
+        return self._prepare(chosen, count)
 
     def outputs(self, inputs: TaskInputs, task: DistillationTask | None = None) -> Targets:
         """Return the teacher's outputs from the cache; compute them if missing.

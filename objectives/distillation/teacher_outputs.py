@@ -159,9 +159,10 @@ def judge(
     module.eval()
     parts = []
     known = inputs.labels if labels is None else labels
+    device = next((one.device for one in module.parameters()), torch.device("cpu"))
     for batch in inputs.in_order(JUDGING_BATCH):
         with shared_machine(), torch.inference_mode():
-            answer = aligned(task.answer(module, batch))
+            answer = aligned(task.answer(module, batch.to(device)).cpu())
             theirs = {name: tensor[batch.rows] for name, tensor in targets.items()}
             found = task.scores(answer, theirs, known[batch.rows])
         parts.append((batch.rows, found))

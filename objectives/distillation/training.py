@@ -140,7 +140,7 @@ class Training:
             both.append(self.answers.module)
         with ExitStack() as stack:
             stack.callback(both.to(device).cpu)
-            watches = self._watched(stack)
+            watches = self.attached(stack)
             along = [parameter for _, watch in watches for parameter in watch.parameters()]
             optimizers = Optimizers(module, settings, along, stack)
             if self.resumed_from:
@@ -212,7 +212,12 @@ class Training:
             start=answer.new_zeros(()),
         )
 
-    def _watched(self, stack: ExitStack) -> list[tuple[float, AttachedLoss]]:
+    def attached(self, stack: ExitStack) -> list[tuple[float, AttachedLoss]]:
+        """Attach the losses on hidden states or attention until the stack closes.
+
+        Returns:
+            The weight of each, and the loss.
+        """
         watches = []
         for loss in self.settings.hidden_losses:
             watch = loss.attach(self.student, self.teacher)

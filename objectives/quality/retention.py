@@ -5,6 +5,8 @@ from typing import ClassVar
 
 from protege.objectives.candidate import Candidate
 from protege.objectives.data.examples import Examples
+from protege.objectives.distillation.inputs.batches import TaskInputs
+from protege.objectives.distillation.task_data import TaskData
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.task import TaskScore
 from protege.objectives.measurement import Direction, Measurement, Stage, name_of
@@ -71,6 +73,10 @@ class Retention:
         if not held_out:
             with candidate.stopwatch.phase("caching teacher outputs"):
                 data.check_labels(inputs)
+        return self.measured_on(candidate, data, inputs)
+
+    def measured_on(self, candidate: Candidate, data: TaskData, inputs: TaskInputs) -> Measurement:
+        """Score the candidate's student on inputs of the teacher; see `TaskData.sampled`."""
         own, score = candidate.judged(data, inputs)
         if candidate.vocabulary_map is not None:
             score.figures["pieces_per_token"] = float(own.lengths.sum() / inputs.lengths.sum())

@@ -239,6 +239,7 @@ class CandidateDistillation:
         return canonical(
             {
                 "teacher": own.teacher.fingerprint,
+                "answers_from": shared.answering.fingerprint,
                 "architecture": own.architecture.key(),
                 "data": shared.settings.data.fingerprint,
                 "distillation": repr(shared.settings),
@@ -272,7 +273,8 @@ def training_of(start: Candidate) -> Training:
                 'answers online, which reads different tokens; give answers="cached" and no '
                 "losses on hidden states or attention"
             )
-        answers = LiveOutputs(teacher.embedder() or teacher.model, task, inputs.labels)
+        asked = shared.answering
+        answers = LiveOutputs(asked.embedder() or asked.model, task, inputs.labels)
     else:
         inputs, targets = start.inputs_and_targets(shared.data, inputs, task)
         answers = CachedOutputs.of(inputs, targets)

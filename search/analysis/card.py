@@ -43,6 +43,10 @@ class ChosenStudent:
         """Write the student as a Hugging Face checkpoint; see `Front.export`."""
         return self.front.export(self.trial, folder)
 
+    def train(self, data: Any = None, folder: str | Path | None = None, **options: Any) -> Path:
+        """Train the student on its teacher's outputs; see `Front.train` for the options."""
+        return self.front.train(self.trial, data, folder, **options)
+
     def record(self) -> dict[str, Any]:
         """Return the student as JSON values; see docs/getting-started.md."""
         return student_record(self.front, self.trial) | {"why": self.why}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from protege.search.analysis.confirmation import Confirmation, confirmations, overtaken
 from protege.search.analysis.dominance import line, notes, outdone, with_baselines
 from protege.search.analysis.fidelity import Fidelity
 from protege.search.analysis.ties import Noise
@@ -60,6 +61,7 @@ class StudyResult(ABC):
         sent: The uploaded weights, if the study has a store.
         run: The id that study and run folder share.
         database: The database file, or None for a server.
+        declared: The declaration of the study; None where the study was read from its storage.
     """
 
     name: str
@@ -71,6 +73,7 @@ class StudyResult(ABC):
     sent: UploadedWeights | None = None
     run: str = ""
     database: Path | None = None
+    declared: Any = field(default=None, repr=False, compare=False)
 
     @cached_property
     def members(self) -> list[Trial]:
@@ -106,6 +109,16 @@ class StudyResult(ABC):
     def fidelity(self) -> Fidelity | None:
         """Agreement of the rungs with longer distillations, if measured."""
         return Fidelity.read(self.folder)
+
+    @cached_property
+    def confirmed(self) -> dict[int, Confirmation]:
+        """What was measured again from exported students, by trial number; see `Front.confirm`."""
+        return confirmations(self.folder, self.trials)
+
+    @cached_property
+    def overtaken(self) -> dict[int, list[int]]:
+        """By trial number, the students that dominate it by their confirmed figures."""
+        return overtaken(self.objectives, self.students, self.confirmed)
 
     @cached_property
     def students(self) -> list[Trial]:
@@ -287,6 +300,11 @@ class StudyResult(ABC):
             found = trial.measurements.get(name)
             row[name] = found.value if found else float("nan")
             row[f"{name}_spread"] = found.spread if found else float("nan")
+        if self.confirmed:
+            again = self.confirmed.get(trial.number)
+            for name in self.objectives.names:
+                row[f"{name}_confirmed"] = float("nan") if again is None else again.value(name)
+            row["dominated_when_confirmed_by"] = listed(self.overtaken.get(trial.number, ()))
         row |= {f"{place}_ms": ms for place, ms in self.elsewhere(trial).items()}
         row |= {name: own[name] for name in (*SIZES, *CHOSEN) if name in own}
         row["best_step"] = float("nan") if trial.best_step is None else trial.best_step
@@ -301,3 +319,7 @@ class StudyResult(ABC):
     @abstractmethod
     def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
         """Write a trial's student as a Hugging Face checkpoint and return its folder."""
+
+    @abstractmethod
+    def train(self, trial: Trial | int, *args: Any, **options: Any) -> Path:
+        """Train a trial's student on its teacher's outputs and return its folder."""

@@ -2,8 +2,8 @@
 
 import runpy
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -155,6 +155,42 @@ def named_run(run: str, study: str | None = None) -> tuple[str | Path, str | Non
         search = search_in(Path(run))
         return search.place, search.name
     return run, study
+
+
+def declared_front(run: str, study: str | None = None) -> "Front":
+    """Read a front with the declaration of its study, if its study file is known.
+
+    That is the given file, or the one that ``protege run`` recorded if it still declares the study.
+    """
+    front = front_of(run, study)
+    file = Path(run if run.endswith(".py") else front.about.get("file", ""))
+    if not file.is_file():
+        return front
+    search = search_in(file)
+    is_same = (search.name, search.run_folder.path.resolve()) == (
+        front.name,
+        front.folder.resolve(),
+    )
+    return replace(front, declared=search) if is_same or run.endswith(".py") else front
+
+
+def budgets_of(front: "Front", words: Sequence[str], named: Mapping[str, str]) -> dict[str, float]:
+    """Return the bound of each objective from ``latency_ms=8`` and ``--latency-ms 8``."""
+    from protege.search.analysis.choosing import bounded, unknown
+
+    known = {objective.name.replace("-", "_"): objective.name for objective in bounded(front)}
+    split = (word.rpartition("=")[::2] if "=" in word else (word, "") for word in words)
+    found = {}
+    for given, value in [*split, *named.items()]:
+        name = given.replace("-", "_")
+        if name not in known:
+            raise BadInput(unknown(front, name, ("--budget", "--study", "--to", "--trial")))
+        try:
+            found[known[name]] = float(value)
+        except ValueError:
+            expected = "an objective and a number, such as latency_ms=8 or --latency-ms 8"
+            raise BadInput(f"budget {given}={value}: expected {expected}") from None
+    return found
 
 
 def search_in(path: Path) -> "Search":

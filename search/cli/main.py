@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, Parameter
 
+from protege.search.cli.handing_over import confirm, train
 from protege.search.cli.measuring import doctor, heads, measure
 from protege.search.cli.serving import dashboard
 from protege.search.cli.studying import export, fidelity, pick, report, run
@@ -60,7 +61,7 @@ app = App(
     print_error=False,
 )
 COMMANDS: Sequence[Callable[..., None]] = (
-    *(run, report, dashboard, pick, export),
+    *(run, report, dashboard, pick, confirm, export, train),
     *(fidelity, heads, measure, doctor),
 )
 EXAMPLES = {
@@ -76,6 +77,14 @@ EXAMPLES = {
         "protege pick runs/minilm-cpu --latency-ms 15",
         "protege pick runs/minilm-cpu --retention 0.9 --parameters-m 20",
         "protege pick runs/minilm-cpu --speedup 2 --json",
+    ),
+    "confirm": (
+        "protege confirm runs/minilm-cpu",
+        "protege confirm studies/minilm_cpu.py --trial 7 --trial 12",
+    ),
+    "train": (
+        "protege train runs/minilm-cpu --latency-ms 8 --data texts.jsonl --epochs 3",
+        "protege train students/fast --teacher bert-base-uncased --data texts.jsonl --minutes 60",
     ),
     "export": (
         "protege export runs/minilm-cpu --retention 0.9",

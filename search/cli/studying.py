@@ -1,10 +1,16 @@
 """The commands ``run``, ``report``, ``fidelity``, ``pick`` and ``export``."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protege.search.cli.arguments import Count, Whole, WorkerOptions, front_of, search_in
+from protege.search.cli.arguments import (
+    Count,
+    Whole,
+    WorkerOptions,
+    budgets_of,
+    front_of,
+    search_in,
+)
 from protege.search.progress import PhaseTimes, say, say_json, say_table
 from protege.search.records.plain import printable, quoted
 from protege.search.running.stopping import Interrupted, signal_behind, stop_requests
@@ -41,6 +47,7 @@ def run(
             patience=patience,
             engine=workers.engine(),
             stop_requests=stop_requests,
+            file=study,
         ),
         search.study,
     )
@@ -164,7 +171,7 @@ def pick(
     from protege.search.analysis.card import export_line
 
     front = front_of(run, study)
-    choice = front.pick(**_budgets(front, budget or (), objective))
+    choice = front.pick(**budgets_of(front, budget or (), objective))
     line = export_line(run, choice.trial)
     say(f"{choice}\nTo export it: {line}")
     say_json(choice.record() | {"export": line})
@@ -196,7 +203,7 @@ def export(
     from protege.search.analysis.card import ChosenStudent
 
     front = front_of(run, study)
-    budgets = _budgets(front, budget or (), objective)
+    budgets = budgets_of(front, budget or (), objective)
     if trial is not None and budgets:
         given = " ".join(f"{name}={value:g}" for name, value in budgets.items())
         raise BadInput(f"--trial {trial} and {given}: name a trial or give budgets, not both")
@@ -204,22 +211,3 @@ def export(
     folder = choice.export(to)
     say(f"{choice}\nStudent: {printable(folder)}")
     say_json(choice.record() | {"folder": folder})
-
-
-def _budgets(front: "Front", words: Sequence[str], named: Mapping[str, str]) -> dict[str, float]:
-    """Return the bound of each objective from ``latency_ms=8`` and ``--latency-ms 8``."""
-    from protege.search.analysis.choosing import bounded, unknown
-
-    known = {objective.name.replace("-", "_"): objective.name for objective in bounded(front)}
-    split = (word.rpartition("=")[::2] if "=" in word else (word, "") for word in words)
-    found = {}
-    for given, value in [*split, *named.items()]:
-        name = given.replace("-", "_")
-        if name not in known:
-            raise BadInput(unknown(front, name, ("--budget", "--study", "--to", "--trial")))
-        try:
-            found[known[name]] = float(value)
-        except ValueError:
-            expected = "an objective and a number, such as latency_ms=8 or --latency-ms 8"
-            raise BadInput(f"budget {given}={value}: expected {expected}") from None
-    return found

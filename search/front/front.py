@@ -2,19 +2,22 @@
 
 import errno
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protege.search.analysis.card import ChosenStudent, front_row
 from protege.search.analysis.choosing import knee, pick
+from protege.search.analysis.confirmation import Confirmation
 from protege.search.analysis.result import MEASURED, StudyResult
-from protege.search.front.export import export
+from protege.search.handover.checkpoint import export
+from protege.search.handover.plan import TrainingPlan
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.plain import printable
 from protege.search.records.results import damage, weights_folder
 from protege.search.records.trial import State, Trial
+from protege.search.records.wording import figure
 from protege.search.report.page import write_report
 from protege.search.storage.attributes import ABOUT, IDENTITY, study_record
 from protege.search.storage.explaining import explained, shown_storage, undamaged
@@ -34,6 +37,11 @@ from protege.spaces.plain_text import html_table
 
 SHOWN = "dashboard"
 """Folder in a run folder with the files that Optuna Dashboard offers."""
+
+if TYPE_CHECKING:  # reading a study loads no torch
+    from protege.search.handover.exported import ExportedStudent
+    from protege.search.handover.starting import Data
+    from protege.spaces import Teacher
 
 ADVICE = "name another folder with folder= or --folder"
 
@@ -117,6 +125,62 @@ class Front(StudyResult):
         trial, why = knee(self)
         return ChosenStudent(trial, self, why)
 
+    def confirm(
+        self,
+        trials: Iterable[Trial | int] | None = None,
+        *,
+        again: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> dict[int, Confirmation]:
+        """Measure students again from their exported files, and store the figures with the run.
+
+        Each is exported and loaded in a process of its own: latency is measured interleaved with
+        the teacher's, quality also on data that the search never used. Tables and reports then
+        show both figures, and `overtaken` names the students that others dominate by them.
+
+        Args:
+            trials: The trials or their numbers; by default all students of the front.
+            again: Whether to measure those again that are confirmed already.
+            tell: Prints a line per student.
+
+        Returns:
+            The figures by trial number.
+
+        Raises:
+            BadInput: The declaration of the study is not at hand: this front was read from a
+                storage.
+        """
+        from protege.objectives import Candidate  # loads torch
+        from protege.search.front.confirming import confirm_apart
+
+        if self.declared is None:
+            raise BadInput(
+                f"study {self.name!r}: data and objectives are needed to measure its students "
+                "again; give the study file, or use the front that Search.run returned"
+            )
+        given = self.students if trials is None else trials
+        chosen = [self.trial(one) if isinstance(one, int) else one for one in given]
+        own = Candidate(self.declared.prepare(), self.declared.teacher.architecture)
+        found = dict(self.confirmed)
+        for trial in chosen:
+            if again or trial.number not in found:
+                values = confirm_apart(self.declared.objectives, own, self._exported(trial).folder)
+                found[trial.number] = Confirmation(trial.number, trial.weights, values)
+                with self._owned():
+                    found[trial.number].store(self._own_folder())
+            tell(self._confirmed_line(trial, found[trial.number]))
+        for name in ("confirmed", "overtaken"):  # they are read again
+            vars(self).pop(name, None)
+        return {trial.number: found[trial.number] for trial in chosen}
+
+    def _confirmed_line(self, trial: Trial, found: Confirmation) -> str:
+        figures = [
+            f"{printable(name)} {figure(trial.measurements[name])}, confirmed {again:.4g}"
+            for name in self.objectives.names
+            if (again := found.value(name)) is not None
+        ]
+        return f"trial {trial.number}: {printable(trial.label)}: {'; '.join(figures)}"
+
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
         """Store the result of ``protege measure`` on another target; tables show it too."""
         path = self._own_folder() / MEASURED / f"{digest(label.encode())}.json"
@@ -151,7 +215,7 @@ class Front(StudyResult):
 
     @checks_arguments
     def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
-        """Write a trial's student as a Hugging Face checkpoint; see `protege.search.front.export`.
+        """Write a trial's student as a Hugging Face checkpoint, with its card and record.
 
         Args:
             trial: The trial or its number.
@@ -173,7 +237,82 @@ class Front(StudyResult):
                 f"{where}; {what}"
             )
         with _written(target, "export into a folder on another disk"):
-            return export(chosen, stored, target, self.about)
+            settings = self.identity.get("distillation")
+            return export(chosen, stored, target, self.about, settings)
+
+    def train(  # noqa: PLR0913 - one keyword for each choice of a user
+        self,
+        trial: Trial | int,
+        data: "Data | None" = None,
+        folder: str | Path | None = None,
+        *,
+        plan: TrainingPlan | None = None,
+        teacher: "Teacher | str | Path | None" = None,
+        evaluation: "Data | None" = None,
+        resume: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
+        show: Callable[[str], None] = lambda _: None,
+    ) -> Path:
+        """Train a trial's student on its teacher's outputs, with the study's losses.
+
+        The student is exported first, if it was not. Then `transformers.Trainer` trains it, in as
+        many processes as ``accelerate launch`` started; the first of the study's objectives that
+        judges students, measured on held-out data, selects the published weights.
+
+        Args:
+            trial: The trial or its number.
+            data: Data to train on; None takes the study's own, if this front is what `Search.run`
+                returned.
+            folder: The new folder; by default ``trained/<label>`` in the run folder.
+            plan: Length, learning rate and all other settings.
+            teacher: The teacher, or where to load it from; by default where the study had it.
+            evaluation: Data to evaluate on; None holds a part of the data out.
+            resume: Whether to continue an interrupted training from its last checkpoint.
+            tell: Prints a line.
+            show: Shows a line in place of the last one.
+
+        Returns:
+            The folder.
+
+        Raises:
+            BadInput: There is no data, the folder is not empty, or the teacher is gone.
+            Mismatch: The teacher is not the study's.
+        """
+        from protege.search.handover.starting import full_training  # it loads torch
+
+        chosen = self.trial(trial) if isinstance(trial, int) else trial
+        name = folder_name(chosen.label)
+        own = self.declared
+        asked = self.about.get("answers_from") or self.about["teacher"]
+        training = full_training(
+            self._exported(chosen),
+            data,
+            Path(folder) if folder else self._own_folder() / "trained" / name,
+            plan=plan,
+            teacher=teacher or (None if own else asked["source"]),
+            evaluation=evaluation,
+            declared=own,
+            cache=None if own is None else own.cache,
+            tell=tell,
+            show=show,
+        )
+        return training.run(resume=resume)
+
+    def _exported(self, trial: Trial) -> "ExportedStudent":
+        """Return the exported student of a trial; export it if it is not in the run folder."""
+        from protege.search.handover.exported import ExportedStudent
+
+        folder = self._own_folder() / "students" / folder_name(trial.label)
+        if not folder.exists():
+            self.export(trial, folder)
+        found = ExportedStudent.read(folder)
+        study = found.manifest.get("study", {})
+        if (study.get("name"), study.get("trial")) != (self.name, trial.number):
+            raise BadInput(
+                f"{folder}: not the student of trial {trial.number} of study {self.name!r}; remove "
+                "the folder"
+            )
+        return found
 
     @checks_arguments
     def report(self, folder: str | Path | None = None) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protege.search.analysis.result import StudyResult
-from protege.search.front.export import model_card
+from protege.search.handover.checkpoint import card_of_trial
 from protege.search.records.plain import plotted, printable
 from protege.search.records.results import weights_folder
 from protege.search.records.trial import Trial
@@ -160,7 +160,7 @@ def _contents(front: StudyResult, report: str) -> Iterator[Content]:
         stored = weights_folder(front.folder, trial.number)
         if (stored / MANIFEST).is_file():
             name = f"model-card-t{trial.number}.md"
-            card = model_card(trial, stored, front.about)
+            card = card_of_trial(trial, stored, front.about)
             yield Content(_file(front, name, "text/markdown", trial), card)
 
 

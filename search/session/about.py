@@ -11,7 +11,7 @@ from protege.objectives.objective import Predictable
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.session.identity import SearchDeclaration
 from protege.search.storage.locating import database_path
-from protege.spaces import SearchSpace
+from protege.spaces import SearchSpace, Teacher
 
 
 @runtime_checkable
@@ -25,7 +25,6 @@ class Predicted(Predictable, Protocol):
 
 def about(search: SearchDeclaration, objectives: ObjectiveRecords) -> dict[str, Any]:
     """Return what of the declaration reports need, as JSON values."""
-    own = search.teacher
     timed = [one for one in search.objectives if isinstance(one, Predicted)]
     return {
         "name": search.name,
@@ -36,17 +35,22 @@ def about(search: SearchDeclaration, objectives: ObjectiveRecords) -> dict[str, 
         "race": search.race and asdict(search.race),
         "goals": [objective.record() for objective in objectives.records],
         "workloads": {one.name: asdict(one.workload) for one in timed},
-        "teacher": {
-            "source": own.source,
-            "fingerprint": own.fingerprint,
-            "hub_id": own.hub_id,
-            "task": str(own.task),
-            "auto_class": own.task.auto_class,
-            "auto_processor": own.task.auto_processor,
-            "key": own.architecture.key(),
-            "architecture": own.architecture.fields(),
-        },
+        "teacher": _model(search.teacher),
+        "answers_from": None if search.answers_from is None else _model(search.answers_from),
         "processor": cpu_model(),
+    }
+
+
+def _model(teacher: Teacher) -> dict[str, Any]:
+    return {
+        "source": teacher.source,
+        "fingerprint": teacher.fingerprint,
+        "hub_id": teacher.hub_id,
+        "task": str(teacher.task),
+        "auto_class": teacher.task.auto_class,
+        "auto_processor": teacher.task.auto_processor,
+        "key": teacher.architecture.key(),
+        "architecture": teacher.architecture.fields(),
     }
 
 

@@ -25,6 +25,8 @@ class SearchDeclaration(Protocol):
     @property
     def teacher(self) -> Teacher: ...
     @property
+    def answers_from(self) -> Teacher | None: ...
+    @property
     def students(self) -> SearchSpace: ...
     @property
     def objectives(self) -> Sequence[Objective]: ...
@@ -62,9 +64,11 @@ APART = frozenset({"limit"})
 
 def identity(search: SearchDeclaration) -> dict[str, Any]:
     """Return the identity of a study; it can be resumed only with the same."""
+    asked = search.answers_from
     return {
         "version": VERSION,
         "teacher": search.teacher.fingerprint,
+        **({} if asked is None else {"answers_from": asked.fingerprint}),
         "seed": search.seed,
         "space": document(search.students.declaration()),
         "distillation": document(search.distillation),

@@ -61,6 +61,7 @@ class Session:
         stop_requests: The context of the trials, which handles requests to end the run early.
         write_notes: Writes notes on the study: given the Optuna study, its record, its finished
             trials, and the one that ended just now, if any.
+        file: The study file, if the command line runs one; later commands read it again.
         prepared: What all trials share; without the calibration until the study is open.
         told: Lines that the study has reported, to be recorded.
         comparison: The baselines with their records.
@@ -73,6 +74,7 @@ class Session:
     earlier: Sequence[StudyResult] = ()
     stop_requests: StopRequestContext = no_stop_requests
     write_notes: NoteWriter = no_notes
+    file: Path | None = None
     prepared: Prepared = field(init=False)
     told: list[str] = field(default_factory=list, init=False)
     comparison: Comparison = field(default_factory=Comparison, init=False)
@@ -238,6 +240,8 @@ class Session:
         shared = self.prepared
         now = of_run(study.space, self.heads, shared.stopwatch.snapshot())
         more = {"ended": ended, "told": self.told, "parts": shared.batch_parts}
+        if self.file is not None:
+            more["file"] = str(self.file.resolve())
         more["baselines"] = [one.record() for one in self.comparison.records]
         record = about(self.search, study.objectives) | now | more
         study.describe(record)
@@ -261,7 +265,13 @@ def prepared_for(search: SearchDeclaration) -> Prepared:
     """
     with explained(search.place):
         search.run_folder.check()  # the cache is made in it
-        return Prepared(search.teacher, search.cache, search.distillation, seed=search.seed)
+        return Prepared(
+            search.teacher,
+            search.cache,
+            search.distillation,
+            seed=search.seed,
+            answers_from=search.answers_from,
+        )
 
 
 def claimed_folder(search: SearchDeclaration) -> Path:

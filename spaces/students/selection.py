@@ -1,6 +1,6 @@
 """Select the units of the teacher that a student keeps, and a policy that keeps given layers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,6 +82,32 @@ class Selection:
         layers = {stack: self.layers(stack) for stack in self.stacks}
         hidden = "rotated" if self.turned else self.hidden
         return {"layers": layers, "hidden": hidden, "stacks": stacks, "vocab": self.vocab}
+
+    @classmethod
+    def of_manifest(cls, entries: Mapping[str, Any]) -> "Selection":
+        """Return the selection that `manifest` described, after a JSON round trip.
+
+        The channels of a rotated stream are not in it.
+        """
+        turned, vocab = entries["hidden"] == "rotated", entries["vocab"]
+        return cls(
+            hidden=() if turned else tuple(entries["hidden"]),
+            stacks={
+                stack: tuple(_layer_of(layer) for layer in layers)
+                for stack, layers in entries["stacks"].items()
+            },
+            vocab=None if vocab is None else tuple(vocab),
+            turned=turned,
+        )
+
+
+def _layer_of(entry: Mapping[str, Any]) -> LayerSelection:
+    units = {name: _tuples(one) for name, one in entry.items() if name != "layer"}
+    return LayerSelection(entry["layer"], units)
+
+
+def _tuples(units: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(one) if isinstance(one, list) else one for one in units)
 
 
 def everything(layout: Layout) -> Selection:

@@ -1,5 +1,6 @@
 """A search runs from the first trial to the exported student whatever kind of model it is about."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from protege.objectives.data import Picture
 from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.latency import Plan
 from protege.search import Search, State
+from protege.search.handover.plan import TrainingPlan
 from protege.spaces import Choice, First, Range, SearchSpace, Teacher
 from tests.tiny import ZOO, save, texts
 
@@ -154,3 +156,9 @@ def test_students_of_any_task_are_calibrated_healed_taught_and_confirmed(
     again = search.confirm(front.export(smallest, tmp_path / "out"))
     assert again["retention"] == pytest.approx(smallest.measurements["retention"].value, rel=1e-6)
     assert "unseen_retention" in again
+    plan = TrainingPlan(epochs=2, batch_size=8, held_out=15)
+    trained = front.train(smallest, folder=tmp_path / "trained", plan=plan)
+    record = json.loads((trained / "protege.json").read_text(encoding="utf-8"))["trained"]
+    assert record["steps"] > 0
+    assert record["after"]["retention"][0] >= record["before"]["retention"][0]
+    assert Teacher.load(trained, task=teacher.task).max_tokens == teacher.max_tokens

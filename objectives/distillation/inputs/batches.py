@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from accelerate.utils import send_to_device
+from numpy.typing import NDArray
 from torch import Tensor
 
 STRETCH = 50
@@ -20,6 +21,9 @@ _ASKED = {
     "input_features": "",
 }
 """Model inputs and the names of their masks; images and recordings have none."""
+
+Numbers = NDArray[np.int64]
+"""Indices of sequences."""
 
 _FACTOR = 6364136223846793005
 """Multiplier of Knuth's MMIX generator; odd, so that its powers never vanish modulo 2**64."""
@@ -175,19 +179,23 @@ class TaskInputs(ABC):
             The parts of one batch.
         """
         generator = np.random.default_rng(seed)
-        lengths = self.lengths.numpy()
         while True:
-            order = generator.permutation(len(self))
-            for begin in range(0, len(order), STRETCH * size):
-                stretch = order[begin : begin + STRETCH * size]
-                stretch = stretch[np.argsort(lengths[stretch], kind="stable")]
-                batches = [stretch[i : i + size] for i in range(0, len(stretch), size)]
-                for number in generator.permutation(len(batches)):
-                    if skip:
-                        skip -= 1
-                        continue
-                    parts = np.array_split(batches[number], min(pieces, len(batches[number])))
-                    yield [self.batch(part.tolist()) for part in parts]
+            for batch in self.epoch(size, generator):
+                if skip:
+                    skip -= 1
+                    continue
+                parts = np.array_split(batch, min(pieces, len(batch)))
+                yield [self.batch(part.tolist()) for part in parts]
+
+    def epoch(self, size: int, generator: np.random.Generator) -> Iterator[Numbers]:
+        """Yield the indices of each batch of one shuffled epoch; see `shuffled`."""
+        lengths = self.lengths.numpy()
+        order = generator.permutation(len(self))
+        for begin in range(0, len(order), STRETCH * size):
+            stretch = order[begin : begin + STRETCH * size]
+            stretch = stretch[np.argsort(lengths[stretch], kind="stable")]
+            batches = [stretch[i : i + size] for i in range(0, len(stretch), size)]
+            yield from (batches[number] for number in generator.permutation(len(batches)))
 
 
 def starts(lengths: Tensor) -> Tensor:

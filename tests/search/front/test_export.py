@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 from protege.objectives import Measurement
 from protege.search import Front, State, Trial
-from protege.search.front.export import published
+from protege.search.handover.checkpoint import published
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.plain import code
 from protege.search.session.about import about

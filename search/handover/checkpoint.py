@@ -35,7 +35,13 @@ Target labels, reasons for throttling and names of meters would identify the mac
 """
 
 
-def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -> Path:
+def export(
+    trial: Trial,
+    stored: Path,
+    target: Path,
+    about: Mapping[str, Any],
+    distillation: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the checkpoint, its card and ``protege.json`` to a new folder.
 
     File modes follow the umask, not the run folder.
@@ -45,6 +51,7 @@ def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -
         stored: The folder with its weights; it does not exist if they were not kept.
         target: The new folder.
         about: The record of the study; only listed fields are published.
+        distillation: The study's distillation as its identity records it.
 
     Raises:
         BadInput: The folder is not empty, or the weights were not kept.
@@ -62,15 +69,27 @@ def export(trial: Trial, stored: Path, target: Path, about: Mapping[str, Any]) -
         target.rmdir()
     with atomic(target) as scratch:
         _copy(stored, scratch)
-        manifest = _manifest(trial, stored, about)
+        manifest = _manifest(trial, stored, about, distillation)
         write_manifest(scratch, manifest)
-        write_text(scratch / "README.md", _card(trial, manifest))
+        write_text(scratch / "README.md", model_card(manifest))
     return target
 
 
-def model_card(trial: Trial, stored: Path, about: Mapping[str, Any]) -> str:
+def card_of_trial(trial: Trial, stored: Path, about: Mapping[str, Any]) -> str:
     """Return the model card of a student; see `export` for the arguments."""
-    return _card(trial, _manifest(trial, stored, about))
+    return model_card(_manifest(trial, stored, about))
+
+
+TAKEN = ("losses", "weight_decay", "max_tokens", "max_gradient", "layer_decay", "answers")
+"""Published fields of a study's distillation, which a full training takes over."""
+
+RATES = ("learning_rate", "full_rate_at")
+"""Published fields that it takes over unless another rate is named."""
+
+
+def published_settings(distillation: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the published record of a distillation."""
+    return _listed(distillation or {}, TAKEN + RATES)
 
 
 def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,9 +97,11 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
 
     Only listed fields are published, never paths, hosts, users or storages.
     """
-    own = about["teacher"]
+    asked = about.get("answers_from")
     return {
-        "teacher": {"hub_id": _hub_id(own), **_listed(own, TEACHER)},
+        "teacher": _model(about["teacher"]),
+        **({"answers_from": _model(asked)} if asked else {}),
+        "label": trial.label,
         "study": {"name": about["name"], "seed": about["seed"], "trial": trial.number},
         "measurements": {
             name: {"value": found.value, "spread": found.spread, **_details(found)}
@@ -93,10 +114,19 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _manifest(trial: Trial, stored: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+def _manifest(
+    trial: Trial,
+    stored: Path,
+    about: Mapping[str, Any],
+    distillation: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the manifest of a student's files with its published record."""
     found: dict[str, Any] = json.loads((stored / MANIFEST).read_text(encoding="utf-8"))
-    return found | published(trial, about)
+    return found | published(trial, about) | {"distillation": published_settings(distillation)}
+
+
+def _model(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"hub_id": _hub_id(record), **_listed(record, TEACHER)}
 
 
 def _copy(stored: Path, target: Path) -> None:
@@ -140,11 +170,14 @@ def _hub_id(teacher: Mapping[str, Any]) -> str | None:
     return found
 
 
-def _card(trial: Trial, manifest: Mapping[str, Any]) -> str:
-    template = files("protege.search.front").joinpath("model_card.md").read_text(encoding="utf-8")
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """Return the README of a student's folder from its ``protege.json``."""
+    template = (
+        files("protege.search.handover").joinpath("model_card.md").read_text(encoding="utf-8")
+    )
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     # JSON strings are valid YAML
     environment.filters |= {"yaml": json.dumps, "code": code, "text": printable}
-    return environment.from_string(template).render(trial=trial, **manifest)
+    return environment.from_string(template).render(**manifest)

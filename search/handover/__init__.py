@@ -1,0 +1,1 @@
+"""From a student of the front to a trained and deployed one."""
