@@ -219,8 +219,9 @@ class Search:
             BadInput: A part is of another kind.
         """
         parts: dict[str, Any] = vars(self)
-        if isinstance(parts["teacher"], str | Path):
-            object.__setattr__(self, "teacher", Teacher.load(parts["teacher"]))
+        for name in ("teacher", "answers_from"):
+            if isinstance(parts[name], str | Path):
+                object.__setattr__(self, name, Teacher.load(parts[name]))
         if isinstance(parts["baselines"], str | Path | StaticEmbedding):
             object.__setattr__(self, "baselines", [parts["baselines"]])
         given = parts["objectives"]
@@ -236,6 +237,7 @@ class Search:
                 )
         expected = {
             "teacher": (Teacher, "a Teacher, a folder or a hub id"),
+            "answers_from": (Teacher | None, "a Teacher, a folder, a hub id or None"),
             "space": (SearchSpace, "a SearchSpace, such as SearchSpace(layers=Range(0.3, 1.0))"),
             "distillation": (Distillation | None, "Distillation(texts) or None"),
             "race": (Race | None, "Race() or None"),

@@ -78,6 +78,7 @@ EXAMPLES = {
         "protege pick runs/minilm-cpu --retention 0.9 --parameters-m 20",
         "protege pick runs/minilm-cpu --speedup 2 --json",
     ),
+    "dashboard": ("protege dashboard runs/minilm-cpu", "protege dashboard study.py --port 8081"),
     "confirm": (
         "protege confirm runs/minilm-cpu",
         "protege confirm studies/minilm_cpu.py --trial 7 --trial 12",

@@ -213,7 +213,8 @@ def test_what_is_published_is_on_a_list(front: Front) -> None:
     told = published(front.members[0], more)
     assert told == published(front.members[0], front.about)
     assert set(told) == {
-        *("teacher", "study", "measurements", "training", "goals", "workloads", "versions"),
+        *("label", "teacher", "study", "measurements", "training", "goals", "workloads"),
+        "versions",
     }
 
 
