@@ -1,6 +1,7 @@
 """Run a study as a script: print its front, write its report, export and confirm one student."""
 
 import os
+import sys
 from collections.abc import Mapping
 from itertools import chain, count
 from pathlib import Path
@@ -21,7 +22,8 @@ def conclude(search: Search, trials: int, times_faster: float) -> None:
         trials: Number of trials.
         times_faster: Minimum speed-up of the exported student, the best of those that reach it.
     """
-    front = search.run(trials=trials, stop_requests=stop_requests)
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    front = search.run(trials, stop_requests=stop_requests, file=Path(file) if file else None)
     finish(front, search.study)
     choice = fast_enough(front, times_faster)
     folder = free(front.folder / "students" / choice.trial.label)

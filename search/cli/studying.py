@@ -105,6 +105,7 @@ def _next(front: "Front") -> list[str]:
         "Next:",
         f"  protege pick {quoted(run)} {budget}",
         f"  {export_line(run, knee)}",
+        f"  protege train {quoted(run)} --trial {knee.number} --data FILE --epochs 3",
         f"  protege report {quoted(run)}",
         f"  protege dashboard {quoted(run)}",
     ]
