@@ -96,7 +96,9 @@ class Prepared:
         key = (examples, *sizes)
         if key not in self.read:
             task = distillation_task(self.answering)
-            self.read[key] = TaskData(self.answering, task, self.cache, examples, *sizes)
+            self.read[key] = TaskData(
+                self.answering, task, self.cache, examples, *sizes, self.stopwatch.show
+            )
         return self.read[key]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Data as a teacher's students see it: split in three, tokenised, with the teacher's outputs."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,6 +35,7 @@ class TaskData:
         selection: Sequences to score on during the search.
         held_out: Sequences that the search never uses.
         max_tokens: Maximum sequence length.
+        show: Shows how much of the teacher's outputs is computed.
     """
 
     teacher: Teacher
@@ -44,6 +46,7 @@ class TaskData:
     selection: int
     held_out: int
     max_tokens: int
+    show: Callable[[str], None] = lambda _: None
 
     @cached_property
     def standardised(self) -> DistillationTask:
@@ -97,7 +100,7 @@ class TaskData:
             "pooling": teacher.pooling and [teacher.pooling.mode, teacher.pooling.normalize],
         }
         module = teacher.embedder() or teacher.model
-        return cached_outputs(self.cache, key, module, task, inputs)
+        return cached_outputs(self.cache, key, module, task, inputs, show=self.show)
 
     def read_by(self, other: Teacher, inputs: TaskInputs) -> TaskInputs:
         """Return one of the parts as another model reads it.

@@ -90,13 +90,14 @@ class LiveOutputs:
         return self.task.targets(answer, self.labels[batch.rows].to(answer.device))
 
 
-def cached_outputs(
+def cached_outputs(  # noqa: PLR0913 - each of them identifies or tells
     cache: Cache,
     key: Key,
     module: nn.Module,
     task: DistillationTask,
     inputs: TaskInputs,
     block_size: int = BLOCK,
+    show: Callable[[str], None] = lambda _: None,
 ) -> Targets:
     """Return the teacher outputs of all rows from the cache; compute missing blocks.
 
@@ -107,6 +108,7 @@ def cached_outputs(
         task: The task.
         inputs: The inputs.
         block_size: Sequences per block of the cache.
+        show: Shows how much is done.
 
     Raises:
         Mismatch: The cached outputs were computed from other inputs.
@@ -116,6 +118,7 @@ def cached_outputs(
     starts = [int(inputs.row_starts[edge]) for edge in edges]
 
     def block(number: int) -> dict[str, Tensor]:
+        show(f"caching teacher outputs {number / max(1, len(starts) - 1):.0%}")
         return _answered(module, task, inputs, (edges[number], edges[number + 1]))
 
     found = rows(cache, "targets", key, starts, block)

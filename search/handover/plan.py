@@ -34,7 +34,8 @@ class TrainingPlan:
     Attributes:
         epochs: Passes over the data.
         steps: Maximum number of optimiser steps.
-        minutes: Maximum minutes of training, those before a resumption included.
+        minutes: Maximum minutes: of training, those before a resumption included, and of the
+            teacher's outputs, which are computed before.
         batch_size: Sequences per step, over all processes.
         learning_rate: Peak rate; None takes the study's, scaled by the student's distance from its
             teacher (`Distillation.rate`).

@@ -54,6 +54,14 @@ class TrainingClock(TrainerCallback):
     _began: float = field(default=0.0, init=False)
     _passed: int = field(default=0, init=False)
 
+    def leave_out(self, seconds: float) -> None:
+        """Take the seconds before the training, for the teacher's outputs, off its minutes.
+
+        A tenth of the minutes stays in any case.
+        """
+        if self.minutes is not None:
+            self.minutes = max(self.minutes - seconds / 60, self.minutes / 10)
+
     def resume(self, checkpoint: Path) -> None:
         """Read the seconds of training before a checkpoint."""
         self.elapsed = float(json.loads((checkpoint / ELAPSED).read_text(encoding="utf-8")))

@@ -1,6 +1,7 @@
 """Train a student on its teacher's outputs after the search."""
 
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.teacher_outputs import LiveOutputs
 from protege.objectives.distillation.training import Training
+from protege.objectives.machine.stopwatch import Stopwatch
 from protege.objectives.measurement import Measurement, Stage
 from protege.objectives.quality.rungs import training_of
 from protege.search.handover.checkpoint import model_card
@@ -99,6 +101,7 @@ class FullTraining:
             BadInput: The folder is not empty, there are checkpoints and `resume` is not set, or
                 the data does not fit the teacher.
         """
+        began = time.monotonic()
         self._check_folders(resume=resume)
         start = self.student.candidate(self._prepared)
         training = training_of(start)
@@ -108,6 +111,7 @@ class FullTraining:
             before = self._measured(start, judges)
             self.tell(f"before training: {_listed(before)}")
             self._free_teacher(training)
+            trainer.training_clock.leave_out(time.monotonic() - began)
             last = self._last_checkpoint() if resume else None
             if last is not None:
                 trainer.training_clock.resume(Path(last))
@@ -145,7 +149,8 @@ class FullTraining:
             **rate,
         )
         cache = self.cache or Cache(self.checkpoints / "cache")
-        return Prepared(self.teacher, cache, settings, seed=plan.seed)
+        watch = Stopwatch(announce=self.show)
+        return Prepared(self.teacher, cache, settings, seed=plan.seed, stopwatch=watch)
 
     def _judges(self) -> list[Objective]:
         late = [one for one in self.objectives if one.stage is Stage.STUDENT]

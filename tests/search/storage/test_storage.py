@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from protege.objectives import Candidate, Measurement, Memory
 from protege.search import Front
 from protege.search.storage import storage as module
+from protege.search.storage.attributes import IDENTITY, store_study_record
 from protege.search.storage.format import written_by
 from protege.search.storage.storage import open_storage, read_study, with_retries
 from protege.spaces import BadInput, Teacher
@@ -183,6 +184,7 @@ def test_reading_leaves_no_file_open(
     objectives = [objective.record() for objective in OBJECTIVES.records]
     study.describe({"goals": objectives, "folder": str(folder), "artifacts": ""})
     study.optuna_study.set_user_attr("format", written_by())
+    store_study_record(study.optuna_study, IDENTITY, {"version": 1})
     found = [read(storage)]
     before = descriptors()
     found += [read(storage) for _ in range(10)]
