@@ -90,7 +90,7 @@ class LiveOutputs:
         return self.task.targets(answer, self.labels[batch.rows].to(answer.device))
 
 
-def cached_outputs(  # noqa: PLR0913 - each of them identifies or tells
+def cached_outputs(  # noqa: PLR0913, PLR0917 - each of them identifies or tells
     cache: Cache,
     key: Key,
     module: nn.Module,
