@@ -82,7 +82,7 @@ def test_whatever_comes_first_ends_it(
     ],
 )
 def test_no_bound_is_below_one(given: dict[str, Any], named: str) -> None:
-    with pytest.raises(BadInput, match=f"{named}: expected a number above 0"):
+    with pytest.raises(BadInput, match=rf"{named}: expected a (whole )?number above 0"):
         Stopping(**given)
 
 
