@@ -80,6 +80,12 @@ def test_the_command_finds_the_study_file_again(
     assert main(["run", str(tmp_path / "study.py"), "--trials", "3"]) == 0
     assert main(["confirm", str(run)]) == 0
     assert "confirmed" in capsys.readouterr().out
+    brief = ["--steps", "2", "--batch-size", "8"]
+    assert main(["train", str(run), *brief]) == 0  # the knee, on the study's own data
+    assert "Student: " in capsys.readouterr().out
+    assert len(list((run / "trained").glob("*/model.safetensors"))) == 1
+    assert main(["train", str(run), "--latency-ms", "8"]) == 2
+    assert "unknown objective 'latency_ms'" in capsys.readouterr().err
     (tmp_path / "study.py").unlink()
     assert main(["confirm", str(run)]) == 2
     assert "give the study file" in capsys.readouterr().err
