@@ -28,7 +28,7 @@ Values = Sequence[float]
 
 def figures(*, quick: bool) -> Iterator[Figure]:
     """Yield the deviation between processes and the coverage of the standard errors."""
-    cases, processes = (CASES[:2], 4) if quick else (CASES, PROCESSES)
+    cases, processes = (CASES[:2], 6) if quick else (CASES, PROCESSES)
     # in rounds, so that the processes of one encoder are minutes apart
     rounds = [[_traced(*case) for case in cases] for _ in range(processes)]
     for number, clock in enumerate(("wall", "processor")):
