@@ -13,6 +13,7 @@ import pandas as pd
 
 from protege.search.analysis.dominance import line, notes, outdone, with_baselines
 from protege.search.analysis.fidelity import Fidelity
+from protege.search.analysis.tied import tied_with
 from protege.search.analysis.ties import Noise
 from protege.search.records.baseline import BaselineRecord
 from protege.search.records.heads import HeadScores
@@ -141,6 +142,17 @@ class StudyResult(ABC):
             number: [other for other, tied in zip(numbers, row, strict=True) if tied]
             for number, row in zip(numbers, self._noise.tied, strict=True)
         }
+
+    @cached_property
+    def tied_with_front(self) -> dict[int, list[int]]:
+        """For trials off the front that equal students on it within noise, those students.
+
+        Keys and values are trial numbers. By their values these trials are dominated.
+        """
+        members = {trial.number for trial in self.members}
+        feasible = [trial for trial in self.trials if self.objectives.feasible(trial)]
+        others = [t for t in feasible if t.number not in members and not self.role(t)]
+        return tied_with(self.objectives, self.students, others)
 
     @cached_property
     def dominated(self) -> dict[int, list[int]]:

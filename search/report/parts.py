@@ -1,6 +1,7 @@
 """Building blocks of pages: tables, plots, templates."""
 
 import gzip
+import re
 from base64 import b64encode
 from functools import cache
 from importlib.resources import files
@@ -63,8 +64,15 @@ def render(template: str, **given: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["headings"] = headings
     palettes = {"light": LIGHT._asdict(), "dark": DARK._asdict()}
     return environment.get_template(template).render(plotly_js=_plotly(), **palettes, **given)
+
+
+def headings(html: str) -> list[tuple[str, Markup]]:
+    """Return id and title of each second-level heading, for a table of contents."""
+    found = re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', html, re.DOTALL)
+    return [(name, Markup(title)) for name, title in found]  # noqa: S704 - it is the page's HTML
 
 
 def _shown(value: Any) -> Any:
