@@ -115,20 +115,23 @@ class Scatter(NamedTuple):
         The numbers are on the side of the ideal, which is empty.
         """
         frame = self.frame
-        found = [
-            _markers(
-                frame[(frame["kind"] == kind) & (frame["role"] == "")],
-                kind,
-                marker,
-                barred=kind in {FRONT, SHADED},
-            )
+        parts = [
+            (frame[(frame["kind"] == kind) & (frame["role"] == "")], kind, marker)
             for kind, marker in KINDS.items()
         ]
-        for role, marker in ((NAIVE, RING), (TEACHER, STAR)):
-            found.append(_markers(frame[frame["role"] == role], role, marker, barred=True))
+        parts += [
+            (frame[frame["role"] == role], role, marker)
+            for role, marker in ((NAIVE, RING), (TEACHER, STAR))
+        ]
+        barred = {FRONT, SHADED, NAIVE, TEACHER}
+        found = [
+            trace
+            for part, name, marker in parts
+            for trace in _markers(part, name, marker, barred=name in barred)
+        ]
         part = frame[frame["labelled"]]
         texts = [f"t{number}" for number in part["trial"]]
-        return [*sum(found, []), _texts(part, texts, self._corner("bottom", "top"), LIGHT.soft)]
+        return [*found, _texts(part, texts, self._corner("bottom", "top"), LIGHT.soft)]
 
     def _others(self) -> list[dict[str, Any]]:
         """Return baselines with their names, and confirmed figures joined to their students."""
@@ -240,6 +243,11 @@ def _line(
     ends = {f"{own}0": at, f"{own}1": at, f"{own}ref": own}
     across = {f"{other}0": 0, f"{other}1": 1, f"{other}ref": f"{other} domain"}
     shape = {"type": "line", **ends, **across, "line": dict(line)}
-    place = {own: at, other: 0 if upright else 1, f"{own}ref": own, f"{other}ref": f"{other} domain"}
+    place = {
+        own: at,
+        other: 0 if upright else 1,
+        f"{own}ref": own,
+        f"{other}ref": f"{other} domain",
+    }
     style = {"showarrow": False, "yanchor": "bottom", "font": {"color": LIGHT.soft, "size": 12}}
     return shape, {**place, **style, **note}

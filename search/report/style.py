@@ -100,13 +100,22 @@ def layout(height_px: int) -> dict[str, Any]:
             "bgcolor": LIGHT.paper,
             "font": {"family": FONT, "color": LIGHT.ink},
         },
-        "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "itemsizing": "constant"},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": 1.01,
+            "yanchor": "bottom",
+            "itemsizing": "constant",
+        },
     }
 
 
 def plain(height_px: int) -> dict[str, Any]:
     """Return a figure without traces as JSON values, which are made faster than a `go.Figure`."""
-    return {"data": [], "layout": {**layout(height_px), "xaxis": dict(X_AXIS), "yaxis": dict(Y_AXIS)}}
+    return {
+        "data": [],
+        "layout": {**layout(height_px), "xaxis": dict(X_AXIS), "yaxis": dict(Y_AXIS)},
+    }
 
 
 def blank(height_px: int) -> go.Figure:

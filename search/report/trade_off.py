@@ -58,7 +58,12 @@ def trade_off(front: StudyResult) -> TradeOff:
     places = next(iter(drawn))
     shown = drawn.pop(places)
     others = {f"{x} {y}": one for (x, y), one in drawn.items()}
-    data: dict[str, Any] = {"first": places, "axes": _values(front, axes), "hovers": _hovers(front), "plots": others}
+    data: dict[str, Any] = {
+        "first": places,
+        "axes": _values(front, axes),
+        "hovers": _hovers(front),
+        "plots": others,
+    }
     plot = Plot("pair-0", shown["title"], shown["says"], _json(shown["figure"]), HEIGHT_PX)
     return TradeOff(plot, [style.named(one) for one in axes], places, data)
 
@@ -129,4 +134,3 @@ def _hovers(front: StudyResult) -> list[str]:
 def _json(figure: dict[str, Any]) -> str:
     """Return JSON in which no text can end the surrounding script."""
     return json.dumps(figure, separators=(",", ":")).replace("<", "\\u003c")
-

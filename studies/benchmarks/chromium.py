@@ -1,6 +1,7 @@
 """A headless Chromium, driven by the Chrome DevTools Protocol over pipes."""
 
 import json
+import os
 import subprocess
 import time
 from base64 import b64decode
@@ -43,6 +44,7 @@ class Chromium:
             ["sh", "-c", PIPED, "sh", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self._numbers = count(1)
+        self._unread = b""
         self._heard: Callable[[Mapping[str, Any]], None] = lambda _: None
 
     def __enter__(self) -> Self:
@@ -60,6 +62,9 @@ class Chromium:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            self._pipe(pipe).close()
 
     def send(self, method: str, session: str = "", **given: Any) -> Any:
         """Send a command and return its result; events until then go to the open tab.
@@ -85,19 +90,23 @@ class Chromium:
         session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         tab = Tab(self, session)
         self._heard = tab.heard
-        for domain in ("Page", "Runtime", "Log", "Performance"):
+        for domain in ("Page", "Runtime", "Log"):
             tab.send(f"{domain}.enable")
+        # processor time: other programs do not count
+        tab.send("Performance.enable", timeDomain="threadTicks")
         size = {"width": width_px, "height": height_px, "deviceScaleFactor": 1}
         tab.send("Emulation.setDeviceMetricsOverride", mobile=width_px < 640, **size)
+        tab.send("Emulation.setFocusEmulationEnabled", enabled=True)
         tab.scheme(dark=dark)
         return tab
 
     def _read(self) -> dict[str, Any]:
-        pipe, text = self._pipe(self._process.stdout), bytearray()
-        while (byte := pipe.read(1)) != b"\0":
-            if not byte:
+        while b"\0" not in self._unread:
+            part = os.read(self._pipe(self._process.stdout).fileno(), 1 << 20)
+            if not part:
                 raise OSError("chromium ended")
-            text += byte
+            self._unread += part
+        text, _, self._unread = self._unread.partition(b"\0")
         found: dict[str, Any] = json.loads(text)
         return found
 
@@ -113,14 +122,11 @@ class Tab:
 
     Attributes:
         console: Messages of the console, errors and warnings of the browser among them.
-        first_plot: Seconds since the navigation began, and seconds of work of the main thread,
-            when the first plot was there; empty before that.
     """
 
     def __init__(self, browser: Chromium, session: str) -> None:
         self._browser, self._session = browser, session
         self.console: list[str] = []
-        self._events: list[str] = []
 
     def send(self, method: str, **given: Any) -> Any:
         """Send a command for this page and return its result."""
@@ -133,7 +139,6 @@ class Tab:
 
     def open(self, page: Path) -> None:
         """Load a page."""
-        self._events.clear()
         self.send("Page.navigate", url=page.resolve().as_uri())
         self.wait("document.readyState === 'complete'")
 
@@ -161,19 +166,20 @@ class Tab:
             TimeoutError: It did not become true.
         """
         end = time.monotonic() + seconds
-        while not self.evaluate(expression):
+        while not self.evaluate(f"Boolean({expression})"):
             if time.monotonic() > end:
                 raise TimeoutError(f"{expression} is still false after {seconds:.0f} s")
             time.sleep(0.05)
 
     def press(self, key: str) -> None:
-        """Press and release a key, such as ``Tab`` or ``ArrowDown``."""
-        codes = {"Tab": 9, "Enter": 13, "ArrowUp": 38, "ArrowDown": 40, "ArrowRight": 39}
-        for kind in ("rawKeyDown", "keyUp"):
-            code = codes[key]
-            self.send(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code
-            )
+        """Press and release a key, such as ``Enter`` or ``ArrowDown``."""
+        codes = {"Tab": 9, "Enter": 13, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+        given = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
+        text = {"text": "\r"} if key == "Enter" else {}
+        self.send(
+            "Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **given, **text
+        )
+        self.send("Input.dispatchKeyEvent", type="keyUp", **given)
 
     def work_s(self) -> float:
         """Return the seconds that the main thread has worked for this page."""
