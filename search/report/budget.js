@@ -105,7 +105,7 @@ ring = (figure, x, y) => {
   const row = study.students[winner].row;
   const marker = { size: 22, symbol: "circle-open", color: figure.layout.font.color, line: { width: 3 } };
   const at = { x: [x.values[row]], y: [y.values[row]] };
-  return [{ ...at, mode: "markers", marker, name: "Chosen", hoverinfo: "skip" }];
+  return [{ ...at, mode: "markers", marker, name: "Chosen", legendrank: 1, hoverinfo: "skip" }];
 };
 
 fields.forEach(({ slider, number, loosest }, at) => {

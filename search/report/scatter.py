@@ -48,8 +48,11 @@ KINDS = {
 SPEEDS = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Multiples of the teacher's speed at which lines are drawn, where there is room."""
 
-APART = 0.06
-"""Minimum distance of two such lines, as a share of the plot's width."""
+APART, FROM_LIMIT = 0.08, 0.12
+"""Minimum distance of such a line to another one and to the limit, as shares of the width."""
+
+LEGEND = (FRONT, SHADED, TIED, TEACHER, NAIVE, BASELINE, CONFIRMED, DOMINATED, STOPPED, OVER)
+"""The order of the legend."""
 
 
 class Scatter(NamedTuple):
@@ -169,13 +172,14 @@ class Scatter(NamedTuple):
             return []
         line = {"dash": "dot", "width": 1, "color": LIGHT.faint}
         low, high = self.frame["x"].min(), self.frame["x"].max()
-        taken = [self.teacher_ms] + ([] if self.x.limit is None else [self.x.limit])
+        taken = [(self.teacher_ms, APART)]
+        taken += [] if self.x.limit is None else [(self.x.limit, FROM_LIMIT)]
         found = []
         for speed in SPEEDS:
             at = self.teacher_ms / speed
-            room = all(abs(at - other) >= APART * (high - low) for other in taken)
+            room = all(abs(at - other) >= share * (high - low) for other, share in taken)
             if room and low <= at <= high:
-                taken.append(at)
+                taken.append((at, APART))
                 note = {"text": f"{speed:g}\N{MULTIPLICATION SIGN}", "xanchor": "left"}
                 shape, text = _line(at, line, note, upright=True)
                 found.append((shape | {"layer": "below"}, text))
@@ -197,6 +201,7 @@ def _markers(
     if part.empty:
         return []
     trace = _trace(part) | {"mode": "markers", "marker": marker, "name": name}
+    trace["legendrank"] = 1 + LEGEND.index(name)
     if barred:
         thin = {"color": marker["color"], "thickness": 1, "width": 3}
         trace |= {f"error_{at}": {"array": part[f"{at}_spread"].tolist(), **thin} for at in "xy"}

@@ -57,9 +57,15 @@ HOLLOW = {"size": 10, "color": LIGHT.accent, "symbol": "circle-open", "line": {"
 EQUAL = {"size": 8, "color": LIGHT.accent, "symbol": "circle-open-dot", "line": {"width": 1}}
 """Marker of dominated trials that equal a student on the front within noise."""
 
-HALTED = {"size": 7, "color": LIGHT.faint, "symbol": "circle-open"}
-BEYOND = {"size": 8, "color": LIGHT.faint, "symbol": "x-thin-open", "line": {"width": 1.5}}
-"""Markers of trials that were stopped at a rung, and of those beyond a limit."""
+HALTED = {"size": 6, "color": LIGHT.faint, "symbol": "circle-open", "opacity": 0.6}
+BEYOND = {
+    "size": 7,
+    "color": LIGHT.faint,
+    "symbol": "x-thin-open",
+    "line": {"width": 1.5},
+    "opacity": 0.6,
+}
+"""Faint markers of trials that were stopped at a rung, and of those beyond a limit."""
 
 RING = {"size": 17, "color": LIGHT.ink, "symbol": "diamond-open", "line": {"width": 2}}
 STAR = {"size": 15, "color": LIGHT.ink, "symbol": "star"}

@@ -28,7 +28,7 @@ from studies.benchmarks.parts import run_parts
 
 TRIALS, EXAMPLES = 300, 200
 
-TEACHER = {
+TEACHER: dict[str, Any] = {
     "model_type": "bert",
     "num_hidden_layers": 12,
     "hidden_size": 384,
@@ -110,7 +110,7 @@ def _trial(number: int, draw: random.Random, hard: list[float]) -> Trial:
 
 
 def _measured(ms: float, quality: float, hard: list[float]) -> dict[str, Measurement]:
-    details = {"speedup": 50 / ms, "grade": "A", ERROR_FLOOR: "1.5%"}
+    details: dict[str, float | str] = {"speedup": 50 / ms, "grade": "A", ERROR_FLOOR: "1.5%"}
     examples = tuple(quality + one for one in hard)
     return {
         "latency_ms": Measurement(ms, 0.015 * ms, (), details),

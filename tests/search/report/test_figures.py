@@ -174,7 +174,8 @@ def test_times_are_shares_with_the_longest_first() -> None:
 
 
 def test_a_scatter_draws_each_kind_and_names_only_what_is_there() -> None:
-    frame = views.points(classic(), LATENCY, RETENTION)
+    beaten = student(5, {"latency_ms": 35.0, "retention": 0.5})
+    frame = views.points(classic(beaten), LATENCY, RETENTION)
     shown = traces(scatter(frame))
     assert list(shown) == [style.DOMINATED, style.FRONT, style.NAIVE, style.TEACHER]
     assert shown[style.FRONT]["x"] == [20, 30, 8]

@@ -16,6 +16,7 @@ from protege.search.report import style, tables
 from protege.search.report.page import write_report
 from protege.search.report.parts import Table
 from protege.spaces import DiskFull
+from studies.benchmarks.report import large_front
 from tests.disks import small_disk
 from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, objective, student
 from tests.search.report.pages import Browser, Page, contrast
@@ -227,10 +228,24 @@ def test_the_report_is_one_file_that_loads_nothing(tmp_path: Path, front: Front)
     links = [
         value for _, given in page.tags for key in ("src", "href") if (value := given.get(key))
     ]
-    anchors = [f"#{heading['id']}" for heading in page.all("h2")]
+    anchors = [f"#{section['id']}" for section in page.all("section") if "id" in section]
     assert links == ["data:,", *anchors, "front.csv"]
     styles = re.findall(r"<style>(.*?)</style>", path.read_text(encoding="utf-8"), re.DOTALL)
     assert not any("url(" in style or "@import" in style for style in styles)
+
+
+def test_the_report_of_three_hundred_trials_is_small(tmp_path: Path) -> None:
+    assert len(report.page(large_front(tmp_path))) < 2.5e6
+
+
+def test_the_table_at_full_precision_is_linked_where_it_is(tmp_path: Path) -> None:
+    front = classic(folder=tmp_path)
+    assert "front.csv" not in write_report(front, tmp_path / "report" / "index.html").read_text()
+    front.save()
+    page = Page(write_report(front, tmp_path / "report" / "index.html").read_text())
+    assert "../front.csv" in [one.get("href") for one in page.all("a")]
+    page = Page(write_report(front, tmp_path / "away" / "there" / "index.html").read_text())
+    assert not [one for one in page.all("a") if "front.csv" in str(one.get("href"))]
 
 
 def test_the_report_forbids_itself_to_load_anything() -> None:
@@ -314,7 +329,7 @@ def test_a_report_that_cannot_be_written_leaves_the_one_before() -> None:
         path = disk / "index.html"
         path.write_text("before")
         with pytest.raises(DiskFull):
-            write_report(classic(), path)
+            write_report(classic(name="long" * 300_000), path)
         assert [entry.name for entry in disk.iterdir()] == ["index.html"]
         assert path.read_text() == "before"
 
