@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -31,7 +31,6 @@ from protege.search.records.wording import (
 )
 from protege.search.records.wording import SIZES as WORDS
 from protege.search.storage.explaining import undamaged
-from protege.search.study.artifacts import UploadedWeights
 from protege.spaces import BadInput
 from protege.spaces.space.knobs import SIZES
 
@@ -43,6 +42,17 @@ MEASURED = "measured"
 
 _KEPT = re.compile(r"[0-9a-f]{16}\.json")
 """The names of files that `Front.keep` writes."""
+
+
+class Upload(Protocol):
+    """The weights of a study in a store; see `protege.search.study.artifacts.UploadedWeights`."""
+
+    @property
+    def url(self) -> str:
+        """The store."""
+
+    def fetch(self, stored: Path, expected: str) -> None:
+        """Download the weights of a trial."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class StudyResult(ABC):
     trials: tuple[Trial, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    sent: UploadedWeights | None = None
+    sent: Upload | None = None
     run: str = ""
     database: Path | None = None
 

@@ -52,16 +52,11 @@ def of_confirmed(front: StudyResult, trial: Trial, values: Mapping[str, float]) 
     """Describe a student as it was confirmed, each figure with the one of the search."""
     lines = []
     for one in front.objectives.records:
-        again = confirmed_value(values, one.name)
+        again = values.get(one.name)
         if again is not None:
             before = significant(trial.measurements[one.name].value)
             lines.append(f"{titled(one)}: {significant(again)} (search: {before})")
     return _text(f"{trial.label}, confirmed", lines)
-
-
-def confirmed_value(values: Mapping[str, float], name: str) -> float | None:
-    """Return a confirmed value, that on examples the search never saw if there is one."""
-    return values.get(f"unseen_{name}", values.get(name))
 
 
 def _text(name: str, lines: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from protege.search.analysis.choosing import timed
+from protege.search.analysis.choosing import bounded, timed
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.report import hovers, style, views
@@ -36,10 +36,22 @@ class TradeOff(NamedTuple):
     data: dict[str, Any]
 
 
+def axes(front: StudyResult) -> list[ObjectiveRecord]:
+    """Return what a trade-off can be plotted over: what a budget can bound, and the parameters.
+
+    A single objective is plotted over the trial number too.
+    """
+    found = bounded(front)
+    counted = any(trial.parameters for trial in front.trials)
+    if counted and style.PARAMETERS.name not in {one.name for one in found}:
+        found.append(style.PARAMETERS)
+    return [style.TRIAL, *found] if len(front.objectives.records) == 1 else found
+
+
 def front_figure(
     front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord, height_px: int = HEIGHT_PX
 ) -> go.Figure:
-    """Draw all trials over two axes, with hover texts; see `views.axes`."""
+    """Draw all trials over two axes, with hover texts; see `axes`."""
     spec = _scatter(front, x, y).drawn(height_px)
     texts = _hovers(front)
     for trace in spec["data"]:
@@ -51,21 +63,21 @@ def front_figure(
 
 def trade_off(front: StudyResult) -> TradeOff:
     """Return the plot of the front for the page."""
-    axes = views.axes(front)
+    every = axes(front)
     first = views.pairs(front.objectives.records)[0]
-    pairs = [first, *(pair for pair in permutations(axes, 2) if pair != first)]
-    drawn = {(axes.index(x), axes.index(y)): _drawn(front, x, y) for x, y in pairs}
+    pairs = [first, *(pair for pair in permutations(every, 2) if pair != first)]
+    drawn = {(every.index(x), every.index(y)): _drawn(front, x, y) for x, y in pairs}
     places = next(iter(drawn))
     shown = drawn.pop(places)
     others = {f"{x} {y}": one for (x, y), one in drawn.items()}
     data: dict[str, Any] = {
         "first": places,
-        "axes": _values(front, axes),
+        "axes": _values(front, every),
         "hovers": _hovers(front),
         "plots": others,
     }
     plot = Plot("pair-0", shown["title"], shown["says"], _json(shown["figure"]), HEIGHT_PX)
-    return TradeOff(plot, [style.named(one) for one in axes], places, data)
+    return TradeOff(plot, [style.named(one) for one in every], places, data)
 
 
 def _scatter(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> Scatter:
@@ -101,18 +113,18 @@ def packed(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
-def _values(front: StudyResult, axes: list[ObjectiveRecord]) -> list[dict[str, list[Any]]]:
+def _values(front: StudyResult, every: list[ObjectiveRecord]) -> list[dict[str, list[Any]]]:
     """Return the values and errors on each axis by row: trials, baselines, confirmed figures."""
     after = (max(trial.number for trial in front.trials) + 1, 0.0)
     again = [values for _, _, values in views.confirmations(front)]
     found = []
-    for axis in axes:
+    for axis in every:
         places = [views.place(trial, axis) for trial in front.trials]
         places += [
             after if axis is style.TRIAL else views.place(one, axis) for one in front.baselines
         ]
         values = [_rounded(value) for value, _ in places]
-        values += [hovers.confirmed_value(one, axis.name) for one in again]
+        values += [one.get(axis.name) for one in again]
         found.append({"values": values, "errors": [_rounded(error) for _, error in places]})
     return found
 

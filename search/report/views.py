@@ -6,13 +6,11 @@ from math import inf, isfinite, nan
 
 import pandas as pd
 
-from protege.search.analysis.choosing import SPEEDUP, bounded
 from protege.search.analysis.result import StudyResult
 from protege.search.records.baseline import BaselineRecord
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.trial import State, Trial
 from protege.search.records.wording import SIZES
-from protege.search.report.hovers import confirmed_value
 from protege.search.report.style import (
     DOMINATED,
     FRONT,
@@ -25,6 +23,9 @@ from protege.search.report.style import (
     TIED,
     TRIAL,
 )
+
+SPEEDUP, UNSEEN = "speedup", "unseen_"
+"""The name of the speedup, and the prefix of values on examples that the search never saw."""
 
 PLACES = ("x", "x_spread", "y", "y_spread")
 
@@ -43,18 +44,6 @@ def pairs(objectives: Sequence[ObjectiveRecord]) -> list[tuple[ObjectiveRecord, 
     if len(objectives) == 1:
         return [(TRIAL, objectives[0])]
     return list(product(least, most)) or list(combinations(objectives, 2))
-
-
-def axes(front: StudyResult) -> list[ObjectiveRecord]:
-    """Return what a trade-off can be plotted over: what a budget can bound, and the parameters.
-
-    A single objective is plotted over the trial number too.
-    """
-    found = bounded(front)
-    counted = any(trial.parameters for trial in front.trials)
-    if counted and PARAMETERS.name not in {one.name for one in found}:
-        found.append(PARAMETERS)
-    return [TRIAL, *found] if len(front.objectives.records) == 1 else found
 
 
 def points(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.DataFrame:
@@ -103,7 +92,7 @@ def confirmed(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.
     rows = []
     start = len(front.trials) + len(front.baselines)
     for row, (at, trial, values) in enumerate(confirmations(front), start=start):
-        again = [confirmed_value(values, one.name) for one in (x, y)]
+        again = [values.get(one.name) for one in (x, y)]
         before = [place(trial, one)[0] for one in (x, y)]
         if None not in again and all(map(isfinite, before)):
             rows.append((row, at, trial.number, *again, *before))
@@ -114,15 +103,21 @@ def confirmed(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.
 def confirmations(front: StudyResult) -> list[tuple[int, Trial, Mapping[str, float]]]:
     """Return each confirmed trial with its place in the study and its confirmed values by name.
 
-    The values are those of `protege.search.front.confirming.confirmed`, which the record of the
-    study holds by trial number.
+    The record of the study holds by trial number what `protege.search.front.confirming.confirmed`
+    returned. A value on examples that the search never saw stands before the other.
     """
     known: Mapping[str, Mapping[str, float]] = front.about.get("confirmed") or {}
-    return [
-        (row, trial, known[str(trial.number)])
-        for row, trial in enumerate(front.trials)
-        if str(trial.number) in known and trial.state is State.COMPLETE
-    ]
+    found: list[tuple[int, Trial, Mapping[str, float]]] = []
+    for row, trial in enumerate(front.trials):
+        values = known.get(str(trial.number))
+        if values and trial.state is State.COMPLETE:
+            unseen = {
+                name.removeprefix(UNSEEN): value
+                for name, value in values.items()
+                if name.startswith(UNSEEN)
+            }
+            found.append((row, trial, {**values, **unseen}))
+    return found
 
 
 def place(one: Trial | BaselineRecord, axis: ObjectiveRecord) -> tuple[float, float]:
@@ -132,7 +127,7 @@ def place(one: Trial | BaselineRecord, axis: ObjectiveRecord) -> tuple[float, fl
         return found.value, found.spread
     if axis is TRIAL:
         return (one.number, 0.0) if isinstance(one, Trial) else (nan, nan)
-    if axis.name == SPEEDUP.name:
+    if axis.name == SPEEDUP:
         return _speedup(one)
     if axis.name == PARAMETERS.name and isinstance(one, Trial) and one.parameters:
         return one.parameters / 1e6, 0.0
@@ -142,7 +137,7 @@ def place(one: Trial | BaselineRecord, axis: ObjectiveRecord) -> tuple[float, fl
 def _speedup(one: Trial | BaselineRecord) -> tuple[float, float]:
     """Return the speedup with its error, which is relative to it that of the latency."""
     for found in one.measurements.values():
-        speedup = found.details.get(SPEEDUP.name)
+        speedup = found.details.get(SPEEDUP)
         if speedup is not None and found.value:
             return float(speedup), float(speedup) * found.spread / abs(found.value)
     return nan, nan

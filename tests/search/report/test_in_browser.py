@@ -9,7 +9,7 @@ import pytest
 from protege.search import Front
 from protege.search.report import views
 from protege.search.report.page import write_report
-from protege.search.report.trade_off import front_figure, trade_off
+from protege.search.report.trade_off import axes, front_figure, trade_off
 from studies.benchmarks.chromium import Chromium, Tab
 from studies.benchmarks.report import large_front, violations
 from tests.search.report.drawn import RETENTION, classic, drawn, objective
@@ -95,7 +95,7 @@ def test_axes_are_chosen_by_keyboard(tmp_path: Path, chromium: Chromium) -> None
     tab.press("ArrowDown")
     tab.wait("document.getElementById('trade-off-title').textContent.startsWith('<b')")
     assert tab.evaluate("document.getElementById('pair-0').ariaLabel").count(MARKUP) > 0
-    x, _, y, *_ = views.axes(front)
+    x, _, y, *_ = axes(front)
     _same_points(tab, front_figure(front, x, y))
     ring = tab.evaluate(
         "(({ x, y }) => [x[0], y[0]])(document.getElementById('pair-0').data.at(-1))"
@@ -114,7 +114,7 @@ def test_the_other_axis_takes_the_place_of_one_that_is_chosen_twice(
         "own.dispatchEvent(new Event('change')); })()"
     )
     assert tab.evaluate("document.getElementById('axis-y').value") == "0"
-    latency, retention, *_ = views.axes(front)
+    latency, retention, *_ = axes(front)
     _same_points(tab, front_figure(front, retention, latency))
     assert tab.console == []
 
@@ -124,13 +124,13 @@ def test_the_page_draws_over_every_pair_of_axes_what_python_draws(
 ) -> None:
     front = large_front(tmp_path, 60)
     tab = opened(chromium, front, tmp_path)
-    axes = views.axes(front)
-    assert len(axes) == 5
+    every = axes(front)
+    assert len(every) == 5
     for x, y in ((2, 1), (3, 4), (4, 0), (0, 2)):
         tab.evaluate(
             f"choices[0].value = '{x}'; choices[1].value = '{y}'; overAxes(); places.join()"
         )
-        _same_points(tab, front_figure(front, axes[x], axes[y]))
+        _same_points(tab, front_figure(front, every[x], every[y]))
     assert len(trade_off(front).data["plots"]) == 19
 
 

@@ -12,7 +12,7 @@ from protege.search.analysis.choosing import SPEEDUP
 from protege.search.report import style, views
 from protege.search.report.captions import plot_notes
 from protege.search.report.scatter import SPEEDS, Scatter
-from protege.search.report.trade_off import front_figure, trade_off
+from protege.search.report.trade_off import axes, front_figure, trade_off
 from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, objective, student
 
 
@@ -32,17 +32,17 @@ def named(figure: go.Figure) -> dict[str, Any]:
 
 def test_axes_are_the_objectives_the_speedup_and_the_parameters() -> None:
     front = classic()
-    assert views.axes(front) == [*front.objectives.records, SPEEDUP]
+    assert axes(front) == [*front.objectives.records, SPEEDUP]
     counted = replace(front, trials=tuple(replace(t, parameters=10**7) for t in front.trials))
-    assert views.axes(counted)[-1] is style.PARAMETERS
+    assert axes(counted)[-1] is style.PARAMETERS
     assert views.place(counted.trials[2], style.PARAMETERS) == (10.0, 0.0)
     own = drawn([objective("parameters_m"), RETENTION], [(22.0, 1.0), (10.0, 0.5), (9.0, 0.6)])
-    assert [one.name for one in views.axes(own)] == ["parameters_m", "retention"]
+    assert [one.name for one in axes(own)] == ["parameters_m", "retention"]
 
 
 def test_a_single_objective_is_drawn_over_trials() -> None:
     front = drawn([RETENTION], [(0.2,), (0.5,), (0.4,)], about={})
-    assert views.axes(front) == [style.TRIAL, RETENTION]
+    assert axes(front) == [style.TRIAL, RETENTION]
     assert trade_off(front).plot.title == "Retention by trial"
 
 
