@@ -46,7 +46,7 @@ def test_the_page_fits_is_accessible_and_quiet(
     dark: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     size = {"width_px": width_px, "height_px": height_px, "dark": dark}
-    tab = opened(chromium, large_front(tmp_path), tmp_path, **size)
+    tab = opened(chromium, large_front(tmp_path, 60), tmp_path, **size)
     tab.screenshot(pictures / f"report-{width_px}-first.png", whole=False)
     tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     tab.evaluate("document.querySelectorAll('script[data-plot]').forEach(show)")
