@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
 from protege.search.analysis.confirmation import Confirmation, confirmations, overtaken
 from protege.search.analysis.dominance import line, notes, outdone, with_baselines
 from protege.search.analysis.fidelity import Fidelity
+from protege.search.analysis.tied import tied_with
 from protege.search.analysis.ties import Noise
 from protege.search.records.baseline import BaselineRecord
 from protege.search.records.heads import HeadScores
@@ -33,7 +34,6 @@ from protege.search.records.wording import (
 )
 from protege.search.records.wording import SIZES as WORDS
 from protege.search.storage.explaining import undamaged
-from protege.search.study.artifacts import UploadedWeights
 from protege.spaces import BadInput
 from protege.spaces.space.knobs import SIZES
 
@@ -45,6 +45,17 @@ MEASURED = "measured"
 
 _KEPT = re.compile(r"[0-9a-f]{16}\.json")
 """The names of files that `Front.keep` writes."""
+
+
+class Upload(Protocol):
+    """The weights of a study in a store; see `protege.search.study.artifacts.UploadedWeights`."""
+
+    @property
+    def url(self) -> str:
+        """The store."""
+
+    def fetch(self, stored: Path, expected: str) -> None:
+        """Download the weights of a trial."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,7 @@ class StudyResult(ABC):
     trials: tuple[Trial, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    sent: UploadedWeights | None = None
+    sent: Upload | None = None
     run: str = ""
     database: Path | None = None
     declared: Any = field(default=None, repr=False, compare=False)
@@ -156,6 +167,17 @@ class StudyResult(ABC):
             number: [other for other, tied in zip(numbers, row, strict=True) if tied]
             for number, row in zip(numbers, self._noise.tied, strict=True)
         }
+
+    @cached_property
+    def tied_with_front(self) -> dict[int, list[int]]:
+        """For trials off the front that equal students on it within noise, those students.
+
+        Keys and values are trial numbers. By their values these trials are dominated.
+        """
+        members = {trial.number for trial in self.members}
+        feasible = [trial for trial in self.trials if self.objectives.feasible(trial)]
+        others = [t for t in feasible if t.number not in members and not self.role(t)]
+        return tied_with(self.objectives, self.students, others)
 
     @cached_property
     def dominated(self) -> dict[int, list[int]]:

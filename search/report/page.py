@@ -6,8 +6,6 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from protege.objectives.latency import ERROR_FLOOR
 from protege.search.analysis.choosing import bounded, knee, pick, timed
 from protege.search.analysis.result import StudyResult
@@ -26,14 +24,16 @@ from protege.search.records.wording import (
     titled,
     unimproved,
 )
-from protege.search.report import figures, style, views
+from protege.search.report import figures, views
 from protege.search.report.budgets import budget_control
+from protege.search.report.captions import plot_notes
 from protege.search.report.heads import heat_map
 from protege.search.report.latency import latency_breakdowns
 from protege.search.report.parts import Plot, plot, render
 from protege.search.report.racing import rivals, rungs, trust
 from protege.search.report.summary import conditions, headline, model_name
 from protege.search.report.tables import all_trials, baselines, students
+from protege.search.report.trade_off import trade_off
 from protege.spaces.files.atomic import write_text
 
 HYPERVOLUME = (
@@ -57,12 +57,17 @@ def write_report(front: StudyResult, path: Path) -> Path:
     Raises:
         DiskFull: The disk is full.
     """
-    write_text(path, page(front))
+    write_text(path, page(front, _csv(front, path.parent)))
     return path
 
 
-def page(front: StudyResult) -> str:
-    """Return the report as HTML; text from the study is escaped."""
+def page(front: StudyResult, csv: str = "") -> str:
+    """Return the report as HTML; text from the study is escaped.
+
+    Args:
+        front: The study.
+        csv: The address of ``front.csv``, if there is such a file.
+    """
     accounting = PhaseTimes(front.about.get("seconds", {}))
     best = knee(front).trial if front.students else None
     return render(
@@ -71,7 +76,9 @@ def page(front: StudyResult) -> str:
         conditions=conditions(front),
         headline=headline(front, best),
         facts=facts(front),
-        trade_offs=trade_offs(front),
+        trade_off=trade_off(front),
+        plot_notes=plot_notes(front),
+        csv=csv,
         students=students(front),
         baselines=baselines(front),
         notes=notes(front),
@@ -92,6 +99,17 @@ def page(front: StudyResult) -> str:
     )
 
 
+def _csv(front: StudyResult, folder: Path) -> str:
+    """Return the relative address of ``front.csv`` for a page in a folder, if the file exists.
+
+    It lies beside the page, or for the report of a run folder in that folder.
+    """
+    if (folder / "front.csv").is_file():
+        return "front.csv"
+    own = folder.absolute().parent == front.folder.absolute()
+    return "../front.csv" if own and (front.folder / "front.csv").is_file() else ""
+
+
 def facts(front: StudyResult) -> list[tuple[str, str, str]]:
     """Return the key facts of a study as term, figure and explanation."""
     teacher = front.about.get("teacher", {})
@@ -108,22 +126,6 @@ def facts(front: StudyResult) -> list[tuple[str, str, str]]:
         ("Hypervolume", volume, HYPERVOLUME if front.teacher else _no_teacher(front)),
         ("Time spent", spent, "of work, summed over all jobs and runs of the study"),
     ]
-
-
-def trade_offs(front: StudyResult) -> list[Plot]:
-    """Plot every pair of objectives, the first one large."""
-    plots: list[Plot] = []
-    for x, y in views.pairs(front.objectives.records):
-        frame = views.points(front, x, y)
-        height_px = 400 if plots else 540
-        others = views.baselines(front, x, y)
-        figure = figures.scatter(frame, x, y, height_px, others)
-        own = front.objectives.records
-        axes = [-1 if one is style.TRIAL else own.index(one) for one in (x, y)]
-        figure.update_layout(meta={"axes": axes}, uirevision="kept")  # for budget.js
-        title = f"{titled(y)} by trial" if x is style.TRIAL else f"{titled(y)} against {titled(x)}"
-        plots.append(plot(f"pair-{len(plots)}", title, _said(frame, others, x, y), figure))
-    return plots
 
 
 def growth(front: StudyResult) -> Plot | None:
@@ -208,23 +210,6 @@ def _beside(front: StudyResult) -> str:
     others = [f"the {front.role(trial)}" for trial in front.members if front.role(trial)]
     beside = f"; {' and '.join(others)} not counted" if others else ""
     return f"no trial is better in one objective and no worse in the rest{beside}"
-
-
-def _said(
-    frame: pd.DataFrame, baselines: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord
-) -> str:
-    """Describe a scatter plot in words."""
-    best = frame[frame["kind"] == style.FRONT].sort_values("x")
-    says = f"Scatter plot of {len(frame)} trials, {len(best)} of them on the front."
-    if len(baselines):
-        says += f" Squares are the baselines {', '.join(baselines['name'])}."
-    if best.empty:
-        return says
-    first, last = (
-        f"{titled(y)} {significant(at.y)} at {titled(x)} {significant(at.x)}"
-        for at in (best.iloc[0], best.iloc[-1])
-    )
-    return f"{says} The front runs from {first} to {last}."
 
 
 def _teacher_sizes(teacher: Mapping[str, Any]) -> str:

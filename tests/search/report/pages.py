@@ -72,6 +72,7 @@ def shown(page: Path, profile: Path) -> tuple[str, str]:
         "--enable-logging=stderr",
         "--host-resolver-rules=MAP * ~NOTFOUND",
         "--virtual-time-budget=8000",
+        "--window-size=1280,20000",  # plots are drawn when they come into view
         f"--user-data-dir={profile}",
         "--dump-dom",
         page.as_uri(),

@@ -95,7 +95,7 @@ def test_a_study_that_recorded_no_teacher_marks_none() -> None:
 @given(studies)
 def test_with_two_objectives_the_steps_are_the_front(rows: list[tuple[float, float]]) -> None:
     frame = views.points(drawn([LATENCY, RETENTION], rows), LATENCY, RETENTION)
-    assert (frame["step"] == (frame["kind"] == style.FRONT)).all()
+    assert (frame["step"] == frame["kind"].isin([style.FRONT, style.SHADED])).all()
 
 
 @given(studies, st.lists(values, min_size=12, max_size=12))
@@ -123,27 +123,10 @@ def test_labels_on_the_front_keep_apart(rows: list[tuple[float, float]]) -> None
     places = frame[["x", "y"]]
     shares = (places - places.min()) / (places.max() - places.min()).replace(0, 1)
     named = shares[frame["labelled"]].to_numpy()
-    assert set(frame.loc[frame["labelled"], "kind"]) == {style.FRONT}
+    assert set(frame.loc[frame["labelled"], "kind"]) <= {style.FRONT, style.SHADED}
+    assert (frame.loc[frame["labelled"], "role"] == "").all()
     for one, other in combinations(named, 2):
         assert (abs(one - other) > views.APART).any()
-
-
-def test_a_hover_tells_label_sizes_policies_and_figures() -> None:
-    frame = views.points(classic(), LATENCY, RETENTION)
-    assert frame.loc[2, "hover"] == (
-        "<b>3x24-h6-f40-t2</b><br>layers 3 · hidden size 24<br>"
-        "heads 6 · KV heads 6 · feed-forward 40<br>vocabulary 96<br>"
-        "layer policy uniform · width policy first · healing none<br>"
-        "Latency (ms): 20.0 ± 0.20<br>\xa0\xa0\xa0\xa0speedup 2.00, grade A<br>"
-        "Retention: 0.800 ± 0.0080"
-    )
-
-
-def test_a_name_is_text_in_a_hover_even_if_it_looks_like_markup() -> None:
-    own = OWN.fields() | {"layer_policy": "<i>a&b</i>"}
-    odd = student(5, {"latency_ms": 1.0, "retention": 0.1}, architecture=own)
-    frame = views.points(classic(odd), LATENCY, RETENTION)
-    assert "layer policy &lt;i&gt;a&amp;b&lt;/i&gt;" in str(frame.loc[5, "hover"])
 
 
 @given(studies)
@@ -191,11 +174,13 @@ def test_times_are_shares_with_the_longest_first() -> None:
 
 
 def test_a_scatter_draws_each_kind_and_names_only_what_is_there() -> None:
-    frame = views.points(classic(), LATENCY, RETENTION)
+    beaten = student(5, {"latency_ms": 35.0, "retention": 0.5})
+    frame = views.points(classic(beaten), LATENCY, RETENTION)
     shown = traces(scatter(frame))
     assert list(shown) == [style.DOMINATED, style.FRONT, style.NAIVE, style.TEACHER]
-    assert shown[style.FRONT]["x"] == [40, 20, 30, 8]
-    assert shown[style.FRONT]["error_y"]["array"] == pytest.approx([0.01, 0.008, 0.009, 0.005])
+    assert shown[style.FRONT]["x"] == [20, 30, 8]
+    assert shown[style.FRONT]["error_y"]["array"] == pytest.approx([0.008, 0.009, 0.005])
+    assert "error_y" not in shown[style.DOMINATED]
     assert shown[style.TEACHER]["marker"]["symbol"] == "star"
 
 
