@@ -7,13 +7,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from protege.search.analysis.choosing import ChosenStudent, knee, pick
-from protege.search.analysis.result import MEASURED, StudyResult
+from protege.search.analysis.advice import advice
+from protege.search.analysis.choosing import ChosenStudent, knee, pick, timed
+from protege.search.analysis.result import MEASURED
 from protege.search.front.export import export
+from protege.search.front.plots import PlottedResult
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.results import damage, weights_folder
 from protege.search.records.trial import State, Trial
-from protege.search.report.page import write_report
 from protege.search.storage.explaining import explained, shown_storage, undamaged
 from protege.search.storage.format import IDENTITY, run_of
 from protege.search.storage.locating import database_path, folder_name
@@ -29,8 +30,8 @@ from protege.spaces.files.private import owner_only
 ADVICE = "name another folder with folder= or --folder"
 
 
-class Front(StudyResult):
-    """The Pareto front of a study; see `StudyResult` for tables and figures."""
+class Front(PlottedResult):
+    """The Pareto front of a study, with its tables and figures."""
 
     @classmethod
     def read(cls, run: str | Path, name: str | None = None) -> "Front":
@@ -91,6 +92,16 @@ class Front(StudyResult):
             BadInput: No student is on the front.
         """
         return knee(self)
+
+    def advice(self) -> list[str]:
+        """Return advice on the result in sentences, the most urgent first.
+
+        It says which students are small beside the teacher, which sizes of the space to widen, how
+        much of the latency does not come from layers, when to distil in steps, and how many tokens
+        to plan for a full training.
+        """
+        best = self.knee().trial if self.students else None
+        return advice(self, best, timed(self))
 
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
         """Store the result of ``protege measure`` on another target; tables show it too."""
@@ -162,6 +173,8 @@ class Front(StudyResult):
         Raises:
             BadInput: The folder cannot be written.
         """
+        from protege.search.report.page import write_report  # loads Plotly
+
         self.save(folder)
         if folder:
             with _written(Path(folder), ADVICE):

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from protege.objectives.latency import ERROR_FLOOR
+from protege.search.analysis.advice import advice
 from protege.search.analysis.choosing import bounded, knee, pick, timed
 from protege.search.analysis.result import StudyResult
-from protege.search.progress import PhaseTimes
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import quoted
 from protege.search.records.trial import State, Trial
@@ -28,10 +28,21 @@ from protege.search.records.wording import (
 )
 from protege.search.report import figures, style, views
 from protege.search.report.budgets import budget_control
-from protege.search.report.heads import heat_map
-from protege.search.report.latency import latency_breakdowns
 from protege.search.report.parts import Plot, plot, render
-from protege.search.report.racing import rivals, rungs, trust
+from protege.search.report.sections.accounting import time_spent
+from protege.search.report.sections.convergence import more_trials
+from protege.search.report.sections.cuts import depth_or_width
+from protege.search.report.sections.distributions import spread_of_calls
+from protege.search.report.sections.fidelity import proxy_fidelity
+from protege.search.report.sections.heat_maps import heat_maps
+from protege.search.report.sections.importance import importances_shown
+from protege.search.report.sections.latency import explained
+from protege.search.report.sections.layers import heads_and_layers
+from protege.search.report.sections.parallel import compared
+from protege.search.report.sections.provenance import to_repeat
+from protege.search.report.sections.races import races
+from protege.search.report.sections.section import Points, Section
+from protege.search.report.sections.sizes import made_of
 from protege.search.report.summary import conditions, headline, model_name
 from protege.search.report.tables import all_trials, baselines, students
 from protege.spaces.files.atomic import write_text
@@ -63,7 +74,6 @@ def write_report(front: StudyResult, path: Path) -> Path:
 
 def page(front: StudyResult) -> str:
     """Return the report as HTML; text from the study is escaped."""
-    accounting = PhaseTimes(front.about.get("seconds", {}))
     best = knee(front).trial if front.students else None
     return render(
         "page.html",
@@ -77,19 +87,41 @@ def page(front: StudyResult) -> str:
         notes=notes(front),
         commands=commands(front),
         budget=budget_control(front, bounded(front), timed(front), best) if best else None,
-        growth=growth(front),
-        rungs=rungs(front),
-        trust=trust(front),
-        rivals=rivals(front),
-        times=front.fidelity.times if front.fidelity else 0,
-        composition=composition(front),
-        accounting=accounting,
-        spent=duration(accounting.total),
-        bars=bars(accounting),
+        first_sections=first_sections(front, best),
+        compared=compared(front),
+        last_sections=last_sections(front),
         trials=all_trials(front),
-        latencies=latency_breakdowns(front),
-        heat_maps=[heat_map(scores) for scores in front.heads],
     )
+
+
+def first_sections(front: StudyResult, best: Trial | None) -> list[Section]:
+    """Return the sections before the comparison of all students.
+
+    Args:
+        front: The study.
+        best: The student at the knee, if there is any student.
+    """
+    latency = timed(front)
+    sentences = advice(front, best, latency)
+    advised = Section("advice", "Advice", [Points(sentences)]) if sentences else None
+    found = [advised, depth_or_width(front, latency), importances_shown(front), heat_maps(front)]
+    return [section for section in found if section]
+
+
+def last_sections(front: StudyResult) -> list[Section]:
+    """Return the sections after the comparison of all students."""
+    calls = [*spread_of_calls(front), *explained(front)]
+    found = [
+        made_of(front),
+        Section("latency", "What latency is made of", calls) if calls else None,
+        races(front),
+        proxy_fidelity(front),
+        more_trials(front),
+        heads_and_layers(front),
+        time_spent(front),
+        to_repeat(front),
+    ]
+    return [section for section in found if section]
 
 
 def facts(front: StudyResult) -> list[tuple[str, str, str]]:
@@ -124,44 +156,6 @@ def trade_offs(front: StudyResult) -> list[Plot]:
         title = f"{titled(y)} by trial" if x is style.TRIAL else f"{titled(y)} against {titled(x)}"
         plots.append(plot(f"pair-{len(plots)}", title, _said(frame, others, x, y), figure))
     return plots
-
-
-def growth(front: StudyResult) -> Plot | None:
-    """Plot the hypervolume over trials, if the teacher was measured."""
-    frame = views.progress(front)
-    if frame.empty:
-        return None
-    volumes = frame["hypervolume"]
-    reached = frame.iloc[int(volumes.argmax())]
-    says = (
-        f"Line plot: the hypervolume reaches {significant(reached['hypervolume'])} with trial "
-        f"{reached['trial']:g} and is flat from there to trial {frame['trial'].iloc[-1]}."
-    )
-    return plot("growth", "Hypervolume over trials", says, figures.growth(frame))
-
-
-def composition(front: StudyResult) -> Plot | None:
-    """Plot the sizes over the first minimised objective, if trials differ in any size."""
-    own = front.objectives.records
-    x = next((one for one in own if one.direction == "minimize"), own[0])
-    frame = views.sizes(front, x)
-    names = list(frame.columns[3:])
-    if not names:
-        return None
-    words = ", ".join(SIZES[name] for name in names)
-    says = f"One scatter plot each for {words}, over {titled(x)}; the table holds the same sizes."
-    title = f"Sizes along {titled(x)}"
-    return plot("sizes", title, says, figures.composition(frame, x))
-
-
-def bars(accounting: PhaseTimes) -> Plot | None:
-    """Plot the time by phase, if recorded."""
-    frame = views.times(accounting.seconds)
-    if not accounting.total:
-        return None
-    rows = zip(frame["phase"], frame["seconds"], strict=True)
-    says = "Bar chart: " + ", ".join(f"{phase} {duration(spent)}" for phase, spent in rows) + "."
-    return plot("time", "Time by phase", says, figures.bars(frame))
 
 
 def commands(front: StudyResult) -> dict[str, str]:

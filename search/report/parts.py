@@ -13,6 +13,14 @@ from plotly.offline import get_plotlyjs
 
 from protege.search.records.plain import printable
 from protege.search.report.style import DARK, LIGHT
+from protege.spaces import BadInput
+
+Figure = go.Figure
+"""What the figures of a front are; only this folder imports Plotly."""
+
+
+class NotShown(BadInput):
+    """A figure cannot be drawn from this study; the message says why."""
 
 
 class TableColumn(NamedTuple):

@@ -110,48 +110,6 @@ def baselines(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.
     return pd.DataFrame(rows, columns=["name", "x", "x_spread", "y", "y_spread", "hover"])
 
 
-def progress(front: StudyResult) -> pd.DataFrame:
-    """Return the ``hypervolume`` after each ``trial``; no rows without a teacher trial."""
-    if front.teacher is None:
-        return pd.DataFrame(columns=["trial", "hypervolume"])
-    rows = []
-    best: list[Trial] = []
-    volume = 0.0
-    for trial in front.trials:
-        # only a trial that joins the front changes the hypervolume
-        joined = front.objectives.front([*best, trial])
-        if trial in joined:
-            best, volume = joined, front.objectives.hypervolume(joined, front.teacher)
-        rows.append((trial.number, volume))
-    return pd.DataFrame(rows, columns=["trial", "hypervolume"])
-
-
-def sizes(front: StudyResult, x: ObjectiveRecord) -> pd.DataFrame:
-    """Return the sizes of complete trials, ordered by one objective.
-
-    Returns:
-        ``trial``, ``x``, ``on_front``, and those `SIZES` in which trials differ. Heads are left out
-        if they are proportional to the hidden size.
-    """
-    members = {trial.number for trial in front.members}
-    done = [trial for trial in front.trials if trial.state is State.COMPLETE]
-    rows = [
-        {"trial": t.number, "x": _place(t, x)[0], "on_front": t.number in members}
-        | {name: t.architecture.get(name) for name in SIZES}
-        for t in done
-    ]
-    frame = pd.DataFrame(rows, columns=["trial", "x", "on_front", *SIZES])
-    kept = [n for n in SIZES if len(frame[n].unique()) > 1 and not _follows(frame, n)]
-    return frame[["trial", "x", "on_front", *kept]].sort_values("x", ignore_index=True)
-
-
-def times(seconds: Mapping[str, float]) -> pd.DataFrame:
-    """Return ``phase``, ``seconds`` and ``share``, the longest phase first."""
-    frame = pd.DataFrame(list(seconds.items()), columns=["phase", "seconds"])
-    frame["share"] = frame["seconds"] / (frame["seconds"].sum() or 1.0)
-    return frame.sort_values("seconds", ascending=False, ignore_index=True)
-
-
 def _place(trial: Trial, objective: ObjectiveRecord) -> tuple[float, float]:
     """Return the trial's value and standard error on an axis; NaN if not measured."""
     if objective is TRIAL:
@@ -237,12 +195,3 @@ def _with_room(frame: pd.DataFrame) -> list[int]:
         if all(abs(x - left) > APART[0] or abs(y - low) > APART[1] for _, left, low in taken):
             taken.append((index, x, y))
     return [index for index, _, _ in taken]
-
-
-def _follows(frame: pd.DataFrame, name: str) -> bool:
-    """Return whether heads are proportional to the hidden size or to other heads."""
-    leaders = {
-        "num_attention_heads": ["hidden_size"],
-        "num_key_value_heads": ["hidden_size", "num_attention_heads"],
-    }
-    return any(len((frame[name] / frame[lead]).unique()) == 1 for lead in leaders.get(name, ()))

@@ -80,6 +80,14 @@ def shown(page: Path, profile: Path) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+def printed(page: Path) -> Path:
+    """The same page as if it was about to be printed: every plot is drawn."""
+    path = page.with_name("printed.html")
+    event = "<script>dispatchEvent(new Event('beforeprint'));</script>"
+    path.write_text(page.read_text(encoding="utf-8") + event, encoding="utf-8")
+    return path
+
+
 def contrast(one: str, other: str) -> float:
     """Contrast ratio of two colours (WCAG 2.2), between 1 and 21."""
     dim, bright = sorted(_luminance(colour) for colour in (one, other))
