@@ -5,7 +5,7 @@ from math import ceil, floor
 from typing import Any
 
 from protege.objectives.latency.predictor.model import recorded
-from protege.search.analysis.estimates import DEPTHS, latency_model
+from protege.search.analysis.estimates import DEPTHS
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.trial import Trial
@@ -113,7 +113,7 @@ def _edge(size: str, share: float, end: int, which: str, wider: str) -> str:
 
 def _latency_floor(front: StudyResult, objective: ObjectiveRecord | None) -> Iterator[str]:
     """Say how much of the fastest student's latency does not come from its layers."""
-    model = latency_model(front.about, front.trials, objective) if objective else None
+    model = front.estimates.latency_models.get(objective.name) if objective else None
     if objective is None or model is None:
         return
     fastest = min(front.students, key=lambda trial: trial.measurements[objective.name].value)

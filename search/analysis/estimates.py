@@ -22,23 +22,6 @@ WIDTHS = ("hidden_size", "intermediate_size", "moe_intermediate_size")
 HEADS = ("num_attention_heads", "num_key_value_heads")
 
 
-def latency_model(
-    about: Mapping[str, Any], trials: Sequence[Trial], objective: ObjectiveRecord
-) -> LatencyModel | None:
-    """Return the model of a latency; None for other objectives or too few measurements.
-
-    Args:
-        about: The record of the study.
-        trials: All its trials.
-        objective: The objective.
-    """
-    workload = about.get("workloads", {}).get(objective.name)
-    if workload is None:
-        return None
-    call = Call(Workload(**workload), Task(about["teacher"]["task"]))
-    return model_of(measured(trials, objective.name), call)
-
-
 @dataclass(frozen=True, eq=False)
 class Estimates:
     """The models of a study's objectives over sizes.
@@ -64,21 +47,32 @@ class Estimates:
         return free_sizes(self.known)
 
     def estimate(
-        self, objective: ObjectiveRecord, sizes: Mapping[str, float]
-    ) -> tuple[float, float]:
-        """Return the value of an objective at some `sizes`, and its standard error."""
+        self, objective: ObjectiveRecord, sizes: Sequence[Mapping[str, float]]
+    ) -> list[tuple[float, float]]:
+        """Return the value of an objective at each of some `sizes`, and its standard error."""
         model = self._models[objective.name]
         if isinstance(model, SizeModel):
             return model.predict(sizes)
-        value, error = model.predict(recorded(self._whole(sizes)))
-        return value, max(error, self._left_out[objective.name] * value)
+        left_out = self._left_out[objective.name]
+        found = model.predict_all([recorded(self._whole(one)) for one in sizes])
+        return [(value, max(error, left_out * value)) for value, error in found]
+
+    @cached_property
+    def latency_models(self) -> dict[str, LatencyModel]:
+        """By name, the model of each latency that was measured often enough."""
+        found = {}
+        for name, workload in self.about.get("workloads", {}).items():
+            call = Call(Workload(**workload), Task(self.about["teacher"]["task"]))
+            model = model_of(measured(self.trials, name), call)
+            if model is not None:
+                found[name] = model
+        return found
 
     @cached_property
     def _models(self) -> dict[str, LatencyModel | SizeModel]:
         return {
-            one.name: latency_model(self.about, self.trials, one)
-            or SizeModel.fit(self.known, one.name, self.sizes)
-            for one in self.objectives.records
+            name: self.latency_models.get(name) or SizeModel.fit(self.known, name, self.sizes)
+            for name in self.objectives.names
         }
 
     @cached_property
@@ -86,8 +80,7 @@ class Estimates:
         """The root mean square of the leave-one-out errors of each latency model, relative."""
         return {
             name: float(np.sqrt(np.mean(np.square(model.leave_one_out()))))
-            for name, model in self._models.items()
-            if isinstance(model, LatencyModel)
+            for name, model in self.latency_models.items()
         }
 
     def _whole(self, sizes: Mapping[str, float]) -> dict[str, object]:

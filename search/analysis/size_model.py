@@ -72,20 +72,22 @@ class SizeModel:
         residuals = values - terms @ _weights(terms, values)
         return cls(tuple(sizes), places, values, is_log, ResidualGP.likeliest(places, residuals))
 
-    def predict(self, sizes: Mapping[str, float]) -> tuple[float, float]:
-        """Return the value at some sizes and its standard error.
+    def predict(self, sizes: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
+        """Return the value at each of some sizes, and its standard error.
 
         The error is that of the Gaussian process there, and at least `left_out`.
         """
-        place = np.log1p([float(sizes[name]) for name in self.sizes])
+        asked = np.log1p([[float(one[name]) for name in self.sizes] for one in sizes])
         terms = _terms(self.places)
         weights = _weights(terms, self.values)
-        mean, error = self.process.after(self.places, self.values - terms @ weights, place)
-        found = float((_terms(place[None]) @ weights)[0]) + mean
-        error = max(error, self.left_out)
-        return (
-            (float(np.exp(found)), float(np.exp(found)) * error) if self.is_log else (found, error)
-        )
+        residuals = self.values - terms @ weights
+        means, errors = self.process.after_all(self.places, residuals, asked)
+        found = _terms(asked) @ weights + means
+        errors = np.maximum(errors, self.left_out)
+        if self.is_log:
+            found = np.exp(found)
+            errors = found * errors
+        return [(float(one), float(error)) for one, error in zip(found, errors, strict=True)]
 
     @cached_property
     def left_out(self) -> float:

@@ -1,8 +1,7 @@
 // Keeps the students in ranges of the parallel coordinates: dragged over on an axis, or typed.
 const parallel = document.getElementById("parallel");
 const brush = document.getElementById("brush");
-const given = JSON.parse(document.querySelector("script[data-plot=parallel]").textContent).layout;
-const { trials, values, titles, on_front: onFront } = given.meta;
+const { trials, values, titles, on_front: onFront } = JSON.parse(document.getElementById("compared-data").textContent);
 const ends = titles.map((_, at) => [Math.min(...values.map((own) => own[at])), Math.max(...values.map((own) => own[at]))]);
 const details = document.getElementById("compared-table");
 const rows = new Map([...details.querySelectorAll("tbody tr")].map((row) => [row.cells[0].textContent.trim(), row]));

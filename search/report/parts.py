@@ -57,7 +57,6 @@ class Plot(NamedTuple):
 
 def plot(name: str, title: str, says: str, figure: go.Figure) -> Plot:
     """Convert a figure for a page."""
-    # to_json escapes < and /, so that no text can end the surrounding script
     return Plot(name, title, says, figure.to_json(), figure.layout.height)
 
 
@@ -71,6 +70,7 @@ def render(template: str, **given: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["packed"] = packed
     palettes = {"light": LIGHT._asdict(), "dark": DARK._asdict()}
     return environment.get_template(template).render(plotly_js=_plotly(), **palettes, **given)
 
@@ -82,8 +82,13 @@ def _shown(value: Any) -> Any:
 
 @cache
 def _plotly() -> str:
-    """Return Plotly's script, compressed to a third of its size; the page unpacks it."""
-    return b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+    """Return Plotly's script, compressed to a third of its size."""
+    return packed(get_plotlyjs())
+
+
+def packed(text: str) -> str:
+    """Return a text compressed, as Base64; the page unpacks it."""
+    return b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _source(template: str) -> str:

@@ -59,9 +59,9 @@ def progress(front: StudyResult) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["trial", "hypervolume"])
 
 
-def convergence(front: StudyResult) -> Convergence:
-    """Return how far a study has come."""
-    volumes = progress(front)["hypervolume"].tolist()
+def convergence(front: StudyResult, frame: pd.DataFrame) -> Convergence:
+    """Return how far a study has come, from `progress`."""
+    volumes = frame["hypervolume"].tolist()
     tried, possible = len({trial.key for trial in front.trials}), front.about.get("students")
     if not volumes:
         return Convergence(tried, possible, float("nan"), 0, float("nan"))
@@ -71,9 +71,8 @@ def convergence(front: StudyResult) -> Convergence:
     return Convergence(tried, possible, after, last, added)
 
 
-def growth(front: StudyResult) -> Plot | None:
-    """Plot the hypervolume over trials, if the teacher was measured."""
-    frame = progress(front)
+def growth(frame: pd.DataFrame) -> Plot | None:
+    """Plot the hypervolume over trials from `progress`, if the teacher was measured."""
     if frame.empty:
         return None
     volumes = frame["hypervolume"]
@@ -87,8 +86,9 @@ def growth(front: StudyResult) -> Plot | None:
 
 def more_trials(front: StudyResult) -> Section:
     """Return the section on convergence."""
-    curve = growth(front)
-    words = [convergence(front).sentence]
+    frame = progress(front)
+    curve = growth(frame)
+    words = [convergence(front, frame).sentence]
     if curve:
         words.append(
             "The curve rises when a trial improves the front. While it still rises, more trials "

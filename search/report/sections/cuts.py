@@ -130,7 +130,7 @@ def _row(
     if why := _beyond(asked, front.estimates.known):
         return row | {"source": why}
     for one in front.objectives.records:
-        row[one.name], row[f"{one.name}_error"] = front.estimates.estimate(one, asked)
+        ((row[one.name], row[f"{one.name}_error"]),) = front.estimates.estimate(one, [asked])
     if latency and front.teacher:
         row["speedup"] = front.teacher.measurements[latency.name].value / row[latency.name]
     return row | {"source": "interpolated"}

@@ -58,13 +58,21 @@ def heat_map(front: StudyResult, objective: ObjectiveRecord) -> pd.DataFrame:
     depth, width = axes(front)
     trials = models.known
     usual = {n: median([float(t.architecture[n]) for t in done]) for n in models.sizes}
-    rows = []
-    for layers in sorted({trial.architecture[depth] for trial in trials}):
-        for size in sorted({trial.architecture[width] for trial in trials}):
-            place = {depth: layers, width: size}
-            there = [t.number for t in done if all(t.architecture[n] == place[n] for n in place)]
-            rows.append((layers, size, *models.estimate(objective, usual | place), listed(there)))
-    return pd.DataFrame(rows, columns=["depth", "width", "value", "error", "tried"])
+    places = [
+        {depth: layers, width: size}
+        for layers in sorted({trial.architecture[depth] for trial in trials})
+        for size in sorted({trial.architecture[width] for trial in trials})
+    ]
+    values = models.estimate(objective, [usual | place for place in places])
+    frame = pd.DataFrame(
+        [(*place.values(), *value) for place, value in zip(places, values, strict=True)],
+        columns=["depth", "width", "value", "error"],
+    )
+    frame["tried"] = [
+        listed(t.number for t in done if all(t.architecture[n] == place[n] for n in place))
+        for place in places
+    ]
+    return frame
 
 
 def figure(frame: pd.DataFrame, objective: ObjectiveRecord, depth: str, width: str) -> go.Figure:

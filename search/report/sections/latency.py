@@ -13,7 +13,6 @@ from protege.objectives.latency.predictor.model import (
     LatencyModel,
     recorded,
 )
-from protege.search.analysis.estimates import latency_model
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import plotted
@@ -48,7 +47,7 @@ def latency_breakdowns(front: StudyResult) -> list[LatencyBreakdown]:
     """Return the report on each latency with enough measurements for a model."""
     found = []
     for objective in front.objectives.records:
-        model = latency_model(front.about, front.trials, objective)
+        model = front.estimates.latency_models.get(objective.name)
         if model is not None:
             frame = held_out(front, model)
             words = caption(frame)
@@ -68,7 +67,7 @@ def modelled(
         NotShown: It has no model.
     """
     for one in [objective] if objective else front.objectives.records:
-        model = latency_model(front.about, front.trials, one)
+        model = front.estimates.latency_models.get(one.name)
         if model is not None:
             return one, model
     raise NotShown(f"A model of latency needs {ENOUGH} measured students of different sizes.")

@@ -31,12 +31,14 @@ class Comparison(NamedTuple):
         titles: The titles of its axes.
         table: The same students, in the same order.
         least_px: The width that the plot needs.
+        data: The JSON that the script keeps students by.
     """
 
     plot: Plot
     titles: list[str]
     table: Captioned
     least_px: int
+    data: dict[str, Any]
 
 
 def parallel(front: StudyResult) -> pd.DataFrame:
@@ -104,13 +106,10 @@ def figure(front: StudyResult, frame: pd.DataFrame) -> go.Figure:
         fixedrange=True,
     )
     drawn.update_yaxes(visible=False, range=[-0.06, 1.06], fixedrange=True)
-    values = {"trials": frame["trial"].tolist(), "values": own.to_numpy().tolist()}
-    more = {"titles": titles, "on_front": frame["on_front"].tolist()}
     drawn.update_layout(
         showlegend=True,
         legend={"y": -0.02, "yanchor": "top"},
         dragmode="select",
-        meta=values | more,
     )
     return drawn
 
@@ -164,7 +163,13 @@ def compared(front: StudyResult) -> Comparison | None:
     )
     shown = plot("parallel", "Parallel coordinates", says, figure(front, frame))
     table = Captioned("Finished students compared", _table(titles, frame))
-    return Comparison(shown, titles, table, AXIS_PX * (len(titles) + 1))
+    data = {
+        "trials": frame["trial"].tolist(),
+        "values": frame[frame.columns[2:]].astype(float).to_numpy().tolist(),
+        "titles": titles,
+        "on_front": frame["on_front"].tolist(),
+    }
+    return Comparison(shown, titles, table, AXIS_PX * (len(titles) + 1), data)
 
 
 def _table(titles: list[str], frame: pd.DataFrame) -> Table:

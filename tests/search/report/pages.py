@@ -1,5 +1,6 @@
 """How the tests read a page: parsed, by contrast, and as a browser shows it."""
 
+import gzip
 import json
 import re
 import subprocess
@@ -48,7 +49,7 @@ class Page(HTMLParser):
             return
         plot = self.tags[-1][1].get("data-plot")
         if "script" in self.left_open and plot:
-            self.plots[plot] = data
+            self.plots[plot] = gzip.decompress(b64decode(data)).decode()
         elif not {"script", "style"} & set(self.left_open):
             self.text += data
 

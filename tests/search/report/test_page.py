@@ -16,7 +16,7 @@ from protege.search.report import style, tables
 from protege.search.report.page import write_report
 from protege.search.report.parts import Table
 from protege.search.report.sections.accounting import bars
-from protege.search.report.sections.convergence import growth
+from protege.search.report.sections.convergence import growth, progress
 from protege.search.report.sections.sizes import composition
 from protege.spaces import DiskFull
 from tests.disks import small_disk
@@ -88,7 +88,7 @@ def test_without_the_teacher_s_values_the_hypervolume_is_unknown(front: Front, w
     found = {term: (figure, note) for term, figure, note in report.facts(front)}
     assert found["Hypervolume"][0] == "unknown"
     assert why in found["Hypervolume"][1]
-    assert growth(front) is None
+    assert growth(progress(front)) is None
 
 
 def test_the_table_of_students_is_the_front_to_the_number() -> None:
@@ -226,7 +226,7 @@ def test_a_plot_tells_in_words_what_it_shows() -> None:
         "Scatter plot of 5 trials, 4 of them on the front. The front runs from Retention 0.500 at "
         "Latency (ms) 8.00 to Retention 1.00 at Latency (ms) 40.0."
     )
-    curve = growth(classic())
+    curve = growth(progress(classic()))
     assert curve is not None
     assert curve.says == (
         "Line plot: the hypervolume reaches 0.575 with trial 4 and is flat from there to trial 4."

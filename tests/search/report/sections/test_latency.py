@@ -10,7 +10,6 @@ import pytest
 from protege.objectives import Measurement
 from protege.objectives.latency.predictor.model import ENOUGH, LatencyModel, recorded
 from protege.search import Front, State, Trial
-from protege.search.analysis.estimates import latency_model
 from protege.search.report.page import page, write_report
 from protege.search.report.sections import latency as report
 from protege.search.report.style import FRONT
@@ -49,9 +48,7 @@ def study(count: int = 25, noise: float = 0.0, **about: Any) -> Front:
 
 
 def learned(front: Front) -> LatencyModel:
-    model = latency_model(front.about, front.trials, LATENCY)
-    assert model is not None
-    return model
+    return front.estimates.latency_models[LATENCY.name]
 
 
 def test_every_student_is_shown_as_the_others_predict_it() -> None:
