@@ -76,7 +76,7 @@ def _edges(front: StudyResult) -> Iterator[str]:
         ends = _ends(declared.get(ratio))
         if ends is None or not own.get(size):
             continue
-        tried = sorted({trial.architecture[size] for trial in front.trials})
+        tried = sorted({t.architecture[size] for t in front.trials if not front.role(t)})
         on_front = [trial.architecture[size] for trial in front.students]
         crowd = max(CROWDED, 2 / len(tried))
         low, high = (on_front.count(end) / len(on_front) for end in (tried[0], tried[-1]))
