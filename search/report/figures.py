@@ -106,7 +106,7 @@ def bars(frame: pd.DataFrame) -> go.Figure:
     figure.add_bar(
         y=frame["phase"].tolist(),
         x=frame["seconds"].tolist(),
-        text=[f"{duration(spent)} ({_percent(share)})" for spent, share in rows],
+        text=[f"{duration(spent)} ({percent(share)})" for spent, share in rows],
         textposition="outside",
         orientation="h",
         hoverinfo="skip",
@@ -123,7 +123,8 @@ def _plain(value: int | str) -> int | str:
     return plotted(value) if isinstance(value, str) else value
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Return a share in whole percent, for a text of Plotly."""
     return f"{share:.0%}" if share >= 0.005 else "&lt;1%"
 
 

@@ -30,9 +30,9 @@ class Cut(NamedTuple):
 
 
 CUTS = (
-    Cut("50% fewer layers", 0.5, 1.0, "96-98%", "60-70%"),
-    Cut("50% smaller width", 1.0, 0.5, "92-96%", "40-50%"),
-    Cut("30% fewer layers, 30% smaller width", 0.7, 0.7, "94-98%", "50-60%"),
+    Cut("50% of the layers", 0.5, 1.0, "96-98%", "60-70%"),
+    Cut("50% of the width", 1.0, 0.5, "92-96%", "40-50%"),
+    Cut("30% of both", 0.7, 0.7, "94-98%", "50-60%"),
 )
 """The cuts of the table."""
 
@@ -71,7 +71,7 @@ def depth_or_width(front: StudyResult, latency: ObjectiveRecord | None) -> Secti
     except NotShown as why:
         return Section("cuts", "Fewer layers or a smaller width", [str(why)])
     own = front.about["teacher"]["architecture"]
-    columns = [TableColumn("Cut", "text"), TableColumn("Student", "text")]
+    columns = [TableColumn("Removed", "text"), TableColumn("Student", "text")]
     columns += [TableColumn(titled(one)) for one in objectives]
     columns += [TableColumn("Times faster"), TableColumn("Values", "text")]
     columns += [TableColumn("Rule of thumb", "text")]
@@ -85,8 +85,8 @@ def depth_or_width(front: StudyResult, latency: ObjectiveRecord | None) -> Secti
         cells = [Cell(significant(row["speedup"])), Cell(row["source"]), Cell(said)]
         rows.append([Cell(cut.title), Cell(sizes), *values, *cells])
     words = (
-        "What a cut of the layers, of the width and of both cost in this study, beside the rule of "
-        "thumb that is often quoted for it. Width is "
+        "What it cost in this study to remove layers, width or both, beside the rule of thumb that "
+        "is often quoted for it. Width is "
         f"{joined(SIZES[name] for name in frame['sizes'][0] if name in WIDTHS)}. A percentage is "
         "the share of the teacher's value. A row without a student at its sizes is interpolated by "
         "the models of latency and of sizes; its error is that of the models."

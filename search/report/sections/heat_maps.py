@@ -18,6 +18,9 @@ from protege.search.report.style import LIGHT, blank
 
 DOT = "\N{BLACK CIRCLE}"
 
+TINT = 0.5
+"""Opacity of the colours, so that text stands out on all of them in light and in dark."""
+
 WRITTEN = 60
 """Cells up to which a map shows its values as text."""
 
@@ -98,7 +101,9 @@ def figure(frame: pd.DataFrame, objective: ObjectiveRecord, depth: str, width: s
         texttemplate="%{text}",
         customdata=hover.to_numpy().tolist(),
         hovertemplate="%{customdata}<extra></extra>",
-        colorscale=[[0, LIGHT.grid], [0.7, LIGHT.accent], [1, LIGHT.ink]],
+        colorscale=[[0, LIGHT.grid], [1, LIGHT.accent]],
+        opacity=TINT,
+        textfont={"color": LIGHT.ink},
         colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": _colour_title(objective)}},
         xgap=2,
         ygap=2,

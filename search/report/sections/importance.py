@@ -7,12 +7,16 @@ from protege.search.analysis.result import StudyResult
 from protege.search.analysis.size_model import ENOUGH, free_sizes
 from protege.search.records.plain import plotted
 from protege.search.records.wording import SIZES, titled
+from protege.search.report.figures import percent
 from protege.search.report.parts import NotShown, plot
 from protege.search.report.sections.section import Section
 from protege.search.report.style import LIGHT, stacked
 from protege.search.study.importance import importances
 
 BAR_PX = 26
+
+FEW = 50
+"""Students below which the best ones are so few that the importances are rough."""
 
 
 def importance(front: StudyResult) -> pd.DataFrame:
@@ -56,7 +60,7 @@ def figure(front: StudyResult, frame: pd.DataFrame) -> go.Figure:
         drawn.add_bar(
             x=part["importance"].tolist(),
             y=[SIZES[size] for size in part["size"]],
-            text=[f"{share:.0%}" for share in part["importance"]],
+            text=[percent(share) for share in part["importance"]],
             textposition="outside",
             cliponaxis=False,
             orientation="h",
@@ -88,10 +92,11 @@ def importances_shown(front: StudyResult) -> Section:
         )
         told.append(f"{titled(objective)}: {shares}.")
     says = "Bar chart of the importance of each size. " + " ".join(told)
+    count = len(front.finished)
+    rough = "; of so few, the shares are rough" if count < FEW else ""
     words = (
         "How much each size decides whether a student is among the best in an objective, as shares "
-        "that sum to 100% (PED-ANOVA). Only the "
-        f"{len(front.finished)} finished students count; of so few, the shares are rough."
+        f"that sum to 100% (PED-ANOVA). Only the {count} finished students count{rough}."
     )
     shown = plot("importance-bars", "Importance of sizes", says, figure(front, frame))
     return Section("importance", title, [words, shown])

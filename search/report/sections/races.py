@@ -152,10 +152,13 @@ def _draw_marks(
             "size": size_px,
             "symbol": symbol,
         },
-        name=name,
-        showlegend=bool(name),
+        showlegend=False,
         hovertemplate="%{customdata}<br>step %{x}: %{y:.4f}<extra></extra>",
     )
+    if name:
+        # a trace of its own: Plotly takes a number on the colour scale for a colour in a legend
+        marker = {"color": LIGHT.ink, "size": size_px, "symbol": symbol}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
 
 
 def races(front: StudyResult) -> Section | None:

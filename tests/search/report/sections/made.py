@@ -32,7 +32,11 @@ def student(number: int, layers: int, hidden: int, **changes: Any) -> Trial:
     value = latency_ms(layers, hidden)
     ratio = value / latency_ms(4, 24)
     samples = tuple(ratio * (0.9 + 0.01 * at) for at in range(21))
-    details = {"ratio_to_teacher": ratio, "speedup": 1 / ratio, "grade": "A"}
+    details: dict[str, float | str] = {
+        "ratio_to_teacher": ratio,
+        "speedup": 1 / ratio,
+        "grade": "A",
+    }
     found = {
         "latency_ms": Measurement(value, 0.1, samples, details),
         "retention": Measurement(retention(layers, hidden), 0.01),

@@ -13,7 +13,7 @@ from tests.search.report.sections.made import GRID, latency_ms, made, retention
 def test_a_student_at_a_cut_is_measured_and_others_are_interpolated() -> None:
     frame = cuts.cuts(made(), LATENCY)
     assert frame["cut"].tolist() == [cut.title for cut in cuts.CUTS]
-    half, narrow, both = frame.to_dict("records")
+    half, narrow, both = (dict(row) for row in frame.to_dict("records"))
     assert (half["trial"], half["source"]) == (15, "measured, t15")
     assert half["sizes"] == {"num_hidden_layers": 2, "hidden_size": 24}
     assert half["latency_ms"] == latency_ms(2, 24) == 12
@@ -31,10 +31,10 @@ def test_a_student_at_a_cut_is_measured_and_others_are_interpolated() -> None:
 
 def test_nothing_is_extrapolated_beyond_the_sizes_that_were_tried() -> None:
     wide = [(layers, hidden) for layers in (1, 2, 3) for hidden in (16, 20, 24)]
-    narrow = cuts.cuts(made(wide), LATENCY).loc[1]
+    narrow = cuts.cuts(made(wide), LATENCY).to_dict("records")[1]
     assert narrow["source"] == "not tried: hidden size 16 to 24 were finished"
     assert pd.isna(narrow["latency_ms"])
-    few = cuts.cuts(made([(1, 8), (3, 24)]), LATENCY).loc[0]
+    few = cuts.cuts(made([(1, 8), (3, 24)]), LATENCY).to_dict("records")[0]
     assert few["source"] == "not tried, and 3 finished models are too few to interpolate"
 
 
@@ -52,7 +52,7 @@ def test_the_table_has_the_rule_of_thumb_beside_the_study() -> None:
     assert isinstance(captioned, Captioned)
     rows = [[cell.text for cell in row] for row in captioned.table.rows]
     assert rows[0] == [
-        "50% fewer layers",
+        "50% of the layers",
         "layers 2",
         "12.0 (50%)",
         "0.758 (76%)",
@@ -118,7 +118,7 @@ def test_parallel_coordinates_hold_sizes_and_objectives_of_finished_students() -
         "latency_ms",
         "retention",
     ]
-    assert frame.loc[1].tolist() == [11, False, 1, 16, 4.0, retention(1, 16)]
+    assert frame.to_numpy()[1].tolist() == [11, False, 1, 16, 4.0, retention(1, 16)]
     figure = front.plot_parallel()
     gaps = {trace.name: trace.x.count(None) for trace in figure.data}
     on_front = int(frame["on_front"].sum())
