@@ -62,7 +62,7 @@ def _parts(front: StudyResult) -> Iterator[tuple[str, dict[str, str]]]:
     yield (
         "Teacher",
         {
-            "name": str(teacher.get("hub_id") or teacher.get("source") or ""),
+            "hub id": str(teacher.get("hub_id") or ""),  # a path may be private
             "fingerprint": str(teacher.get("fingerprint", "")),
             "task": str(teacher.get("task", "")),
         },
