@@ -169,7 +169,7 @@ def races(front: StudyResult) -> Section | None:
     words = (
         "Each line is a student, scored at every rung that it reached. A student was stopped if "
         "enough others ranked strictly better at the same rung, by non-dominated rank in all "
-        "objectives. The colour shows its size."
+        "objectives. The colour shows its number of layers."
     )
     note = harmed_note(front)
     return Section("races", "How students raced", [words, shown, *([note] if note else [])])

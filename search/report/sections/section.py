@@ -7,11 +7,10 @@ from protege.search.report.parts import Plot, Table
 
 
 class Captioned(NamedTuple):
-    """A table with the caption by which screen readers name it; `folded` hides it at first."""
+    """A table with the caption by which screen readers name it."""
 
     caption: str
     table: Table
-    folded: bool = False
 
 
 class Points(NamedTuple):
