@@ -14,6 +14,7 @@ import pandas as pd
 
 from protege.search.analysis.confirmation import Confirmation, confirmations, overtaken
 from protege.search.analysis.dominance import line, notes, outdone, with_baselines
+from protege.search.analysis.estimates import Estimates
 from protege.search.analysis.fidelity import Fidelity
 from protege.search.analysis.tied import tied_with
 from protege.search.analysis.ties import Noise
@@ -135,6 +136,21 @@ class StudyResult(ABC):
     def students(self) -> list[Trial]:
         """The students on the front, without teacher and naive half."""
         return [trial for trial in self.members if not self.role(trial)]
+
+    @cached_property
+    def finished(self) -> list[Trial]:
+        """The students that are complete, without teacher and naive half.
+
+        Trials that were stopped, screened or failed have no final values, so they say nothing about
+        finished students.
+        """
+        return [t for t in self.trials if t.state is State.COMPLETE and not self.role(t)]
+
+    @cached_property
+    def estimates(self) -> Estimates:
+        """The models of the objectives over sizes, of the finished students and the teacher."""
+        known = [*self.finished, *([self.teacher] if self.teacher else [])]
+        return Estimates(self.about, self.trials, known, self.objectives)
 
     @cached_property
     def baselines(self) -> list[BaselineRecord]:

@@ -103,7 +103,7 @@ function update() {
 ring = (figure, x, y) => {
   if (winner < 0) return [];
   const row = study.students[winner].row;
-  const marker = { size: 22, symbol: "circle-open", color: figure.layout.font.color, line: { width: 3 } };
+  const marker = { ...study.ring, color: figure.layout.font.color };
   const at = { x: [x.values[row]], y: [y.values[row]] };
   return [{ ...at, mode: "markers", marker, name: "Chosen", legendrank: 1, hoverinfo: "skip" }];
 };

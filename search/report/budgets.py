@@ -21,7 +21,7 @@ from protege.search.records.wording import (
     significant,
     titled,
 )
-from protege.search.report.style import named
+from protege.search.report.style import CHOSEN, named
 from protege.search.report.views import place
 
 SHOWN = tuple(name for name in SIZES if not name.endswith("policy") and name != "healing")
@@ -96,6 +96,7 @@ def _data(
     numbers = {trial.number: at for at, trial in enumerate(front.students)}
     rows = {trial.number: row for row, trial in enumerate(front.trials)}  # see `views.points`
     return {
+        "ring": CHOSEN,
         "own": len(own),
         "objectives": [
             {

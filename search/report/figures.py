@@ -6,30 +6,11 @@ import plotly.graph_objects as go
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import plotted
 from protege.search.records.wording import SIZES, duration
-from protege.search.report.scatter import Scatter, axis_title
+from protege.search.report.scatter import axis_title
 from protege.search.report.style import LIGHT, blank, draw_trials, stacked
 
 PANEL_PX, GAP_PX = 80, 44
 """Height of each panel of sizes, and of the gap between two for a title."""
-
-
-def scatter(
-    frame: pd.DataFrame,
-    x: ObjectiveRecord,
-    y: ObjectiveRecord,
-    height_px: int,
-    baselines: pd.DataFrame | None = None,
-) -> go.Figure:
-    """Draw two objectives of every trial and baseline; see `Scatter`.
-
-    Args:
-        frame: The trials, from `views.points`.
-        x: The objective of the horizontal axis.
-        y: The objective of the vertical axis.
-        height_px: Height of the figure.
-        baselines: The baselines, from `views.baselines`, if there are any.
-    """
-    return go.Figure(Scatter(frame, x, y, baselines).drawn(height_px))
 
 
 def growth(frame: pd.DataFrame) -> go.Figure:
@@ -70,7 +51,7 @@ def bars(frame: pd.DataFrame) -> go.Figure:
     figure.add_bar(
         y=frame["phase"].tolist(),
         x=frame["seconds"].tolist(),
-        text=[f"{duration(spent)} ({_percent(share)})" for spent, share in rows],
+        text=[f"{duration(spent)} ({percent(share)})" for spent, share in rows],
         textposition="outside",
         orientation="h",
         hoverinfo="skip",
@@ -87,5 +68,6 @@ def _plain(value: int | str) -> int | str:
     return plotted(value) if isinstance(value, str) else value
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Return a share in whole percent, for a text of Plotly."""
     return f"{share:.0%}" if share >= 0.005 else "&lt;1%"

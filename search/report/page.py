@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from protege.objectives.latency import ERROR_FLOOR
+from protege.search.analysis.advice import advice
 from protege.search.analysis.choosing import bounded, knee, pick, timed
 from protege.search.analysis.result import StudyResult
-from protege.search.progress import PhaseTimes
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import quoted
 from protege.search.records.trial import State, Trial
@@ -21,16 +21,25 @@ from protege.search.records.wording import (
     listed,
     misled,
     significant,
-    titled,
     unimproved,
 )
-from protege.search.report import figures, views
 from protege.search.report.budgets import budget_control
 from protege.search.report.captions import plot_notes
-from protege.search.report.heads import heat_map
-from protege.search.report.latency import latency_breakdowns
-from protege.search.report.parts import Plot, plot, render
-from protege.search.report.racing import rivals, rungs, trust
+from protege.search.report.parts import render
+from protege.search.report.sections.accounting import time_spent
+from protege.search.report.sections.convergence import more_trials
+from protege.search.report.sections.cuts import depth_or_width
+from protege.search.report.sections.distributions import spread_of_calls
+from protege.search.report.sections.fidelity import proxy_fidelity
+from protege.search.report.sections.heat_maps import heat_maps
+from protege.search.report.sections.importance import importances_shown
+from protege.search.report.sections.latency import explained
+from protege.search.report.sections.layers import heads_and_layers
+from protege.search.report.sections.parallel import compared
+from protege.search.report.sections.provenance import to_repeat
+from protege.search.report.sections.races import races
+from protege.search.report.sections.section import Points, Section
+from protege.search.report.sections.sizes import made_of
 from protege.search.report.summary import conditions, headline, model_name
 from protege.search.report.tables import all_trials, baselines, students
 from protege.search.report.trade_off import trade_off
@@ -68,7 +77,6 @@ def page(front: StudyResult, csv: str = "") -> str:
         front: The study.
         csv: The address of ``front.csv``, if there is such a file.
     """
-    accounting = PhaseTimes(front.about.get("seconds", {}))
     best = knee(front).trial if front.students else None
     return render(
         "page.html",
@@ -76,7 +84,7 @@ def page(front: StudyResult, csv: str = "") -> str:
         conditions=conditions(front),
         headline=headline(front, best),
         facts=facts(front),
-        trade_off=trade_off(front),
+        trade_off=trade_off(front, best),
         plot_notes=plot_notes(front),
         csv=csv,
         students=students(front),
@@ -84,18 +92,10 @@ def page(front: StudyResult, csv: str = "") -> str:
         notes=notes(front),
         commands=commands(front),
         budget=budget_control(front, bounded(front), timed(front), best) if best else None,
-        growth=growth(front),
-        rungs=rungs(front),
-        trust=trust(front),
-        rivals=rivals(front),
-        times=front.fidelity.times if front.fidelity else 0,
-        composition=composition(front),
-        accounting=accounting,
-        spent=duration(accounting.total),
-        bars=bars(accounting),
+        first_sections=first_sections(front, best),
+        compared=compared(front),
+        last_sections=last_sections(front),
         trials=all_trials(front),
-        latencies=latency_breakdowns(front),
-        heat_maps=[heat_map(scores) for scores in front.heads],
     )
 
 
@@ -108,6 +108,36 @@ def _csv(front: StudyResult, folder: Path) -> str:
         return "front.csv"
     own = folder.absolute().parent == front.folder.absolute()
     return "../front.csv" if own and (front.folder / "front.csv").is_file() else ""
+
+
+def first_sections(front: StudyResult, best: Trial | None) -> list[Section]:
+    """Return the sections before the comparison of all students.
+
+    Args:
+        front: The study.
+        best: The student at the knee, if there is any student.
+    """
+    latency = timed(front)
+    sentences = advice(front, best, latency)
+    advised = Section("advice", "Advice", [Points(sentences)]) if sentences else None
+    found = [advised, depth_or_width(front, latency), importances_shown(front), heat_maps(front)]
+    return [section for section in found if section]
+
+
+def last_sections(front: StudyResult) -> list[Section]:
+    """Return the sections after the comparison of all students."""
+    calls = [*spread_of_calls(front), *explained(front)]
+    found = [
+        made_of(front),
+        Section("latency", "What latency is made of", calls) if calls else None,
+        races(front),
+        proxy_fidelity(front),
+        more_trials(front),
+        heads_and_layers(front),
+        time_spent(front),
+        to_repeat(front),
+    ]
+    return [section for section in found if section]
 
 
 def facts(front: StudyResult) -> list[tuple[str, str, str]]:
@@ -126,44 +156,6 @@ def facts(front: StudyResult) -> list[tuple[str, str, str]]:
         ("Hypervolume", volume, HYPERVOLUME if front.teacher else _no_teacher(front)),
         ("Time spent", spent, "of work, summed over all jobs and runs of the study"),
     ]
-
-
-def growth(front: StudyResult) -> Plot | None:
-    """Plot the hypervolume over trials, if the teacher was measured."""
-    frame = views.progress(front)
-    if frame.empty:
-        return None
-    volumes = frame["hypervolume"]
-    reached = frame.iloc[int(volumes.argmax())]
-    says = (
-        f"Line plot: the hypervolume reaches {significant(reached['hypervolume'])} with trial "
-        f"{reached['trial']:g} and is flat from there to trial {frame['trial'].iloc[-1]}."
-    )
-    return plot("growth", "Hypervolume over trials", says, figures.growth(frame))
-
-
-def composition(front: StudyResult) -> Plot | None:
-    """Plot the sizes over the first minimised objective, if trials differ in any size."""
-    own = front.objectives.records
-    x = next((one for one in own if one.direction == "minimize"), own[0])
-    frame = views.sizes(front, x)
-    names = list(frame.columns[3:])
-    if not names:
-        return None
-    words = ", ".join(SIZES[name] for name in names)
-    says = f"One scatter plot each for {words}, over {titled(x)}; the table holds the same sizes."
-    title = f"Sizes along {titled(x)}"
-    return plot("sizes", title, says, figures.composition(frame, x))
-
-
-def bars(accounting: PhaseTimes) -> Plot | None:
-    """Plot the time by phase, if recorded."""
-    frame = views.times(accounting.seconds)
-    if not accounting.total:
-        return None
-    rows = zip(frame["phase"], frame["seconds"], strict=True)
-    says = "Bar chart: " + ", ".join(f"{phase} {duration(spent)}" for phase, spent in rows) + "."
-    return plot("time", "Time by phase", says, figures.bars(frame))
 
 
 def commands(front: StudyResult) -> dict[str, str]:

@@ -10,9 +10,18 @@ from typing import Any, Literal, NamedTuple
 import plotly.graph_objects as go
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
 from protege.search.records.plain import printable
 from protege.search.report.style import DARK, LIGHT
+from protege.spaces import BadInput
+
+Figure = go.Figure
+"""What the figures of a front are; only this folder imports Plotly."""
+
+
+class NotShown(BadInput):
+    """A figure cannot be drawn from this study; the message says why."""
 
 
 class TableColumn(NamedTuple):
@@ -49,7 +58,6 @@ class Plot(NamedTuple):
 
 def plot(name: str, title: str, says: str, figure: go.Figure) -> Plot:
     """Convert a figure for a page."""
-    # to_json escapes < and /, so that no text can end the surrounding script
     return Plot(name, title, says, figure.to_json(), figure.layout.height)
 
 
@@ -63,7 +71,7 @@ def render(template: str, **given: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["headings"] = headings
+    environment.filters |= {"headings": headings, "packed": packed}
     palettes = {"light": LIGHT._asdict(), "dark": DARK._asdict()}
     return environment.get_template(template).render(plotly_js=_plotly(), **palettes, **given)
 
@@ -81,13 +89,13 @@ def _shown(value: Any) -> Any:
 
 @cache
 def _plotly() -> str:
-    """Return Plotly's script, compressed to a third of its size; the page unpacks it.
+    """Return Plotly's script, compressed to a third of its size."""
+    return packed(get_plotlyjs())
 
-    It is the cartesian build of plotly.js, from the npm package ``plotly.js-cartesian-dist-min``:
-    it has every trace that figures of this folder use, and a browser reads it in a third of the
-    time of the whole build, which the Python package carries.
-    """
-    return b64encode(gzip.compress(_source("plotly-cartesian.min.js").encode(), mtime=0)).decode()
+
+def packed(text: str) -> str:
+    """Return a text compressed, as Base64; the page unpacks it."""
+    return b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _source(template: str) -> str:

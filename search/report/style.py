@@ -19,9 +19,6 @@ TEACHER, NAIVE = "Teacher", "Naive half"
 TRIAL = ObjectiveRecord("trial", "", "minimize")
 """The x-axis for one objective alone; minimised, so that the front is the best value so far."""
 
-PARAMETERS = ObjectiveRecord("parameters_m", "M", "minimize")
-"""The axis of the number of parameters, where it is not an objective."""
-
 
 def named(axis: ObjectiveRecord) -> str:
     """Return the name of an axis with its unit."""
@@ -73,6 +70,9 @@ STAR = {"size": 15, "color": LIGHT.ink, "symbol": "star"}
 
 AGAIN = {"size": 9, "color": LIGHT.ink, "symbol": "triangle-up"}
 """Marker of confirmed figures."""
+
+CHOSEN = {"size": 22, "color": LIGHT.ink, "symbol": "circle-open", "line": {"width": 3}}
+"""Marker of the student that a budget chooses."""
 
 RIVAL = {"size": 12, "color": LIGHT.ink, "symbol": "square-open", "line": {"width": 2}}
 """Marker of baselines."""

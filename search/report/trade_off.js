@@ -27,17 +27,16 @@ function overAxes() {
     places = [before[1], before[0]]; // an axis that is taken changes places
     choices.forEach((choice, at) => { choice.value = places[at]; });
   }
-  const source = document.querySelector("[data-plot=pair-0]");
   const plot = document.getElementById("pair-0");
   tradeOff.plots[before.join(" ")] = {
     title: document.getElementById("trade-off-title").textContent,
     says: plot.getAttribute("aria-label"),
-    figure: JSON.parse(source.textContent),
+    figure: JSON.parse(texts.get("pair-0")),
   };
   const next = tradeOff.plots[places.join(" ")];
-  source.textContent = JSON.stringify(next.figure);
+  texts.set("pair-0", JSON.stringify(next.figure));
   document.getElementById("trade-off-title").textContent = next.title;
   plot.setAttribute("aria-label", next.says);
   draw("[data-plot=pair-0]");
 }
-choices.forEach((choice) => choice.addEventListener("change", overAxes));
+choices.forEach((choice) => choice.addEventListener("change", () => loaded.then(overAxes)));

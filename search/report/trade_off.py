@@ -6,13 +6,16 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
+from markupsafe import Markup
 
 from protege.search.analysis.choosing import bounded, timed
 from protege.search.analysis.result import StudyResult
-from protege.search.records.objectives import ObjectiveRecord
+from protege.search.records.objectives import PARAMETERS, ObjectiveRecord
+from protege.search.records.trial import Trial
 from protege.search.report import hovers, style, views
-from protege.search.report.parts import Plot
+from protege.search.report.parts import Plot, plot
 from protege.search.report.scatter import Scatter
+from protege.search.report.static_plot import picture
 
 HEIGHT_PX = 540
 
@@ -24,6 +27,7 @@ class TradeOff(NamedTuple):
 
     Attributes:
         plot: The plot over the first two axes; its traces lack what `data` has.
+        picture: The same plot, to be seen until Plotly draws it.
         names: The names of all axes.
         first: The places of the first two axes, horizontal and vertical.
         data: ``axes`` (values and errors of every row), ``hovers`` (the texts of the rows) and
@@ -31,6 +35,7 @@ class TradeOff(NamedTuple):
     """
 
     plot: Plot
+    picture: Markup
     names: list[str]
     first: tuple[int, int]
     data: dict[str, Any]
@@ -41,10 +46,10 @@ def axes(front: StudyResult) -> list[ObjectiveRecord]:
 
     A single objective is plotted over the trial number too.
     """
-    found = bounded(front)
+    found = [one for one in bounded(front) if one is not PARAMETERS]
     counted = any(trial.parameters for trial in front.trials)
-    if counted and style.PARAMETERS.name not in {one.name for one in found}:
-        found.append(style.PARAMETERS)
+    if counted and PARAMETERS.name not in front.objectives.names:
+        found.append(PARAMETERS)
     return [style.TRIAL, *found] if len(front.objectives.records) == 1 else found
 
 
@@ -61,11 +66,26 @@ def front_figure(
     return go.Figure(spec)
 
 
-def trade_off(front: StudyResult) -> TradeOff:
-    """Return the plot of the front for the page."""
+def front_plots(front: StudyResult) -> list[Plot]:
+    """Return a plot of the front for each pair of objectives; see `views.pairs`."""
+    return [
+        plot(f"pair-{at}", _title(x, y), _scatter(front, x, y).says(), front_figure(front, x, y))
+        for at, (x, y) in enumerate(views.pairs(front.objectives.records))
+    ]
+
+
+def trade_off(front: StudyResult, chosen: Trial | None = None) -> TradeOff:
+    """Return the plot of the front for the page.
+
+    Args:
+        front: The study.
+        chosen: The student that the picture marks, if any.
+    """
     every = axes(front)
     first = views.pairs(front.objectives.records)[0]
     pairs = [first, *(pair for pair in permutations(every, 2) if pair != first)]
+    ring = (views.place(chosen, first[0])[0], views.place(chosen, first[1])[0]) if chosen else None
+    seen = picture(_scatter(front, *first).drawn(HEIGHT_PX), ring)
     drawn = {(every.index(x), every.index(y)): _drawn(front, x, y) for x, y in pairs}
     places = next(iter(drawn))
     shown = drawn.pop(places)
@@ -76,8 +96,8 @@ def trade_off(front: StudyResult) -> TradeOff:
         "hovers": _hovers(front),
         "plots": others,
     }
-    plot = Plot("pair-0", shown["title"], shown["says"], _json(shown["figure"]), HEIGHT_PX)
-    return TradeOff(plot, [style.named(one) for one in every], places, data)
+    own = Plot("pair-0", shown["title"], shown["says"], _json(shown["figure"]), HEIGHT_PX)
+    return TradeOff(own, seen, [style.named(one) for one in every], places, data)
 
 
 def _scatter(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> Scatter:
@@ -94,14 +114,19 @@ def _scatter(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> Scat
 
 
 def _drawn(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> dict[str, Any]:
-    """Return title, description and packed figure of one pair of axes."""
-    name, other = style.named(y), style.named(x)
-    title = f"{name} by trial" if x is style.TRIAL else f"{name} against {other}"
+    """Return title, description and figure of one pair of axes; see `_emptied`."""
     scatter = _scatter(front, x, y)
-    return {"title": title, "says": scatter.says(), "figure": packed(scatter.drawn(HEIGHT_PX))}
+    figure = _emptied(scatter.drawn(HEIGHT_PX))
+    return {"title": _title(x, y), "says": scatter.says(), "figure": figure}
 
 
-def packed(spec: dict[str, Any]) -> dict[str, Any]:
+def _title(x: ObjectiveRecord, y: ObjectiveRecord) -> str:
+    """Return the title of the plot over two axes."""
+    name, other = style.named(y), style.named(x)
+    return f"{name} by trial" if x is style.TRIAL else f"{name} against {other}"
+
+
+def _emptied(spec: dict[str, Any]) -> dict[str, Any]:
     """Remove from a figure what the page fills in by the rows of its traces."""
     for trace in spec["data"]:
         for name in ("x", "y"):

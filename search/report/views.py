@@ -8,24 +8,19 @@ import pandas as pd
 
 from protege.search.analysis.result import StudyResult
 from protege.search.records.baseline import BaselineRecord
-from protege.search.records.objectives import ObjectiveRecord
+from protege.search.records.objectives import PARAMETERS, SPEEDUP, ObjectiveRecord
 from protege.search.records.trial import State, Trial
-from protege.search.records.wording import SIZES
 from protege.search.report.style import (
     DOMINATED,
     FRONT,
     NAIVE,
     OVER,
-    PARAMETERS,
     SHADED,
     STOPPED,
     TEACHER,
     TIED,
     TRIAL,
 )
-
-SPEEDUP, UNSEEN = "speedup", "unseen_"
-"""The name of the speedup, and the prefix of values on examples that the search never saw."""
 
 PLACES = ("x", "x_spread", "y", "y_spread")
 
@@ -103,20 +98,15 @@ def confirmed(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.
 def confirmations(front: StudyResult) -> list[tuple[int, Trial, Mapping[str, float]]]:
     """Return each confirmed trial with its place in the study and its confirmed values by name.
 
-    The record of the study holds by trial number what `protege.search.front.confirming.confirmed`
-    returned. A value on examples that the search never saw stands before the other.
+    A value on data that the search never used stands before the other.
     """
-    known: Mapping[str, Mapping[str, float]] = front.about.get("confirmed") or {}
+    names = (*front.objectives.names, SPEEDUP.name)
     found: list[tuple[int, Trial, Mapping[str, float]]] = []
     for row, trial in enumerate(front.trials):
-        values = known.get(str(trial.number))
-        if values and trial.state is State.COMPLETE:
-            unseen = {
-                name.removeprefix(UNSEEN): value
-                for name, value in values.items()
-                if name.startswith(UNSEEN)
-            }
-            found.append((row, trial, {**values, **unseen}))
+        again = front.confirmed.get(trial.number)
+        if again and trial.state is State.COMPLETE:
+            values = {name: value for name in names if (value := again.value(name)) is not None}
+            found.append((row, trial, values))
     return found
 
 
@@ -127,7 +117,7 @@ def place(one: Trial | BaselineRecord, axis: ObjectiveRecord) -> tuple[float, fl
         return found.value, found.spread
     if axis is TRIAL:
         return (one.number, 0.0) if isinstance(one, Trial) else (nan, nan)
-    if axis.name == SPEEDUP:
+    if axis.name == SPEEDUP.name:
         return _speedup(one)
     if axis.name == PARAMETERS.name and isinstance(one, Trial) and one.parameters:
         return one.parameters / 1e6, 0.0
@@ -137,52 +127,10 @@ def place(one: Trial | BaselineRecord, axis: ObjectiveRecord) -> tuple[float, fl
 def _speedup(one: Trial | BaselineRecord) -> tuple[float, float]:
     """Return the speedup with its error, which is relative to it that of the latency."""
     for found in one.measurements.values():
-        speedup = found.details.get(SPEEDUP)
+        speedup = found.details.get(SPEEDUP.name)
         if speedup is not None and found.value:
             return float(speedup), float(speedup) * found.spread / abs(found.value)
     return nan, nan
-
-
-def progress(front: StudyResult) -> pd.DataFrame:
-    """Return the ``hypervolume`` after each ``trial``; no rows without a teacher trial."""
-    if front.teacher is None:
-        return pd.DataFrame(columns=["trial", "hypervolume"])
-    rows = []
-    best: list[Trial] = []
-    volume = 0.0
-    for trial in front.trials:
-        # only a trial that joins the front changes the hypervolume
-        joined = front.objectives.front([*best, trial])
-        if trial in joined:
-            best, volume = joined, front.objectives.hypervolume(joined, front.teacher)
-        rows.append((trial.number, volume))
-    return pd.DataFrame(rows, columns=["trial", "hypervolume"])
-
-
-def sizes(front: StudyResult, x: ObjectiveRecord) -> pd.DataFrame:
-    """Return the sizes of complete trials, ordered by one objective.
-
-    Returns:
-        ``trial``, ``x``, ``on_front``, and those `SIZES` in which trials differ. Heads are left out
-        if they are proportional to the hidden size.
-    """
-    members = {trial.number for trial in front.members}
-    done = [trial for trial in front.trials if trial.state is State.COMPLETE]
-    rows = [
-        {"trial": t.number, "x": place(t, x)[0], "on_front": t.number in members}
-        | {name: t.architecture.get(name) for name in SIZES}
-        for t in done
-    ]
-    frame = pd.DataFrame(rows, columns=["trial", "x", "on_front", *SIZES])
-    kept = [n for n in SIZES if len(frame[n].unique()) > 1 and not _follows(frame, n)]
-    return frame[["trial", "x", "on_front", *kept]].sort_values("x", ignore_index=True)
-
-
-def times(seconds: Mapping[str, float]) -> pd.DataFrame:
-    """Return ``phase``, ``seconds`` and ``share``, the longest phase first."""
-    frame = pd.DataFrame(list(seconds.items()), columns=["phase", "seconds"])
-    frame["share"] = frame["seconds"] / (frame["seconds"].sum() or 1.0)
-    return frame.sort_values("seconds", ascending=False, ignore_index=True)
 
 
 def _kinds(front: StudyResult) -> dict[int, str]:
@@ -225,12 +173,3 @@ def _with_room(frame: pd.DataFrame) -> list[int]:
         if all(abs(x - left) > APART[0] or abs(y - low) > APART[1] for _, left, low in taken):
             taken.append((index, x, y))
     return [index for index, _, _ in taken]
-
-
-def _follows(frame: pd.DataFrame, name: str) -> bool:
-    """Return whether heads are proportional to the hidden size or to other heads."""
-    leaders = {
-        "num_attention_heads": ["hidden_size"],
-        "num_key_value_heads": ["hidden_size", "num_attention_heads"],
-    }
-    return any(len((frame[name] / frame[lead]).unique()) == 1 for lead in leaders.get(name, ()))

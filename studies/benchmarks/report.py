@@ -18,6 +18,7 @@ from typing import Any
 from protege.objectives import Measurement
 from protege.objectives.latency import ERROR_FLOOR
 from protege.search import Front, State, Trial
+from protege.search.analysis.confirmation import Confirmation
 from protege.search.cli.main import guarded
 from protege.search.records.baseline import BaselineRecord
 from protege.search.records.objectives import ObjectiveRecord, ObjectiveRecords
@@ -63,23 +64,21 @@ def large_front(folder: Path, count: int = TRIALS) -> Front:
     hard = [draw.gauss(0, 0.05) for _ in range(EXAMPLES)]
     trials = tuple(_trial(number, draw, hard) for number in range(count))
     baseline = BaselineRecord("static", "static.safetensors", "key-b", {}, _measured(2, 0.4, hard))
-    about = {
+    about: dict[str, Any] = {
         "teacher": {"key": "key-0", "source": "org/teacher", "architecture": TEACHER},
         "naive": "key-1",
         "processor": "AMD EPYC",
         "students": 1728,
         "seconds": {"latency": 900.0, "distil": 9000.0, "evaluate": 700.0},
         "baselines": [baseline.record()],
-        "confirmed": {},
     }
     front = Front("large", folder, ObjectiveRecords(OBJECTIVES), trials, about)
-    about["confirmed"] = {
-        str(trial.number): {
+    for trial in front.students[::3]:
+        again = {
             name: found.value * draw.uniform(0.96, 1.02)
             for name, found in trial.measurements.items()
         }
-        for trial in front.students[::3]
-    }
+        Confirmation(trial.number, trial.weights, again).store(folder)
     return front
 
 

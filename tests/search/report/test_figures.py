@@ -12,6 +12,8 @@ from protege.search import State
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.wording import decimals, duration, significant, titled
 from protege.search.report import figures, style, views
+from protege.search.report.scatter import Scatter
+from protege.search.report.sections import accounting, convergence, sizes
 from tests.search.report.drawn import LATENCY, RETENTION, classic, drawn, objective, student
 from tests.search.toys import OWN
 
@@ -32,7 +34,7 @@ def traces(figure: go.Figure) -> dict[str, Any]:
 def scatter(
     frame: pd.DataFrame, x: ObjectiveRecord = LATENCY, y: ObjectiveRecord = RETENTION
 ) -> go.Figure:
-    return figures.scatter(frame, x, y, 400)
+    return go.Figure(Scatter(frame, x, y).drawn(400))
 
 
 @pytest.mark.parametrize(
@@ -135,15 +137,15 @@ def test_progress_is_the_hypervolume_of_every_prefix(rows: list[tuple[float, flo
     assert front.teacher is not None
     prefixes = [front.trials[: count + 1] for count in range(len(front.trials))]
     expected = [front.objectives.hypervolume(prefix, front.teacher) for prefix in prefixes]
-    assert views.progress(front)["hypervolume"].tolist() == pytest.approx(expected)
+    assert convergence.progress(front)["hypervolume"].tolist() == pytest.approx(expected)
 
 
 def test_progress_is_empty_without_a_teacher() -> None:
-    assert views.progress(classic(about={})).empty
+    assert convergence.progress(classic(about={})).empty
 
 
 def test_sizes_that_never_differ_are_not_shown() -> None:
-    frame = views.sizes(classic(), LATENCY)
+    frame = sizes.sizes(classic(), LATENCY)
     assert list(frame.columns) == ["trial", "x", "on_front", "num_hidden_layers"]
     assert frame["trial"].tolist() == [4, 1, 2, 3, 0]
     assert frame["on_front"].tolist() == [True, False, True, True, True]
@@ -153,19 +155,19 @@ def test_sizes_that_never_differ_are_not_shown() -> None:
 def test_heads_that_follow_the_hidden_size_are_not_shown() -> None:
     half = {"hidden_size": 12, "num_attention_heads": 3, "num_key_value_heads": 3}
     one = student(5, {"latency_ms": 5.0, "retention": 0.2}, architecture=OWN.fields() | half)
-    frame = views.sizes(classic(one), LATENCY)
+    frame = sizes.sizes(classic(one), LATENCY)
     assert list(frame.columns[3:]) == ["num_hidden_layers", "hidden_size"]
 
 
 def test_heads_that_are_a_choice_of_their_own_are_shown() -> None:
     fewer = {"num_attention_heads": 3, "num_key_value_heads": 3}
     one = student(5, {"latency_ms": 5.0, "retention": 0.2}, architecture=OWN.fields() | fewer)
-    frame = views.sizes(classic(one), LATENCY)
+    frame = sizes.sizes(classic(one), LATENCY)
     assert list(frame.columns[3:]) == ["num_hidden_layers", "num_attention_heads"]
 
 
 def test_times_are_shares_with_the_longest_first() -> None:
-    frame = views.times({"latency": 1.0, "distil": 3.0})
+    frame = accounting.times({"latency": 1.0, "distil": 3.0})
     assert frame.to_dict("list") == {
         "phase": ["distil", "latency"],
         "seconds": [3.0, 1.0],
@@ -217,14 +219,14 @@ def test_limits_are_lines_with_their_value() -> None:
 def test_sizes_are_drawn_a_panel_each_and_policies_as_text() -> None:
     own = OWN.fields() | {"layer_policy": "<b>ends</b>"}
     one = student(5, {"latency_ms": 5.0, "retention": 0.2}, architecture=own)
-    figure = figures.composition(views.sizes(classic(one), LATENCY), LATENCY)
+    figure = figures.composition(sizes.sizes(classic(one), LATENCY), LATENCY)
     assert [title.text for title in figure.layout.annotations] == ["layers", "layer policy"]
     policies = [value for trace in figure.data if trace.yaxis == "y2" for value in trace.y]
     assert set(policies) == {"uniform", "&lt;b&gt;ends&lt;/b&gt;"}
 
 
 def test_bars_say_seconds_and_share() -> None:
-    figure = figures.bars(views.times({"distil": 3996.0, "store": 4.0}))
+    figure = figures.bars(accounting.times({"distil": 3996.0, "store": 4.0}))
     assert list(figure.data[0].text) == ["1 h 7 min (100%)", "4.0 s (&lt;1%)"]
 
 

@@ -15,11 +15,14 @@ from protege.search.report import page as report
 from protege.search.report import style, tables
 from protege.search.report.page import write_report
 from protege.search.report.parts import Table
+from protege.search.report.sections.accounting import bars
+from protege.search.report.sections.convergence import growth, progress
+from protege.search.report.sections.sizes import composition
 from protege.spaces import DiskFull
 from studies.benchmarks.report import large_front
 from tests.disks import small_disk
 from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, objective, student
-from tests.search.report.pages import Browser, Page, contrast
+from tests.search.report.pages import Browser, Page, contrast, printed
 from tests.search.toys import OWN
 
 MEMORY = objective("memory_mb")
@@ -86,7 +89,7 @@ def test_without_the_teacher_s_values_the_hypervolume_is_unknown(front: Front, w
     found = {term: (figure, note) for term, figure, note in report.facts(front)}
     assert found["Hypervolume"][0] == "unknown"
     assert why in found["Hypervolume"][1]
-    assert report.growth(front) is None
+    assert growth(progress(front)) is None
 
 
 def test_the_table_of_students_is_the_front_to_the_number() -> None:
@@ -212,9 +215,9 @@ def test_errors_that_are_floors_and_grades_that_are_bad_are_said() -> None:
 
 
 def test_a_plot_tells_in_words_what_it_shows() -> None:
-    growth = report.growth(classic())
-    assert growth is not None
-    assert growth.says == (
+    curve = growth(progress(classic()))
+    assert curve is not None
+    assert curve.says == (
         "Line plot: the hypervolume reaches 0.575 with trial 4 and is flat from there to trial 4."
     )
 
@@ -272,6 +275,8 @@ def test_headings_descend_without_gaps_and_tables_and_plots_are_named() -> None:
     assert all(after <= before + 1 for before, after in pairwise(levels))
     assert page.all("html")[0]["lang"] == "en"
     assert {heading.get("scope") for heading in page.all("th")} == {"col", "row"}
+    ids = [given["id"] for _, given in page.tags if "id" in given]
+    assert len(set(ids)) == len(ids)
     plots = [given for given in page.all("div") if given.get("class") == "plot"]
     assert {str(given["id"]) for given in plots} == set(page.plots)
     assert all(given["role"] == "img" and given["aria-label"] for given in plots)
@@ -319,8 +324,8 @@ def test_a_report_is_written_whatever_was_found(tmp_path: Path, front: Front) ->
 
 def test_sections_without_anything_to_show_are_left_out() -> None:
     front = drawn([LATENCY, RETENTION], [(40.0, 1.0)], about={})
-    assert report.composition(front) is None
-    assert report.bars(PhaseTimes({})) is None
+    assert composition(front) is None
+    assert bars(PhaseTimes({})) is None
     assert set(Page(report.page(front)).plots) == {"pair-0"}
 
 
@@ -350,7 +355,7 @@ def test_a_browser_without_network_draws_every_plot_and_has_nothing_to_say(
     tmp_path: Path, front: Front, browser: Browser
 ) -> None:
     path = write_report(front, tmp_path / "index.html")
-    document, console = browser(path)
+    document, console = browser(printed(path))
     plots = len(Page(path.read_text(encoding="utf-8")).plots)
     assert len(re.findall(r'class="plot js-plotly-plot"', document)) == plots
     assert document.count('<svg class="main-svg"') >= plots

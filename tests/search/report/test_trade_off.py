@@ -1,6 +1,7 @@
 """The plot of the front: what is on it, what it says, and what the page stores of it."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
@@ -8,16 +9,18 @@ import pytest
 
 from protege.objectives import Measurement
 from protege.search import Front, State
-from protege.search.analysis.choosing import SPEEDUP
+from protege.search.records.objectives import PARAMETERS, SPEEDUP
 from protege.search.report import style, views
 from protege.search.report.captions import plot_notes
 from protege.search.report.scatter import SPEEDS, Scatter
 from protege.search.report.trade_off import axes, front_figure, trade_off
-from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, objective, student
+from tests.search.report.drawn import LATENCY, RETENTION, classic, drawn, objective, student
 
 
-def with_confirmed(**values: float) -> Front:
-    return classic(about=ABOUT | {"confirmed": {"2": values}})
+def with_confirmed(folder: Path, **values: float) -> Front:
+    """A front whose trial 2 was measured again."""
+    Confirmation(2, "", values).store(folder)
+    return classic(folder=folder)
 
 
 def first(front: Front) -> go.Figure:
@@ -34,8 +37,8 @@ def test_axes_are_the_objectives_the_speedup_and_the_parameters() -> None:
     front = classic()
     assert axes(front) == [*front.objectives.records, SPEEDUP]
     counted = replace(front, trials=tuple(replace(t, parameters=10**7) for t in front.trials))
-    assert axes(counted)[-1] is style.PARAMETERS
-    assert views.place(counted.trials[2], style.PARAMETERS) == (10.0, 0.0)
+    assert axes(counted)[-1] is PARAMETERS
+    assert views.place(counted.trials[2], PARAMETERS) == (10.0, 0.0)
     own = drawn([objective("parameters_m"), RETENTION], [(22.0, 1.0), (10.0, 0.5), (9.0, 0.6)])
     assert [one.name for one in axes(own)] == ["parameters_m", "retention"]
 
@@ -105,8 +108,8 @@ def test_no_speeds_are_drawn_over_another_axis() -> None:
     assert not Scatter(points, latency, retention).drawn(400)["layout"]["shapes"]
 
 
-def test_confirmed_figures_are_joined_to_their_student() -> None:
-    front = with_confirmed(latency_ms=21.0, retention=0.85, unseen_retention=0.78)
+def test_confirmed_figures_are_joined_to_their_student(tmp_path: Path) -> None:
+    front = with_confirmed(tmp_path, latency_ms=21.0, retention=0.85, unseen_retention=0.78)
     latency, retention = front.objectives.records
     frame = views.confirmed(front, latency, retention)
     assert frame[["trial", "x", "y", "from_x", "from_y"]].to_numpy().tolist() == [
@@ -123,8 +126,8 @@ def test_confirmed_figures_are_joined_to_their_student() -> None:
     assert "Triangles" in " ".join(plot_notes(front))
 
 
-def test_a_confirmation_without_a_value_on_an_axis_is_not_drawn() -> None:
-    front = with_confirmed(latency_ms=21.0)
+def test_a_confirmation_without_a_value_on_an_axis_is_not_drawn(tmp_path: Path) -> None:
+    front = with_confirmed(tmp_path, latency_ms=21.0)
     assert views.confirmed(front, *front.objectives.records).empty
     assert style.CONFIRMED not in named(first(front))
 
