@@ -19,7 +19,7 @@ DASHES = {"dash": "9 6", "dot": "2 3"}
 
 COLOURS = {colour: f"var(--{name})" for name, colour in LIGHT._asdict().items()}
 
-TICKS, MARGIN = 6, 0.06
+TICKS, MARGIN = 7, 0.06
 """About how many ticks an axis has, and its room beside the outermost values."""
 
 BESIDE_PX, BELOW_PX = 9, 16
@@ -138,7 +138,7 @@ def _turned(content: str, place: tuple[str, str], **attributes: Any) -> str:
 
 
 def _ring(place: tuple[float, float]) -> list[dict[str, Any]]:
-    return [{"x": [place[0]], "y": [place[1]], "marker": CHOSEN, "name": "Chosen"}]
+    return [{"x": [place[0]], "y": [place[1]], "marker": CHOSEN, "name": "Chosen", "legendrank": 1}]
 
 
 def _axes(plane: Plane, layout: Mapping[str, Any]) -> Iterator[str]:
@@ -154,9 +154,9 @@ def _axes(plane: Plane, layout: Mapping[str, Any]) -> Iterator[str]:
         yield _text(text, x="0", y=at, dx=-BESIDE_PX, dy="0.35em", text_anchor="end")
     yield _tag("line", x1="0", x2="100%", y1="100%", y2="100%", stroke=faint)
     title = layout["xaxis"]["title"]["text"]
-    yield _text(title, x="50%", y="100%", dy=42, text_anchor="middle")
+    yield _text(title, x="50%", y="100%", dy=42, text_anchor="middle", class_="title")
     title = layout["yaxis"]["title"]["text"]
-    yield _turned(title, ("0", "50%"), y=-46, text_anchor="middle")
+    yield _turned(title, ("0", "50%"), y=-46, text_anchor="middle", class_="title")
 
 
 def _lines_across(plane: Plane, layout: Mapping[str, Any]) -> Iterator[str]:
@@ -210,7 +210,8 @@ def _texts(plane: Plane, trace: Mapping[str, Any]) -> Iterator[str]:
         return
     height, side = trace["textposition"].split()
     shift = -BESIDE_PX if side == "left" else BESIDE_PX
-    style = {"dx": shift, "dy": BELOW_PX if height == "bottom" else BESIDE_PX - BELOW_PX}
+    style: dict[str, Any] = {"dx": shift}
+    style |= {"dy": BELOW_PX if height == "bottom" else BESIDE_PX - BELOW_PX}
     style |= {"text_anchor": "end" if side == "left" else "start"}
     style |= {"fill": COLOURS[trace["textfont"]["color"]]}
     for x, y, text in zip(trace["x"], trace["y"], trace["text"], strict=True):

@@ -1,8 +1,12 @@
 // The plot of the front: fills in the values of its axes, and draws it over those that are chosen.
-const tradeOff = JSON.parse(document.getElementById("trade-off").textContent);
+let tradeOff, places; // read before the first figure is drawn
 const choices = ["axis-x", "axis-y"].map((id) => document.getElementById(id)).filter(Boolean);
-let places = tradeOff.first;
 let ring = () => []; // the mark of a chosen student, from the budget control
+
+prepare = async () => {
+  tradeOff = JSON.parse(await unpacked(document.getElementById("trade-off")));
+  places = tradeOff.first;
+};
 
 // Called by `drawn` for every figure: each value is in the page once, for all pairs of axes.
 fill = (figure, name) => {

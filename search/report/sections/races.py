@@ -103,13 +103,13 @@ def race_figure(front: StudyResult, frame: pd.DataFrame) -> go.Figure:
         raise NotShown("No student of this study was scored at rungs.")
     figure = blank(400)
     # one trace for all lines: each ends with a gap
-    gap = pd.DataFrame({"step": [None], "value": [None]})
-    parts = [pd.concat([own[["step", "value"]], gap]) for _, own in frame.groupby("trial")]
-    lines = pd.concat(parts).astype(object)
-    lines = lines.where(lines.notna(), None)
+    points: list[tuple[float | None, float | None]] = []
+    for _, own in frame.groupby("trial"):
+        steps, values = own["step"].tolist(), own["value"].tolist()
+        points += [*zip(steps, values, strict=True), (None, None)]
     figure.add_scatter(
-        x=lines["step"].tolist(),
-        y=lines["value"].tolist(),
+        x=[step for step, _ in points],
+        y=[value for _, value in points],
         mode="lines",
         line={"color": LIGHT.faint, "width": 1},
         opacity=DIMMED,

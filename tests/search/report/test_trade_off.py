@@ -9,6 +9,7 @@ import pytest
 
 from protege.objectives import Measurement
 from protege.search import Front, State
+from protege.search.analysis.confirmation import Confirmation
 from protege.search.records.objectives import PARAMETERS, SPEEDUP
 from protege.search.report import style, views
 from protege.search.report.captions import plot_notes
