@@ -46,6 +46,9 @@ CHOSEN = ("layer_policy", "width_policy", "healing")
 WITHIN_NOISE, DOMINATED_BY = "within noise of", "dominated within noise by"
 """Headings of the columns for ties and dominance within noise."""
 
+OVERTAKEN_BY = "dominated when confirmed by"
+"""Heading of the column for dominance by confirmed figures."""
+
 RARELY_CUT = ("num_decoder_layers", "num_experts", "moe_intermediate_size", "vocab_size")
 """Sizes that few studies search; tables show them only if trials differ in them."""
 

@@ -1,17 +1,15 @@
 """The budget control of the report: the data to choose a student as `Front.pick` does."""
 
-from collections.abc import Callable
 from math import isfinite
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import SPEEDUP, ObjectiveRecord, value_of
-from protege.search.records.plain import quoted
 from protege.search.records.results import kept_layers
 from protege.search.records.trial import Trial
 from protege.search.records.wording import (
     DOMINATED_BY,
+    OVERTAKEN_BY,
     RARELY_CUT,
     SIZES,
     WITHIN_NOISE,
@@ -21,6 +19,7 @@ from protege.search.records.wording import (
     significant,
     titled,
 )
+from protege.search.report.commands import commands
 from protege.search.report.style import CHOSEN, named
 from protege.search.report.views import place
 
@@ -141,7 +140,11 @@ def _card(front: StudyResult, at: int) -> Card:
     rows = [*_figures(front, trial), *_parameters(front, trial), *_sizes(front, trial)]
     if kept := kept_layers(front.folder, trial):
         rows.append(("kept layers", kept, ""))
-    found = ((WITHIN_NOISE, front.ties), (DOMINATED_BY, front.dominated))
+    found = (
+        (WITHIN_NOISE, front.ties),
+        (DOMINATED_BY, front.dominated),
+        (OVERTAKEN_BY, front.overtaken),
+    )
     rows += [(words, listed(of[trial.number]), "") for words, of in found if of.get(trial.number)]
     sides = (("One step down the front", at - 1), ("One step up the front", at + 1))
     steps = [
@@ -168,11 +171,14 @@ def _sizes(front: StudyResult, trial: Trial) -> list[tuple[str, str, str]]:
 def _figures(front: StudyResult, trial: Trial) -> list[tuple[str, str, str]]:
     """Return each objective with its error and its ratio to the teacher's, and the speedup."""
     teacher = front.teacher.measurements if front.teacher else {}
+    again = front.confirmed.get(trial.number)
     rows = []
     for one in front.objectives.records:
         found, own = trial.measurements[one.name], teacher.get(one.name)
         ratio = f"{found.value / own.value:.0%}" if own and own.value > 0 else ""
         rows.append((titled(one), figure(found), ratio))
+        if again and (value := again.value(one.name)) is not None:
+            rows.append((f"{titled(one)}, confirmed", significant(value, 4), ""))
     if SPEEDUP.name not in front.objectives.names and isfinite(trial.speedup):
         speedup, error = place(trial, SPEEDUP)
         rows.append(("times faster", f"{speedup:.2f} ± {error:.2g}", ""))
@@ -197,36 +203,3 @@ def _brief(front: StudyResult, trial: Trial) -> str:
         for one in front.objectives.records
     )
     return f"t{trial.number}, {values}"
-
-
-def commands(front: StudyResult, trial: Trial) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return the lines that use a student: by relative path, if it has one, and by absolute path.
-
-    The relative path holds in the folder in which the report was written.
-    """
-    absolute = front.folder.absolute()
-    folders = [("absolute path", absolute)]
-    if absolute.is_relative_to(Path.cwd()):
-        folders.insert(0, ("relative path", absolute.relative_to(Path.cwd())))
-    return [
-        (kind, [(what, written(folder, trial)) for what, written in LINES])
-        for kind, folder in folders
-    ]
-
-
-def _export(folder: Path, trial: Trial) -> str:
-    return f"protege export {quoted(folder)} --trial {trial.number}"
-
-
-def _python(folder: Path, trial: Trial) -> str:
-    # repr keeps an accented name readable, ascii escapes what is not printable
-    text = str(folder)
-    name = repr(text) if text.isprintable() else ascii(text)
-    return f"from protege.search import Front; Front.read({name}).export({trial.number})"
-
-
-LINES: tuple[tuple[str, Callable[[Path, Trial], str]], ...] = (
-    ("Command line", _export),
-    ("Python", _python),
-)
-"""The lines to copy for a student in a run folder, by what they are."""

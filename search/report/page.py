@@ -175,7 +175,7 @@ def commands(front: StudyResult) -> dict[str, str]:
 
 
 def notes(front: StudyResult) -> list[str]:
-    """Return notes on baselines, errors, dominance, grades and training."""
+    """Return notes on baselines, errors, dominance, grades, confirmed figures and training."""
     figures = [(t.number, t.measurements[n]) for t in front.members for n in front.objectives.names]
     floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
     found = front.baseline_notes
@@ -186,7 +186,16 @@ def notes(front: StudyResult) -> list[str]:
         if note := grade_note(one):
             graded.setdefault(note, []).append(number)
     found += [f"{listed(dict.fromkeys(of))}: latency of {note}." for note, of in graded.items()]
-    return found + [said for said in [unimproved(front.trials), misled(front.trials)] if said]
+    more = [_overtaken(front), unimproved(front.trials), misled(front.trials)]
+    return found + [said for said in more if said]
+
+
+def _overtaken(front: StudyResult) -> str:
+    """Say which students are dominated by confirmed figures, and by which others."""
+    if not front.overtaken:
+        return ""
+    pairs = "; ".join(f"{listed([one])} by {listed(of)}" for one, of in front.overtaken.items())
+    return f"By the figures that were confirmed, some students are dominated: {pairs}."
 
 
 def _budget(trial: Trial, objective: ObjectiveRecord) -> str:

@@ -14,7 +14,8 @@ from protege.search import Front
 from protege.search.analysis.choosing import bounded, knee, pick, timed
 from protege.search.records.results import weights_folder
 from protege.search.report import page as report
-from protege.search.report.budgets import BudgetControl, budget_control, commands
+from protege.search.report.budgets import BudgetControl, budget_control
+from protege.search.report.commands import commands
 from protege.spaces import BadInput
 from tests.search.report.drawn import ABOUT, RETENTION, classic, drawn, objective, student
 from tests.search.report.pages import Browser, Page, driven
@@ -122,9 +123,14 @@ def test_the_commands_have_the_absolute_and_the_relative_path(
     found = {place: dict(lines) for place, lines in commands(front, front.trials[2])}
     there = tmp_path / "my runs" / "toy"
     near, far = found["relative path"], found["absolute path"]
-    assert near["Command line"] == "protege export 'my runs/toy' --trial 2"
-    assert far["Command line"] == f"protege export '{there}' --trial 2"
-    assert near["Python"].endswith("Front.read('my runs/toy').export(2)")
+    assert near["Export on the command line"] == "protege export 'my runs/toy' --trial 2"
+    assert far["Export on the command line"] == f"protege export '{there}' --trial 2"
+    assert near["Export in Python"].endswith("Front.read('my runs/toy').export(2)")
+    assert near["Train on the command line"] == "protege train 'my runs/toy' --trial 2 --data FILE"
+    assert near["Train in Python"].endswith(
+        "Front.read('my runs/toy').train(2, Texts.from_file(\"texts.jsonl\"))"
+    )
+    assert far["Confirm the front"] == f"protege confirm '{there}'"
     away = replace(front, folder=Path("/elsewhere/toy"))
     assert [place for place, _ in commands(away, front.trials[2])] == ["absolute path"]
 

@@ -164,7 +164,7 @@ def test_a_line_is_copied_to_the_clipboard(tmp_path: Path, chromium: Chromium) -
     tab.wait(f"{button}.textContent === 'Copied'")
     line = tab.evaluate("navigator.clipboard.readText()")
     assert line == f"protege export '{tmp_path / 'my runs' / 'toy'}' --trial 2"
-    assert tab.evaluate(f"{button}.ariaLabel") == "Copy: Command line, absolute path"
+    assert tab.evaluate(f"{button}.ariaLabel") == "Copy: Export on the command line, absolute path"
 
 
 def test_a_budget_is_set_by_keyboard_and_its_next_tenth_is_told(
