@@ -7,7 +7,8 @@ from pathlib import Path
 
 from protege.search import Front
 from protege.search.cli.main import guarded
-from protege.search.report import figures, views
+from protege.search.report import views
+from protege.search.report.trade_off import front_figure
 from protege.spaces import BadInput
 
 WIDTH_PX, HEIGHT_PX = 1000, 560
@@ -20,7 +21,7 @@ def draw(front: Front, path: Path) -> None:
         BadInput: Chromium is not installed.
     """
     x, y = views.pairs(front.objectives.records)[0]
-    figure = figures.scatter(views.points(front, x, y), x, y, HEIGHT_PX)
+    figure = front_figure(front, x, y, HEIGHT_PX)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "front.html"
         figure.write_html(page, config={"displayModeBar": False})

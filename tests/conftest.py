@@ -42,7 +42,7 @@ settings.load_profile("quick")
 torch.set_num_threads(1)
 
 
-SLOW = {"board", "browser", "cluster", "listening", "lives", "postgresql"}
+SLOW = {"board", "browser", "chromium", "cluster", "listening", "lives", "postgresql"}
 """Fixtures of servers, of a browser, and of studies in processes that are killed."""
 
 

@@ -55,3 +55,8 @@ def test_commands_on_a_study_load_no_model(run: Path) -> None:
         "assert [main([word, sys.argv[1]]) for word in sys.argv[2:]] == [0] * 3"
     )
     assert loaded(code, run, "report", "pick", "export").isdisjoint(MODELS)
+
+
+def test_a_student_is_picked_without_loading_what_draws(run: Path) -> None:
+    code = "from protege.search import Front; str(Front.read(sys.argv[1]).pick())"
+    assert "plotly" not in loaded(code, run)

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
 from protege.search.analysis.confirmation import Confirmation, confirmations, overtaken
 from protege.search.analysis.dominance import line, notes, outdone, with_baselines
+from protege.search.analysis.estimates import Estimates
 from protege.search.analysis.fidelity import Fidelity
+from protege.search.analysis.tied import tied_with
 from protege.search.analysis.ties import Noise
 from protege.search.records.baseline import BaselineRecord
 from protege.search.records.heads import HeadScores
@@ -33,7 +35,6 @@ from protege.search.records.wording import (
 )
 from protege.search.records.wording import SIZES as WORDS
 from protege.search.storage.explaining import undamaged
-from protege.search.study.artifacts import UploadedWeights
 from protege.spaces import BadInput
 from protege.spaces.space.knobs import SIZES
 
@@ -45,6 +46,17 @@ MEASURED = "measured"
 
 _KEPT = re.compile(r"[0-9a-f]{16}\.json")
 """The names of files that `Front.keep` writes."""
+
+
+class Upload(Protocol):
+    """The weights of a study in a store; see `protege.search.study.artifacts.UploadedWeights`."""
+
+    @property
+    def url(self) -> str:
+        """The store."""
+
+    def fetch(self, stored: Path, expected: str) -> None:
+        """Download the weights of a trial."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ class StudyResult(ABC):
     trials: tuple[Trial, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
     identity: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    sent: UploadedWeights | None = None
+    sent: Upload | None = None
     run: str = ""
     database: Path | None = None
     declared: Any = field(default=None, repr=False, compare=False)
@@ -126,6 +138,21 @@ class StudyResult(ABC):
         return [trial for trial in self.members if not self.role(trial)]
 
     @cached_property
+    def finished(self) -> list[Trial]:
+        """The students that are complete, without teacher and naive half.
+
+        Trials that were stopped, screened or failed have no final values, so they say nothing about
+        finished students.
+        """
+        return [t for t in self.trials if t.state is State.COMPLETE and not self.role(t)]
+
+    @cached_property
+    def estimates(self) -> Estimates:
+        """The models of the objectives over sizes, of the finished students and the teacher."""
+        known = [*self.finished, *([self.teacher] if self.teacher else [])]
+        return Estimates(self.about, self.trials, known, self.objectives)
+
+    @cached_property
     def baselines(self) -> list[BaselineRecord]:
         """The models of other origin that the study's students are compared with."""
         return [*map(BaselineRecord.of_record, self.about.get("baselines", ()))]
@@ -156,6 +183,17 @@ class StudyResult(ABC):
             number: [other for other, tied in zip(numbers, row, strict=True) if tied]
             for number, row in zip(numbers, self._noise.tied, strict=True)
         }
+
+    @cached_property
+    def tied_with_front(self) -> dict[int, list[int]]:
+        """For trials off the front that equal students on it within noise, those students.
+
+        Keys and values are trial numbers. By their values these trials are dominated.
+        """
+        members = {trial.number for trial in self.members}
+        feasible = [trial for trial in self.trials if self.objectives.feasible(trial)]
+        others = [t for t in feasible if t.number not in members and not self.role(t)]
+        return tied_with(self.objectives, self.students, others)
 
     @cached_property
     def dominated(self) -> dict[int, list[int]]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
     from protege.search.front.front import Front
     from protege.search.storage.storage import OptunaStudy
 
+MOST_ADVICE = 3
+"""Sentences of advice at the end of a run; the report has all of them."""
+
 
 def run(
     study: Path,
@@ -86,11 +89,17 @@ def finish(front: "Front", study: "OptunaStudy | None" = None) -> None:
             say(note)
     say(f"{PhaseTimes(front.about['seconds'])}\nReport: {printable(report)}")
     if front.students:
-        say("\n".join(["", *_next(front)]))
+        say("\n".join([*_advice(front), "", *_next(front)]))
     say_json(study_record(front) | {"report": report})
     number = signal_behind(front.about.get("ended", ""))
     if number is not None:
         raise Interrupted(number)  # skip whatever the caller would do next
+
+
+def _advice(front: "Front") -> list[str]:
+    """Return the lines of the most urgent advice on a front."""
+    sentences = front.advice()[:MOST_ADVICE]
+    return ["", "Advice:", *(f"  {printable(one)}" for one in sentences)] if sentences else []
 
 
 def _next(front: "Front") -> list[str]:
@@ -105,6 +114,7 @@ def _next(front: "Front") -> list[str]:
         "Next:",
         f"  protege pick {quoted(run)} {budget}",
         f"  {export_line(run, knee)}",
+        *([] if knee.number in front.confirmed else [f"  protege confirm {quoted(run)}"]),
         f"  protege train {quoted(run)} --trial {knee.number} --data FILE --epochs 3",
         f"  protege report {quoted(run)}",
         f"  protege dashboard {quoted(run)}",

@@ -7,10 +7,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from protege.search.analysis.advice import advice
 from protege.search.analysis.card import ChosenStudent, front_row
-from protege.search.analysis.choosing import knee, pick
+from protege.search.analysis.choosing import knee, pick, timed
 from protege.search.analysis.confirmation import Confirmation
-from protege.search.analysis.result import MEASURED, StudyResult
+from protege.search.analysis.result import MEASURED
+from protege.search.front.plots import PlottedResult
 from protege.search.handover.checkpoint import export
 from protege.search.handover.plan import TrainingPlan
 from protege.search.records.objectives import ObjectiveRecords
@@ -18,7 +20,6 @@ from protege.search.records.plain import printable
 from protege.search.records.results import damage, weights_folder
 from protege.search.records.trial import State, Trial
 from protege.search.records.wording import figure
-from protege.search.report.page import write_report
 from protege.search.storage.attributes import ABOUT, IDENTITY, study_record
 from protege.search.storage.explaining import explained, shown_storage, undamaged
 from protege.search.storage.format import run_of
@@ -46,8 +47,8 @@ if TYPE_CHECKING:  # reading a study loads no torch
 ADVICE = "name another folder with folder= or --folder"
 
 
-class Front(StudyResult):
-    """The Pareto front of a study; see `StudyResult` for tables and figures."""
+class Front(PlottedResult):
+    """The Pareto front of a study, with its tables and figures."""
 
     @classmethod
     @checks_arguments
@@ -180,6 +181,16 @@ class Front(StudyResult):
             if (again := found.value(name)) is not None
         ]
         return f"trial {trial.number}: {printable(trial.label)}: {'; '.join(figures)}"
+
+    def advice(self) -> list[str]:
+        """Return advice on the result in sentences, the most urgent first.
+
+        It says which students are small beside the teacher, which sizes of the space to widen, how
+        much of the latency does not come from layers, when to distil in steps, and how many tokens
+        to plan for a full training.
+        """
+        best = self.knee().trial if self.students else None
+        return advice(self, best, timed(self))
 
     def keep(self, label: str, record: Mapping[str, Any]) -> Path:
         """Store the result of ``protege measure`` on another target; tables show it too."""
@@ -328,6 +339,8 @@ class Front(StudyResult):
         Raises:
             BadInput: The folder cannot be written.
         """
+        from protege.search.report.page import write_report  # loads Plotly
+
         self.save(folder)
         if folder:
             with _written(Path(folder), ADVICE):

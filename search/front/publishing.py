@@ -16,8 +16,10 @@ from protege.search.records.results import weights_folder
 from protege.search.records.trial import Trial
 from protege.search.report.learning import learning_curve
 from protege.search.report.notes import study_note, trial_note
-from protege.search.report.page import composition, growth, trade_offs
-from protege.search.report.racing import rungs
+from protege.search.report.sections.convergence import growth, progress
+from protege.search.report.sections.races import rungs
+from protege.search.report.sections.sizes import composition
+from protege.search.report.trade_off import front_plots
 from protege.search.storage.storage import OptunaStudy
 from protege.search.study.shown import (
     WHOLE_STUDY,
@@ -175,7 +177,7 @@ def _id(front: StudyResult, name: str) -> str:
 
 def _plots(front: StudyResult) -> Iterator[tuple[str, str]]:
     """Yield id and JSON of each figure, with its title in it."""
-    found = [*trade_offs(front), growth(front), rungs(front), composition(front)]
+    found = [*front_plots(front), growth(progress(front)), rungs(front), composition(front)]
     for one in [plot for plot in found if plot is not None][:MOST_PLOTS]:
         figure = json.loads(one.spec)
         layout = figure["layout"]

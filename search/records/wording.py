@@ -2,11 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 from math import floor, isfinite, log10
+from typing import Protocol
 
 from protege.objectives import Measurement
 from protege.objectives.latency import ERROR_FLOOR, Grade
-from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.trial import State, Trial
+
+
+class Quantity(Protocol):
+    """Something with a name and a unit, such as an `ObjectiveRecord`."""
+
+    @property
+    def name(self) -> str:
+        """Its name, which may end with the unit."""
+
+    @property
+    def unit(self) -> str:
+        """Its unit; empty for a ratio."""
+
 
 SIZES = {
     "num_hidden_layers": "layers",
@@ -32,6 +45,9 @@ CHOSEN = ("layer_policy", "width_policy", "healing")
 
 WITHIN_NOISE, DOMINATED_BY = "within noise of", "dominated within noise by"
 """Headings of the columns for ties and dominance within noise."""
+
+OVERTAKEN_BY = "dominated when confirmed by"
+"""Heading of the column for dominance by confirmed figures."""
 
 RARELY_CUT = ("num_decoder_layers", "num_experts", "moe_intermediate_size", "vocab_size")
 """Sizes that few studies search; tables show them only if trials differ in them."""
@@ -143,7 +159,7 @@ def millions(count: int) -> str:
     return f"{significant(count / 1e6)} M"
 
 
-def titled(objective: ObjectiveRecord) -> str:
+def titled(objective: Quantity) -> str:
     """Return the objective's name with its unit: ``Latency (ms)`` for ``latency_ms``."""
     name, unit = objective.name, objective.unit
     words = (name.removesuffix(f"_{unit.lower()}") if unit else name).replace("_", " ")

@@ -61,17 +61,21 @@ function given() {
   return fields.map(({ number }) => (number.value === "" ? null : Number(number.value)));
 }
 
-// What a tenth more of each budget buys.
+// What a tenth more of each budget buys; without one, of what the winner costs.
 function more(budgets) {
-  return budgets.flatMap((bound, at) => {
+  const none = budgets.every((bound) => bound === null);
+  const own = study.students[winner].values;
+  return budgets.flatMap((given, at) => {
+    const { sign, title } = study.objectives[at];
+    const bound = none && at < study.own && sign === 1 ? own[at] : given;
     if (bound === null) return [];
-    const looser = bound + study.objectives[at].sign * 0.1 * Math.abs(bound);
+    const looser = bound + sign * 0.1 * Math.abs(bound);
     const next = pick(budgets.map((other, place) => (place === at ? looser : other)));
-    const title = study.objectives[at].title;
-    const said = `With 10% more room in ${title} (${shown(looser)})`;
-    if (next === winner) return [`${said} it stays the same.`];
-    const gained = ranked(budgets)[0];
-    return [`${said}: ${named(next)}, ${study.objectives[gained].title} ${shown(study.students[next].values[gained])}.`];
+    const said = `${title} ${shown(looser)}, 10% more room, buys`;
+    if (next === winner || next < 0) return [`${said} no other student.`];
+    const gained = ranked(budgets.map((other, place) => (place === at ? looser : other)))[0];
+    const values = [next, winner].map((one) => shown(study.students[one].values[gained]));
+    return [`${said} ${named(next)}: ${study.objectives[gained].title} ${values[0]} instead of ${values[1]}.`];
   });
 }
 
@@ -83,25 +87,25 @@ function update() {
   });
   for (const card of document.querySelectorAll(".card")) {
     card.hidden = winner < 0 || Number(card.dataset.trial) !== study.students[winner].trial;
+    card.classList.toggle("chosen", !card.hidden);
+    if (!card.hidden) card.querySelector(".more").textContent = more(budgets).join(" ");
   }
   const best = study.objectives[ranked(budgets)[0]];
   const why = budgets.every((bound) => bound === null)
     ? "the knee of the front"
     : `the ${best.sign === 1 ? "least" : "best"} ${best.title} within the budget`;
   document.getElementById("chosen").textContent =
-    winner < 0 ? "No student on the front is within that budget." : `${named(winner)}: ${why}.`;
-  document.getElementById("more").textContent = winner < 0 ? "" : more(budgets).join(" ");
-  draw("[data-plot^=pair-]");
+    winner < 0 ? "No student on the front is within that budget." : `t${study.students[winner].trial}: ${why}.`;
+  draw("[data-plot=pair-0]");
 }
 
-// Called by `drawn` for every figure: rings the chosen student in plots of objectives.
-mark = (figure) => {
-  const axes = figure.layout.meta?.axes;
-  if (!axes || winner < 0) return;
-  const student = study.students[winner];
-  const [x, y] = axes.map((at) => (at < 0 ? student.trial : student.values[at]));
-  const marker = { size: 22, symbol: "circle-open", color: figure.layout.font.color, line: { width: 3 } };
-  figure.data.push({ x: [x], y: [y], mode: "markers", marker, name: "Chosen", hoverinfo: "skip" });
+// Called for the plot of the front, with the values on its axes.
+ring = (figure, x, y) => {
+  if (winner < 0) return [];
+  const row = study.students[winner].row;
+  const marker = { ...study.ring, color: figure.layout.font.color };
+  const at = { x: [x.values[row]], y: [y.values[row]] };
+  return [{ ...at, mode: "markers", marker, name: "Chosen", legendrank: 1, hoverinfo: "skip" }];
 };
 
 fields.forEach(({ slider, number, loosest }, at) => {
@@ -130,6 +134,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
       document.execCommand("copy");
     }
     button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
 }
 update();

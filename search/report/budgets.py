@@ -1,18 +1,32 @@
 """The budget control of the report: the data to choose a student as `Front.pick` does."""
 
 from math import isfinite
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import SPEEDUP, ObjectiveRecord, value_of
-from protege.search.records.plain import quoted
 from protege.search.records.results import kept_layers
 from protege.search.records.trial import Trial
-from protege.search.records.wording import SIZES, figure, millions, significant, titled
+from protege.search.records.wording import (
+    DOMINATED_BY,
+    OVERTAKEN_BY,
+    RARELY_CUT,
+    SIZES,
+    WITHIN_NOISE,
+    figure,
+    listed,
+    millions,
+    significant,
+    titled,
+)
+from protege.search.report.commands import commands
+from protege.search.report.style import CHOSEN, named
+from protege.search.report.views import place
 
 SHOWN = tuple(name for name in SIZES if not name.endswith("policy") and name != "healing")
-"""The sizes on a card."""
+"""The sizes on a card; those of `RARELY_CUT` only where they differ from the teacher's."""
+
+FLOAT32_BYTES = 4
 
 
 class Control(NamedTuple):
@@ -26,13 +40,16 @@ class Control(NamedTuple):
 
 
 class Card(NamedTuple):
-    """One student: rows of term, value and ratio to the teacher, neighbours, and commands."""
+    """One student: rows of term, value and ratio to the teacher, neighbours, and commands.
+
+    The commands are lines by what they are, for each way to name the run folder.
+    """
 
     trial: int
     label: str
     rows: list[tuple[str, str, str]]
     neighbours: list[str]
-    commands: list[tuple[str, str]]
+    commands: list[tuple[str, list[tuple[str, str]]]]
 
 
 class BudgetControl(NamedTuple):
@@ -76,11 +93,13 @@ def _data(
     """
     own = front.objectives.records
     numbers = {trial.number: at for at, trial in enumerate(front.students)}
+    rows = {trial.number: row for row, trial in enumerate(front.trials)}  # see `views.points`
     return {
+        "ring": CHOSEN,
         "own": len(own),
         "objectives": [
             {
-                "title": titled(one),
+                "title": named(one),
                 "sign": one.sign,
                 "stands_for": objectives.index(latency if one is SPEEDUP and latency else one),
             }
@@ -90,6 +109,7 @@ def _data(
             {
                 "trial": trial.number,
                 "label": trial.label,
+                "row": rows[trial.number],
                 "values": [_value(trial, one) for one in objectives],
                 "above": [numbers[n] for n in front.dominators[trial.number] if n in numbers],
             }
@@ -101,7 +121,7 @@ def _data(
 
 
 def _value(trial: Trial, objective: ObjectiveRecord) -> float | None:
-    """Return what a budget bounds, or None if it was not measured."""
+    """Return the value that a budget bounds, or None if it was not measured."""
     value = value_of(trial, objective)
     return value if isfinite(value) else None
 
@@ -111,18 +131,21 @@ def _control(front: StudyResult, objective: ObjectiveRecord) -> Control:
     known = [value for value in values if value is not None] or [0.0]
     low, high = min(known), max(known)
     least = objective.direction == "minimize"
-    title = "Times faster than the teacher" if objective is SPEEDUP else titled(objective)
     bound = "at most" if least else "at least"
-    return Control(title, bound, low, high, high if least else low)
+    return Control(named(objective), bound, low, high, high if least else low)
 
 
 def _card(front: StudyResult, at: int) -> Card:
     trial = front.students[at]
-    rows = [*_sizes(front, trial), *_figures(front, trial)]
-    if trial.parameters:
-        rows.append(("parameters", millions(trial.parameters), front.share_of_teacher(trial)))
+    rows = [*_figures(front, trial), *_parameters(front, trial), *_sizes(front, trial)]
     if kept := kept_layers(front.folder, trial):
         rows.append(("kept layers", kept, ""))
+    found = (
+        (WITHIN_NOISE, front.ties),
+        (DOMINATED_BY, front.dominated),
+        (OVERTAKEN_BY, front.overtaken),
+    )
+    rows += [(words, listed(of[trial.number]), "") for words, of in found if of.get(trial.number)]
     sides = (("One step down the front", at - 1), ("One step up the front", at + 1))
     steps = [
         f"{side}: {_brief(front, front.students[beside])}"
@@ -135,24 +158,43 @@ def _card(front: StudyResult, at: int) -> Card:
 def _sizes(front: StudyResult, trial: Trial) -> list[tuple[str, str, str]]:
     own = trial.architecture
     whole = front.about.get("teacher", {}).get("architecture") or {}
+    shown = [name for name in SHOWN if own.get(name)]
+    if own.get("num_key_value_heads") == own.get("num_attention_heads"):
+        shown = [name for name in shown if name != "num_key_value_heads"]
     return [
         (SIZES[name], f"{own[name]:,}", f"{own[name] / whole[name]:.0%}" if whole.get(name) else "")
-        for name in SHOWN
-        if own.get(name)
+        for name in shown
+        if name not in RARELY_CUT[1:] or own[name] != whole.get(name)
     ]
 
 
 def _figures(front: StudyResult, trial: Trial) -> list[tuple[str, str, str]]:
-    """Return each objective with its error and its ratio to the teacher's."""
+    """Return each objective with its error and its ratio to the teacher's, and the speedup."""
     teacher = front.teacher.measurements if front.teacher else {}
+    again = front.confirmed.get(trial.number)
     rows = []
     for one in front.objectives.records:
         found, own = trial.measurements[one.name], teacher.get(one.name)
         ratio = f"{found.value / own.value:.0%}" if own and own.value > 0 else ""
         rows.append((titled(one), figure(found), ratio))
-    if isfinite(trial.speedup):
-        rows.append(("times faster", f"{trial.speedup:.2f}", ""))
+        if again and (value := again.value(one.name)) is not None:
+            rows.append((f"{titled(one)}, confirmed", significant(value, 4), ""))
+    if SPEEDUP.name not in front.objectives.names and isfinite(trial.speedup):
+        speedup, error = place(trial, SPEEDUP)
+        rows.append(("times faster", f"{speedup:.2f} ± {error:.2g}", ""))
     return rows
+
+
+def _parameters(front: StudyResult, trial: Trial) -> list[tuple[str, str, str]]:
+    """Return the parameters and the memory that they take, if they were counted."""
+    if not trial.parameters:
+        return []
+    share = front.share_of_teacher(trial)
+    megabytes = f"{significant(trial.parameters * FLOAT32_BYTES / 1e6)} MB"
+    return [
+        ("parameters", millions(trial.parameters), share),
+        ("weights in float32", megabytes, share),
+    ]
 
 
 def _brief(front: StudyResult, trial: Trial) -> str:
@@ -161,29 +203,3 @@ def _brief(front: StudyResult, trial: Trial) -> str:
         for one in front.objectives.records
     )
     return f"t{trial.number}, {values}"
-
-
-def commands(front: StudyResult, trial: Trial) -> list[tuple[str, str]]:
-    """Return the lines that export a student: by absolute path, and by relative path if given.
-
-    The relative path holds in the folder in which the report was written.
-    """
-    absolute = front.folder.absolute()
-    folders = [("absolute path", absolute)]
-    if absolute.is_relative_to(Path.cwd()):
-        folders.append(("relative path", absolute.relative_to(Path.cwd())))
-    return [
-        (f"{what}, {kind}", line)
-        for kind, folder in folders
-        for what, line in (
-            ("Command line", f"protege export {quoted(folder)} --trial {trial.number}"),
-            ("Python", _python(folder, trial)),
-        )
-    ]
-
-
-def _python(folder: Path, trial: Trial) -> str:
-    # repr keeps an accented name readable, ascii escapes what is not printable
-    text = str(folder)
-    named = repr(text) if text.isprintable() else ascii(text)
-    return f"from protege.search import Front; Front.read({named}).export({trial.number})"

@@ -6,12 +6,10 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from protege.objectives.latency import ERROR_FLOOR
+from protege.search.analysis.advice import advice
 from protege.search.analysis.choosing import bounded, knee, pick, timed
 from protege.search.analysis.result import StudyResult
-from protege.search.progress import PhaseTimes
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import quoted
 from protege.search.records.trial import State, Trial
@@ -23,17 +21,28 @@ from protege.search.records.wording import (
     listed,
     misled,
     significant,
-    titled,
     unimproved,
 )
-from protege.search.report import figures, style, views
 from protege.search.report.budgets import budget_control
-from protege.search.report.heads import heat_map
-from protege.search.report.latency import latency_breakdowns
-from protege.search.report.parts import Plot, plot, render
-from protege.search.report.racing import rivals, rungs, trust
+from protege.search.report.captions import plot_notes
+from protege.search.report.parts import render
+from protege.search.report.sections.accounting import time_spent
+from protege.search.report.sections.convergence import more_trials
+from protege.search.report.sections.cuts import depth_or_width
+from protege.search.report.sections.distributions import spread_of_calls
+from protege.search.report.sections.fidelity import proxy_fidelity
+from protege.search.report.sections.heat_maps import heat_maps
+from protege.search.report.sections.importance import importances_shown
+from protege.search.report.sections.latency import explained
+from protege.search.report.sections.layers import heads_and_layers
+from protege.search.report.sections.parallel import compared
+from protege.search.report.sections.provenance import to_repeat
+from protege.search.report.sections.races import races
+from protege.search.report.sections.section import Points, Section
+from protege.search.report.sections.sizes import made_of
 from protege.search.report.summary import conditions, headline, model_name
 from protege.search.report.tables import all_trials, baselines, students
+from protege.search.report.trade_off import trade_off
 from protege.spaces.files.atomic import write_text
 
 HYPERVOLUME = (
@@ -57,13 +66,17 @@ def write_report(front: StudyResult, path: Path) -> Path:
     Raises:
         DiskFull: The disk is full.
     """
-    write_text(path, page(front))
+    write_text(path, page(front, _csv(front, path.parent)))
     return path
 
 
-def page(front: StudyResult) -> str:
-    """Return the report as HTML; text from the study is escaped."""
-    accounting = PhaseTimes(front.about.get("seconds", {}))
+def page(front: StudyResult, csv: str = "") -> str:
+    """Return the report as HTML; text from the study is escaped.
+
+    Args:
+        front: The study.
+        csv: The address of ``front.csv``, if there is such a file.
+    """
     best = knee(front).trial if front.students else None
     return render(
         "page.html",
@@ -71,25 +84,60 @@ def page(front: StudyResult) -> str:
         conditions=conditions(front),
         headline=headline(front, best),
         facts=facts(front),
-        trade_offs=trade_offs(front),
+        trade_off=trade_off(front, best),
+        plot_notes=plot_notes(front),
+        csv=csv,
         students=students(front),
         baselines=baselines(front),
         notes=notes(front),
         commands=commands(front),
         budget=budget_control(front, bounded(front), timed(front), best) if best else None,
-        growth=growth(front),
-        rungs=rungs(front),
-        trust=trust(front),
-        rivals=rivals(front),
-        times=front.fidelity.times if front.fidelity else 0,
-        composition=composition(front),
-        accounting=accounting,
-        spent=duration(accounting.total),
-        bars=bars(accounting),
+        first_sections=first_sections(front, best),
+        compared=compared(front),
+        last_sections=last_sections(front),
         trials=all_trials(front),
-        latencies=latency_breakdowns(front),
-        heat_maps=[heat_map(scores) for scores in front.heads],
     )
+
+
+def _csv(front: StudyResult, folder: Path) -> str:
+    """Return the relative address of ``front.csv`` for a page in a folder, if the file exists.
+
+    It lies beside the page, or for the report of a run folder in that folder.
+    """
+    if (folder / "front.csv").is_file():
+        return "front.csv"
+    own = folder.absolute().parent == front.folder.absolute()
+    return "../front.csv" if own and (front.folder / "front.csv").is_file() else ""
+
+
+def first_sections(front: StudyResult, best: Trial | None) -> list[Section]:
+    """Return the sections before the comparison of all students.
+
+    Args:
+        front: The study.
+        best: The student at the knee, if there is any student.
+    """
+    latency = timed(front)
+    sentences = advice(front, best, latency)
+    advised = Section("advice", "Advice", [Points(sentences)]) if sentences else None
+    found = [advised, depth_or_width(front, latency), importances_shown(front), heat_maps(front)]
+    return [section for section in found if section]
+
+
+def last_sections(front: StudyResult) -> list[Section]:
+    """Return the sections after the comparison of all students."""
+    calls = [*spread_of_calls(front), *explained(front)]
+    found = [
+        made_of(front),
+        Section("latency", "What latency is made of", calls) if calls else None,
+        races(front),
+        proxy_fidelity(front),
+        more_trials(front),
+        heads_and_layers(front),
+        time_spent(front),
+        to_repeat(front),
+    ]
+    return [section for section in found if section]
 
 
 def facts(front: StudyResult) -> list[tuple[str, str, str]]:
@@ -110,60 +158,6 @@ def facts(front: StudyResult) -> list[tuple[str, str, str]]:
     ]
 
 
-def trade_offs(front: StudyResult) -> list[Plot]:
-    """Plot every pair of objectives, the first one large."""
-    plots: list[Plot] = []
-    for x, y in views.pairs(front.objectives.records):
-        frame = views.points(front, x, y)
-        height_px = 400 if plots else 540
-        others = views.baselines(front, x, y)
-        figure = figures.scatter(frame, x, y, height_px, others)
-        own = front.objectives.records
-        axes = [-1 if one is style.TRIAL else own.index(one) for one in (x, y)]
-        figure.update_layout(meta={"axes": axes}, uirevision="kept")  # for budget.js
-        title = f"{titled(y)} by trial" if x is style.TRIAL else f"{titled(y)} against {titled(x)}"
-        plots.append(plot(f"pair-{len(plots)}", title, _said(frame, others, x, y), figure))
-    return plots
-
-
-def growth(front: StudyResult) -> Plot | None:
-    """Plot the hypervolume over trials, if the teacher was measured."""
-    frame = views.progress(front)
-    if frame.empty:
-        return None
-    volumes = frame["hypervolume"]
-    reached = frame.iloc[int(volumes.argmax())]
-    says = (
-        f"Line plot: the hypervolume reaches {significant(reached['hypervolume'])} with trial "
-        f"{reached['trial']:g} and is flat from there to trial {frame['trial'].iloc[-1]}."
-    )
-    return plot("growth", "Hypervolume over trials", says, figures.growth(frame))
-
-
-def composition(front: StudyResult) -> Plot | None:
-    """Plot the sizes over the first minimised objective, if trials differ in any size."""
-    own = front.objectives.records
-    x = next((one for one in own if one.direction == "minimize"), own[0])
-    frame = views.sizes(front, x)
-    names = list(frame.columns[3:])
-    if not names:
-        return None
-    words = ", ".join(SIZES[name] for name in names)
-    says = f"One scatter plot each for {words}, over {titled(x)}; the table holds the same sizes."
-    title = f"Sizes along {titled(x)}"
-    return plot("sizes", title, says, figures.composition(frame, x))
-
-
-def bars(accounting: PhaseTimes) -> Plot | None:
-    """Plot the time by phase, if recorded."""
-    frame = views.times(accounting.seconds)
-    if not accounting.total:
-        return None
-    rows = zip(frame["phase"], frame["seconds"], strict=True)
-    says = "Bar chart: " + ", ".join(f"{phase} {duration(spent)}" for phase, spent in rows) + "."
-    return plot("time", "Time by phase", says, figures.bars(frame))
-
-
 def commands(front: StudyResult) -> dict[str, str]:
     """Return example commands: ``export`` of the knee, and ``pick`` with a budget."""
     if not front.students:
@@ -181,7 +175,7 @@ def commands(front: StudyResult) -> dict[str, str]:
 
 
 def notes(front: StudyResult) -> list[str]:
-    """Return notes on baselines, errors, dominance, grades and training."""
+    """Return notes on baselines, errors, dominance, grades, confirmed figures and training."""
     figures = [(t.number, t.measurements[n]) for t in front.members for n in front.objectives.names]
     floors = {str(one.details[ERROR_FLOOR]) for _, one in figures if ERROR_FLOOR in one.details}
     found = front.baseline_notes
@@ -192,7 +186,16 @@ def notes(front: StudyResult) -> list[str]:
         if note := grade_note(one):
             graded.setdefault(note, []).append(number)
     found += [f"{listed(dict.fromkeys(of))}: latency of {note}." for note, of in graded.items()]
-    return found + [said for said in [unimproved(front.trials), misled(front.trials)] if said]
+    more = [_overtaken(front), unimproved(front.trials), misled(front.trials)]
+    return found + [said for said in more if said]
+
+
+def _overtaken(front: StudyResult) -> str:
+    """Say which students are dominated by confirmed figures, and by which others."""
+    if not front.overtaken:
+        return ""
+    pairs = "; ".join(f"{listed([one])} by {listed(of)}" for one, of in front.overtaken.items())
+    return f"By the figures that were confirmed, some students are dominated: {pairs}."
 
 
 def _budget(trial: Trial, objective: ObjectiveRecord) -> str:
@@ -208,23 +211,6 @@ def _beside(front: StudyResult) -> str:
     others = [f"the {front.role(trial)}" for trial in front.members if front.role(trial)]
     beside = f"; {' and '.join(others)} not counted" if others else ""
     return f"no trial is better in one objective and no worse in the rest{beside}"
-
-
-def _said(
-    frame: pd.DataFrame, baselines: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord
-) -> str:
-    """Describe a scatter plot in words."""
-    best = frame[frame["kind"] == style.FRONT].sort_values("x")
-    says = f"Scatter plot of {len(frame)} trials, {len(best)} of them on the front."
-    if len(baselines):
-        says += f" Squares are the baselines {', '.join(baselines['name'])}."
-    if best.empty:
-        return says
-    first, last = (
-        f"{titled(y)} {significant(at.y)} at {titled(x)} {significant(at.x)}"
-        for at in (best.iloc[0], best.iloc[-1])
-    )
-    return f"{says} The front runs from {first} to {last}."
 
 
 def _teacher_sizes(teacher: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Building blocks of pages: tables, plots, templates."""
 
 import gzip
+import re
 from base64 import b64encode
 from functools import cache
 from importlib.resources import files
@@ -13,6 +14,14 @@ from plotly.offline import get_plotlyjs
 
 from protege.search.records.plain import printable
 from protege.search.report.style import DARK, LIGHT
+from protege.spaces import BadInput
+
+Figure = go.Figure
+"""What the figures of a front are; only this folder imports Plotly."""
+
+
+class NotShown(BadInput):
+    """A figure cannot be drawn from this study; the message says why."""
 
 
 class TableColumn(NamedTuple):
@@ -49,7 +58,6 @@ class Plot(NamedTuple):
 
 def plot(name: str, title: str, says: str, figure: go.Figure) -> Plot:
     """Convert a figure for a page."""
-    # to_json escapes < and /, so that no text can end the surrounding script
     return Plot(name, title, says, figure.to_json(), figure.layout.height)
 
 
@@ -63,8 +71,15 @@ def render(template: str, **given: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"headings": headings, "packed": packed}
     palettes = {"light": LIGHT._asdict(), "dark": DARK._asdict()}
     return environment.get_template(template).render(plotly_js=_plotly(), **palettes, **given)
+
+
+def headings(html: str) -> list[tuple[str, Markup]]:
+    """Return id and heading of each section that has an id, for a table of contents."""
+    found = re.findall(r'<section id="([^"]+)"[^>]*>\s*<h2>(.*?)</h2>', html, re.DOTALL)
+    return [(name, Markup(title)) for name, title in found]
 
 
 def _shown(value: Any) -> Any:
@@ -74,8 +89,13 @@ def _shown(value: Any) -> Any:
 
 @cache
 def _plotly() -> str:
-    """Return Plotly's script, compressed to a third of its size; the page unpacks it."""
-    return b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+    """Return Plotly's script, compressed to a third of its size."""
+    return packed(get_plotlyjs())
+
+
+def packed(text: str) -> str:
+    """Return a text compressed, as Base64; the page unpacks it."""
+    return b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _source(template: str) -> str:

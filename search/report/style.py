@@ -8,14 +8,21 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from protege.search.records.objectives import ObjectiveRecord
+from protege.search.records.wording import titled
 
 FRONT, DOMINATED, OVER = "Front", "Dominated", "Over a limit"
-STOPPED = "Stopped at a rung"
-BASELINE = "Baseline (not trained here)"
-TEACHER, NAIVE = "Teacher", "Naive half (every k-th layer, first units)"
+SHADED, TIED = "Front within noise", "Tied with the front"
+STOPPED, CONFIRMED = "Stopped", "Confirmed"
+BASELINE = "Baseline"
+TEACHER, NAIVE = "Teacher", "Naive half"
 
 TRIAL = ObjectiveRecord("trial", "", "minimize")
 """The x-axis for one objective alone; minimised, so that the front is the best value so far."""
+
+
+def named(axis: ObjectiveRecord) -> str:
+    """Return the name of an axis with its unit."""
+    return "Times faster than the teacher" if axis.name == "speedup" else titled(axis)
 
 
 class Palette(NamedTuple):
@@ -41,8 +48,46 @@ BEST = {"size": 10, "color": LIGHT.accent, "line": {"width": 1.5, "color": LIGHT
 BEATEN = {"size": 7, "color": LIGHT.faint}
 """Markers of trials on the front, and of others."""
 
+HOLLOW = {"size": 10, "color": LIGHT.accent, "symbol": "circle-open", "line": {"width": 2}}
+"""Marker of students on the front that others dominate within noise."""
+
+EQUAL = {"size": 8, "color": LIGHT.accent, "symbol": "circle-open-dot", "line": {"width": 1}}
+"""Marker of dominated trials that equal a student on the front within noise."""
+
+HALTED = {"size": 6, "color": LIGHT.faint, "symbol": "circle-open", "opacity": 0.6}
+BEYOND = {
+    "size": 7,
+    "color": LIGHT.faint,
+    "symbol": "x-thin-open",
+    "line": {"width": 1.5},
+    "opacity": 0.6,
+}
+"""Faint markers of trials that were stopped at a rung, and of those beyond a limit."""
+
+RING = {"size": 17, "color": LIGHT.ink, "symbol": "diamond-open", "line": {"width": 2}}
+STAR = {"size": 15, "color": LIGHT.ink, "symbol": "star"}
+"""Markers of the naive half and of the teacher."""
+
+AGAIN = {"size": 9, "color": LIGHT.ink, "symbol": "triangle-up"}
+"""Marker of confirmed figures."""
+
+CHOSEN = {"size": 22, "color": LIGHT.ink, "symbol": "circle-open", "line": {"width": 3}}
+"""Marker of the student that a budget chooses."""
+
 RIVAL = {"size": 12, "color": LIGHT.ink, "symbol": "square-open", "line": {"width": 2}}
 """Marker of baselines."""
+
+
+Y_AXIS = {
+    "automargin": True,
+    "zeroline": False,
+    "ticks": "outside",
+    "gridcolor": LIGHT.grid,
+    "linecolor": LIGHT.faint,
+    "tickcolor": LIGHT.faint,
+}
+X_AXIS = {**Y_AXIS, "showline": True}
+"""The style of axes."""
 
 
 def layout(height_px: int) -> dict[str, Any]:
@@ -61,15 +106,27 @@ def layout(height_px: int) -> dict[str, Any]:
             "bgcolor": LIGHT.paper,
             "font": {"family": FONT, "color": LIGHT.ink},
         },
-        "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": 1.01,
+            "yanchor": "bottom",
+            "itemsizing": "constant",
+        },
+    }
+
+
+def plain(height_px: int) -> dict[str, Any]:
+    """Return a figure without traces as JSON values, which are made faster than a `go.Figure`."""
+    return {
+        "data": [],
+        "layout": {**layout(height_px), "xaxis": dict(X_AXIS), "yaxis": dict(Y_AXIS)},
     }
 
 
 def blank(height_px: int) -> go.Figure:
     """Return a figure without traces."""
-    figure = go.Figure(layout=layout(height_px))
-    style_axes(figure)
-    return figure
+    return go.Figure(plain(height_px))
 
 
 def stacked(
@@ -92,9 +149,8 @@ def stacked(
 
 def style_axes(figure: go.Figure) -> None:
     """Style the axes of a figure."""
-    lines = {"gridcolor": LIGHT.grid, "linecolor": LIGHT.faint, "tickcolor": LIGHT.faint}
-    figure.update_xaxes(automargin=True, zeroline=False, showline=True, ticks="outside", **lines)
-    figure.update_yaxes(automargin=True, zeroline=False, ticks="outside", **lines)
+    figure.update_xaxes(X_AXIS)
+    figure.update_yaxes(Y_AXIS)
 
 
 def draw_trials(

@@ -12,6 +12,7 @@ from protege.search.records.wording import (
     CHOSEN,
     DOMINATED_BY,
     FLOOR,
+    OVERTAKEN_BY,
     SIZES,
     WITHIN_NOISE,
     decimals,
@@ -31,6 +32,8 @@ def students(front: StudyResult) -> Table:
     timed = any(map(isfinite, speedups))
     columns = [TableColumn("Trial"), TableColumn("Student", "text")]
     columns += [TableColumn(titled(one)) for one in objectives]
+    again = _confirmed(front)
+    columns += [TableColumn(f"{title}, confirmed") for title in again]
     columns += [TableColumn("Times faster")] if timed else []
     sized = any(trial.parameters for trial in members)
     columns += [TableColumn("Parameters"), TableColumn("Of the teacher")] if sized else []
@@ -41,7 +44,11 @@ def students(front: StudyResult) -> Table:
     columns += [TableColumn("Policies", "text")]
     noise = [
         (title, found)
-        for title, found in ((WITHIN_NOISE, front.ties), (DOMINATED_BY, front.dominated))
+        for title, found in (
+            (WITHIN_NOISE, front.ties),
+            (DOMINATED_BY, front.dominated),
+            (OVERTAKEN_BY, front.overtaken),
+        )
         if any(found.values())
     ]
     columns += [TableColumn(title.capitalize(), "text") for title, _ in noise]
@@ -51,6 +58,7 @@ def students(front: StudyResult) -> Table:
         role = front.role(trial)
         label = f"{trial.label} ({role})" if role else trial.label
         row = [Cell(str(trial.number)), Cell(label), *(cells[index] for cells in measured)]
+        row += [cells[index] for cells in again.values()]
         row += [Cell(f"{speedups[index]:.2f}")] if timed else []
         row += _parameters(front, trial) if sized else []
         row += [Cell(_ms(value)) for value in front.elsewhere(trial).values()]
@@ -112,6 +120,20 @@ def _measured(trials: Sequence[Trial | BaselineRecord], objective: ObjectiveReco
         mark = f"({FLOOR})" if one and shown and ERROR_FLOOR in one.details else ""
         cells.append(Cell(text, spread if shown else "", mark))
     return cells
+
+
+def _confirmed(front: StudyResult) -> dict[str, list[Cell]]:
+    """Return the columns of confirmed figures by title, of objectives that were measured again."""
+    found = {}
+    for one in front.objectives.records:
+        again = [front.confirmed.get(trial.number) for trial in front.members]
+        values = [each.value(one.name) if each else None for each in again]
+        known = [value for value in values if value is not None]
+        if known:
+            places = decimals(known)
+            texts = ("-" if value is None else f"{value:,.{places}f}" for value in values)
+            found[titled(one)] = [*map(Cell, texts)]
+    return found
 
 
 def _parameters(front: StudyResult, trial: Trial) -> list[Cell]:

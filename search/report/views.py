@@ -6,50 +6,23 @@ from math import inf, isfinite, nan
 
 import pandas as pd
 
-from protege.objectives import Measurement
-from protege.objectives.latency import ERROR_FLOOR
 from protege.search.analysis.result import StudyResult
-from protege.search.records.objectives import ObjectiveRecord
-from protege.search.records.plain import plotted
+from protege.search.records.baseline import BaselineRecord
+from protege.search.records.objectives import PARAMETERS, SPEEDUP, ObjectiveRecord
 from protege.search.records.trial import State, Trial
-from protege.search.records.wording import (
-    AS_CUT,
-    CHOSEN,
-    DOMINATED_BY,
-    FLOOR,
-    SIZES,
-    grade_note,
-    listed,
-    significant,
-    titled,
+from protege.search.report.style import (
+    DOMINATED,
+    FRONT,
+    NAIVE,
+    OVER,
+    SHADED,
+    STOPPED,
+    TEACHER,
+    TIED,
+    TRIAL,
 )
-from protege.search.report.style import DOMINATED, FRONT, NAIVE, OVER, STOPPED, TEACHER, TRIAL
 
-HOUSEKEEPING = {
-    "ratio_to_teacher",
-    "clock",
-    "pairs",
-    "processes",
-    "cold_ms",
-    "steps",
-    "best_step",
-    "low",
-    "high",
-    "measured_error_ms",
-    ERROR_FLOOR,
-}
-"""Technical details of measurements, which hovers leave out."""
-
-HOVER_LINES = (
-    ("num_hidden_layers", "num_decoder_layers", "hidden_size"),
-    ("num_attention_heads", "num_key_value_heads", "intermediate_size"),
-    ("num_experts", "moe_intermediate_size", "vocab_size"),
-    CHOSEN,
-)
-"""Lines of a hover."""
-
-INDENT = "\N{NO-BREAK SPACE}" * 4
-"""Indentation of details in a hover."""
+PLACES = ("x", "x_spread", "y", "y_spread")
 
 APART = (0.07, 0.05)
 """Minimum distance of two labels, as shares of a plot's width and height."""
@@ -72,21 +45,18 @@ def points(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.Dat
     """Return the trials with values on both axes, in order.
 
     Returns:
-        ``trial``, ``x``, ``x_spread``, ``y``, ``y_spread``, ``kind`` (`FRONT`, `DOMINATED`, `OVER`
-        or `STOPPED`), ``role`` (`TEACHER`, `NAIVE` or empty), ``hover`` (a text of HTML lines),
-        ``step`` (no trial within the limits is better on both axes) and ``labelled`` (on the
-        front, with room for its number).
+        ``row`` (the place among the trials of the study), ``trial``, ``x``, ``x_spread``, ``y``,
+        ``y_spread``, ``kind`` (`FRONT`, `SHADED`, `TIED`, `DOMINATED`, `OVER` or `STOPPED`),
+        ``role`` (`TEACHER`, `NAIVE` or empty), ``step`` (no trial within the limits is better on
+        both axes) and ``labelled`` (a student on the front, with room for its number).
     """
-    members = {trial.number for trial in front.members}
+    kinds = _kinds(front)
     rows = []
-    for trial in front.trials:
-        places = (*_place(trial, x), *_place(trial, y))
+    for row, trial in enumerate(front.trials):
+        places = (*place(trial, x), *place(trial, y))
         if all(map(isfinite, places)):
-            role = _role(front, trial)
-            kind = _kind(front, trial, members)
-            rows.append((trial.number, *places, kind, role, _hover(front, trial)))
-    columns = ["trial", "x", "x_spread", "y", "y_spread", "kind", "role", "hover"]
-    frame = pd.DataFrame(rows, columns=columns)
+            rows.append((row, trial.number, *places, kinds[trial.number], _role(front, trial)))
+    frame = pd.DataFrame(rows, columns=["row", "trial", *PLACES, "kind", "role"])
     frame["step"] = frame.index.isin(_steps(frame, x, y))
     frame["labelled"] = frame.index.isin(_with_room(frame))
     return frame
@@ -96,127 +66,93 @@ def baselines(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.
     """Return the baselines with values on both axes, in order; over trials, after the last one.
 
     Returns:
-        ``name``, ``x``, ``x_spread``, ``y``, ``y_spread`` and ``hover``.
+        ``row`` (after those of the trials), ``name``, ``x``, ``x_spread``, ``y`` and ``y_spread``.
     """
     rows = []
-    after = Measurement(max(trial.number for trial in front.trials) + 1)
-    for one in front.baselines:
-        known = {**one.measurements, TRIAL.name: after} if x is TRIAL else one.measurements
-        found = [known.get(objective.name) for objective in (x, y)]
-        places = [value for each in found if each for value in (each.value, each.spread)]
-        if len(places) == 4:
-            lines = [plotted(line, keep=INDENT) for line in _readings(front, one.measurements)]
-            rows.append((one.name, *places, "<br>".join([f"<b>{plotted(one.name)}</b>", *lines])))
-    return pd.DataFrame(rows, columns=["name", "x", "x_spread", "y", "y_spread", "hover"])
+    after = (max(trial.number for trial in front.trials) + 1, 0.0)
+    for row, one in enumerate(front.baselines, start=len(front.trials)):
+        places = (*(after if x is TRIAL else place(one, x)), *place(one, y))
+        if all(map(isfinite, places)):
+            rows.append((row, one.name, *places))
+    return pd.DataFrame(rows, columns=["row", "name", *PLACES])
 
 
-def progress(front: StudyResult) -> pd.DataFrame:
-    """Return the ``hypervolume`` after each ``trial``; no rows without a teacher trial."""
-    if front.teacher is None:
-        return pd.DataFrame(columns=["trial", "hypervolume"])
-    rows = []
-    best: list[Trial] = []
-    volume = 0.0
-    for trial in front.trials:
-        # only a trial that joins the front changes the hypervolume
-        joined = front.objectives.front([*best, trial])
-        if trial in joined:
-            best, volume = joined, front.objectives.hypervolume(joined, front.teacher)
-        rows.append((trial.number, volume))
-    return pd.DataFrame(rows, columns=["trial", "hypervolume"])
-
-
-def sizes(front: StudyResult, x: ObjectiveRecord) -> pd.DataFrame:
-    """Return the sizes of complete trials, ordered by one objective.
+def confirmed(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.DataFrame:
+    """Return the confirmed students with confirmed values on both axes.
 
     Returns:
-        ``trial``, ``x``, ``on_front``, and those `SIZES` in which trials differ. Heads are left out
-        if they are proportional to the hidden size.
+        ``row`` (after those of trials and baselines), ``trial_row`` (that of the trial), ``trial``,
+        ``x``, ``y``, and the trial's own values ``from_x`` and ``from_y``.
     """
+    rows = []
+    start = len(front.trials) + len(front.baselines)
+    for row, (at, trial, values) in enumerate(confirmations(front), start=start):
+        again = [values.get(one.name) for one in (x, y)]
+        before = [place(trial, one)[0] for one in (x, y)]
+        if None not in again and all(map(isfinite, before)):
+            rows.append((row, at, trial.number, *again, *before))
+    columns = ["row", "trial_row", "trial", "x", "y", "from_x", "from_y"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def confirmations(front: StudyResult) -> list[tuple[int, Trial, Mapping[str, float]]]:
+    """Return each confirmed trial with its place in the study and its confirmed values by name.
+
+    A value on data that the search never used stands before the other.
+    """
+    names = (*front.objectives.names, SPEEDUP.name)
+    found: list[tuple[int, Trial, Mapping[str, float]]] = []
+    for row, trial in enumerate(front.trials):
+        again = front.confirmed.get(trial.number)
+        if again and trial.state is State.COMPLETE:
+            values = {name: value for name in names if (value := again.value(name)) is not None}
+            found.append((row, trial, values))
+    return found
+
+
+def place(one: Trial | BaselineRecord, axis: ObjectiveRecord) -> tuple[float, float]:
+    """Return the value and standard error on an axis; NaN if not measured."""
+    found = one.measurements.get(axis.name)
+    if found is not None:
+        return found.value, found.spread
+    if axis is TRIAL:
+        return (one.number, 0.0) if isinstance(one, Trial) else (nan, nan)
+    if axis.name == SPEEDUP.name:
+        return _speedup(one)
+    if axis.name == PARAMETERS.name and isinstance(one, Trial) and one.parameters:
+        return one.parameters / 1e6, 0.0
+    return nan, nan
+
+
+def _speedup(one: Trial | BaselineRecord) -> tuple[float, float]:
+    """Return the speedup with its error, which is relative to it that of the latency."""
+    for found in one.measurements.values():
+        speedup = found.details.get(SPEEDUP.name)
+        if speedup is not None and found.value:
+            return float(speedup), float(speedup) * found.spread / abs(found.value)
+    return nan, nan
+
+
+def _kinds(front: StudyResult) -> dict[int, str]:
+    """Return what became of each trial, by number."""
     members = {trial.number for trial in front.members}
-    done = [trial for trial in front.trials if trial.state is State.COMPLETE]
-    rows = [
-        {"trial": t.number, "x": _place(t, x)[0], "on_front": t.number in members}
-        | {name: t.architecture.get(name) for name in SIZES}
-        for t in done
-    ]
-    frame = pd.DataFrame(rows, columns=["trial", "x", "on_front", *SIZES])
-    kept = [n for n in SIZES if len(frame[n].unique()) > 1 and not _follows(frame, n)]
-    return frame[["trial", "x", "on_front", *kept]].sort_values("x", ignore_index=True)
 
+    def kind(trial: Trial) -> str:
+        if trial.number in members:
+            return SHADED if trial.number in front.dominated else FRONT
+        if trial.state is State.STOPPED:
+            return STOPPED
+        if not front.objectives.feasible(trial):
+            return OVER
+        return TIED if trial.number in front.tied_with_front else DOMINATED
 
-def times(seconds: Mapping[str, float]) -> pd.DataFrame:
-    """Return ``phase``, ``seconds`` and ``share``, the longest phase first."""
-    frame = pd.DataFrame(list(seconds.items()), columns=["phase", "seconds"])
-    frame["share"] = frame["seconds"] / (frame["seconds"].sum() or 1.0)
-    return frame.sort_values("seconds", ascending=False, ignore_index=True)
-
-
-def _place(trial: Trial, objective: ObjectiveRecord) -> tuple[float, float]:
-    """Return the trial's value and standard error on an axis; NaN if not measured."""
-    if objective is TRIAL:
-        return trial.number, 0.0
-    found = trial.measurements.get(objective.name)
-    return (found.value, found.spread) if found else (nan, nan)
-
-
-def _kind(front: StudyResult, trial: Trial, members: set[int]) -> str:
-    if trial.number in members:
-        return FRONT
-    if trial.state is State.STOPPED:
-        return STOPPED
-    return DOMINATED if front.objectives.feasible(trial) else OVER
+    return {trial.number: kind(trial) for trial in front.trials}
 
 
 def _role(front: StudyResult, trial: Trial) -> str:
     if front.teacher and trial.number == front.teacher.number:
         return TEACHER
     return NAIVE if trial.key == front.about.get("naive") else ""
-
-
-def _hover(front: StudyResult, trial: Trial) -> str:
-    """Return label, sizes, policies and measurements of a student as HTML lines."""
-    own = trial.architecture
-    lines = [
-        " · ".join(f"{SIZES[name]} {own[name]}" for name in group if name in own)
-        for group in HOVER_LINES
-    ]
-    lines += _readings(front, trial.measurements)
-    above = front.dominated.get(trial.number)
-    lines += [f"{DOMINATED_BY} {listed(above)}"] if above else []
-    lines += [f"Training: {AS_CUT}"] if trial.best_step == 0 else []
-    lines += [trial.harm]
-    text = [plotted(line, keep=INDENT) for line in lines if line]
-    return "<br>".join([f"<b>{plotted(trial.label)}</b>", *text])
-
-
-def _readings(front: StudyResult, measurements: Mapping[str, Measurement]) -> list[str]:
-    """Return the lines of a hover with the value of each objective, its details and its grade."""
-    lines: list[str] = []
-    for objective in front.objectives.records:
-        found = measurements.get(objective.name)
-        if found is not None:
-            note = grade_note(found)
-            lines += [f"{titled(objective)}: {_reading(found)}", _details(found)]
-            lines += [INDENT + note] if note else []
-    return [line for line in lines if line]
-
-
-def _reading(found: Measurement) -> str:
-    exact = found.spread <= 1e-9 * abs(found.value)
-    floor = f" ({FLOOR})" if ERROR_FLOOR in found.details else ""
-    error = f" ± {significant(found.spread, 2)}{floor}"
-    return significant(found.value) + ("" if exact else error)
-
-
-def _details(found: Measurement) -> str:
-    """Return up to three informative details of a measurement, indented."""
-    words = [
-        f"{name.replace('_', ' ')} {value if isinstance(value, str) else significant(value)}"
-        for name, value in found.details.items()
-        if name not in HOUSEKEEPING and value != found.value
-    ]
-    return INDENT + ", ".join(words[:3]) if words else ""
 
 
 def _steps(frame: pd.DataFrame, x: ObjectiveRecord, y: ObjectiveRecord) -> "pd.Index[int]":
@@ -231,18 +167,9 @@ def _with_room(frame: pd.DataFrame) -> list[int]:
     """Choose rows on the front whose labels keep `APART`, from left to right."""
     places = frame[["x", "y"]]
     shares = (places - places.min()) / (places.max() - places.min()).replace(0, 1)
-    ordered = shares[frame["kind"] == FRONT].sort_values("x")
+    ordered = shares[frame["kind"].isin([FRONT, SHADED]) & (frame["role"] == "")].sort_values("x")
     taken: list[tuple[int, float, float]] = []
     for index, x, y in zip(ordered.index, ordered["x"], ordered["y"], strict=True):
         if all(abs(x - left) > APART[0] or abs(y - low) > APART[1] for _, left, low in taken):
             taken.append((index, x, y))
     return [index for index, _, _ in taken]
-
-
-def _follows(frame: pd.DataFrame, name: str) -> bool:
-    """Return whether heads are proportional to the hidden size or to other heads."""
-    leaders = {
-        "num_attention_heads": ["hidden_size"],
-        "num_key_value_heads": ["hidden_size", "num_attention_heads"],
-    }
-    return any(len((frame[name] / frame[lead]).unique()) == 1 for lead in leaders.get(name, ()))

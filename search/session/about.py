@@ -1,8 +1,12 @@
 """The record of a study that reports need."""
 
+import os
+import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol, runtime_checkable
 
 from protege.objectives import Workload
@@ -12,6 +16,9 @@ from protege.search.records.objectives import ObjectiveRecords
 from protege.search.session.identity import SearchDeclaration
 from protege.search.storage.locating import database_path
 from protege.spaces import SearchSpace, Teacher
+
+PACKAGES = ("protege", "torch", "transformers", "tokenizers", "optuna", "numpy", "onnxruntime")
+"""Packages whose versions a study records, if installed."""
 
 
 @runtime_checkable
@@ -38,6 +45,8 @@ def about(search: SearchDeclaration, objectives: ObjectiveRecords) -> dict[str, 
         "teacher": _model(search.teacher),
         "answers_from": None if search.answers_from is None else _model(search.answers_from),
         "processor": cpu_model(),
+        "host": {"system": platform.platform(), "cores": os.cpu_count()},
+        "versions": versions(),
     }
 
 
@@ -52,6 +61,15 @@ def _model(teacher: Teacher) -> dict[str, Any]:
         "key": teacher.architecture.key(),
         "architecture": teacher.architecture.fields(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):  # run from a checkout that is not installed
+            found[package] = version(package)
+    return found
 
 
 def of_run(

@@ -1,6 +1,6 @@
 """A model of latency, fitted to the measurements of a study, and predictions by it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import exp, fsum, isfinite
@@ -77,11 +77,16 @@ class LatencyModel:
 
     def predict(self, architecture: Architecture) -> tuple[float, float]:
         """Return the predicted latency of an architecture and its standard error."""
+        return self.predict_all([architecture])[0]
+
+    def predict_all(self, architectures: Sequence[Architecture]) -> list[tuple[float, float]]:
+        """Return the prediction of each architecture, as `predict` does."""
         own = self._table
-        of_sum = float(self.call.terms(architecture) @ own.weights)
-        mean, error = self.process.after(own.places, own.residuals, _place(architecture))
-        value = of_sum * exp(mean)
-        return value, value * error
+        sums = [float(self.call.terms(one) @ own.weights) for one in architectures]
+        asked = np.array([_place(one) for one in architectures])
+        means, errors = self.process.after_all(own.places, own.residuals, asked)
+        values = [of_sum * exp(mean) for of_sum, mean in zip(sums, means, strict=True)]
+        return [(one, one * float(error)) for one, error in zip(values, errors, strict=True)]
 
     def leave_one_out(self) -> Values:
         """Return the relative leave-one-out error of each sample, ``(samples,)``.

@@ -77,12 +77,28 @@ class ResidualGP:
             residuals: ``(samples,)``.
             asked: ``(axes,)``.
         """
+        means, errors = self.after_all(points, residuals, asked[None])
+        return float(means[0]), float(errors[0])
+
+    def after_all(self, points: Values, residuals: Values, asked: Values) -> tuple[Values, Values]:
+        """Return the means and the standard errors of `after` at several points.
+
+        Args:
+            points: ``(samples, axes)``.
+            residuals: ``(samples,)``.
+            asked: ``(asked, axes)``.
+
+        Returns:
+            Each ``(asked,)``.
+        """
         root = self._root(points)
         white = solve_triangular(root, residuals, lower=True)
-        across = solve_triangular(root, _alike(points, asked[None], self.length), lower=True)[:, 0]
+        across = solve_triangular(root, _alike(points, asked, self.length), lower=True)
         variance = float(white @ white) / len(white)
-        unknown = max(1 + self.noise - float(across @ across), 0.0)
-        return float(across @ white), (variance * unknown) ** 0.5
+        unknown = np.maximum(1 + self.noise - (across**2).sum(axis=0), 0.0)
+        means: Values = across.T @ white
+        errors: Values = np.sqrt(variance * unknown)
+        return means, errors
 
     def by_others(self, points: Values) -> Values:
         """Return the weights that give each sample's leave-one-out mean from the other residuals.

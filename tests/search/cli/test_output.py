@@ -51,9 +51,12 @@ def test_the_end_of_a_run_says_sizes_and_what_to_do_next(
     after = output.splitlines()
     commands = [line.strip() for line in after[after.index("Next:") + 1 :]]
     assert [command.split()[:3] for command in commands] == [
-        ["protege", name, "run"] for name in ("pick", "export", "report", "dashboard")
+        ["protege", name, "run"]
+        for name in ("pick", "export", "confirm", "train", "report", "dashboard")
     ]
-    for command in commands[:3]:
+    advice = after[after.index("Advice:") + 1 : after.index("Advice:") + 4]
+    assert [line.strip() for line in advice if line] == front.advice()[:3]
+    for command in (commands[0], commands[1], commands[4]):
         assert main(command.split()[1:]) == 0
     assert (folder / "run" / "students" / knee.label / "model.safetensors").is_file()
 

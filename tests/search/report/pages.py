@@ -1,5 +1,6 @@
 """How the tests read a page: parsed, by contrast, and as a browser shows it."""
 
+import gzip
 import json
 import re
 import subprocess
@@ -48,7 +49,7 @@ class Page(HTMLParser):
             return
         plot = self.tags[-1][1].get("data-plot")
         if "script" in self.left_open and plot:
-            self.plots[plot] = data
+            self.plots[plot] = gzip.decompress(b64decode(data)).decode()
         elif not {"script", "style"} & set(self.left_open):
             self.text += data
 
@@ -72,12 +73,21 @@ def shown(page: Path, profile: Path) -> tuple[str, str]:
         "--enable-logging=stderr",
         "--host-resolver-rules=MAP * ~NOTFOUND",
         "--virtual-time-budget=8000",
+        "--window-size=1280,20000",  # plots are drawn when they come into view
         f"--user-data-dir={profile}",
         "--dump-dom",
         page.as_uri(),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout, done.stderr
+
+
+def printed(page: Path) -> Path:
+    """The same page as if it was about to be printed: every plot is drawn."""
+    path = page.with_name("printed.html")
+    event = "<script>dispatchEvent(new Event('beforeprint'));</script>"
+    path.write_text(page.read_text(encoding="utf-8") + event, encoding="utf-8")
+    return path
 
 
 def contrast(one: str, other: str) -> float:

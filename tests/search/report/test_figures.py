@@ -12,6 +12,8 @@ from protege.search import State
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.wording import decimals, duration, significant, titled
 from protege.search.report import figures, style, views
+from protege.search.report.scatter import Scatter
+from protege.search.report.sections import accounting, convergence, sizes
 from tests.search.report.drawn import LATENCY, RETENTION, classic, drawn, objective, student
 from tests.search.toys import OWN
 
@@ -32,7 +34,7 @@ def traces(figure: go.Figure) -> dict[str, Any]:
 def scatter(
     frame: pd.DataFrame, x: ObjectiveRecord = LATENCY, y: ObjectiveRecord = RETENTION
 ) -> go.Figure:
-    return figures.scatter(frame, x, y, 400)
+    return go.Figure(Scatter(frame, x, y).drawn(400))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_a_study_that_recorded_no_teacher_marks_none() -> None:
 @given(studies)
 def test_with_two_objectives_the_steps_are_the_front(rows: list[tuple[float, float]]) -> None:
     frame = views.points(drawn([LATENCY, RETENTION], rows), LATENCY, RETENTION)
-    assert (frame["step"] == (frame["kind"] == style.FRONT)).all()
+    assert (frame["step"] == frame["kind"].isin([style.FRONT, style.SHADED])).all()
 
 
 @given(studies, st.lists(values, min_size=12, max_size=12))
@@ -123,27 +125,10 @@ def test_labels_on_the_front_keep_apart(rows: list[tuple[float, float]]) -> None
     places = frame[["x", "y"]]
     shares = (places - places.min()) / (places.max() - places.min()).replace(0, 1)
     named = shares[frame["labelled"]].to_numpy()
-    assert set(frame.loc[frame["labelled"], "kind"]) == {style.FRONT}
+    assert set(frame.loc[frame["labelled"], "kind"]) <= {style.FRONT, style.SHADED}
+    assert (frame.loc[frame["labelled"], "role"] == "").all()
     for one, other in combinations(named, 2):
         assert (abs(one - other) > views.APART).any()
-
-
-def test_a_hover_tells_label_sizes_policies_and_figures() -> None:
-    frame = views.points(classic(), LATENCY, RETENTION)
-    assert frame.loc[2, "hover"] == (
-        "<b>3x24-h6-f40-t2</b><br>layers 3 · hidden size 24<br>"
-        "heads 6 · KV heads 6 · feed-forward 40<br>vocabulary 96<br>"
-        "layer policy uniform · width policy first · healing none<br>"
-        "Latency (ms): 20.0 ± 0.20<br>\xa0\xa0\xa0\xa0speedup 2.00, grade A<br>"
-        "Retention: 0.800 ± 0.0080"
-    )
-
-
-def test_a_name_is_text_in_a_hover_even_if_it_looks_like_markup() -> None:
-    own = OWN.fields() | {"layer_policy": "<i>a&b</i>"}
-    odd = student(5, {"latency_ms": 1.0, "retention": 0.1}, architecture=own)
-    frame = views.points(classic(odd), LATENCY, RETENTION)
-    assert "layer policy &lt;i&gt;a&amp;b&lt;/i&gt;" in str(frame.loc[5, "hover"])
 
 
 @given(studies)
@@ -152,15 +137,15 @@ def test_progress_is_the_hypervolume_of_every_prefix(rows: list[tuple[float, flo
     assert front.teacher is not None
     prefixes = [front.trials[: count + 1] for count in range(len(front.trials))]
     expected = [front.objectives.hypervolume(prefix, front.teacher) for prefix in prefixes]
-    assert views.progress(front)["hypervolume"].tolist() == pytest.approx(expected)
+    assert convergence.progress(front)["hypervolume"].tolist() == pytest.approx(expected)
 
 
 def test_progress_is_empty_without_a_teacher() -> None:
-    assert views.progress(classic(about={})).empty
+    assert convergence.progress(classic(about={})).empty
 
 
 def test_sizes_that_never_differ_are_not_shown() -> None:
-    frame = views.sizes(classic(), LATENCY)
+    frame = sizes.sizes(classic(), LATENCY)
     assert list(frame.columns) == ["trial", "x", "on_front", "num_hidden_layers"]
     assert frame["trial"].tolist() == [4, 1, 2, 3, 0]
     assert frame["on_front"].tolist() == [True, False, True, True, True]
@@ -170,19 +155,19 @@ def test_sizes_that_never_differ_are_not_shown() -> None:
 def test_heads_that_follow_the_hidden_size_are_not_shown() -> None:
     half = {"hidden_size": 12, "num_attention_heads": 3, "num_key_value_heads": 3}
     one = student(5, {"latency_ms": 5.0, "retention": 0.2}, architecture=OWN.fields() | half)
-    frame = views.sizes(classic(one), LATENCY)
+    frame = sizes.sizes(classic(one), LATENCY)
     assert list(frame.columns[3:]) == ["num_hidden_layers", "hidden_size"]
 
 
 def test_heads_that_are_a_choice_of_their_own_are_shown() -> None:
     fewer = {"num_attention_heads": 3, "num_key_value_heads": 3}
     one = student(5, {"latency_ms": 5.0, "retention": 0.2}, architecture=OWN.fields() | fewer)
-    frame = views.sizes(classic(one), LATENCY)
+    frame = sizes.sizes(classic(one), LATENCY)
     assert list(frame.columns[3:]) == ["num_hidden_layers", "num_attention_heads"]
 
 
 def test_times_are_shares_with_the_longest_first() -> None:
-    frame = views.times({"latency": 1.0, "distil": 3.0})
+    frame = accounting.times({"latency": 1.0, "distil": 3.0})
     assert frame.to_dict("list") == {
         "phase": ["distil", "latency"],
         "seconds": [3.0, 1.0],
@@ -191,11 +176,13 @@ def test_times_are_shares_with_the_longest_first() -> None:
 
 
 def test_a_scatter_draws_each_kind_and_names_only_what_is_there() -> None:
-    frame = views.points(classic(), LATENCY, RETENTION)
+    beaten = student(5, {"latency_ms": 35.0, "retention": 0.5})
+    frame = views.points(classic(beaten), LATENCY, RETENTION)
     shown = traces(scatter(frame))
     assert list(shown) == [style.DOMINATED, style.FRONT, style.NAIVE, style.TEACHER]
-    assert shown[style.FRONT]["x"] == [40, 20, 30, 8]
-    assert shown[style.FRONT]["error_y"]["array"] == pytest.approx([0.01, 0.008, 0.009, 0.005])
+    assert shown[style.FRONT]["x"] == [20, 30, 8]
+    assert shown[style.FRONT]["error_y"]["array"] == pytest.approx([0.008, 0.009, 0.005])
+    assert "error_y" not in shown[style.DOMINATED]
     assert shown[style.TEACHER]["marker"]["symbol"] == "star"
 
 
@@ -232,14 +219,14 @@ def test_limits_are_lines_with_their_value() -> None:
 def test_sizes_are_drawn_a_panel_each_and_policies_as_text() -> None:
     own = OWN.fields() | {"layer_policy": "<b>ends</b>"}
     one = student(5, {"latency_ms": 5.0, "retention": 0.2}, architecture=own)
-    figure = figures.composition(views.sizes(classic(one), LATENCY), LATENCY)
+    figure = figures.composition(sizes.sizes(classic(one), LATENCY), LATENCY)
     assert [title.text for title in figure.layout.annotations] == ["layers", "layer policy"]
     policies = [value for trace in figure.data if trace.yaxis == "y2" for value in trace.y]
     assert set(policies) == {"uniform", "&lt;b&gt;ends&lt;/b&gt;"}
 
 
 def test_bars_say_seconds_and_share() -> None:
-    figure = figures.bars(views.times({"distil": 3996.0, "store": 4.0}))
+    figure = figures.bars(accounting.times({"distil": 3996.0, "store": 4.0}))
     assert list(figure.data[0].text) == ["1 h 7 min (100%)", "4.0 s (&lt;1%)"]
 
 

@@ -120,7 +120,7 @@ def test_the_page_is_one_file_that_loads_nothing_beside_its_table(tmp_path: Path
     assert "<b>org/teacher" in read.text
     assert "KV group" in read.text
     links = [v for _, given in read.tags for key in ("src", "href") if (v := given.get(key))]
-    assert links == ["data:,"]
+    assert links == ["data:,", "#map", "#least", "#all"]
     levels = [int(tag[1]) for tag, _ in read.tags if re.fullmatch(r"h[1-6]", tag)]
     assert all(after <= before + 1 for before, after in pairwise(levels))
 

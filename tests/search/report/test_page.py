@@ -15,10 +15,14 @@ from protege.search.report import page as report
 from protege.search.report import style, tables
 from protege.search.report.page import write_report
 from protege.search.report.parts import Table
+from protege.search.report.sections.accounting import bars
+from protege.search.report.sections.convergence import growth, progress
+from protege.search.report.sections.sizes import composition
 from protege.spaces import DiskFull
+from studies.benchmarks.report import large_front
 from tests.disks import small_disk
 from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, classic, drawn, objective, student
-from tests.search.report.pages import Browser, Page, contrast
+from tests.search.report.pages import Browser, Page, contrast, printed
 from tests.search.toys import OWN
 
 MEMORY = objective("memory_mb")
@@ -85,7 +89,7 @@ def test_without_the_teacher_s_values_the_hypervolume_is_unknown(front: Front, w
     found = {term: (figure, note) for term, figure, note in report.facts(front)}
     assert found["Hypervolume"][0] == "unknown"
     assert why in found["Hypervolume"][1]
-    assert report.growth(front) is None
+    assert growth(progress(front)) is None
 
 
 def test_the_table_of_students_is_the_front_to_the_number() -> None:
@@ -210,37 +214,43 @@ def test_errors_that_are_floors_and_grades_that_are_bad_are_said() -> None:
     assert all(note in Page(report.page(front)).text for note in notes)
 
 
-def test_the_first_plot_is_large_and_every_pair_has_one() -> None:
-    plots = report.trade_offs(mixed())
-    titles = ["Retention against Latency (ms)", "Retention against Memory (MB)"]
-    assert [plot.title for plot in plots] == titles
-    assert plots[0].height_px > plots[1].height_px
-
-
 def test_a_plot_tells_in_words_what_it_shows() -> None:
-    (plot,) = report.trade_offs(classic())
-    assert plot.says == (
-        "Scatter plot of 5 trials, 4 of them on the front. The front runs from Retention 0.500 at "
-        "Latency (ms) 8.00 to Retention 1.00 at Latency (ms) 40.0."
-    )
-    growth = report.growth(classic())
-    assert growth is not None
-    assert growth.says == (
+    curve = growth(progress(classic()))
+    assert curve is not None
+    assert curve.says == (
         "Line plot: the hypervolume reaches 0.575 with trial 4 and is flat from there to trial 4."
     )
 
 
 def test_the_report_is_one_file_that_loads_nothing(tmp_path: Path, front: Front) -> None:
+    front.save(tmp_path / "report")
     path = write_report(front, tmp_path / "report" / "index.html")
-    assert [entry.name for entry in path.parent.iterdir()] == ["index.html"]
-    assert path.stat().st_size < 6e6
+    assert {entry.name for entry in path.parent.iterdir()} == {"front.csv", "index.html"}
+    assert path.stat().st_size < 2.5e6
     page = Page(path.read_text(encoding="utf-8"))
     links = [
         value for _, given in page.tags for key in ("src", "href") if (value := given.get(key))
     ]
-    assert links == ["data:,"]
+    marks = {f"#{one['id']}" for one in page.all("g") if "id" in one}
+    links = [link for link in links if link not in marks]
+    anchors = [f"#{section['id']}" for section in page.all("section") if "id" in section]
+    assert links == ["data:,", *anchors, "front.csv"]
     styles = re.findall(r"<style>(.*?)</style>", path.read_text(encoding="utf-8"), re.DOTALL)
     assert not any("url(" in style or "@import" in style for style in styles)
+
+
+def test_the_report_of_three_hundred_trials_is_small(tmp_path: Path) -> None:
+    assert len(report.page(large_front(tmp_path))) < 2.5e6
+
+
+def test_the_table_at_full_precision_is_linked_where_it_is(tmp_path: Path) -> None:
+    front = classic(folder=tmp_path)
+    assert "front.csv" not in write_report(front, tmp_path / "report" / "index.html").read_text()
+    front.save()
+    page = Page(write_report(front, tmp_path / "report" / "index.html").read_text())
+    assert "../front.csv" in [one.get("href") for one in page.all("a")]
+    page = Page(write_report(front, tmp_path / "away" / "there" / "index.html").read_text())
+    assert not [one for one in page.all("a") if "front.csv" in str(one.get("href"))]
 
 
 def test_the_report_forbids_itself_to_load_anything() -> None:
@@ -267,6 +277,8 @@ def test_headings_descend_without_gaps_and_tables_and_plots_are_named() -> None:
     assert all(after <= before + 1 for before, after in pairwise(levels))
     assert page.all("html")[0]["lang"] == "en"
     assert {heading.get("scope") for heading in page.all("th")} == {"col", "row"}
+    ids = [given["id"] for _, given in page.tags if "id" in given]
+    assert len(set(ids)) == len(ids)
     plots = [given for given in page.all("div") if given.get("class") == "plot"]
     assert {str(given["id"]) for given in plots} == set(page.plots)
     assert all(given["role"] == "img" and given["aria-label"] for given in plots)
@@ -314,8 +326,8 @@ def test_a_report_is_written_whatever_was_found(tmp_path: Path, front: Front) ->
 
 def test_sections_without_anything_to_show_are_left_out() -> None:
     front = drawn([LATENCY, RETENTION], [(40.0, 1.0)], about={})
-    assert report.composition(front) is None
-    assert report.bars(PhaseTimes({})) is None
+    assert composition(front) is None
+    assert bars(PhaseTimes({})) is None
     assert set(Page(report.page(front)).plots) == {"pair-0"}
 
 
@@ -324,7 +336,7 @@ def test_a_report_that_cannot_be_written_leaves_the_one_before() -> None:
         path = disk / "index.html"
         path.write_text("before")
         with pytest.raises(DiskFull):
-            write_report(classic(), path)
+            write_report(classic(name="long" * 300_000), path)
         assert [entry.name for entry in disk.iterdir()] == ["index.html"]
         assert path.read_text() == "before"
 
@@ -345,7 +357,7 @@ def test_a_browser_without_network_draws_every_plot_and_has_nothing_to_say(
     tmp_path: Path, front: Front, browser: Browser
 ) -> None:
     path = write_report(front, tmp_path / "index.html")
-    document, console = browser(path)
+    document, console = browser(printed(path))
     plots = len(Page(path.read_text(encoding="utf-8")).plots)
     assert len(re.findall(r'class="plot js-plotly-plot"', document)) == plots
     assert document.count('<svg class="main-svg"') >= plots

@@ -6,23 +6,21 @@ from typing import NamedTuple
 import pandas as pd
 import plotly.graph_objects as go
 
-from protege.objectives import Workload
 from protege.objectives.latency.predictor.model import (
     CREDIBLE,
+    ENOUGH,
     STEPS,
     LatencyModel,
-    model_of,
     recorded,
 )
-from protege.objectives.latency.predictor.terms import Call
 from protege.search.analysis.result import StudyResult
 from protege.search.records.objectives import ObjectiveRecord
 from protege.search.records.plain import plotted
-from protege.search.records.trial import Trial, measured
+from protege.search.records.trial import Trial
 from protege.search.records.wording import significant, titled
-from protege.search.report.parts import Cell, Plot, Table, TableColumn, plot
+from protege.search.report.parts import Cell, NotShown, Plot, Table, TableColumn, plot
+from protege.search.report.sections.section import Block, Captioned
 from protege.search.report.style import LIGHT, blank, draw_trials
-from protege.spaces import Task
 
 ONE_MORE = {
     "num_hidden_layers": "layer",
@@ -49,7 +47,7 @@ def latency_breakdowns(front: StudyResult) -> list[LatencyBreakdown]:
     """Return the report on each latency with enough measurements for a model."""
     found = []
     for objective in front.objectives.records:
-        model = learned(front, objective)
+        model = front.estimates.latency_models.get(objective.name)
         if model is not None:
             frame = held_out(front, model)
             words = caption(frame)
@@ -60,13 +58,19 @@ def latency_breakdowns(front: StudyResult) -> list[LatencyBreakdown]:
     return found
 
 
-def learned(front: StudyResult, objective: ObjectiveRecord) -> LatencyModel | None:
-    """Return the model of a latency; None for other objectives or too few measurements."""
-    workload = front.about.get("workloads", {}).get(objective.name)
-    if workload is None:
-        return None
-    call = Call(Workload(**workload), Task(front.about["teacher"]["task"]))
-    return model_of(measured(front.trials, objective.name), call)
+def modelled(
+    front: StudyResult, objective: ObjectiveRecord | None
+) -> tuple[ObjectiveRecord, LatencyModel]:
+    """Return a latency, by default the first one that has a model, and its model.
+
+    Raises:
+        NotShown: It has no model.
+    """
+    for one in [objective] if objective else front.objectives.records:
+        model = front.estimates.latency_models.get(one.name)
+        if model is not None:
+            return one, model
+    raise NotShown(f"A model of latency needs {ENOUGH} measured students of different sizes.")
 
 
 def held_out(front: StudyResult, model: LatencyModel) -> pd.DataFrame:
@@ -146,3 +150,23 @@ def _cost(found: Mapping[str, float], size: str, total: float) -> Cell:
     """Format a cost and its share of the latency; ``-`` without a cost."""
     cost = found.get(size)
     return Cell("-" if cost is None else f"{significant(cost)} ({cost / total:.1%})")
+
+
+def explained(front: StudyResult) -> list[Block]:
+    """Return plot, caption and costs of each latency that has a model."""
+    blocks: list[Block] = []
+    for found in latency_breakdowns(front):
+        blocks.append(
+            "A model of latency is learned from the measured students: a fixed time for each call, "
+            "and a share for each layer, for operations and for memory traffic. A candidate is not "
+            "measured if the model puts it over a limit by more than its error; on the front every "
+            "figure is measured."
+        )
+        blocks.append(found.plot)
+        blocks.append(
+            f"{found.caption} The table shows what one more of each size costs, and its share of "
+            "the latency there."
+        )
+        caption = f"What one more of each size costs: {found.plot.title}"
+        blocks.append(Captioned(caption, found.costs))
+    return blocks

@@ -12,7 +12,8 @@ from protege.search import State, Trial
 from protege.search.analysis.agreement import kendall
 from protege.search.analysis.fidelity import FOLDER, Fidelity, LongRun
 from protege.search.front.front import Front
-from protege.search.report.racing import STOPPED, WENT_ON, curves, rivals, rungs, trust
+from protege.search.report.sections.fidelity import rivals, trust
+from protege.search.report.sections.races import STOPPED, WENT_ON, curves, rungs
 from protege.search.running.racing import Race
 from tests.search.toys import NARROW, distillation, toy
 

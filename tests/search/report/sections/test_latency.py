@@ -10,13 +10,13 @@ import pytest
 from protege.objectives import Measurement
 from protege.objectives.latency.predictor.model import ENOUGH, LatencyModel, recorded
 from protege.search import Front, State, Trial
-from protege.search.report import latency as report
 from protege.search.report.page import page, write_report
+from protege.search.report.sections import latency as report
 from protege.search.report.style import FRONT
 from protege.spaces import Architecture
 from tests.objectives.latency.laws import encoder, law_ms, students
 from tests.search.report.drawn import ABOUT, LATENCY, RETENTION, drawn, objective
-from tests.search.report.pages import Browser, Page
+from tests.search.report.pages import Browser, Page, printed
 
 TEACHER = encoder(12, 512, 2048)
 RECORD = {"batch_size": 1, "prompt_tokens": 128, "new_tokens": 0}
@@ -48,9 +48,7 @@ def study(count: int = 25, noise: float = 0.0, **about: Any) -> Front:
 
 
 def learned(front: Front) -> LatencyModel:
-    model = report.learned(front, LATENCY)
-    assert model is not None
-    return model
+    return front.estimates.latency_models[LATENCY.name]
 
 
 def test_every_student_is_shown_as_the_others_predict_it() -> None:
@@ -182,7 +180,7 @@ def test_a_browser_draws_the_section_and_has_nothing_to_say(
     tmp_path: Path, browser: Browser
 ) -> None:
     path = write_report(study(noise=0.02), tmp_path / "index.html")
-    document, console = browser(path)
+    document, console = browser(printed(path))
     drawn_plots = re.findall(r'class="plot js-plotly-plot" id="([\w-]+)"', document)
     assert "made-of-latency_ms" in drawn_plots
     assert "64 channels of the hidden size" in document

@@ -1,0 +1,1 @@
+"""The sections of the report below its first screen: one subject a file."""
