@@ -21,6 +21,7 @@ from protege.objectives.distillation.training import Training
 from protege.objectives.measurement import Measurement, Stage
 from protege.objectives.quality.rungs import training_of
 from protege.search.handover.checkpoint import model_card
+from protege.search.handover.deepening import deepened
 from protege.search.handover.distilled_module import DistilledModule
 from protege.search.handover.exported import ExportedStudent
 from protege.search.handover.plan import TrainingPlan
@@ -29,6 +30,7 @@ from protege.search.handover.trainer import (
     NEVER,
     Announcing,
     DistillationTrainer,
+    LayerDropping,
     TrainingClock,
 )
 from protege.spaces import BadInput, Cache, Teacher
@@ -101,7 +103,7 @@ class FullTraining:
         """
         self._check_folders(resume=resume)
         start = self.student.candidate(self._prepared)
-        training = training_of(start)
+        training = self._training(start)
         judges = self._judges()
         with ExitStack() as stack:
             trainer = self._trainer(start, training, judges, stack)
@@ -124,6 +126,33 @@ class FullTraining:
                 self._write(trained, record)
             trainer.accelerator.wait_for_everyone()
         return self.target
+
+    def _training(self, start: Candidate) -> Training:
+        """Return the training of the student, which starts deeper if the plan says so.
+
+        Raises:
+            BadInput: The student cannot start deeper; see `deepened`.
+        """
+        found, progressive = training_of(start), self.plan.progressive
+        if progressive is None:
+            return found
+        if self.distillation.hidden_losses:
+            raise BadInput(
+                "progressive with losses on hidden states or attention: the matched layers are "
+                "dropped during training; leave out one of the two"
+            )
+        if self.student.manifest.get("answers_from"):
+            raise BadInput(
+                f"progressive: {self.student.folder} was cut from another model than the one that "
+                "answers, and its further layers would have to come from there; train without it"
+            )
+        deep = deepened(self.teacher, start.student, progressive)
+        if deep is None:
+            self.tell("progressive: the student lacks no layer of its teacher; it starts as it is")
+            return found
+        count = sum(map(len, deep.going.values()))
+        self.tell(f"progressive: the student starts with {count} more layers, and drops them")
+        return replace(found, student=deep.student, shrinking=deep)
 
     @cached_property
     def _prepared(self) -> Prepared:
@@ -178,8 +207,10 @@ class FullTraining:
         plan = self.plan
         if plan.gradient_checkpointing:
             _checkpoint_activations(training.student.model)
-        clock = TrainingClock(plan.minutes)
+        clock = TrainingClock(plan.minutes, plan.evaluates_from)
         callbacks: list[TrainerCallback] = [Announcing(self.show, clock)]
+        if training.shrinking is not None:
+            callbacks.append(LayerDropping(training.shrinking, clock))
         if plan.patience is not None:
             callbacks.append(EarlyStoppingCallback(plan.patience))
 
