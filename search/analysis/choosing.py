@@ -43,6 +43,12 @@ class ChosenStudent:
         """Train the student on its teacher's outputs; see `Front.train` for the options."""
         return self.front.train(self.trial, data, folder, **options)
 
+    def export_for(
+        self, trainer: Any, data: Any = None, folder: str | Path | None = None, **options: Any
+    ) -> Path:
+        """Write the student and a script for another trainer; see `Front.export_for`."""
+        return self.front.export_for(self.trial, trainer, data, folder, **options)
+
     def __str__(self) -> str:
         trial, front = self.trial, self.front
         rows = {printable(one.name): _value(trial, one) for one in front.objectives.records}

@@ -102,7 +102,7 @@ class FullTraining:
                 the data does not fit the teacher.
         """
         self._check_folders(resume=resume)
-        start = self.student.candidate(self._prepared)
+        start = self.start
         training = self._training(start)
         judges = self._judges()
         with ExitStack() as stack:
@@ -155,7 +155,12 @@ class FullTraining:
         return replace(found, student=deep.student, shrinking=deep)
 
     @cached_property
-    def _prepared(self) -> Prepared:
+    def start(self) -> Candidate:
+        """The student as it was exported."""
+        return self.student.candidate(self.prepared)
+
+    @cached_property
+    def prepared(self) -> Prepared:
         """What objectives and training share."""
         own, plan = self.distillation, self.plan
         rate: dict[str, Any] = {}
@@ -189,13 +194,13 @@ class FullTraining:
         """Measure a student; its retention on the data to evaluate on, if that is given."""
         if self.evaluation is None or judge != Retention(limit=judge.limit):
             return judge.measure(candidate)
-        return Retention().measured_on(candidate, self._prepared.data, self._sample)
+        return Retention().measured_on(candidate, self.prepared.data, self.sample)
 
     @cached_property
-    def _sample(self) -> TaskInputs:
+    def sample(self) -> TaskInputs:
         """The data to evaluate on."""
         assert self.evaluation is not None  # `_value` looks
-        return self._prepared.data.sampled(self.evaluation, self.plan.held_out)
+        return self.prepared.data.sampled(self.evaluation, self.plan.held_out)
 
     def _trainer(
         self,

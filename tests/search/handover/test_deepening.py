@@ -1,4 +1,4 @@
-"""A full training that starts deeper: with the student's own weights, and down to its own layers."""
+"""A full training that starts deeper, with the student's own weights, and drops the rest."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,11 +30,12 @@ def test_without_its_further_layers_the_deep_student_is_the_student(
     name: str, tmp_path: Path
 ) -> None:
     teacher = ZOO[name].teacher()
-    both = {"decoder_layers": 0.5} if teacher.architecture.num_decoder_layers else {}
-    width = {} if name.startswith("llama") else {"hidden": 0.7}  # its head size is declared
-    sizes = teacher.architecture.scaled(
-        **{"layers": 0.5, "intermediate": 0.5, "width_policy": Magnitude()}, **both, **width
-    )
+    ratios: dict[str, Any] = {"layers": 0.5, "intermediate": 0.5, "width_policy": Magnitude()}
+    if teacher.architecture.num_decoder_layers:
+        ratios["decoder_layers"] = 0.5
+    if not name.startswith("llama"):  # its head size is declared
+        ratios["hidden"] = 0.7
+    sizes = teacher.architecture.scaled(**ratios)
     cut = teacher.student(sizes)
     with torch.no_grad():  # as if it had been trained
         for parameter in cut.module.parameters():
@@ -103,9 +105,7 @@ def test_what_cannot_start_deeper_is_one_clear_line(
 
     def refused(read: ExportedStudent, message: str) -> None:
         with pytest.raises(BadInput, match=message):
-            full_training(
-                read, Texts.of(texts()), folder / "out", plan=plan, teacher=teacher
-            ).run()
+            full_training(read, Texts.of(texts()), folder / "out", plan=plan, teacher=teacher).run()
 
     asked = {**student.manifest, "answers_from": student.manifest["teacher"]}
     refused(ExportedStudent(student.folder, asked), "was cut from another model")
