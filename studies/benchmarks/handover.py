@@ -70,7 +70,7 @@ def trained(*, quick: bool) -> Iterator[Figure]:
     for folder in (short, long, recipe):
         shutil.rmtree(folder, ignore_errors=True)
     front.export(student, short)
-    line = ["protege", "train", str(short), "--teacher", get_model_path(), "--data", str(data)]
+    line = ["protege", "train", str(short), "--teacher", str(get_model_path()), "--data", str(data)]
     line += ["--epochs", "100", "--minutes", str(minutes), "--to", str(long)]
     print(" ".join(line), flush=True)
     subprocess.run([sys.executable, "-m", "protege.search.cli.main", *line[1:]], check=True)
