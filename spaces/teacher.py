@@ -197,9 +197,9 @@ class Teacher:
     def outputs(self) -> int:
         """Number of outputs of a row: the dimension of vectors, or the classes or tokens."""
         if self.pooling is None:
-            head: int = self.config.num_labels
-            is_class = self.task.has_logits and not self.generates and self.task != Task.FILL_MASK
-            return head if is_class else self.architecture.vocab_size
+            if self.generates or self.task is Task.FILL_MASK:
+                return self.architecture.vocab_size
+            return int(self.config.num_labels or 0)
         last = self.pooling.projection
         return self.architecture.hidden_size if last is None else len(last[0])
 

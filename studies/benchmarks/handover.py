@@ -70,7 +70,7 @@ def trained(*, quick: bool) -> Iterator[Figure]:
     for folder in (short, long, recipe):
         shutil.rmtree(folder, ignore_errors=True)
     front.export(student, short)
-    line = ["protege", "train", str(short), "--teacher", get_model_path(), "--data", str(data)]
+    line = ["protege", "train", str(short), "--teacher", str(get_model_path()), "--data", str(data)]
     line += ["--epochs", "100", "--minutes", str(minutes), "--to", str(long)]
     print(" ".join(line), flush=True)
     subprocess.run([sys.executable, "-m", "protege.search.cli.main", *line[1:]], check=True)
@@ -142,7 +142,8 @@ def textbook(texts: Sequence[str], minutes: float, folder: Path) -> None:
 def _vectors(model: BertModel, batch: Any) -> Tensor:
     weights = batch["attention_mask"].unsqueeze(-1).float()
     states: Tensor = model(**batch).last_hidden_state
-    return (states * weights).sum(1) / weights.sum(1)
+    mean: Tensor = (states * weights).sum(1) / weights.sum(1)
+    return mean
 
 
 def similarities(
