@@ -10,7 +10,8 @@ from typing import Any
 from cyclopts import Parameter
 
 from protege.objectives.machine.precision import TrainingPrecision
-from protege.search.cli.arguments import Count, Whole, budgets_of, declared_front
+from protege.search.cli.arguments import budgets_of, declared_front
+from protege.search.cli.whole import Count, Whole
 from protege.search.handover.plan import TrainingPlan
 from protege.search.progress import say, watching
 from protege.search.records.plain import printable, quoted

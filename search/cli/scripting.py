@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from protege.search.cli.arguments import Count
+from protege.search.cli.whole import Count
 from protege.search.handover.plan import TrainingPlan
 from protege.search.progress import say, watching
 from protege.search.records.plain import printable, quoted

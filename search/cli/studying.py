@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protege.search.cli.arguments import (
-    Count,
-    Whole,
     WorkerOptions,
     budgets_of,
     declared_front,
@@ -13,6 +11,7 @@ from protege.search.cli.arguments import (
     search_in,
 )
 from protege.search.cli.scripting import ScriptOptions, script_beside, script_for
+from protege.search.cli.whole import Count, Whole
 from protege.search.progress import PhaseTimes, say, say_table
 from protege.search.records.plain import printable, quoted
 from protege.search.running.stopping import Interrupted, signal_behind, stop_requests
