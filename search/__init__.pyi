@@ -2,6 +2,7 @@ from .analysis.card import ChosenStudent as ChosenStudent
 from .engines.cluster import RayEngine as RayEngine
 from .engines.local import LocalEngine as LocalEngine
 from .front.front import Front as Front
+from .handover.plan import TrainingPlan as TrainingPlan
 from .planning.heads import head_table as head_table
 from .records.trial import State as State
 from .records.trial import Trial as Trial
@@ -16,6 +17,7 @@ __all__ = [
     "RayEngine",
     "Search",
     "State",
+    "TrainingPlan",
     "Trial",
     "head_table",
 ]

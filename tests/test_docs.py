@@ -50,8 +50,8 @@ SMALLER = {
 }
 """Arguments in the pages, and what they are replaced by."""
 
-CONTINUED = {"docs/getting-started.md": "docs/export.md"}
-"""Pages whose run the code of another page needs."""
+CONTINUED = {"docs/getting-started.md": ("docs/export.md", "docs/training.md")}
+"""Pages whose run the code of other pages needs."""
 
 FENCE = re.compile(r"^(<!-- not run: [^\n]+ -->\n)?```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`([^`]+)`")
@@ -116,7 +116,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-STARTS = [page for page in PAGES if python(page) and page not in CONTINUED.values()]
+FOLLOWING = [page for pages in CONTINUED.values() for page in pages]
+STARTS = [page for page in PAGES if python(page) and page not in FOLLOWING]
 
 
 @pytest.mark.slow
@@ -124,7 +125,7 @@ STARTS = [page for page in PAGES if python(page) and page not in CONTINUED.value
 @pytest.mark.parametrize("page", STARTS)
 def test_the_code_of_a_page_runs(page: str) -> None:
     known: dict[str, Any] = {"__name__": "page"}
-    code = [*python(page), *(python(CONTINUED[page]) if page in CONTINUED else [])]
+    code = [one for part in (page, *CONTINUED.get(page, ())) for one in python(part)]
     for block in code:
         execute(block, page, known)
     for block in code:

@@ -96,7 +96,7 @@ HOMES = {
     "plotly": {"search/report/"},
     "ray": {"search/engines/"},
     "datasets": {"objectives/data/"},
-    "pyarrow": {"objectives/data/"},
+    "pyarrow": {"objectives/data/", "search/handover/scripts/"},
     "pandas": {
         "search/analysis/",
         "search/planning/heads.py",

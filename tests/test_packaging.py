@@ -15,7 +15,7 @@ from tests.tiny import CASES, save, texts
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("search", "objectives", "spaces")
-SHIPPED = {".py", ".html", ".js", ".md", ".pyi"}
+SHIPPED = {".py", ".html", ".js", ".md", ".pyi", ".jinja"}
 
 STUDY = """
 import sys

@@ -1,13 +1,13 @@
 """Progressive distillation: a student starts deeper and drops layers during training."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from protege.objectives.machine.stopwatch import Stopwatch
 from protege.spaces import (
@@ -102,10 +102,15 @@ def shrinking(
         if not any(going.values()):
             return None
         final = replace(last.architecture, healing=own.healing)
-        kept = _with_layers(teacher, final, last.kept, going, known)
+        kept = with_layers(teacher, final, last.kept, going, known)
     with stopwatch.phase("build" if own.healing == "none" else "weight reconstruction"):
         student = teacher.student_of(pinned(final, kept), kept, known)
-    return Shrinking(student, teacher, final, last.kept, going, progressive, known)
+
+    def blank() -> Student:
+        plain = replace(pinned(final, last.kept), healing="none")
+        return replace(teacher.student_of(plain, last.kept, known), architecture=final)
+
+    return Shrinking(student, teacher, last.kept, going, progressive, blank)
 
 
 @dataclass(eq=False)
@@ -118,20 +123,18 @@ class Shrinking:
     Attributes:
         student: The deep student to train.
         teacher: Its teacher.
-        architecture: The final architecture.
         kept: The units and layers of the final student.
         going: The teacher's layers to drop, in order, by stack.
         progressive: The schedule.
-        calibration: The teacher's calibration, or None.
+        blank: Builds a final student, whose weights are then overwritten.
     """
 
     student: Student
     teacher: Teacher
-    architecture: Architecture
     kept: Selection
     going: Mapping[str, tuple[int, ...]]
     progressive: Progressive
-    calibration: Calibration | None = None
+    blank: Callable[[], Student]
 
     def advance(self, step: int, steps: int) -> None:
         """Bypass the layers due by now; call it before every step.
@@ -151,18 +154,25 @@ class Shrinking:
         It computes what the deep student computes with all of `going` bypassed. Its tensors are
         copies, so training of the deep student can continue.
         """
-        plain = replace(pinned(self.architecture, self.kept), healing="none")
-        made = self.teacher.student_of(plain, self.kept, self.calibration)
-        student = replace(made, architecture=self.architecture)
-        deep = self.student.model.state_dict()
-        layout = Layout.of(self.teacher.family, student.model)
-        tensors = student.model.state_dict()
-        for slot in layout.slots:
-            tensors[slot.name].copy_(deep[self._deep_name(slot)])
+        student = self.blank()
+        for mine, theirs in self._shared(student):
+            mine.copy_(theirs)
+        return student
+
+    def begin_from(self, student: Student) -> None:
+        """Give the deep student the weights of a final student, in all that it keeps."""
+        for mine, theirs in self._shared(student):
+            theirs.copy_(mine)
+
+    def _shared(self, student: Student) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each tensor of a final student with the deep student's."""
+        tensors, deep = student.model.state_dict(), self.student.model.state_dict()
+        for slot in Layout.of(self.teacher.family, student.model).slots:
+            yield tensors[slot.name], deep[self._deep_name(slot)]
         mine, theirs = _projection(student), _projection(self.student)
         if mine is not None and theirs is not None:
-            mine.load_state_dict(theirs.state_dict())
-        return student
+            own, others = mine.state_dict(), theirs.state_dict()
+            yield from ((own[name], others[name]) for name in own)
 
     def _deep_name(self, slot: TensorSpec) -> str:
         """Return the deep student's name of a tensor of the final student."""
@@ -225,7 +235,7 @@ def _going(
     for depth in range(len(stay), total):
         for number in turns.keys() - set(_choice(policy, total, depth, stack)):
             turns[number] = depth
-    if _first_holds_more(layout, stack):
+    if first_holds_more(layout, stack):
         turns = {number: turn for number, turn in turns.items() if number > stay[0]}
     count = max(0, nearest(total, start) - len(stay))
     longest = sorted(turns, key=lambda number: (turns[number], number))[:count]
@@ -240,21 +250,29 @@ def _choice(policy: LayerPolicy, total: int, depth: int, stack: str) -> Iterable
         return range(total)
 
 
-def _first_holds_more(layout: Layout, stack: str) -> bool:
+def first_holds_more(layout: Layout, stack: str) -> bool:
     """Return whether the first layer of a stack holds a tensor that all its layers share."""
     inside = next(s for s in layout.slots if (s.stack, s.layer) == (stack, 0))
     place = f"{inside.name[: inside.number_at[1]]}."
     return any(slot.layer is None and slot.name.startswith(place) for slot in layout.slots)
 
 
-def _with_layers(
+def with_layers(
     teacher: Teacher,
     final: Architecture,
     kept: Selection,
     going: Mapping[str, tuple[int, ...]],
     calibration: Calibration | None,
 ) -> Selection:
-    """Return the deep student's selection: the final one's, plus the policy's for other layers."""
+    """Return the deep student's selection: the final one's, plus the policy's for other layers.
+
+    Args:
+        teacher: The teacher.
+        final: The final architecture, whose width policy selects units of the other layers.
+        kept: The final student's units and layers.
+        going: The other layers, by stack.
+        calibration: The calibration that the width policy needs, or None.
+    """
     own = teacher.architecture
     whole: dict[str, Any] = {size: getattr(own, size) for size in teacher.family.depths.values()}
     ranked = teacher.magnitudes if final.width_policy.needs_weights else calibration

@@ -109,9 +109,13 @@ class TaskData:
             other: The other model, with its own tokenizer or processor.
             inputs: The part as the teacher reads it.
         """
-        parts = zip(("learnt", "selected", "unseen"), self._split, strict=True)
-        examples = next(part for name, part in parts if vars(self).get(name) is inputs)
+        examples = self.examples_of(inputs)
         return self.task.inputs(other, examples, self.max_tokens).first(len(inputs))
+
+    def examples_of(self, inputs: TaskInputs) -> list[Example]:
+        """Return the examples that one of the parts was made from."""
+        parts = zip(("learnt", "selected", "unseen"), self._split, strict=True)
+        return next(part for name, part in parts if vars(self).get(name) is inputs)
 
     def check(self) -> None:
         """Check early that the data fits the teacher.

@@ -47,6 +47,12 @@ class ChosenStudent:
         """Train the student on its teacher's outputs; see `Front.train` for the options."""
         return self.front.train(self.trial, data, folder, **options)
 
+    def export_for(
+        self, trainer: Any, data: Any = None, folder: str | Path | None = None, **options: Any
+    ) -> Path:
+        """Write the student and a script for another trainer; see `Front.export_for`."""
+        return self.front.export_for(self.trial, trainer, data, folder, **options)
+
     def record(self) -> dict[str, Any]:
         """Return the student as JSON values; see docs/getting-started.md."""
         return student_record(self.front, self.trial) | {"why": self.why}

@@ -361,3 +361,7 @@ class StudyResult(ABC):
     @abstractmethod
     def train(self, trial: Trial | int, *args: Any, **options: Any) -> Path:
         """Train a trial's student on its teacher's outputs and return its folder."""
+
+    @abstractmethod
+    def export_for(self, trial: Trial | int, *args: Any, **options: Any) -> Path:
+        """Write a trial's student and a script for another trainer; return the script."""

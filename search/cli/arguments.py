@@ -1,4 +1,4 @@
-"""Arguments and options that commands share: numbers, studies, runs, targets."""
+"""Arguments and options that commands share: studies, runs, targets."""
 
 import runpy
 import sys
@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter, Token, validators
+from cyclopts import Parameter
 
 from protege.objectives.latency.runtimes.runtimes import Name
 from protege.objectives.latency.workload import Plan, Workload
 from protege.objectives.machine.precision import Precision
+from protege.search.cli.whole import Count, Whole
 from protege.search.progress import loading
 from protege.spaces.errors import BadInput
 
@@ -22,17 +23,6 @@ if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
     from protege.search.front.front import Front
     from protege.search.search import Search
 
-
-def _whole(_: object, tokens: Sequence[Token]) -> int:
-    """Parse a whole number; cyclopts alone would round 1.5."""
-    try:
-        return int(tokens[0].value)
-    except ValueError:
-        raise ValueError(f"{tokens[0].value!r} is not a whole number") from None
-
-
-Whole = Annotated[int, Parameter(converter=_whole)]
-Count = Annotated[Whole, Parameter(validator=validators.Number(gte=1))]
 
 TARGETS = "cpu, cuda, mps, ssh:HOST, android or android:SERIAL"
 

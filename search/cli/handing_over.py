@@ -10,7 +10,8 @@ from typing import Any
 from cyclopts import Parameter
 
 from protege.objectives.machine.precision import TrainingPrecision
-from protege.search.cli.arguments import Count, Whole, budgets_of, declared_front
+from protege.search.cli.arguments import budgets_of, declared_front
+from protege.search.cli.whole import Count, Whole
 from protege.search.handover.plan import TrainingPlan
 from protege.search.progress import say, watching
 from protege.search.records.plain import printable, quoted
@@ -52,6 +53,8 @@ class TrainingOptions:
         learning_rate: Peak learning rate (default: the study's, scaled by the student's distance
             from its teacher).
         patience: End after so many evaluations without improvement.
+        progressive_until: Start with the teacher's layers that the student lacks, and drop the last
+            of them after this fraction of the training.
         precision: Precision of matrix products.
         gradient_checkpointing: Compute activations again in the backward pass: less memory, a
             third more time.
@@ -67,6 +70,7 @@ class TrainingOptions:
     batch_size: Count = 32
     learning_rate: float | None = None
     patience: Count | None = None
+    progressive_until: float | None = None
     precision: TrainingPrecision = "auto"
     gradient_checkpointing: bool = False
     seed: Whole = 0
@@ -75,6 +79,11 @@ class TrainingOptions:
 
     def plan(self) -> TrainingPlan:
         """Return the plan that the options describe."""
+        progressive = None
+        if self.progressive_until is not None:
+            from protege.objectives import Progressive
+
+            progressive = Progressive(until=self.progressive_until)
         return TrainingPlan(
             epochs=self.epochs,
             steps=self.steps,
@@ -82,6 +91,7 @@ class TrainingOptions:
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             patience=self.patience,
+            progressive=progressive,
             precision=self.precision,
             gradient_checkpointing=self.gradient_checkpointing,
             seed=self.seed,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from protege.objectives.latency.workload import Workload
-from protege.search.cli.arguments import Count, RuntimeOptions, WorkloadOptions, search_in
+from protege.search.cli.arguments import RuntimeOptions, WorkloadOptions, search_in
+from protege.search.cli.whole import Count
 from protege.search.progress import complain, loading, say, say_json, say_table, watching
 from protege.search.records.plain import printable
 from protege.spaces.architecture.policies import HeadsBy

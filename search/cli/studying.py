@@ -4,17 +4,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from protege.search.cli.arguments import (
-    Count,
-    Whole,
     WorkerOptions,
     budgets_of,
+    declared_front,
     front_of,
     search_in,
 )
+from protege.search.cli.scripting import ScriptOptions, script_beside, script_for
+from protege.search.cli.whole import Count, Whole
 from protege.search.progress import PhaseTimes, say, say_json, say_table
 from protege.search.records.plain import printable, quoted
 from protege.search.running.stopping import Interrupted, signal_behind, stop_requests
 from protege.spaces.errors import BadInput
+from protege.spaces.files.manifest import MANIFEST
 
 if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
     from protege.search.front.front import Front
@@ -196,6 +198,7 @@ def export(
     budget: tuple[str, ...] | None = None,
     trial: Whole | None = None,
     to: Path | None = None,
+    script: ScriptOptions = ScriptOptions(),
     **objective: str,
 ) -> None:
     """Write a student as a Hugging Face checkpoint.
@@ -204,21 +207,29 @@ def export(
     --speedup 2 or --parameters-m 10. Without any budget the knee of the front is exported.
 
     Args:
-        run: The run folder, its study.db, a storage URL, or the study file.
+        run: The run folder, its study.db, a storage URL, or the study file; with --for also the
+            folder of an exported student.
         study: The study's name, where a storage has several.
         budget: A budget as OBJECTIVE=NUMBER, such as latency_ms=8; may be repeated.
         trial: The trial's number, in place of budgets.
         to: A new folder (default: students/LABEL in the run folder).
+        script: A script for another trainer.
         objective: A budget on that objective, such as --latency-ms 8 for --budget latency_ms=8.
     """
     from protege.search.analysis.card import ChosenStudent
 
-    front = front_of(run, study)
+    if script.trainer is not None and (Path(run) / MANIFEST).is_file():
+        script_beside(run, script, (budget, trial, to, *objective))
+        return
+    front = front_of(run, study) if script.trainer is None else declared_front(run, study)
     budgets = budgets_of(front, budget or (), objective)
     if trial is not None and budgets:
         given = " ".join(f"{name}={value:g}" for name, value in budgets.items())
         raise BadInput(f"--trial {trial} and {given}: name a trial or give budgets, not both")
     choice = front.pick(**budgets) if trial is None else ChosenStudent(front.trial(trial), front)
+    if script.trainer is not None:
+        script_for(choice, script, to)
+        return
     folder = choice.export(to)
     say(f"{choice}\nStudent: {printable(folder)}")
     say_json(choice.record() | {"folder": folder})

@@ -41,7 +41,9 @@ SHOWN = "dashboard"
 
 if TYPE_CHECKING:  # reading a study loads no torch
     from protege.search.handover.exported import ExportedStudent
+    from protege.search.handover.scripts.training_script import TrainerName
     from protege.search.handover.starting import Data
+    from protege.search.handover.training import FullTraining
     from protege.spaces import Teacher
 
 ADVICE = "name another folder with folder= or --folder"
@@ -289,31 +291,98 @@ class Front(PlottedResult):
             BadInput: There is no data, the folder is not empty, or the teacher is gone.
             Mismatch: The teacher is not the study's.
         """
-        from protege.search.handover.starting import full_training  # it loads torch
-
         chosen = self.trial(trial) if isinstance(trial, int) else trial
-        name = folder_name(chosen.label)
-        own = self.declared
-        asked = self.about.get("answers_from") or self.about["teacher"]
-        training = full_training(
+        inside = Path("trained", folder_name(chosen.label))
+        target = Path(folder) if folder else self._own_folder() / inside
+        training = self._training(
             self._exported(chosen),
             data,
-            Path(folder) if folder else self._own_folder() / "trained" / name,
-            plan=plan,
-            teacher=teacher or (None if own else asked["source"]),
-            evaluation=evaluation,
-            declared=own,
-            cache=None if own is None else own.cache,
-            tell=tell,
-            show=show,
+            target,
+            {"plan": plan, "evaluation": evaluation, "tell": tell, "show": show},
+            teacher,
         )
         return training.run(resume=resume)
 
-    def _exported(self, trial: Trial) -> "ExportedStudent":
-        """Return the exported student of a trial; export it if it is not in the run folder."""
+    def export_for(  # noqa: PLR0913 - one keyword for each choice of a user
+        self,
+        trial: Trial | int,
+        trainer: "TrainerName",
+        data: "Data | None" = None,
+        folder: str | Path | None = None,
+        *,
+        plan: TrainingPlan | None = None,
+        teacher: "Teacher | str | Path | None" = None,
+        tell: Callable[[str], None] = lambda _: None,
+        show: Callable[[str], None] = lambda _: None,
+    ) -> Path:
+        """Write a trial's student, and a script with data by which another trainer trains it.
+
+        The student is exported first, if it was not. Beside its folder a folder ``FOLDER-TRAINER``
+        gets ``train.py`` and ``data``: the teacher's outputs as Parquet files.
+
+        Args:
+            trial: The trial or its number.
+            trainer: ``"trainer"``, the one of transformers; ``"sentence-transformers"``; or
+                ``"gkd"``, the one of TRL, for which the teacher runs at every step.
+            data: Data to train on; None takes the study's own, if this front is what `Search.run`
+                returned.
+            folder: The student's folder; by default ``students/<label>`` in the run folder.
+            plan: Epochs, batch size, learning rate and schedule; the rest is not used.
+            teacher: The teacher, or where to load it from; by default where the study had it.
+            tell: Prints a line.
+            show: Shows a line in place of the last one.
+
+        Returns:
+            The path of the script.
+
+        Raises:
+            BadInput: The trainer does not fit the student, there is no data, or the folder of the
+                script is not empty.
+            Unsupported: Only protege trains students of this kind.
+        """
+        from protege.search.handover.scripts.training_script import TrainingScript
+
+        chosen = self.trial(trial) if isinstance(trial, int) else trial
+        student = self._exported(chosen, folder)
+        target = student.folder.with_name(f"{student.folder.name}-{trainer}")
+        options = {"plan": plan, "tell": tell, "show": show}
+        training = self._training(student, data, target, options, teacher)
+        return TrainingScript(training, trainer).write()
+
+    def _training(
+        self,
+        student: "ExportedStudent",
+        data: "Data | None",
+        target: Path,
+        options: Mapping[str, Any],
+        teacher: "Teacher | str | Path | None",
+    ) -> "FullTraining":
+        """Prepare the training of a student of this study."""
+        from protege.search.handover.starting import full_training  # it loads torch
+
+        own = self.declared
+        asked = self.about.get("answers_from") or self.about["teacher"]
+        return full_training(
+            student,
+            data,
+            target,
+            teacher=teacher or (None if own else asked["source"]),
+            declared=own,
+            cache=None if own is None else own.cache,
+            **options,
+        )
+
+    def _exported(self, trial: Trial, place: str | Path | None = None) -> "ExportedStudent":
+        """Return the exported student of a trial; export it if it is not there.
+
+        Args:
+            trial: The trial.
+            place: Its folder; by default the one in the run folder.
+        """
         from protege.search.handover.exported import ExportedStudent
 
-        folder = self._own_folder() / "students" / folder_name(trial.label)
+        inside = Path("students", folder_name(trial.label))
+        folder = Path(place) if place else self._own_folder() / inside
         if not folder.exists():
             self.export(trial, folder)
         found = ExportedStudent.read(folder)

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from protege.objectives.machine.precision import TrainingPrecision, check_precision
 from protege.spaces.errors import BadInput
+
+if TYPE_CHECKING:  # the command line reads this module before it needs torch
+    from protege.objectives import Progressive
 
 EVALUATIONS = 10
 """Evaluations per training, each with a checkpoint."""
@@ -43,6 +46,8 @@ class TrainingPlan:
         decay: Fraction of the training with a falling rate.
         patience: End after so many evaluations without an improvement; None trains to the end.
         held_out: Sequences to evaluate on; at most a quarter of the data.
+        progressive: Schedule by which the student starts deeper, with layers of its teacher that
+            it lacks, and drops them; None for no schedule. It is evaluated once they are dropped.
         precision: See `Distillation`.
         gradient_checkpointing: Whether activations are computed again in the backward pass, which
             saves memory and costs about a third more time.
@@ -65,6 +70,7 @@ class TrainingPlan:
     decay: float = 0.2
     patience: int | None = None
     held_out: int = 512
+    progressive: "Progressive | None" = None
     precision: TrainingPrecision = "auto"
     gradient_checkpointing: bool = False
     seed: int = 0
@@ -90,6 +96,11 @@ class TrainingPlan:
                 f"arguments {', '.join(taken)}: set by the fields of TrainingPlan (epochs, steps, "
                 "batch_size, learning_rate, …) or needed as they are; leave them out"
             )
+
+    @property
+    def evaluates_from(self) -> float:
+        """The fraction of the training from which on the student is evaluated."""
+        return 0.0 if self.progressive is None else self.progressive.until
 
     def pace(self, done: float) -> float:
         """Return the learning rate relative to its peak.

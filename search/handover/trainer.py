@@ -42,12 +42,14 @@ class TrainingClock(TrainerCallback):
 
     Attributes:
         minutes: Maximum minutes, or None.
+        evaluates_from: The fraction of the training from which on it evaluates.
         clock: Returns the time in seconds.
         elapsed: Seconds of training, evaluation left out.
         done: The fraction of the training that is done.
     """
 
     minutes: float | None
+    evaluates_from: float = 0.0
     clock: Callable[[], float] = time.monotonic
     elapsed: float = field(default=0.0, init=False)
     done: float = field(default=0.0, init=False)
@@ -79,7 +81,8 @@ class TrainingClock(TrainerCallback):
         if self.done >= 1:
             control.should_training_stop = True
         passed = int(self.done * EVALUATIONS)
-        control.should_evaluate = control.should_save = passed > self._passed
+        control.should_save = passed > self._passed
+        control.should_evaluate = control.should_save and self.done >= self.evaluates_from
         self._passed = max(passed, self._passed)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -23,6 +23,7 @@ from protege.objectives.machine.stopwatch import Stopwatch
 from protege.objectives.measurement import Measurement, Stage
 from protege.objectives.quality.rungs import training_of
 from protege.search.handover.checkpoint import model_card
+from protege.search.handover.deepening import deepened
 from protege.search.handover.distilled_module import DistilledModule
 from protege.search.handover.exported import ExportedStudent
 from protege.search.handover.plan import TrainingPlan
@@ -31,6 +32,7 @@ from protege.search.handover.trainer import (
     NEVER,
     Announcing,
     DistillationTrainer,
+    LayerDropping,
     TrainingClock,
 )
 from protege.spaces import BadInput, Cache, Teacher
@@ -103,8 +105,8 @@ class FullTraining:
         """
         began = time.monotonic()
         self._check_folders(resume=resume)
-        start = self.student.candidate(self._prepared)
-        training = training_of(start)
+        start = self.start
+        training = self._training(start)
         judges = self._judges()
         with ExitStack() as stack:
             trainer = self._trainer(start, training, judges, stack)
@@ -129,8 +131,40 @@ class FullTraining:
             trainer.accelerator.wait_for_everyone()
         return self.target
 
+    def _training(self, start: Candidate) -> Training:
+        """Return the training of the student, which starts deeper if the plan says so.
+
+        Raises:
+            BadInput: The student cannot start deeper; see `deepened`.
+        """
+        found, progressive = training_of(start), self.plan.progressive
+        if progressive is None:
+            return found
+        if self.distillation.hidden_losses:
+            raise BadInput(
+                "progressive with losses on hidden states or attention: the matched layers are "
+                "dropped during training; leave out one of the two"
+            )
+        if self.student.manifest.get("answers_from"):
+            raise BadInput(
+                f"progressive: {self.student.folder} was cut from another model than the one that "
+                "answers, and its further layers would have to come from there; train without it"
+            )
+        deep = deepened(self.teacher, start.student, progressive)
+        if deep is None:
+            self.tell("progressive: the student lacks no layer of its teacher; it starts as it is")
+            return found
+        count = sum(map(len, deep.going.values()))
+        self.tell(f"progressive: the student starts with {count} more layers, and drops them")
+        return replace(found, student=deep.student, shrinking=deep)
+
     @cached_property
-    def _prepared(self) -> Prepared:
+    def start(self) -> Candidate:
+        """The student as it was exported."""
+        return self.student.candidate(self.prepared)
+
+    @cached_property
+    def prepared(self) -> Prepared:
         """What objectives and training share."""
         own, plan = self.distillation, self.plan
         rate: dict[str, Any] = {}
@@ -165,13 +199,13 @@ class FullTraining:
         """Measure a student; its retention on the data to evaluate on, if that is given."""
         if self.evaluation is None or judge != Retention(limit=judge.limit):
             return judge.measure(candidate)
-        return Retention().measured_on(candidate, self._prepared.data, self._sample)
+        return Retention().measured_on(candidate, self.prepared.data, self.sample)
 
     @cached_property
-    def _sample(self) -> TaskInputs:
+    def sample(self) -> TaskInputs:
         """The data to evaluate on."""
         assert self.evaluation is not None  # `_value` looks
-        return self._prepared.data.sampled(self.evaluation, self.plan.held_out)
+        return self.prepared.data.sampled(self.evaluation, self.plan.held_out)
 
     def _trainer(
         self,
@@ -183,8 +217,10 @@ class FullTraining:
         plan = self.plan
         if plan.gradient_checkpointing:
             _checkpoint_activations(training.student.model)
-        clock = TrainingClock(plan.minutes)
+        clock = TrainingClock(plan.minutes, plan.evaluates_from)
         callbacks: list[TrainerCallback] = [Announcing(self.show, clock)]
+        if training.shrinking is not None:
+            callbacks.append(LayerDropping(training.shrinking, clock))
         if plan.patience is not None:
             callbacks.append(EarlyStoppingCallback(plan.patience))
 

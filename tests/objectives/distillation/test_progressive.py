@@ -103,7 +103,7 @@ def differs(one: Student, other: Student) -> bool:
 def test_what_is_finished_answers_as_the_deep_one_without_what_went(name: str) -> None:
     teacher = ZOO[name].teacher()
     found = trained(shrunk(teacher))
-    finished, plain = found.finish(), teacher.student(found.architecture)
+    finished, plain = found.finish(), teacher.student(found.blank().architecture)
     assert finished.manifest() == plain.manifest()
     assert finished.model.config.to_dict() == plain.model.config.to_dict()
     assert list(finished.module.state_dict()) == list(plain.module.state_dict())
@@ -128,7 +128,7 @@ def test_narrow_ones_of_few_tokens_end_just_so(name: str) -> None:
     found = trained(
         shrunk(teacher, **hidden, intermediate=0.5, vocab=0.7, width_policy=Magnitude())
     )
-    finished, plain = found.finish(), teacher.student(found.architecture)
+    finished, plain = found.finish(), teacher.student(found.blank().architecture)
     assert finished.manifest() == plain.manifest()
     assert found.student.kept.vocab == plain.kept.vocab
     assert torch.equal(answer(finished), answer(found.student))
@@ -221,7 +221,7 @@ def test_layers_go_down_a_ladder_as_it_was_climbed() -> None:
     found = shrunk(teacher, known, layers=0.25, layer_policy=Greedy(), healing="none")
     assert found.going["encoder"] == tuple(known.importance["encoder.ladder"].tolist())
     finished = found.finish()
-    assert finished.manifest() == teacher.student(found.architecture, known).manifest()
+    assert finished.manifest() == teacher.student(found.blank().architecture, known).manifest()
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_the_first_layer_may_go_even_before_anything_ran(name: str) -> None:
     teacher = ZOO[name].teacher()
     found = shrunk(teacher, layer_policy=LayerMap([2, 3]))
     found.advance(STEPS, STEPS)
-    assert torch.equal(answer(found.student), answer(teacher.student(found.architecture)))
+    assert torch.equal(answer(found.student), answer(teacher.student(found.blank().architecture)))
 
 
 def test_no_layer_comes_before_the_first_one_that_holds_more_than_its_own() -> None:
@@ -251,7 +251,7 @@ def test_a_healed_one_is_healed_in_all_its_depth(name: str) -> None:
     deep = teacher.architecture.scaled(intermediate=0.5, healing="sequential")
     assert torch.equal(answer(found.student), answer(teacher.student(deep, known)))
     finished = trained(found).finish()
-    assert finished.manifest() == teacher.student(found.architecture, known).manifest()
+    assert finished.manifest() == teacher.student(found.blank().architecture, known).manifest()
     assert torch.equal(answer(finished), answer(found.student))
 
 
@@ -262,7 +262,7 @@ def test_a_turned_one_stays_turned(policy: Rotation) -> None:
     known = Calibration.of(teacher, [batch])
     found = shrunk(teacher, known, hidden=0.7, multiple_of=6, width_policy=policy, healing="none")
     found.advance(STEPS, STEPS)
-    plain = teacher.student(found.architecture, known)
+    plain = teacher.student(found.blank().architecture, known)
     assert plain.kept.turned
     assert_close(answer(found.student), answer(plain))
     finished = trained(found).finish()

@@ -110,7 +110,7 @@ def test_texts_to_evaluate_on_are_not_trained_on(
         teacher=teacher,
         evaluation=Texts.of(every[:40]),
     )
-    assert not {one.identity for one in training._prepared.settings.data} & {
+    assert not {one.identity for one in training.prepared.settings.data} & {
         one.identity for one in Texts.of(every[:40])
     }
     assert trained(training.run())["sequences"] == 59  # one is held out in any case

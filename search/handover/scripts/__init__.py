@@ -1,0 +1,1 @@
+"""Training scripts for other trainers, with the data that they read."""
