@@ -14,7 +14,7 @@ from protege.search.records.plain import printable, quoted
 from protege.spaces.errors import BadInput
 
 if TYPE_CHECKING:
-    from protege.search.analysis.choosing import ChosenStudent
+    from protege.search.analysis.card import ChosenStudent
     from protege.search.handover.starting import DataFile
 
 

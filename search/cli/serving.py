@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter, validators
 
-from protege.search.cli.arguments import Whole, named_run
+from protege.search.cli.arguments import named_run
+from protege.search.cli.whole import Whole
 from protege.search.progress import say
 from protege.search.records.plain import printable
 from protege.search.running.stopping import Interrupted, handling

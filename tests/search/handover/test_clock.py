@@ -27,7 +27,7 @@ def ran(clock: TrainingClock, steps: int, most: int, seconds: list[float]) -> li
 
 def test_by_steps_it_evaluates_and_saves_ten_times() -> None:
     seconds = [0.0]
-    clock = TrainingClock(None, lambda: seconds[0])
+    clock = TrainingClock(None, clock=lambda: seconds[0])
     controls = ran(clock, 40, 40, seconds)
     assert [one.should_evaluate for one in controls] == [n % 4 == 0 for n in range(1, 41)]
     assert [one.should_training_stop for one in controls] == [False] * 39 + [True]
@@ -35,7 +35,7 @@ def test_by_steps_it_evaluates_and_saves_ten_times() -> None:
 
 def test_minutes_end_a_training_and_tell_what_is_left() -> None:
     seconds = [0.0]
-    clock = TrainingClock(1.0, lambda: seconds[0])
+    clock = TrainingClock(1.0, clock=lambda: seconds[0])
     clock.leave_out(30)  # for the teacher's outputs
     controls = ran(clock, 15, 10**6, seconds)
     assert clock.done == pytest.approx(0.5)
