@@ -11,10 +11,12 @@ from protege.search.cli.arguments import (
     front_of,
     search_in,
 )
+from protege.search.cli.formats import FormatOptions
 from protege.search.progress import PhaseTimes, say, say_table
 from protege.search.records.plain import printable, quoted
 from protege.search.running.stopping import Interrupted, signal_behind, stop_requests
 from protege.spaces.errors import BadInput
+from protege.spaces.files.manifest import MANIFEST
 
 if TYPE_CHECKING:  # each command imports what it runs: help is printed at once
     from protege.search.front.front import Front
@@ -148,27 +150,42 @@ def export(
     budget: tuple[str, ...] | None = None,
     trial: Whole | None = None,
     to: Path | None = None,
+    formats: FormatOptions = FormatOptions(),
     **objective: str,
 ) -> None:
-    """Write a student as a Hugging Face checkpoint.
+    """Write a student as a Hugging Face checkpoint, and in formats of other runtimes.
 
     Budgets are those of protege pick, such as --latency-ms 8, --retention 0.9 or
     --speedup 2. Without any budget the knee of the front is exported.
 
+    Examples:
+        protege export runs/minilm-cpu --latency-ms 15 --to students/minilm-15ms
+        protege export students/minilm-15ms --as onnx --precision int8
+
     Args:
-        run: The run folder, its study.db, a storage URL, or the study file.
+        run: The run folder, its study.db, a storage URL, the study file, or the folder of an
+            exported or trained student.
         study: The study's name, where a storage has several.
         budget: A budget as OBJECTIVE=NUMBER, such as latency_ms=8; may be repeated.
         trial: The trial's number, in place of budgets.
-        to: A new folder (default: students/LABEL in the run folder).
+        to: A new folder (default: students/LABEL in the run folder, or the student's own).
+        formats: The formats.
         objective: A budget on that objective, such as --latency-ms 8 for --budget latency_ms=8.
     """
     from protege.search.analysis.choosing import ChosenStudent
 
+    if (Path(run) / MANIFEST).is_file():
+        if budget or objective or trial is not None:
+            raise BadInput(f"{run}: a student's folder; budgets and --trial are for a run")
+        formats.write_beside(Path(run), to)
+        return
+    formats.check()
     front = front_of(run, study)
     budgets = budgets_of(front, budget or (), objective)
     if trial is not None and budgets:
         given = " ".join(f"{name}={value:g}" for name, value in budgets.items())
         raise BadInput(f"--trial {trial} and {given}: name a trial or give budgets, not both")
     choice = front.pick(**budgets) if trial is None else ChosenStudent(front.trial(trial), front)
-    say(f"{choice}\nStudent: {printable(choice.export(to))}")
+    folder = choice.export(to)
+    say(f"{choice}\nStudent: {printable(folder)}")
+    formats.write(folder)

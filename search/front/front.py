@@ -11,6 +11,7 @@ from protege.search.analysis.choosing import ChosenStudent, knee, pick
 from protege.search.analysis.confirmation import Confirmation
 from protege.search.analysis.result import MEASURED, StudyResult
 from protege.search.handover.checkpoint import export
+from protege.search.handover.formats.table import FormatName, WeightPrecision
 from protege.search.handover.plan import TrainingPlan
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.plain import printable
@@ -189,15 +190,26 @@ class Front(StudyResult):
             )
         return stored
 
-    def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
+    def export(
+        self,
+        trial: Trial | int,
+        folder: str | Path | None = None,
+        *,
+        formats: Iterable[FormatName] = (),
+        precision: WeightPrecision = "float32",
+    ) -> Path:
         """Write a trial's student as a Hugging Face checkpoint, with its card and record.
 
         Args:
             trial: The trial or its number.
             folder: The new folder; by default ``students/<label>`` in the run folder.
+            formats: Formats to write the model in too; see `export_formats`.
+            precision: The precision of the weights in these.
 
         Raises:
-            BadInput: The folder is not empty, or the trial's weights were not kept.
+            BadInput: The folder is not empty, the trial's weights were not kept, or a format does
+                not support the model.
+            Unexportable: An export failed, or answers differently.
         """
         chosen = self.trial(trial) if isinstance(trial, int) else trial
         inside = Path("students", folder_name(chosen.label))
@@ -213,7 +225,12 @@ class Front(StudyResult):
             )
         with _written(target, "export into a folder on another disk"):
             settings = self.identity.get("distillation")
-            return export(chosen, stored, target, self.about, settings)
+            export(chosen, stored, target, self.about, settings)
+        if formats:
+            from protege.search.handover.formats.exporting import export_formats  # loads torch
+
+            export_formats(target, formats, precision)
+        return target
 
     def train(  # noqa: PLR0913 - one keyword for each choice of a user
         self,
