@@ -225,7 +225,8 @@ class Front(StudyResult):
             )
         with _written(target, "export into a folder on another disk"):
             settings = self.identity.get("distillation")
-            export(chosen, stored, target, self.about, settings)
+            about = {**self.about, "precisions": self.precisions}
+            export(chosen, stored, target, about, settings)
         if formats:
             from protege.search.handover.formats.exporting import export_formats  # loads torch
 

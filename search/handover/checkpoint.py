@@ -107,6 +107,7 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
         "training": _trained(trial),
         "goals": [_listed(objective, OBJECTIVE_FIELDS) for objective in about["goals"]],
         "workloads": about["workloads"],
+        "precisions": about.get("precisions", {}),
         "versions": {name: version(name) for name in ("protege", "torch", "transformers")},
     }
 
