@@ -199,7 +199,8 @@ def _vectors(teacher: Teacher) -> Any:
     def expected(given: dict[str, Tensor]) -> Tensor:
         embedder = teacher.embedder() if teacher.task is Task.SENTENCES else None
         if embedder is not None:
-            return torch.nn.functional.normalize(embedder(**given), dim=-1)
+            vectors = embedder(given["input_ids"], given["attention_mask"])
+            return torch.nn.functional.normalize(vectors, dim=-1)
         states: Tensor = teacher.model(**given)[0]
         return states
 
