@@ -275,7 +275,19 @@ class StudyResult(ABC):
             return "No student is within the study's limits."
         lines = [self._line(trial) for trial in self.members]
         lines += [line(self.objectives, one, list(lines[0])) for one in self.baselines]
-        return pd.DataFrame(lines).to_string(index=False)
+        notes = [
+            f"{printable(name)} was measured in {printable(precision)}; qualities were judged in "
+            "float32"
+            for name, precision in self.precisions.items()
+        ]
+        return "\n".join([pd.DataFrame(lines).to_string(index=False), *notes])
+
+    @property
+    def precisions(self) -> dict[str, str]:
+        """The precision of each objective whose target names another one than float32."""
+        declared = self.identity.get("objectives", {})
+        found = {name: one.get("target", {}).get("precision") for name, one in declared.items()}
+        return {name: one for name, one in found.items() if one not in {None, "float32"}}
 
     def _line(self, trial: Trial) -> dict[str, Any]:
         """Return a trial's row for a terminal, with ``value ± error`` per objective."""

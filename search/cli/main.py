@@ -90,6 +90,7 @@ EXAMPLES = {
     "export": (
         "protege export runs/minilm-cpu --retention 0.9",
         "protege export runs/minilm-cpu --trial 15 --to students/fast",
+        "protege export students/fast --as onnx --precision int8",
         "protege export students/fast --for sentence-transformers --data texts.jsonl",
     ),
     "fidelity": ("protege fidelity study.py --sample 16 --times 8",),

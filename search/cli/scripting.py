@@ -1,6 +1,5 @@
 """Scripts for other trainers: the options ``--for`` and ``--data`` of ``protege export``."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -74,23 +73,23 @@ def script_for(choice: "ChosenStudent", options: ScriptOptions, folder: Path | N
     _tell(script)
 
 
-def script_beside(folder: str, options: ScriptOptions, chosen: Sequence[object]) -> None:
+def script_beside(folder: str, options: ScriptOptions, target: Path | None) -> None:
     """Write the script for a student that was exported.
 
     Args:
         folder: The student's folder.
         options: The options.
-        chosen: Budgets and other arguments that are for a run.
+        target: The folder of ``--to``, which is for a run.
 
     Raises:
-        BadInput: One of those is given.
+        BadInput: It is given.
     """
     from protege.search.handover.exported import ExportedStudent
     from protege.search.handover.scripts.training_script import TrainingScript
     from protege.search.handover.starting import full_training
 
-    if any(one is not None for one in chosen):
-        raise BadInput(f"{folder}: a student's folder; budgets, --trial and --to are for a run")
+    if target is not None:
+        raise BadInput(f"{folder}: a student's folder; --to is for a run")
     assert options.trainer is not None  # `export` looks
     student = ExportedStudent.read(folder)
     target = student.folder.with_name(f"{student.folder.name}-{options.trainer}")

@@ -10,6 +10,7 @@ from protege.search.cli.arguments import (
     front_of,
     search_in,
 )
+from protege.search.cli.formats import FormatOptions
 from protege.search.cli.scripting import ScriptOptions, script_beside, script_for
 from protege.search.cli.whole import Count, Whole
 from protege.search.progress import PhaseTimes, say, say_json, say_table
@@ -199,27 +200,37 @@ def export(
     trial: Whole | None = None,
     to: Path | None = None,
     script: ScriptOptions = ScriptOptions(),
+    formats: FormatOptions = FormatOptions(),
     **objective: str,
 ) -> None:
-    """Write a student as a Hugging Face checkpoint.
+    """Write a student as a Hugging Face checkpoint, and in formats of other runtimes.
 
     Budgets are those of protege pick, such as --latency-ms 8, --retention 0.9,
     --speedup 2 or --parameters-m 10. Without any budget the knee of the front is exported.
 
     Args:
-        run: The run folder, its study.db, a storage URL, or the study file; with --for also the
-            folder of an exported student.
+        run: The run folder, its study.db, a storage URL, the study file, or the folder of an
+            exported or trained student.
         study: The study's name, where a storage has several.
         budget: A budget as OBJECTIVE=NUMBER, such as latency_ms=8; may be repeated.
         trial: The trial's number, in place of budgets.
-        to: A new folder (default: students/LABEL in the run folder).
+        to: A new folder (default: students/LABEL in the run folder, or the student's own).
         script: A script for another trainer.
+        formats: The formats.
         objective: A budget on that objective, such as --latency-ms 8 for --budget latency_ms=8.
     """
     from protege.search.analysis.card import ChosenStudent
 
-    if script.trainer is not None and (Path(run) / MANIFEST).is_file():
-        script_beside(run, script, (budget, trial, to, *objective))
+    if script.trainer is not None and formats.as_:
+        raise BadInput("--for and --as: give one of them, then run the command with the other")
+    formats.check()
+    if (Path(run) / MANIFEST).is_file():
+        if budget or objective or trial is not None:
+            raise BadInput(f"{run}: a student's folder; budgets and --trial are for a run")
+        if script.trainer is None:
+            formats.write_beside(Path(run), to)
+        else:
+            script_beside(run, script, to)
         return
     front = front_of(run, study) if script.trainer is None else declared_front(run, study)
     budgets = budgets_of(front, budget or (), objective)
@@ -233,3 +244,4 @@ def export(
     folder = choice.export(to)
     say(f"{choice}\nStudent: {printable(folder)}")
     say_json(choice.record() | {"folder": folder})
+    formats.write(folder)

@@ -14,6 +14,7 @@ from protege.search.analysis.confirmation import Confirmation
 from protege.search.analysis.result import MEASURED
 from protege.search.front.plots import PlottedResult
 from protege.search.handover.checkpoint import export
+from protege.search.handover.formats.table import FormatName, WeightPrecision
 from protege.search.handover.plan import TrainingPlan
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.plain import printable
@@ -227,15 +228,26 @@ class Front(PlottedResult):
         return stored
 
     @checks_arguments
-    def export(self, trial: Trial | int, folder: str | Path | None = None) -> Path:
+    def export(
+        self,
+        trial: Trial | int,
+        folder: str | Path | None = None,
+        *,
+        formats: Iterable[FormatName] = (),
+        precision: WeightPrecision = "float32",
+    ) -> Path:
         """Write a trial's student as a Hugging Face checkpoint, with its card and record.
 
         Args:
             trial: The trial or its number.
             folder: The new folder; by default ``students/<label>`` in the run folder.
+            formats: Formats to write the model in too; see `export_formats`.
+            precision: The precision of the weights in these.
 
         Raises:
-            BadInput: The folder is not empty, or the trial's weights were not kept.
+            BadInput: The folder is not empty, the trial's weights were not kept, or a format does
+                not support the model.
+            Unexportable: An export failed, or answers differently.
         """
         chosen = trial if isinstance(trial, Trial) else self.trial(trial)
         inside = Path("students", folder_name(chosen.label))
@@ -251,7 +263,13 @@ class Front(PlottedResult):
             )
         with _written(target, "export into a folder on another disk"):
             settings = self.identity.get("distillation")
-            return export(chosen, stored, target, self.about, settings)
+            about = {**self.about, "precisions": self.precisions}
+            export(chosen, stored, target, about, settings)
+        if formats:
+            from protege.search.handover.formats.exporting import export_formats  # loads torch
+
+            export_formats(target, formats, precision)
+        return target
 
     def train(  # noqa: PLR0913 - one keyword for each choice of a user
         self,

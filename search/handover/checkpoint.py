@@ -110,6 +110,7 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
         "training": _trained(trial),
         "goals": [_listed(objective, OBJECTIVE_FIELDS) for objective in about["goals"]],
         "workloads": about["workloads"],
+        "precisions": about.get("precisions", {}),
         "versions": {name: version(name) for name in ("protege", "torch", "transformers")},
     }
 
@@ -180,4 +181,19 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     )
     # JSON strings are valid YAML
     environment.filters |= {"yaml": json.dumps, "code": code, "text": printable}
+    environment.filters["agreement"] = agreement_text
     return environment.from_string(template).render(**manifest)
+
+
+def agreement_text(found: Mapping[str, Any]) -> str:
+    """Return a measured agreement in words."""
+    if "equal" in found:
+        return (
+            f"{found['equal']:.1%} of {found['tokens']} greedy tokens equal the PyTorch model's "
+            f"({found['prompts']} prompts)"
+        )
+    same = f", same class {found['same_class']:.1%}" if "same_class" in found else ""
+    return (
+        f"cosine {found['cosine']:.4f} with the PyTorch model's outputs, largest difference "
+        f"{found['difference']:.2g}{same} ({found['inputs']} inputs)"
+    )

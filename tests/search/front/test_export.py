@@ -213,9 +213,21 @@ def test_what_is_published_is_on_a_list(front: Front) -> None:
     told = published(front.members[0], more)
     assert told == published(front.members[0], front.about)
     assert set(told) == {
-        *("label", "teacher", "study", "measurements", "training", "goals", "workloads"),
-        "versions",
+        *("teacher", "label", "study", "measurements", "training", "goals", "workloads"),
+        *("precisions", "versions"),
     }
+
+
+def test_card_and_table_say_that_quality_was_judged_in_another_precision(
+    front: Front, folder: Path
+) -> None:
+    declared = {"memory_mb": {"target": {"precision": "int8"}}, "retention": {}}
+    own = replace(front, identity={**front.identity, "objectives": declared})
+    assert "memory_mb was measured in int8; qualities were judged in float32" in str(own)
+    assert "judged in" not in str(front)
+    exported = own.export(own.members[0], folder / "student")
+    card = (exported / "README.md").read_text(encoding="utf-8")
+    assert "`memory_mb` was measured in int8; every quality above was judged in float32" in card
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Exports of a student for other runtimes: ONNX, OpenVINO, GGUF, ExecuTorch."""
