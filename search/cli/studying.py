@@ -191,7 +191,7 @@ def pick(
     say_json(choice.record() | {"export": line})
 
 
-def export(
+def export(  # noqa: PLR0913 - one keyword for each choice of a user
     run: str,
     /,
     *,
