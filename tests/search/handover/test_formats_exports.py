@@ -128,6 +128,7 @@ EXECUTORCH = Path(__file__).parents[3] / ".venv" / "executorch" / "bin" / "pytho
 
 @pytest.mark.slow
 @pytest.mark.skipif(not EXECUTORCH.exists(), reason="no ExecuTorch here: make executorch")
+@pytest.mark.timeout(900)  # it took 160 s alone
 def test_an_encoder_as_executorch_agrees(tmp_path: Path) -> None:
     place = student("bert-sentences", tmp_path)
     export_formats(place, ["executorch"], python=str(EXECUTORCH))
