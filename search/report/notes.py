@@ -105,7 +105,12 @@ def _card(front: StudyResult, trial: Trial) -> tuple[list[str], list[list[str]]]
         known = teacher.parameters if teacher else None
         of_all = [millions(known), front.share_of_teacher(trial)] if known else ["", ""]
         rows.append(["parameters", millions(trial.parameters), *of_all])
-    rows += [_measured(objective, trial, teacher) for objective in front.objectives.records]
+    again = front.confirmed.get(trial.number)
+    for objective in front.objectives.records:
+        row = _measured(objective, trial, teacher)
+        value = None if again is None else again.value(objective.name)
+        row[1] += "" if value is None else f", confirmed {significant(value)}"
+        rows.append(row)
     if isfinite(trial.speedup):
         rows.append(["times faster", f"{trial.speedup:.2f}", "1", ""])
     made = ", ".join(str(own[name]) for name in CHOSEN if name in own)

@@ -9,6 +9,7 @@ import pytest
 from protege.objectives import Measurement
 from protege.objectives.measurement import TrainingRecord
 from protege.search import State
+from protege.search.analysis.confirmation import Confirmation
 from protege.search.records.plain import printable
 from protege.search.report.learning import learning_curve
 from protege.search.report.notes import study_note, trial_note
@@ -140,3 +141,13 @@ def test_the_learning_curve_has_losses_and_rungs() -> None:
     assert "nan" not in image
     untrained = replace(trial, rungs={}, training=None, measurements={"a": Measurement(1.0)})
     assert learning_curve(untrained) == ""
+
+
+def test_the_note_on_a_trial_has_its_confirmed_figures(tmp_path: Path) -> None:
+    front = classic(folder=tmp_path)
+    trial = front.trials[3]
+    values = {"latency_ms": 31.0, "retention": 0.9, "unseen_retention": 0.85}
+    Confirmation(trial.number, trial.weights, values).store(tmp_path)
+    table = {row[0]: row[1] for row in rows(trial_note(classic(folder=tmp_path), trial))}
+    assert table["Latency (ms)"] == "30 ± 0.3, confirmed 31.0"
+    assert table["Retention"] == "0.9 ± 0.009, confirmed 0.850"
