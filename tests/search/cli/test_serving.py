@@ -127,7 +127,7 @@ PAGES = {
     "history": ("", "report.html", "document.querySelectorAll('.js-plotly-plot').length >= 8"),
     "analytics": ("/analytics", "Contour", "document.querySelectorAll('.main-svg').length > 4"),
     "complete": ("/trials?numbers=0", "which no student dominates", "true"),
-    "pruned": ("/trials?numbers={stopped}", "Stopped by the race: beaten at step", "true"),
+    "pruned": ("/trials?numbers={stopped}", "Stopped by the race: outranked at step", "true"),
     "note": ("/note", "report.html", "true"),
 }
 """Pages: the path, a text that is on it, and what is true when it is drawn."""

@@ -196,7 +196,7 @@ def test_ctrl_c_leaves_no_process_behind(
     members = family(study)
     asked = time.monotonic()
     os.kill(study, signal.SIGINT)
-    until(says, "finishing the running trials, then stopping; Ctrl-C again stops now")
+    until(says, "protege: finishing the running trials, then stopping; Ctrl-C again stops now")
     if times == 2:
         os.kill(study, signal.SIGINT)
     said = [*says]

@@ -397,7 +397,7 @@ def test_at_the_command_line_a_signal_ends_with_a_report_and_its_own_code(
     assert "Finished trials are saved; run the same command to resume" in errors
     assert 1 <= len(Front.read(tmp_path / "run").trials) < 30
     if number == signal.SIGINT:  # a busy machine may not finish a trial in the grace of the other
-        assert f"It ended because {CTRL_C_REASON}." in output
+        assert f"Ended: {CTRL_C_REASON}." in output
         assert (tmp_path / "run" / "report" / "index.html").is_file()
 
 
