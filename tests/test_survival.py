@@ -40,7 +40,7 @@ PHASES = [
 
 def killed_at(fork_server: ForkServer, words: list[str], phase: str, chance: random.Random) -> bool:
     """Live until the phase is entered for the n-th time and a moment longer; whether it died."""
-    left = chance.randint(1, 2)
+    left = 1 if phase == "opening the study" else chance.randint(1, 2)  # that is done once a life
     pid, code = 0, None
     for word in fork_server.live(words):
         kind, _, value = word.partition(" ")
@@ -48,7 +48,7 @@ def killed_at(fork_server: ForkServer, words: list[str], phase: str, chance: ran
             pid = int(value)
         elif kind == "exit":
             code = int(value)
-        elif kind == phase:
+        elif word == phase or word.startswith(f"{phase} "):
             left -= 1
             if left == 0:
                 time.sleep(chance.uniform(0, 0.05))

@@ -72,7 +72,7 @@ def shown(storage: str) -> int:
     environ = {"PATH_INFO": f"/api/studies/{study._study_id}", "QUERY_STRING": "after=0"}
     setup_testing_defaults(environ)
     body = b"".join(dashboard.wsgi(study._storage)(environ, lambda *_: None))
-    return sum(trial["state"] == "Complete" for trial in json.loads(body)["trials"])
+    return sum(trial["state"] in {"Complete", "Pruned"} for trial in json.loads(body)["trials"])
 
 
 @pytest.mark.filterwarnings("ignore")  # the dashboard's own

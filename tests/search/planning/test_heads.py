@@ -107,7 +107,9 @@ def test_a_study_that_cuts_heads_records_their_importance(folder: Path, by: Head
     # one that goes on, and has nothing to calibrate any more, keeps what is recorded
     toy(folder, teacher=teacher, space=space).run(trials=3)
     assert Front.read(folder).heads == [scores]
-    assert "Which attention heads matter" in Front.read(folder).report().read_text(encoding="utf-8")
+    assert "Which layers and heads matter" in Front.read(folder).report().read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_study_that_cuts_no_heads_records_none(front: Front) -> None:

@@ -3,13 +3,14 @@
 import gzip
 import json
 import re
-import subprocess
 from base64 import b64decode
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+from tests.devtools import tab
 
 Browser = Callable[[Path], tuple[str, str]]
 """Draws a page: its document, and what the console says."""
@@ -59,27 +60,20 @@ class Page(HTMLParser):
 
 
 def shown(page: Path, profile: Path) -> tuple[str, str]:
-    """A page as a browser draws it that resolves no name, and what its console would say."""
-    command = [
-        "chromium",
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--enable-logging=stderr",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--virtual-time-budget=8000",
-        "--window-size=1280,20000",  # plots are drawn when they come into view
-        f"--user-data-dir={profile}",
-        "--dump-dom",
-        page.as_uri(),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout, done.stderr
+    """A page as a browser without network draws it, and what its console would say.
+
+    A page of `driven` is waited for until its script has told something, and others until every
+    plot is drawn.
+    """
+    is_driven = 'id: "driven"' in page.read_text(encoding="utf-8")
+    drawn = "[...document.querySelectorAll('.plot')].every((one) => one.querySelector('.main-svg'))"
+    with tab(profile) as one:
+        # plots are drawn when they come into view
+        one.open(page.as_uri(), height_px=900 if is_driven else 20_000)
+        one.wait("document.readyState === 'complete'")
+        one.wait("!!document.getElementById('driven')" if is_driven else drawn)
+        document = one.value("document.documentElement.outerHTML")
+        return document, "".join(f"CONSOLE {line}\n" for line in one.console)
 
 
 def printed(page: Path) -> Path:
