@@ -93,7 +93,7 @@ def test_exactly_the_trials_asked_for_are_there_each_of_another_student(survivor
 
 def test_optuna_knows_every_trial_as_finished_under_its_own_parameters(survivor: Path) -> None:
     stored = read_study(f"sqlite:///{survivor}/study.db").trials
-    assert {str(trial.state.name) for trial in stored} == {"COMPLETE"}
+    assert {str(trial.state.name) for trial in stored} <= {"COMPLETE", "PRUNED"}
     assert len({tuple(sorted(trial.params.items())) for trial in stored}) == TRIALS
 
 
