@@ -73,7 +73,7 @@ class StudyResult(ABC):
         sent: The uploaded weights, if the study has a store.
         run: The id that study and run folder share.
         database: The database file, or None for a server.
-        declared: The declaration of the study; None where the study was read from its storage.
+        declared: The declaration of the study; None if the study was read from its storage.
     """
 
     name: str

@@ -140,7 +140,7 @@ def front_of(run: str, study: str | None = None) -> "Front":
 
 
 def named_run(run: str, study: str | None = None) -> tuple[str | Path, str | None]:
-    """Return folder or storage of a run, of which a study file may be given, and the study."""
+    """Return the folder or storage of a run and the name of its study, also from a study file."""
     if run.endswith(".py"):
         search = search_in(Path(run))
         return search.place, search.name

@@ -47,12 +47,12 @@ class TrainingOptions:
 
     Attributes:
         epochs: Passes over the data.
-        steps: At most so many optimiser steps.
-        minutes: At most so many minutes.
+        steps: Maximum number of optimiser steps.
+        minutes: Maximum number of minutes.
         batch_size: Sequences per step, over all processes.
         learning_rate: Peak learning rate (default: the study's, scaled by the student's distance
             from its teacher).
-        patience: End after so many evaluations without improvement.
+        patience: Number of evaluations without improvement after which training ends.
         progressive_until: Start with the teacher's layers that the student lacks, and drop the last
             of them after this fraction of the training.
         precision: Precision of matrix products.

@@ -42,7 +42,7 @@ def run(
         study: A Python file that defines a Search.
         trials: Total number of trials, including those of earlier runs.
         minutes: Time limit in minutes; running trials finish.
-        patience: Stop after so many trials without hypervolume improvement.
+        patience: Number of trials without hypervolume improvement after which the run ends.
         workers: How trials run in parallel.
     """
     search = search_in(study)

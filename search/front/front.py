@@ -164,10 +164,12 @@ class Front(PlottedResult):
             )
         given = self.students if trials is None else trials
         chosen = [self.trial(one) if isinstance(one, int) else one for one in given]
-        own = Candidate(self.declared.prepare(), self.declared.teacher.architecture)
-        found = dict(self.confirmed)
+        found = {} if again else dict(self.confirmed)
+        own: Candidate | None = None
         for trial in chosen:
-            if again or trial.number not in found:
+            if trial.number not in found:
+                # prepared only if there is something to measure
+                own = own or Candidate(self.declared.prepare(), self.declared.teacher.architecture)
                 values = confirm_apart(self.declared.objectives, own, self._exported(trial).folder)
                 found[trial.number] = Confirmation(trial.number, trial.weights, values)
                 with self._owned():

@@ -19,7 +19,7 @@ from protege.search.study.study import trials_of
 
 @dataclass
 class LiveDashboard:
-    """Notes, plots and files of a study for its dashboard, of which it is the artifact store.
+    """Notes, plots and files of a study; the artifact store of its dashboard.
 
     The report is made again when it is opened, not after every trial: that would disturb the
     measurements of a run on this machine.

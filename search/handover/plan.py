@@ -44,7 +44,8 @@ class TrainingPlan:
             teacher (`Distillation.rate`).
         warmup: Fraction of the training with a rising rate.
         decay: Fraction of the training with a falling rate.
-        patience: End after so many evaluations without an improvement; None trains to the end.
+        patience: Number of evaluations without improvement after which training ends; None trains
+            to the end.
         held_out: Sequences to evaluate on; at most a quarter of the data.
         progressive: Schedule by which the student starts deeper, with layers of its teacher that
             it lacks, and drops them; None for no schedule. It is evaluated once they are dropped.

@@ -160,7 +160,7 @@ class DistillationTrainer(Trainer):
         module: DistilledModule,
         plan: TrainingPlan,
         arguments: TrainingArguments,
-        evaluate: Callable[[nn.Module], Mapping[str, float]],
+        evaluate: Callable[[], Mapping[str, float]],
         clock: TrainingClock,
         callbacks: list[TrainerCallback],
     ) -> None:
@@ -225,16 +225,10 @@ class DistillationTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Measure the student on held-out data, by the study's objectives."""
-        found = self._measure(self.student())
+        found = self._measure()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-    def student(self) -> nn.Module:
-        """Return the student's module with the current weights, whole on every process."""
-        own: Any = self.accelerator.unwrap_model(self.model)
-        module: nn.Module = own.student
-        return module

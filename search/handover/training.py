@@ -123,7 +123,7 @@ class FullTraining:
             trained.student.module.cpu()
             after = self._measured(trained, judges)
             record = self._record(trainer, training, before, after)
-            if worsened(before, after, judges[0]):
+            if _lost(before, after, judges[0]):
                 self.tell("training could not improve the student; it is published as it was")
                 trained, record = start, record | {"best_step": 0, "after": record["before"]}
             if trainer.is_world_process_zero():
@@ -224,7 +224,7 @@ class FullTraining:
         if plan.patience is not None:
             callbacks.append(EarlyStoppingCallback(plan.patience))
 
-        def evaluate(_: Any) -> Mapping[str, float]:
+        def evaluate() -> Mapping[str, float]:
             found = self._measured(start.trained(training.reached()), judges)
             self.tell(f"{clock.done:.0%} of the training: {_listed(found)}")
             return {name: one.value for name, one in found.items()}
@@ -349,7 +349,7 @@ class FullTraining:
             hub.upload_folder(repo_id=place.repo_id, folder_path=self.target)
 
 
-def worsened(
+def _lost(
     before: Mapping[str, Measurement], after: Mapping[str, Measurement], first: Objective
 ) -> bool:
     """Return whether the first objective lost by the training."""

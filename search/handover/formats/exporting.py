@@ -169,5 +169,5 @@ def _record(folder: Path, file: str, record: Mapping[str, Any]) -> None:
 
 
 def _line(file: str, record: Mapping[str, Any]) -> str:
-    """Return what is told of an export."""
+    """Return the line that describes an export to the user."""
     return f"{file}: {record['bytes'] / 1e6:.1f} MB; {agreement_text(record['agreement'])}"
