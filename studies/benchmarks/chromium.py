@@ -22,10 +22,10 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
     "--remote-debugging-pipe",
 )
-"""No name is resolved: a page that asks for one fails."""
+"""No name is resolved but this machine's own address: a page that asks for one fails."""
 
 # Chromium reads commands from descriptor 3 and answers on 4
 PIPED = 'exec chromium "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1'
@@ -137,9 +137,10 @@ class Tab:
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.send("Emulation.setEmulatedMedia", features=features)
 
-    def open(self, page: Path) -> None:
-        """Load a page."""
-        self.send("Page.navigate", url=page.resolve().as_uri())
+    def open(self, page: Path | str) -> None:
+        """Load a file or an address."""
+        address = page if isinstance(page, str) else page.resolve().as_uri()
+        self.send("Page.navigate", url=address)
         self.wait("document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from protege.search.cli.main import main
 from protege.search.storage.locating import url_of_file
 from protege.search.study import serving
 from protege.spaces import Teacher
-from tests.devtools import Tab, tab
+from studies.benchmarks.chromium import Chromium, Tab
 from tests.search.conftest import emptied
 from tests.search.toys import WIDE, coordinated, distillation, toy
 
@@ -80,7 +81,7 @@ def free() -> int:
 
 def fits(page: Tab) -> bool:
     """Whether a page needs no horizontal scrolling, of its own or of its main part."""
-    wide = page.value(
+    wide = page.evaluate(
         "[...document.querySelectorAll('html, body, #dashboard, main, main > div')]"
         f".map(one => one.scrollWidth).filter(width => width > {WIDTH_PX})"
     )
@@ -117,8 +118,11 @@ def shown(teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with emptied() as folder:
         search = raced(folder, teacher)
         front = search.run(trials=12)
+        if shutil.which("chromium") is None:
+            pytest.skip("chromium is not installed")
         profile = tmp_path_factory.mktemp("profile")
-        with served(folder) as (process, address), tab(profile) as page:
+        with served(folder) as (process, address), Chromium(profile) as browser:
+            page = browser.tab(width_px=WIDTH_PX)
             yield Shown(search, front, address, page, process)
             assert page.console == []
 
@@ -141,7 +145,7 @@ def test_a_page_needs_no_horizontal_scrolling(shown: Shown, name: str, tmp_path:
     shown.open(path.format(stopped=stopped.number), text)
     shown.page.wait(drawn)
     assert fits(shown.page)
-    shown.page.picture(tmp_path / f"{name}.png")
+    shown.page.screenshot(tmp_path / f"{name}.png")
 
 
 @pytest.mark.slow
@@ -154,12 +158,12 @@ def test_the_list_of_studies_shows_a_name_with_markup_as_text(shown: Shown) -> N
 @pytest.mark.slow
 def test_the_note_on_the_study_shows_names_as_text_and_leads_to_the_report(shown: Shown) -> None:
     shown.open("/note", "report.html")
-    text = shown.page.text()
+    text = shown.page.evaluate("document.body.innerText")
     assert NAME in text
     assert all(student.label in text for student in shown.front.students)
-    assert shown.page.value("document.querySelectorAll('b, em, mjx-container').length") == 0
+    assert shown.page.evaluate("document.querySelectorAll('b, em, mjx-container').length") == 0
     links = "[...document.links].filter(one => one.text == 'report.html')"
-    shown.page.open(shown.page.value(f"{links}[0].href"))
+    shown.page.open(shown.page.evaluate(f"{links}[0].href"))
     shown.page.wait("document.title && document.querySelectorAll('table').length > 1")
 
 
@@ -169,7 +173,7 @@ def test_a_trial_has_its_card_learning_curve_and_model_card(shown: Shown) -> Non
     shown.open(f"/trials?numbers={best.number}", f"model-card-t{best.number}.md")
     shown.page.wait("[...document.images].some(one => one.src.includes('/artifacts/'))")
     shown.page.wait("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
-    text = shown.page.text()
+    text = shown.page.evaluate("document.body.innerText")
     assert best.label in text
     assert "Finished, on the front." in text
     assert f"protege export {shown.front.folder} --trial {best.number}" in text
@@ -180,7 +184,7 @@ def test_a_stopped_trial_is_pruned(shown: Shown) -> None:
     stopped = [one.number for one in shown.front.trials if one.state is State.STOPPED]
     shown.open("/trials", "Pruned")
     listed = "[...document.querySelectorAll('li, [role=button]')].map(one => one.innerText)"
-    rows = [row for row in shown.page.value(listed) if re.match(r"Trial \d+\s+Pruned", row)]
+    rows = [row for row in shown.page.evaluate(listed) if re.match(r"Trial \d+\s+Pruned", row)]
     assert {int(row.split()[1]) for row in rows} <= {*stopped}
     assert rows
     api = shown.address.replace("/dashboard/studies/", "/api/studies/")

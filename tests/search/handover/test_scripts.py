@@ -147,7 +147,7 @@ def test_the_command_writes_student_and_script_and_names_the_next_one(
     assert "EPOCHS = 3.0" in text
     assert "LEARNING_RATE = 0.002  # as given" in text
     assert main(["export", str(student), *own, "--trial", "1"]) == 2
-    assert "a student's folder; " in capsys.readouterr().err
+    assert "a student's folder; budgets and --trial are for a run" in capsys.readouterr().err
 
 
 def test_what_cannot_be_handed_over_is_one_clear_line(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tests.devtools import tab
+from studies.benchmarks.chromium import Chromium
 
 Browser = Callable[[Path], tuple[str, str]]
 """Draws a page: its document, and what the console says."""
@@ -67,13 +67,13 @@ def shown(page: Path, profile: Path) -> tuple[str, str]:
     """
     is_driven = 'id: "driven"' in page.read_text(encoding="utf-8")
     drawn = "[...document.querySelectorAll('.plot')].every((one) => one.querySelector('.main-svg'))"
-    with tab(profile) as one:
+    with Chromium(profile) as started:
         # plots are drawn when they come into view
-        one.open(page.as_uri(), height_px=900 if is_driven else 20_000)
-        one.wait("document.readyState === 'complete'")
-        one.wait("!!document.getElementById('driven')" if is_driven else drawn)
-        document = one.value("document.documentElement.outerHTML")
-        return document, "".join(f"CONSOLE {line}\n" for line in one.console)
+        tab = started.tab(height_px=900 if is_driven else 20_000)
+        tab.open(page)
+        tab.wait("document.getElementById('driven')" if is_driven else drawn, 60)
+        document = tab.evaluate("document.documentElement.outerHTML")
+        return document, "".join(f"CONSOLE {line}\n" for line in tab.console)
 
 
 def printed(page: Path) -> Path:

@@ -150,5 +150,6 @@ def test_the_report_draws_and_names_them(folder: Path, teacher: Teacher, student
     page = front.report().read_text(encoding="utf-8")
     assert "Squares are the baselines small-encoder, static-8." in page
     assert "small-encoder dominates" in page
-    names = [trace.name for trace in front.plot().data]
-    assert "Baseline" in names
+    costs = [one.name for one in front.objectives.records if one.direction == "minimize"]
+    drawn = [[trace.name for trace in front.plot(x=cost).data] for cost in costs]
+    assert [names.count("Baseline") for names in drawn] == [1, 1]
