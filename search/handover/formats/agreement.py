@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from protege.search.handover.formats.samples import (
@@ -30,6 +32,45 @@ Forward = Callable[[dict[str, Tensor]], Tensor]
 
 Generate = Callable[[Sequence[int], int], list[int]]
 """Lets an export write a number of tokens after a prompt, the most likely one each time."""
+
+
+Array = NDArray[Any]
+
+Feed = dict[str, Array]
+"""Inputs of a decoder by name, for one sequence."""
+
+Step = Callable[[Feed], Array]
+"""Runs a decoder on the next tokens, after those it has seen; returns logits, ``(1, tokens,
+vocabulary)``."""
+
+
+def greedy(begin: Callable[[], Step], ends: frozenset[int]) -> Generate:
+    """Return a function that writes the most likely token each time, up to an end.
+
+    Args:
+        begin: Returns the step of a new sequence, which keeps keys and values.
+        ends: The tokens that end a text.
+    """
+
+    def generate(prompt: Sequence[int], count: int) -> list[int]:
+        step, given, written, seen = begin(), np.array([prompt]), list[int](), 0
+        while len(written) < count:
+            total = seen + given.shape[1]
+            logits = step(
+                {
+                    "input_ids": given,
+                    "attention_mask": np.ones((1, total), dtype=np.int64),
+                    "position_ids": np.arange(seen, total)[None],
+                }
+            )
+            token = int(logits[0, -1].argmax())
+            if token in ends:
+                break
+            written.append(token)
+            given, seen = np.array([[token]]), total
+        return written
+
+    return generate
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Write a model as ONNX and run it in ONNX Runtime."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protege.search.handover.formats.agreement import Generate, Written
+from protege.search.handover.formats.agreement import Array, Feed, Generate, Step, Written, greedy
 from protege.search.handover.formats.samples import ends_of, traced
 from protege.spaces import Task, Teacher
 
@@ -160,26 +160,18 @@ def _generating(session: Any, ends: frozenset[int]) -> Generate:
     caches = [one for one in session.get_inputs() if one.name.startswith("past_key_values")]
     taken = {one.name for one in session.get_inputs()}
 
-    def generate(prompt: Sequence[int], count: int) -> list[int]:
+    def begin() -> Step:
         past = {
             one.name: np.zeros((1, one.shape[1], 0, one.shape[3]), dtype=np.float32)
             for one in caches
         }
-        given, written, seen = np.array([prompt]), list[int](), 0
-        while len(written) < count:
-            total = seen + given.shape[1]
-            feed = {
-                "input_ids": given,
-                "attention_mask": np.ones((1, total), dtype=np.int64),
-                "position_ids": np.arange(seen, total)[None],
-            }
-            answer = session.run(None, {n: v for n, v in feed.items() if n in taken} | past)
-            token = int(answer[0][0, -1].argmax())
-            if token in ends:
-                break
-            written.append(token)
-            past, seen = dict(zip(past, answer[1:], strict=True)), total
-            given = np.array([[token]])
-        return written
 
-    return generate
+        def step(feed: Feed) -> Array:
+            answer = session.run(None, {n: v for n, v in feed.items() if n in taken} | past)
+            past.update(zip(past, answer[1:], strict=True))
+            logits: Array = answer[0]
+            return logits
+
+        return step
+
+    return greedy(begin, ends)

@@ -1,6 +1,5 @@
 """Write a model as OpenVINO IR and run it there."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from protege.objectives.latency.device.programs import hush_openvino
-from protege.search.handover.formats.agreement import Generate, Written
+from protege.search.handover.formats.agreement import Array, Feed, Generate, Step, Written, greedy
 from protege.search.handover.formats.samples import ends_of, traced
 from protege.spaces import Task, Teacher
 
@@ -72,23 +71,15 @@ def _generating(compiled: Any, ends: frozenset[int]) -> Generate:
     """Return a function that writes tokens; the model itself keeps keys and values."""
     taken = {one.get_any_name() for one in compiled.inputs}
 
-    def generate(prompt: Sequence[int], count: int) -> list[int]:
+    def begin() -> Step:
         request = compiled.create_infer_request()
-        given, written, seen = np.array([prompt]), list[int](), 0
-        while len(written) < count:
-            total = seen + given.shape[1]
-            feed = {
-                "input_ids": given,
-                "attention_mask": np.ones((1, total), dtype=np.int64),
-                "position_ids": np.arange(seen, total)[None],
-                "beam_idx": np.zeros(1, dtype=np.int32),
-            }
-            answer = request.infer({name: one for name, one in feed.items() if name in taken})
-            token = int(answer[compiled.outputs[0]][0, -1].argmax())
-            if token in ends:
-                break
-            written.append(token)
-            given, seen = np.array([[token]]), total
-        return written
 
-    return generate
+        def step(feed: Feed) -> Array:
+            known = feed | {"beam_idx": np.zeros(1, dtype=np.int32)}
+            answer = request.infer({name: one for name, one in known.items() if name in taken})
+            logits: Array = answer[compiled.outputs[0]]
+            return logits
+
+        return step
+
+    return greedy(begin, ends)
