@@ -3,8 +3,10 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from protege.objectives.distillation.optimizers import groups
+from protege.objectives.distillation.optimizers import groups, lazy_adamw
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.training import Training
 from protege.search.handover.distilled_module import (
@@ -29,6 +31,11 @@ from protege.spaces.files.atomic import write_text
 
 ELAPSED = "elapsed.json"
 """File in a checkpoint with the seconds of training so far."""
+
+OPTIMISER_ARGUMENTS = frozenset(
+    {"optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon", "deepspeed"}
+)
+"""Training arguments that name an optimiser, or its settings."""
 
 NEVER = 10**9
 """An interval in steps that is not reached: callbacks decide when to evaluate and save."""
@@ -153,9 +160,10 @@ class DistillationTrainer(Trainer):
         evaluate: Measures the student on held-out data: values by name.
         clock: Tells how much of the training is done.
         callbacks: Further callbacks.
+        stack: Undoes what training changes in the student when it closes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - a trainer's parts
         self,
         module: DistilledModule,
         plan: TrainingPlan,
@@ -163,7 +171,9 @@ class DistillationTrainer(Trainer):
         evaluate: Callable[[], Mapping[str, float]],
         clock: TrainingClock,
         callbacks: list[TrainerCallback],
+        stack: ExitStack,
     ) -> None:
+        self._stack = stack
         self._distilled: Training = module.training_of
         self._plan, self._measure, self.training_clock = plan, evaluate, clock
         numbers = SequenceNumbers(len(self._distilled.inputs))
@@ -194,17 +204,26 @@ class DistillationTrainer(Trainer):
         return prepared
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Create the optimiser that the arguments name, with the study's groups of parameters."""
-        if self.optimizer is None:
-            own: Any = model or self.model
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, own)
-            options.pop("lr", None)
-            settings = self._distilled.settings
-            every = groups(own.student, settings)
-            if len(own.along):
-                decay = settings.weight_decay
-                every.append({"params": [*own.along], "weight_decay": decay})
-            self.optimizer = kind(every, lr=settings.learning_rate, **options)
+        """Create the optimiser that the arguments name, with the study's groups of parameters.
+
+        If they name none, it is the search's own, which clips gradients itself.
+        """
+        if self.optimizer is not None:
+            return self.optimizer
+        own: Any = model or self.model
+        settings, args = self._distilled.settings, self.args
+        if not OPTIMISER_ARGUMENTS & self._plan.arguments.keys() and not self.is_fsdp_enabled:
+            settings = replace(settings, max_gradient=args.max_grad_norm or inf)
+            args.max_grad_norm = 0.0
+            alone = args.world_size == 1
+            self.optimizer = lazy_adamw(
+                own.student, settings, own.along, self._stack if alone else None
+            )
+            return self.optimizer
+        kind, options = self.get_optimizer_cls_and_kwargs(args, own)
+        options.pop("lr", None)
+        every = groups(own.student, settings, own.along)
+        self.optimizer = kind(every, lr=settings.learning_rate, **options)
         return self.optimizer
 
     def create_scheduler(

@@ -236,6 +236,7 @@ class FullTraining:
             evaluate,
             clock,
             callbacks,
+            stack,
         )
 
     def _arguments(self, first: Objective) -> TrainingArguments:

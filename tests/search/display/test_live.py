@@ -2,9 +2,12 @@
 
 import os
 import pty
+import select
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from fcntl import ioctl
 from struct import pack
 from termios import TIOCSWINSZ
@@ -36,8 +39,21 @@ print("the end")
 """
 
 
+QUIET_S = 0.05
+"""Seconds without output after which a program is between two drawings."""
+
+
 def size(terminal: int, columns: int) -> None:
     ioctl(terminal, TIOCSWINSZ, pack("HHHH", 40, columns, 0, 0))
+
+
+def shown(terminal: int, within: float) -> bytes | None:
+    """What is written to a terminal within some seconds; None once the program has ended."""
+    if not select.select([terminal], [], [], within)[0]:
+        return b""
+    with suppress(OSError):  # the program has ended
+        return os.read(terminal, 4096) or None
+    return None
 
 
 def screen_after(widths: list[int]) -> list[str]:
@@ -56,18 +72,20 @@ def screen_after(widths: list[int]) -> list[str]:
     screen = pyte.HistoryScreen(widths[0], 40, history=200)
     stream = pyte.ByteStream(screen)
     changes = [(time.monotonic() + 1.5 + 0.6 * n, width) for n, width in enumerate(widths[1:])]
-    while True:
-        if changes and time.monotonic() > changes[0][0]:
-            _, width = changes.pop(0)
+    while (found := shown(ours, QUIET_S)) is not None:
+        stream.feed(found)
+        if found or not changes or time.monotonic() < changes[0][0]:
+            continue
+        # what is on its way was made for the old width, which a terminal cannot know
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        late = shown(ours, 0.0)
+        if not late:
+            width = changes.pop(0)[1]
             size(ours, width)
             screen.resize(40, width)
-        try:
-            found = os.read(ours, 4096)
-        except OSError:  # the program has ended
-            break
-        if not found:
-            break
-        stream.feed(found)
+        stream.feed(late or b"")
+        process.send_signal(signal.SIGCONT)
     assert process.wait(timeout=60) == 0
     os.close(ours)
     return [line.rstrip() for line in screen.display if line.strip()]
