@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from protege.objectives.distillation.optimizers import groups, lazy_adamw
+from protege.objectives.distillation.optimizers import LazyAdamW, groups, lazy_adamw
 from protege.objectives.distillation.progressive import Shrinking
 from protege.objectives.distillation.training import Training
 from protege.search.handover.distilled_module import (
@@ -225,6 +225,16 @@ class DistillationTrainer(Trainer):
         every = groups(own.student, settings, own.along)
         self.optimizer = kind(every, lr=settings.learning_rate, **options)
         return self.optimizer
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float | None:
+        """Return the norm of the gradients, to be logged.
+
+        Transformers would compute it with clipping, which sparse gradients do not have.
+        """
+        if isinstance(own := getattr(self.optimizer, "optimizer", None), LazyAdamW):
+            return float(own.norm)  # that of the last step
+        found: float | None = super()._get_grad_norm(model, grad_norm)
+        return found
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None

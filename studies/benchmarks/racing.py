@@ -32,6 +32,7 @@ def study(seed: int, folder: Path = FOLDER / "racing") -> Search:
         teacher=demo.teacher,
         space=demo.space,
         objectives=demo.objectives[:2],  # latency and retention
+        distillation=demo.distillation,
         folder=folder / f"seed-{seed}",
         seed=seed,
         race=NOBODY_STOPS,
