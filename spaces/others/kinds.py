@@ -47,7 +47,8 @@ class Kind:
         self, teacher: Architecture, ratios: Mapping[str, float], step: int
     ) -> Architecture:
         """Return the student at ratios of the sizes in `SIZES`; widths are multiples of `step`."""
-        whole, sizes = self.whole(teacher), dict[str, Any].fromkeys(SIZES, 0)
+        whole = self.whole(teacher)
+        sizes: dict[str, Any] = dict.fromkeys(SIZES, 0)
         for name, full in whole.items():
             multiple = 1 if name == "num_hidden_layers" else step
             if name == "hidden_size" and self.heads:

@@ -98,7 +98,7 @@ def made_otherwise(teacher: LaidOutModel, architecture: Architecture) -> Student
 
 
 def _class_name(kind: Kind, task: Task) -> str:
-    named: Mapping[str, Any] = MAPPINGS[task]
+    named: Any = MAPPINGS[task]
     found = kind.model_class or named[kind.model_type]
     return found if isinstance(found, str) else str(found[0])
 
