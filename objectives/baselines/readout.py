@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from protege.objectives.baselines.alignment import alignment
+from protege.objectives.distillation.batch_norms import batch_norms, settling
 from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.objectives.distillation.losses.losses import Targets
 from protege.objectives.distillation.tasks.task import DistillationTask
@@ -42,11 +43,16 @@ def fit_readout(
     last = None if wanted is None else readout_of(student, wanted.shape[-1])
     if last is None or wanted is None or len(wanted) != len(inputs):
         return
-    with _inputs_of(last) as seen, shared_machine(), torch.inference_mode():
-        places = []
-        for batch in inputs.in_order(JUDGING_BATCH):
-            task.answer(student.module, batch)
-            places.append(batch.rows)
+    with shared_machine(), torch.no_grad():
+        if batch_norms(student.module):
+            with settling(student.module):
+                for batch in inputs.in_order(JUDGING_BATCH):
+                    task.answer(student.module, batch)
+        with _inputs_of(last) as seen:
+            places = []
+            for batch in inputs.in_order(JUDGING_BATCH):
+                task.answer(student.module, batch)
+                places.append(batch.rows)
     if any(one.ndim != 2 for one in seen):
         return
     found = alignment(torch.cat(seen), wanted[torch.cat(places)].float())

@@ -10,6 +10,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from protege.objectives.distillation.batch_norms import learnt_tensors, train_batch_norms
 from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
 from protege.objectives.distillation.losses.hooked import AttachedLoss
@@ -151,6 +152,7 @@ class Training:
                 settings.batch_size, self.seed, settings.accumulate, skip=step
             )
             for stop in stops:
+                train_batch_norms(module)
                 while step < stop:
                     if self.shrinking:
                         self.shrinking.advance(step, settings.steps)
@@ -161,7 +163,7 @@ class Training:
                     step += 1
                     self.check(step, norm, parts)
                     self.announce(f"distil {step}/{settings.steps}")
-                both.cpu()  # evaluation at a halt runs on the CPU
+                both.eval().cpu()  # evaluation at a halt runs on the CPU
                 yield step
                 both.to(device)
 
@@ -259,6 +261,6 @@ class Training:
 
 
 def _trained(module: nn.Module, along: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return every trained parameter by name; tied parameters once."""
-    own = {f"{STUDENT}{name}": one for name, one in module.named_parameters()}
+    """Return every trained parameter and statistic by name; tied parameters once."""
+    own = {f"{STUDENT}{name}": one for name, one in learnt_tensors(module).items()}
     return own | {f"along.{number}": one for number, one in enumerate(along)}

@@ -126,6 +126,8 @@ def read_pooling(source: str, revision: str | None) -> Pooling | None:
         kind = module["type"].rpartition(".")[2]
         if kind == "Pooling":
             found["mode"] = _mode(_read_json(source, f"{module['path']}/config.json", revision))
+        elif kind == "StaticEmbedding":
+            found["mode"] = "mean"
         elif kind == "Normalize":
             found["normalize"] = True
         elif kind == "Dense":
@@ -133,7 +135,7 @@ def read_pooling(source: str, revision: str | None) -> Pooling | None:
         elif kind != "Transformer":
             raise Unsupported(
                 f"{source}: the sentence-transformers module {module['type']} cannot be carried "
-                "over to students; supported are Transformer, Pooling, Dense and Normalize"
+                "over to students; supported are Transformer, StaticEmbedding, Pooling, Dense and Normalize"
             )
     if "mode" not in found:
         raise Unsupported(
@@ -178,10 +180,18 @@ def _limit(settings: Mapping[str, Any]) -> int | None:
 
 
 def write_sentence_transformer(
-    folder: Path, pooling: Pooling, projection: nn.Linear | None, width: int
+    folder: Path,
+    pooling: Pooling,
+    projection: nn.Linear | None,
+    width: int,
+    *,
+    is_static: bool = False,
 ) -> None:
-    """Write the files beside a saved transformer that make the folder a SentenceTransformer."""
-    kinds = ["Transformer", "Pooling"]
+    """Write the files beside a saved transformer that make the folder a SentenceTransformer.
+
+    A static embedding becomes the module that sentence-transformers has for it.
+    """
+    kinds = ["StaticEmbedding"] if is_static else ["Transformer", "Pooling"]
     kinds += ["Dense"] if projection is not None else []
     kinds += ["Normalize"] if pooling.normalize else []
     modules: list[dict[str, Any]] = [
@@ -200,13 +210,15 @@ def write_sentence_transformer(
     if pooling.settings:
         _write_json(folder / ABOUT, dict(pooling.settings))
     _write_json(folder / _SETTINGS[0], limits)
-    modes: dict[str, Any] = {name: mode == pooling.mode for name, mode in _OLD_NAMES.items()}
-    modes |= {"pooling_mode": POOLER} if pooling.mode == POOLER else {}
-    _write_json(folder / "1_Pooling/config.json", {"word_embedding_dimension": width, **modes})
+    places = {kind: folder / one["path"] for kind, one in zip(kinds, modules, strict=True)}
+    if not is_static:
+        modes: dict[str, Any] = {name: mode == pooling.mode for name, mode in _OLD_NAMES.items()}
+        modes |= {"pooling_mode": POOLER} if pooling.mode == POOLER else {}
+        _write_json(places["Pooling"] / "config.json", {"word_embedding_dimension": width, **modes})
     if projection is not None:
-        _write_dense(folder / "2_Dense", projection)
+        _write_dense(places["Dense"], projection)
     if pooling.normalize:
-        (folder / modules[-1]["path"]).mkdir(exist_ok=True)
+        places["Normalize"].mkdir(exist_ok=True)
 
 
 def _mode(config: dict[str, Any] | None) -> Mode:

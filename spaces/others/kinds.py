@@ -8,6 +8,7 @@ from typing import Any
 from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.architecture.sizes import nearest
 from protege.spaces.checkpoints.tasks import Task
+from protege.spaces.models.blueprint import class_named
 
 Fields = Mapping[str, Any]
 """Fields of a configuration."""
@@ -42,6 +43,11 @@ class Kind:
     vectors: bool = False
     model_class: str = ""
     source: str = ""
+
+    def register(self) -> None:
+        """Make a model class of protege's own known to transformers."""
+        if self.model_class:
+            class_named(self.model_class)
 
     def sizes_at(
         self, teacher: Architecture, ratios: Mapping[str, float], step: int

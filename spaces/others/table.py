@@ -3,10 +3,11 @@
 from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.checkpoints.tasks import Task
 from protege.spaces.errors import BadInput, Unsupported
+from protege.spaces.others.images import IMAGES
 from protege.spaces.others.kinds import Kind
 from protege.spaces.others.texts import TEXTS
 
-_KINDS: dict[str, Kind] = {one.model_type: one for one in TEXTS}
+_KINDS: dict[str, Kind] = {one.model_type: one for one in (*TEXTS, *IMAGES)}
 
 
 def register_kinds(*kinds: Kind) -> None:

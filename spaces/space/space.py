@@ -128,13 +128,14 @@ class SearchSpace(Members):
 
         Raises:
             BadInput: The space contains no student except the teacher itself.
+            Unsupported: Another family has no model for the teacher's task.
         """
         own = teacher if isinstance(teacher, Architecture) else teacher.architecture
         fits = self.fits if isinstance(teacher, Architecture) else teacher.can_be
         usual = default_recipe(has_data=has_data).items()
         chosen = {name: policy for name, policy in usual if getattr(self, name) is None}
         bound = replace(self, teacher=own, fits=fits, **chosen)
-        if not bound.boxes:
+        if not (bound.boxes or bound.other_boxes):
             raise BadInput(
                 f"{self!r} has no student of {bound.teacher}: no ratio in it gives sizes that the "
                 "family accepts and that differ from the teacher's; widen a range or add a policy"

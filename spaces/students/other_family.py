@@ -104,8 +104,7 @@ def _class_name(kind: Kind, task: Task) -> str:
 
 
 def _configured(kind: Kind, teacher: LaidOutModel, own: Architecture) -> PretrainedConfig:
-    if kind.model_class:
-        class_named(kind.model_class)  # registers the configuration
+    kind.register()
     fields = kind.fields(own, teacher.config.to_dict())
     if kind.vectors:
         fields["left_out"] = special_ids(teacher.tokenizer)

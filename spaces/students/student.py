@@ -177,7 +177,10 @@ class Student:
         embedder = self.embedder
         if embedder and (self.is_sentence_transformer or embedder.projection):
             width = self.architecture.hidden_size
-            write_sentence_transformer(path, embedder.pooling, embedder.projection, width)
+            is_static = self.model.config.model_type == "static"
+            write_sentence_transformer(
+                path, embedder.pooling, embedder.projection, width, is_static=is_static
+            )
         manifest = write_manifest(path, {**self.manifest(), **about})
         for weights in path.rglob("*.safetensors"):  # safetensors writes them with mode 0600
             weights.chmod(manifest.stat().st_mode & 0o777)
