@@ -123,26 +123,36 @@ def read_pooling(source: str, revision: str | None) -> Pooling | None:
         "settings": _read_json(source, ABOUT, revision) or {},
     }
     for module in modules:
-        kind = module["type"].rpartition(".")[2]
-        if kind == "Pooling":
-            found["mode"] = _mode(_read_json(source, f"{module['path']}/config.json", revision))
-        elif kind == "StaticEmbedding":
-            found["mode"] = "mean"
-        elif kind == "Normalize":
-            found["normalize"] = True
-        elif kind == "Dense":
-            found["projection"] = _read_dense(source, module["path"], revision)
-        elif kind != "Transformer":
-            raise Unsupported(
-                f"{source}: the sentence-transformers module {module['type']} cannot be carried "
-                "over to students; supported are Transformer, StaticEmbedding, Pooling, Dense and Normalize"
-            )
+        found |= _read_module(source, module, revision)
     if "mode" not in found:
         raise Unsupported(
             f"{source}: its modules.json names no Pooling, so it makes no vector of a text; "
             "expected a sentence encoder, or a checkpoint without modules.json"
         )
     return Pooling(**found)
+
+
+def _read_module(source: str, module: dict[str, Any], revision: str | None) -> dict[str, Any]:
+    """Return what a module adds to a `Pooling`.
+
+    Raises:
+        Unsupported: Students cannot have it.
+    """
+    kind = module["type"].rpartition(".")[2]
+    if kind == "Pooling":
+        return {"mode": _mode(_read_json(source, f"{module['path']}/config.json", revision))}
+    if kind == "Normalize":
+        return {"normalize": True}
+    if kind == "Dense":
+        return {"projection": _read_dense(source, module["path"], revision)}
+    if kind == "StaticEmbedding":  # it pools by itself
+        return {"mode": "mean"}
+    if kind != "Transformer":
+        raise Unsupported(
+            f"{source}: the sentence-transformers module {module['type']} cannot be carried over "
+            "to students; supported are Transformer, StaticEmbedding, Pooling, Dense and Normalize"
+        )
+    return {}
 
 
 def reads_pairs(source: str, revision: str | None) -> bool:
