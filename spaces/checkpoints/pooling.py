@@ -23,6 +23,9 @@ _SETTINGS = tuple(
 )
 """Names of the settings file in different versions of sentence-transformers."""
 
+READ_PADDING = frozenset({"convbert", "fnet"})
+"""Model types whose outputs depend on padding: they mix tokens without looking at the mask."""
+
 Mode = Literal["mean", "cls", "max", "lasttoken", "pooler"]
 
 POOLER: Mode = "pooler"
@@ -75,7 +78,15 @@ class Embedder(nn.Module):
         attention_mask: Tensor | None = None,
         pixel_values: Tensor | None = None,
     ) -> Tensor:
-        """Embed ``(batch, tokens)`` ids, or images, as ``(batch, dimension)`` vectors."""
+        """Embed ``(batch, tokens)`` ids, or images, as ``(batch, dimension)`` vectors.
+
+        Models that read padding (`READ_PADDING`) get texts of equal length together, so that a text
+        has the same vector in every batch.
+        """
+        if self._must_split(attention_mask):
+            assert input_ids is not None  # there is a mask
+            assert attention_mask is not None
+            return self._by_length(input_ids, attention_mask.bool())
         if pixel_values is not None:
             output: Any = self.transformer(pixel_values=pixel_values)
         else:
@@ -92,6 +103,22 @@ class Embedder(nn.Module):
         if self.projection is not None:
             pooled = self.projection(pooled)
         return nn.functional.normalize(pooled, dim=-1) if self.pooling.normalize else pooled
+
+    def _must_split(self, mask: Tensor | None) -> bool:
+        if mask is None or self.transformer.config.model_type not in READ_PADDING:
+            return False
+        return not bool(mask.all())
+
+    def _by_length(self, ids: Tensor, real: Tensor) -> Tensor:
+        lengths = real.sum(1)
+        rows, found = [], []
+        for length in lengths.unique().tolist():
+            some = (lengths == length).nonzero().squeeze(1)
+            kept = ids[some][real[some]].view(len(some), length)
+            found.append(self(input_ids=kept, attention_mask=torch.ones_like(kept)))
+            rows.append(some)
+        vectors: Tensor = torch.cat(found)[torch.cat(rows).argsort()]
+        return vectors
 
 
 def pool(tokens: Tensor, mask: Tensor, mode: Mode) -> Tensor:

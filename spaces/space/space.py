@@ -135,7 +135,7 @@ class SearchSpace(Members):
         usual = default_recipe(has_data=has_data).items()
         chosen = {name: policy for name, policy in usual if getattr(self, name) is None}
         bound = replace(self, teacher=own, fits=fits, **chosen)
-        if not (bound.boxes or bound.other_boxes):
+        if not (*bound.other_boxes, *bound.boxes):
             raise BadInput(
                 f"{self!r} has no student of {bound.teacher}: no ratio in it gives sizes that the "
                 "family accepts and that differ from the teacher's; widen a range or add a policy"
