@@ -14,14 +14,15 @@ def batch_norms(module: nn.Module) -> dict[str, _BatchNorm]:
     return {name: one for name, one in module.named_modules() if isinstance(one, _BatchNorm)}
 
 
-def train_batch_norms(module: nn.Module) -> None:
-    """Let batch norms use and collect the statistics of each batch, and nothing else train.
+def train_batch_norms(module: nn.Module, rows: int = 2) -> None:
+    """Let batch norms use and collect the statistics of a batch, and nothing else train.
 
     Dropout stays off. A network with random weights does not learn with the statistics of another.
+    A batch of one row may have no variance, and gets the statistics collected so far.
     """
     module.eval()
     for one in batch_norms(module).values():
-        one.train()
+        one.train(rows > 1)
 
 
 @contextmanager

@@ -152,7 +152,6 @@ class Training:
                 settings.batch_size, self.seed, settings.accumulate, skip=step
             )
             for stop in stops:
-                train_batch_norms(module)
                 while step < stop:
                     if self.shrinking:
                         self.shrinking.advance(step, settings.steps)
@@ -189,6 +188,7 @@ class Training:
         for part in parts:
             if not len(part.rows):  # the mean over no rows is NaN
                 continue
+            train_batch_norms(self.student.module, len(part.rows))
             with autocast(self.settings.precision, device_of(self.settings.device)):
                 targets = self.targets(part)
                 answer = self.task.answer(self.student.module, part)

@@ -62,6 +62,8 @@ class DistilledModule(nn.Module):
                 batches; then the loss is the sum over rows divided by it.
         """
         own, device = self.training_of, scored.device
+        if self.training:
+            train_batch_norms(self.student, len(rows))
         batch = Batch(inputs, scored, rows.cpu(), numbers.cpu())
         with autocast(own.settings.precision, device):
             known = targets or own.targets(batch)
@@ -81,8 +83,6 @@ class DistilledModule(nn.Module):
         """
         super().train(mode=False)
         self.training = mode
-        if mode:
-            train_batch_norms(self.student)
         for one in self.modules():
             if getattr(one, "gradient_checkpointing", False):
                 one.training = mode

@@ -96,6 +96,12 @@ class Trial:
         return next((float(value) for value in details if value is not None), nan)
 
     @property
+    def other_family(self) -> str:
+        """Its ``model_type`` if that is of another family than the teacher's; else empty."""
+        own = str(self.architecture.get("model_type", ""))
+        return own if names_other(own) else ""
+
+    @property
     def stopped_at(self) -> int | None:
         """The training step at which the race stopped it, or None."""
         return max(self.rungs) if self.state is State.STOPPED else None

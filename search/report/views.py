@@ -21,7 +21,6 @@ from protege.search.report.style import (
     TIED,
     TRIAL,
 )
-from protege.spaces.others.table import names_other
 
 PLACES = ("x", "x_spread", "y", "y_spread")
 
@@ -57,18 +56,12 @@ def points(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.Dat
     for row, trial in enumerate(front.trials):
         places = (*place(trial, x), *place(trial, y))
         if all(map(isfinite, places)):
-            role, family = _role(front, trial), other_family(trial)
-            rows.append((row, trial.number, *places, kinds[trial.number], role, family))
+            role = _role(front, trial)
+            rows.append((row, trial.number, *places, kinds[trial.number], role, trial.other_family))
     frame = pd.DataFrame(rows, columns=["row", "trial", *PLACES, "kind", "role", "family"])
     frame["step"] = frame.index.isin(_steps(frame, x, y))
     frame["labelled"] = frame.index.isin(_with_room(frame))
     return frame
-
-
-def other_family(trial: Trial) -> str:
-    """Return the family of a student of another family than its teacher's, else nothing."""
-    own = str(trial.architecture.get("model_type", ""))
-    return own if names_other(own) else ""
 
 
 def baselines(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.DataFrame:

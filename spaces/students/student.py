@@ -155,6 +155,7 @@ class Student:
             {} if self.initialised is None else {"initialised": self.initialised}
         )
         drawn |= {"from_teacher": list(self.taken)} if self.taken else {}
+        drawn |= {"has_code": True} if getattr(self.model.config, "auto_map", None) else {}
         return {"architecture": self.architecture.fields(), "kept": self.kept.manifest(), **drawn}
 
     @checks_arguments
