@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from protege.objectives.baselines.readout import FITTED_ON, fit_readout
 from protege.objectives.data.examples import Examples
 from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.inputs.batches import TaskInputs
@@ -28,6 +29,7 @@ from protege.spaces import (
     Student,
     Teacher,
 )
+from protege.spaces.others.table import is_other
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +215,24 @@ class Candidate:
             shared_machine(),
         ):
             student = self.teacher.student(own, known)
-        return self.holding(student)
+        made = self.holding(student)
+        if is_other(own) and self.prepared.distillation is not None:
+            made.fit_readout()
+        return made
+
+    def fit_readout(self) -> None:
+        """Fit the last layer of a student of another family to the teacher's outputs."""
+        data = self.prepared.data
+        some = data.learnt.first(FITTED_ON)
+        with self.stopwatch.phase("caching teacher outputs"):
+            # all of them are needed for training, unless the teacher runs at every step
+            cached = self.prepared.settings.answers == "cached"
+            known = data.outputs(data.learnt if cached else some)
+        targets: Targets = {name: one[: some.rows] for name, one in known.items()}
+        if self.vocabulary_map is not None:
+            some, targets = data.task.mapped(some, targets, self.vocabulary_map)
+        with self.stopwatch.phase("build"):
+            fit_readout(self.student, data.task, some, targets)
 
     def holding(self, student: Student) -> "Candidate":
         """Return this candidate with a student."""

@@ -30,6 +30,7 @@ from .families.family import family_of as family_of
 from .files.cache import Cache as Cache
 from .models.attention import layers_above as layers_above
 from .models.blueprint import Blueprint as Blueprint
+from .space.other_family import OtherFamily as OtherFamily
 from .space.ratios import Choice as Choice
 from .space.ratios import Range as Range
 from .space.space import SearchSpace as SearchSpace
@@ -61,6 +62,7 @@ __all__ = [
     "LayerMap",
     "Magnitude",
     "Mismatch",
+    "OtherFamily",
     "Pooling",
     "ProtegeError",
     "Range",

@@ -7,24 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.arguments import checks_arguments, checks_fields
 from protege.spaces.calibration.calibration import Calibration
-from protege.spaces.checkpoints.padding import longest_text, pad_id, settle_pad
+from protege.spaces.checkpoints.padding import longest_text, pad_id, rows_of, settle_pad
 from protege.spaces.checkpoints.pooling import Embedder, Pooling
 from protege.spaces.checkpoints.processors import tokenizer_in, tokenizer_of
 from protege.spaces.checkpoints.tasks import Outputs, Task, outputs_of
-from protege.spaces.errors import Infeasible, Mismatch
+from protege.spaces.errors import Infeasible, Mismatch, Unsupported
 from protege.spaces.families.family import Family
 from protege.spaces.models.blueprint import Blueprint
 from protege.spaces.models.layout import Layout
 from protege.spaces.models.loading import fingerprint_of, loaded
 from protege.spaces.models.placement import Place, elsewhere, placed
+from protege.spaces.others.table import is_other
+from protege.spaces.others.token_vectors import token_vectors
 from protege.spaces.plain_text import printable
 from protege.spaces.students.builder import embedder, made
 from protege.spaces.students.config import configured
+from protege.spaces.students.other_family import blueprint_of, made_otherwise
 from protege.spaces.students.random_init import redrawn
 from protege.spaces.students.rotation import check_turns
 from protege.spaces.students.selection import Selection, choose
@@ -191,6 +195,18 @@ class Teacher:
         """The importance of units by their weights alone."""
         return Calibration.of_weights(self)
 
+    @cached_property
+    def token_vectors(self) -> Tensor:
+        """The sentence vector of each token alone, ``(tokens, dimension)``.
+
+        Raises:
+            Unsupported: It makes no sentence vectors.
+        """
+        embedder = self.embedder()
+        if embedder is None:
+            raise Unsupported(f"{self.source}: a model for {self.task} makes no sentence vectors")
+        return token_vectors(embedder, self.tokenizer, rows_of(self.model))
+
     @property
     def generates(self) -> bool:
         """Whether it generates text autoregressively with a KV cache."""
@@ -216,12 +232,20 @@ class Teacher:
         """Return the number of weights of the sentence projection of that architecture."""
         own, pooling = self.architecture.hidden_size, self.pooling
         last = None if pooling is None else pooling.projection
+        if pooling is not None and is_other(architecture):
+            return self.outputs * (architecture.hidden_size + 1)
         if pooling is None or (last is None and architecture.hidden_size == own):
             return 0
         return (own if last is None else len(last[0])) * (architecture.hidden_size + 1)
 
     def can_be(self, architecture: Architecture) -> bool:
-        """Return whether a student of an architecture of the family can be cut from this model."""
+        """Return whether a student of an architecture can be made from this model.
+
+        Raises:
+            Unsupported: It is of another family, which has no model for this one's task.
+        """
+        if is_other(architecture):
+            return self._can_be_other(architecture)
         is_pruned = architecture.vocab_size < self.architecture.vocab_size
         # read the tokenizer only if needed: not every tokenizer can be pruned
         if is_pruned and architecture.vocab_size < self.least_vocab_size:
@@ -237,12 +261,21 @@ class Teacher:
             return False
         return True
 
+    def _can_be_other(self, architecture: Architecture) -> bool:
+        try:
+            blueprint_of(self, architecture).skeleton()
+        except Infeasible:
+            return False
+        return not 0 < architecture.vocab_size < self.least_vocab_size
+
     def blueprint(self, architecture: Architecture) -> Blueprint:
         """Return class and configuration of the student of an architecture.
 
         Raises:
             Infeasible: The configuration class refuses the sizes.
         """
+        if is_other(architecture):
+            return blueprint_of(self, architecture)
         config = configured(self.layout, self.config, architecture)
         return Blueprint.of(type(self.model).__name__, config)
 
@@ -265,6 +298,8 @@ class Teacher:
             Infeasible: The configuration class refuses the sizes, the vocabulary is too small, or
                 the residual stream cannot be rotated.
         """
+        if is_other(architecture):
+            return made_otherwise(self, architecture)
         architecture = architecture.resolved(calibration)
         vocab = None
         if architecture.vocab_size < self.architecture.vocab_size:

@@ -32,6 +32,7 @@ ORDER = {
         "architecture",
         "checkpoints",
         "models",
+        "others",
         "residual",
         "calibration",
         "vocabulary",

@@ -10,6 +10,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from protege.objectives.distillation.batch_norms import learnt_tensors, train_batch_norms
 from protege.objectives.distillation.distillation import Distillation
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
 from protege.objectives.distillation.losses.hooked import AttachedLoss
@@ -161,7 +162,7 @@ class Training:
                     step += 1
                     self.check(step, norm, parts)
                     self.announce(f"distil {step}/{settings.steps}")
-                both.cpu()  # evaluation at a halt runs on the CPU
+                both.eval().cpu()  # evaluation at a halt runs on the CPU
                 yield step
                 both.to(device)
 
@@ -187,6 +188,7 @@ class Training:
         for part in parts:
             if not len(part.rows):  # the mean over no rows is NaN
                 continue
+            train_batch_norms(self.student.module, len(part.rows))
             with autocast(self.settings.precision, device_of(self.settings.device)):
                 targets = self.targets(part)
                 answer = self.task.answer(self.student.module, part)
@@ -259,6 +261,6 @@ class Training:
 
 
 def _trained(module: nn.Module, along: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Return every trained parameter by name; tied parameters once."""
-    own = {f"{STUDENT}{name}": one for name, one in module.named_parameters()}
+    """Return every trained parameter and statistic by name; tied parameters once."""
+    own = {f"{STUDENT}{name}": one for name, one in learnt_tensors(module).items()}
     return own | {f"along.{number}": one for number, one in enumerate(along)}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from protege.objectives.candidate import Candidate
+from protege.objectives.distillation.batch_norms import learnt_tensors
 from protege.objectives.distillation.progressive import shrinking
 from protege.objectives.distillation.teacher_outputs import (
     CachedOutputs,
@@ -203,8 +204,8 @@ class CandidateDistillation:
         state = training.state() | {RATE: rate}
         if best.step in {0, step}:
             return state
-        named = best.candidate.student.module.named_parameters()
-        return state | {f"{BEST}{name}": one.detach() for name, one in named}
+        named = learnt_tensors(best.candidate.student.module)
+        return state | {f"{BEST}{name}": one.detach() for name, one in named.items()}
 
     def _recall(
         self, rungs: Sequence[Rung], state: Mapping[str, Tensor], start: Candidate
@@ -228,7 +229,7 @@ class CandidateDistillation:
             saved = BEST if len(own) < len(held) else STUDENT  # saved at the best rung
             kept = start.trained(start.student.copy())
             with torch.no_grad():
-                for name, parameter in kept.student.module.named_parameters():
+                for name, parameter in learnt_tensors(kept.student.module).items():
                     parameter.copy_(state[f"{saved}{name}"])
         self.best = BestRung(best.step, best.measurements, kept)
         return own

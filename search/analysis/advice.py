@@ -76,8 +76,11 @@ def _edges(front: StudyResult) -> Iterator[str]:
         ends = _ends(declared.get(ratio))
         if ends is None or not own.get(size):
             continue
-        tried = sorted({t.architecture[size] for t in front.trials if not front.role(t)})
-        on_front = [trial.architecture[size] for trial in front.students]
+        cut = [one for one in front.trials if not (front.role(one) or one.other_family)]
+        on_front = [one.architecture[size] for one in front.students if not one.other_family]
+        tried = sorted({one.architecture[size] for one in cut})
+        if not on_front:
+            continue
         crowd = max(CROWDED, 2 / len(tried))
         low, high = (on_front.count(end) / len(on_front) for end in (tried[0], tried[-1]))
         if low >= crowd and len(tried) > 1 and tried[0] > 1:

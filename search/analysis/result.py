@@ -147,10 +147,16 @@ class StudyResult(ABC):
         return [t for t in self.trials if t.state is State.COMPLETE and not self.role(t)]
 
     @cached_property
+    def cut(self) -> list[Trial]:
+        """The finished students that were cut from the teacher, not those of other families."""
+        return [trial for trial in self.finished if not trial.other_family]
+
+    @cached_property
     def estimates(self) -> Estimates:
-        """The models of the objectives over sizes, of the finished students and the teacher."""
-        known = [*self.finished, *([self.teacher] if self.teacher else [])]
-        return Estimates(self.about, self.trials, known, self.objectives)
+        """The models of the objectives over sizes, of the students cut from the teacher and it."""
+        known = [*self.cut, *([self.teacher] if self.teacher else [])]
+        of_family = tuple(trial for trial in self.trials if not trial.other_family)
+        return Estimates(self.about, of_family, known, self.objectives)
 
     @cached_property
     def baselines(self) -> list[BaselineRecord]:

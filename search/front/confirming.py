@@ -45,8 +45,8 @@ def _exported(own: Candidate, folder: Path) -> Candidate:
     """Return the student in a folder as a candidate."""
     path = folder / MANIFEST
     manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    loaded, student = loaded_student(folder, own.teacher, manifest.get("kept"))
-    return Candidate(own.prepared, loaded.architecture).holding(student)
+    student = loaded_student(folder, own.teacher, manifest.get("kept"))
+    return Candidate(own.prepared, student.architecture).holding(student)
 
 
 def confirm_apart(

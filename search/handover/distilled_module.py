@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, Dataset
 
+from protege.objectives.distillation.batch_norms import train_batch_norms
 from protege.objectives.distillation.inputs.batches import Batch, TaskInputs
 from protege.objectives.distillation.mixed_precision import autocast
 from protege.objectives.distillation.teacher_outputs import LiveOutputs
@@ -61,6 +62,8 @@ class DistilledModule(nn.Module):
                 batches; then the loss is the sum over rows divided by it.
         """
         own, device = self.training_of, scored.device
+        if self.training:
+            train_batch_norms(self.student, len(rows))
         batch = Batch(inputs, scored, rows.cpu(), numbers.cpu())
         with autocast(own.settings.precision, device):
             known = targets or own.targets(batch)
@@ -75,7 +78,8 @@ class DistilledModule(nn.Module):
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
         """Keep the student without dropout, as the search does: its targets are exact.
 
-        Only layers whose activations are computed again are marked, which transformers asks for.
+        Batch norms collect the statistics of what they read. Only layers whose activations are
+        computed again are marked, which transformers asks for.
         """
         super().train(mode=False)
         self.training = mode

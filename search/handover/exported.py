@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from protege.objectives import Candidate
 from protege.objectives.candidate import Prepared
-from protege.spaces import BadInput, Mismatch, Student, Teacher
+from protege.spaces import Architecture, BadInput, Mismatch, Student, Teacher
+from protege.spaces.architecture.sizes import Sizes
 from protege.spaces.checkpoints.processors import tokenizer_in
 from protege.spaces.files.manifest import MANIFEST
+from protege.spaces.models.loading import loaded
+from protege.spaces.others.table import kind_of, names_other
 from protege.spaces.students.selection import Selection
 
 
@@ -77,13 +80,11 @@ class ExportedStudent:
 
     def candidate(self, shared: Prepared) -> Candidate:
         """Return the student in the form in which objectives measure it."""
-        loaded, student = loaded_student(self.folder, shared.teacher, self.manifest["kept"])
-        return Candidate(shared, loaded.architecture).holding(student)
+        student = loaded_student(self.folder, shared.teacher, self.manifest["kept"])
+        return Candidate(shared, student.architecture).holding(student)
 
 
-def loaded_student(
-    folder: Path, teacher: Teacher, kept: Mapping[str, Any] | None
-) -> tuple[Teacher, Student]:
+def loaded_student(folder: Path, teacher: Teacher, kept: Mapping[str, Any] | None) -> Student:
     """Load a student from its folder.
 
     Args:
@@ -91,24 +92,34 @@ def loaded_student(
         teacher: Its teacher.
         kept: The units that it keeps; None if they are unknown.
 
-    Returns:
-        The model as a teacher, and as a student.
-
     Raises:
         Mismatch: The student's tokenizer is not its teacher's.
     """
-    loaded = Teacher.load(folder, task=teacher.task)
+    model, sizes = of_folder(folder, teacher.task)
     student = Student(
-        model=loaded.model,
-        processor=loaded.processor,
-        architecture=loaded.architecture,
+        model=model.model,
+        processor=model.processor,
+        architecture=sizes,
         kept=Selection((), {}) if kept is None else Selection.of_manifest(kept),
-        embedder=loaded.embedder(),
+        embedder=model.embedder(),
         is_sentence_transformer=(folder / "modules.json").is_file(),
     )
     if student.kept.vocab is None:
-        check_same_tokens(loaded, teacher)
-    return loaded, student
+        check_same_tokens(model, teacher)
+    return student
+
+
+def of_folder(folder: Path, task: str) -> tuple[Teacher, Architecture]:
+    """Load the model in a student's folder, of whatever family, with its sizes."""
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+    if not names_other(kind):
+        model = Teacher.load(folder, task=task)
+        return model, model.architecture
+    kind_of(kind).register()
+    recorded = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["architecture"]
+    sizes = {one.name: recorded.get(one.name, 0) for one in fields(Sizes)}
+    options = {"revision": None, "trust_remote_code": False}
+    return Teacher(**loaded(folder, task, options, {}, cuts=False)), Architecture(**sizes)
 
 
 def check_same_tokens(student: Teacher, teacher: Teacher) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from protege.objectives.measurement import Measurement, TrainingRecord
 from protege.spaces.errors import ProtegeError, without_secrets
+from protege.spaces.others.table import names_other
 from protege.spaces.plain_text import html_table
 from protege.spaces.space.knobs import SIZES
 
@@ -95,6 +96,12 @@ class Trial:
         return next((float(value) for value in details if value is not None), nan)
 
     @property
+    def other_family(self) -> str:
+        """Its ``model_type`` if that is of another family than the teacher's; else empty."""
+        own = str(self.architecture.get("model_type", ""))
+        return own if names_other(own) else ""
+
+    @property
     def stopped_at(self) -> int | None:
         """The training step at which the race stopped it, or None."""
         return max(self.rungs) if self.state is State.STOPPED else None
@@ -166,15 +173,22 @@ class Trial:
 
 
 def sizes_of(own: Mapping[str, Any]) -> str:
-    """Return the sizes of an architecture in short, such as ``3x384-h12-f768``."""
+    """Return the sizes of an architecture in short, such as ``3x384-h12-f768``.
+
+    Those of another family than the teacher's begin with its ``model_type``.
+    """
     depth = f"{own['num_hidden_layers']}"
     if own.get("num_decoder_layers"):
         depth += f"+{own['num_decoder_layers']}"
-    parts = [f"{depth}x{own['hidden_size']}", f"h{own['num_attention_heads']}"]
+    parts = [f"{depth}x{own['hidden_size']}"]
+    if own.get("num_attention_heads"):
+        parts.append(f"h{own['num_attention_heads']}")
     if own.get("intermediate_size"):
         parts.append(f"f{own['intermediate_size']}")
     if own.get("num_experts"):
         parts.append(f"e{own['num_experts']}x{own['moe_intermediate_size']}")
+    if names_other(own.get("model_type", "")):
+        parts.insert(0, own["model_type"])
     return "-".join(parts)
 
 

@@ -30,6 +30,7 @@ from protege.search.report.sections.accounting import time_spent
 from protege.search.report.sections.convergence import more_trials
 from protege.search.report.sections.cuts import depth_or_width
 from protege.search.report.sections.distributions import spread_of_calls
+from protege.search.report.sections.families import families
 from protege.search.report.sections.fidelity import proxy_fidelity
 from protege.search.report.sections.heat_maps import heat_maps
 from protege.search.report.sections.importance import importances_shown
@@ -120,7 +121,13 @@ def first_sections(front: StudyResult, best: Trial | None) -> list[Section]:
     latency = timed(front)
     sentences = advice(front, best, latency)
     advised = Section("advice", "Advice", [Points(sentences)]) if sentences else None
-    found = [advised, depth_or_width(front, latency), importances_shown(front), heat_maps(front)]
+    found = [
+        advised,
+        families(front),
+        depth_or_width(front, latency),
+        importances_shown(front),
+        heat_maps(front),
+    ]
     return [section for section in found if section]
 
 

@@ -22,6 +22,7 @@ from protege.search.report.style import (
     HOLLOW,
     LIGHT,
     NAIVE,
+    OF_FAMILIES,
     OVER,
     RING,
     RIVAL,
@@ -34,6 +35,7 @@ from protege.search.report.style import (
     named,
     plain,
 )
+from protege.spaces.others.table import other_families
 
 KINDS = {
     STOPPED: HALTED,
@@ -50,6 +52,9 @@ SPEEDS = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 APART, FROM_LIMIT = 0.08, 0.12
 """Minimum distance of such a line to another one and to the limit, as shares of the width."""
+
+COLOURED = {FRONT, SHADED, TIED}
+"""The kinds of trials that are coloured by family."""
 
 LEGEND = (FRONT, SHADED, TIED, TEACHER, NAIVE, BASELINE, CONFIRMED, DOMINATED, STOPPED, OVER)
 """The order of the legend."""
@@ -130,7 +135,7 @@ class Scatter(NamedTuple):
         found = [
             trace
             for part, name, marker in parts
-            for trace in _markers(part, name, marker, barred=name in barred)
+            for trace in _by_family(part, name, marker, barred=name in barred)
         ]
         part = frame[frame["labelled"]]
         texts = [f"t{number}" for number in part["trial"]]
@@ -192,6 +197,27 @@ def axis_title(objective: ObjectiveRecord) -> str:
     if objective is not TRIAL:
         title += f", {'less' if objective.direction == 'minimize' else 'more'} is better"
     return plotted(title)
+
+
+def _by_family(
+    part: pd.DataFrame, name: str, marker: Mapping[str, Any], *, barred: bool
+) -> list[dict[str, Any]]:
+    """Return the traces of one kind of points, one for each family on the front or near it."""
+    if name not in COLOURED:
+        return _markers(part, name, marker, barred=barred)
+    found = _markers(part[part["family"] == ""], name, marker, barred=barred)
+    for family in sorted({*part["family"]} - {""}):
+        colour, symbol = family_look(family)
+        hollow = {"symbol": f"{symbol}-open"} if "open" in marker.get("symbol", "") else {}
+        own = {**marker, "color": colour, "symbol": symbol, **hollow}
+        for trace in _markers(part[part["family"] == family], name, own, barred=barred):
+            found.append(trace | {"name": f"{name}: {family}"})
+    return found
+
+
+def family_look(family: str) -> tuple[str, str]:
+    """Return colour and symbol of a family, the same in all plots."""
+    return OF_FAMILIES[other_families().index(family) % len(OF_FAMILIES)]
 
 
 def _markers(

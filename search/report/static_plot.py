@@ -253,6 +253,9 @@ def _outline(symbol: str, radius: float) -> str:
         "square": [(radius, 45 + 90 * n, 2**0.5) for n in range(4)],
         "diamond": [(radius, 90 * n, 1.3) for n in range(4)],
         "triangle-up": [(radius, 120 * n - 90, 1.0) for n in range(3)],
+        "triangle-down": [(radius, 120 * n + 90, 1.0) for n in range(3)],
+        "pentagon": [(radius, 72 * n - 90, 1.0) for n in range(5)],
+        "hexagon": [(radius, 60 * n, 1.0) for n in range(6)],
         "star": [(radius, 36 * n - 90, 0.53 if n % 2 else 1.4) for n in range(10)],
     }[symbol]
     places = (

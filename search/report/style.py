@@ -34,12 +34,23 @@ class Palette(NamedTuple):
     faint: str
     grid: str
     accent: str
+    family_1: str
+    family_2: str
+    family_3: str
+    family_4: str
+    family_5: str
 
 
-LIGHT = Palette("#ffffff", "#1b1f27", "#565e6c", "#a1a8b4", "#e4e7ec", "#2158d0")
+LIGHT = Palette(
+    *("#ffffff", "#1b1f27", "#565e6c", "#a1a8b4", "#e4e7ec", "#2158d0"),
+    *("#c2410c", "#0f766e", "#a21caf", "#8a6100", "#be123c"),
+)
 """Colours of the figures."""
 
-DARK = Palette("#15181d", "#e6e9ee", "#a3abb8", "#6a7280", "#2c323b", "#6d9dff")
+DARK = Palette(
+    *("#15181d", "#e6e9ee", "#a3abb8", "#6a7280", "#2c323b", "#6d9dff"),
+    *("#fb923c", "#2dd4bf", "#e879f9", "#facc15", "#fb7185"),
+)
 """Replacements for `LIGHT`, colour by colour, in dark mode."""
 
 FONT = "system-ui, sans-serif"
@@ -63,6 +74,11 @@ BEYOND = {
     "opacity": 0.6,
 }
 """Faint markers of trials that were stopped at a rung, and of those beyond a limit."""
+
+OF_FAMILIES = tuple(
+    zip(LIGHT[6:], ("square", "diamond", "triangle-down", "pentagon", "hexagon"), strict=True)
+)
+"""Colour and symbol of each family but the teacher's own; a sixth one begins again."""
 
 RING = {"size": 17, "color": LIGHT.ink, "symbol": "diamond-open", "line": {"width": 2}}
 STAR = {"size": 15, "color": LIGHT.ink, "symbol": "star"}

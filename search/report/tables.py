@@ -148,8 +148,9 @@ def _ms(value: float) -> str:
 
 def _sizes(trial: Trial, more: Sequence[str]) -> list[str]:
     own = trial.architecture
-    heads = str(own["num_attention_heads"])
-    if own.get("num_key_value_heads", own["num_attention_heads"]) != own["num_attention_heads"]:
+    count = own.get("num_attention_heads")
+    heads = "-" if count is None else str(count)
+    if own.get("num_key_value_heads", count) != count:
         heads += f" / {own['num_key_value_heads']} KV"
     policies = ", ".join(own.get(name, "none") for name in CHOSEN)
     sizes = [own["num_hidden_layers"], own["hidden_size"], heads, own.get("intermediate_size", "-")]

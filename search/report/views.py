@@ -47,7 +47,8 @@ def points(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.Dat
     Returns:
         ``row`` (the place among the trials of the study), ``trial``, ``x``, ``x_spread``, ``y``,
         ``y_spread``, ``kind`` (`FRONT`, `SHADED`, `TIED`, `DOMINATED`, `OVER` or `STOPPED`),
-        ``role`` (`TEACHER`, `NAIVE` or empty), ``step`` (no trial within the limits is better on
+        ``role`` (`TEACHER`, `NAIVE` or empty), ``family`` (that of a student of another family than
+        the teacher's, else empty), ``step`` (no trial within the limits is better on
         both axes) and ``labelled`` (a student on the front, with room for its number).
     """
     kinds = _kinds(front)
@@ -55,8 +56,9 @@ def points(front: StudyResult, x: ObjectiveRecord, y: ObjectiveRecord) -> pd.Dat
     for row, trial in enumerate(front.trials):
         places = (*place(trial, x), *place(trial, y))
         if all(map(isfinite, places)):
-            rows.append((row, trial.number, *places, kinds[trial.number], _role(front, trial)))
-    frame = pd.DataFrame(rows, columns=["row", "trial", *PLACES, "kind", "role"])
+            role = _role(front, trial)
+            rows.append((row, trial.number, *places, kinds[trial.number], role, trial.other_family))
+    frame = pd.DataFrame(rows, columns=["row", "trial", *PLACES, "kind", "role", "family"])
     frame["step"] = frame.index.isin(_steps(frame, x, y))
     frame["labelled"] = frame.index.isin(_with_room(frame))
     return frame

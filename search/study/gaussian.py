@@ -15,6 +15,7 @@ from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import State, Trial
 from protege.search.storage.attributes import trial_record
 from protege.search.study.stopped import continued
+from protege.spaces.space.knobs import SIZES
 
 CONSTRAINT = "constraints"
 """Prefix of the attributes with a trial's constraints; Optuna has no public name for it."""
@@ -141,13 +142,15 @@ class MemberGP(GPSampler):
     def _free(self) -> Numbers:
         """Return the members that may be proposed.
 
-        Members as large as a screened one are among them only if there are no others.
+        Members as large as a screened one of their family are among them only if there are no
+        others.
         """
         left = np.ones(len(self._pool.members), dtype=bool)
         left[[self._pool.numbers[member] for member in self._excluded]] = False
         within = left.copy()
         for member in self._screened:
-            within &= (self._pool.sizes < [*member.sizes().values()]).any(axis=1)
+            other = self._pool.families != member.model_type
+            within &= other | (self._pool.sizes < sizes_of(member)).any(axis=1)
         return np.flatnonzero(within if within.any() else left)
 
     def _sample_relative_impl(
@@ -193,6 +196,11 @@ class MemberGP(GPSampler):
         return np.intersect1d(near, self._left)
 
 
+def sizes_of(member: "Architecture") -> list[int]:
+    """Return all sizes, 0 where the member has none."""
+    return [int(getattr(member, name)) for name in SIZES]
+
+
 class _Pool:
     """Members of a space to choose from, by number."""
 
@@ -218,8 +226,13 @@ class _Pool:
     def sizes(self) -> Numbers:
         """The sizes of the members, ``(members, sizes)``."""
         if len(self._sizes) < len(self.members):
-            self._sizes = np.array([[*member.sizes().values()] for member in self.members])
+            self._sizes = np.array([sizes_of(member) for member in self.members])
         return self._sizes
+
+    @property
+    def families(self) -> npt.NDArray[np.str_]:
+        """The ``model_type`` of the members, ``(members,)``."""
+        return np.array([member.model_type for member in self.members])
 
     def points(self, acqf: Any) -> Points:
         """Return the members in Optuna's normalised coordinates, ``(members, knobs)``."""

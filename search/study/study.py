@@ -27,6 +27,7 @@ from protege.search.storage.explaining import undamaged
 from protege.search.storage.storage import asked_for, open_storage, quiet_optuna, with_retries
 from protege.search.study.sampler import UniqueSampler, suggested
 from protege.search.study.stopped import RUNG, STOPPED_AT, stopped_with
+from protege.spaces.architecture.sizes import family_in
 from protege.spaces.errors import without_secrets
 from protege.spaces.files.hashing import text_checksum
 
@@ -169,10 +170,21 @@ class StoredStudy:
         with_retries(lambda: trial.set_user_attr(f"{RUNG}{step}", list(values)))
 
     def others_at_rung(self, number: int, step: int) -> list[list[float]]:
-        """Return the values of all other candidates at a rung, in the order of the objectives."""
+        """Return the values of other candidates at a rung, in the order of the objectives.
+
+        They are those of the same family: students of another family than the teacher's begin with
+        random weights, and early in their training lie behind students that are cut from it.
+        """
         name = f"{RUNG}{step}"
         trials = self._stored()
-        return [t.user_attrs[name] for t in trials if t.number != number and name in t.user_attrs]
+        families = {trial.number: family_in(trial.user_attrs.get("key", "")) for trial in trials}
+        return [
+            trial.user_attrs[name]
+            for trial in trials
+            if name in trial.user_attrs
+            and trial.number != number
+            and families[trial.number] == families[number]
+        ]
 
     def numbers(self) -> list[int]:
         """Return the numbers of all trials, finished or not."""

@@ -93,7 +93,9 @@ class Architecture(Sizes):
         """Return all fields as JSON values, the policies by name."""
         policies = {"layer_policy": self.layer_policy.name, "width_policy": self.width_policy.name}
         chosen = {**policies, "healing": self.healing}
-        return {"model_type": self.model_type, **self.sizes(), **chosen}
+        # a student of another family may have no layers
+        sizes = {"num_hidden_layers": self.num_hidden_layers, **self.sizes()}
+        return {"model_type": self.model_type, **sizes, **chosen}
 
     @checks_arguments
     def scaled(  # noqa: PLR0913 - one keyword a knob

@@ -197,6 +197,12 @@ def sizes_in(key: str) -> dict[str, int]:
     return {name: int(size or 0) for name, size in found.groupdict().items()}
 
 
+def family_in(key: str) -> str:
+    """Return the ``model_type`` in an architecture's `key`."""
+    found = _KEY.search(key)
+    return key if found is None else key[: found.start()]
+
+
 def check_ratio(name: str, ratio: object) -> None:
     """Raise BadInput if the name of a ratio is unknown, or the ratio is outside (0, 1]."""
     if name.split(maxsplit=1)[0] not in RATIOS:

@@ -23,6 +23,9 @@ _SETTINGS = tuple(
 )
 """Names of the settings file in different versions of sentence-transformers."""
 
+READ_PADDING = frozenset({"convbert", "fnet"})
+"""Model types whose outputs depend on padding: they mix tokens without looking at the mask."""
+
 Mode = Literal["mean", "cls", "max", "lasttoken", "pooler"]
 
 POOLER: Mode = "pooler"
@@ -75,7 +78,15 @@ class Embedder(nn.Module):
         attention_mask: Tensor | None = None,
         pixel_values: Tensor | None = None,
     ) -> Tensor:
-        """Embed ``(batch, tokens)`` ids, or images, as ``(batch, dimension)`` vectors."""
+        """Embed ``(batch, tokens)`` ids, or images, as ``(batch, dimension)`` vectors.
+
+        Models that read padding (`READ_PADDING`) get texts of equal length together, so that a text
+        has the same vector in every batch.
+        """
+        if self._must_split(attention_mask):
+            assert input_ids is not None  # there is a mask
+            assert attention_mask is not None
+            return self._by_length(input_ids, attention_mask.bool())
         if pixel_values is not None:
             output: Any = self.transformer(pixel_values=pixel_values)
         else:
@@ -92,6 +103,22 @@ class Embedder(nn.Module):
         if self.projection is not None:
             pooled = self.projection(pooled)
         return nn.functional.normalize(pooled, dim=-1) if self.pooling.normalize else pooled
+
+    def _must_split(self, mask: Tensor | None) -> bool:
+        if mask is None or self.transformer.config.model_type not in READ_PADDING:
+            return False
+        return not bool(mask.all())
+
+    def _by_length(self, ids: Tensor, real: Tensor) -> Tensor:
+        lengths = real.sum(1)
+        rows, found = [], []
+        for length in lengths.unique().tolist():
+            some = (lengths == length).nonzero().squeeze(1)
+            kept = ids[some][real[some]].view(len(some), length)
+            found.append(self(input_ids=kept, attention_mask=torch.ones_like(kept)))
+            rows.append(some)
+        vectors: Tensor = torch.cat(found)[torch.cat(rows).argsort()]
+        return vectors
 
 
 def pool(tokens: Tensor, mask: Tensor, mode: Mode) -> Tensor:
@@ -123,24 +150,36 @@ def read_pooling(source: str, revision: str | None) -> Pooling | None:
         "settings": _read_json(source, ABOUT, revision) or {},
     }
     for module in modules:
-        kind = module["type"].rpartition(".")[2]
-        if kind == "Pooling":
-            found["mode"] = _mode(_read_json(source, f"{module['path']}/config.json", revision))
-        elif kind == "Normalize":
-            found["normalize"] = True
-        elif kind == "Dense":
-            found["projection"] = _read_dense(source, module["path"], revision)
-        elif kind != "Transformer":
-            raise Unsupported(
-                f"{source}: the sentence-transformers module {module['type']} cannot be carried "
-                "over to students; supported are Transformer, Pooling, Dense and Normalize"
-            )
+        found |= _read_module(source, module, revision)
     if "mode" not in found:
         raise Unsupported(
             f"{source}: its modules.json names no Pooling, so it makes no vector of a text; "
             "expected a sentence encoder, or a checkpoint without modules.json"
         )
     return Pooling(**found)
+
+
+def _read_module(source: str, module: dict[str, Any], revision: str | None) -> dict[str, Any]:
+    """Return what a module adds to a `Pooling`.
+
+    Raises:
+        Unsupported: Students cannot have it.
+    """
+    kind = module["type"].rpartition(".")[2]
+    if kind == "Pooling":
+        return {"mode": _mode(_read_json(source, f"{module['path']}/config.json", revision))}
+    if kind == "Normalize":
+        return {"normalize": True}
+    if kind == "Dense":
+        return {"projection": _read_dense(source, module["path"], revision)}
+    if kind == "StaticEmbedding":  # it pools by itself
+        return {"mode": "mean"}
+    if kind != "Transformer":
+        raise Unsupported(
+            f"{source}: the sentence-transformers module {module['type']} cannot be carried over "
+            "to students; supported are Transformer, StaticEmbedding, Pooling, Dense and Normalize"
+        )
+    return {}
 
 
 def reads_pairs(source: str, revision: str | None) -> bool:
@@ -178,10 +217,18 @@ def _limit(settings: Mapping[str, Any]) -> int | None:
 
 
 def write_sentence_transformer(
-    folder: Path, pooling: Pooling, projection: nn.Linear | None, width: int
+    folder: Path,
+    pooling: Pooling,
+    projection: nn.Linear | None,
+    width: int,
+    *,
+    is_static: bool = False,
 ) -> None:
-    """Write the files beside a saved transformer that make the folder a SentenceTransformer."""
-    kinds = ["Transformer", "Pooling"]
+    """Write the files beside a saved transformer that make the folder a SentenceTransformer.
+
+    A static embedding becomes the module that sentence-transformers has for it.
+    """
+    kinds = ["StaticEmbedding"] if is_static else ["Transformer", "Pooling"]
     kinds += ["Dense"] if projection is not None else []
     kinds += ["Normalize"] if pooling.normalize else []
     modules: list[dict[str, Any]] = [
@@ -200,13 +247,15 @@ def write_sentence_transformer(
     if pooling.settings:
         _write_json(folder / ABOUT, dict(pooling.settings))
     _write_json(folder / _SETTINGS[0], limits)
-    modes: dict[str, Any] = {name: mode == pooling.mode for name, mode in _OLD_NAMES.items()}
-    modes |= {"pooling_mode": POOLER} if pooling.mode == POOLER else {}
-    _write_json(folder / "1_Pooling/config.json", {"word_embedding_dimension": width, **modes})
+    places = {kind: folder / one["path"] for kind, one in zip(kinds, modules, strict=True)}
+    if not is_static:
+        modes: dict[str, Any] = {name: mode == pooling.mode for name, mode in _OLD_NAMES.items()}
+        modes |= {"pooling_mode": POOLER} if pooling.mode == POOLER else {}
+        _write_json(places["Pooling"] / "config.json", {"word_embedding_dimension": width, **modes})
     if projection is not None:
-        _write_dense(folder / "2_Dense", projection)
+        _write_dense(places["Dense"], projection)
     if pooling.normalize:
-        (folder / modules[-1]["path"]).mkdir(exist_ok=True)
+        places["Normalize"].mkdir(exist_ok=True)
 
 
 def _mode(config: dict[str, Any] | None) -> Mode:

@@ -2,22 +2,29 @@
 
 import json
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # blueprints are sent and compared without torch
     from transformers import PretrainedConfig, PreTrainedModel
 
 
+OWN_CLASSES = {
+    "StaticModel": "static",
+    "TextCnnModel": "convolution",
+    "TextMixerModel": "mixer",
+}
+"""Protege's own model classes, and the modules of `protege.spaces.others` that hold them."""
+
+
 def class_named(name: str) -> Any:
-    """Return a model class of transformers, or protege's own `StaticModel`.
+    """Return a model class of transformers, or one of protege's own.
 
     Raises:
         AttributeError: There is no such class.
     """
-    if name == "StaticModel":
-        from protege.spaces.models.static import StaticModel  # registers its configuration
-
-        return StaticModel
+    if name in OWN_CLASSES:  # their modules register their configurations
+        return getattr(import_module(f"protege.spaces.others.{OWN_CLASSES[name]}"), name)
     import transformers
 
     return getattr(transformers, name)
@@ -29,7 +36,7 @@ class Blueprint:
 
     Attributes:
         model_class: Name of a class that transformers exports, such as ``"LlamaForCausalLM"``, or
-            ``"StaticModel"``.
+            of one in `OWN_CLASSES`.
         config: The configuration as a JSON text.
     """
 

@@ -47,10 +47,10 @@ class Factor:
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """All combinations of the values of its factors, under the same policies.
+    """All combinations of the values of its factors, of one family and under the same policies.
 
     Attributes:
-        like: An architecture with these policies, whose sizes are replaced.
+        like: An architecture with these, whose sizes are replaced.
         factors: The depths, then the other sizes.
         hole: Values of the other sizes that are left out, as a student that keeps the teacher's has
             no width policy.
@@ -105,8 +105,9 @@ class Box:
 
 
 def policies_of(architecture: Architecture) -> tuple[object, ...]:
-    """Return the policies of an architecture."""
-    return architecture.layer_policy, architecture.width_policy, architecture.healing
+    """Return the family and the policies of an architecture."""
+    own = architecture
+    return own.model_type, own.layer_policy, own.width_policy, own.healing
 
 
 def cheapest(

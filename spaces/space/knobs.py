@@ -10,6 +10,8 @@ from protege.spaces.architecture.sizes import RATIOS
 
 SIZES = tuple(RATIOS.values())
 POLICIES = ("layer_policy", "width_policy", "healing")
+NAMED = (*POLICIES, "model_type")
+"""Knobs whose values are names: of policies, and of the family."""
 
 DEPENDENT = ("num_attention_heads", "num_key_value_heads", *POLICIES)
 """Knobs that usually follow from others and are left out if they do."""
@@ -33,7 +35,7 @@ class Knob:
 
     @property
     def is_size(self) -> bool:
-        """Whether the values are integers; otherwise they are names of policies."""
+        """Whether the values are integers; otherwise they are names."""
         return self.name in SIZES
 
     @property
@@ -50,7 +52,7 @@ class Knob:
 
 
 def value_of(architecture: Architecture, name: str) -> Value:
-    """Return the architecture's value of a knob: a size, or the name of a policy."""
+    """Return the architecture's value of a knob: a size, or a name."""
     value = getattr(architecture, name)
     return value if isinstance(value, int) else name_of(value)
 
@@ -62,7 +64,7 @@ def name_of(policy: Any) -> str:
 
 def knobs_of(members: Sequence[Architecture]) -> tuple[Knob, ...]:
     """Return the dimensions in which members differ, without those that follow from others."""
-    names = [*SIZES, *POLICIES]
+    names = [*SIZES, *NAMED]
     table = [tuple(value_of(member, name) for name in names) for member in members]
     for dependent in DEPENDENT:
         column = names.index(dependent)

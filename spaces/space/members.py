@@ -12,7 +12,7 @@ from protege.spaces.architecture.architecture import Architecture
 from protege.spaces.architecture.sizes import sizes_in
 from protege.spaces.errors import BadInput, Infeasible
 from protege.spaces.space.boxes import Box, Factor, SizeTuple
-from protege.spaces.space.knobs import Knob, Params, Value, knobs_of, value_of
+from protege.spaces.space.knobs import SIZES, Knob, Params, Value, knobs_of, value_of
 from protege.spaces.space.nearby import Listed, around, searched
 
 DRAWN = 1024
@@ -45,7 +45,12 @@ class Members(ABC):
     @property
     @abstractmethod
     def boxes(self) -> tuple[Box, ...]:
-        """The students of the declaration, each in one box."""
+        """The students of the declaration that are cut from the teacher, each in one box."""
+
+    @property
+    @abstractmethod
+    def other_boxes(self) -> tuple[Box, ...]:
+        """The students of other families."""
 
     @cached_property
     def all_boxes(self) -> tuple[Box, ...]:
@@ -54,7 +59,7 @@ class Members(ABC):
         own = (
             Box(one, tuple(Factor(f.names, (f.of(one),)) for f in self.factors)) for one in alone
         )
-        return (*own, *self.boxes)
+        return (*own, *self.boxes, *self.other_boxes)
 
     @cached_property
     def count(self) -> int:
@@ -92,12 +97,14 @@ class Members(ABC):
         return tuple(self._each())
 
     def _each(self) -> Iterator[Architecture]:
-        """Yield the baselines, then the declared students by size and policies."""
+        """Yield the baselines, then the declared students by size and policies, by family."""
         yield from self.baselines
         for values in product(*(factor.values for factor in self.factors)):
             for box in self.boxes:
                 if box.has(values) and (member := box.at(values)) not in self.baselines:
                     yield member
+        for box in self.other_boxes:
+            yield from box.within([factor.values for factor in box.factors])
 
     @cached_property
     def representatives(self) -> tuple[Architecture, ...]:
@@ -111,7 +118,7 @@ class Members(ABC):
             return self.members
         found = [*self.baselines]
         largest: dict[tuple[SizeTuple, ...], Architecture] = {}
-        for box in self.boxes:
+        for box in (*self.boxes, *self.other_boxes):
             found += box.star([factor.values[0] for factor in box.factors])
             for member in box.star([factor.values[-1] for factor in box.factors]):
                 largest.setdefault(tuple(factor.of(member) for factor in box.factors), member)
@@ -133,7 +140,7 @@ class Members(ABC):
         found: dict[SizeTuple, Architecture] = {}
         for box in self.all_boxes:
             for member in box.within([factor.least for factor in box.factors]):
-                found.setdefault(tuple(member.sizes().values()), member)
+                found.setdefault(tuple(getattr(member, name) for name in SIZES), member)
         least = Factor((), tuple(found)).least
         return tuple(found[sizes] for sizes in least)
 

@@ -92,15 +92,15 @@ def around(
     """Return the neighbours of a member in the boxes of all members.
 
     They are at most one step away in every size, under all policies. If ``alone``, they differ in
-    one factor, by one step or in one size by 2, 4, 8 and so on, and in at most one policy; those of
-    a baseline that was not declared in any.
+    one factor, by one step or in one size by 2, 4, 8 and so on, and in at most one policy or in the
+    family; those of a baseline that was not declared in any.
     """
     home = next(box for box in boxes if member in box)
     near: dict[Factor, Sequence[SizeTuple]] = {}
     found: dict[Architecture, None] = {}
     for box in boxes:
         pairs = zip(policies_of(member), policies_of(box.like), strict=True)
-        if alone and home.count > 1 and sum(a == b for a, b in pairs) < 2:
+        if alone and home.count > 1 and sum(a != b for a, b in pairs) > 1:
             continue
         own: list[Sequence[SizeTuple]] = [[factor.of(member)] for factor in box.factors]
         for factor, (value,) in zip(box.factors, own, strict=True):

@@ -25,6 +25,7 @@ from protege.spaces.space.boxes import Box, Factor
 from protege.spaces.space.declared import boxes_of, factors_of
 from protege.spaces.space.knobs import POLICIES, name_of
 from protege.spaces.space.members import Members
+from protege.spaces.space.other_family import OtherFamily
 from protege.spaces.space.ratios import Choice, Ratios, spread
 
 
@@ -71,6 +72,7 @@ class SearchSpace(Members):
         width_policy: Likewise; by default ``Surgeon()`` with data and ``Magnitude()`` without.
         healing: One healing method or several to choose from; by default ``"sequential"`` with data
             and ``"none"`` without.
+        others: Other families whose students are on the same front.
         multiple_of: Widths are rounded to multiples of it; hardware prefers 8, 16, 32 or 64.
         listed: Number of members up to which all of them are compared. In a larger space proposals
             come from a seeded sample, the anchors and the neighbours of the best so far.
@@ -91,6 +93,7 @@ class SearchSpace(Members):
     width_policy: WidthPolicy | Choice | None = None
     healing: Healing | Choice | None = None
     multiple_of: int = 8
+    others: tuple[OtherFamily, ...] | list[OtherFamily] = ()
     listed: int = field(default=20_000, repr=False)
     teacher: Architecture | None = field(default=None, repr=False)
     fits: Callable[[Architecture], bool] = field(default=_any, repr=False, compare=False)
@@ -114,6 +117,7 @@ class SearchSpace(Members):
                 )
         for healing in _several(self.healing or "none"):
             check_healing(healing)
+        _check_others(self.others)
 
     def of(self, teacher: Model | Architecture, *, has_data: bool = True) -> "SearchSpace":
         """Bind this space to a teacher.
@@ -124,13 +128,14 @@ class SearchSpace(Members):
 
         Raises:
             BadInput: The space contains no student except the teacher itself.
+            Unsupported: Another family has no model for the teacher's task.
         """
         own = teacher if isinstance(teacher, Architecture) else teacher.architecture
         fits = self.fits if isinstance(teacher, Architecture) else teacher.can_be
         usual = default_recipe(has_data=has_data).items()
         chosen = {name: policy for name, policy in usual if getattr(self, name) is None}
         bound = replace(self, teacher=own, fits=fits, **chosen)
-        if not bound.boxes:
+        if not (*bound.other_boxes, *bound.boxes):
             raise BadInput(
                 f"{self!r} has no student of {bound.teacher}: no ratio in it gives sizes that the "
                 "family accepts and that differ from the teacher's; widen a range or add a policy"
@@ -209,6 +214,10 @@ class SearchSpace(Members):
         chosen: Any = tuple(_several(getattr(self, name)) for name in POLICIES)
         return boxes_of(self._teacher, self.factors, chosen, self.fits)
 
+    @cached_property
+    def other_boxes(self) -> tuple[Box, ...]:
+        return tuple(one.box(self._teacher, self.multiple_of, self.fits) for one in self.others)
+
     @property
     def _teacher(self) -> Architecture:
         if self.teacher is None:
@@ -223,6 +232,21 @@ class SearchSpace(Members):
 
 def _several(declared: Any) -> tuple[Any, ...]:
     return declared.values if isinstance(declared, Choice) else (declared,)
+
+
+def _check_others(declared: object) -> None:
+    """Check that other families are given as such, each once.
+
+    Raises:
+        BadInput: They are not.
+    """
+    if not isinstance(declared, tuple | list) or not all(
+        isinstance(one, OtherFamily) for one in declared
+    ):
+        raise BadInput(f"others={declared!r}: expected a list such as [OtherFamily('convbert')]")
+    named = [one.model_type for one in declared]
+    if len(set(named)) < len(named):
+        raise BadInput(f"others with {', '.join(named)}: expected each family once")
 
 
 def _check_policies(name: str, declared: Any) -> None:

@@ -157,7 +157,8 @@ class Inference:
         side: str = "right",
     ) -> list[Any]:
         """Run padded batches of rows of similar length; return one result per row, in order."""
-        known = signature(self.model.forward).parameters
+        reader = self.model if self.embedder is None else self.embedder
+        known = signature(reader.forward).parameters
         columns = {name: rows for name, rows in columns.items() if name in known}
         first = next(iter(columns.values()))
         order = sorted(range(len(first)), key=lambda number: len(first[number]))

@@ -41,7 +41,7 @@ class Student:
     """A student, ready to train and to save.
 
     Attributes:
-        model: The model, of the teacher's own class.
+        model: The model, of the teacher's own class or of another family.
         processor: The teacher's tokenizer or image processor, reduced to the kept tokens.
         architecture: Its sizes and policies.
         kept: The teacher's units that it keeps; only tokens if its weights are random.
@@ -49,6 +49,7 @@ class Student:
         is_sentence_transformer: Whether it is saved as a SentenceTransformer. A student with a
             projection always is, because a bare transformer cannot store the projection.
         initialised: The random initialisation, or None if the weights are the teacher's.
+        taken: Of a student of another family, the tensors that come from its teacher all the same.
     """
 
     model: PreTrainedModel
@@ -58,6 +59,7 @@ class Student:
     embedder: Embedder | None = None
     is_sentence_transformer: bool = False
     initialised: Initialisation | None = None
+    taken: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Student {self.model.config.model_type}: {self.architecture}>"
@@ -149,7 +151,11 @@ class Student:
 
     def manifest(self) -> dict[str, Any]:
         """Return sizes, policies, kept units and initialisation as JSON values."""
-        drawn = {} if self.initialised is None else {"initialised": self.initialised}
+        drawn: dict[str, Any] = (
+            {} if self.initialised is None else {"initialised": self.initialised}
+        )
+        drawn |= {"from_teacher": list(self.taken)} if self.taken else {}
+        drawn |= {"has_code": True} if getattr(self.model.config, "auto_map", None) else {}
         return {"architecture": self.architecture.fields(), "kept": self.kept.manifest(), **drawn}
 
     @checks_arguments
@@ -172,7 +178,10 @@ class Student:
         embedder = self.embedder
         if embedder and (self.is_sentence_transformer or embedder.projection):
             width = self.architecture.hidden_size
-            write_sentence_transformer(path, embedder.pooling, embedder.projection, width)
+            is_static = self.model.config.model_type == "static"
+            write_sentence_transformer(
+                path, embedder.pooling, embedder.projection, width, is_static=is_static
+            )
         manifest = write_manifest(path, {**self.manifest(), **about})
         for weights in path.rglob("*.safetensors"):  # safetensors writes them with mode 0600
             weights.chmod(manifest.stat().st_mode & 0o777)

@@ -6,9 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from protege.objectives.distillation.losses.hooked import AttachedLoss, Match, PairedHooks, matched
+from protege.objectives.distillation.losses.hooked import (
+    AttachedLoss,
+    Match,
+    PairedHooks,
+    blocks_of,
+    matched,
+)
 from protege.spaces import BadInput, Student, Teacher
 from protege.spaces.models.layout import Layout
+from protege.spaces.others.table import is_other
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,7 @@ class HiddenMSE:
 
 class _AttachedHiddenMSE:
     def __init__(self, student: Student, teacher: Teacher, matches: list[Match]) -> None:
-        layout = Layout.of(teacher.family, student.model)
-        mine = layout.layers(student.model)
+        mine = _layers(student, teacher)
         theirs = teacher.layout.layers(teacher.model)
         self._matches = matches
         self._hooks = PairedHooks(student, teacher)
@@ -52,9 +58,9 @@ class _AttachedHiddenMSE:
             own, other = mine[match.stack][match.student], theirs[match.stack][match.teacher]
             self._hooks.record(match, own, other)
         self._projections: dict[str, nn.Linear] = {}
-        if layout.architecture.hidden_size != teacher.architecture.hidden_size:
+        if student.architecture.hidden_size != teacher.architecture.hidden_size:
             stacks = dict.fromkeys(match.stack for match in matches)
-            self._projections = {stack: _projection(student, layout, teacher) for stack in stacks}
+            self._projections = {stack: _projection(student, teacher) for stack in stacks}
 
     def parameters(self) -> list[nn.Parameter]:
         return [one for linear in self._projections.values() for one in linear.parameters()]
@@ -78,9 +84,16 @@ class _AttachedHiddenMSE:
         return (mine - theirs).square().sum() / theirs.square().sum().clamp(min=tiny)
 
 
-def _projection(student: Student, layout: Layout, teacher: Teacher) -> nn.Linear:
+def _layers(student: Student, teacher: Teacher) -> dict[str, list[nn.Module]]:
+    """Return the student's layers in each stack of the teacher."""
+    if is_other(student.architecture):
+        return dict.fromkeys(teacher.layout.depths, blocks_of(student, teacher))
+    return Layout.of(teacher.family, student.model).layers(student.model)
+
+
+def _projection(student: Student, teacher: Teacher) -> nn.Linear:
     """Build the projection from the student's width to the teacher's."""
-    narrow, wide = layout.architecture.hidden_size, teacher.architecture.hidden_size
+    narrow, wide = student.architecture.hidden_size, teacher.architecture.hidden_size
     projection: nn.Linear = skip_init(nn.Linear, narrow, wide, bias=False)
     kept = student.kept
     with torch.no_grad():

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from protege.spaces import BadInput, Mismatch, ProtegeError, Student, Teacher, Unsupported
+from protege.spaces.checkpoints.pooling import READ_PADDING
 from protege.spaces.models.batches import real_tokens
+from protege.spaces.others.table import is_other
 
 
 @runtime_checkable
@@ -70,7 +72,8 @@ class Match:
 def matched(student: Student, teacher: Teacher, layers: Sequence[int] | None = None) -> list[Match]:
     """Match the student's layers with the teacher's layers that they were copied from.
 
-    Layers of a randomly initialised student are matched with those that its layer policy selects.
+    Layers of a randomly initialised student are matched with those that its layer policy selects,
+    and those of another family with the ones at the same relative depth.
 
     Args:
         student: The student.
@@ -82,15 +85,43 @@ def matched(student: Student, teacher: Teacher, layers: Sequence[int] | None = N
 
     Raises:
         BadInput: A stack has no such layer.
+        Unsupported: The student is of another family that has no such states.
     """
     found = []
     for stack in teacher.layout.depths.keys() & teacher.family.depths.keys():
-        origins = student.kept.layers(stack)
-        origins = origins or teacher.layout.layers_of(student.architecture, stack)
+        if is_other(student.architecture):
+            depth = teacher.layout.depths[stack]
+            origins = at_equal_depth(len(blocks_of(student, teacher)), depth)
+        else:
+            kept = student.kept.layers(stack)
+            origins = kept or teacher.layout.layers_of(student.architecture, stack)
         chosen = range(len(origins)) if layers is None else layers
         numbers = [numbered(layer, len(origins), f"student's {stack}") for layer in chosen]
         found += [Match(stack, number, origins[number]) for number in numbers]
     return sorted(found, key=lambda match: (match.stack, match.student))
+
+
+def at_equal_depth(layers: int, of: int) -> tuple[int, ...]:
+    """Return for each of some layers the one of another model at the same relative depth."""
+    return tuple(max(0, round((number + 1) * of / layers) - 1) for number in range(layers))
+
+
+def blocks_of(student: Student, teacher: Teacher) -> list[nn.Module]:
+    """Return the layers of a student of another family, in order.
+
+    Raises:
+        Unsupported: It has no layers whose states are of tokens, as the teacher's are.
+    """
+    own = student.model.config.model_type
+    lists = [one for one in student.model.modules() if isinstance(one, nn.ModuleList)]
+    found = [*max(lists, key=len, default=[])]
+    reads_tokens = bool(student.architecture.vocab_size)
+    if not found or not reads_tokens or own in READ_PADDING or len(teacher.layout.depths) > 1:
+        raise Unsupported(
+            f"losses on hidden states of {own}: its states are not those of the teacher's tokens, "
+            "one by one; leave the losses out, or the family"
+        )
+    return found
 
 
 def numbered(layer: int, depth: int, what: str) -> int:

@@ -13,9 +13,10 @@ from protege.objectives.distillation.losses.hooked import (
     matched,
     numbered,
 )
-from protege.spaces import BadInput, Student, Teacher
+from protege.spaces import BadInput, Student, Teacher, Unsupported
 from protege.spaces.models.attention import KINDS, Attention, Projection, attention_of
 from protege.spaces.models.layout import Layout
+from protege.spaces.others.table import is_other
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class AttentionRelations:
             raise BadInput(f"relation_heads={self.relation_heads}: expected at least one, or None")
 
     def attach(self, student: Student, teacher: Teacher) -> AttachedLoss:
+        if is_other(student.architecture):
+            raise Unsupported(
+                f"losses on attention of {student.model.config.model_type}: it attends otherwise "
+                "than its teacher; leave the losses out, or the family"
+            )
         return _AttachedRelations(student, teacher, self)
 
 

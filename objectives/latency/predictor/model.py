@@ -13,6 +13,7 @@ from protege.objectives.latency.predictor.residual import ResidualGP, Values
 from protege.objectives.latency.predictor.terms import Call, attention_width
 from protege.objectives.measurement import Prediction
 from protege.spaces import Architecture, BadInput, family_of
+from protege.spaces.others.table import is_other
 
 STEPS = {
     "num_hidden_layers": 1,
@@ -224,9 +225,11 @@ def predicted_beyond(
 ) -> Prediction | None:
     """Return the prediction of an architecture if even its lower bound is over the limit.
 
-    Sizes that were measured before, and sizes predicted to be faster than all measured ones, are
-    never judged by a prediction.
+    Sizes that were measured before, sizes predicted to be faster than all measured ones, and
+    students of other families, whose layers are others, are never judged by a prediction.
     """
+    if is_other(architecture):
+        return None
     model = model_of(known, call)
     if model is None or model.knows(architecture):
         return None

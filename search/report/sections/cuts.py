@@ -117,7 +117,7 @@ def _row(
         shares = [abs(trial.architecture[n] - size) / (own[n] or 1) for n, size in asked.items()]
         return float(max(shares))
 
-    nearest = min(front.finished, key=away, default=None)
+    nearest = min(front.cut, key=away, default=None)
     row: dict[str, Any] = {"cut": cut.title, "trial": nan, "sizes": dict(asked)}
     if nearest is not None and away(nearest) <= NEAR:
         row |= {"trial": nearest.number, "sizes": {n: nearest.architecture[n] for n in asked}}

@@ -57,7 +57,7 @@ def heat_map(front: StudyResult, objective: ObjectiveRecord) -> pd.DataFrame:
     Raises:
         NotShown: See `axes`.
     """
-    models, done = front.estimates, front.finished
+    models, done = front.estimates, front.cut
     depth, width = axes(front)
     trials = models.known
     usual = {n: median([float(t.architecture[n]) for t in done]) for n in models.sizes}

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from protege.objectives import StaticEmbedding
-from protege.objectives.baselines.static import frequency_weights, principal, token_vectors
 from protege.spaces import BadInput, Blueprint, Cache
+from protege.spaces.others.token_vectors import frequency_weights, principal, token_vectors
 from tests.tiny import CASES, VOCABULARY, texts
 
 
 def test_the_vector_of_a_text_is_the_mean_of_its_tokens(cache: Cache) -> None:
     teacher = CASES["bert-sentences"].teacher()
     own = StaticEmbedding(dim=8).made(teacher, cache)
-    module, table = own.embedder(), own.model.state_dict()["tokens.weight"]
+    module, table = own.embedder(), own.model.state_dict()["embedding.weight"]
     assert module is not None
     read = own.tokenizer(texts(4), padding=True, return_tensors="pt")
     with torch.inference_mode():
@@ -37,10 +37,11 @@ def test_principal_components_keep_what_varies_most() -> None:
     vectors = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
     vectors *= torch.tensor([1, 9, 2, 8, 1, 1])
     centred = vectors - vectors.mean(0)
-    found = principal(vectors, 2)
+    found, directions = principal(vectors, 2)
+    assert torch.allclose(centred @ directions, found, atol=1e-4)
     _, values, _ = torch.linalg.svd(centred)
     assert torch.allclose(found.norm(dim=0), values[:2], rtol=1e-4)
-    assert torch.allclose(principal(vectors, 6).norm(), centred.norm(), rtol=1e-4)
+    assert torch.allclose(principal(vectors, 6)[0].norm(), centred.norm(), rtol=1e-4)
 
 
 def test_frequent_tokens_count_less_and_special_ones_nothing() -> None:

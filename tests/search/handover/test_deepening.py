@@ -42,7 +42,7 @@ def test_without_its_further_layers_the_deep_student_is_the_student(
             parameter.add_(0.01 * torch.randn_like(parameter))
     folder = cut.save(tmp_path)
     kept = ExportedStudent(folder, cut.manifest()).manifest["kept"]
-    _, student = loaded_student(folder, teacher, kept)
+    student = loaded_student(folder, teacher, kept)
     deep = deepened(teacher, student, Progressive())
     assert deep is not None
     for stack, layers in deep.going.items():

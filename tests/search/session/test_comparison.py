@@ -103,16 +103,16 @@ def test_latency_is_measured_of_the_loaded_classes(
 
 def test_they_are_not_measured_twice(folder: Path, teacher: Teacher, student: Path) -> None:
     first = searched(folder, teacher, student).run(trials=2).baselines
-    assert Counting.asked.count("protege_static") == 1
+    assert Counting.asked.count("static") == 1
     front = searched(folder, teacher, student).run(trials=3)
-    assert Counting.asked.count("protege_static") == 1
+    assert Counting.asked.count("static") == 1
     assert front.baselines == first
 
 
 def test_what_failed_is_noted_and_tried_again(
     folder: Path, teacher: Teacher, student: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Counting.fails.append("protege_static")
+    Counting.fails.append("static")
     front = searched(folder, teacher, student).run(trials=2)
     static = front.baselines[1]
     assert static.measurements.keys() == {"memory_mb", "retention"}

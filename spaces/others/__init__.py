@@ -1,0 +1,1 @@
+"""Students of other families than their teacher's: their sizes, configurations and weights."""
