@@ -18,6 +18,7 @@ from protege.objectives.distillation.tasks.choice import distillation_task
 from protege.objectives.distillation.tasks.task import DistillationTask, TaskScore
 from protege.objectives.distillation.teacher_outputs import judge
 from protege.objectives.machine.lock import shared_machine
+from protege.objectives.machine.precision import Deployment
 from protege.objectives.machine.stopwatch import Stopwatch
 from protege.spaces import (
     Architecture,
@@ -47,6 +48,7 @@ class Prepared:
             students differ only by their architecture.
         batch_parts: Minimum number of gradient-accumulation parts per batch; more need less memory.
         stopwatch: Records the seconds of each phase.
+        deployment: How finished students are run to be judged; None for float32 in PyTorch.
     """
 
     teacher: Teacher
@@ -57,6 +59,7 @@ class Prepared:
     batch_parts: int = 1
     stopwatch: Stopwatch = field(default_factory=Stopwatch, repr=False)
     answers_from: Teacher | None = None
+    deployment: Deployment | None = None
     read: dict[Hashable, TaskData] = field(default_factory=dict, repr=False)
     """Data that was read before, by content and sizes."""
 

@@ -119,6 +119,21 @@ def scores_rungs(objective: Objective) -> bool:
     return is_late and isinstance(objective, ScoredAtRungs) and objective.at_rungs
 
 
+JUDGED_IN = "judged_in"
+"""The detail of a measurement that names precision and runtime, if not float32 in PyTorch."""
+
+
+def judges_deployed(objective: Objective, teacher: Teacher) -> bool:
+    """Return whether an objective judges the finished student as its target runs it.
+
+    An objective that only reads outputs of single passes sets ``judges_deployed = "always"``; one
+    that may let students write text sets ``"encoders"``, as an exported graph writes none.
+    """
+    said = getattr(objective, "judges_deployed", "")
+    able = said == "always" or (said == "encoders" and not teacher.generates)
+    return objective.stage is Stage.STUDENT and able
+
+
 def exceeds(objective: Objective, value: float) -> bool:
     """Return whether the value is beyond the objective's limit."""
     if objective.limit is None:

@@ -9,6 +9,7 @@ from typing import Any
 from protege.objectives import Candidate, Distillation, Objective, StaticEmbedding
 from protege.objectives.candidate import Prepared
 from protege.objectives.distillation.tasks.choice import distillation_task
+from protege.objectives.machine.precision import Deployment
 from protege.objectives.measurement import Stage
 from protege.objectives.objective import Checked, scores_rungs
 from protege.search.analysis.fidelity import Fidelity, chosen
@@ -25,6 +26,7 @@ from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.trial import Trial
 from protege.search.running.racing import Race
 from protege.search.running.stopping import Stopping, StopRequestContext, no_stop_requests
+from protege.search.session.deployment import deployment_of
 from protege.search.session.identity import identity
 from protege.search.session.session import Session, claimed_folder, holding, prepared_for
 from protege.search.storage.locating import database_path, default_folder, url_of_file
@@ -73,6 +75,9 @@ class Search:
             to, in addition to the run folder.
         private: Whether files of the run are readable by their owner only (modes 0600 and 0700).
             False leaves the modes to the umask.
+        judged_as: How finished students are judged by `Retention` and scores. By default as the
+            one target runs them that names another precision than float32, through the same
+            runtime; ``"float32"`` judges all in PyTorch. See docs/objectives.md.
 
     Raises:
         BadInput: The parts of the declaration do not fit together.
@@ -94,6 +99,7 @@ class Search:
     artifacts: str = ""
     private: bool = True
     answers_from: Teacher | None = None
+    judged_as: Deployment | str | None = None
 
     def __post_init__(self) -> None:
         self._read_declared()
@@ -106,6 +112,7 @@ class Search:
                 "a kind apart"
             )
         self._check_distillation()
+        deployment_of(self.objectives, self.judged_as)
         for objective in self.objectives:
             if isinstance(objective, Checked):
                 objective.check(self.teacher)

@@ -1,6 +1,7 @@
 """Numeric precisions, named as torch and Hugging Face name their dtypes."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from protege.spaces.errors import BadInput
@@ -13,6 +14,23 @@ left out because its gradients need loss scaling."""
 
 BYTES: dict[Precision, int] = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
 """Bytes per value."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """How a student is run once it is deployed.
+
+    Attributes:
+        runtime: The runtime's name; ``eager`` and ``compile`` run PyTorch's own arithmetic.
+        precision: The precision.
+    """
+
+    runtime: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.precision} on {self.runtime}"
+
 
 _SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 

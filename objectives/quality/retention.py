@@ -44,6 +44,7 @@ class Retention:
     direction: ClassVar[Direction] = "maximize"
     stage: ClassVar[Stage] = Stage.STUDENT
     at_rungs: ClassVar[bool] = True
+    judges_deployed: ClassVar[str] = "always"
 
     def __post_init__(self) -> None:
         given: object = self.data

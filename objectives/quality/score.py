@@ -82,6 +82,7 @@ class Score:
     timeout_s: float = field(default=600.0, compare=False)
 
     stage: ClassVar[Stage] = Stage.STUDENT
+    judges_deployed: ClassVar[str] = "encoders"
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():

@@ -281,12 +281,18 @@ class StudyResult(ABC):
             return "No student is within the study's limits."
         lines = [self._line(trial) for trial in self.members]
         lines += [line(self.objectives, one, list(lines[0])) for one in self.baselines]
+        judged = self.judged_in
         notes = [
             f"{printable(name)} was measured in {printable(precision)}; qualities were judged in "
-            "float32"
+            f"{printable(judged)}"
             for name, precision in self.precisions.items()
         ]
         return "\n".join([pd.DataFrame(lines).to_string(index=False), *notes])
+
+    @property
+    def judged_in(self) -> str:
+        """The precision, and the runtime if it is not PyTorch, in which students were judged."""
+        return str(self.identity.get("judged_as") or "float32")
 
     @property
     def precisions(self) -> dict[str, str]:

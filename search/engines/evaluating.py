@@ -3,12 +3,13 @@
 import contextlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from protege.objectives import Candidate, Measurement, Objective, Retention
+from protege.objectives.latency.runtimes.deployed import deployed
 from protege.objectives.measurement import Stage, TrainingRecord, worsened
-from protege.objectives.objective import exceeds, scores_rungs
+from protege.objectives.objective import JUDGED_IN, exceeds, judges_deployed, scores_rungs
 from protege.objectives.quality.checkpoint import Rung
 from protege.objectives.quality.rungs import CandidateDistillation
 from protege.objectives.resources.size import parameters
@@ -178,11 +179,25 @@ class Evaluation:
             if self.halts and not rung.is_last:
                 yield rung
         published = self._distilling.published.candidate
+        final = self._deployed(published)
         for objective in objectives:
-            if objective not in scored:
+            if final is not published and judges_deployed(objective, published.teacher):
+                self._add(objective, self._noted(objective.measure(final)))
+            elif objective not in scored:
                 self._add(objective, objective.measure(published))
             self._ends_at_limit(objective)
-        self._look_back([one for one in objectives if one is not judges[0]], start)
+        if final is published:
+            self._look_back([one for one in objectives if one is not judges[0]], start)
+
+    def _deployed(self, published: Candidate) -> Candidate:
+        """Return the candidate as its target runs it; itself if that is float32 in PyTorch."""
+        how = self.candidate.prepared.deployment
+        return published if how is None else deployed(published, how)
+
+    def _noted(self, found: Measurement) -> Measurement:
+        """Note how the student was run."""
+        details = {**found.details, JUDGED_IN: str(self.candidate.prepared.deployment)}
+        return replace(found, details=details)
 
     def _look_back(self, others: Sequence[Objective], start: Mapping[str, Measurement]) -> None:
         """Note what the student was worth before training, and what training made worse.

@@ -8,9 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from protege.objectives import Candidate, Objective
+from protege.objectives.latency.runtimes.deployed import deployed
 from protege.objectives.machine.pickling import read_pickle, write_pickle
 from protege.objectives.measurement import Stage
-from protege.objectives.objective import Confirmed, JudgedOnUnseen
+from protege.objectives.objective import Confirmed, JudgedOnUnseen, judges_deployed
 from protege.search.handover.exported import loaded_student
 from protege.spaces import ProtegeError
 from protege.spaces.files.atomic import write_text
@@ -29,13 +30,16 @@ def confirmed(objectives: Sequence[Objective], own: Candidate, folder: Path) -> 
     """
     figures: dict[str, float] = {}
     exported = _exported(own, folder)
+    how = own.prepared.deployment
+    running = exported if how is None else deployed(exported, how)
     for objective in objectives:
+        student = running if judges_deployed(objective, own.teacher) else exported
         if isinstance(objective, Confirmed):
             figures = {**objective.confirm(own, folder), **figures}
         else:
-            figures[objective.name] = objective.measure(exported).value
+            figures[objective.name] = objective.measure(student).value
         if objective.stage is Stage.STUDENT and isinstance(objective, JudgedOnUnseen):
-            unseen = objective.measure_unseen(exported)
+            unseen = objective.measure_unseen(student)
             if unseen is not None:
                 figures[f"unseen_{objective.name}"] = unseen.value
     return figures

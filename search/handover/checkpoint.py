@@ -28,7 +28,7 @@ TEACHER = ("fingerprint", "task", "auto_class", "auto_processor", "key", "archit
 OBJECTIVE_FIELDS = ("name", "unit", "direction", "limit")
 """Published fields of an objective. Its declaration is not: it names hosts, users and paths."""
 
-WORDS = ("grade", "clock", "error_floor")
+WORDS = ("grade", "clock", "error_floor", "judged_in")
 """Published details of a measurement that are text; their vocabulary is fixed.
 
 Target labels, reasons for throttling and names of meters would identify the machine.
@@ -111,6 +111,7 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
         "goals": [_listed(objective, OBJECTIVE_FIELDS) for objective in about["goals"]],
         "workloads": about["workloads"],
         "precisions": about.get("precisions", {}),
+        "judged_in": about.get("judged_in", "float32"),
         "versions": {name: version(name) for name in ("protege", "torch", "transformers")},
     }
 

@@ -233,7 +233,8 @@ class DistillationTrainer(Trainer):
         """
         if isinstance(own := getattr(self.optimizer, "optimizer", None), LazyAdamW):
             return float(own.norm)  # that of the last step
-        found: float | None = super()._get_grad_norm(model, grad_norm)
+        plain: Any = super()  # untyped in transformers
+        found: float | None = plain._get_grad_norm(model, grad_norm)  # noqa: SLF001 - extended
         return found
 
     def create_scheduler(

@@ -10,7 +10,9 @@ from types import MethodType
 from typing import Any, Protocol
 
 from protege.objectives import Distillation, Examples, Objective, StaticEmbedding
+from protege.objectives.machine.precision import Deployment
 from protege.search.running.racing import Race
+from protege.search.session.deployment import deployment_of
 from protege.search.storage.attributes import IDENTITY, store_study_record, study_record
 from protege.search.storage.run_folder import RunFolder
 from protege.search.storage.storage import OptunaStudy
@@ -50,6 +52,8 @@ class SearchDeclaration(Protocol):
     def artifacts(self) -> str: ...
     @property
     def private(self) -> bool: ...
+    @property
+    def judged_as(self) -> Deployment | str | None: ...
 
 
 VERSION = 1
@@ -65,10 +69,12 @@ APART = frozenset({"limit"})
 def identity(search: SearchDeclaration) -> dict[str, Any]:
     """Return the identity of a study; it can be resumed only with the same."""
     asked = search.answers_from
+    how = deployment_of(search.objectives, search.judged_as)
     return {
         "version": VERSION,
         "teacher": search.teacher.fingerprint,
         **({} if asked is None else {"answers_from": asked.fingerprint}),
+        **({} if how is None else {"judged_as": str(how)}),
         "seed": search.seed,
         "space": document(search.students.declaration()),
         "distillation": document(search.distillation),

@@ -27,6 +27,7 @@ from protege.search.running.coordinator import Coordinator
 from protege.search.running.stopping import Stopping, StopRequestContext, no_stop_requests
 from protege.search.session.about import about, of_run
 from protege.search.session.comparison import Comparison
+from protege.search.session.deployment import deployment_of
 from protege.search.session.earlier import import_earlier
 from protege.search.session.identity import SearchDeclaration, identify, identity
 from protege.search.storage.attributes import ABOUT, study_record
@@ -271,6 +272,7 @@ def prepared_for(search: SearchDeclaration) -> Prepared:
             search.distillation,
             seed=search.seed,
             answers_from=search.answers_from,
+            deployment=deployment_of(search.objectives, search.judged_as),
         )
 
 

@@ -133,14 +133,14 @@ def _onnx(model: Any, given: dict[str, Any], place: Path, precision: str) -> tup
     OnnxExporter().export(model, copy.deepcopy(given), OnnxConfig()).save_pretrained(place)
     file = "model.onnx"
     if precision == "int8":
-        file = _quantized(place)
+        file = quantized(place)
     session = onnxruntime.InferenceSession(str(place / file), providers=["CPUExecutionProvider"])
     feed: Any = onnx_feed([one.name for one in session.get_inputs()], given)
     np.savez(place / "inputs.npz", **feed)
     return torch.from_numpy(session.run(None, feed)[0]), file
 
 
-def _quantized(place: Path) -> str:
+def quantized(place: Path) -> str:
     """Quantise the weights of linear layers to int8, activations dynamically; return the file."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

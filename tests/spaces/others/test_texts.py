@@ -86,6 +86,7 @@ print(json.dumps([model.encode(text).tolist() for text in json.load(sys.stdin)])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ALL)
 def test_a_saved_student_is_loaded_without_protege(kind: str, tmp_path: Path) -> None:
     student = made(teacher_of(), kind, hidden=0.5)
