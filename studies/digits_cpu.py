@@ -31,8 +31,8 @@ from studies.ending import conclude
 Pictures = NDArray[np.uint8]
 
 TEACHER = Path("runs/digits-cpu-teacher")
-SIDE, TRAINED_ON, COPIES = 32, 1347, 5
-EPOCHS, BATCH, RATE = 12, 64, 1e-3
+SIDE, TRAINED_ON, COPIES = 32, 1347, 2
+EPOCHS, BATCH, RATE = 10, 64, 1e-3
 NAMES = {number: str(number) for number in range(10)}
 
 
