@@ -3,6 +3,7 @@
 import json
 import math
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from protege.spaces.errors import DiskFull
 from protege.spaces.files.atomic import write_text
 from protege.spaces.files.cache import Cache, tensor_bytes
 from protege.spaces.files.hashing import Key, canonical, digest, text_checksum
-from protege.spaces.files.locks import locked
+from protege.spaces.files.locks import POLL_S, WARN_S, locked, locked_at_once, log_waiting
 
 RECORD = "record.json"
 
@@ -60,8 +61,7 @@ class BlockFile:
     """A folder with one file of raw values per column, and a record of the finished blocks.
 
     The record holds a checksum of every finished block, so a killed process loses only its current
-    block, and truncated or altered blocks are computed again. A lock lets one process fill it while
-    others wait.
+    block, and truncated or altered blocks are computed again.
 
     Attributes:
         folder: The folder; safe to delete while no process reads it.
@@ -74,24 +74,60 @@ class BlockFile:
     starts: Sequence[int]
 
     def filled(self, compute: Callable[[int], Block]) -> Block:
-        """Compute missing blocks by their numbers, in order, and return all rows, memory-mapped.
+        """Compute missing blocks by their numbers and return all rows, memory-mapped.
+
+        Several processes that call this share the work: each takes the first block that nobody
+        computes. The blocks of a killed process are taken by the others.
 
         Raises:
             DiskFull: The disk has no room for a block.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder / "lock"):
+        with locked(self._lock):
             columns, checksums = self._read_record()
-            for number in range(len(self.starts) - 1):
-                known = checksums.get(number)
-                if known is not None and known == self._checksum(columns, number):
-                    continue
-                block = compute(number)
+            numbers = range(len(self.starts) - 1)
+            kept = {
+                n: one
+                for n, one in checksums.items()
+                if n in numbers and one == self._checksum(columns, n)
+            }
+            if kept != checksums:
+                self._write_record(columns, kept)
+        waited_s = 0.0
+        while missing := self._missing():
+            if any(self._computed(number, compute) for number in missing):
+                waited_s = 0.0
+                continue
+            time.sleep(POLL_S)
+            waited_s += POLL_S
+            if waited_s >= WARN_S[0]:
+                log_waiting(self._block_lock(missing[0]))
+                waited_s = WARN_S[0] - WARN_S[1]
+        columns, _ = self._read_record()
+        return {name: self._mapped(name, column) for name, column in columns.items()}
+
+    def _missing(self) -> list[int]:
+        """Return the numbers of the blocks that are not finished."""
+        with locked(self._lock):
+            _, checksums = self._read_record()
+        return [number for number in range(len(self.starts) - 1) if number not in checksums]
+
+    def _computed(self, number: int, compute: Callable[[int], Block]) -> bool:
+        """Compute a block and store it; return False if another process does or did."""
+        place = self._block_lock(number)
+        with locked_at_once(place) as mine:
+            if not mine or number not in self._missing():
+                return False
+            block = compute(number)
+            with locked(self._lock):
+                _, checksums = self._read_record()
                 columns = {name: Column.of(rows) for name, rows in block.items()}
                 self._write(number, block)
                 checksums[number] = digest(*map(tensor_bytes, block.values()))
                 self._write_record(columns, checksums)
-        return {name: self._mapped(name, column) for name, column in columns.items()}
+            # whoever holds this file all the same finds the block finished
+            place.unlink(missing_ok=True)
+        return True
 
     def _write(self, number: int, block: Mapping[str, Tensor]) -> None:
         try:
@@ -156,6 +192,15 @@ class BlockFile:
         }
         stored = {"record": record, "checksum": text_checksum(record)}
         write_text(self.folder / RECORD, json.dumps(stored))
+
+    @property
+    def _lock(self) -> Path:
+        """The lock of the record, held while it is read and written."""
+        return self.folder / "lock"
+
+    def _block_lock(self, number: int) -> Path:
+        """The lock of a block, held by the process that computes it."""
+        return self.folder / f"lock-{number}"
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.bin"

@@ -208,8 +208,8 @@ def fill_slowly(folder: Path, noted: Path, slow: int | None = None) -> None:
 
     def compute(number: int) -> Block:
         with noted.open("a", encoding="utf-8") as file:
-            file.write(f"{number}\n")
-        time.sleep(60 if number == slow else 0.01)
+            file.write(f"{number} {os.getpid()}\n")
+        time.sleep(60 if number == slow else 0.05)
         return block(number)
 
     found = shelf(folder).filled(compute)
@@ -217,7 +217,7 @@ def fill_slowly(folder: Path, noted: Path, slow: int | None = None) -> None:
         os._exit(1)
 
 
-def test_two_processes_compute_each_block_once(tmp_path: Path) -> None:
+def test_two_processes_share_the_blocks(tmp_path: Path) -> None:
     noted = tmp_path / "noted"
     both = [FORK.Process(target=fill_slowly, args=(tmp_path / "shelf", noted)) for _ in range(2)]
     for process in both:
@@ -225,14 +225,16 @@ def test_two_processes_compute_each_block_once(tmp_path: Path) -> None:
     for process in both:
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
-    assert noted.read_text(encoding="utf-8").split() == ["0", "1", "2", "3"]
+    done = [line.split() for line in noted.read_text(encoding="utf-8").splitlines()]
+    assert sorted(number for number, _ in done) == ["0", "1", "2", "3"]
+    assert {process for _, process in done} == {str(one.pid) for one in both}
 
 
 def test_a_process_that_is_killed_leaves_its_blocks_and_no_lock(tmp_path: Path) -> None:
     noted = tmp_path / "noted"
     process = FORK.Process(target=fill_slowly, args=(tmp_path / "shelf", noted, 2))
     process.start()
-    wait_for(lambda: noted.exists() and "2" in noted.read_text(encoding="utf-8"))
+    wait_for(lambda: noted.exists() and "\n2 " in noted.read_text(encoding="utf-8"))
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
