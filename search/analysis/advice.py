@@ -117,9 +117,10 @@ def _edge(size: str, share: float, end: int, which: str, wider: str) -> str:
 def _latency_floor(front: StudyResult, objective: ObjectiveRecord | None) -> Iterator[str]:
     """Say how much of the fastest student's latency does not come from its layers."""
     model = front.estimates.latency_models.get(objective.name) if objective else None
-    if objective is None or model is None:
+    cut = [one for one in front.students if not one.other_family]
+    if objective is None or model is None or not cut:
         return
-    fastest = min(front.students, key=lambda trial: trial.measurements[objective.name].value)
+    fastest = min(cut, key=lambda trial: trial.measurements[objective.name].value)
     place = recorded(fastest.architecture)
     value, _ = model.predict(place)
     each = model.one_more(place)
@@ -137,6 +138,8 @@ def _latency_floor(front: StudyResult, objective: ObjectiveRecord | None) -> Ite
 def _steps(front: StudyResult, best: Trial) -> Iterator[str]:
     """Advise steps if the student at the knee lost more than a third of the layers."""
     own = front.about.get("teacher", {}).get("architecture") or {}
+    if best.other_family:
+        return
     for name in DEPTHS:
         whole, kept = own.get(name) or 0, best.architecture.get(name) or 0
         if whole and 0 < kept < whole * (1 - STEP) - 1e-9:

@@ -123,11 +123,11 @@ def figure(frame: pd.DataFrame, objective: ObjectiveRecord) -> go.Figure:
 
 
 def costs(front: StudyResult, objective: ObjectiveRecord, model: LatencyModel) -> Table:
-    """Return the marginal cost of each size at the teacher and at the fastest student."""
+    """Return the marginal cost of each size, at the teacher and at the fastest cut student."""
     teacher = front.about["teacher"]["architecture"]
     places = {"At the teacher": recorded(teacher)}
     fastest = min(
-        front.students,
+        (one for one in front.students if not one.other_family),
         key=lambda trial: trial.measurements[objective.name].value,
         default=None,
     )
