@@ -183,3 +183,17 @@ MODERNBERT = Family(
     ffn_matrices=3,
     first_layer_stays=("num_hidden_layers",),  # it alone has no norm before its attention
 )
+
+# its decoder: the same layers, with a projection each for queries, keys and values
+MODERNBERT_DECODER = replace(
+    MODERNBERT,
+    name="ModernBERT decoder",
+    model_types=("modernbert-decoder",),
+    tensors={
+        **without(MODERNBERT.tensors, "Wqkv", "head."),
+        "layers.*.attn.{q_proj,k_proj,v_proj}": "heads hidden",
+        "{head,lm_head}.dense": "hidden hidden",
+        "{head,lm_head}.norm": "hidden",
+    },
+    stacks={"decoder": "layers.*"},
+)

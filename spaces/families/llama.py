@@ -30,7 +30,10 @@ _DECODER = Family(
 LLAMA = replace(
     _DECODER,
     name="Llama",
-    model_types=("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite"),
+    model_types=(
+        *("llama", "mistral", "qwen2", "qwen3", "smollm3", "granite"),
+        *("ministral", "ministral3", "seed_oss"),
+    ),
     turns=True,
     per_layer=("layer_types", "no_rope_layers"),
     layer_bounds=("max_window_layers",),
@@ -50,15 +53,16 @@ GEMMA = replace(
     ),
 )
 
-# OLMo 2: Llama with norms after attention and feed-forward, and over all queries and keys
+# OLMo 2 and 3: Llama with norms after attention and feed-forward, and over all queries and keys
 _SPANS_ALL_HEADS = (
     "its query and key norms span all heads, so that with fewer of them every other would change"
 )
 
 OLMO = replace(
     _DECODER,
-    name="OLMo 2",
-    model_types=("olmo2",),
+    name="OLMo",
+    model_types=("olmo2", "olmo3"),
+    per_layer=("layer_types",),
     tensors={
         **without(LLAMA.tensors, "norm"),
         "layers.*.self_attn.q_norm": "heads",

@@ -13,11 +13,11 @@ from tests.tiny import ZOO, inputs_of
 
 NORMED_AFTERWARDS = {
     *("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "mpnet", "electra"),
-    *("deberta-v2", "bart"),
+    *("deberta-v2", "bart", "nomic_bert", "jina_embeddings_v3"),
 }
 """Post-LN: what is written is added to what a norm gave."""
 
-NORMED_ALONE = {"gemma2", "gemma3_text", "olmo2"}
+NORMED_ALONE = {"gemma2", "gemma3_text", "olmo2", "olmo3"}
 """What is written is normed before it is added to anything."""
 
 IN_NO_SUM = {"gpt_neox", "dinov2"}
@@ -40,7 +40,7 @@ def expected(teacher: Teacher, count: int) -> list[str]:
         return ["in no sum"] * count
     kind = "alone" if name in NORMED_ALONE else "normed" if name in NORMED_AFTERWARDS else "given"
     found = [kind] * count
-    if name == "modernbert":  # its first layer has no norm before the attention
+    if name.startswith("modernbert"):  # its first layer has no norm before the attention
         found[0] = "normed"
     if name == "siglip_vision_model":  # nothing comes after the pooler
         found[-1] = "in no sum"
@@ -56,7 +56,7 @@ def reads_no_norm(teacher: Teacher, slot: TensorSpec) -> bool:
     name, config = teacher.config.model_type, teacher.config
     attends = "ffn" not in slot.axes and ".pos_" not in slot.name  # those read distances
     first = attends and slot.layer == 0
-    if name == "olmo2":
+    if name in {"olmo2", "olmo3"}:
         return True
     if name == "deberta-v2":  # states of padding are set to zero behind the first norms
         has_convolution = bool(getattr(config, "conv_kernel_size", 0))
