@@ -214,7 +214,7 @@ def test_what_is_published_is_on_a_list(front: Front) -> None:
     assert told == published(front.members[0], front.about)
     assert set(told) == {
         *("teacher", "label", "study", "measurements", "training", "goals", "workloads"),
-        *("precisions", "versions"),
+        *("precisions", "judged_in", "versions"),
     }
 
 
@@ -227,7 +227,7 @@ def test_card_and_table_say_that_quality_was_judged_in_another_precision(
     assert "judged in" not in str(front)
     exported = own.export(own.members[0], folder / "student")
     card = (exported / "README.md").read_text(encoding="utf-8")
-    assert "`memory_mb` was measured in int8; every quality above was judged in float32" in card
+    assert "`memory_mb` was measured in int8; qualities were judged in float32" in card
 
 
 @pytest.fixture
