@@ -98,6 +98,22 @@ def test_a_training_that_only_harms_publishes_the_student_as_it_was(
     assert "could not improve" in told[-1]
 
 
+def test_embeddings_move_only_where_texts_read_them(
+    student: Path, teacher: Teacher, folder: Path
+) -> None:
+    some = [f"w{one} w{other}" for one in range(8) for other in range(8)]
+    plan = TrainingPlan(epochs=2, batch_size=4, held_out=8, learning_rate=1e-3)
+    out = full_training(
+        ExportedStudent.read(student), Texts.of(some), folder / "out", plan=plan, teacher=teacher
+    ).run()
+    name = "embeddings.word_embeddings.weight"
+    before, after = (load_file(place / "model.safetensors")[name] for place in (student, out))
+    moved = (before != after).any(dim=1).nonzero().squeeze(1).tolist()
+    ids = teacher.tokenizer(some)["input_ids"]
+    assert moved
+    assert {*moved} <= {token for text in ids for token in text}
+
+
 def test_texts_to_evaluate_on_are_not_trained_on(
     student: Path, teacher: Teacher, folder: Path
 ) -> None:
