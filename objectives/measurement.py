@@ -37,6 +37,10 @@ def name_of(base: str, label: str, unit: str) -> str:
     return "_".join(filter(None, (base, label, unit)))
 
 
+JUDGED_IN = "judged_in"
+"""The detail of a measurement that names precision and runtime, if not float32 in PyTorch."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """The result of one objective on one candidate.

@@ -119,10 +119,6 @@ def scores_rungs(objective: Objective) -> bool:
     return is_late and isinstance(objective, ScoredAtRungs) and objective.at_rungs
 
 
-JUDGED_IN = "judged_in"
-"""The detail of a measurement that names precision and runtime, if not float32 in PyTorch."""
-
-
 def judges_deployed(objective: Objective, teacher: Teacher) -> bool:
     """Return whether an objective judges the finished student as its target runs it.
 

@@ -26,7 +26,7 @@ class Deployment:
     """
 
     runtime: str
-    precision: str
+    precision: Precision
 
     def __str__(self) -> str:
         return f"{self.precision} on {self.runtime}"

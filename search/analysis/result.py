@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from protege.objectives.measurement import JUDGED_IN
 from protege.search.analysis.confirmation import Confirmation, confirmations, overtaken
 from protege.search.analysis.dominance import line, notes, outdone, with_baselines
 from protege.search.analysis.estimates import Estimates
@@ -57,6 +58,9 @@ class Upload(Protocol):
 
     def fetch(self, stored: Path, expected: str) -> None:
         """Download the weights of a trial."""
+
+
+IN_FLOAT32 = "qualities were judged in float32"
 
 
 @dataclass(frozen=True)
@@ -281,18 +285,23 @@ class StudyResult(ABC):
             return "No student is within the study's limits."
         lines = [self._line(trial) for trial in self.members]
         lines += [line(self.objectives, one, list(lines[0])) for one in self.baselines]
-        judged = self.judged_in
         notes = [
-            f"{printable(name)} was measured in {printable(precision)}; qualities were judged in "
-            f"{printable(judged)}"
+            f"{printable(name)} was measured in {printable(precision)}; {printable(self.judged)}"
             for name, precision in self.precisions.items()
         ]
         return "\n".join([pd.DataFrame(lines).to_string(index=False), *notes])
 
     @property
-    def judged_in(self) -> str:
-        """The precision, and the runtime if it is not PyTorch, in which students were judged."""
-        return str(self.identity.get("judged_as") or "float32")
+    def judged(self) -> str:
+        """Which qualities were judged in another precision than float32, in words."""
+        found = {
+            name: str(one.details[JUDGED_IN])
+            for trial in self.members
+            for name, one in trial.measurements.items()
+            if JUDGED_IN in one.details
+        }
+        said = [f"{name} was judged in {how}" for name, how in found.items()]
+        return ", ".join([*said, "other qualities in float32"]) if said else IN_FLOAT32
 
     @property
     def precisions(self) -> dict[str, str]:

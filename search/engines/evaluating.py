@@ -8,8 +8,8 @@ from pathlib import Path
 
 from protege.objectives import Candidate, Measurement, Objective, Retention
 from protege.objectives.latency.runtimes.deployed import deployed
-from protege.objectives.measurement import Stage, TrainingRecord, worsened
-from protege.objectives.objective import JUDGED_IN, exceeds, judges_deployed, scores_rungs
+from protege.objectives.measurement import JUDGED_IN, Stage, TrainingRecord, worsened
+from protege.objectives.objective import exceeds, judges_deployed, scores_rungs
 from protege.objectives.quality.checkpoint import Rung
 from protege.objectives.quality.rungs import CandidateDistillation
 from protege.objectives.resources.size import parameters

@@ -265,7 +265,7 @@ class Front(PlottedResult):
             )
         with _written(target, "export into a folder on another disk"):
             settings = self.identity.get("distillation")
-            about = {**self.about, "precisions": self.precisions, "judged_in": self.judged_in}
+            about = {**self.about, "precisions": self.precisions}
             export(chosen, stored, target, about, settings)
         if formats:
             from protege.search.handover.formats.exporting import export_formats  # loads torch

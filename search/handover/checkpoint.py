@@ -111,7 +111,6 @@ def published(trial: Trial, about: Mapping[str, Any]) -> dict[str, Any]:
         "goals": [_listed(objective, OBJECTIVE_FIELDS) for objective in about["goals"]],
         "workloads": about["workloads"],
         "precisions": about.get("precisions", {}),
-        "judged_in": about.get("judged_in", "float32"),
         "versions": {name: version(name) for name in ("protege", "torch", "transformers")},
     }
 

@@ -1,10 +1,16 @@
 """How the students of a study are judged: as its target runs them, or in float32."""
 
 from collections.abc import Iterable
+from typing import cast
 
 from protege.objectives import Objective
 from protege.objectives.latency.runtimes.deployed import RUNTIMES
-from protege.objectives.machine.precision import Deployment, check_precision
+from protege.objectives.latency.runtimes.runtimes import (
+    check_hardware,
+    processor_features,
+    runtime_named,
+)
+from protege.objectives.machine.precision import Deployment, Precision
 from protege.spaces import BadInput
 
 FLOAT32 = "float32"
@@ -27,9 +33,7 @@ def deployment_of(
     if judged_as == FLOAT32:
         return None
     if isinstance(judged_as, Deployment):
-        check_precision(judged_as.precision)
-        if judged_as.runtime not in RUNTIMES:
-            raise BadInput(f"judged_as={judged_as!r}: students are judged on {', '.join(RUNTIMES)}")
+        check_runs_here(judged_as)
         return judged_as
     if judged_as is not None:
         raise BadInput(
@@ -51,4 +55,24 @@ def _of_target(objective: Objective) -> Deployment | None:
     precision, runtime = (getattr(target, name, None) for name in ("precision", "runtime"))
     if precision in {None, FLOAT32} or runtime not in RUNTIMES:
         return None
-    return Deployment(str(runtime), str(precision))
+    found = Deployment(str(runtime), cast("Precision", precision))
+    try:
+        check_runs_here(found)
+    except BadInput:  # another machine's runtime or arithmetic: judged in float32
+        return None
+    return found
+
+
+def check_runs_here(how: Deployment) -> None:
+    """Check that this machine runs models so.
+
+    Raises:
+        BadInput: The runtime is unknown or not installed, or it or this processor does not support
+            the precision.
+    """
+    if how.runtime not in RUNTIMES:
+        raise BadInput(f"judged_as={how!r}: students are judged on {', '.join(RUNTIMES)}")
+    is_torch = how.runtime in {"eager", "compile"}
+    runtime_named("eager" if is_torch else how.runtime, how.precision)
+    if not is_torch:  # PyTorch emulates what the processor lacks
+        check_hardware(how.precision, processor_features())

@@ -17,6 +17,7 @@ from protege.objectives.candidate import Candidate
 from protege.objectives.distillation.inputs.batches import Batch
 from protege.objectives.latency.device.programs import hint_of, hush_openvino
 from protege.objectives.latency.runtimes.exporting import quantized
+from protege.objectives.machine.lock import shared_machine
 from protege.objectives.machine.precision import Deployment
 from protege.spaces import Embedder, ProtegeError, Student
 from protege.spaces.checkpoints.source import quiet
@@ -41,8 +42,8 @@ def deployed(candidate: Candidate, how: Deployment) -> Candidate:
         ProtegeError: The student cannot be exported.
     """
     student = candidate.student
-    with candidate.stopwatch.phase("export"):
-        batch = _batch(candidate)
+    batch = _batch(candidate)
+    with candidate.stopwatch.phase("export"), shared_machine():
         run = _runner(student.model, batch, how)
         model: Any = _Deployed(student.model, run, *_outputs(student.model, batch))
     embedder = student.embedder
@@ -169,7 +170,8 @@ def _openvino(model: PreTrainedModel, given: dict[str, Any], _: Path, precision:
     from transformers.exporters.configs import OpenVINOConfig
     from transformers.exporters.exporter_openvino import OpenVINOExporter
 
-    config = OpenVINOConfig(dynamic=True, stateful=False)
+    half = precision != "float32"
+    config = OpenVINOConfig(dynamic=True, stateful=False, compress_to_fp16=half)
     exported: Any = OpenVINOExporter().export(model, deepcopy(given), config)
     graph = exported.components["model"].program
     hint = {"INFERENCE_PRECISION_HINT": hint_of(precision)}

@@ -214,7 +214,7 @@ def test_what_is_published_is_on_a_list(front: Front) -> None:
     assert told == published(front.members[0], front.about)
     assert set(told) == {
         *("teacher", "label", "study", "measurements", "training", "goals", "workloads"),
-        *("precisions", "judged_in", "versions"),
+        *("precisions", "versions"),
     }
 
 

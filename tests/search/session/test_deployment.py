@@ -8,7 +8,7 @@ import pytest
 from protege.objectives import Latency, LocalCPU, Memory, Retention, Workload
 from protege.objectives.latency import Plan
 from protege.objectives.machine.precision import Deployment
-from protege.objectives.objective import JUDGED_IN
+from protege.objectives.measurement import JUDGED_IN
 from protege.search import Search
 from protege.search.handover.exported import ExportedStudent
 from protege.search.session.deployment import deployment_of
@@ -44,7 +44,7 @@ def test_the_figures_of_finished_students_are_those_of_the_int8_graph(
         found = one.measurements["retention"]
         assert found.details[JUDGED_IN] == "int8 on onnxruntime"
         assert found.value != one.curve[max(one.curve)]
-    assert "qualities were judged in int8 on onnxruntime" in str(front)
+    assert "retention was judged in int8 on onnxruntime, other qualities in float32" in str(front)
     folder = front.export(front.students[0], tmp_path / "student")
     assert "judged in int8 on onnxruntime" in (folder / "README.md").read_text()
     published = ExportedStudent.read(folder).manifest["measurements"]["retention"]
@@ -74,7 +74,9 @@ def test_the_deployment_follows_the_targets() -> None:
         (None, "bfloat16 on eager and in int8 on onnxruntime"),
         ("int8", "expected 'float32', or a runtime"),
         (Deployment("tensorrt", "int8"), "judged on eager, compile, onnxruntime, openvino"),
-        (Deployment("onnxruntime", "int3"), "precision='int3'"),
+        (Deployment("openvino", "int8"), "precision='int8' on openvino"),
+        (Deployment("onnxruntime", "bfloat16"), "precision='bfloat16' on onnxruntime"),
+        (Deployment("eager", "int8"), "precision='int8' on eager"),
     ],
 )
 def test_what_is_not_clear_is_refused(judged_as: Any, says: str) -> None:
