@@ -82,8 +82,10 @@ def held_out(front: StudyResult, model: LatencyModel) -> pd.DataFrame:
     """
     first: dict[str, Trial] = {}
     for trial in front.trials:
-        first.setdefault(recorded(trial.architecture).key(), trial)
-    members = {recorded(trial.architecture).key() for trial in front.members}
+        if not trial.other_family:  # the model is of the teacher's family alone
+            first.setdefault(recorded(trial.architecture).key(), trial)
+    cut = (trial for trial in front.members if not trial.other_family)
+    members = {recorded(trial.architecture).key() for trial in cut}
     rows = []
     for (architecture, value), error in zip(model.samples, model.leave_one_out(), strict=True):
         trial, predicted = first[architecture.key()], value * (1 + error)

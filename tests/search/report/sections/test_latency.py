@@ -51,6 +51,19 @@ def learned(front: Front) -> LatencyModel:
     return front.estimates.latency_models[LATENCY.name]
 
 
+def test_students_of_other_families_are_left_out() -> None:
+    front = study()
+    static = front.trials[1].architecture | {"model_type": "static", "other": "static"}
+    gone = ("num_attention_heads", "num_key_value_heads", "head_dim")
+    own = {size: value for size, value in static.items() if size not in gone}
+    found = front.trials[1].measurements
+    other = Trial(99, "static", own, State.COMPLETE, found)
+    assert other.other_family
+    more = replace(front, trials=(*front.trials, other))
+    assert 99 not in set(report.held_out(more, learned(more))["trial"])
+    assert len(page(more)) > len(page(front))
+
+
 def test_every_student_is_shown_as_the_others_predict_it() -> None:
     front = study(noise=0.03)
     model = learned(front)
