@@ -18,8 +18,10 @@ def plot_notes(front: StudyResult) -> list[str]:
 
 def _marks(front: StudyResult) -> str:
     """Say what the points and lines are."""
+    others = any(trial.other_family for trial in front.members)
+    colours = "blue point, or one in the colour of another family," if others else "blue point"
     said = (
-        "A blue point is a student on the front: no other trial is better in one objective and no "
+        f"A {colours} is a student on the front: no other trial is better in one objective and no "
         "worse in the rest. The line is the border of what was reached."
     )
     if len(front.objectives.records) > 2:

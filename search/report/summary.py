@@ -35,7 +35,7 @@ def conditions(front: StudyResult) -> str:
     found = [
         str(about.get("processor", "")),
         *targets,
-        *dict.fromkeys(_workload(one) for one in about.get("workloads", {}).values()),
+        *dict.fromkeys(_workload(one, about) for one in about.get("workloads", {}).values()),
         _data(data) if isinstance(data, Mapping) else "",
         str(about.get("date", "")),
         f"study {front.name}",
@@ -75,9 +75,12 @@ def _details(front: StudyResult) -> list[Mapping[str, Any]]:
     return [one.details for trial in front.trials for one in trial.measurements.values()]
 
 
-def _workload(one: Mapping[str, Any]) -> str:
+def _workload(one: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    batch = f"batch {one.get('batch_size', 1)}"
+    if str(about.get("teacher", {}).get("task", "")).startswith("image"):
+        return batch  # an image has as many tokens as it has
     new = f", {one['new_tokens']} new" if one.get("new_tokens") else ""
-    return f"batch {one.get('batch_size', 1)}, {one.get('prompt_tokens', 0)} tokens{new}"
+    return f"{batch}, {one.get('prompt_tokens', 0)} tokens{new}"
 
 
 def _data(distillation: Mapping[str, Any]) -> str:

@@ -73,6 +73,7 @@ def test_the_report_says_which_family_holds_the_front(front: Front) -> None:
     section = families(front)
     assert section is not None
     assert "Which family holds the front" in page(front)
+    assert "in the colour of another family" in page(front)
     x, y = front.objectives.records
     steps = best_within(front.students, x, y)
     values = [one.measurements[y.name].value for one in steps]

@@ -59,6 +59,8 @@ def test_one_line_says_how_it_was_measured() -> None:
         " · 2026-05-04 · study toy"
     )
     assert summary.conditions(classic()) == "study toy"
+    seeing = replace(front, about=about | {"teacher": {"task": "image-classification"}})
+    assert "1 thread · batch 2 · 60 steps" in summary.conditions(seeing)
 
 
 def test_a_sentence_says_what_the_student_at_the_knee_gains_and_keeps() -> None:
