@@ -1,4 +1,5 @@
 from .architecture.architecture import Architecture as Architecture
+from .architecture.layer_policies import Closest as Closest
 from .architecture.layer_policies import Contiguous as Contiguous
 from .architecture.layer_policies import Greedy as Greedy
 from .architecture.layer_policies import Influence as Influence
@@ -48,6 +49,7 @@ __all__ = [
     "Cache",
     "Calibration",
     "Choice",
+    "Closest",
     "Contiguous",
     "DiskFull",
     "Embedder",

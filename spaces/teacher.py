@@ -286,7 +286,7 @@ class Teacher:
         """Cut the student of an architecture from this teacher and heal it.
 
         Policies that the architecture does not name are those of a search: with a calibration
-        ``Greedy()``, ``Surgeon()`` and sequential healing; without one ``Ends()``, ``Magnitude()``
+        ``Closest()``, ``Surgeon()`` and sequential healing; without one ``Ends()``, ``Magnitude()``
         and no healing.
 
         Args:

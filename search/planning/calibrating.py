@@ -14,8 +14,10 @@ from protege.search.planning.calibration_cost import check_calibration_cost
 from protege.search.planning.needs import Needs, cuts_heads
 from protege.search.records.heads import HEAD_TOKENS, HeadScores
 from protege.spaces import Cache, Calibration, SearchSpace, Teacher
+from protege.spaces.architecture.layer_policies import Closest
 from protege.spaces.architecture.policies import HeadsBy
 from protege.spaces.calibration.blocks import Room
+from protege.spaces.calibration.closest import closest_layers
 from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.files.cache import tensor_bytes
 from protege.spaces.files.hashing import digest
@@ -68,7 +70,7 @@ CALIBRATION_TOKENS = 65_536
 BATCH = 32
 """Sequences per batch of a calibration."""
 
-VERSION = 3
+VERSION = 4
 """Version of the cached results; raise it when the same call would give other results."""
 
 
@@ -98,9 +100,17 @@ def calibrated(
         return calibrate(teacher, sequences, needs, stopwatch.announce, room).tensors()
 
     found = Calibration(cache.tensors("calibration", key, measure)).counting(learnt.ids)
-    if not needs.streams:
+    if needs.streams:
+        found = replace(found, streams=_streams(teacher, learnt, cache, stopwatch.announce))
+    if Closest.name not in needs.layers:
         return found
-    return replace(found, streams=_streams(teacher, learnt, cache, stopwatch.announce))
+
+    def compare() -> dict[str, Tensor]:
+        few, announce = CalibrationBatches(sequences), stopwatch.announce
+        return closest_layers(teacher, found, few, needs.depths, announce)
+
+    closest = cache.tensors("layers", key, compare)
+    return replace(found, importance={**found.importance, **closest})
 
 
 def calibrate(

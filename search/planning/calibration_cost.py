@@ -6,8 +6,12 @@ from protege.objectives.distillation.inputs.batches import TaskInputs
 from protege.search.planning.estimate import WORTH_TELLING, Estimate, Rates, is_costly
 from protege.search.planning.needs import Needs
 from protege.spaces import Teacher
+from protege.spaces.architecture.layer_policies import LADDERS, Closest
 from protege.spaces.calibration.blocks import Blocks, Room, blocks
 from protege.spaces.calibration.calibration import FEW, wanted
+from protege.spaces.calibration.closest import TOKENS as HEALED_TOKENS
+from protege.spaces.calibration.closest import spaced
+from protege.spaces.calibration.fisher import TOKENS as SENSITIVITY_TOKENS
 from protege.spaces.calibration.layers import TOKENS, TRIED
 from protege.spaces.files.memory import gigabytes
 from protege.spaces.models.activations import HEADS, shapes
@@ -74,9 +78,11 @@ def calibration_estimate(
         ffns = [shape for name, shape in found.items() if name in wanted and name.endswith(".ffn")]
         width = own.hidden_size
         seconds += sum(layers * rates.ranking_s(units, width) for layers, units in ffns)
-    if {"influence", "contiguous"} & set(needs.layers):
+        seconds += 3 * min(tokens, SENSITIVITY_TOKENS) * rates.token_s
+    if {"influence", "contiguous", "closest"} & set(needs.layers):
         seconds += few * rates.token_s
     seconds += _ladder_runs(teacher, needs) * min(tokens, TOKENS) * rates.token_s
+    seconds += _comparisons(teacher, needs) * min(tokens, HEALED_TOKENS) * rates.token_s
     streamed = min(tokens, tokens_for(own.hidden_size)) if needs.streams else 0
     seconds += 2 * streamed * rates.token_s
     passes = f"{len(plan.passes)} pass{'es' if len(plan.passes) > 1 else ''}"
@@ -100,6 +106,20 @@ def _ladder_runs(teacher: Teacher, needs: Needs) -> float:
             later = sum(min(TRIED, depth - rung) * (1 - rung / depth) for rung in range(1, rungs))
             total += depth / 2 + later / 4
     return total
+
+
+def _comparisons(teacher: Teacher, needs: Needs) -> float:
+    """Return the cost of comparing healed students of different layers, in passes of the teacher.
+
+    A student is healed and judged, and its refits take about as long as its pass.
+    """
+    if Closest.name not in needs.layers:
+        return 0.0
+    ends = (
+        (least, teacher.layout.depths.get(stack, 0) - 1) for stack, least in needs.depths.items()
+    )
+    students = sum(len(LADDERS) * len(spaced(least, most)) for least, most in ends if most >= least)
+    return 3.0 * students
 
 
 def _calibration_bytes(

@@ -11,6 +11,9 @@ from protege.spaces.architecture.sizes import SIZE_OF
 from protege.spaces.architecture.unit_policies import Rotation
 from protege.spaces.families.family import family_of
 
+MEASURED_DEPTHS = {"greedy", "closest"}
+"""Layer policies that are measured down to the fewest layers of a student."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -22,7 +25,7 @@ class Needs:
         layers: Names of the layer policies that need data.
         streams: Whether students are healed or rotated.
         grams: Axes of which healing needs second moments.
-        depths: By stack, the fewest layers of a student with the greedy layer policy.
+        depths: By stack, the fewest layers of a student with a policy of `MEASURED_DEPTHS`.
     """
 
     heads_by: list[HeadsBy] = field(default_factory=list)
@@ -49,7 +52,7 @@ class Needs:
             layers=sorted(policies & FINDINGS.keys()),
             streams=bool(healed) or any(isinstance(m.width_policy, Rotation) for m in members),
             grams=sorted(units),
-            depths=_depths(members, own) if "greedy" in policies else {},
+            depths=_depths(members, own) if policies & MEASURED_DEPTHS else {},
         )
 
 
@@ -83,7 +86,7 @@ def cuts_heads(space: SearchSpace, teacher: Teacher) -> bool:
 
 
 def _depths(members: Iterable[Architecture], own: Architecture) -> dict[str, int]:
-    """Return the fewest layers per stack of students with the greedy layer policy."""
-    shallow = [member for member in members if member.layer_policy.name == "greedy"]
+    """Return the fewest layers per stack of students with a policy of `MEASURED_DEPTHS`."""
+    shallow = [member for member in members if member.layer_policy.name in MEASURED_DEPTHS]
     sizes = family_of(own.model_type).depths
     return {stack: min(getattr(m, size) for m in shallow) for stack, size in sizes.items()}

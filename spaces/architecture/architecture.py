@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from protege.spaces.architecture.layer_policies import Greedy
+from protege.spaces.architecture.layer_policies import Closest
 from protege.spaces.architecture.policies import (
     Criterion,
     Ends,
@@ -23,7 +23,7 @@ from protege.spaces.arguments import checks_arguments
 from protege.spaces.families.family import family_of
 
 WITH_DATA: Mapping[str, Any] = {
-    "layer_policy": Greedy(),
+    "layer_policy": Closest(),
     "width_policy": Surgeon(),
     "healing": "sequential",
 }
@@ -118,7 +118,7 @@ class Architecture(Sizes):
         """Scale this architecture by ratios, rounded to sizes that the family accepts.
 
         Policies that are not named are those of a `SearchSpace`, chosen when the student is built:
-        with a calibration ``Greedy()``, ``Surgeon()`` and sequential healing, which are the best
+        with a calibration ``Closest()``, ``Surgeon()`` and sequential healing, which are the best
         known; without one ``Ends()``, ``Magnitude()`` and no healing, the best that need no data.
 
         Depth is rounded to whole layers. Key-value heads are dropped in whole groups, query heads

@@ -1,7 +1,7 @@
 """Layer policies whose choice depends on calibration data."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -101,8 +101,30 @@ class Greedy(MeasuredLayers):
             yield tuple(sorted(left - {*found[:gone].tolist()}))
 
 
-FINDINGS = {policy.name: policy.entry for policy in (Influence, Contiguous, Greedy)}
-"""The calibration entry that each layer policy needs."""
+LADDERS: tuple[LayerPolicy, ...] = (Greedy(), Influence(), Contiguous())
+"""The layer policies that `Closest` chooses between."""
+
+
+@dataclass(frozen=True)
+class Closest(MeasuredLayers):
+    """Keeps the layers whose healed student is closest to the teacher.
+
+    Compares the choices of `Greedy`, `Influence` and `Contiguous`; see `closest_layers`.
+    """
+
+    name: ClassVar[str] = "closest"
+    entry: ClassVar[str] = "closest"
+
+    def choices(self, found: "Tensor") -> Iterator[Layers]:
+        for row in found:
+            yield tuple(row.nonzero().flatten().tolist())
+
+
+FINDINGS: Mapping[str, tuple[str, ...]] = {
+    **{policy.name: (policy.entry,) for policy in (Influence, Contiguous, Greedy)},
+    Closest.name: (Greedy.entry, Influence.entry, Contiguous.entry),
+}
+"""The calibration entries that each layer policy needs, and `Closest` is measured from."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from protege.spaces.architecture.architecture import WITH_DATA
+from protege.spaces.architecture.layer_policies import Closest
 from protege.spaces.architecture.policies import (
     Criterion,
     HeadsBy,
@@ -17,6 +19,8 @@ from protege.spaces.architecture.policies import (
 )
 from protege.spaces.architecture.unit_policies import Rotation
 from protege.spaces.calibration.blocks import Room, Shapes, blocks
+from protege.spaces.calibration.closest import StudentBuilder, closest_layers
+from protege.spaces.calibration.fisher import output_metrics
 from protege.spaces.calibration.importance import head_importance, taylor_importance
 from protege.spaces.calibration.layers import layer_findings
 from protege.spaces.calibration.magnitude import magnitudes
@@ -69,8 +73,9 @@ class Calibration:
               number. Moments too large for memory are collected in several passes and
               memory-mapped; those too large for the disk are left out (see `Blocks`), and
               ``wanda`` replaces ``surgeon``.
-            - With layer policies, ``decoder.influence``, ``decoder.angles`` and
-              ``decoder.ladder``; see `layer_geometry` and `greedy_ladder`.
+            - With layer policies, ``decoder.influence``, ``decoder.angles``,
+              ``decoder.ladder`` and ``decoder.closest``; see `layer_geometry`, `greedy_ladder`
+              and `closest_layers`.
         streams: The teacher's residual states for healing and rotation, or None.
     """
 
@@ -80,7 +85,7 @@ class Calibration:
     @classmethod
     def of(
         cls,
-        teacher: LaidOutModel,
+        teacher: StudentBuilder,
         batches: Iterable[Batch],
         for_: Iterable[LayerPolicy | WidthPolicy] = DEFAULT_POLICIES,
         healing: Healing = "sequential",
@@ -108,9 +113,11 @@ class Calibration:
         if isinstance(batches, Iterator):
             batches = list(batches)  # an iterator can be read only once
         found = cls.measured(teacher, batches, plan, announce, room)
-        if healing == "none" and not any(isinstance(policy, Rotation) for policy in policies):
-            return found
-        return found.with_streams(teacher, next(iter(batches)))
+        if healing != "none" or any(isinstance(policy, Rotation) for policy in policies):
+            found = found.with_streams(teacher, next(iter(batches)))
+        if Closest.name in plan.layers:
+            found = found.with_closest(teacher, batches, announce=announce)
+        return found
 
     @classmethod
     def measured(
@@ -130,7 +137,7 @@ class Calibration:
         parts = blocks(wanted(teacher, plan.axes), room)
         # criteria that need more than a forward pass use only the first batches
         passes = Passes(teacher, batches, len(parts.passes), announce)
-        few = FEW if others or by_slope or plan.layers else 0
+        few = FEW if others or by_slope or plan.layers or "surgeon" in plan.criteria else 0
         found = {**teacher.layout.equal_importance(), **passes.all_of(parts, room, few)}
         if not plan.axes:
             of_moments = [name for name in found if name == "tokens" or name.endswith(".mean")]
@@ -141,7 +148,8 @@ class Calibration:
             # sites without second moments are ranked by wanda
             names = [name for name in found if name.endswith(".ffn.wanda")]
             found |= {f"{name.removesuffix('wanda')}surgeon": found[name] for name in names}
-            found |= removal_orders(teacher, found, announce)
+            metrics = output_metrics(teacher, passes.few, announce)
+            found |= removal_orders(teacher, found, metrics, announce)
         for criterion in others:
             found |= cls({}).with_heads(teacher, passes.few, criterion, announce).importance
         return cls(found | layer_findings(teacher, passes.few, plan.layers, announce, plan.depths))
@@ -161,6 +169,17 @@ class Calibration:
     def with_streams(self, teacher: LaidOutModel, batch: Batch) -> "Calibration":
         """Return this calibration with the teacher's residual states on one batch."""
         return replace(self, streams=ResidualStates.of(teacher, batch))
+
+    def with_closest(
+        self,
+        teacher: StudentBuilder,
+        batches: Iterable[Batch],
+        depths: Mapping[str, int] = MappingProxyType({}),
+        announce: Callable[[str], None] = lambda _: None,
+    ) -> "Calibration":
+        """Return this calibration with the layers of `Closest`; see `closest_layers`."""
+        found = closest_layers(teacher, self, batches, depths, announce)
+        return replace(self, importance={**self.importance, **found})
 
     @classmethod
     def of_weights(cls, teacher: LaidOutModel) -> "Calibration":

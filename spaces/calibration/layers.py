@@ -58,7 +58,8 @@ def layer_findings(
     unknown = set(policies) - set(FINDINGS)
     if unknown:
         raise BadInput(f"layers={sorted(policies)}: expected some of {', '.join(FINDINGS)}")
-    wanted, found = {FINDINGS[policy] for policy in policies}, dict[str, dict[str, Tensor]]()
+    wanted = {entry for policy in policies for entry in FINDINGS[policy]}
+    found: dict[str, dict[str, Tensor]] = {}
     if wanted - {"ladder"}:
         found |= layer_geometry(teacher, batches)._asdict()
     if "ladder" in wanted:
@@ -146,7 +147,9 @@ def greedy_ladder(
     rungs = {stack: len(layers) - depths.get(stack, 1) for stack, layers in stacks.items()}
     with torch.inference_mode():
         measures = any(rungs.values())
-        whole = [_Outputs.by_all(teacher, one) for one in _sample(batches)] if measures else []
+        whole = (
+            [_Outputs.by_all(teacher, one) for one in first_sequences(batches)] if measures else []
+        )
         return {
             stack: _ladder(
                 whole, layers, rungs[stack], Remaining(announce, f"choosing {stack} layers to drop")
@@ -243,12 +246,12 @@ def skipping(output: Any) -> Callable[..., Any]:
     return forward
 
 
-def _sample(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Yield the first sequences with `TOKENS` real tokens in total, at least one, in pieces."""
+def first_sequences(batches: Iterable[Batch], tokens: int = TOKENS) -> Iterator[Batch]:
+    """Yield the first sequences with so many real tokens in total, at least one, in pieces."""
     taken = 0
     for batch in batches:
         ends = taken + lengths(batch).cumsum(0)
-        count = max(int((ends <= TOKENS).sum()), int(taken == 0))
+        count = max(int((ends <= tokens).sum()), int(taken == 0))
         if not count:
             return
         yield from pieces({name: value[:count] for name, value in batch.items()})

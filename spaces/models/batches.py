@@ -59,10 +59,10 @@ def rows(batch: Batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def pieces(batch: Batch) -> Iterator[Batch]:
-    """Split a batch into pieces of at most `AT_ONCE` tokens, padding included."""
+def pieces(batch: Batch, at_once: int = AT_ONCE) -> Iterator[Batch]:
+    """Split a batch into pieces of at most so many tokens, padding included."""
     longest = max((v.shape[1] for name, v in batch.items() if name.endswith("ids")), default=256)
-    count = max(1, AT_ONCE // longest)
+    count = max(1, at_once // longest)
     for begin in range(0, rows(batch), count):
         yield {name: value[begin : begin + count] for name, value in batch.items()}
 

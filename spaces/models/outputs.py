@@ -7,9 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, nll_loss
 
+from protege.spaces.checkpoints.pooling import Embedder
 from protege.spaces.checkpoints.tasks import Task
 from protege.spaces.models.batches import Batch, given, real_tokens
 from protege.spaces.models.layout import LaidOutModel
+
+_EMBEDDED = ("input_ids", "attention_mask", "pixel_values")
+"""The inputs of an `Embedder`."""
 
 
 def answers(teacher: LaidOutModel, batch: Batch) -> list[Tensor]:
@@ -29,6 +33,18 @@ def answers(teacher: LaidOutModel, batch: Batch) -> list[Tensor]:
         return [one.T for one in _real(spans, batch)]
     found: Tensor = output[0]
     return list(found.unsqueeze(1)) if found.ndim == 2 else _real(found, batch)
+
+
+def final_answers(teacher: LaidOutModel, batch: Batch) -> list[Tensor]:
+    """Return each sequence's `answers`, or its pooled vector, ``(1, width)``, if the model pools.
+
+    A projection behind the pooling is left out.
+    """
+    if teacher.pooling is None:
+        return answers(teacher, batch)
+    read = {name: values for name, values in given(batch).items() if name in _EMBEDDED}
+    vectors: Tensor = Embedder(teacher.model, teacher.pooling, None)(**read)
+    return list(vectors.unsqueeze(1))
 
 
 def _real(answer: Tensor, batch: Batch) -> list[Tensor]:

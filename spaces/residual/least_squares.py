@@ -27,7 +27,8 @@ def refitted(start: Fit, inputs: Tensor, outputs: Tensor, weights: Tensor | None
     Minimises ``sum_t w_t |y_t - W x_t - b|^2 + PRIOR e |W - W0|^2``, with token weights scaled to
     mean one and e the mean energy of an input (its variance if there is an intercept). Directions
     without data keep the initial weights; a map that is already exact is returned unchanged. Takes
-    one Cholesky factorisation in single precision, which the prior keeps well-conditioned.
+    one Cholesky factorisation in single precision, which the prior keeps well-conditioned, of as
+    many rows as there are inputs or tokens, whichever are fewer.
 
     Args:
         start: The initial map; the intercept is fitted if it has a bias.
@@ -42,10 +43,13 @@ def refitted(start: Fit, inputs: Tensor, outputs: Tensor, weights: Tensor | None
         # centre before the products: afterwards, inputs of low variance would lose all digits
         middle, goal = _mean(inputs, weights), _mean(outputs, weights)
         inputs, outputs = inputs - middle, outputs - goal
-    weighted = inputs if weights is None else inputs * (weights / weights.mean()).unsqueeze(1)
-    gram, cross = weighted.T @ inputs, outputs.T @ weighted
-    missing = cross.addmm_(start.weight, gram, alpha=-1)
-    weight = start.weight + step(gram, missing, len(inputs))
+    if len(inputs) < inputs.shape[1]:
+        weight = start.weight + _step_by_tokens(start, inputs, outputs, weights)
+    else:
+        weighted = inputs if weights is None else inputs * (weights / weights.mean()).unsqueeze(1)
+        gram, cross = weighted.T @ inputs, outputs.T @ weighted
+        missing = cross.addmm_(start.weight, gram, alpha=-1)
+        weight = start.weight + step(gram, missing, len(inputs))
     return Fit(weight, None if middle is None or goal is None else goal - weight @ middle)
 
 
@@ -78,12 +82,35 @@ def step(gram: Tensor, missing: Tensor, tokens: float) -> Tensor:
     return torch.cholesky_solve(missing.T, factor).T
 
 
+def _step_by_tokens(start: Fit, inputs: Tensor, outputs: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the same update as `step`, by the dual problem ``M^T (X X^T + PRIOR e I)^-1 X``.
+
+    X are the inputs and M what is missing of the outputs, both times the roots of the weights.
+    """
+    missing = torch.addmm(outputs, inputs, start.weight.T, alpha=-1)
+    if weights is not None:
+        roots = (weights / weights.mean()).sqrt().unsqueeze(1)
+        inputs, missing = inputs * roots, missing * roots
+    tokens, units = inputs.shape
+    mean = float(inputs.square().sum()) / units
+    kernel = inputs @ inputs.T
+    kernel.diagonal().add_(_damping(mean, tokens))
+    factor, failed = torch.linalg.cholesky_ex(kernel)
+    if int(failed):
+        return torch.zeros_like(start.weight)
+    return torch.cholesky_solve(missing, factor).T @ inputs
+
+
 def damped(gram: Tensor, tokens: float) -> Tensor:
     """Add the prior, `PRIOR` tokens of the mean energy, to a second moment's diagonal."""
     found = gram.clone()
-    mean = float(gram.diagonal().mean())
-    found.diagonal().add_(PRIOR / tokens * mean + 1e-6 * mean)
+    found.diagonal().add_(_damping(float(gram.diagonal().mean()), tokens))
     return found
+
+
+def _damping(mean: float, tokens: float) -> float:
+    """Return what is added to a second moment's diagonal of this mean."""
+    return PRIOR / tokens * mean + 1e-6 * mean
 
 
 def _energy(values: Tensor, weights: Tensor | None) -> Tensor:

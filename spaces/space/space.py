@@ -67,7 +67,7 @@ class SearchSpace(Members):
         experts: Ratios of `num_experts`; at least as many stay as a token is routed to.
         moe_intermediate: Ratios of `moe_intermediate_size`, the width of each expert.
         vocab: Ratios of `vocab_size`; special tokens, bytes and characters stay.
-        layer_policy: One policy or several to choose from; by default ``Greedy()`` with data, the
+        layer_policy: One policy or several to choose from; by default ``Closest()`` with data, the
             best known, and ``Ends()`` without.
         width_policy: Likewise; by default ``Surgeon()`` with data and ``Magnitude()`` without.
         healing: One healing method or several to choose from; by default ``"sequential"`` with data
@@ -258,7 +258,7 @@ def _check_policies(name: str, declared: Any) -> None:
     for one in _several(declared):
         if isinstance(one, type) or (isinstance(one, str) and name != "healing"):
             shown = one.__name__ if isinstance(one, type) else repr(one)
-            usual = "Greedy()" if name == "layer_policy" else "Surgeon()"
+            usual = "Closest()" if name == "layer_policy" else "Surgeon()"
             raise BadInput(f"{name}={shown}: expected a policy, such as {usual}")
 
 

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from protege.spaces import (
     BadInput,
     Calibration,
+    Closest,
     Contiguous,
     Greedy,
     Influence,
@@ -21,7 +22,13 @@ from protege.spaces import (
     Teacher,
 )
 from protege.spaces.architecture.policies import LayerPolicy
-from protege.spaces.calibration.layers import TOKENS, TRIED, _sample, greedy_ladder, layer_geometry
+from protege.spaces.calibration.layers import (
+    TOKENS,
+    TRIED,
+    first_sequences,
+    greedy_ladder,
+    layer_geometry,
+)
 from protege.spaces.calibration.plan import CalibrationPlan
 from protege.spaces.models.batches import IMAGE
 from protege.spaces.models.outputs import distance
@@ -40,7 +47,7 @@ KINDS = {
     "spans": "bart-question-answering",
     "one answer a text": "llama-texts",
 }
-POLICIES: list[LayerPolicy] = [Contiguous(), Influence(), Greedy()]
+POLICIES: list[LayerPolicy] = [Contiguous(), Influence(), Greedy(), Closest()]
 NAMES = [policy.name for policy in POLICIES]
 
 
@@ -203,7 +210,7 @@ def test_padding_on_the_left_changes_no_ladder() -> None:
 
 def test_a_ladder_takes_whole_texts_up_to_so_many_real_tokens() -> None:
     texts = {name: value.repeat(100, 1) for name, value in batch().items()}
-    taken = list(_sample([texts, texts]))
+    taken = list(first_sequences([texts, texts]))
     real = sum(int(piece["attention_mask"].sum()) for piece in taken)
     assert TOKENS - 9 < real <= TOKENS
     first = torch.cat([piece["input_ids"] for piece in taken])
@@ -212,12 +219,12 @@ def test_a_ladder_takes_whole_texts_up_to_so_many_real_tokens() -> None:
 
 def test_a_ladder_takes_one_text_of_any_length_and_images_by_number() -> None:
     long = {"input_ids": torch.ones(2, TOKENS + 1, dtype=torch.int64)}
-    assert [len(piece["input_ids"]) for piece in _sample([long, long])] == [1]
+    assert [len(piece["input_ids"]) for piece in first_sequences([long, long])] == [1]
     images = {"pixel_values": torch.zeros(100, 3, 12, 12)}
-    assert sum(len(piece["pixel_values"]) for piece in _sample([images])) == TOKENS // IMAGE
+    assert sum(len(piece["pixel_values"]) for piece in first_sequences([images])) == TOKENS // IMAGE
     spoken = {"input_features": torch.zeros(100, 6, 16), "attention_mask": torch.ones(100, 16)}
     said = {"decoder_input_ids": torch.ones(100, 2 * IMAGE, dtype=torch.int64)}
-    taken = sum(len(piece["input_features"]) for piece in _sample([spoken | said]))
+    taken = sum(len(piece["input_features"]) for piece in first_sequences([spoken | said]))
     assert taken == TOKENS // (2 * IMAGE)
 
 
@@ -270,7 +277,7 @@ def test_a_calibration_has_what_the_policies_ask_for(teacher: Teacher) -> None:
         assert told.count(f"choosing {stack} layers to drop 100%") == 1
     bare = Calibration.measured(teacher, [given]).importance
     assert found.keys() - bare.keys() == {
-        f"{stack}.{what}" for stack in stacks for what in ("influence", "angles", "ladder")
+        f"{stack}.{what}" for stack in stacks for what in ("influence", "angles", "ladder", "closest")
     }
 
 

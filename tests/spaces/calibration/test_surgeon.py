@@ -13,8 +13,7 @@ from protege.spaces import (
     Surgeon,
     Teacher,
 )
-from protege.spaces.calibration.surgeon import STEPS, removal_ranks
-from protege.spaces.residual.least_squares import damped
+from protege.spaces.calibration.surgeon import STEPS, removal_ranks, shrunk
 from tests.tiny import CASES, inputs_of
 
 
@@ -40,7 +39,7 @@ def test_at_every_step_the_one_goes_that_costs_least(units: int, seed: int) -> N
     gram, weight = problem(units, seed)
     ranks = removal_ranks(gram, weight, 10_000)
     assert ranks.sort().values.tolist() == list(range(units))
-    whole, left = damped(gram, 10_000), list(range(units))
+    whole, left = shrunk(gram, 10_000), list(range(units))
     for gone in ranks.argsort().tolist()[:-1]:
         costs = {unit: lost(whole, weight, [u for u in left if u != unit]) for unit in left}
         assert costs[gone] == pytest.approx(min(costs.values()), rel=1e-6, abs=1e-9)
@@ -52,7 +51,7 @@ def test_of_many_several_go_at_once_and_every_one_has_a_rank() -> None:
     gram, weight = problem(3 * STEPS + 1, 0)
     ranks = removal_ranks(gram, weight, 10_000)
     assert ranks.sort().values.tolist() == list(range(3 * STEPS + 1))
-    whole, half = damped(gram, 10_000), len(ranks) // 2
+    whole, half = shrunk(gram, 10_000), len(ranks) // 2
     energy = weight.square().sum(0) * gram.diagonal()
     by_order, by_energy = (
         lost(whole, weight, one.topk(half).indices.tolist()) for one in (ranks.double(), energy)
@@ -66,6 +65,15 @@ def test_a_copy_goes_before_anything_of_its_own() -> None:
     index = torch.tensor([0, 1, 2, 3, 4, 5, 2])
     ranks = removal_ranks(gram[index][:, index], weight[:, index], 1e9)
     assert int(ranks.argmin()) in {2, 6}
+
+
+@given(units=st.integers(2, 8), seed=st.integers(0, 1000))
+def test_the_scale_of_a_neuron_does_not_matter(units: int, seed: int) -> None:
+    """What a factor on its input and the inverse on its weights leave as it was."""
+    gram, weight = problem(units, seed)
+    factors = torch.linspace(0.5, 2, units, dtype=torch.float64)
+    scaled = removal_ranks(gram * torch.outer(factors, factors), weight / factors, 1e5)
+    assert torch.equal(scaled, removal_ranks(gram, weight, 1e5))
 
 
 def narrow(teacher: Teacher) -> Architecture:

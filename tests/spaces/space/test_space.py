@@ -334,7 +334,7 @@ def test_an_unbound_space_asks_for_a_teacher() -> None:
 def test_a_space_says_what_was_declared_and_what_that_means() -> None:
     assert repr(SearchSpace(layers=Range(0.3, 1.0))) == "SearchSpace(layers=Range(0.3, 1.0))"
     bound = repr(SearchSpace(layers=Choice(0.5)).of(BERT))
-    chosen = "layer_policy=Greedy(), width_policy=Surgeon(), healing='sequential'"
+    chosen = "layer_policy=Closest(), width_policy=Surgeon(), healing='sequential'"
     assert bound.startswith(
         f"SearchSpace(layers=Choice(0.5), {chosen}): 3 students of 6x384 heads 12"
     )

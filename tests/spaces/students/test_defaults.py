@@ -9,7 +9,7 @@ from protege.spaces import (
     Architecture,
     BadInput,
     Calibration,
-    Greedy,
+    Closest,
     SearchSpace,
     Surgeon,
     Teacher,
@@ -31,7 +31,7 @@ def searched(teacher: Teacher, calibration: Calibration | None) -> Architecture:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("has_data", "policies"),
-    [(True, ("greedy", "surgeon", "sequential")), (False, ("ends", "magnitude", "none"))],
+    [(True, ("closest", "surgeon", "sequential")), (False, ("ends", "magnitude", "none"))],
     ids=["with data", "without"],
 )
 def test_by_hand_and_in_a_search_the_weights_are_equal(
@@ -63,7 +63,7 @@ def test_a_calibration_for_other_policies_says_what_the_default_ones_lack() -> N
     teacher = ZOO["bert-sentences"].teacher()
     shape = teacher.architecture.scaled(**RATIOS)
     batch = plenty(teacher)
-    for policies, lacking in (([Surgeon()], "ladder"), ([Greedy()], "surgeon")):
+    for policies, lacking in (([Surgeon()], "closest"), ([Closest()], "surgeon")):
         known = Calibration.of(teacher, [batch], policies)
         with pytest.raises(BadInput, match=f"a calibration without {lacking}"):
             teacher.student(shape, known)

@@ -53,7 +53,7 @@ def learned(front: Front) -> LatencyModel:
 
 def test_students_of_other_families_are_left_out() -> None:
     front = study()
-    static = front.trials[1].architecture | {"model_type": "static", "other": "static"}
+    static = {**front.trials[1].architecture, "model_type": "static"}
     gone = ("num_attention_heads", "num_key_value_heads", "head_dim")
     own = {size: value for size, value in static.items() if size not in gone}
     found = front.trials[1].measurements
