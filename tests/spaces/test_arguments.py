@@ -75,11 +75,11 @@ def test_right_arguments_go_through() -> None:
         (lambda: SearchSpace(multiple_of=anything("8")), "multiple_of='8': expected a whole"),
         (
             lambda: SearchSpace(layer_policy=anything("greedy")),
-            r"layer_policy='greedy': expected a policy, such as Greedy\(\)",
+            r"layer_policy='greedy': expected a policy, such as Closest\(\)",
         ),
         (
             lambda: SearchSpace(layer_policy=Choice(anything(Greedy))),
-            r"layer_policy=Greedy: expected a policy, such as Greedy\(\)",
+            r"layer_policy=Greedy: expected a policy, such as Closest\(\)",
         ),
         (
             lambda: SearchSpace(width_policy=anything("surgeon")),
