@@ -1,6 +1,6 @@
 """Advice on the result of a study, in sentences: what to widen, what to expect, what to plan."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import ceil, floor
 from typing import Any
 
@@ -46,18 +46,23 @@ def advice(front: StudyResult, best: Trial | None, latency: ObjectiveRecord | No
     """
     if best is None:
         return []
-    found = [*_capacity(front), *_edges(front), *_latency_floor(front, latency)]
-    return [*found, *_steps(front, best), *_tokens(best)]
+    found = [*_capacity(front, front.students), *_edges(front), *_latency_floor(front, latency)]
+    return [*found, *_steps(front, best, ", at the knee,"), *_tokens(best)]
 
 
-def _capacity(front: StudyResult) -> Iterator[str]:
-    """Name the students on the front that are very small beside the teacher."""
+def advice_on(front: StudyResult, trial: Trial) -> list[str]:
+    """Return the advice on one student: its capacity, steps on the way, tokens to plan."""
+    return [*_capacity(front, [trial]), *_steps(front, trial), *_tokens(trial)]
+
+
+def _capacity(front: StudyResult, students: Iterable[Trial]) -> Iterator[str]:
+    """Name the students that are very small beside the teacher."""
     whole = front.teacher.parameters if front.teacher else None
     if not whole:
         return
     above = 0.0
     for share, then in FLOORS:
-        shares = {t.number: t.parameters / whole for t in front.students if t.parameters}
+        shares = {t.number: t.parameters / whole for t in students if t.parameters}
         small = [number for number, own in shares.items() if above <= own < share]
         above = share
         if small:
@@ -135,8 +140,8 @@ def _latency_floor(front: StudyResult, objective: ObjectiveRecord | None) -> Ite
         )
 
 
-def _steps(front: StudyResult, best: Trial) -> Iterator[str]:
-    """Advise steps if the student at the knee lost more than a third of the layers."""
+def _steps(front: StudyResult, best: Trial, where: str = "") -> Iterator[str]:
+    """Advise steps if a student lost more than a third of the layers."""
     own = front.about.get("teacher", {}).get("architecture") or {}
     if best.other_family:
         return
@@ -145,7 +150,7 @@ def _steps(front: StudyResult, best: Trial) -> Iterator[str]:
         if whole and 0 < kept < whole * (1 - STEP) - 1e-9:
             way = " → ".join(map(str, _way(whole, kept)))
             yield (
-                f"t{best.number}, at the knee, drops {1 - kept / whole:.0%} of the {SIZES[name]}. "
+                f"t{best.number}{where} drops {1 - kept / whole:.0%} of the {SIZES[name]}. "
                 f"Steps of at most a third end better ({way}): distil each student from the one "
                 "before, with the original teacher's outputs (Minitron, arXiv 2407.14679)."
             )
@@ -160,7 +165,7 @@ def _way(whole: int, kept: int) -> list[int]:
 
 
 def _tokens(best: Trial) -> list[str]:
-    """Return the number of tokens to plan for the full training of the student at the knee."""
+    """Return the number of tokens to plan for the full training of a student."""
     if not best.parameters:
         return []
     first, all_ = (_tokens_of(best.parameters * each) for each in (TOKENS_FIRST, TOKENS_ALL))

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protege.search.analysis.advice import advice
+from protege.search.analysis.advice import advice, advice_on
 from protege.search.analysis.card import ChosenStudent, front_row
 from protege.search.analysis.choosing import knee, pick, timed
 from protege.search.analysis.confirmation import Confirmation
@@ -266,7 +266,7 @@ class Front(PlottedResult):
         with _written(target, "export into a folder on another disk"):
             settings = self.identity.get("distillation")
             about = {**self.about, "precisions": self.precisions}
-            export(chosen, stored, target, about, settings)
+            export(chosen, stored, target, about, settings, advice_on(self, chosen))
         if formats:
             from protege.search.handover.formats.exporting import export_formats  # loads torch
 

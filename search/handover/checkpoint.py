@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
@@ -41,6 +41,7 @@ def export(
     target: Path,
     about: Mapping[str, Any],
     distillation: Mapping[str, Any] | None = None,
+    advice: Sequence[str] = (),
 ) -> Path:
     """Write the checkpoint, its card and ``protege.json`` to a new folder.
 
@@ -52,6 +53,7 @@ def export(
         target: The new folder.
         about: The record of the study; only listed fields are published.
         distillation: The study's distillation as its identity records it.
+        advice: Sentences on this student for its card.
 
     Raises:
         BadInput: The folder is not empty, or the weights were not kept.
@@ -69,7 +71,7 @@ def export(
         target.rmdir()
     with atomic(target) as scratch:
         _copy(stored, scratch)
-        manifest = _manifest(trial, stored, about, distillation)
+        manifest = _manifest(trial, stored, about, distillation) | {"advice": [*advice]}
         write_manifest(scratch, manifest)
         write_text(scratch / "README.md", model_card(manifest))
     return target

@@ -37,7 +37,7 @@ from protege.search.handover.trainer import (
 )
 from protege.spaces import BadInput, Cache, Teacher
 from protege.spaces.checkpoints.source import quiet
-from protege.spaces.files.atomic import atomic, write_text
+from protege.spaces.files.atomic import atomic, full_disk_told, write_text
 from protege.spaces.files.manifest import write_manifest
 
 CHECKPOINTS = "-checkpoints"
@@ -117,7 +117,8 @@ class FullTraining:
             last = self._last_checkpoint() if resume else None
             if last is not None:
                 trainer.training_clock.resume(Path(last))
-            with quiet():  # its progress is told otherwise
+            # its progress is told otherwise
+            with quiet(), full_disk_told(self.checkpoints):
                 trainer.train(resume_from_checkpoint=last)
             trained = start.trained(training.reached())
             trained.student.module.cpu()

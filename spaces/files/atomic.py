@@ -5,18 +5,24 @@ import re
 import secrets
 import shutil
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from protege.spaces.errors import DiskFull, text_of
 from protege.spaces.files.hashing import digest
+from protege.spaces.files.memory import free_disk_bytes
 from protege.spaces.files.private import running_system
 
 _SCRATCH = re.compile(
     r"\.(?P<name>.+)\.(?P<space>[0-9a-f]{8})[0-9a-f]{8}\.(?P<pid>[1-9]\d*)\.scratch", re.DOTALL
 )
 """The name of a scratch file: final name, `pid_space`, random digits, process id."""
+
+
+LEAST_FREE = 2**20
+"""Bytes below which a disk counts as full."""
 
 
 class atomic:  # noqa: N801 - reads as a verb at its call sites
@@ -42,9 +48,26 @@ class atomic:  # noqa: N801 - reads as a verb at its call sites
 def raise_if_full(path: Path, error: BaseException) -> None:
     """Raise `DiskFull` if a full disk is the cause of an error, also a hidden one."""
     if has_no_room(error):
-        raise DiskFull(
-            f"{path}: no space left on the device; make room, then run the same line again"
-        ) from error
+        raise _full(path) from error
+
+
+def _full(path: Path) -> DiskFull:
+    return DiskFull(f"{path}: no space left on the device; make room, then run the same line again")
+
+
+@contextmanager
+def full_disk_told(path: Path) -> Iterator[None]:
+    """Raise `DiskFull` for errors inside the block that a full disk causes.
+
+    Torch reports a write that failed without its reason, so after such an error the disk decides.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise_if_full(path, error)
+        if isinstance(error, RuntimeError) and free_disk_bytes(path) < LEAST_FREE:
+            raise _full(path) from error
+        raise
 
 
 def has_no_room(error: BaseException | None) -> bool:

@@ -12,6 +12,7 @@ from rich.console import Console
 from protege.spaces import (
     Architecture,
     Calibration,
+    Closest,
     Contiguous,
     First,
     Greedy,
@@ -29,7 +30,7 @@ from studies.benchmarks.figures import Figure
 UNITS = {"KL": "nats"}
 """The units of scores that have one."""
 
-LAYER_POLICIES = (Influence(), Contiguous(), Greedy())
+LAYER_POLICIES = (Influence(), Contiguous(), Greedy(), Closest())
 EVERY_POLICY = (*LAYER_POLICIES, Surgeon(), Taylor())
 """The policies that a calibration is for if none are given."""
 
@@ -178,5 +179,7 @@ def calibrated(
         calibration = Calibration.measured(
             teacher, batches, plan, lambda done: status.update(f"calibration: {done}")
         ).with_streams(teacher, streams)
+        if Closest.name in plan.layers:
+            calibration = calibration.with_closest(teacher, batches)
     print(f"calibration took {time.perf_counter() - begin:.1f} s", flush=True)
     return calibration

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from protege.spaces import (
     Activation,
+    Closest,
     Contiguous,
     First,
     Greedy,
@@ -53,7 +54,7 @@ FFN = Cut(
     "FFN half",
     {"intermediate": 1 / 2},
     choices(widths=[First(), Magnitude(), Activation(), Wanda(), Surgeon()])
-    + choices(widths=[Surgeon()], healing=["one-shot", "sequential"]),
+    + choices(widths=[Activation(), Wanda(), Surgeon()], healing=["sequential"]),
     "ffn half perplexity",
     "at most 250; least-squares refit 258.7, activation alone 481.9, first 657579",
 )
@@ -62,7 +63,7 @@ DEPTHS = tuple(
         f"{count} layers",
         {"layers": count / 30},
         choices([Uniform(), Contiguous(), Influence(), Greedy()])
-        + choices([Influence(), Greedy()], healing=["sequential"]),
+        + choices([Influence(), Greedy(), Closest()], healing=["sequential"]),
         f"{count} layers perplexity",
         PEERS[count],
     )
@@ -82,7 +83,7 @@ WIDTHS = tuple(
 ALL_AXES = Cut(
     "20 layers, 504, FFN half",
     {"layers": 20 / 30, "hidden": 504 / 576, "intermediate": 1 / 2},
-    choices() + choices([Greedy()], [Surgeon(), Rotation(tied=True)], ["sequential"]),
+    choices() + choices([Closest()], [Surgeon(), Rotation(tied=True)], ["sequential"]),
 )
 REMOVED = 0.14
 MIXES = {28: 1368, 27: 1440, 26: 1520}
@@ -172,7 +173,7 @@ def figures(*, quick: bool) -> Iterator[Figure]:
     subject = Subject(teacher, calibration, judge.scores, min)
     yield from subject.figures([FFN, *DEPTHS, *WIDTHS, ALL_AXES], quick=quick)
     yield from _mixed(subject, own, quick=quick)
-    choice = Choice(Greedy(), Surgeon(), "sequential")
+    choice = Choice(Closest(), Surgeon(), "sequential")
     yield subject.build_seconds("build seconds smollm2 (all axes)", ALL_AXES, choice, "at most 5")
 
 
@@ -182,7 +183,7 @@ def _mixed(subject: Subject, own: float, *, quick: bool) -> Iterator[Figure]:
         Cut(
             f"{depth} layers, FFN {width}",
             {"layers": depth / 30, "intermediate": width / 1536},
-            choices([Greedy()], [Surgeon()], ["sequential"]),
+            choices([Closest()], [Surgeon()], ["sequential"]),
         )
         for depth, width in MIXES.items()
     ]

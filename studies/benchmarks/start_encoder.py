@@ -1,7 +1,8 @@
 """Score untrained students of all-MiniLM-L6-v2 by their embeddings of film reviews.
 
 Of the shuffled reviews the first 512 are for scoring and the next 2,000 for calibration; healing
-uses the 115 of the latter around the median length, some 3,100 tokens.
+uses the 115 of the latter around the median length, some 3,100 tokens. Tweets are text of another
+kind, on which nothing was calibrated.
 """
 
 import random
@@ -17,6 +18,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from protege.objectives.distillation.tasks.sentences import neighbours_kept
 from protege.spaces import (
     Activation,
+    Closest,
     Contiguous,
     Ends,
     First,
@@ -41,6 +43,7 @@ JUDGED, CALIBRATING, HEALING = 512, 2000, 115
 POLICIES = (First(), Magnitude(), Activation(), Taylor(), Wanda(), Surgeon())
 HEALED: tuple[Healing, ...] = ("none", "one-shot", "sequential")
 LAYERS = (Uniform(), Ends(), First(), Contiguous(), Influence(), Greedy())
+HEALED_LAYERS = (Ends(), Influence(), Greedy(), Closest())
 CUTS = (
     Cut(
         "FFN half",
@@ -52,14 +55,14 @@ CUTS = (
     Cut(
         "5 layers",
         {"layers": 5 / 6},
-        choices(LAYERS) + choices([Ends(), Influence(), Greedy()], healing=["sequential"]),
+        choices(LAYERS) + choices(HEALED_LAYERS, healing=["sequential"]),
         "minilm 5 layers cosine",
         "at least 0.94; best of all subsets 0.935, both ends 0.924, every k-th 0.445",
     ),
     Cut(
         "4 layers",
         {"layers": 4 / 6},
-        choices(LAYERS) + choices([Ends(), Influence(), Greedy()], healing=["sequential"]),
+        choices(LAYERS) + choices(HEALED_LAYERS, healing=["sequential"]),
         "minilm 4 layers cosine",
         "at least 0.88; best of all subsets 0.852, both ends 0.781, every k-th 0.394",
     ),
@@ -75,7 +78,7 @@ CUTS = (
 ALL_AXES = Cut(
     "4 layers, 3/4, FFN half",
     {"layers": 4 / 6, "hidden": 3 / 4, "intermediate": 1 / 2},
-    choices() + choices([Greedy()], [Activation(), Surgeon()], HEALED),
+    choices() + choices([Closest()], [Activation(), Surgeon()], HEALED),
 )
 
 
@@ -123,6 +126,12 @@ class Judge:
     batches: Sequence[Mapping[str, Tensor]]
     vectors: Tensor
 
+    @classmethod
+    def of(cls, teacher: Teacher, texts: Sequence[str]) -> "Judge":
+        """Compute the teacher's embeddings."""
+        batches = batches_of(teacher, texts)
+        return cls(batches, vectors_of(teacher.embedder(), batches))
+
     def scores(self, student: Student) -> dict[str, float]:
         """Return mean cosine to the teacher, correlation of similarities, and neighbours kept."""
         mine = vectors_of(student.module, self.batches)
@@ -146,12 +155,17 @@ def vectors_of(module: nn.Module | None, batches: Sequence[Mapping[str, Tensor]]
 def figures(*, quick: bool) -> Iterator[Figure]:
     """Yield all figures of MiniLM."""
     teacher, texts = minilm(), reviews()
-    asked = batches_of(teacher, texts[:JUDGED])
-    judge = Judge(asked, vectors_of(teacher.embedder(), asked))
+    judge = Judge.of(teacher, texts[:JUDGED])
+    elsewhere = Judge.of(teacher, [one.text for one in snippets("tweets")[:JUDGED]])
+
+    def score(student: Student) -> dict[str, float]:
+        """Return the scores on reviews, and the correlation of similarities of tweets."""
+        return {**judge.scores(student), "tweets": elsewhere.scores(student)["similarity"]}
+
     seen = texts[JUDGED : JUDGED + (256 if quick else CALIBRATING)]
     calibration = calibrated(teacher, batches_of(teacher, seen), healing_of(teacher, seen))
-    subject = Subject(teacher, calibration, judge.scores, max)
+    subject = Subject(teacher, calibration, score, max)
     yield from subject.figures([*CUTS, ALL_AXES], quick=quick)
-    choice = Choice(Greedy(), Surgeon(), "sequential")
+    choice = Choice(Closest(), Surgeon(), "sequential")
     name = "build seconds minilm (all axes)"
     yield subject.build_seconds(name, ALL_AXES, choice, "at most 0.5")

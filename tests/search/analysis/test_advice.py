@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from protege.search import Front
-from protege.search.analysis.advice import TOKENS_ALL, TOKENS_FIRST
+from protege.search.analysis.advice import TOKENS_ALL, TOKENS_FIRST, advice_on
 from tests.search.report.sections.made import GRID, made
 
 RANGE = {"kind": "Range", "low": 0.25, "high": 0.75}
@@ -78,6 +78,15 @@ def test_tokens_are_planned_by_the_parameters_of_the_knee() -> None:
     assert "6 billion for nearly all" in sentence
     assert (TOKENS_FIRST, TOKENS_ALL) == (0.4, 12)
     assert said(made([(3, 24)]), "tokens") == []
+
+
+def test_a_student_has_the_advice_that_concerns_it() -> None:
+    front = counted(made(GRID), {0: 10**6, 10: 9_000, 18: 600_000})
+    small, large = (advice_on(front, front.trial(number)) for number in (10, 18))
+    assert [sentence.split(" ")[0] for sentence in small] == ["t10", "t10", "For"]
+    assert "less than 1% of the teacher's parameters" in small[0]
+    assert small[1].startswith("t10 drops 75% of the layers.")
+    assert [sentence.split(" ")[0] for sentence in large] == ["For"]
 
 
 def test_a_latency_that_layers_do_not_make_is_told(floored: Front) -> None:

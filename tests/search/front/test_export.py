@@ -66,6 +66,8 @@ def test_the_card_is_one_the_hub_can_read(front: Front, student: Path) -> None:
     assert f"# {trial.label}" in card
     assert f"| `retention` | {trial.measurements['retention'].value:.4g} |" in card
     assert "SentenceTransformer(" in card
+    assert f"For the full training of t{trial.number} plan" in card
+    assert "`protege train path/to/this/folder --data FILE --epochs 3`" in card
 
 
 NAMES = ["a`b|c", "<script>alert(1)</script>", "x\n---\nevil: yes\n", "\u202egnp", "](http://x)"]

@@ -277,7 +277,9 @@ def test_a_calibration_has_what_the_policies_ask_for(teacher: Teacher) -> None:
         assert told.count(f"choosing {stack} layers to drop 100%") == 1
     bare = Calibration.measured(teacher, [given]).importance
     assert found.keys() - bare.keys() == {
-        f"{stack}.{what}" for stack in stacks for what in ("influence", "angles", "ladder", "closest")
+        f"{stack}.{what}"
+        for stack in stacks
+        for what in ("influence", "angles", "ladder", "closest")
     }
 
 
