@@ -285,11 +285,15 @@ class StudyResult(ABC):
             return "No student is within the study's limits."
         lines = [self._line(trial) for trial in self.members]
         lines += [line(self.objectives, one, list(lines[0])) for one in self.baselines]
-        notes = [
+        return "\n".join([pd.DataFrame(lines).to_string(index=False), *self.precision_notes])
+
+    @property
+    def precision_notes(self) -> list[str]:
+        """In which precisions students were measured and judged, if not all in float32."""
+        return [
             f"{printable(name)} was measured in {printable(precision)}; {printable(self.judged)}"
             for name, precision in self.precisions.items()
         ]
-        return "\n".join([pd.DataFrame(lines).to_string(index=False), *notes])
 
     @property
     def judged(self) -> str:

@@ -123,6 +123,8 @@ def confirm(
     front = declared_front(run, study)
     with watching("measuring exported students"):
         found = front.confirm(trial, again=again, tell=say)
+    for note in front.precision_notes:
+        say(note)
     for number, above in front.overtaken.items():
         if number in found:
             say(f"trial {number}: dominated by the confirmed figures of trial {above[0]}")

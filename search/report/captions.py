@@ -12,7 +12,8 @@ from protege.search.report.views import confirmations
 
 def plot_notes(front: StudyResult) -> list[str]:
     """Return the sentences under the plot of the front."""
-    found = [_marks(front), *_bars(front), _ties(front)]
+    precisions = [f"{note[0].upper()}{note[1:]}." for note in front.precision_notes]
+    found = [_marks(front), *_bars(front), *precisions, _ties(front)]
     return [said for said in found if said]
 
 

@@ -14,16 +14,25 @@ from protege.spaces.models.layout import LaidOutModel
 from protege.spaces.residual.directions import Directions
 from protege.spaces.residual.graph import ResidualGraph
 
-TOKENS = 4096
-"""Maximum number of real tokens to record, which bounds the time of healing."""
+TOKENS, NARROW, TOKENS_OF_NARROW = 4096, 512, 8192
+"""Maximum number of real tokens to record, and that for models of at most `NARROW` channels.
 
-TOKENS_A_CHANNEL = 8
-"""Real tokens per channel that suffice for the fits, whose unknowns are the channels."""
+It bounds the time of healing, which is a pass of the student and a fit for each projection. More
+tokens still help, so models whose passes are cheap get more.
+"""
+
+TOKENS_A_CHANNEL = 21
+"""Real tokens per channel for the fits, whose unknowns are the channels.
+
+On all-MiniLM-L6-v2 the distance of four layers with half the feed-forward width falls by 9% from 8
+to 21 tokens a channel, and by 7% more at 45, in twice the time.
+"""
 
 
 def tokens_for(hidden_size: int) -> int:
     """Return the default number of real tokens to record for a hidden size."""
-    return min(TOKENS, TOKENS_A_CHANNEL * hidden_size)
+    most = TOKENS_OF_NARROW if hidden_size <= NARROW else TOKENS
+    return min(most, TOKENS_A_CHANNEL * hidden_size)
 
 
 _GIVEN = "given."

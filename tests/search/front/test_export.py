@@ -20,6 +20,7 @@ from protege.search import Front, State, Trial
 from protege.search.handover.checkpoint import published
 from protege.search.records.objectives import ObjectiveRecords
 from protege.search.records.plain import code
+from protege.search.report.captions import plot_notes
 from protege.search.session.about import about
 from protege.spaces import BadInput, Teacher
 from tests.search.toys import WIDE, teacher, toy
@@ -226,6 +227,7 @@ def test_card_and_table_say_that_quality_was_judged_in_another_precision(
     declared = {"memory_mb": {"target": {"precision": "int8"}}, "retention": {}}
     own = replace(front, identity={**front.identity, "objectives": declared})
     assert "memory_mb was measured in int8; qualities were judged in float32" in str(own)
+    assert "Memory_mb was measured in int8; qualities were judged in float32." in plot_notes(own)
     assert "judged in" not in str(front)
     exported = own.export(own.members[0], folder / "student")
     card = (exported / "README.md").read_text(encoding="utf-8")
