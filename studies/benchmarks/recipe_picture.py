@@ -6,7 +6,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from studies.benchmarks.recipe_course import Course
-from studies.picture import write_png
+from studies.picture import HEIGHT_PX, write_png
 
 COLOURS = {"recipe": "#b4530a", "protege": "#1f5fa8"}
 
@@ -31,6 +31,7 @@ def figure(name: str, courses: Sequence[tuple[Course, Course]]) -> go.Figure:
     title = f"{name}: front judged again on tweets, by when its students were finished"
     drawn.update_layout(
         title=title,
+        height=HEIGHT_PX,
         template="plotly_white",
         xaxis_title="Wall-clock (minutes)",
         yaxis_title="Hypervolume",
