@@ -2,8 +2,7 @@
 
 Half of the layers, half of the width, and 30% of both: students of all-MiniLM-L6-v2, timed in
 PyTorch and in ONNX Runtime, and of SmolLM2-135M, each cut and distilled as in the demos. "Faster"
-is the speed-up minus one. The recipe and the cuts are those of the demo's report. Takes about 25
-minutes on two idle cores.
+is the speed-up minus one. The cuts are those of the report's table.
 """
 
 import shutil
