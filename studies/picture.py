@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from protege.search import Front
 from protege.search.cli.main import guarded
@@ -15,13 +16,17 @@ WIDTH_PX, HEIGHT_PX = 1000, 560
 
 
 def draw(front: Front, path: Path) -> None:
-    """Draw the first pair of objectives of a front as in its report, into a PNG file.
+    """Draw the first pair of objectives of a front as in its report, into a PNG file."""
+    x, y = views.pairs(front.objectives.records)[0]
+    write_png(front_figure(front, x, y, HEIGHT_PX), path)
+
+
+def write_png(figure: Any, path: Path) -> None:
+    """Draw a Plotly figure into a PNG file.
 
     Raises:
         BadInput: Chromium is not installed.
     """
-    x, y = views.pairs(front.objectives.records)[0]
-    figure = front_figure(front, x, y, HEIGHT_PX)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "front.html"
         figure.write_html(page, config={"displayModeBar": False})
