@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM
 from studies.benchmarks.recipe import cut
 from studies.benchmarks.recipe_course import Course, Point, front_of, volume
 
-SIZES = {"num_hidden_layers": 4, "hidden_size": 32, "intermediate_size": 48}
+SIZES: dict[str, Any] = {"num_hidden_layers": 4, "hidden_size": 32, "intermediate_size": 48}
 IDS = torch.arange(1, 9)[None]
 
 
