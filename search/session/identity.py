@@ -62,6 +62,8 @@ VERSION = 1
 STUDY_MODULE = "study"
 """Name of the module that a study file is run as by the command line."""
 
+JUDGED_AS = "judged_as"
+
 APART = frozenset({"limit"})
 """Fields that are no part of the identity: limits may be changed when a study is resumed."""
 
@@ -74,7 +76,7 @@ def identity(search: SearchDeclaration) -> dict[str, Any]:
         "version": VERSION,
         "teacher": search.teacher.fingerprint,
         **({} if asked is None else {"answers_from": asked.fingerprint}),
-        **({} if how is None else {"judged_as": str(how)}),
+        **({} if how is None else {JUDGED_AS: str(how)}),
         "seed": search.seed,
         "space": document(search.students.declaration()),
         "distillation": document(search.distillation),
@@ -94,9 +96,12 @@ def identify(study: OptunaStudy, own: Mapping[str, Any]) -> None:
         return
     found = differences(recorded, json.loads(json.dumps(own)))
     if found:
+        as_before = ""
+        if JUDGED_AS in own and JUDGED_AS not in recorded:
+            as_before = f" (it judged in float32: {JUDGED_AS}='float32')"
         raise Mismatch(
             f"study {study.study_name!r} was made otherwise: {'; '.join(found)}; give the study "
-            "another name, or resume it with what it was made with"
+            f"another name, or resume it with what it was made with{as_before}"
         )
 
 

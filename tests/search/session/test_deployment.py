@@ -12,7 +12,7 @@ from protege.objectives.measurement import JUDGED_IN
 from protege.search import Search
 from protege.search.handover.exported import ExportedStudent
 from protege.search.session.deployment import deployment_of
-from protege.spaces import BadInput, Teacher
+from protege.spaces import BadInput, Mismatch, Teacher
 from tests.search.toys import toy
 
 pytest.importorskip("onnxruntime")
@@ -58,6 +58,8 @@ def test_float32_may_be_asked_for(folder: Path, teacher: Teacher) -> None:
     done = [one for one in front.trials if "retention" in one.measurements]
     assert all(JUDGED_IN not in one.measurements["retention"].details for one in done)
     assert "qualities were judged in float32" in str(front)
+    with pytest.raises(Mismatch, match=r"\(it judged in float32: judged_as='float32'\)"):
+        searched(folder, teacher).run(trials=4)
 
 
 def test_the_deployment_follows_the_targets() -> None:
