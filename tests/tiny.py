@@ -276,6 +276,7 @@ ZOO: dict[str, Case] = {
         fields={"scale_embedding": True},
         pooling=None,
     ),
+    **_heads("m2m_100", Task.FEATURES, Task.TEXT_TO_TEXT, pooling=None),
     **_heads("whisper", Task.FEATURES, Task.SPEECH, fields=SOUNDS, pooling=None),
     **_heads("vit", Task.IMAGE_FEATURES, Task.IMAGES),
     **_heads("deit", Task.IMAGE_FEATURES),

@@ -1,6 +1,6 @@
 """The supported model families, one table each."""
 
-from protege.spaces.families.bart import BART, T5, WHISPER
+from protege.spaces.families.bart import BART, M2M100, T5, WHISPER
 from protege.spaces.families.bert import (
     BERT,
     DEBERTA,
@@ -21,6 +21,6 @@ FAMILIES = register(
     *(BERT, ROBERTA, DISTILBERT, MPNET, ELECTRA, DEBERTA, MODERNBERT),
     *(EUROBERT, NOMIC, JINA, MODERNBERT_DECODER),
     *(LLAMA, GEMMA, PHI, OLMO, GPT2, GPT_NEOX, OPT, MIXTRAL, QWEN_MOE),
-    *(T5, BART, WHISPER),
+    *(T5, BART, M2M100, WHISPER),
     *(VIT, DINOV2, SIGLIP),
 )

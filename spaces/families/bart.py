@@ -1,7 +1,7 @@
 """Encoder-decoders: BART, Whisper, T5."""
 
 from protege.spaces.families.family import STEM, Family, WidthFactor
-from protege.spaces.families.heads import CLASSIFIERS
+from protege.spaces.families.heads import CLASSIFIERS, without
 
 # BART and mBART: learned positions, the number of heads follows the width
 _BART_LAYERS = {
@@ -48,6 +48,25 @@ BART = Family(
         WidthFactor("{encoder,decoder}.embed_tokens", 0.5, when="scale_embedding"),
         WidthFactor("decoder.layer_norm", -0.5, when="scale_embedding", tied_only=True),
     ),
+)
+
+# M2M100 and NLLB: BART's layers with positions that are computed, not learned
+M2M100 = Family(
+    name="M2M100",
+    model_types=("m2m_100",),
+    tensors={
+        "shared": "vocab hidden",
+        "{encoder,decoder}.embed_tokens": "vocab hidden",
+        "lm_head": "vocab hidden",
+        **without(_BART_LAYERS, "embed_positions"),
+    },
+    sizes=_BART_SIZES,
+    stacks=_BART_STACKS,
+    stem=(*STEM, "shared"),
+    whole={
+        "hidden_size": "its positions are sines whose frequencies depend on the width, so that a "
+        "narrower student would read other ones"
+    },
 )
 
 # Whisper: convolutions over a spectrogram, then BART's layers

@@ -201,3 +201,10 @@ def test_axes_of_one_size_are_told_apart_by_name_and_never_by_size() -> None:
     assert part(student, "model.layers.0.self_attn.o_proj").weight.shape == (20, 8)
     assert isinstance(part(student, "lm_head"), nn.Linear)
     assert part(student, "lm_head").weight.shape == (24, 20)
+
+
+def test_a_width_that_positions_are_computed_from_stays_whole() -> None:
+    own = ZOO["m2m_100-text2text-generation"].teacher().architecture
+    with pytest.raises(Infeasible, match="m2m_100 keeps all of hidden: its positions are sines"):
+        own.scaled(hidden=0.5)
+    assert own.scaled(layers=0.5, intermediate=0.5).hidden_size == own.hidden_size

@@ -19,6 +19,7 @@ from transformers import (
     LlamaTokenizer,
     MBartTokenizer,
     MPNetTokenizer,
+    NllbTokenizer,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     RobertaTokenizer,
@@ -123,11 +124,22 @@ KINDS: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
     "xlm-roberta": lambda: XLMRobertaTokenizer([*scored(*FAIRSEQ), ("<mask>", 0.0)]),
     "camembert": lambda: CamembertTokenizer(vocab=[*scored(*NOT_USED), ("<mask>", 0.0)]),
     "mbart": lambda: MBartTokenizer(scored(*FAIRSEQ), src_lang="de_DE"),
+    "nllb": lambda: NllbTokenizer(**merged("metaspace", *FAIRSEQ), src_lang="deu_Latn"),
     "deberta": lambda: DebertaV2Tokenizer(scored("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]")),
     "unigram with bytes": with_bytes,
 }
 BYTE_LEVEL = ["gpt2", "roberta", "whisper", "llama-3"]
-ALIKE = {"mpnet", "roberta", "whisper", "gemma", "xlm-roberta", "camembert", "mbart", "deberta"}
+ALIKE = {
+    "mpnet",
+    "roberta",
+    "whisper",
+    "gemma",
+    "xlm-roberta",
+    "camembert",
+    "mbart",
+    "nllb",
+    "deberta",
+}
 """Kinds with the algorithm of another one."""
 
 kinds = pytest.mark.parametrize(

@@ -121,8 +121,10 @@ def test_queries_and_keys_make_the_attention_of_the_model(name: str) -> None:
 @pytest.mark.parametrize("name", ONE_EACH.values())
 def test_a_student_is_looked_into_as_its_teacher(name: str) -> None:
     teacher = ZOO[name].teacher()
-    student = teacher.student(teacher.architecture.scaled(layers=0.5, hidden=0.5, multiple_of=4))
-    assert student.architecture.hidden_size == teacher.architecture.hidden_size / 2
+    narrower = 1.0 if "hidden_size" in teacher.family.whole else 0.5
+    shape = teacher.architecture.scaled(layers=0.5, hidden=narrower, multiple_of=4)
+    student = teacher.student(shape)
+    assert student.architecture.hidden_size == teacher.architecture.hidden_size * narrower
     layout = Layout.of(teacher.family, student.model)
     for stack in stacks(teacher):
         mine = attention_of(layout, student.model, stack, 0)
