@@ -63,8 +63,8 @@ def _cell(family: Family, sizes: tuple[str, ...]) -> str:
         return "yes, each stack"
     if free:
         return "in multiples" if family.ffn_multiple and "intermediate_size" in sizes else "yes"
-    follows = family.heads_follow_hidden and sizes == ("num_attention_heads",)
-    return "with width" if follows else "-"
+    follows = family.heads_follow_hidden and "hidden_size" in family.knobs
+    return "with width" if follows and sizes == ("num_attention_heads",) else "-"
 
 
 def heads_of(family: Family) -> list[Task]:
