@@ -16,7 +16,7 @@ from tests.search.conftest import emptied
 from tests.search.toys import distillation, toy
 
 QUICK = Plan(warm_up_s=0.0, usual_pairs=5, pairs_s=0.01, candidate_s=5.0, back_off_s=())
-KINDS = {"calibration", "latency", "reference", "streams", "targets", "wiring"}
+KINDS = {"calibration", "latency", "layers", "reference", "streams", "targets", "wiring"}
 """What is cached."""
 
 
