@@ -157,12 +157,16 @@ def _start(teacher: Teacher, answer: list[int]) -> int:
         Unsupported: The model does not define it.
     """
     shift: Any = getattr(teacher.model, "prepare_decoder_input_ids_from_labels", None)
-    if shift is None:
+    if shift is not None:
+        return int(shift(labels=torch.tensor([answer]))[0, 0])
+    # M2M100 shifts its labels itself
+    start = getattr(teacher.config, "decoder_start_token_id", None)
+    if start is None:
         raise Unsupported(
             f"{type(teacher.model).__name__}: the decoder's start token is unknown; expected a "
-            "model with prepare_decoder_input_ids_from_labels, such as T5 or BART"
+            "model with a decoder_start_token_id in its configuration, such as T5 or BART"
         )
-    return int(shift(labels=torch.tensor([answer]))[0, 0])
+    return int(start)
 
 
 def _pairs_in(inputs: TaskInputs) -> Pairs:

@@ -43,7 +43,9 @@ READERS = [name for name in FLOWS if ZOO[name].task is Task.FEATURES and "whispe
 
 
 def smaller(teacher: Teacher) -> Student:
-    return teacher.student(teacher.architecture.scaled(layers=0.5, hidden=0.5, multiple_of=4))
+    narrower = 1.0 if "hidden_size" in teacher.family.whole else 0.5
+    shape = teacher.architecture.scaled(layers=0.5, hidden=narrower, multiple_of=4)
+    return teacher.student(shape)
 
 
 def mask_of(inputs: Given) -> Tensor:
